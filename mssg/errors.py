@@ -1,0 +1,61 @@
+"""The errors a user may meet: every message says where, what was found, what was expected and what to do next."""
+
+from __future__ import annotations
+
+from os import PathLike
+
+
+class MssgError(Exception):
+    """An error that is shown to the user as it stands, without a traceback.
+
+    Args:
+        message: What is wrong, in one sentence.
+        file: The file concerned.
+        field: The table, key, column or tensor concerned.
+        found: What was there.
+        expected: What should be there.
+        hint: What to do next.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: str | PathLike[str] | None = None,
+        field: str | None = None,
+        found: object = None,
+        expected: object = None,
+        hint: str | None = None,
+    ) -> None:
+        self.message, self.file, self.field = message, None if file is None else str(file), field
+        self.found, self.expected, self.hint = found, expected, hint
+        place = ": ".join(part for part in (self.file, field) if part)
+        text = f"{place}: {message}" if place else message
+        text = text.rstrip(".") + "."
+        if found is not None:
+            text += f" Found {found}."
+        if expected is not None:
+            text += f" Expected {expected}."
+        if hint:
+            text += f" {hint.rstrip('.')}."
+        super().__init__(text)
+
+
+class StudyError(MssgError):
+    """A study TOML (or its JSON form) is wrong."""
+
+
+class DataError(MssgError):
+    """An input image, table or prepared source is wrong."""
+
+
+class SnapshotError(MssgError):
+    """A snapshot, checkpoint or session file is wrong."""
+
+
+class RunError(MssgError):
+    """A run folder is wrong, locked, or cannot be written."""
+
+
+class UsageError(MssgError):
+    """A request is wrong: an unknown name, a value outside its range, options that clash."""

@@ -1,0 +1,372 @@
+"""The study's document form: TOML and JSON in and out, with errors that name file, table and key."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from mssg.errors import StudyError
+from mssg.measure import INSTRUMENTS
+from mssg.study import (
+    KINDS,
+    PLANES,
+    SCALES,
+    SOURCE,
+    TRANSFORMS,
+    Covariate,
+    Geometry,
+    ModelSpec,
+    Source,
+    Study,
+)
+
+_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "text": (lambda v: isinstance(v, str) and v.strip() != "", "a text"),
+    "any text": (lambda v: isinstance(v, str), "a text"),
+    "texts": (lambda v: isinstance(v, list) and all(isinstance(i, str) and i for i in v), "a list of texts"),
+    "number": (
+        lambda v: isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v),
+        "a number",
+    ),
+    "positive": (lambda v: _TYPES["number"][0](v) and v > 0, "a number above 0"),
+    "not negative": (lambda v: _TYPES["number"][0](v) and v >= 0, "a number, 0 or more"),
+    "count": (lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0, "a whole number above 0"),
+    "flag": (lambda v: isinstance(v, bool), "true or false"),
+}
+_NO_DEFAULT = object()
+
+
+class _Table:
+    """One table of the document, read key by key; `finish` refuses what nobody asked for."""
+
+    def __init__(self, document: Any, name: str, file: str | None) -> None:
+        self.name, self.file, self._asked = name, file, []
+        if not isinstance(document, Mapping):
+            raise StudyError("must be a table", file=file, field=name, found=repr(document))
+        self._document = document
+
+    def error(self, key: str, message: str, **details: Any) -> StudyError:
+        return StudyError(
+            message, file=self.file, field=f"{self.name}.{key}" if self.name else key, **details
+        )
+
+    def get(
+        self, key: str, kind: str, default: Any = _NO_DEFAULT, choices: Iterable[str] | None = None
+    ) -> Any:
+        self._asked.append(key)
+        if key not in self._document:
+            if default is _NO_DEFAULT:
+                raise self.error(
+                    key,
+                    "is missing",
+                    expected=_TYPES[kind][1],
+                    hint=f"Add it to [{self.name}]" if self.name else "Add it",
+                )
+            return default
+        value = self._document[key]
+        check, expected = _TYPES[kind]
+        if choices is not None:
+            choices = tuple(choices)
+            if value not in choices:
+                raise self.error(key, "unknown value", found=repr(value), expected=" | ".join(choices))
+        elif not check(value):
+            raise self.error(key, "wrong value", found=repr(value), expected=expected)
+        return value
+
+    def table(self, key: str) -> Any:
+        self._asked.append(key)
+        return self._document.get(key, {})
+
+    def rest(self) -> dict[str, Any]:
+        return {k: v for k, v in self._document.items() if k not in self._asked}
+
+    def finish(self) -> None:
+        for key in self._document:
+            if key not in self._asked:
+                near = difflib.get_close_matches(key, self._asked, 1)
+                hint = f"Did you mean {near[0]!r}?" if near else "Remove it"
+                raise self.error(key, "unknown key", expected=" | ".join(self._asked), hint=hint)
+
+
+def _covariate(name: str, document: Any, file: str | None) -> Covariate:
+    table = _Table(document, f"covariates.{name}", file)
+    if not name.strip() or any(mark in name for mark in "=:,/ "):
+        raise table.error("", "not a usable name", found=repr(name), expected="letters, digits, _ or -")
+    if name == SOURCE:
+        raise table.error("", "this name is reserved for condition_on_source", hint="Rename the covariate")
+    kind = table.get("kind", "text", choices=KINDS)
+    values: dict[str, Any] = {"name": name, "kind": kind}
+    if kind == "continuous":
+        values["unit"] = table.get("unit", "any text", "")
+        values["transform"] = table.get("transform", "text", "identity", TRANSFORMS)
+        values["shift"] = float(table.get("shift", "number", 0.0))
+        values["scale"] = table.get("scale", "text", "zscore", SCALES)
+        values["offset"], values["spread"] = (
+            table.get("offset", "number", None),
+            table.get("spread", "positive", None),
+        )
+        if values["shift"] and values["transform"] != "log":
+            raise table.error(
+                "shift",
+                "has no meaning without a log transform",
+                found=values["shift"],
+                hint='Add transform = "log" or remove shift',
+            )
+    elif kind == "categorical":
+        levels = table.get("levels", "texts")
+        if len(levels) < 2 or len(set(levels)) != len(levels):
+            raise table.error("levels", "needs two or more levels, each once", found=levels)
+        values["levels"] = tuple(levels)
+    values["loss_weight"] = float(table.get("loss_weight", "not negative", 1.0))
+    values["loss_group"] = table.get("loss_group", "any text", "")
+    values["lateralised"] = table.get("lateralised", "flag", False)
+    table.finish()
+    return Covariate(**values)
+
+
+def _sources(documents: Any, covariates: tuple[Covariate, ...], file: str | None) -> tuple[Source, ...]:
+    if not isinstance(documents, list) or not documents:
+        raise StudyError(
+            "no source declared",
+            file=file,
+            field="sources",
+            hint="Add a [[sources]] table with name, path and observes",
+        )
+    names = [c.name for c in covariates]
+    sources: list[Source] = []
+    for number, document in enumerate(documents, 1):
+        table = _Table(document, f"sources[{number}]", file)
+        source = Source(
+            table.get("name", "text"),
+            table.get("path", "text"),
+            tuple(table.get("observes", "texts")),
+            float(table.get("weight", "positive", 1.0)),
+        )
+        table.finish()
+        if source.name in [s.name for s in sources]:
+            raise table.error(
+                "name",
+                "another source has this name already",
+                found=repr(source.name),
+                hint="Give each source its own name",
+            )
+        if not source.observes:
+            raise table.error("observes", "the source observes nothing", hint="List at least one covariate")
+        for name in source.observes:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, 1)
+                raise table.error(
+                    "observes",
+                    f"source {source.name!r} observes a covariate the study does not declare",
+                    found=repr(name),
+                    expected=" | ".join(names),
+                    hint=f"Did you mean {near[0]!r}?"
+                    if near
+                    else f"Add a [covariates.{name}] table or remove it here",
+                )
+        if len(set(source.observes)) != len(source.observes):
+            raise table.error("observes", "names a covariate twice", found=list(source.observes))
+        sources.append(source)
+    for name in names:
+        if not any(name in s.observes for s in sources):
+            raise StudyError(
+                "no source observes this covariate",
+                file=file,
+                field=f"covariates.{name}",
+                hint="Add it to a source's observes or remove it",
+            )
+    return tuple(sources)
+
+
+def _models(document: Any, covariates: tuple[Covariate, ...], file: str | None) -> dict[str, ModelSpec]:
+    names = [c.name for c in covariates] + [SOURCE]
+    models = {}
+    for name, entry in _Table(document, "model", file).rest().items():
+        table = _Table(entry, f"model.{name}", file)
+        if name not in names and name != "joint":
+            raise table.error(
+                "",
+                "models a covariate the study does not declare",
+                found=repr(name),
+                expected=" | ".join(names[:-1]),
+            )
+        spec = ModelSpec(
+            name,
+            tuple(table.get("given", "texts", [])),
+            table.get("family", "any text", ""),
+            table.get("components", "count", None),
+            table.rest(),
+        )
+        for parent in spec.given:
+            if parent not in names or parent == name:
+                raise table.error(
+                    "given",
+                    "not another covariate of the study",
+                    found=repr(parent),
+                    expected=" | ".join(n for n in names if n != name),
+                )
+        models[name] = spec
+    return models
+
+
+def _geometry(document: Any, file: str | None) -> Geometry | None:
+    table = _Table(document, "geometry", file)
+    if not table.rest():
+        return None
+    geometry = Geometry(
+        table.get("plane", "text", choices=PLANES),
+        float(table.get("pixel_mm", "positive")),
+        table.get("affine", "text", "none", ("common", "none")),
+        table.get("position_mm", "number", None),
+    )
+    table.finish()
+    if geometry.affine == "common" and geometry.position_mm is None:
+        raise table.error(
+            "position_mm",
+            'is missing although affine = "common"',
+            hint='State the slice position, or write affine = "none"',
+        )
+    return geometry
+
+
+def from_document(document: Mapping[str, Any], file: str | None = None) -> Study:
+    """The study of a parsed TOML or JSON document.
+
+    Raises:
+        StudyError: Naming file, table, key, what was found and what was expected.
+    """
+    top = _Table(document, "", file)
+    name = top.get("name", "text")
+    image = _Table(top.table("image"), "image", file)
+    resolution, channels = image.get("resolution", "count"), image.get("channels", "count", 1)
+    image.finish()
+    if resolution & (resolution - 1) or not 4 <= resolution <= 1024:
+        raise image.error(
+            "resolution",
+            "not a supported image size",
+            found=resolution,
+            expected="a power of two from 4 to 1024",
+        )
+    if channels not in (1, 3):
+        raise image.error("channels", "not a supported number of channels", found=channels, expected="1 or 3")
+    tables = _Table(top.table("covariates"), "covariates", file).rest()
+    if not tables:
+        raise StudyError(
+            "no covariate declared", file=file, field="covariates", hint="Add a [covariates.NAME] table"
+        )
+    covariates = tuple(_covariate(key, entry, file) for key, entry in tables.items())
+    sources = _sources(top.table("sources"), covariates, file)
+    train = _Table(top.table("train"), "train", file)
+    conditional = train.get("condition_on_source", "flag", False)
+    if conditional and len(sources) < 2:
+        raise train.error(
+            "condition_on_source",
+            "needs two or more sources",
+            found=f"{len(sources)} source",
+            hint="Remove it",
+        )
+    augment = _Table(top.table("augment"), "augment", file)
+    allow = tuple(augment.get("allow", "texts", []))
+    augment.finish()
+    measure = _Table(top.table("measure"), "measure", file)
+    instrument = measure.get("instrument", "text", "", ("", *INSTRUMENTS))
+    measure.finish()
+    models, geometry = _models(top.table("model"), covariates, file), _geometry(top.table("geometry"), file)
+    top.finish()
+    _check_augment(allow, covariates, augment)
+    return Study(
+        name,
+        resolution,
+        channels,
+        covariates,
+        sources,
+        geometry,
+        models,
+        conditional,
+        train.rest(),
+        allow,
+        instrument,
+    )
+
+
+def _check_augment(allow: tuple[str, ...], covariates: tuple[Covariate, ...], table: _Table) -> None:
+    from mssg.training.config import AUGMENTATIONS
+
+    for operation in allow:
+        if operation not in AUGMENTATIONS:
+            raise table.error(
+                "allow", "unknown augmentation", found=repr(operation), expected=" | ".join(AUGMENTATIONS)
+            )
+    lateral = [c.name for c in covariates if c.lateralised]
+    if "xflip" in allow and lateral:
+        raise table.error(
+            "allow",
+            "xflip would swap left and right of lateralised covariates",
+            found=", ".join(lateral),
+            hint="Remove xflip",
+        )
+
+
+def _covariate_document(covariate: Covariate) -> dict[str, Any]:
+    default = Covariate(covariate.name, covariate.kind)
+    out: dict[str, Any] = {"kind": covariate.kind}
+    for key in (
+        "unit",
+        "levels",
+        "transform",
+        "shift",
+        "scale",
+        "loss_weight",
+        "loss_group",
+        "lateralised",
+        "offset",
+        "spread",
+    ):
+        value = getattr(covariate, key)
+        if value != getattr(default, key):
+            out[key] = list(value) if key == "levels" else value
+    return out
+
+
+def to_document(study: Study) -> dict[str, Any]:
+    """The study as plain dicts and lists, fitted statistics included; `from_document` reads it back."""
+    out: dict[str, Any] = {
+        "name": study.name,
+        "image": {"resolution": study.resolution, "channels": study.channels},
+    }
+    if study.geometry:
+        out["geometry"] = {k: v for k, v in vars(study.geometry).items() if v is not None}
+    out["covariates"] = {c.name: _covariate_document(c) for c in study.covariates}
+    out["sources"] = [
+        {"name": s.name, "path": s.path, "observes": list(s.observes), "weight": s.weight}
+        for s in study.sources
+    ]
+    models = {}
+    for spec in study.models.values():
+        entry: dict[str, Any] = {"given": list(spec.given)} if spec.given else {}
+        entry |= {"family": spec.family} if spec.family else {}
+        entry |= {"components": spec.components} if spec.components else {}
+        models[spec.name] = entry | dict(spec.options)
+    if models:
+        out["model"] = models
+    train = dict(study.train) | ({"condition_on_source": True} if study.condition_on_source else {})
+    if train:
+        out["train"] = train
+    if study.instrument:
+        out["measure"] = {"instrument": study.instrument}
+    if study.augment_allow:
+        out["augment"] = {"allow": list(study.augment_allow)}
+    return out
+
+
+def to_text(study: Study) -> str:
+    """The study as TOML text, without fitted statistics."""
+    import tomli_w
+
+    document = to_document(study)
+    for entry in document["covariates"].values():
+        entry.pop("offset", None)
+        entry.pop("spread", None)
+    return tomli_w.dumps(document)

@@ -1,0 +1,1 @@
+"""Training: configuration, the loop, one step, runs and their resumption."""

@@ -1,0 +1,303 @@
+"""What a training run is configured by: one frozen dataclass and one table of presets. No torch here.
+
+Clocks count ALL images shown to D. The original counted one source's images only; the paper-* presets are stated on its
+clock and `per_source_clock` multiplies batch and lengths by the number of sources (METHOD section 5, accounting).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from mssg.errors import StudyError, UsageError
+from mssg.study import Study
+
+ARCHITECTURES = ("stylegan2", "stylegan3-t", "stylegan3-r")
+AUGMENTATIONS = (
+    "xflip", "rotate90", "translate", "scale", "rotate", "aniso",
+    "brightness", "contrast", "lumaflip", "hue", "saturation", "noise", "cutout",
+)  # fmt: skip
+METRICS = ("control", "covariates")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a run, apart from the study and the data.
+
+    Lengths are in thousands of images (kimg); learning rates are before lazy-regularisation correction.
+    Source: METHOD sections 4 and 5 (Karras et al. 2020 and 2021, Lai et al. 2024).
+    """
+
+    preset: str = "small"
+    cfg: str = "stylegan2"
+    seed: int = 0
+    total_kimg: float = 1000.0
+    batch: int = 32
+    micro_batch: int = 0  # rows per forward pass on one device; 0 = the whole batch
+    per_source_clock: bool = False
+    # networks
+    z_dim: int = 512
+    w_dim: int = 512
+    mapping_layers: int = 0  # 0 = the architecture's own: 8 (StyleGAN2), 2 (StyleGAN3)
+    mapping_lr_multiplier: float = 0.01
+    channel_base: int = 16384
+    channel_max: int = 512
+    d_channel_base: int = 0  # 0 = as the generator's, without the doubling of StyleGAN3-R
+    d_channel_max: int = 0
+    mbstd_group: int = 4
+    num_fp16_res: int = 4  # CUDA only
+    d_head: str = "covariates"  # covariates | projection
+    # objective
+    objective: str = "logistic"  # logistic | r3gan
+    gamma: float = 4.0
+    r1_interval: int = 16
+    lambda_max: float = 0.1
+    lambda_step_kimg: float = 0.0  # 0 = constant
+    covariate_target: str = "observed"  # observed | completed
+    pl_weight: float = 0.0
+    pl_interval: int = 4
+    pl_shrink: int = 2
+    style_mixing: float = 0.0
+    blur_sigma: float = 0.0
+    # optimisation
+    g_lr: float = 0.0025
+    d_lr: float = 0.002
+    beta1: float = 0.0
+    beta2: float = 0.99
+    lr_decay: float = (
+        0.0  # the share of the run, at its end, over which both learning rates fall linearly to 0
+    )
+    ema_kimg: float = 0.0  # 0 = batch * 10 / 32
+    ema_rampup: float = 0.05
+    freeze_d: int = 0
+    # data
+    mirror: bool = False
+    aug: str = "none"  # none | ada | fixed
+    aug_p: float = 0.2
+    ada_target: float = 0.6
+    ada_kimg: float = 500.0
+    # reporting
+    tick_kimg: float = 4.0
+    snap: int = 10
+    metrics: tuple[str, ...] = ("control", "covariates")
+    metric_images: int = 1000
+    patience: int = 0  # evaluations without improvement before stopping; 0 = never
+    grid_images: int = 64
+
+    @property
+    def total_steps(self) -> int:
+        """Number of optimisation steps in the run."""
+        return max(1, round(self.total_kimg * 1000 / self.batch))
+
+    @property
+    def ema_halflife_kimg(self) -> float:
+        """Half-life of the weight average."""
+        return self.ema_kimg or self.batch * 10 / 32
+
+    def lambda_at(self, kimg: float) -> float:
+        """Weight of the covariate loss after `kimg` thousand images.
+
+        0 during the first `lambda_step_kimg`, then e^-10, e^-9 …, one factor e each step, capped at `lambda_max`.
+        Source: METHOD section 5 (schedule of Lai et al. 2024).
+        """
+        from math import exp
+
+        if not self.lambda_step_kimg:
+            return self.lambda_max
+        steps = int(kimg / self.lambda_step_kimg)
+        return min(self.lambda_max, exp(min(steps - 11, 0))) if steps else 0.0
+
+    def lr_scale_at(self, kimg: float) -> float:
+        """Factor on both learning rates: 1, then a linear fall over the last `lr_decay` of the run."""
+        if not self.lr_decay:
+            return 1.0
+        return min(1.0, max(0.0, (1.0 - kimg / self.total_kimg) / self.lr_decay))
+
+    def to_json(self) -> dict[str, Any]:
+        """The configuration as a JSON object."""
+        return asdict(self) | {"metrics": list(self.metrics)}
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any], file: str | None = None) -> TrainConfig:
+        """The configuration of a JSON object written by `to_json`."""
+        return _updated(TrainConfig(), document, file, "config")
+
+
+_TINY = {
+    "z_dim": 64, "w_dim": 64, "mapping_layers": 2, "mapping_lr_multiplier": 0.1, "channel_base": 512, "channel_max": 64,
+    "lambda_max": 1.0, "g_lr": 8e-3, "d_lr": 8e-3, "gamma": 0.1, "ema_kimg": 5.0, "num_fp16_res": 0,
+}  # fmt: skip
+_PAPER = {
+    "batch": 256, "per_source_clock": True, "total_kimg": 5000.0, "lambda_step_kimg": 250.0, "gamma": 4.0,
+    "tick_kimg": 4.0, "snap": 50, "mirror": False, "metric_images": 2000,
+}  # fmt: skip
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # lengths and sizes for two CPU cores: about four minutes, and up to two hours
+    "cpu-demo": _TINY | {"total_kimg": 40.0, "batch": 32, "tick_kimg": 1.0, "snap": 10, "lr_decay": 0.5},
+    "small": _TINY
+    | {
+        "total_kimg": 1000.0,
+        "batch": 32,
+        "channel_base": 1024,
+        "tick_kimg": 4.0,
+        "snap": 10,
+        "lr_decay": 0.5,
+    },
+    # settings of the paper's experiments, on its own clock
+    "paper-digits": _PAPER | {"total_kimg": 10000.0, "lambda_step_kimg": 500.0},
+    "paper-mri": _PAPER,
+    "paper-retina": _PAPER | {"total_kimg": 9000.0, "lambda_step_kimg": 450.0},
+    "paper-multicohort": _PAPER
+    | {"total_kimg": 40000.0, "lambda_step_kimg": 2000.0, "gamma": 0.5, "aug": "ada"},
+}
+
+_BY_ARCHITECTURE: dict[str, dict[str, Any]] = {
+    # what METHOD section 5 adds for full-size StyleGAN2; the CPU presets leave it out, for it doubles the cost of G
+    "stylegan2": {"g_lr": 0.002, "pl_weight": 2.0, "style_mixing": 0.9},
+    "stylegan3-t": {},
+    "stylegan3-r": {
+        "blur_sigma": 10.0,
+        "channel_base": 32768,
+        "channel_max": 1024,
+        "d_channel_base": 16384,
+        "d_channel_max": 512,
+    },
+}
+
+_CHOICES = {
+    "cfg": ARCHITECTURES,
+    "objective": ("logistic", "r3gan"),
+    "covariate_target": ("observed", "completed"),
+    "aug": ("none", "ada", "fixed"),
+    "d_head": ("covariates", "projection"),
+    "preset": tuple(PRESETS),
+}
+_POSITIVE = ("total_kimg", "batch", "z_dim", "w_dim", "channel_base", "channel_max", "g_lr", "d_lr", "tick_kimg", "snap", "r1_interval", "pl_interval", "mbstd_group", "grid_images", "metric_images")  # fmt: skip
+
+
+def _updated(config: TrainConfig, values: Mapping[str, Any], file: str | None, table: str) -> TrainConfig:
+    kinds = {f.name: type(getattr(config, f.name)) for f in fields(TrainConfig)}
+    changes = {}
+    for key, value in values.items():
+        field = f"{table}.{key}"
+        if key not in kinds:
+            near = difflib.get_close_matches(key, kinds, 1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(kinds)}"
+            raise StudyError("unknown key", file=file, field=field, hint=hint)
+        kind = kinds[key]
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if kind is tuple and isinstance(value, list | tuple):
+            value = tuple(value)
+            unknown = [m for m in value if m not in METRICS]
+            if unknown:
+                raise StudyError(
+                    "unknown metric", file=file, field=field, found=unknown[0], expected=" | ".join(METRICS)
+                )
+        if type(value) is not kind:
+            raise StudyError("wrong type", file=file, field=field, found=repr(value), expected=kind.__name__)
+        if key in _CHOICES and value not in _CHOICES[key]:
+            raise StudyError(
+                "unknown value", file=file, field=field, found=repr(value), expected=" | ".join(_CHOICES[key])
+            )
+        if kind in (int, float) and (value != value or value in (float("inf"), float("-inf"))):
+            raise StudyError("not a finite number", file=file, field=field, found=value)
+        if kind in (int, float) and value <= 0 and (key in _POSITIVE or value < 0) and key != "seed":
+            raise StudyError(
+                "must be above 0" if key in _POSITIVE else "must not be negative",
+                file=file,
+                field=field,
+                found=value,
+            )
+        changes[key] = value
+    return replace(config, **changes)
+
+
+def resolve(study: Study, options: Mapping[str, Any] | None = None) -> TrainConfig:
+    """The configuration of a run: preset, then the study's [train] table, then options given by hand.
+
+    Args:
+        study: The study; its `train` table may name a preset and override any field.
+        options: Overrides by field name; None values are ignored.
+
+    Raises:
+        StudyError: An unknown key or value in the [train] table.
+        UsageError: A wrong option.
+    """
+    options = {k: v for k, v in (options or {}).items() if v is not None}
+    table = dict(study.train)
+    try:
+        chosen = _updated(
+            TrainConfig(), {k: v for k, v in options.items() if k in ("preset", "cfg")}, None, "option"
+        )
+    except StudyError as error:
+        raise UsageError(
+            error.message, field=error.field, found=error.found, expected=error.expected
+        ) from None
+    early = _updated(
+        TrainConfig(), {k: v for k, v in table.items() if k in ("preset", "cfg")}, study.path, "train"
+    )
+    preset = chosen.preset if "preset" in options else early.preset
+    cfg = chosen.cfg if "cfg" in options else early.cfg
+    base = dict(_BY_ARCHITECTURE[cfg]) if preset.startswith("paper-") else {}
+    config = replace(TrainConfig(), **(base | PRESETS[preset] | {"preset": preset, "cfg": cfg}))
+    config = _updated(
+        config, {k: v for k, v in table.items() if k not in ("preset", "cfg")}, study.path, "train"
+    )
+    if config.per_source_clock:
+        n = len(study.sources)
+        scaled = {
+            k: getattr(config, k) * n
+            for k in ("batch", "total_kimg", "lambda_step_kimg", "tick_kimg", "ada_kimg")
+        }
+        config = replace(config, per_source_clock=False, **scaled)
+    try:
+        config = _updated(
+            config, {k: v for k, v in options.items() if k not in ("preset", "cfg")}, None, "option"
+        )
+    except StudyError as error:
+        raise UsageError(
+            error.message, field=error.field, found=error.found, expected=error.expected, hint=None
+        ) from None
+    _check(config, study)
+    return config
+
+
+def _check(config: TrainConfig, study: Study) -> None:
+    group = min(config.mbstd_group, config.batch)
+    if config.batch % group:
+        raise UsageError(
+            "must be a multiple of the minibatch-std group",
+            field="batch",
+            found=config.batch,
+            expected=f"a multiple of {group}",
+        )
+    if config.micro_batch and (config.batch % config.micro_batch or config.micro_batch % group):
+        raise UsageError(
+            "must divide the batch and be a multiple of the minibatch-std group",
+            field="micro_batch",
+            found=config.micro_batch,
+        )
+    if config.aug != "none" and not study.augment_allow:
+        raise StudyError(
+            "augmentation is switched on but the study allows no operation",
+            file=study.path,
+            field="augment.allow",
+            hint="List the operations that keep every covariate true, or use --aug none",
+        )
+    if config.mirror and any(c.lateralised for c in study.covariates):
+        raise UsageError(
+            "mirroring would swap left and right of lateralised covariates",
+            field="mirror",
+            hint="Leave it off",
+        )
+    if config.cfg != "stylegan2" and study.resolution < 16:
+        raise StudyError(
+            "StyleGAN3 needs 16 pixels or more",
+            file=study.path,
+            field="image.resolution",
+            found=study.resolution,
+        )
