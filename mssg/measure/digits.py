@@ -1,0 +1,380 @@
+"""Morphometry of handwritten digits: thickness, intensity and slant, measured on an image or set in one.
+
+Units: thickness counts pixels of the original 28 x 28 digits. Digits padded to 32 x 32 keep that pixel; an image of
+any other side is taken as that 32-pixel canvas resampled, so its pixels count as 32 / side each. Intensity is a grey level
+(0 to 255), slant is in degrees and positive where the digit leans to the right.
+
+Source: Castro et al., "Morpho-MNIST: Quantitative Assessment and Diagnostics for Representation Learning", JMLR 20 (2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mssg.errors import DataError, UsageError
+from mssg.measure import strokes
+from mssg.measure.strokes import CANVAS, GRID, Field
+
+COVARIATES = ("thickness", "intensity", "slant")
+UNITS = {"thickness": "px", "intensity": "levels", "slant": "°"}
+
+EMPTY_PEAK = 16.0
+"""An image whose brightest pixels stay below this grey level holds no digit."""
+PEAK_PIXELS = 8
+"""How many of the brightest pixels make the peak; one bright noise pixel must not."""
+FULL_PERCENTILE = 80.0
+"""Percentile of the foreground taken as a stroke's full grey level; its outline lies at half of that."""
+FULL_SHARE = 0.7
+"""A digit covers less of the image than this."""
+MARGIN = 1.0
+"""Units of background kept between a digit and the edge of the canvas."""
+THICKNESS_RANGE = (0.5, 12.0)
+SLANT_LIMIT = 75.0
+
+THINNEST_SHARE = 0.4
+"""Where strokes are made narrower, no part gets narrower than this share of the target."""
+
+_THICKNESS_TOLERANCE = 0.015
+_TANGENT_TOLERANCE = 0.004
+_THICKNESS_STEPS, _SLANT_STEPS = 4, 3
+
+
+def measure(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
+    """Measure every digit of a batch.
+
+    Args:
+        images: uint8 or float [N,H,W], [N,1,H,W], grey levels 0 to 255, digit bright on dark.
+
+    Returns:
+        `thickness` (px of the 28-pixel digit), `intensity` (grey levels) and `slant` (degrees), each float64 [N].
+        NaN where there is no digit: an empty, a nearly uniform or a non-finite image.
+
+    Raises:
+        DataError: The array is not a batch of square single-channel images.
+
+    Source: Morpho-MNIST: thickness = twice the mean distance transform on the skeleton; intensity = median of
+        the foreground (at least half the peak); slant = arctan of the horizontal shear mu11 / mu02 (rows counted upwards).
+    """
+    batch = np.asarray(images)
+    if batch.ndim == 4 and batch.shape[1] == 1:
+        batch = batch[:, 0]
+    if batch.ndim != 3 or batch.shape[1] != batch.shape[2] or batch.dtype.kind not in "uif":
+        raise DataError(
+            "not a batch of digits",
+            found=f"{batch.dtype} {list(batch.shape)}",
+            expected="numbers [N,H,H] or [N,1,H,H], one channel, grey levels 0 to 255",
+        )
+    rows = [_measure_one(np.asarray(image, np.float32)) for image in batch]
+    table = np.array(rows, np.float64).reshape(len(rows), 3)
+    return {name: table[:, i].copy() for i, name in enumerate(COVARIATES)}
+
+
+def set_thickness(image: ArrayLike, thickness: float) -> NDArray[np.uint8]:
+    """Make the strokes of one digit thicker or thinner.
+
+    Args:
+        image: [H,W], grey levels 0 to 255; H = 28, or a power of two from 16 to 128.
+        thickness: Target in px of the 28-pixel digit.
+
+    Returns:
+        uint8 [H,W] at the digit's own intensity, its slant kept as far as the change of strokes allows.
+
+    Raises:
+        DataError: No digit in the image.
+        UsageError: The target is out of range.
+    """
+    pixels, (_, intensity, _) = _readable(image)
+    _in_range("thickness", thickness, *THICKNESS_RANGE)
+    field = strokes.warp(_fine(pixels, intensity), (0.0, 0.0), 0.0, 1.0, (0.0, 0.0)) - np.float32(0.5)
+    return _thicken(field, thickness, intensity, len(pixels), thickness, _THICKNESS_STEPS)[0]
+
+
+def set_intensity(image: ArrayLike, intensity: float) -> NDArray[np.uint8]:
+    """Scale one digit's grey levels until the median of its foreground is as asked.
+
+    Args:
+        image: [H,W], grey levels 0 to 255 (larger ones are clipped).
+        intensity: Target grey level, 1 to 255.
+
+    Returns:
+        uint8 [H,W].
+
+    Raises:
+        DataError: No digit in the image.
+        UsageError: The target is out of range.
+    """
+    _in_range("intensity", intensity, 1.0, 255.0)
+    pixels = np.maximum(np.asarray(image, np.float32), 0)
+    level = _level(pixels)
+    if not np.isfinite(level):
+        raise DataError("no digit to change", found="an empty or uniform image", hint="drop this image")
+    factor = 1.0
+    # clipping at 255 lowers the peak and so admits darker pixels to the foreground: correct for it
+    for _ in range(4):
+        factor *= intensity / level
+        scaled = np.rint(np.minimum(pixels * factor, 255.0))
+        level = _level(scaled, empty=0.0)
+        if abs(level - intensity) <= 0.5:
+            break
+    return scaled.astype(np.uint8)
+
+
+def set_slant(image: ArrayLike, slant: float) -> NDArray[np.uint8]:
+    """Shear one digit about its centre of mass; it is shrunk and moved as far as needed to stay inside.
+
+    Args:
+        image: [H,W], grey levels 0 to 255; H = 28, or a power of two from 16 to 128.
+        slant: Target in degrees, positive to the right.
+
+    Returns:
+        uint8 [H,W] with the thickness and the intensity that the digit had.
+
+    Raises:
+        DataError: No digit in the image.
+        UsageError: The target is out of range.
+    """
+    pixels, (thickness, intensity, _) = _readable(image)
+    return set_all(pixels, thickness, intensity, slant, len(pixels))
+
+
+def set_all(
+    image: ArrayLike, thickness: float, intensity: float, slant: float, resolution: int = CANVAS
+) -> NDArray[np.uint8]:
+    """Give one digit a thickness, an intensity and a slant at once.
+
+    The shear comes first, because it changes stroke widths; the strokes are then set by morphology at 16-fold
+    supersampling and the grey level last. Targets are approached until `measure` agrees.
+
+    Args:
+        image: [H,W], grey levels 0 to 255; H = 28, or a power of two from 16 to 128.
+        thickness: px of the 28-pixel digit.
+        intensity: Grey level, 1 to 255.
+        slant: Degrees, positive to the right.
+        resolution: Side of the result: 28 (keeps the original frame), or a power of two from 16 to 128.
+
+    Returns:
+        uint8 [resolution, resolution].
+
+    Raises:
+        DataError: No digit in the image.
+        UsageError: A target is out of range.
+    """
+    pixels, (width, level, lean) = _readable(image)
+    _in_range("thickness", thickness, *THICKNESS_RANGE)
+    _in_range("intensity", intensity, 1.0, 255.0)
+    _in_range("slant", slant, -SLANT_LIMIT, SLANT_LIMIT)
+    fine = _fine(pixels, level)
+    target = np.tan(np.radians(slant))
+    shear, ask = target - np.tan(np.radians(lean)), thickness
+    for step in range(_SLANT_STEPS):
+        placed = strokes.warp(fine, *_placement(fine, shear, width, thickness, resolution)) - np.float32(0.5)
+        # strokes change the slant a little and the other way round: the first look need not be exact
+        result, ask, got = _thicken(
+            placed, thickness, intensity, resolution, ask, 1 if step == 0 else _THICKNESS_STEPS
+        )
+        miss = target - np.tan(np.radians(got[2]))
+        if not (abs(miss) > _TANGENT_TOLERANCE or abs(got[0] - thickness) > _THICKNESS_TOLERANCE):
+            break
+        shear += miss
+    return result
+
+
+def _readable(image: ArrayLike) -> tuple[Field, tuple[float, float, float]]:
+    """A digit as float32 [H,H] with what it measures, or a DataError."""
+    pixels = np.asarray(image, np.float32)
+    side = pixels.shape[-1] if pixels.ndim else 0
+    if pixels.ndim != 2 or pixels.shape[0] != side or side not in (16, 28, 32, 64, 128):
+        raise DataError(
+            "not one digit", found=list(pixels.shape), expected="[H,H] with H of 16, 28, 32, 64 or 128"
+        )
+    measured = _measure_one(pixels)
+    if not np.all(np.isfinite(measured)):
+        raise DataError("no digit to change", found="an empty or uniform image", hint="drop this image")
+    return pixels, measured
+
+
+def _in_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise UsageError(
+            "target out of range", field=name, found=value, expected=f"{low:g} to {high:g} {UNITS[name]}"
+        )
+
+
+def _unit(side: int) -> float:
+    """Units along one pixel of an image of this side."""
+    return 1.0 if side in (28, CANVAS) else CANVAS / side
+
+
+def _level(pixels: Field, empty: float = EMPTY_PEAK) -> float:
+    """Median of the pixels that reach half the peak; NaN where there is no digit."""
+    count = min(PEAK_PIXELS, pixels.size)
+    peak = float(np.partition(pixels, -count, axis=None)[-count:].mean())
+    if not np.isfinite(peak) or peak <= empty:
+        return float("nan")
+    foreground = pixels[pixels >= 0.5 * peak]
+    if foreground.size > FULL_SHARE * pixels.size:
+        return float("nan")
+    return float(np.median(foreground))
+
+
+def _measure_one(pixels: Field) -> tuple[float, float, float]:
+    """Thickness, intensity and slant of one image [H,H]."""
+    intensity = _level(pixels)
+    if not np.isfinite(intensity):
+        return (float("nan"),) * 3
+    return _thickness(pixels, intensity), intensity, _slant(pixels, intensity)
+
+
+def _thickness(pixels: Field, intensity: float) -> float:
+    """Twice the mean distance on the skeleton of the half-intensity shape, in units."""
+    rows, columns = strokes.bounds(pixels >= 0.25 * intensity, 2)
+    # the full stroke level: with the median, strokes of two pixels would read wider where they straddle three
+    foreground = pixels[pixels >= 0.5 * intensity]
+    rank = int(FULL_PERCENTILE / 100 * (foreground.size - 1))
+    level = np.partition(foreground, rank)[rank]
+    cut = np.pad(pixels[rows, columns] / np.float32(level), 1)
+    factor = max(round(GRID * _unit(len(pixels))), 1)
+    down = strokes.resize_matrix(cut.shape[0], cut.shape[0] * factor, cubic=True)
+    across = strokes.resize_matrix(cut.shape[1], cut.shape[1] * factor, cubic=True)
+    inner = strokes.inner_distance(down @ cut @ across.T - np.float32(0.5))
+    ridge, crest = strokes.skeleton(inner)
+    if not ridge.any():
+        return float("nan")
+    return 2 * float(np.median(crest[ridge])) * _unit(len(pixels)) / factor
+
+
+def _slant(pixels: Field, intensity: float) -> float:
+    """Lean to the right in degrees from second moments, background noise below a quarter of the intensity ignored."""
+    weight = np.clip((pixels / intensity - 0.25) * 2, 0, 1).astype(np.float64)
+    total = weight.sum()
+    if not total > 0:
+        return float("nan")
+    position = np.arange(len(pixels), dtype=np.float64)
+    down, across = weight.sum(1), weight.sum(0)
+    row, column = position - down @ position / total, position - across @ position / total
+    mu02 = down @ row**2
+    if not mu02 > 0:
+        return float("nan")
+    return float(np.degrees(np.arctan(-(row @ weight @ column) / mu02)))
+
+
+def _fine(pixels: Field, intensity: float) -> Field:
+    """An image on the distance grid, about 1 in the foreground: [28 * GRID] * 2 or [CANVAS * GRID] * 2."""
+    side = len(pixels)
+    samples = GRID * (28 if side == 28 else CANVAS)
+    if side >= samples:
+        return pixels / np.float32(intensity)
+    matrix = strokes.resize_matrix(side, samples, cubic=True)
+    return matrix @ (pixels / np.float32(intensity)) @ matrix.T
+
+
+def _placement(
+    fine: Field, shear: float, width: float, thickness: float, resolution: int
+) -> tuple[tuple[float, float], float, float, tuple[float, float]]:
+    """Arguments of `strokes.warp` that keep a sheared digit inside the frame.
+
+    Args:
+        fine: From `_fine`.
+        shear: Tangent to add.
+        width: Present thickness, `thickness`: the one it will get, in units.
+        resolution: 28 keeps a frame of 28 units, otherwise CANVAS.
+    """
+    row, column = ((index - (len(fine) - 1) / 2) / GRID for index in np.nonzero(fine >= 0.5))
+    centre = float(row.mean()), float(column.mean())
+    frame = (28 if resolution == 28 else CANVAS) - 2 * MARGIN
+    points = [row - centre[0], column - centre[1] - shear * (row - centre[0])]
+    # the skeleton spans the foreground less one old stroke; one new stroke must fit around it
+    spans = [max(float(np.ptp(p)) - width, 1.0) for p in points]
+    scale = min(1.0, (frame - thickness) / max(spans))
+    shift = []
+    for p in points:
+        low = scale * (float(p.min()) + width / 2) - thickness / 2
+        high = scale * (float(p.max()) - width / 2) + thickness / 2
+        shift.append(max(-frame / 2 - low, 0.0) + min(frame / 2 - high, 0.0))
+    return centre, shear, scale, (shift[0], shift[1])
+
+
+def _thicken(
+    field: Field, thickness: float, intensity: float, resolution: int, ask: float, steps: int
+) -> tuple[NDArray[np.uint8], float, tuple[float, float, float]]:
+    """Render a shape with its strokes set.
+
+    Args:
+        field: Level function on the distance grid, positive inside.
+        thickness: Target in units, `intensity`: target grey level, `resolution`: side of the result.
+        ask: First guess of what to ask of `_stroke_levels`.
+        steps: At most so many renderings.
+
+    Returns:
+        uint8 image, the stroke width to ask for next, and what the image measures.
+    """
+    level_at = _stroke_levels(field, reach=thickness)
+    low, high = THICKNESS_RANGE[0] / 2, THICKNESS_RANGE[1] + 2
+    before: tuple[float, float] | None = None
+    best: tuple[NDArray[np.uint8], float, tuple[float, float, float]] | None = None
+    for _ in range(steps):
+        image = _frame(strokes.render(level_at(ask), CANVAS if resolution == 28 else resolution), resolution)
+        image = set_intensity(image * np.float32(255), intensity)
+        got = _measure_one(image.astype(np.float32))
+        miss = thickness - got[0]
+        if best is None or abs(miss) < abs(thickness - best[2][0]):
+            best = image, ask, got
+        if not abs(miss) > _THICKNESS_TOLERANCE:
+            break
+        gain = 1.0
+        if before is not None and abs(ask - before[0]) > 1e-6:
+            gain = float(np.clip((got[0] - before[1]) / (ask - before[0]), 0.4, 2.5))
+        before = (ask, got[0])
+        ask = min(max(ask + miss / gain, low), high)
+    assert best is not None
+    return (best[0], ask, best[2]) if steps == 1 else best
+
+
+def _frame(coverage: Field, resolution: int) -> Field:
+    """Cut the canvas to the original frame where that is asked for."""
+    margin = (CANVAS - 28) // 2
+    return coverage[margin:-margin, margin:-margin] if resolution == 28 else coverage
+
+
+def _stroke_levels(field: Field, reach: float) -> Callable[[float], Field]:
+    """A function of stroke width (units) that returns the level function of the shape with such strokes.
+
+    Wider strokes are level sets of the signed distance (dilation by a disk). Narrower ones are disks around the
+    skeleton with all radii scaled alike: erosion would cut a digit where its stroke is thin.
+
+    Args:
+        field: Level function on the distance grid, positive inside.
+        reach: The strokes will be about this wide, in units.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    cut = strokes.bounds(field > 0, 2 + GRID * int(np.ceil(reach / 2 + 1)))
+    part = field[cut]
+    inner = strokes.inner_distance(part)
+    ridge, crest = strokes.skeleton(inner)
+    width = 2 * float(np.median(crest[ridge])) / GRID
+
+    @cache
+    def signed() -> Field:
+        return inner - strokes.distance_to(part <= 0, strokes.sub_sample_offset(part))
+
+    @cache
+    def around() -> tuple[Field, Field]:
+        away, (row, column) = distance_transform_edt(~strokes.prune(ridge, crest), return_indices=True)
+        return away.astype(np.float32), crest[row, column]
+
+    def level(stroke: float) -> Field:
+        whole = np.full_like(field, -GRID)
+        if stroke >= width:
+            whole[cut] = signed() + np.float32((stroke - width) / 2 * GRID)
+        else:
+            away, radius = around()
+            thinnest = np.float32(stroke / 2 * GRID * THINNEST_SHARE)
+            whole[cut] = np.maximum(radius * np.float32(stroke / width), thinnest) - away
+        return whole
+
+    return level
