@@ -1,0 +1,454 @@
+"""Prepared sources on disk: images.npy, table.csv and source.json in one folder (FORMATS "Prepared source")."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mssg.data.split import SPLITS
+from mssg.errors import DataError, UsageError
+from mssg.study import SOURCE, Study
+
+FORMAT_VERSION = 1
+IMAGES, TABLE, INFO = "images.npy", "table.csv", "source.json"
+KEYS = ("subject", "session", "split")
+"""Columns of every table; all others are covariates or other truth in native units."""
+
+
+@dataclass(frozen=True)
+class PackedSource:
+    """One source of a study, ready to be trained on; images stay on disk until they are asked for.
+
+    Attributes:
+        name: The source's name in the study.
+        path: Its folder.
+        images: uint8 [N,C,H,W], memory-mapped.
+        values: float64 [N,V] in native units, NaN for what is missing and for all that the source does not observe.
+        observed: bool [V], the covariates that the source observes.
+        split: "train" | "val" | "test" [N].
+        subjects: Subject identifiers [N].
+        table: Every column of the table, truth beyond `observes` included; numbers where a whole column reads as such.
+        info: source.json.
+    """
+
+    name: str
+    path: Path
+    images: NDArray[np.uint8]
+    values: NDArray[np.float64]
+    observed: NDArray[np.bool_]
+    split: NDArray[np.str_]
+    subjects: NDArray[np.str_]
+    table: Mapping[str, np.ndarray]
+    info: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Indices of the rows of a split, ascending.
+
+        Raises:
+            UsageError: No such split.
+        """
+        if split not in self._rows:
+            raise UsageError("no such split", field=split, expected=" | ".join(SPLITS))
+        return self._rows[split]
+
+    @cached_property
+    def _rows(self) -> dict[str, NDArray[np.int64]]:
+        return {name: np.flatnonzero(self.split == name) for name in SPLITS}
+
+    def columns(self, study: Study, split: str = "train") -> dict[str, NDArray[np.float64]]:
+        """What the source observes, by covariate: the table a covariate model or the study's statistics are fitted to.
+
+        Args:
+            study: The study it was opened for.
+            split: Which rows.
+
+        Returns:
+            Covariate name -> native values [n], observed covariates only.
+        """
+        rows = self.rows(split)
+        return {
+            name: self.values[rows, i] for i, name in enumerate(study.condition_names) if self.observed[i]
+        }
+
+    @staticmethod
+    def open(
+        path: str | os.PathLike[str], study: Study, source_index: int, verify: bool = False
+    ) -> PackedSource:
+        """Open and check a prepared folder.
+
+        Args:
+            path: The folder.
+            study: What the images and columns must fit.
+            source_index: Which of the study's sources it is.
+            verify: Also compare both files with the hashes in source.json (reads everything).
+
+        Raises:
+            DataError: A file is missing or damaged, images of another type or size, a column or value that does not fit.
+        """
+        folder = Path(path)
+        source = study.sources[source_index]
+        info = _read_info(folder)
+        images = _read_images(folder / IMAGES, study)
+        columns = read_table(folder / TABLE)
+        _check_keys(folder / TABLE, columns, len(images))
+        if verify:
+            verify_hashes(folder, info)
+        values = np.full((len(images), len(study.conditions)), np.nan)
+        for name in source.observes:
+            values[:, study.index(name)] = _read_covariate(folder / TABLE, columns, study, name)
+        _check_some_value(folder / TABLE, values, source.observes)
+        observed = study.observed_mask(source_index)
+        if SOURCE in study.condition_names and study.condition_on_source:
+            values[:, study.index(SOURCE)] = source_index
+        return PackedSource(
+            source.name,
+            folder,
+            images,
+            values,
+            observed,
+            np.array(columns["split"]),
+            np.array(columns["subject"]),
+            {name: _numbers(column) for name, column in columns.items()},
+            info,
+        )
+
+
+def open_sources(study: Study, verify: bool = False) -> tuple[PackedSource, ...]:
+    """Open every source of a study, at the paths its TOML names.
+
+    Raises:
+        DataError: As `PackedSource.open`, or a subject that sources disagree about (train here, test there).
+    """
+    sources = tuple(
+        PackedSource.open(study.source_path(i), study, i, verify) for i in range(len(study.sources))
+    )
+    seen: dict[str, tuple[str, Path]] = {}
+    for source in sources:
+        for subject, split in zip(source.subjects.tolist(), source.split.tolist()):
+            known = seen.setdefault(subject, (split, source.path))
+            if known[0] != split:
+                raise DataError(
+                    f"subject {subject!r} is in another split than in {known[1]}",
+                    file=source.path / TABLE,
+                    field="split",
+                    found=split,
+                    expected=known[0],
+                    hint="Prepare all sources with one seed and the same shares",
+                )
+    return sources
+
+
+def write_packed(
+    out_dir: str | os.PathLike[str],
+    images: NDArray[np.uint8] | Iterable[NDArray[np.uint8]],
+    table: Mapping[str, Sequence[Any] | np.ndarray],
+    info: Mapping[str, Any],
+) -> Path:
+    """Write a prepared source; the folder appears complete or not at all.
+
+    Args:
+        out_dir: Folder to make. One that holds a prepared source already is replaced; any other is refused.
+        images: uint8 [N,C,H,W], or an iterable of [C,H,W], one for each row of the table.
+        table: Column name -> values [N]: `subject` and `split` (`session` may be left out), covariates and other
+            truth in native units. NaN, None and "" are written as empty.
+        info: What source.json should say: how it was made, geometry, licence.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: Counts, types or splits that do not fit, or the folder holds something else.
+    """
+    out = Path(out_dir)
+    columns = {"subject": table.get("subject", ()), "session": table.get("session"), **table}
+    if columns["session"] is None:
+        columns["session"] = [""] * len(columns["subject"])
+    columns = {
+        name: columns[name] for name in (*KEYS, *(n for n in columns if n not in KEYS)) if name in columns
+    }
+    rows = len(columns["subject"])
+    for name, column in columns.items():
+        if len(column) != rows:
+            raise DataError(
+                "column of another length", file=out, field=name, found=len(column), expected=rows
+            )
+    if out.exists() and not (out.is_dir() and ((out / INFO).is_file() or not any(out.iterdir()))):
+        raise DataError(
+            "exists and is no prepared source", file=out, hint="Choose another folder or empty this one"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+    try:
+        shape = _write_images(draft / IMAGES, images, rows)
+        _write_table(draft / TABLE, columns)
+        _check_keys(draft / TABLE, read_table(draft / TABLE), rows)
+        counts = {name: int(np.sum(np.asarray(columns["split"]) == name)) for name in SPLITS}
+        document = {
+            "format_version": FORMAT_VERSION,
+            **info,
+            "images": {"count": rows, "channels": shape[1], "height": shape[2], "width": shape[3]},
+            "counts": counts,
+            "subjects": len({str(s) for s in columns["subject"]}),
+            "columns": [name for name in columns if name not in KEYS],
+            "sha256": {name: file_hash(draft / name) for name in (IMAGES, TABLE)},
+        }
+        (draft / INFO).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        draft.chmod(0o755)
+        if out.exists():
+            shutil.rmtree(out)
+        draft.rename(out)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return out
+
+
+def read_table(path: Path) -> dict[str, list[str]]:
+    """Read a CSV table as text, column by column.
+
+    Raises:
+        DataError: Missing, not UTF-8, no or repeated column names, or a row with another number of cells.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = list(csv.reader(file))
+    except FileNotFoundError:
+        raise DataError(
+            "no such file", file=path, hint="Prepare this source again with mssg prepare"
+        ) from None
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise DataError(f"cannot be read as CSV: {error}", file=path, expected="UTF-8, commas") from None
+    if not lines:
+        raise DataError("is empty", file=path, expected="a line of column names and one row an image")
+    header, rows = lines[0], lines[1:]
+    for name in header:
+        if not name.strip() or header.count(name) > 1:
+            raise DataError("empty or repeated column name", file=path, field="line 1", found=repr(name))
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(header):
+            raise DataError(
+                "wrong number of cells",
+                file=path,
+                field=f"line {number}",
+                found=len(row),
+                expected=len(header),
+            )
+    return {name: [row[i].strip() for row in rows] for i, name in enumerate(header)}
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify_hashes(folder: Path, info: Mapping[str, Any]) -> None:
+    """Compare a folder's files with the hashes in its source.json.
+
+    Raises:
+        DataError: A file was changed after it was prepared, or no hash is recorded.
+    """
+    expected = info.get("sha256", {})
+    for name in (IMAGES, TABLE):
+        found = file_hash(folder / name)
+        if found != expected.get(name):
+            raise DataError(
+                "differs from what was prepared",
+                file=folder / name,
+                field="sha256",
+                found=found[:16] + "…",
+                expected=str(expected.get(name))[:16] + "…",
+                hint="Prepare this source again, or restore the file",
+            )
+
+
+def _read_info(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise DataError(
+            "no such folder" if not folder.exists() else "not a folder",
+            file=folder,
+            expected=f"a prepared source ({IMAGES}, {TABLE}, {INFO})",
+            hint="Run mssg prepare, or correct the source's path in the study TOML",
+        )
+    try:
+        info = json.loads((folder / INFO).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            "no such file", file=folder / INFO, hint="Prepare this source again with mssg prepare"
+        ) from None
+    except (UnicodeDecodeError, json.JSONDecodeError, OSError) as error:
+        raise DataError(f"cannot be read as JSON: {error}", file=folder / INFO) from None
+    if not isinstance(info, dict) or info.get("format_version") != FORMAT_VERSION:
+        raise DataError(
+            "unknown format version",
+            file=folder / INFO,
+            field="format_version",
+            found=info.get("format_version") if isinstance(info, dict) else type(info).__name__,
+            expected=FORMAT_VERSION,
+            hint="Prepare this source again with this version of mssg",
+        )
+    return info
+
+
+def _read_images(path: Path, study: Study) -> NDArray[np.uint8]:
+    try:
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise DataError(
+            "no such file", file=path, hint="Prepare this source again with mssg prepare"
+        ) from None
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"cannot be read as a NumPy array: {error}", file=path) from None
+    wanted = (study.channels, study.resolution, study.resolution)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != wanted:
+        raise DataError(
+            "images do not fit the study",
+            file=path,
+            found=f"{images.dtype} {list(images.shape)}",
+            expected=f"uint8 [N, {study.channels}, {study.resolution}, {study.resolution}]",
+            hint="Prepare the source at the study's resolution, or correct [image] in the study TOML",
+        )
+    return images
+
+
+def _check_keys(path: Path, columns: Mapping[str, list[str]], rows: int) -> None:
+    """The columns every table has, and its length."""
+    for name in ("subject", "split"):
+        if name not in columns:
+            raise DataError("column is missing", file=path, field=name, found=", ".join(columns))
+    if len(columns["subject"]) != rows:
+        raise DataError(
+            f"rows differ from the number of images in {IMAGES}",
+            file=path,
+            found=f"{len(columns['subject'])} rows",
+            expected=f"{rows} (one an image)",
+        )
+    if not rows:
+        raise DataError("no rows", file=path, expected="at least one image")
+    home: dict[str, str] = {}
+    for line, (subject, split) in enumerate(zip(columns["subject"], columns["split"]), 2):
+        if split not in SPLITS:
+            raise DataError(
+                "unknown split",
+                file=path,
+                field=f"line {line}, split",
+                found=repr(split),
+                expected=" | ".join(SPLITS),
+            )
+        if not subject:
+            raise DataError("empty subject", file=path, field=f"line {line}, subject")
+        if home.setdefault(subject, split) != split:
+            raise DataError(
+                f"subject {subject!r} is in two splits",
+                file=path,
+                field=f"line {line}, split",
+                found=split,
+                expected=home[subject],
+                hint="All images of one subject belong to one split",
+            )
+
+
+def _read_covariate(
+    path: Path, columns: Mapping[str, list[str]], study: Study, name: str
+) -> NDArray[np.float64]:
+    """One observed column in native values."""
+    if name not in columns:
+        raise DataError(
+            "observed covariate has no column",
+            file=path,
+            field=name,
+            found=", ".join(c for c in columns if c not in KEYS) or "no covariate",
+            expected=f"a column {name!r}",
+            hint="Correct observes in the study TOML, or prepare the source again",
+        )
+    covariate, cache = study.covariate(name), dict[str, float]()
+    values = np.empty(len(columns[name]))
+    for row, text in enumerate(columns[name]):
+        if text not in cache:
+            try:
+                cache[text] = covariate.parse(text)
+            except UsageError as error:
+                raise DataError(
+                    error.message,
+                    file=path,
+                    field=f"line {row + 2}, {name}",
+                    found=error.found,
+                    expected=error.expected,
+                    hint="Correct the cell, or leave it empty where the value is missing",
+                ) from None
+        values[row] = cache[text]
+    return values
+
+
+def _check_some_value(path: Path, values: NDArray[np.float64], observes: Sequence[str]) -> None:
+    if not np.isfinite(values).any():
+        raise DataError(
+            "every value of every observed covariate is missing",
+            file=path,
+            field=", ".join(observes),
+            hint="Fill the columns, or name other covariates in observes",
+        )
+
+
+def _numbers(column: list[str]) -> np.ndarray:
+    """A column as float64 where every filled cell is a number (empty: NaN), else as text."""
+    try:
+        numbers = [float(text) if text else math.nan for text in column]
+    except ValueError:
+        return np.array(column)
+    return np.array(numbers) if any(column) else np.array(column)
+
+
+def _write_images(
+    path: Path, images: NDArray[np.uint8] | Iterable[NDArray[np.uint8]], rows: int
+) -> tuple[int, ...]:
+    """Write one image after the other; returns the array's shape."""
+    store, count, shape = None, 0, (0, 0, 0, 0)
+    for count, image in enumerate(images, 1):
+        image = np.asarray(image)
+        if store is None:
+            shape = (rows, *image.shape)
+            if rows and image.ndim == 3 and image.dtype == np.uint8:
+                store = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+        if store is None or image.dtype != np.uint8 or image.shape != shape[1:] or count > rows:
+            break
+        store[count - 1] = image
+    else:
+        if store is not None and count == rows:
+            store.flush()
+            return shape
+    raise DataError(
+        "images and table do not fit",
+        file=path,
+        found=f"image {count} of {rows}, shape {list(shape[1:])}",
+        expected="uint8 images [C,H,W] of one size, as many as rows",
+    )
+
+
+def _write_table(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
+    def cell(value: Any) -> str:
+        if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
+            return ""
+        if isinstance(value, float | np.floating):
+            return f"{value:.7g}"
+        return str(value)
+
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([cell(v) for v in row] for row in zip(*columns.values()))

