@@ -1,0 +1,117 @@
+"""Layers with equalised learning rates, shared by all networks.
+
+Weights are stored with unit variance and scaled when used, so that Adam's step has the same relative size for
+every layer (Karras et al. 2018, "Progressive growing of GANs", section 4.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+
+import torch
+from torch import nn
+
+from mssg import ops
+
+RESAMPLE_TAPS = (1.0, 3.0, 3.0, 1.0)  # the binomial low-pass of StyleGAN2
+
+
+def normalise(x: torch.Tensor) -> torch.Tensor:
+    """Scale every row of [B, N] to unit mean square."""
+    return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+
+
+def fast_layout(x: torch.Tensor) -> torch.Tensor:
+    """The memory layout in which convolutions run fastest: channels_last on the CPU and for float16."""
+    if x.device.type == "cpu" or x.dtype == torch.float16:
+        return x.contiguous(memory_format=torch.channels_last)
+    return x
+
+
+def block_dtype(x: torch.Tensor, use_fp16: bool) -> torch.dtype:
+    """float16 for blocks that want it on CUDA; everywhere else the caller's own precision (at least float32)."""
+    if use_fp16 and x.is_cuda:
+        return torch.float16
+    return torch.float32 if x.dtype == torch.float16 else x.dtype
+
+
+class FullyConnected(nn.Module):
+    """y = act(x W^T + b) with an equalised learning rate.
+
+    Args:
+        in_features, out_features: Widths.
+        activation: A name in `mssg.ops.ACTIVATIONS`.
+        lr_multiplier: Scales the effective step of weight and bias.
+        weight_init: Standard deviation of the effective weights times sqrt(in_features).
+        bias_init: Initial bias, one number or one per output.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        activation: str = "linear",
+        lr_multiplier: float = 1.0,
+        weight_init: float = 1.0,
+        bias_init: float | Sequence[float] = 0.0,
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.weight_gain = lr_multiplier / sqrt(in_features)
+        self.bias_gain = lr_multiplier
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) * (weight_init / lr_multiplier))
+        bias = torch.as_tensor(bias_init, dtype=torch.float32).expand(out_features)
+        self.bias = nn.Parameter(bias / lr_multiplier)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, in_features] -> [B, out_features], in the dtype of x."""
+        w = self.weight.to(x.dtype)
+        b = self.bias.to(x.dtype)
+        if self.bias_gain != 1:
+            b = b * self.bias_gain
+        y = torch.addmm(b, x, w.T, alpha=self.weight_gain)
+        return y if self.activation == "linear" else ops.bias_act(y, act=self.activation)
+
+
+class Conv2d(nn.Module):
+    """A convolution with an equalised learning rate, optional downsampling, bias and activation.
+
+    Args:
+        in_channels, out_channels: Feature maps.
+        kernel_size: Odd; 1 or 3.
+        bias: Whether there is one.
+        activation: A name in `mssg.ops.ACTIVATIONS`.
+        down: Downsampling factor.
+        conv_clamp: Limit of the output's magnitude; None = no limit.
+    """
+
+    resample_filter: torch.Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        bias: bool = True,
+        activation: str = "linear",
+        down: int = 1,
+        conv_clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.activation, self.down, self.conv_clamp = activation, down, conv_clamp
+        self.padding = kernel_size // 2
+        self.weight_gain = 1 / sqrt(in_channels * kernel_size**2)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.register_buffer("resample_filter", ops.setup_filter(RESAMPLE_TAPS))
+
+    def forward(self, x: torch.Tensor, gain: float = 1.0) -> torch.Tensor:
+        """[B, I, H, W] -> [B, O, H/down, W/down]; `gain` scales output and clamp."""
+        w = self.weight * self.weight_gain
+        x = ops.conv2d_resample(x, w, self.resample_filter, down=self.down, padding=self.padding)
+        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
+        gain = gain * ops.ACTIVATIONS[self.activation].gain
+        return ops.bias_act(x, self.bias, act=self.activation, gain=gain, clamp=clamp)

@@ -1,0 +1,181 @@
+"""StyleGAN2's synthesis network with output skips.
+
+Source: Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN", sections 2 and 4.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import torch
+from torch import nn
+
+from mssg import ops
+from mssg.errors import UsageError
+from mssg.networks.config import GeneratorConfig
+from mssg.networks.layers import RESAMPLE_TAPS, FullyConnected, block_dtype, fast_layout
+
+NOISE_MODES = ("const", "random", "none")
+
+
+class SynthesisLayer(nn.Module):
+    """Modulated convolution, noise, bias, leaky ReLU.
+
+    Args:
+        in_channels, out_channels: Feature maps.
+        w_dim: Length of w.
+        resolution: Of the output.
+        up: Upsampling factor.
+        conv_clamp: Limit of the output's magnitude; None = no limit.
+    """
+
+    resample_filter: torch.Tensor
+    noise_const: torch.Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        w_dim: int,
+        resolution: int,
+        up: int = 1,
+        conv_clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.resolution, self.up, self.conv_clamp = resolution, up, conv_clamp
+        self.affine = FullyConnected(w_dim, in_channels, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
+        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.noise_strength = nn.Parameter(torch.zeros([]))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.register_buffer("resample_filter", ops.setup_filter(RESAMPLE_TAPS))
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor, noise_mode: str = "const") -> torch.Tensor:
+        """[B, I, H, W] and w [B, w_dim] -> [B, O, H*up, W*up]."""
+        x = ops.modulated_conv2d(
+            x,
+            self.weight,
+            self.affine(w),
+            f=self.resample_filter,
+            up=self.up,
+            padding=1,
+            flip_weight=self.up == 1,  # the official networks store transposed-convolution weights unflipped
+            noise=self._noise(len(x), noise_mode),
+        )
+        return ops.bias_act(x, self.bias, act="lrelu", clamp=self.conv_clamp)
+
+    def _noise(self, batch: int, mode: str) -> torch.Tensor | None:
+        if mode == "none":
+            return None
+        noise = self.noise_const
+        if mode == "random":
+            size = (batch, 1, self.resolution, self.resolution)
+            noise = torch.randn(size, device=noise.device, dtype=noise.dtype)
+        return noise * self.noise_strength
+
+
+class ToRGB(nn.Module):
+    """1x1 modulated convolution, without demodulation, to image channels."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, w_dim: int, conv_clamp: float | None) -> None:
+        super().__init__()
+        self.conv_clamp = conv_clamp
+        self.weight_gain = 1 / sqrt(in_channels)
+        self.affine = FullyConnected(w_dim, in_channels, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        """[B, I, H, W] and w [B, w_dim] -> [B, img_channels, H, W]."""
+        styles = self.affine(w) * self.weight_gain
+        x = ops.modulated_conv2d(x, self.weight, styles, demodulate=False)
+        return ops.bias_act(x, self.bias, clamp=self.conv_clamp)
+
+
+class SynthesisBlock(nn.Module):
+    """Two layers at one resolution (one at 4x4, which starts from a constant) and their image.
+
+    Args:
+        in_channels: Feature maps of the resolution below; 0 = this is the first block.
+        out_channels: Feature maps.
+        resolution: Of the output.
+        config: Of the whole generator.
+    """
+
+    resample_filter: torch.Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, resolution: int, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.first = in_channels == 0
+        self.use_fp16 = resolution * 2**config.num_fp16_res > config.img_resolution
+        self.num_conv = 1 if self.first else 2
+        common = {"w_dim": config.w_dim, "resolution": resolution, "conv_clamp": config.conv_clamp}
+        self.register_buffer("resample_filter", ops.setup_filter(RESAMPLE_TAPS))
+        if self.first:
+            self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
+        else:
+            self.conv0 = SynthesisLayer(in_channels, out_channels, up=2, **common)
+        self.conv1 = SynthesisLayer(out_channels, out_channels, **common)
+        self.torgb = ToRGB(
+            out_channels, config.img_channels, w_dim=config.w_dim, conv_clamp=config.conv_clamp
+        )
+
+    def forward(
+        self, x: torch.Tensor | None, img: torch.Tensor | None, ws: torch.Tensor, noise_mode: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features [B, I, r/2, r/2], image so far, ws [B, num_conv + 1, w_dim] -> the same at resolution r."""
+        dtype = block_dtype(ws, self.use_fp16)
+        if self.first:
+            x = fast_layout(self.const.to(dtype).unsqueeze(0).expand(len(ws), -1, -1, -1))
+        else:
+            x = self.conv0(fast_layout(x.to(dtype)), ws[:, 0], noise_mode)
+        x = self.conv1(x, ws[:, self.num_conv - 1], noise_mode)
+        y = self.torgb(x, ws[:, self.num_conv]).to(block_dtype(ws, False))
+        if img is not None:
+            y = y + ops.upsample2d(img, self.resample_filter)
+        return x, y
+
+
+class SynthesisNetwork(nn.Module):
+    """ws -> image, from 4x4 pixels up.
+
+    Args:
+        config: Of the generator.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.w_dim, self.num_ws = config.w_dim, config.num_ws
+        self.block_resolutions = [2**i for i in range(2, config.img_resolution.bit_length())]
+        channels = {r: min(config.channel_base // r, config.channel_max) for r in self.block_resolutions}
+        for r in self.block_resolutions:
+            self.add_module(f"b{r}", SynthesisBlock(channels.get(r // 2, 0), channels[r], r, config))
+
+    def forward(self, ws: torch.Tensor, noise_mode: str = "const", update_emas: bool = False) -> torch.Tensor:
+        """Render intermediate latents.
+
+        Args:
+            ws: [B, num_ws, w_dim].
+            noise_mode: "const" (stored noise images), "random" or "none".
+            update_emas: Accepted for the common interface; this network keeps no running statistics.
+
+        Returns:
+            [B, img_channels, img_resolution, img_resolution].
+
+        Raises:
+            UsageError: ws has the wrong shape, or the noise mode is unknown.
+        """
+        if ws.shape[1:] != (self.num_ws, self.w_dim):
+            expected = f"[B, {self.num_ws}, {self.w_dim}]"
+            raise UsageError("ws has the wrong shape", field="ws", found=tuple(ws.shape), expected=expected)
+        if noise_mode not in NOISE_MODES:
+            raise UsageError("unknown noise mode", found=noise_mode, expected=" or ".join(NOISE_MODES))
+        x = img = None
+        start = 0
+        for r in self.block_resolutions:
+            block = self.get_submodule(f"b{r}")
+            # An image layer shares its w with the next block's first convolution.
+            x, img = block(x, img, ws[:, start : start + block.num_conv + 1], noise_mode)
+            start += block.num_conv
+        return img

@@ -1,0 +1,102 @@
+"""FIR filters and the bookkeeping around them: tap layout, padding order, how a 2-D filter splits into 1-D passes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.utils.weak import WeakIdKeyDictionary
+
+from mssg.errors import UsageError
+
+_RANK_TOLERANCE = 1e-7  # of the largest singular value: below it a separable pass is lost in float32 rounding
+_separable_terms: WeakIdKeyDictionary = WeakIdKeyDictionary()  # filter tensor -> (version, terms)
+
+
+def setup_filter(
+    taps: Sequence[float] | torch.Tensor, *, normalize: bool = True, gain: float = 1.0
+) -> torch.Tensor:
+    """Make a filter from its taps; short 1-D filters become their 2-D outer product.
+
+    Args:
+        taps: [n] or [h, w] filter taps.
+        normalize: Divide by the sum, so that a constant image keeps its value.
+        gain: Factor on the signal's magnitude.
+
+    Returns:
+        float32 [n] when n >= 8 (applied along both axes), else [h, w].
+
+    Source: Karras et al. 2019 ("A style-based generator architecture"), the binomial [1, 3, 3, 1] low-pass.
+    """
+    f = torch.as_tensor(taps, dtype=torch.float32)
+    if f.ndim not in (1, 2) or f.numel() == 0:
+        raise UsageError("a filter has one or two dimensions", found=tuple(f.shape), expected="[n] or [h, w]")
+    if f.ndim == 1 and f.numel() < 8:
+        f = torch.outer(f, f)
+    if normalize:
+        f = f / f.sum()
+    return f * gain ** (f.ndim / 2)
+
+
+def filter_size(f: torch.Tensor | None) -> tuple[int, int]:
+    """Width and height of a filter in taps; no filter counts as one tap."""
+    if f is None:
+        return 1, 1
+    return f.shape[-1], f.shape[0]
+
+
+def pair(value: int | Sequence[int]) -> tuple[int, int]:
+    """Expand a factor to (x, y) and check that it is positive."""
+    x, y = (value, value) if isinstance(value, int) else value
+    if x < 1 or y < 1:
+        raise UsageError("a resampling factor is at least 1", found=value, expected=">= 1")
+    return x, y
+
+
+def padding4(value: int | Sequence[int]) -> tuple[int, int, int, int]:
+    """Expand a padding to (x before, x after, y before, y after); negative values crop."""
+    if isinstance(value, int):
+        return value, value, value, value
+    if len(value) == 2:
+        return value[0], value[0], value[1], value[1]
+    x0, x1, y0, y1 = value
+    return x0, x1, y0, y1
+
+
+def upsampling_padding(
+    f: torch.Tensor | None, up: tuple[int, int], padding: tuple[int, int, int, int]
+) -> tuple[int, int, int, int]:
+    """Padding that centres filter f on an image upsampled by `up`, so that size becomes exactly size * up."""
+    (fw, fh), (ux, uy), (x0, x1, y0, y1) = filter_size(f), up, padding
+    return x0 + (fw + ux - 1) // 2, x1 + (fw - ux) // 2, y0 + (fh + uy - 1) // 2, y1 + (fh - uy) // 2
+
+
+def downsampling_padding(
+    f: torch.Tensor | None, down: tuple[int, int], padding: tuple[int, int, int, int]
+) -> tuple[int, int, int, int]:
+    """Padding that centres filter f before keeping every `down`-th pixel, so that size becomes size / down."""
+    (fw, fh), (dx, dy), (x0, x1, y0, y1) = filter_size(f), down, padding
+    return x0 + (fw - dx + 1) // 2, x1 + (fw - dx) // 2, y0 + (fh - dy + 1) // 2, y1 + (fh - dy) // 2
+
+
+def separable_terms(f: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Split a 2-D filter into the fewest products column x row that add up to it (its singular vectors).
+
+    Args:
+        f: [h, w] filter.
+
+    Returns:
+        List of (column [h], row [w]) with f = sum of outer products, to float32 precision. Remembered for as long
+        as the filter lives unchanged, since layers ask again at every call.
+    """
+    version = None if f.is_inference() else f._version
+    known = _separable_terms.get(f)
+    if known is not None and known[0] == version:
+        return known[1]
+    u, s, vh = torch.linalg.svd(f.detach().cpu().double())
+    rank = max(int((s > _RANK_TOLERANCE * s[0]).sum()), 1)
+    root = s[:rank].sqrt()
+    columns, rows = (u[:, :rank] * root).T.to(f), (vh[:rank] * root[:, None]).to(f)
+    terms = list(zip(columns, rows))
+    _separable_terms[f] = (version, terms)
+    return terms
