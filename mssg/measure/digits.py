@@ -30,7 +30,7 @@ FULL_PERCENTILE = 80.0
 """Percentile of the foreground taken as a stroke's full grey level; its outline lies at half of that."""
 FULL_SHARE = 0.7
 """A digit covers less of the image than this."""
-MARGIN = 1.0
+MARGIN = 1.25
 """Units of background kept between a digit and the edge of the canvas."""
 THICKNESS_RANGE = (0.5, 12.0)
 SLANT_LIMIT = 75.0
@@ -90,7 +90,8 @@ def set_thickness(image: ArrayLike, thickness: float) -> NDArray[np.uint8]:
     pixels, (_, intensity, _) = _readable(image)
     _in_range("thickness", thickness, *THICKNESS_RANGE)
     field = strokes.warp(_fine(pixels, intensity), (0.0, 0.0), 0.0, 1.0, (0.0, 0.0)) - np.float32(0.5)
-    return _thicken(field, thickness, intensity, len(pixels), thickness, _THICKNESS_STEPS)[0]
+    level_at, _ = _stroke_levels(field, thickness)
+    return _thicken(level_at, thickness, intensity, len(pixels), thickness, _THICKNESS_STEPS)[0]
 
 
 def set_intensity(image: ArrayLike, intensity: float) -> NDArray[np.uint8]:
@@ -171,13 +172,14 @@ def set_all(
     target = np.tan(np.radians(slant))
     shear, ask = target - np.tan(np.radians(lean)), thickness
     for step in range(_SLANT_STEPS):
-        placed = strokes.warp(fine, *_placement(fine, shear, width, thickness, resolution)) - np.float32(0.5)
-        # strokes change the slant a little and the other way round: the first look need not be exact
-        result, ask, got = _thicken(
-            placed, thickness, intensity, resolution, ask, 1 if step == 0 else _THICKNESS_STEPS
-        )
+        placement = _placement(fine, shear, width, thickness, resolution)
+        level_at, placed = _stroke_levels(strokes.warp(fine, *placement) - np.float32(0.5), thickness)
+        # strokes change the slant a little and the shear changes strokes: the first look need not be exact
+        steps = 1 if step == 0 else _THICKNESS_STEPS
+        result, ask, got = _thicken(level_at, thickness, intensity, resolution, ask, steps)
+        width = placed / placement[2]
         miss = target - np.tan(np.radians(got[2]))
-        if not (abs(miss) > _TANGENT_TOLERANCE or abs(got[0] - thickness) > _THICKNESS_TOLERANCE):
+        if step > 0 and not abs(miss) > _TANGENT_TOLERANCE:
             break
         shear += miss
     return result
@@ -280,7 +282,7 @@ def _placement(
     Args:
         fine: From `_fine`.
         shear: Tangent to add.
-        width: Present thickness, `thickness`: the one it will get, in units.
+        width: Stroke width of the sheared digit, `thickness`: the one it will get, in units.
         resolution: 28 keeps a frame of 28 units, otherwise CANVAS.
     """
     row, column = ((index - (len(fine) - 1) / 2) / GRID for index in np.nonzero(fine >= 0.5))
@@ -299,20 +301,24 @@ def _placement(
 
 
 def _thicken(
-    field: Field, thickness: float, intensity: float, resolution: int, ask: float, steps: int
+    level_at: Callable[[float], Field],
+    thickness: float,
+    intensity: float,
+    resolution: int,
+    ask: float,
+    steps: int,
 ) -> tuple[NDArray[np.uint8], float, tuple[float, float, float]]:
     """Render a shape with its strokes set.
 
     Args:
-        field: Level function on the distance grid, positive inside.
+        level_at: From `_stroke_levels`.
         thickness: Target in units, `intensity`: target grey level, `resolution`: side of the result.
-        ask: First guess of what to ask of `_stroke_levels`.
+        ask: First guess of what to ask of `level_at`.
         steps: At most so many renderings.
 
     Returns:
         uint8 image, the stroke width to ask for next, and what the image measures.
     """
-    level_at = _stroke_levels(field, reach=thickness)
     low, high = THICKNESS_RANGE[0] / 2, THICKNESS_RANGE[1] + 2
     before: tuple[float, float] | None = None
     best: tuple[NDArray[np.uint8], float, tuple[float, float, float]] | None = None
@@ -340,8 +346,10 @@ def _frame(coverage: Field, resolution: int) -> Field:
     return coverage[margin:-margin, margin:-margin] if resolution == 28 else coverage
 
 
-def _stroke_levels(field: Field, reach: float) -> Callable[[float], Field]:
+def _stroke_levels(field: Field, reach: float) -> tuple[Callable[[float], Field], float]:
     """A function of stroke width (units) that returns the level function of the shape with such strokes.
+
+    Beside it the width that the strokes have now.
 
     Wider strokes are level sets of the signed distance (dilation by a disk). Narrower ones are disks around the
     skeleton with all radii scaled alike: erosion would cut a digit where its stroke is thin.
@@ -377,4 +385,4 @@ def _stroke_levels(field: Field, reach: float) -> Callable[[float], Field]:
             whole[cut] = np.maximum(radius * np.float32(stroke / width), thinnest) - away
         return whole
 
-    return level
+    return level, width
