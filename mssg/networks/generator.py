@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from mssg.networks import stylegan2, stylegan3
 from mssg.networks.config import STYLEGAN2, GeneratorConfig
 from mssg.networks.mapping import MappingNetwork
 
@@ -24,7 +25,8 @@ class Generator(nn.Module):
         self.z_dim, self.c_dim, self.w_dim = config.z_dim, config.c_dim, config.w_dim
         self.img_resolution, self.img_channels = config.img_resolution, config.img_channels
         self.num_ws = config.num_ws
-        self.synthesis = _synthesis(config)
+        family = stylegan2 if config.kind == STYLEGAN2 else stylegan3
+        self.synthesis = family.SynthesisNetwork(config)
         self.mapping = MappingNetwork(
             config.z_dim,
             config.c_dim,
@@ -60,11 +62,3 @@ class Generator(nn.Module):
         """
         ws = self.mapping(z, c, truncation_psi, truncation_cutoff, update_emas)
         return self.synthesis(ws, noise_mode=noise_mode, update_emas=update_emas)
-
-
-def _synthesis(config: GeneratorConfig) -> nn.Module:
-    if config.kind == STYLEGAN2:
-        from mssg.networks.stylegan2 import SynthesisNetwork
-    else:
-        from mssg.networks.stylegan3 import SynthesisNetwork
-    return SynthesisNetwork(config)

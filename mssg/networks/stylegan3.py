@@ -1,0 +1,272 @@
+"""StyleGAN3's alias-free synthesis network, configurations T (translation) and R (rotation).
+
+Source: Karras et al. 2021, "Alias-free generative adversarial networks", sections 2-3 and appendices C-D.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import pi, sqrt
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mssg import ops
+from mssg.errors import UsageError
+from mssg.networks.config import GeneratorConfig
+from mssg.networks.layers import FullyConnected, block_dtype, fast_layout
+
+
+def design_lowpass_filter(
+    taps: int, cutoff: float, width: float, sampling_rate: float, radial: bool = False
+) -> np.ndarray | None:
+    """Kaiser-windowed low-pass filter.
+
+    Args:
+        taps: Length; 1 = no filter.
+        cutoff: Half-amplitude frequency, in cycles per image width.
+        width: Of the transition band, same unit.
+        sampling_rate: Samples per image width.
+        radial: Circularly symmetric instead of separable.
+
+    Returns:
+        float64 [taps] or [taps, taps] (radial), summing to 1; None for one tap.
+
+    Source: Karras et al. 2021, appendix C.1-C.2, equations 4-9; Kaiser 1974.
+    """
+    if taps == 1:
+        return None
+    from scipy.signal import firwin, kaiser_atten, kaiser_beta
+    from scipy.special import j1
+
+    if not radial:
+        return firwin(numtaps=taps, cutoff=cutoff, width=width, fs=sampling_rate)
+    t = (np.arange(taps) - (taps - 1) / 2) / sampling_rate
+    r = np.hypot(t[:, None], t[None, :])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        jinc = np.where(r > 0, j1(2 * pi * cutoff * r) / (pi * r), cutoff)  # J1(a r) / (pi r) -> cutoff at 0
+    beta = kaiser_beta(kaiser_atten(taps, width / (sampling_rate / 2)))
+    window = np.kaiser(taps, beta)
+    f = jinc * np.outer(window, window)
+    return f / f.sum()
+
+
+@dataclass(frozen=True)
+class Band:
+    """Signal parameters at one point of the network: what a layer's input or output can represent.
+
+    Args:
+        cutoff: Half-amplitude frequency, cycles per image width.
+        half_width: Half of the transition band, same unit.
+        sampling_rate: Samples per image width.
+        size: Samples along each side, margins included.
+        channels: Feature maps.
+    """
+
+    cutoff: float
+    half_width: float
+    sampling_rate: int
+    size: int
+    channels: int
+
+
+def design_bands(config: GeneratorConfig) -> list[Band]:
+    """Bandwidths, rates, sizes and widths of all layers: num_layers + 1 of them, the last one the image.
+
+    Source: Karras et al. 2021, section 3.2 (geometric progression of cutoffs and stopbands) and figure 4c.
+    """
+    last_cutoff = config.img_resolution / 2
+    last_stopband = last_cutoff * config.last_stopband_rel
+    n = config.num_layers
+    progress = np.minimum(np.arange(n + 1) / (n - config.num_critical), 1)
+    cutoffs = config.first_cutoff * (last_cutoff / config.first_cutoff) ** progress
+    stopbands = config.first_stopband * (last_stopband / config.first_stopband) ** progress
+    rates = np.exp2(np.ceil(np.log2(np.minimum(stopbands * 2, config.img_resolution))))
+    half_widths = np.maximum(stopbands, rates / 2) - cutoffs
+    sizes = rates + 2 * config.margin_size
+    sizes[-2:] = config.img_resolution
+    channels = np.rint(np.minimum(config.channel_base / 2 / cutoffs, config.channel_max))
+    channels[-1] = config.img_channels
+    return [
+        Band(float(c), float(h), int(r), int(s), int(k))
+        for c, h, r, s, k in zip(cutoffs, half_widths, rates, sizes, channels)
+    ]
+
+
+class SynthesisInput(nn.Module):
+    """Fourier features, translated and rotated by w.
+
+    Args:
+        w_dim: Length of w.
+        band: Of the output; frequencies are drawn within its cutoff.
+
+    Source: Karras et al. 2021, section 3.1 (Fourier features) and appendix D (learned transform).
+    """
+
+    transform: torch.Tensor
+    freqs: torch.Tensor
+    phases: torch.Tensor
+
+    def __init__(self, w_dim: int, band: Band) -> None:
+        super().__init__()
+        self.band = band
+        freqs = torch.randn(band.channels, 2)
+        radii = freqs.square().sum(dim=1, keepdim=True).sqrt()
+        freqs = freqs / (
+            radii * radii.square().exp().pow(0.25)
+        )  # uniform within the unit disc, up to direction
+        self.weight = nn.Parameter(torch.randn(band.channels, band.channels))
+        self.affine = FullyConnected(w_dim, 4, weight_init=0.0, bias_init=(1.0, 0.0, 0.0, 0.0))
+        self.register_buffer("transform", torch.eye(3))  # set by users to move the image
+        self.register_buffer("freqs", freqs * band.cutoff)
+        self.register_buffer("phases", torch.rand(band.channels) - 0.5)
+
+    def forward(self, w: torch.Tensor) -> torch.Tensor:
+        """w [B, w_dim] -> [B, channels, size, size]."""
+        band = self.band
+        transforms = self._learned_transform(w) @ self.transform.to(w.dtype)  # [B, 3, 3]
+        freqs = self.freqs.to(w.dtype)
+        phases = self.phases.to(w.dtype) + (freqs @ transforms[:, :2, 2:]).squeeze(2)  # [B, C]
+        freqs = freqs @ transforms[:, :2, :2]  # [B, C, 2]
+        # A user transform may push frequencies beyond what the grid can represent: fade those out.
+        fade = (freqs.norm(dim=2) - band.cutoff) / (band.sampling_rate / 2 - band.cutoff)
+        amplitudes = (1 - fade).clamp(0, 1)  # [B, C]
+        half = 0.5 * band.size / band.sampling_rate
+        theta = w.new_tensor([[half, 0, 0], [0, half, 0]])[None]
+        grid = F.affine_grid(theta, [1, 1, band.size, band.size], align_corners=False)  # [1, H, W, 2]
+        x = grid @ freqs.mT[:, None] + phases[:, None, None]  # [B, H, W, C]
+        x = torch.sin(2 * pi * x) * amplitudes[:, None, None]
+        x = x @ (self.weight.to(w.dtype).T / sqrt(band.channels))
+        return x.permute(0, 3, 1, 2)
+
+    def _learned_transform(self, w: torch.Tensor) -> torch.Tensor:
+        """[B, 3, 3]: rotation by (cos, sin) after translation, all four numbers from w."""
+        t = self.affine(w)
+        t = t / t[:, :2].norm(dim=1, keepdim=True)
+        cos, sin, dx, dy = t.unbind(dim=1)
+        zero, one = torch.zeros_like(cos), torch.ones_like(cos)
+        rotation = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], dim=1)
+        translation = torch.stack([one, zero, -dx, zero, one, -dy, zero, zero, one], dim=1)
+        return rotation.reshape(-1, 3, 3) @ translation.reshape(-1, 3, 3)
+
+
+class SynthesisLayer(nn.Module):
+    """Modulated convolution, then leaky ReLU at a temporarily raised sampling rate.
+
+    Args:
+        index: Position in the network.
+        before, after: Bands of input and output.
+        config: Of the whole generator.
+    """
+
+    magnitude_ema: torch.Tensor
+    up_filter: torch.Tensor | None
+    down_filter: torch.Tensor | None
+
+    def __init__(self, index: int, before: Band, after: Band, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.is_torgb = index == config.num_layers
+        self.use_fp16 = after.sampling_rate * 2**config.num_fp16_res > config.img_resolution
+        self.conv_clamp, self.magnitude_ema_beta = config.conv_clamp, config.magnitude_ema_beta
+        self.kernel_size = 1 if self.is_torgb else config.conv_kernel
+        self.weight_gain = 1 / sqrt(before.channels * self.kernel_size**2)
+        self.affine = FullyConnected(config.w_dim, before.channels, bias_init=1.0)
+        size = (after.channels, before.channels, self.kernel_size, self.kernel_size)
+        self.weight = nn.Parameter(torch.randn(size))
+        self.bias = nn.Parameter(torch.zeros(after.channels))
+        self.register_buffer("magnitude_ema", torch.ones([]))
+
+        inner_rate = max(before.sampling_rate, after.sampling_rate)
+        if not self.is_torgb:
+            inner_rate *= config.lrelu_upsampling
+        self.up, self.down = inner_rate // before.sampling_rate, inner_rate // after.sampling_rate
+        up_taps = config.filter_size * self.up if self.up > 1 and not self.is_torgb else 1
+        down_taps = config.filter_size * self.down if self.down > 1 and not self.is_torgb else 1
+        # Critically sampled layers need the sharper separable filter.
+        radial = config.radial_filters and index < config.num_layers - config.num_critical
+        self._register_filter("up_filter", up_taps, before, inner_rate, False)
+        self._register_filter("down_filter", down_taps, after, inner_rate, radial)
+
+        # Padding that makes the output exactly `after.size`, after a full convolution and both filters.
+        total = (after.size - 1) * self.down + 1 - (before.size + self.kernel_size - 1) * self.up
+        total += up_taps + down_taps - 2
+        low = (total + self.up) // 2  # the shift by up / 2 keeps pixel centres aligned
+        self.padding = (low, total - low, low, total - low)
+
+    def _register_filter(self, name: str, taps: int, band: Band, rate: int, radial: bool) -> None:
+        f = design_lowpass_filter(taps, band.cutoff, band.half_width * 2, rate, radial)
+        self.register_buffer(name, None if f is None else torch.as_tensor(f, dtype=torch.float32))
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor, update_emas: bool = False) -> torch.Tensor:
+        """[B, I, H, W] and w [B, w_dim] -> [B, O, H', W']."""
+        if update_emas:
+            magnitude = x.detach().float().square().mean().to(self.magnitude_ema.dtype)
+            self.magnitude_ema.copy_(magnitude.lerp(self.magnitude_ema, self.magnitude_ema_beta))
+        styles = self.affine(w)
+        if self.is_torgb:
+            styles = styles * self.weight_gain
+        x = x.to(block_dtype(w, self.use_fp16))
+        x = ops.modulated_conv2d(
+            fast_layout(x),
+            self.weight,
+            styles,
+            padding=self.kernel_size - 1,
+            demodulate=not self.is_torgb,
+            input_gain=self.magnitude_ema.rsqrt(),
+        )
+        return ops.filtered_lrelu(
+            x,
+            self.up_filter,
+            self.down_filter,
+            self.bias,
+            up=self.up,
+            down=self.down,
+            padding=self.padding,
+            gain=1.0 if self.is_torgb else sqrt(2),
+            slope=1.0 if self.is_torgb else 0.2,
+            clamp=self.conv_clamp,
+        )
+
+
+class SynthesisNetwork(nn.Module):
+    """ws -> image.
+
+    Args:
+        config: Of the generator.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.w_dim, self.num_ws, self.output_scale = config.w_dim, config.num_ws, config.output_scale
+        bands = design_bands(config)
+        self.input = SynthesisInput(config.w_dim, bands[0])
+        self.layer_names = []
+        for i, after in enumerate(bands):
+            name = f"L{i}_{after.size}_{after.channels}"
+            self.add_module(name, SynthesisLayer(i, bands[max(i - 1, 0)], after, config))
+            self.layer_names.append(name)
+
+    def forward(self, ws: torch.Tensor, noise_mode: str = "const", update_emas: bool = False) -> torch.Tensor:
+        """Render intermediate latents.
+
+        Args:
+            ws: [B, num_ws, w_dim].
+            noise_mode: Accepted for the common interface; this network has no noise.
+            update_emas: Let this batch move the running input magnitudes.
+
+        Returns:
+            [B, img_channels, img_resolution, img_resolution].
+
+        Raises:
+            UsageError: ws has the wrong shape.
+        """
+        if ws.shape[1:] != (self.num_ws, self.w_dim):
+            expected = f"[B, {self.num_ws}, {self.w_dim}]"
+            raise UsageError("ws has the wrong shape", field="ws", found=tuple(ws.shape), expected=expected)
+        first, *rest = ws.unbind(dim=1)
+        x = self.input(first)
+        for name, w in zip(self.layer_names, rest):
+            x = self.get_submodule(name)(x, w, update_emas)
+        return x.to(block_dtype(ws, False)) * self.output_scale
