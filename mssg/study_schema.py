@@ -242,12 +242,12 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Study
     image = _Table(top.table("image"), "image", file)
     resolution, channels = image.get("resolution", "count"), image.get("channels", "count", 1)
     image.finish()
-    if resolution & (resolution - 1) or not 4 <= resolution <= 1024:
+    if resolution & (resolution - 1) or not 32 <= resolution <= 1024:
         raise image.error(
             "resolution",
             "not a supported image size",
             found=resolution,
-            expected="a power of two from 4 to 1024",
+            expected="a power of two from 32 to 1024",
         )
     if channels not in (1, 3):
         raise image.error("channels", "not a supported number of channels", found=channels, expected="1 or 3")

@@ -294,10 +294,3 @@ def _check(config: TrainConfig, study: Study) -> None:
             field="mirror",
             hint="Leave it off",
         )
-    if config.cfg != "stylegan2" and study.resolution < 16:
-        raise StudyError(
-            "StyleGAN3 needs 16 pixels or more",
-            file=study.path,
-            field="image.resolution",
-            found=study.resolution,
-        )

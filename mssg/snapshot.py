@@ -1,0 +1,218 @@
+"""Snapshots with their networks: saved atomically, loaded with every tensor checked. No pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+import mssg
+from mssg.errors import SnapshotError
+from mssg.header import FORMAT_VERSION, Header, read_header, resolve_snapshot
+from mssg.networks import DiscriminatorConfig, GeneratorConfig, build_discriminator, build_generator
+from mssg.study import Study
+
+
+def latent(seed: int, z_dim: int) -> torch.Tensor:
+    """The latent of a seed, float32 [1, z_dim]; the field's convention, numpy's legacy generator."""
+    return torch.from_numpy(np.random.RandomState(seed & 0xFFFFFFFF).randn(1, z_dim)).float()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, flush it to disk, and rename it: readers see the old file or the whole new one.
+
+    Raises:
+        SnapshotError: The disk is full or the folder cannot be written; what stood at `path` before is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        if os.name == "posix":
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise SnapshotError(
+            f"cannot be written: {error.strerror}",
+            file=path,
+            hint="Free disk space or choose another --outdir, then resume",
+        ) from None
+
+
+def provenance(seed: int, command: str = "") -> dict[str, Any]:
+    """Where a snapshot comes from: versions, seed, git commit of the checkout if there is one; no paths, no names."""
+    commit = ""
+    folder = Path(mssg.__file__).resolve().parent.parent
+    if (folder / ".git").exists():
+        done = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=folder, capture_output=True, text=True
+        )
+        commit = done.stdout.strip() if done.returncode == 0 else ""
+    versions = {
+        "mssg": mssg.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+    return {"versions": versions, "seed": seed, "git": commit, "command": command, "platform": sys.platform}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot and, on demand, its networks."""
+
+    header: Header
+    device: str = "cpu"
+
+    @property
+    def study(self) -> Study:
+        """The study, with fitted statistics."""
+        return self.header.study
+
+    @property
+    def models(self):
+        """The fitted covariate models."""
+        return self.header.models
+
+    @cached_property
+    def G(self) -> nn.Module:
+        """The generator with averaged weights, in evaluation mode, float32."""
+        return self.load("G_ema")
+
+    def load(self, name: str) -> nn.Module:
+        """One network: "G_ema", "G" or "D".
+
+        Raises:
+            SnapshotError: The snapshot does not hold it, or a tensor does not fit.
+        """
+        path = self.header.path
+        try:
+            tensors = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise SnapshotError(f"cannot be read: {error}", file=path) from None
+        state = {
+            k.removeprefix(f"{name}/"): v.float() if v.is_floating_point() else v
+            for k, v in tensors.items()
+            if k.startswith(f"{name}/")
+        }
+        if not state:
+            held = sorted({k.split("/")[0] for k in tensors} - {"covariates"})
+            raise SnapshotError(
+                "the snapshot does not hold this network", file=path, field=name, expected=" | ".join(held)
+            )
+        if name == "D":
+            network = build_discriminator(DiscriminatorConfig.from_json(dict(self.header.discriminator)))
+        else:
+            network = build_generator(GeneratorConfig.from_json(dict(self.header.generator)))
+        load_state(network, state, path, name)
+        return network.eval().requires_grad_(False).to(self.device)
+
+
+def load_state(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: str) -> None:
+    """Fill a network from named tensors; every tensor must be there, of the right shape and finite.
+
+    Raises:
+        SnapshotError: Naming the first tensor that is missing, superfluous, misshapen or not finite.
+    """
+    wanted = network.state_dict()
+    for key in sorted(wanted.keys() | state.keys()):
+        field = f"{name}/{key}"
+        if key not in state or key not in wanted:
+            raise SnapshotError(
+                "tensor missing" if key not in state else "unknown tensor", file=path, field=field
+            )
+        if wanted[key].shape != state[key].shape:
+            raise SnapshotError(
+                "wrong shape",
+                file=path,
+                field=field,
+                found=tuple(state[key].shape),
+                expected=tuple(wanted[key].shape),
+            )
+        if state[key].is_floating_point() and not bool(torch.isfinite(state[key]).all()):
+            raise SnapshotError(
+                "holds NaN or infinite values", file=path, field=field, hint="Use an earlier snapshot"
+            )
+    network.load_state_dict(dict(state))
+
+
+def save_snapshot(
+    path: str | Path,
+    study: Study,
+    models: Any,
+    networks: Mapping[str, nn.Module],
+    generator: GeneratorConfig,
+    discriminator: DiscriminatorConfig,
+    progress: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    origin: Mapping[str, Any],
+    half: bool = False,
+) -> Path:
+    """Write a snapshot: temporary name, fsync, rename.
+
+    Args:
+        path: Final name, ending in .safetensors.
+        study: With fitted statistics; source paths are not stored.
+        models: Fitted `CovariateModels`.
+        networks: "G_ema" and, for training to go on from here, "G" and "D".
+        generator: Configuration of G.
+        discriminator: Configuration of D.
+        progress: kimg and step.
+        summary: Training summary (histograms, quantiles, log-density percentiles).
+        origin: Provenance.
+        half: Store weights as float16.
+
+    Raises:
+        SnapshotError: It cannot be written; a file that stood there before is untouched.
+    """
+    state, arrays = models.to_state()
+    study_document = study.to_json()
+    for source in study_document["sources"]:
+        source["path"] = source["name"]  # a snapshot travels; paths of the machine it was made on do not
+    document = {
+        "format_version": FORMAT_VERSION, "study": study_document, "generator": generator.to_json(),
+        "discriminator": discriminator.to_json(), "progress": dict(progress), "provenance": dict(origin),
+        "summary": dict(summary), "covariates": state,
+    }  # fmt: skip
+    tensors = {f"covariates/{k}": torch.from_numpy(np.array(v)) for k, v in arrays.items()}
+    for name, network in networks.items():
+        for key, tensor in network.state_dict().items():
+            tensor = tensor.detach().cpu().contiguous()
+            shrink = half and tensor.dtype == torch.float32
+            tensors[f"{name}/{key}"] = tensor.half() if shrink else tensor.clone()
+    path = Path(path)
+    write_atomically(path, save(tensors, {"mssg": json.dumps(document)}))
+    return path
+
+
+def load_snapshot(path: str | Path, device: str = "cpu") -> Snapshot:
+    """Open a snapshot: a path, a run folder (its newest), or the name of a shipped one.
+
+    Args:
+        path: What to open.
+        device: Where its networks are put.
+
+    Raises:
+        SnapshotError: Missing, truncated, tampered with, or of an unknown format version.
+    """
+    return Snapshot(read_header(resolve_snapshot(path)), device)

@@ -1,0 +1,184 @@
+"""What a run leaves behind as it goes: ticks, validation, snapshots, sample grids, training states, the best marker.
+
+At a snapshot everything else is written first and the training state last: the state is the point from which a killed
+run continues, and whatever was written after the state that survives is written again, the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+import torch
+
+from mssg.errors import RunError
+from mssg.snapshot import provenance, save_snapshot, write_atomically
+from mssg.training.distributed import World
+from mssg.training.run import Run
+from mssg.training.stats import Meter, StatsLog
+from mssg.training.summary import summarise
+from mssg.training.validation import Validation, to_uint8
+
+if TYPE_CHECKING:
+    from mssg.training.loop import Material
+    from mssg.training.step import Parts
+
+
+def memory_gb(device: str) -> float:
+    """Memory in use by this process, in GB: peak on a GPU, resident on a CPU."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() / 1e9
+    return psutil.Process().memory_info().rss / 1e9
+
+
+class Keeper:
+    """Writes a run's files; only the main process's keeper touches the disk."""
+
+    def __init__(
+        self,
+        run: Run,
+        world: World,
+        material: Material,
+        parts: Parts,
+        G_ema: torch.nn.Module,
+        best: dict[str, float],
+        report: Callable[[Mapping[str, Any]], None],
+        first: int,
+    ) -> None:
+        self._run, self._world, self._material, self._parts, self._G_ema = run, world, material, parts, G_ema
+        self._best, self._report = best or {"score": float("-inf"), "stale": 0}, report
+        self.meter = Meter()
+        self._started = self._ticked = time.perf_counter()
+        self._first = self._ticked_step = first
+        self._finite = True
+        if world.is_main:
+            rng = np.random.default_rng([run.config.seed, 4])
+            tables = [s.values[s.rows("train")] for s in material.sources]
+            self._summary = summarise(material.study, tables, material.models, rng)
+            config = run.config
+            self._validation = Validation(
+                material.study,
+                material.sources,
+                material.models,
+                config.metrics,
+                config.metric_images,
+                config.seed,
+            )
+            self._stats = StatsLog(run.path, self.kimg(first))
+            self._grid_c, self._grid_z = self._grid_requests()
+            verb = f"resumed at {self.kimg(first):.1f} kimg" if first else "started"
+            self.say(
+                f"{verb}: {config.total_kimg:g} kimg, batch {config.batch}, {config.cfg}, {world.size} x {world.device}"
+            )
+
+    def say(self, text: str) -> None:
+        """One line for log.txt and for whoever watches."""
+        if self._world.is_main:
+            self._run.log(text)
+            self._report({"event": text})
+
+    def kimg(self, step: int) -> float:
+        """Thousands of images shown to D after `step` steps."""
+        return step * self._run.config.batch / 1000
+
+    def tick(self, step: int, weight: float) -> dict[str, Any]:
+        """The row of stats.jsonl for the steps since the last tick."""
+        means = self.meter.take(self._world)
+        now = time.perf_counter()
+        kimg, since = self.kimg(step), self.kimg(step - self._ticked_step)
+        per_kimg = (now - self._ticked) / max(since, 1e-9)
+        self._ticked, self._ticked_step = now, step
+        self._finite = all(np.isfinite(v) for v in means.values())
+        return {
+            "kimg": kimg, "elapsed_sec": now - self._started, "sec_per_kimg": per_kimg,
+            "eta_sec": per_kimg * (self._run.config.total_kimg - kimg), **means, "lambda": weight,
+            "ada_p": self._parts.augment.p, "memory_gb": memory_gb(self._world.device),
+        }  # fmt: skip
+
+    def save(self, step: int, evaluate: bool, row: dict[str, Any]) -> None:
+        """Validation into `row`, snapshot, sample grid, best marker."""
+        if not self._world.is_main:
+            return
+        kimg, run = self.kimg(step), self._run
+        score = None
+        if evaluate:
+            values, score = self._validation(self._G_ema, self._parts.D, self._world.device)
+            row |= values
+        path = run.snapshot(kimg)
+        save_snapshot(
+            path, self._material.study, self._material.models,
+            {"G_ema": self._G_ema, "G": self._parts.G, "D": self._parts.D}, self._parts.G.config, self._parts.D.config,
+            {"kimg": kimg, "step": step, "total_kimg": run.config.total_kimg}, self._summary,
+            provenance(run.config.seed, "mssg-train") | {"train": run.config.to_json()},
+        )  # fmt: skip
+        self._grid(run.grids / f"{round(kimg):06d}.png")
+        if score is not None:
+            better = score > self._best["score"]
+            self._best = (
+                {"score": score, "stale": 0} if better else self._best | {"stale": self._best["stale"] + 1}
+            )
+            if better:
+                run.mark_best(path)
+
+    def commit(
+        self, step: int, row: Mapping[str, Any], state: Callable[[dict[str, float]], bytes] | None
+    ) -> bool:
+        """Write the tick's row and, last of all, the training state; True if training should stop here.
+
+        Raises:
+            RunError: A loss is not finite any more; the last state is the one before.
+        """
+        if not self._finite:
+            raise RunError(
+                "a loss is not finite any more", file=self._run.path, found=f"at {self.kimg(step):.1f} kimg",
+                hint="Start a new run from this one's last snapshot (--init-from) with lower learning rates or a larger --gamma",
+            )  # fmt: skip
+        if self._world.is_main:
+            self._stats.write(row)
+            if state:
+                write_atomically(self._run.states / f"{step:09d}.pt", state(self._best))
+                self._run.prune_states()
+            self._report(row)
+        patience = self._run.config.patience
+        stop = bool(patience) and self._best["stale"] >= patience
+        if stop:
+            self.say(f"stopped early: no better for {patience} evaluations")
+        return stop
+
+    def close(self, step: int, total: int) -> None:
+        """Last words."""
+        if self._world.is_main:
+            self._stats.close()
+            done = step >= total
+            self.say(
+                f"finished at {self.kimg(step):.1f} kimg"
+                if done
+                else f"stopped at {self.kimg(step):.1f} kimg; continue with: mssg-train --resume {self._run.path}"
+            )
+
+    def _grid_requests(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Conditions and latents of the sample grid: rows of the training tables, completed; one latent each."""
+        n, rng = self._run.config.grid_images, np.random.default_rng([self._run.config.seed, 6])
+        values, _ = self._material.loader.conditions(0, n)
+        c = self._material.study.encode(self._material.models.complete(values, rng))
+        z = rng.standard_normal((n, self._run.config.z_dim), dtype=np.float32)
+        return torch.from_numpy(c).to(self._world.device), torch.from_numpy(z).to(self._world.device)
+
+    @torch.no_grad()
+    def _grid(self, path: Path) -> None:
+        from PIL import Image
+
+        images = to_uint8(self._G_ema(self._grid_z, self._grid_c))
+        n, channels, height, width = images.shape
+        columns = int(np.ceil(np.sqrt(n)))
+        canvas = np.zeros((-(-n // columns) * columns, channels, height, width), np.uint8)
+        canvas[:n] = images
+        sheet = canvas.reshape(-1, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
+        sheet = sheet.reshape(-1, columns * width, channels)
+        temporary = path.with_suffix(".tmp")
+        Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(temporary, "PNG")
+        temporary.replace(path)

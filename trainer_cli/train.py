@@ -1,0 +1,186 @@
+"""`mssg train` and `mssg-train`: train a study, or continue a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+OPTIONS_TO_FIELDS = {"kimg": "total_kimg", "freezed": "freeze_d", "lambda_": "lambda_max"}
+
+
+def _clock(seconds: float) -> str:
+    hours, rest = divmod(int(max(seconds, 0)), 3600)
+    return f"{hours}h {rest // 60:02d}m" if hours else f"{rest // 60}m {rest % 60:02d}s"
+
+
+def show(row: Mapping[str, Any]) -> None:
+    """One line for a tick, and one more for its validation."""
+    if "event" in row:
+        click.echo(row["event"])
+        return
+    losses = "  ".join(f"{label} {row[key]:.3f}" for label, key in _SHOWN if isinstance(row.get(key), float))
+    click.echo(
+        f"kimg {row['kimg']:8.1f}  {row['sec_per_kimg']:6.2f} s/kimg  left {_clock(row['eta_sec']):>8}  {losses}"
+        f"  lambda {row['lambda']:.3g}  mem {row['memory_gb']:.1f} GB"
+    )
+    metrics = [
+        f"{k.removeprefix('metric/')} {v:.3f}"
+        for k, v in row.items()
+        if k.startswith("metric/") and isinstance(v, float)
+    ]
+    if metrics:
+        click.echo("    " + "  ".join(metrics))
+
+
+_SHOWN = (
+    ("G", "loss/G/adv"),
+    ("G cov", "loss/G/cov"),
+    ("D", "loss/D/adv"),
+    ("D cov", "loss/D/cov"),
+    ("R1", "loss/D/r1"),
+)
+
+
+def _device(name: str) -> str:
+    import torch
+
+    from mssg.errors import UsageError
+
+    usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(d for d in ("cuda", "mps", "cpu") if usable[d])
+    if not usable[name]:
+        raise UsageError(
+            "this device cannot be used here",
+            field="--device",
+            found=name,
+            hint="`mssg doctor` says why; --device cpu always works",
+        )
+    return name
+
+
+@click.command()
+@click.argument("study", required=False, type=click.Path())
+@click.option("--outdir", type=click.Path(), help="The run's folder: new or empty.")
+@click.option(
+    "--resume",
+    "resume_run",
+    type=click.Path(),
+    metavar="RUN",
+    help="Continue this run exactly where it was saved.",
+)
+@click.option(
+    "--init-from",
+    default="",
+    metavar="SNAPSHOT",
+    help="Start the networks from a snapshot's weights (transfer).",
+)
+@click.option(
+    "--preset",
+    help="Named settings: cpu-demo, small, paper-digits, paper-mri, paper-retina, paper-multicohort.",
+)
+@click.option(
+    "--cfg", type=click.Choice(["stylegan2", "stylegan3-t", "stylegan3-r"]), help="Generator architecture."
+)
+@click.option("--batch", type=int, help="Images of all sources per step, over all processes.")
+@click.option("--micro-batch", type=int, help="Images per forward pass; smaller needs less memory.")
+@click.option("--gamma", type=float, help="Weight of the R1 penalty.")
+@click.option("--kimg", type=float, help="Length of the run in thousands of images, all sources counted.")
+@click.option("--snap", type=int, help="Ticks between two snapshots.")
+@click.option(
+    "--metrics", help="Validation at every snapshot: control, covariates, both with a comma, or none."
+)
+@click.option("--patience", type=int, help="Stop after so many evaluations without improvement; 0 = never.")
+@click.option("--seed", type=int, help="Seed of everything random.")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where to train.",
+)
+@click.option("--workers", type=click.IntRange(1), help="CPU threads torch may use.")
+@click.option("--mirror/--no-mirror", default=None, help="Flip half of the real images left to right.")
+@click.option("--freezed", type=int, help="Layers of D, from the image on, whose weights stay fixed.")
+@click.option(
+    "--aug",
+    type=click.Choice(["none", "ada", "fixed"]),
+    help="Augmentation of what D sees; operations: [augment] in the study.",
+)
+@click.option("--lambda", "lambda_", type=float, help="Cap of the covariate loss's weight.")
+@click.option(
+    "--covariate-target",
+    type=click.Choice(["observed", "completed"]),
+    help="Which real covariates D is taught.",
+)
+@click.option("--objective", type=click.Choice(["logistic", "r3gan"]), help="Adversarial objective.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Any other field of the configuration; see --dry-run.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
+def train(
+    study: str | None,
+    outdir: str | None,
+    resume_run: str | None,
+    init_from: str,
+    device: str,
+    workers: int | None,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    **options: Any,
+) -> None:
+    """Train STUDY, a TOML file, into --outdir; or continue a run with --resume.
+
+    Ctrl-C or SIGTERM saves and stops; --resume then continues bit for bit (on the CPU).
+    """
+    from mssg.errors import UsageError
+
+    if bool(study) == bool(resume_run):
+        raise UsageError(
+            "give either a STUDY with --outdir, or --resume RUN",
+            hint="Example: mssg-train study.toml --outdir runs/first",
+        )
+    fields = {OPTIONS_TO_FIELDS.get(k, k): v for k, v in options.items() if v is not None}
+    if "metrics" in fields:
+        fields["metrics"] = [m for m in fields["metrics"].split(",") if m and m != "none"]
+    for item in overrides:
+        key, _, text = item.partition("=")
+        try:
+            fields[key] = json.loads(text)
+        except ValueError:
+            fields[key] = text
+    if resume_run and (fields or init_from or outdir):
+        raise UsageError(
+            "a resumed run keeps its configuration",
+            field="--resume",
+            found=", ".join(fields) or "--init-from or --outdir",
+            hint="Start a new run with --init-from to change it",
+        )
+    if study and dry_run:
+        from mssg.study import load_study
+        from mssg.training.config import resolve
+
+        loaded = load_study(study)
+        click.echo(
+            json.dumps({"study": loaded.to_json(), "train": resolve(loaded, fields).to_json()}, indent=2)
+        )
+        return
+    if study and not outdir:
+        raise UsageError("is missing", field="--outdir", hint="Name a new folder for the run")
+    import torch
+
+    from mssg.training import run
+
+    if workers:
+        torch.set_num_threads(workers)
+    if resume_run:
+        run.resume(resume_run, show, _device(device))
+    else:
+        run.start(str(study), str(outdir), fields, show, _device(device), init_from)
