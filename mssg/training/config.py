@@ -47,6 +47,7 @@ class TrainConfig:
     d_channel_base: int = 0  # 0 = as the generator's, without the doubling of StyleGAN3-R
     d_channel_max: int = 0
     mbstd_group: int = 4
+    conv_clamp: float = 256.0  # limit of every layer's output, a guard for float16; 0 = none
     num_fp16_res: int = 4  # CUDA only
     d_head: str = "covariates"  # covariates | projection
     # objective
@@ -127,7 +128,7 @@ class TrainConfig:
 
 _TINY = {
     "z_dim": 64, "w_dim": 64, "mapping_layers": 2, "mapping_lr_multiplier": 0.1, "channel_base": 512, "channel_max": 64,
-    "lambda_max": 1.0, "g_lr": 8e-3, "d_lr": 8e-3, "gamma": 0.1, "ema_kimg": 5.0, "num_fp16_res": 0,
+    "lambda_max": 1.0, "g_lr": 8e-3, "d_lr": 8e-3, "gamma": 0.1, "ema_kimg": 5.0, "num_fp16_res": 0, "conv_clamp": 0.0,
 }  # fmt: skip
 _PAPER = {
     "batch": 256, "per_source_clock": True, "total_kimg": 5000.0, "lambda_step_kimg": 250.0, "gamma": 4.0,

@@ -69,15 +69,15 @@ def prepare(run: Run, world: World) -> Material:
 
 def configurations(study: Study, config: TrainConfig) -> tuple[GeneratorConfig, DiscriminatorConfig]:
     """The networks' configurations of a run."""
-    fp16 = {"num_fp16_res": config.num_fp16_res}
+    numerics = {"num_fp16_res": config.num_fp16_res, "conv_clamp": config.conv_clamp or None}
     image = {"img_resolution": study.resolution, "img_channels": study.channels, "c_dim": study.layout.width}
     generator = GeneratorConfig(
         kind=config.cfg, z_dim=config.z_dim, w_dim=config.w_dim, channel_base=config.channel_base, channel_max=config.channel_max,
-        mapping_layers=config.mapping_layers or None, mapping_lr_multiplier=config.mapping_lr_multiplier, **image, **fp16,
+        mapping_layers=config.mapping_layers or None, mapping_lr_multiplier=config.mapping_lr_multiplier, **image, **numerics,
     )  # fmt: skip
     discriminator = DiscriminatorConfig(
         head=config.d_head, channel_base=config.d_channel_base or config.channel_base, channel_max=config.d_channel_max or config.channel_max,
-        mbstd_group_size=config.mbstd_group, freeze_layers=config.freeze_d, **image, **fp16,
+        mbstd_group_size=config.mbstd_group, freeze_layers=config.freeze_d, **image, **numerics,
     )  # fmt: skip
     return generator, discriminator
 

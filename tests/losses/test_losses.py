@@ -1,0 +1,105 @@
+"""Losses against hand computation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mssg.losses import adversarial
+from mssg.losses.covariate import CovariateLoss
+from mssg.losses.regularizers import gradient_penalty, path_length
+from mssg.study import Covariate, Source, Study
+
+STUDY = Study(
+    "s", 32, 1,
+    (
+        Covariate("age", "continuous", offset=0.0, spread=1.0), Covariate("vol", "continuous", offset=0.0, spread=1.0),
+        Covariate("sex", "binary"), Covariate("dr", "categorical", levels=("0", "1", "2")),
+    ),
+    (Source("A", "a", ("age", "vol", "sex", "dr")),),
+)  # fmt: skip
+
+
+def batch(n=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    outputs = torch.randn(n, 6, generator=generator, dtype=torch.float64)
+    target = torch.randn(n, 6, generator=generator, dtype=torch.float64)
+    target[:, 2] = (target[:, 2] > 0).double()
+    target[:, 3:] = F.one_hot(torch.arange(n) % 3, 3).double()
+    return outputs, target
+
+
+def test_default_groups_are_the_papers():
+    outputs, target = batch()
+    loss, _ = CovariateLoss(STUDY)(outputs, target)
+    expected = (
+        F.mse_loss(outputs[:, :2], target[:, :2])
+        + F.binary_cross_entropy_with_logits(outputs[:, 2], target[:, 2])
+        + F.cross_entropy(outputs[:, 3:], target[:, 3:].argmax(1))
+    )
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_weights_and_groups():
+    outputs, target = batch()
+    age, vol, sex, dr = STUDY.covariates
+    study = replace(STUDY, covariates=(replace(age, loss_group="a", loss_weight=3.0), vol, sex, replace(dr, loss_weight=0.0)))
+    loss, _ = CovariateLoss(study)(outputs, target)
+    mse = (outputs - target).square().mean(0)
+    expected = 3 * mse[0] + mse[1] + F.binary_cross_entropy_with_logits(outputs[:, 2], target[:, 2])
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_unobserved_rows_do_not_count_and_carry_no_gradient():
+    outputs, target = batch()
+    mask = torch.ones(6, 4, dtype=torch.bool)
+    mask[:4, 1] = False
+    mask[:, 2] = False
+    target[:4, 1] = float("nan")
+    target[:, 2] = float("nan")
+    outputs.requires_grad_(True)
+    loss, terms = CovariateLoss(STUDY)(outputs, target, mask)
+    loss.backward()
+    assert torch.isfinite(loss) and "sex" not in terms
+    assert (outputs.grad[:4, 1] == 0).all() and (outputs.grad[:, 2] == 0).all() and (outputs.grad[4:, 1] != 0).all()
+    expected = (outputs[4:, 1] - target[4:, 1]).square().mean()
+    assert terms["vol"].item() == pytest.approx(expected.item())
+
+
+def test_parts_with_global_counts_add_up():
+    outputs, target = batch(12)
+    mask = torch.rand(12, 4, generator=torch.Generator().manual_seed(1)) < 0.6
+    whole, _ = CovariateLoss(STUDY)(outputs, target, mask)
+    counts = mask.sum(0)
+    parts = sum(CovariateLoss(STUDY)(outputs[i::3], target[i::3], mask[i::3], counts)[0] for i in range(3))
+    assert parts.item() == pytest.approx(whole.item(), rel=1e-12)
+
+
+def test_adversarial_losses():
+    real, fake = torch.tensor([0.3, -1.0]), torch.tensor([2.0, 0.1])
+    sigma = torch.sigmoid
+    assert adversarial.logistic_generator(fake).item() == pytest.approx(-sigma(fake).log().mean().item())
+    expected = -(sigma(real).log() + (1 - sigma(fake)).log()).mean()
+    assert adversarial.logistic_discriminator(real, fake).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert adversarial.relativistic_discriminator(real, fake).item() == pytest.approx(-sigma(real - fake).log().mean().item(), rel=1e-6)
+    assert adversarial.relativistic_generator(real, fake).item() == pytest.approx(-sigma(fake - real).log().mean().item(), rel=1e-6)
+
+
+def test_gradient_penalty_of_a_linear_function():
+    images, weight = torch.randn(4, 1, 3, 3, requires_grad=True), torch.randn(1, 3, 3)
+    penalty = gradient_penalty(images, (images * weight).sum([1, 2, 3]))
+    np.testing.assert_allclose(penalty.detach(), np.full(4, weight.square().sum().item()), rtol=1e-5)
+
+
+def test_path_length_of_a_linear_map():
+    torch.manual_seed(0)
+    ws = torch.randn(20000, 1, 3, requires_grad=True)
+    images = (ws[:, 0] * 2.0).view(-1, 3, 1, 1)
+    penalty, mean = path_length(images, ws, torch.zeros(()), decay=1.0)
+    expected = (torch.randn(100000, 3) * 2).square().sum(1).sqrt()
+    assert mean.item() == pytest.approx(expected.mean().item(), rel=0.02)
+    assert penalty.mean().item() == pytest.approx(expected.var().item(), rel=0.05)
