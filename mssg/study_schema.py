@@ -275,7 +275,7 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Study
     measure.finish()
     models, geometry = _models(top.table("model"), covariates, file), _geometry(top.table("geometry"), file)
     top.finish()
-    _check_augment(allow, covariates, augment)
+    _check_training(train.rest(), allow, covariates, augment)
     return Study(
         name,
         resolution,
@@ -291,9 +291,12 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Study
     )
 
 
-def _check_augment(allow: tuple[str, ...], covariates: tuple[Covariate, ...], table: _Table) -> None:
-    from mssg.training.config import AUGMENTATIONS
+def _check_training(
+    train: dict[str, Any], allow: tuple[str, ...], covariates: tuple[Covariate, ...], table: _Table
+) -> None:
+    from mssg.training.config import AUGMENTATIONS, check_table
 
+    check_table(train, table.file)
     for operation in allow:
         if operation not in AUGMENTATIONS:
             raise table.error(

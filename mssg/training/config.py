@@ -217,6 +217,15 @@ def _updated(config: TrainConfig, values: Mapping[str, Any], file: str | None, t
     return replace(config, **changes)
 
 
+def check_table(table: Mapping[str, Any], file: str | None) -> None:
+    """Refuse a study's [train] table that names an unknown field or gives one a wrong value.
+
+    Raises:
+        StudyError: Naming the key.
+    """
+    _updated(TrainConfig(), table, file, "train")
+
+
 def resolve(study: Study, options: Mapping[str, Any] | None = None) -> TrainConfig:
     """The configuration of a run: preset, then the study's [train] table, then options given by hand.
 

@@ -47,7 +47,10 @@ def test_default_groups_are_the_papers():
 def test_weights_and_groups():
     outputs, target = batch()
     age, vol, sex, dr = STUDY.covariates
-    study = replace(STUDY, covariates=(replace(age, loss_group="a", loss_weight=3.0), vol, sex, replace(dr, loss_weight=0.0)))
+    study = replace(
+        STUDY,
+        covariates=(replace(age, loss_group="a", loss_weight=3.0), vol, sex, replace(dr, loss_weight=0.0)),
+    )
     loss, _ = CovariateLoss(study)(outputs, target)
     mse = (outputs - target).square().mean(0)
     expected = 3 * mse[0] + mse[1] + F.binary_cross_entropy_with_logits(outputs[:, 2], target[:, 2])
@@ -65,7 +68,11 @@ def test_unobserved_rows_do_not_count_and_carry_no_gradient():
     loss, terms = CovariateLoss(STUDY)(outputs, target, mask)
     loss.backward()
     assert torch.isfinite(loss) and "sex" not in terms
-    assert (outputs.grad[:4, 1] == 0).all() and (outputs.grad[:, 2] == 0).all() and (outputs.grad[4:, 1] != 0).all()
+    assert (
+        (outputs.grad[:4, 1] == 0).all()
+        and (outputs.grad[:, 2] == 0).all()
+        and (outputs.grad[4:, 1] != 0).all()
+    )
     expected = (outputs[4:, 1] - target[4:, 1]).square().mean()
     assert terms["vol"].item() == pytest.approx(expected.item())
 
@@ -85,8 +92,12 @@ def test_adversarial_losses():
     assert adversarial.logistic_generator(fake).item() == pytest.approx(-sigma(fake).log().mean().item())
     expected = -(sigma(real).log() + (1 - sigma(fake)).log()).mean()
     assert adversarial.logistic_discriminator(real, fake).item() == pytest.approx(expected.item(), rel=1e-6)
-    assert adversarial.relativistic_discriminator(real, fake).item() == pytest.approx(-sigma(real - fake).log().mean().item(), rel=1e-6)
-    assert adversarial.relativistic_generator(real, fake).item() == pytest.approx(-sigma(fake - real).log().mean().item(), rel=1e-6)
+    assert adversarial.relativistic_discriminator(real, fake).item() == pytest.approx(
+        -sigma(real - fake).log().mean().item(), rel=1e-6
+    )
+    assert adversarial.relativistic_generator(real, fake).item() == pytest.approx(
+        -sigma(fake - real).log().mean().item(), rel=1e-6
+    )
 
 
 def test_gradient_penalty_of_a_linear_function():
