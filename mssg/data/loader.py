@@ -131,7 +131,7 @@ class MultiSourceLoader:
         """How many of the first `total` images come from each source.
 
         Each source in turn takes its share of what the earlier ones left, rounded down: the counts add up, never
-        fall from one step to the next, and stay within two images of the exact shares.
+        fall from one step to the next, and differ from the exact shares by less than one image a source.
         """
         counts, weight = [], sum(self._weights)
         for own in self._weights[:-1]:

@@ -36,6 +36,7 @@ STUDIES = {
 SHIPPED = "digits/mnist-10000.npz"
 CREDIT = "MNIST: Yann LeCun, Corinna Cortes, Christopher J. C. Burges; CC BY-SA 3.0"
 PARTS = (("train", "train-images", "train-labels"), ("t10k", "t10k-images", "t10k-labels"))
+RESOLUTIONS = (32, 64, 128)
 CHUNK = 100
 EQUATIONS = (
     "thickness = 0.5 + Gamma(10, rate 5); intensity = 64 + 191 sigmoid(2 thickness - 5 + N(0, sd 0.5)); "
@@ -96,7 +97,7 @@ def prepare(
             without it the shipped subset of 10,000 digits.
         limit: Use the first so many digits.
         seed: Seed of the split, of the division into sources and of the targets; each digit's depend on it alone.
-        resolution: Side of the images, a power of two from 16 to 128.
+        resolution: Side of the images, 32, 64 or 128.
         test: Share of digits to test on.
         val: Share of the rest to validate on.
         workers: Processes that draw digits.
@@ -106,8 +107,10 @@ def prepare(
         DataError: Input missing or damaged.
         UsageError: A resolution, share or limit out of range.
     """
-    if resolution not in (16, 32, 64, 128):
-        raise UsageError("not a supported resolution", found=resolution, expected="16 | 32 | 64 | 128")
+    if resolution not in RESOLUTIONS:
+        raise UsageError(
+            "not a supported resolution", found=resolution, expected=" | ".join(map(str, RESOLUTIONS))
+        )
     out = Path(out_dir)
     originals = load(mnist, limit)
     split = split_subjects(originals.subjects, seed, test, val)

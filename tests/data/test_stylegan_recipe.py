@@ -1,0 +1,236 @@
+"""mssg prepare stylegan: folder and zip, labels of every form, and inputs that are not what they should be."""
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from mssg.data.dataset import open_sources
+from mssg.data.recipes import stylegan as recipe
+from mssg.errors import DataError, UsageError
+from mssg.study import load_study
+from trainer_cli.prepare import prepare as command
+
+N, SIDE = 40, 32
+NAMES = [f"{i // 10:05d}/img{i:08d}.png" for i in range(N)]
+
+
+def picture(i: int, mode: str = "L", side: int = SIDE) -> np.ndarray:
+    shape = (side, side) if mode == "L" else (side, side, 3)
+    return np.random.default_rng(i).integers(0, 256, shape, dtype=np.uint8)
+
+
+def png(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def make(path, labels, mode="L", extra=None):
+    """Write the layout to a folder, or to a zip where the name says so."""
+    files = {name: png(picture(i, mode)) for i, name in enumerate(NAMES)}
+    if labels != "absent":
+        document = labels if isinstance(labels, bytes) else json.dumps({"labels": labels}).encode()
+        files["dataset.json"] = document
+    files |= extra or {}
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in files.items():
+                archive.writestr(name, data)
+    else:
+        for name, data in files.items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(data)
+    return path
+
+
+@pytest.fixture(params=["data", "data.zip"])
+def place(request, tmp_path):
+    return tmp_path / request.param
+
+
+def test_class_labels_become_a_categorical_covariate(place, tmp_path):
+    make(place, [[name, i % 3] for i, name in enumerate(NAMES)])
+    summary = recipe.prepare(place, tmp_path / "out", ["kind=categorical:3"])
+    study = load_study(summary.study)
+    (source,) = open_sources(study, verify=True)
+    np.testing.assert_array_equal(source.images[:, 0], [picture(i) for i in range(N)])
+    np.testing.assert_array_equal(source.values[:, 0], np.arange(N) % 3)
+    assert study.covariate("kind").levels == ("0", "1", "2") and study.resolution == SIDE
+    assert sum(summary.counts.values()) == N
+
+
+def test_vectors_become_several_covariates_with_missing_values(place, tmp_path):
+    labels = [[name, [20.5 + i, i % 2, 0, 1, 0]] for i, name in enumerate(NAMES)]
+    labels[4][1] = None
+    labels[5][1] = [None, 1, 1, 0, 0]
+    make(place, labels, mode="RGB")
+    summary = recipe.prepare(
+        place, tmp_path / "out", ["age=continuous", "sex=binary", "site=categorical:x,y,z"]
+    )
+    (source,) = open_sources(load_study(summary.study))
+    assert source.images.shape == (N, 3, SIDE, SIDE)
+    np.testing.assert_array_equal(source.images[7], picture(7, "RGB").transpose(2, 0, 1))
+    np.testing.assert_array_equal(source.values[0], [20.5, 0, 1])
+    assert np.isnan(source.values[4]).all()
+    np.testing.assert_array_equal(source.values[5], [np.nan, 1, 0])
+
+
+@pytest.mark.parametrize("labels", [None, "absent"])
+def test_images_without_labels_make_a_source_but_no_study(place, tmp_path, labels):
+    make(place, labels)
+    summary = recipe.prepare(place, tmp_path / "out")
+    assert summary.study is None and len(np.load(tmp_path / "out" / "images" / "images.npy")) == N
+
+
+def test_a_subject_pattern_keeps_images_of_a_subject_together(place, tmp_path):
+    make(place, [[name, float(i)] for i, name in enumerate(NAMES)])
+    summary = recipe.prepare(
+        place, tmp_path / "out", ["age=continuous"], subject_pattern=r"^(\d+)/", test=0.4
+    )
+    (source,) = open_sources(load_study(summary.study))
+    assert sorted(set(source.subjects)) == ["00000", "00001", "00002", "00003"]
+    for subject in set(source.subjects):
+        assert len(set(source.split[source.subjects == subject])) == 1
+
+
+AGES = [[name, float(i)] for i, name in enumerate(NAMES)]
+BAD = {
+    "size": (AGES, {NAMES[3]: png(picture(0, side=64))}, [NAMES[3], "64 x 64", "32 x 32"]),
+    "first size": (AGES, {NAMES[0]: png(picture(0, side=31))}, [NAMES[0], "31 x 31", "power of two"]),
+    "mixed colours": (AGES, {NAMES[3]: png(picture(0, "RGB"))}, [NAMES[3], "3 channels"]),
+    "alpha": (
+        AGES,
+        {NAMES[3]: png(np.zeros((SIDE, SIDE, 4), np.uint8))},
+        [NAMES[3], "RGBA", "grey (L) or RGB"],
+    ),
+    "16 bit": (AGES, {NAMES[3]: png(np.zeros((SIDE, SIDE), np.uint16))}, [NAMES[3], "colour mode"]),
+    "not an image": (AGES, {NAMES[3]: b"hello"}, [NAMES[3], "not a readable image"]),
+    "cut image": (AGES, {NAMES[3]: png(picture(0))[:120]}, [NAMES[3], "not a readable image"]),
+    "no label": (AGES[:-1], {}, ["has no label for", NAMES[-1]]),
+    "unknown file": ([*AGES, ["../escape.png", 1.0]], {}, ["not there", "../escape.png"]),
+    "short label": ([*AGES[:-1], [NAMES[-1], [1.0, 2.0]]], {}, [NAMES[-1], "2 numbers"]),
+    "text label": ([*AGES[:-1], [NAMES[-1], "old"]], {}, [NAMES[-1], "not made of numbers"]),
+    "not JSON": (b"{", {}, ["dataset.json", "cannot be read"]),
+    "no labels key": (b"{}", {}, ["dataset.json", "KeyError"]),
+    "labels missing": ("absent", {}, ["dataset.json", "no labels", "age"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_wrong_inputs_are_named(place, tmp_path, name):
+    labels, extra, expected = BAD[name]
+    make(place, labels, extra=extra)
+    with pytest.raises(DataError) as error:
+        recipe.prepare(place, tmp_path / "out", ["age=continuous"])
+    for part in (*expected, str(place)):
+        assert part in str(error.value)
+    assert not (tmp_path / "out" / "images").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "label", "part"),
+    [
+        ("binary", 2, "0 to 1"),
+        ("categorical:3", 3, "0 to 2"),
+        ("categorical:3", 1.5, "0 to 2"),
+        ("categorical:3", [0, 1, 1], "one-hot"),
+        ("continuous", float("inf"), "finite"),
+    ],
+)
+def test_values_out_of_range_are_named(tmp_path, kind, label, part):
+    labels = [[name, [0, 1, 0] if isinstance(label, list) else 1] for name in NAMES[:-1]]
+    make(tmp_path / "data", [*labels, [NAMES[-1], label]])
+    with pytest.raises(DataError, match=part) as error:
+        recipe.prepare(tmp_path / "data", tmp_path / "out", [f"value={kind}"])
+    assert NAMES[-1] in str(error.value)
+
+
+def test_an_archive_with_names_that_climb_writes_nothing_outside(tmp_path):
+    deep = tmp_path / "deep" / "er"
+    deep.mkdir(parents=True)
+    climbing = {"../../evil.png": png(picture(1)), "/tmp/evil-mssg.png": png(picture(2))}
+    path = make(deep / "data.zip", None, extra=climbing)
+    recipe.prepare(path, deep / "out")
+    assert len(np.load(deep / "out" / "images" / "images.npy")) == N + 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["deep"]
+    assert sorted(p.name for p in deep.iterdir()) == ["data.zip", "out"]
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path):
+    make(tmp_path / "data", None)
+    (tmp_path / "secret.png").write_bytes(png(picture(1)))
+    (tmp_path / "data" / "link.png").symlink_to(tmp_path / "secret.png")
+    recipe.prepare(tmp_path / "data", tmp_path / "out")
+    assert len(np.load(tmp_path / "out" / "images" / "images.npy")) == N
+
+
+def test_oversized_members_are_refused_unread(tmp_path, monkeypatch):
+    path = make(tmp_path / "data.zip", None)
+    monkeypatch.setattr(recipe, "LARGEST_FILE", 100)
+    with pytest.raises(DataError, match="too large"):
+        recipe.prepare(path, tmp_path / "out")
+
+
+def test_a_damaged_member_is_named(tmp_path):
+    path = make(tmp_path / "data.zip", None)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"IDAT") + 20
+    data[at] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=NAMES[0]):
+        recipe.prepare(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", [None, b"no zip", "empty"])
+def test_what_is_no_data_set_is_named(tmp_path, content):
+    path = tmp_path / "data.zip"
+    if content == "empty":
+        path.mkdir()
+    elif content:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=r"data\.zip"):
+        recipe.prepare(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "age",
+        "=binary",
+        "age=years",
+        "a b=binary",
+        "site=categorical",
+        "site=categorical:x",
+        "site=categorical:x,x",
+        "age=continuous:3",
+        "source=binary",
+    ],
+)
+def test_labels_that_cannot_be_read_are_refused(text):
+    with pytest.raises(UsageError, match="--labels"):
+        recipe.parse_label(text)
+
+
+def test_labels_need_names_and_names_need_to_differ(tmp_path):
+    make(tmp_path / "data", AGES)
+    with pytest.raises(UsageError, match="need names"):
+        recipe.prepare(tmp_path / "data", tmp_path / "out")
+    with pytest.raises(UsageError, match="twice"):
+        recipe.prepare(tmp_path / "data", tmp_path / "out", ["a=binary", "a=binary"])
+    with pytest.raises(UsageError, match="regular expression"):
+        recipe.prepare(tmp_path / "data", tmp_path / "out", ["a=continuous"], subject_pattern="(")
+    with pytest.raises(DataError, match="does not match"):
+        recipe.prepare(tmp_path / "data", tmp_path / "out", ["a=continuous"], subject_pattern="sub-")
+
+
+def test_the_command_prepares_a_zip(tmp_path):
+    path = make(tmp_path / "data.zip", [[name, i % 3] for i, name in enumerate(NAMES)])
+    arguments = ["stylegan", str(path), "--labels", "kind=categorical:3", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 0, result.output
+    assert "40 images" in result.output and "mssg-train" in result.output

