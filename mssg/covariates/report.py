@@ -1,0 +1,172 @@
+"""How well fitted covariate models describe the data: per covariate, and per pair against the data's own spread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from mssg.covariates.system import CovariateModels
+from mssg.study import SOURCE, Covariate
+
+_SUBSET = 1_000  # rows per side of one two-sample distance
+_REPEATS = 5
+_LEAST = 20  # rows below which a distance says nothing
+
+
+@dataclass(frozen=True)
+class CovariateFit:
+    """One covariate: its model, and observed against sampled values.
+
+    Args:
+        name: The covariate.
+        family: Its model's family.
+        parents: What it is modelled given.
+        rows: Training rows that record it and its parents.
+        log_likelihood: Mean log density of its encoded value on held-out rows inside the model's support; None without.
+        outside: Share of held-out rows outside the support.
+        observed: Mean and sd in native units; for a categorical covariate its commonest level and that level's share.
+        sampled: The same of whole conditions drawn from the models (the share of the same level).
+    """
+
+    name: str
+    family: str
+    parents: tuple[str, ...]
+    rows: int
+    log_likelihood: float | None
+    outside: float
+    observed: tuple[float, float]
+    sampled: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class PairFit:
+    """Two covariates: energy distance of observed and sampled rows in encoded units, and its floor.
+
+    The floor is the distance of two disjoint halves of the observed rows, at the same number of rows. Both are None
+    where no source records the pair together.
+    """
+
+    first: str
+    second: str
+    rows: int
+    distance: float | None
+    floor: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class FitReport:
+    """The fits, and the rows they were judged on: observed (NaN where not recorded) and sampled, float64 [*, V]."""
+
+    covariates: tuple[CovariateFit, ...]
+    pairs: tuple[PairFit, ...]
+    observed: np.ndarray
+    sampled: np.ndarray
+
+
+def describe(
+    models: CovariateModels, train: np.ndarray, held_out: np.ndarray, samples: int, rng: np.random.Generator
+) -> FitReport:
+    """Compare fitted models with data.
+
+    Args:
+        models: Fitted to the training rows.
+        train: float64 [N, V] in native units, NaN where not recorded, all sources.
+        held_out: Rows of the same form the models have not seen; may be empty.
+        samples: Number of conditions to draw.
+        rng: Where randomness comes from.
+    """
+    names = [c.name for c in models.study.covariates]
+    # a study that conditions on the source is compared at the sources' own shares of the rows, not at their weights
+    given = None
+    if SOURCE in models.names:
+        given = {SOURCE: rng.choice(train[:, models.names.index(SOURCE)], samples)}
+    drawn = models.sample(samples, given, rng)
+    sampled = np.column_stack([drawn[name] for name in models.names])
+    covariates = tuple(_covariate_fit(models, name, train, held_out, sampled) for name in names)
+    pairs = tuple(_pair_fit(models, pair, train, sampled, rng) for pair in combinations(names, 2))
+    return FitReport(covariates, pairs, train, sampled)
+
+
+def _covariate_fit(
+    models: CovariateModels, name: str, train: np.ndarray, held_out: np.ndarray, sampled: np.ndarray
+) -> CovariateFit:
+    j = models.study.index(name)
+    covariate, parents = models.study.conditions[j], models.parents(name)
+    columns = [j, *(models.study.index(p) for p in parents)]
+    density = models.log_density_of(name, held_out)
+    density = density[~np.isnan(density)]
+    inside = np.isfinite(density)
+    seen = train[:, j][~np.isnan(train[:, j])]
+    alike = _alike_sources(models, train, sampled, (j,))
+    return CovariateFit(
+        name,
+        models.family(name),
+        parents,
+        int((~np.isnan(train[:, columns])).all(1).sum()),
+        float(density[inside].mean()) if inside.any() else None,
+        float(1 - inside.mean()) if inside.size else 0.0,
+        _summary(covariate, seen, seen),
+        _summary(covariate, sampled[alike, j], seen),
+    )
+
+
+def _alike_sources(
+    models: CovariateModels, train: np.ndarray, sampled: np.ndarray, columns: tuple[int, ...]
+) -> np.ndarray:
+    """Sampled rows [bool] of the sources that record these columns; all rows where the source is no condition."""
+    if SOURCE not in models.names:
+        return np.ones(len(sampled), bool)
+    k = models.names.index(SOURCE)
+    recorded = ~np.isnan(train[:, columns]).any(1)
+    return np.isin(sampled[:, k], np.unique(train[recorded, k]))
+
+
+def _summary(covariate: Covariate, values: np.ndarray, observed: np.ndarray) -> tuple[float, float]:
+    if covariate.kind != "categorical":
+        return float(values.mean()), float(values.std())
+    commonest = float(np.bincount(observed.astype(int), minlength=len(covariate.levels)).argmax())
+    return commonest, float((values == commonest).mean())
+
+
+def _pair_fit(
+    models: CovariateModels,
+    pair: tuple[str, str],
+    train: np.ndarray,
+    sampled: np.ndarray,
+    rng: np.random.Generator,
+) -> PairFit:
+    study = models.study
+    i, j = (study.index(name) for name in pair)
+    together = train[~np.isnan(train[:, (i, j)]).any(1)][:, (i, j)]
+    alike = sampled[_alike_sources(models, train, sampled, (i, j))][:, (i, j)]
+    size = min(_SUBSET, len(together) // 2, len(alike))
+    if size < _LEAST:
+        return PairFit(*pair, len(together), None, None)
+    kinds = [study.conditions[i], study.conditions[j]]
+    seen, drawn = _encoded(kinds, together), _encoded(kinds, alike)
+    distances, floors = [], []
+    for _ in range(_REPEATS):
+        rows = rng.permutation(len(seen))
+        first, second = seen[rows[:size]], seen[rows[size : 2 * size]]
+        floors.append(energy_distance(first, second))
+        distances.append(energy_distance(first, drawn[rng.permutation(len(drawn))[:size]]))
+    return PairFit(*pair, len(together), float(np.mean(distances)), float(np.mean(floors)))
+
+
+def _encoded(covariates: Sequence[Covariate], values: np.ndarray) -> np.ndarray:
+    columns = [c.encode(values[:, k]) for k, c in enumerate(covariates)]
+    return np.concatenate(columns, axis=1).astype(np.float64)
+
+
+def energy_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """√(2 E|A − B| − E|A − A'| − E|B − B'|) of two samples [n, F] and [m, F]; 0 only for equal distributions.
+
+    Source: Székely & Rizzo 2013, equation 2.1 (the V-statistic, so never negative).
+    """
+    from scipy.spatial.distance import cdist
+
+    squared = 2 * cdist(a, b).mean() - cdist(a, a).mean() - cdist(b, b).mean()
+    return float(np.sqrt(max(squared, 0.0)))
