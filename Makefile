@@ -1,0 +1,46 @@
+# Two commands do all set-up: `make demo` and `make test`. Everything else is optional.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test setup display lint table wheel clean
+
+demo: $(VENV)/.ready  ## prepare the shipped digits, train about four minutes, draw the Figure-1 grid, print the control table
+	$(BIN)/mssg demo
+
+test: $(VENV)/.ready-dev display  ## the whole suite, on the CPU
+	MSSG_TEST=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/.ready-dev  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+table: $(VENV)/.ready  ## the table of docs/results.md: five models, three seeds, about two hours on two cores; resumes
+	$(BIN)/python tests/benchmarks/results_table.py --out runs/table
+
+wheel: $(VENV)/.ready-dev  ## a wheel in dist/
+	$(BIN)/pip wheel --no-deps -w dist .
+
+$(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or newer, or say make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: $(VENV)/bin/python pyproject.toml setup.py
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# The window tests need a virtual display and a software OpenGL driver; installed where that is allowed.
+display:
+	@command -v Xvfb >/dev/null && ls /usr/lib/*/dri/*swrast* /usr/lib/*/libgallium* >/dev/null 2>&1 || { \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq xvfb xauth libgl1 libegl1 libgl1-mesa-dri >/dev/null; \
+	  else echo "Xvfb or OpenGL missing: window tests will be skipped (Debian: apt install xvfb libgl1 libegl1 libgl1-mesa-dri)"; fi; }
+
+clean:  ## remove what was built, not what was trained
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

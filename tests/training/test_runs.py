@@ -1,0 +1,356 @@
+"""Whole runs: what they leave, killing and resuming them, transfer, several processes, and what can go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import mssg
+from mssg.errors import MssgError, RunError, SnapshotError
+from mssg.header import read_header, resolve_snapshot
+from mssg.training import run as runs
+from mssg.training.distributed import World
+from mssg.training.loop import build, prepare
+from mssg.training.stats import read_rows
+from mssg.training.step import Parts
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(resolve_snapshot(run))
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def fresh_networks(path: Path) -> Parts:
+    """The networks of a run before its first step."""
+    run = runs.open_run(path)
+    return build(run, prepare(run, World()).study, World())[0]
+
+
+def command(*arguments: object) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "trainer_cli",
+        "train",
+        *map(str, arguments),
+        "--device",
+        "cpu",
+        "--workers",
+        "1",
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(blob_study, tmp_path_factory) -> Path:
+    """An uninterrupted run of 12 steps, made in a process of its own like the ones it is compared with."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    subprocess.run(command(blob_study, "--outdir", run), check=True, env=ENVIRONMENT, cwd=ROOT)
+    return run
+
+
+def test_a_run_leaves_what_formats_says(finished, blob_study):
+    names = {p.name for p in finished.iterdir()}
+    assert {
+        "config.json",
+        "study.toml",
+        "stats.jsonl",
+        "snapshots",
+        "state",
+        "grids",
+        "best",
+        "log.txt",
+        "lock",
+    } <= names
+    assert any(n.startswith("events.out.tfevents") for n in names)
+    rows = read_rows(finished / "stats.jsonl")
+    assert [row["kimg"] for row in rows] == pytest.approx([0.016 * i for i in range(1, 7)])
+    assert {
+        "loss/G/adv",
+        "loss/G/cov",
+        "loss/D/adv",
+        "loss/D/cov",
+        "loss/D/r1",
+        "score/real",
+        "score/fake",
+        "lambda",
+        "ada_p",
+        "memory_gb",
+        "sec_per_kimg",
+        "elapsed_sec",
+    } <= rows[0].keys()
+    assert {"metric/validation/size", "metric/validation/level", "metric/validation/ring"} <= rows[-1].keys()
+    assert (finished / "snapshots" / (finished / "best").read_text().strip()).is_file()
+    header = read_header(resolve_snapshot(finished))
+    assert header.progress["step"] == 12 and header.study.is_fitted
+    assert (
+        header.summary["sources"]["A"]["n"] == 48
+        and "ring" not in header.summary["sources"]["A"]["covariates"]
+    )
+
+
+def test_the_snapshot_generates(finished):
+    snapshot = mssg.load_snapshot(finished)
+    values = np.array([[8.0, 160.0, 1.0], [6.0, 150.0, 0.0]])
+    images = snapshot.G(torch.zeros(2, 8), torch.from_numpy(snapshot.study.encode(values)))
+    assert images.shape == (2, 1, 32, 32) and torch.isfinite(images).all()
+    assert not torch.equal(images[0], images[1])
+
+
+def test_no_subject_enters_a_run(finished):
+    for path in finished.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert b"subject" not in data and b"a17\x00" not in data, path
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_and_resumed_equals_uninterrupted(finished, blob_study, tmp_path, seed):
+    """SIGKILL at a random moment, as often as it takes; the weights in the end are the same, bit for bit."""
+    rng, run = np.random.default_rng(seed), tmp_path / "run"
+    arguments = command(blob_study, "--outdir", run)
+    kills = 0
+    for _ in range(20):
+        process = subprocess.Popen(
+            arguments, env=ENVIRONMENT, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        while not (run / "stats.jsonl").exists() and process.poll() is None:
+            time.sleep(0.005)
+        if kills < 2:
+            time.sleep(rng.uniform(0.02, 1.2))
+            process.kill()
+        _, error = process.communicate()
+        for path in run.glob("snapshots/*.safetensors"):
+            read_header(path)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, error
+        kills += 1
+        arguments = command("--resume", run)
+    assert process.returncode == 0
+    assert_same(weights(run), weights(finished))
+    rows = [read_rows(r / "stats.jsonl") for r in (run, finished)]
+    for key in ("kimg", "loss/G/adv", "loss/D/cov", "metric/validation/size"):
+        assert [row.get(key) for row in rows[0]] == [row.get(key) for row in rows[1]]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_saves_and_resumes_exactly(finished, blob_study, tmp_path, number):
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        command(blob_study, "--outdir", run), env=ENVIRONMENT, cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    while "kimg" not in (line := process.stdout.readline()) or "started" in line:
+        assert process.poll() is None
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "--resume" in output
+    subprocess.run(command("--resume", run), check=True, env=ENVIRONMENT, cwd=ROOT, stdout=subprocess.DEVNULL)
+    assert_same(weights(run), weights(finished))
+
+
+def test_a_damaged_state_falls_back_to_the_one_before(finished, blob_study, tmp_path):
+    run = tmp_path / "run"
+    runs.start(blob_study, run, {"total_kimg": 0.064})
+    states = sorted((run / "state").iterdir())
+    states[-1].write_bytes(states[-1].read_bytes()[:1000])
+    config = json.loads((run / "config.json").read_text())
+    config["train"]["total_kimg"] = 0.096
+    (run / "config.json").write_text(json.dumps(config))
+    assert len(states) == 2
+    runs.resume(run)
+    assert read_header(resolve_snapshot(run)).progress["step"] == 12
+    for path in (run / "state").iterdir():
+        path.write_bytes(b"nothing")
+    with pytest.raises(RunError, match="state"):
+        runs.resume(run)
+
+
+def test_two_trainers_on_one_run(finished):
+    with runs.locked(finished), pytest.raises(RunError, match="another trainer"):
+        runs.resume(finished)
+
+
+def test_full_disk_leaves_the_previous_snapshot(finished, blob_study, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    original, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 4:
+            raise OSError(28, "No space left on device")
+        return original(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SnapshotError, match="No space left"):
+        runs.start(blob_study, run, {"total_kimg": 0.064})
+    assert not list(run.rglob("*.tmp"))
+    monkeypatch.undo()
+    assert read_header(resolve_snapshot(run)).progress["step"] in (0, 4)
+    runs.resume(run)
+    assert read_header(resolve_snapshot(run)).progress["step"] == 8
+
+
+def test_output_folder_in_use(finished, blob_study, tmp_path):
+    with pytest.raises(RunError, match="--resume"):
+        runs.start(blob_study, finished)
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path, tmp_path / "file"):
+        with pytest.raises(RunError, match=path.name):
+            runs.start(blob_study, path)
+    with pytest.raises(RunError, match="not a run"):
+        runs.resume(tmp_path)
+
+
+def damaged(path: Path, data: bytes, how: str) -> bytes:
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    if how == "truncated":
+        return data[:-100]
+    if how == "truncated header":
+        return data[: length // 2]
+    if how == "empty":
+        return b""
+    if how == "text":
+        return b"hello, this is no snapshot at all" * 10
+    document = json.loads(header["__metadata__"]["mssg"])
+    if how == "version":
+        document["format_version"] = 99
+    elif how == "study":
+        document["study"]["covariates"]["size"]["kind"] = "smell"
+    elif how == "no summary":
+        del document["summary"]
+    header["__metadata__"]["mssg"] = json.dumps(document)
+    if how == "offsets":
+        name = next(k for k in header if k.startswith("G_ema/"))
+        header[name]["data_offsets"][1] += 4
+    if how == "no description":
+        del header["__metadata__"]["mssg"]
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+@pytest.mark.parametrize("how", ["truncated", "truncated header", "empty", "text", "version", "study", "no summary", "offsets", "no description"])  # fmt: skip
+def test_damaged_snapshots_are_refused_with_a_reason(finished, tmp_path, how):
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(damaged(path, resolve_snapshot(finished).read_bytes(), how))
+    with pytest.raises(SnapshotError, match=r"broken\.safetensors"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("how", ["missing", "shape", "nan", "unknown"])
+def test_tampered_tensors_are_named(finished, tmp_path, how):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    tensors, name = weights(finished), "G_ema/mapping.fc0.weight"
+    with safe_open(resolve_snapshot(finished), "pt") as file:
+        metadata = file.metadata()
+    if how == "missing":
+        del tensors[name]
+    elif how == "shape":
+        tensors[name] = tensors[name][:1].clone()
+    elif how == "nan":
+        tensors[name][0, 0] = float("nan")
+    else:
+        tensors["G_ema/mystery"] = torch.zeros(1)
+    path = tmp_path / "tampered.safetensors"
+    save_file(tensors, path, metadata)
+    with pytest.raises(SnapshotError, match="mystery" if how == "unknown" else "mapping.fc0.weight"):
+        _ = mssg.load_snapshot(path).G
+
+
+def test_transfer_starts_from_the_snapshots_weights(finished, blob_study, tmp_path):
+    run = tmp_path / "run"
+    runs.start(blob_study, run, {"total_kimg": 0.008, "seed": 5}, init_from=str(resolve_snapshot(finished)))
+    first = load_file(run / "snapshots" / "000000.safetensors")
+    before, fresh = weights(finished), fresh_networks(finished).G.state_dict()
+    assert read_rows(run / "stats.jsonl")[-1]["kimg"] == 0.008
+    after, name = weights(run), "synthesis.b32.conv1.weight"
+    gap = lambda other: (after[f"G/{name}"] - other).abs().mean()  # noqa: E731
+    assert gap(before[f"G/{name}"]) < 0.5 * gap(fresh[name])
+    with pytest.raises(MssgError, match="no such snapshot"):
+        runs.start(blob_study, tmp_path / "other", init_from="nowhere")
+
+
+def test_patience_stops_early(blob_study, tmp_path):
+    events = []
+    options = {"patience": 1, "g_lr": 1e-9, "d_lr": 1e-9, "total_kimg": 0.32}
+    runs.start(blob_study, tmp_path / "run", options, lambda row: events.append(row.get("event", "")))
+    assert any("stopped early" in e for e in events)
+    assert read_rows(tmp_path / "run" / "stats.jsonl")[-1]["kimg"] < 0.32
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"objective": "r3gan"}, {"covariate_target": "completed"}, {"d_head": "projection"}, {"pl_weight": 2.0, "style_mixing": 0.9},
+        {"freeze_d": 2}, {"mirror": True}, {"micro_batch": 4}, {"cfg": "stylegan3-t"}, {"cfg": "stylegan3-r", "blur_sigma": 3.0},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_option_trains(blob_study, tmp_path, options):
+    runs.start(blob_study, tmp_path / "run", {"total_kimg": 0.016, **options})
+    rows = read_rows(tmp_path / "run" / "stats.jsonl")
+    assert rows[-1]["kimg"] == 0.016 and all(
+        np.isfinite([v for v in row.values() if isinstance(v, float)]).all() for row in rows
+    )
+    trained, fresh = weights(tmp_path / "run"), fresh_networks(tmp_path / "run")
+    for name, network in (("G", fresh.G), ("D", fresh.D)):
+        moved = [k for k, v in network.named_parameters() if not torch.equal(trained[f"{name}/{k}"], v)]
+        assert len(moved) > 3
+
+
+def test_frozen_layers_stay(blob_study, tmp_path):
+    runs.start(
+        blob_study, tmp_path / "run", {"total_kimg": 0.016, "freeze_d": 2, "snap": 1, "tick_kimg": 0.008}
+    )
+    trained = mssg.load_snapshot(tmp_path / "run").load("D").state_dict()
+    fresh = fresh_networks(tmp_path / "run").D.state_dict()
+    assert torch.equal(trained["b32.fromrgb.weight"], fresh["b32.fromrgb.weight"])
+    assert not torch.equal(trained["b32.conv1.weight"], fresh["b32.conv1.weight"])
+
+
+def test_two_processes_see_the_same_global_batch(finished, blob_study, tmp_path):
+    """One step on two ranks equals one step on one, up to the noise inputs and rounding."""
+    options = ["--kimg", "0.008", "--set", "mbstd_group=1", "--set", "gamma=0"]
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    subprocess.run(command(blob_study, "--outdir", alone, *options), check=True, env=ENVIRONMENT, cwd=ROOT)
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        "29517",
+        "-m",
+        "trainer_cli",
+        "train",
+    ]
+    subprocess.run(
+        [*launch, str(blob_study), "--outdir", str(both), "--device", "cpu", "--workers", "1", *options],
+        check=True,
+        env=ENVIRONMENT,
+        cwd=ROOT,
+    )
+    rows = [read_rows(r / "stats.jsonl")[-1] for r in (alone, both)]
+    assert rows[1]["loss/D/cov"] == pytest.approx(rows[0]["loss/D/cov"], rel=1e-3)
+    assert rows[1]["score/real"] == pytest.approx(rows[0]["score/real"], rel=1e-3)
