@@ -181,7 +181,9 @@ class Renderer:
         """w of a request: [1, num_ws, w_dim]; cached, because most requests of a session share theirs."""
         if request.snapshot and request.snapshot != self.header.snapshot_id:
             raise UsageError(
-                "the request is for another snapshot", found=request.snapshot, expected=self.header.snapshot_id
+                "the request is for another snapshot",
+                found=request.snapshot,
+                expected=self.header.snapshot_id,
             )
         if request.w_path:
             return self._given_w(request)
@@ -213,10 +215,14 @@ class Renderer:
         w = self._w_files[path]
         if w.shape not in ((self.G.w_dim,), (self.G.num_ws, self.G.w_dim)):
             expected = f"[{self.G.num_ws}, {self.G.w_dim}]"
-            raise UsageError("the latent does not fit this snapshot", file=path, found=list(w.shape), expected=expected)
+            raise UsageError(
+                "the latent does not fit this snapshot", file=path, found=list(w.shape), expected=expected
+            )
         return torch.from_numpy(w).to(self.device).expand(1, self.G.num_ws, self.G.w_dim)
 
-    def _synthesise(self, ws: torch.Tensor, request: RenderRequest, stop_at: nn.Module | None) -> torch.Tensor:
+    def _synthesise(
+        self, ws: torch.Tensor, request: RenderRequest, stop_at: nn.Module | None
+    ) -> torch.Tensor:
         """The image, or what the layer asked for gives: [1, C, H, W]."""
 
         def reached(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -268,7 +274,9 @@ class Renderer:
         buffer = getattr(getattr(self.G.synthesis, "input", None), "transform", None)
         if buffer is None:
             raise UsageError(
-                "this network cannot transform its picture", field="transform", expected="a StyleGAN3 snapshot"
+                "this network cannot transform its picture",
+                field="transform",
+                expected="a StyleGAN3 snapshot",
             )
         matrix = np.eye(3)
         matrix[: len(transform)] = transform
@@ -290,7 +298,9 @@ class Renderer:
         image = output.float().cpu().numpy().copy()
         if not np.isfinite(image).all():
             raise UsageError(
-                "the network's output is not finite", field="covariates", hint="Use values nearer to the training data"
+                "the network's output is not finite",
+                field="covariates",
+                hint="Use values nearer to the training data",
             )
         return image
 

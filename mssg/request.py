@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,10 @@ class RenderRequest:
             raise UsageError("must not be negative", field="cutoff", found=self.cutoff)
         if self.noise_mode not in NOISE_MODES:
             raise UsageError(
-                "unknown noise mode", field="noise_mode", found=self.noise_mode, expected=" | ".join(NOISE_MODES)
+                "unknown noise mode",
+                field="noise_mode",
+                found=self.noise_mode,
+                expected=" | ".join(NOISE_MODES),
             )
         if self.channel is not None and (self.layer is None or self.channel < 0):
             raise UsageError("names no channel of a layer", field="channel", found=self.channel)
@@ -119,7 +122,9 @@ class RenderRequest:
         known = {f.name for f in fields(RenderRequest)}
         for key in document:
             if key not in known:
-                raise UsageError("unknown key of a render request", field=key, expected=" | ".join(sorted(known)))
+                raise UsageError(
+                    "unknown key of a render request", field=key, expected=" | ".join(sorted(known))
+                )
         values = dict(document)
         try:
             values["covariates"] = tuple((n, v) for n, v in values.get("covariates", ()))
@@ -264,7 +269,9 @@ def parse_sweep(study: Study, text: str, steps: int = 5, summary: Mapping[str, A
         if covariate.is_continuous:
             values = np.linspace(low, high, _count(parts[2], text) if len(parts) == 3 else steps).tolist()
         elif len(parts) == 3:
-            raise UsageError("levels take no number of steps", field=name, found=repr(text), expected=f"{name}=lo:hi")
+            raise UsageError(
+                "levels take no number of steps", field=name, found=repr(text), expected=f"{name}=lo:hi"
+            )
         else:
             step = 1 if high >= low else -1
             values = [float(i) for i in range(int(low), int(high) + step, step)]
@@ -290,12 +297,14 @@ def _given(covariate: Covariate, word: str, text: str) -> float:
 def _count(word: str, text: str) -> int:
     count = int(word) if word.strip().isdecimal() and len(word) < 6 else 0
     if not 1 <= count <= MAX_STEPS:
-        raise UsageError("not a number of steps", found=repr(text), expected=f"lo:hi:n with n from 1 to {MAX_STEPS}")
+        raise UsageError(
+            "not a number of steps", found=repr(text), expected=f"lo:hi:n with n from 1 to {MAX_STEPS}"
+        )
     return count
 
 
 def default_values(covariate: Covariate, summary: Mapping[str, Any], steps: int) -> tuple[float, ...]:
-    """Values that show a covariate: all its levels, or rounded steps between the training 5 % and 95 % quantiles.
+    """Values that show a covariate: all its levels, or round numbers between the training 5 % and 95 % quantiles.
 
     Raises:
         UsageError: The summary holds no quantiles of this continuous covariate.
@@ -304,18 +313,28 @@ def default_values(covariate: Covariate, summary: Mapping[str, Any], steps: int)
         return tuple(float(i) for i in range(len(covariate.levels)))
     if covariate.kind == "binary":
         return 0.0, 1.0
-    low, high = training_range(covariate, summary)
-    return tuple(rounded(np.linspace(low, high, steps)))
+    return tuple(round_values(*training_range(covariate, summary), steps))
 
 
-def rounded(values: Sequence[float] | np.ndarray) -> list[float]:
-    """Evenly spaced values, rounded so far that a label can state each exactly, and no further than 5 % of a step."""
-    values = [float(v) for v in values]
-    if len(values) < 2 or values[0] == values[-1]:
-        return values
-    step = abs(values[1] - values[0])
-    decimals = math.ceil(-math.log10(step / 10))
-    return [round(v, decimals) + 0.0 for v in values]  # + 0.0: no minus zero
+def round_values(low: float, high: float, count: int) -> list[float]:
+    """Multiples of a round step (1, 1.5, 2, 2.5, 3, 4, 5, 6 or 8 times a power of ten), the widest that fit.
+
+    Args:
+        low, high: All values lie between these.
+        count: How many values.
+    """
+    if count < 2 or not high > low:
+        return [float(f"{(low + high) / 2:.3g}")][:count] if high > low else [low]
+    exponent = math.floor(math.log10((high - low) / (count - 1)))
+    for power in (exponent, exponent - 1, exponent - 2):
+        for digit in (8.0, 6.0, 5.0, 4.0, 3.0, 2.5, 2.0, 1.5, 1.0):
+            step = digit * 10.0**power
+            first = math.ceil(low / step - 1e-9)
+            if (first + count - 1) * step <= high * (1 + 1e-12) + 1e-9 * step:
+                return [
+                    round((first + i) * step, 2 - power) + 0.0 for i in range(count)
+                ]  # + 0.0: no minus zero
+    return np.linspace(low, high, count).tolist()
 
 
 def training_range(
@@ -357,7 +376,9 @@ def training_defaults(study: Study, summary: Mapping[str, Any]) -> dict[str, flo
             sources = summary.get("sources", {})
             counts = [sources.get(s.name, {}).get("n", 0) for s in study.sources]
         else:
-            counts = summary.get("covariates", {}).get(covariate.name, {}).get("histogram", {}).get("counts", [0])
+            counts = (
+                summary.get("covariates", {}).get(covariate.name, {}).get("histogram", {}).get("counts", [0])
+            )
         out[covariate.name] = float(np.argmax(counts))
     return out
 
@@ -399,5 +420,7 @@ def read_w(path: str | Path) -> np.ndarray:
     if w.ndim == 3 and len(w) == 1:
         w = w[0]
     if w.ndim not in (1, 2) or not np.isfinite(w).all():
-        raise UsageError("not a latent", file=path, field="w", found=list(w.shape), expected="[num_ws, w_dim]")
+        raise UsageError(
+            "not a latent", file=path, field="w", found=list(w.shape), expected="[num_ws, w_dim]"
+        )
     return w

@@ -39,7 +39,9 @@ def save_pairs(study: Study, report: FitReport, path: str | Path) -> Path:
 
     covariates = shown(study)
     count = len(covariates)
-    figure = Figure(figsize=(2.3 * count + 0.9, 2.1 * count + 1.0), dpi=130, facecolor="white", layout="constrained")
+    figure = Figure(
+        figsize=(2.3 * count + 0.9, 2.1 * count + 1.0), dpi=130, facecolor="white", layout="constrained"
+    )
     FigureCanvasAgg(figure)
     axes = figure.subplots(count, count, squeeze=False)
     pairs = {frozenset((p.first, p.second)): p for p in report.pairs}
@@ -63,12 +65,16 @@ def save_pairs(study: Study, report: FitReport, path: str | Path) -> Path:
 def _title(figure: Any, study: Study) -> None:
     from matplotlib.lines import Line2D
 
-    figure.suptitle(f"{study.name}: covariates observed and sampled", color=_INK, fontsize=13, x=0.02, ha="left")
+    figure.suptitle(
+        f"{study.name}: covariates observed and sampled", color=_INK, fontsize=13, x=0.02, ha="left"
+    )
     handles = [
         Line2D([], [], marker="o", linestyle="", color=_OBSERVED, markersize=5, label="observed"),
         Line2D([], [], color=_SAMPLED, linewidth=1.8, label="sampled (50, 80, 95 % of the draws inside)"),
     ]
-    figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False, fontsize=9, labelcolor=_INK)
+    figure.legend(
+        handles=handles, loc="outside lower left", ncols=2, frameon=False, fontsize=9, labelcolor=_INK
+    )
 
 
 def _plain(ax: Any) -> None:
@@ -104,7 +110,10 @@ def _marginal(ax: Any, covariate: Covariate, report: FitReport, j: int) -> None:
         return
     levels = _levels(covariate)
     place = np.arange(len(levels))
-    for values, shift, style in ((seen, -0.2, {"color": _OBSERVED, "alpha": 0.6}), (drawn, 0.2, {"color": _SAMPLED})):
+    for values, shift, style in (
+        (seen, -0.2, {"color": _OBSERVED, "alpha": 0.6}),
+        (drawn, 0.2, {"color": _SAMPLED}),
+    ):
         share = np.bincount(values.astype(int), minlength=len(levels)) / max(len(values), 1)
         ax.bar(place + shift, share, width=0.38, **style)
     _level_ticks(ax.xaxis, levels)
@@ -155,7 +164,9 @@ def _clouds(ax: Any, seen: np.ndarray, drawn: np.ndarray) -> None:
     levels = np.unique([ranked[np.searchsorted(inside, mass)] for mass in _MASS])
     middle = [0.5 * (edges[1:] + edges[:-1]) for edges in (xs, ys)]
     if levels[0] > 0:
-        ax.contour(*middle, density.T, levels=levels, colors=_SAMPLED, linewidths=np.linspace(0.9, 1.8, len(levels)))
+        ax.contour(
+            *middle, density.T, levels=levels, colors=_SAMPLED, linewidths=np.linspace(0.9, 1.8, len(levels))
+        )
 
 
 def _by_level(ax: Any, discrete: Covariate, seen: np.ndarray, drawn: np.ndarray, upright: bool) -> None:
@@ -169,7 +180,9 @@ def _by_level(ax: Any, discrete: Covariate, seen: np.ndarray, drawn: np.ndarray,
             low, median, high = np.quantile(part, [0.1, 0.5, 0.9])
             line, dot = ([k + shift] * 2, [low, high]), ([k + shift], [median])
             ax.plot(*(line if upright else line[::-1]), color=colour, linewidth=2.2, solid_capstyle="round")
-            ax.plot(*(dot if upright else dot[::-1]), "o", color="white", markeredgecolor=colour, markersize=3.6)
+            ax.plot(
+                *(dot if upright else dot[::-1]), "o", color="white", markeredgecolor=colour, markersize=3.6
+            )
 
 
 def _bubbles(ax: Any, x: Covariate, y: Covariate, seen: np.ndarray, drawn: np.ndarray) -> None:

@@ -246,7 +246,9 @@ def _fit_curve(t: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
         mean = values @ share
         return mean, float(((values - mean[:, None]) ** 2 @ share).mean())
 
-    margin = 5e-3  # the asymptotes stay outside the observed range, so that rows like those seen have a density
+    margin = (
+        5e-3  # the asymptotes stay outside the observed range, so that rows like those seen have a density
+    )
     logit = np.log((y + 0.05) / (1.05 - y))
     slope = float(t @ (logit - logit.mean()) / len(t))
     curve = np.array([slope, logit.mean(), -0.05, 1.05])

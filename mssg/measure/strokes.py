@@ -7,6 +7,7 @@ whose distances are corrected to sub-sample precision, and shapes are thresholde
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,8 @@ RIDGE_SHARPNESS = 0.4
 SPUR_SCALE = 1.3
 """A skeleton branch is a spur where its radius falls by more than a unit along this many."""
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating]
+"""Samples of a grey level, a level function or a distance: float32 wherever this module makes them."""
 
 
 @lru_cache(maxsize=32)
@@ -63,19 +65,24 @@ def sub_sample_offset(field: Field) -> Field:
     return np.minimum(np.abs(field) / slope, 1.0)
 
 
-def distance_to(mask: NDArray[np.bool_], offset: Field | None = None) -> Field:
-    """Distance of every sample of the mask to the zero level outside it, in samples.
-
-    Args:
-        mask: bool [H, W]; distances are zero outside it.
-        offset: What `sub_sample_offset` says; without it distances end at sample centres.
-    """
+def nearest(mask: NDArray[np.bool_]) -> tuple[Field, NDArray[np.intp], NDArray[np.intp]]:
+    """Distance of every sample of the mask to the nearest one outside it, and that sample's row and column [H, W]."""
     from scipy.ndimage import distance_transform_edt
 
-    if offset is None:
-        return distance_transform_edt(mask).astype(np.float32)
-    distance, (row, column) = distance_transform_edt(mask, return_indices=True)
-    return np.where(mask, np.maximum(distance - offset[row, column], 0.0), 0.0).astype(np.float32)
+    found: Any = distance_transform_edt(mask, return_indices=True)
+    distance, (row, column) = found
+    return distance.astype(np.float32), row, column
+
+
+def distance_to(mask: NDArray[np.bool_], offset: Field) -> Field:
+    """Distance of every sample of the mask to the zero level outside it, in samples; zero outside the mask.
+
+    Args:
+        mask: bool [H, W], one side of the zero level.
+        offset: float [H, W], what `sub_sample_offset` says of the field.
+    """
+    distance, row, column = nearest(mask)
+    return np.where(mask, np.maximum(distance - offset[row, column], 0), 0).astype(np.float32)
 
 
 def inner_distance(field: Field) -> Field:
@@ -87,14 +94,9 @@ def inner_distance(field: Field) -> Field:
     return distance_to(field > 0, sub_sample_offset(field))
 
 
-def signed_distance(field: Field) -> Field:
-    """Distance to the zero level in samples [H, W], positive inside.
-
-    Args:
-        field: float [H, W], positive inside.
-    """
-    offset = sub_sample_offset(field)
-    return distance_to(field > 0, offset) - distance_to(field <= 0, offset)
+def outer_distance(field: Field) -> Field:
+    """Distance of every outside sample to the zero level, in samples [H, W]; zero inside."""
+    return distance_to(field <= 0, sub_sample_offset(field))
 
 
 def skeleton(inner: Field) -> tuple[NDArray[np.bool_], Field]:
@@ -175,7 +177,7 @@ def warp(
     start = [(-(size - 1) / 2 - GRID * s) / scale for s in shift]
     middle = [(n - 1) / 2 + GRID * c for n, c in zip(fine.shape, centre)]
     matrix = np.array([[1 / scale, 0.0], [shear / scale, 1 / scale]])
-    offset = np.array([start[0] + middle[0], start[1] + shear * start[0] + middle[1]])
+    offset: Any = np.array([start[0] + middle[0], start[1] + shear * start[0] + middle[1]])
     return affine_transform(fine, matrix, offset, (size, size), np.float32, order=1, mode="constant")
 
 

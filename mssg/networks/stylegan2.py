@@ -53,7 +53,7 @@ class SynthesisLayer(nn.Module):
 
     def forward(self, x: torch.Tensor, w: torch.Tensor, noise_mode: str = "const") -> torch.Tensor:
         """[B, I, H, W] and w [B, w_dim] -> [B, O, H*up, W*up]."""
-        x = ops.modulated_conv2d(
+        return ops.modulated_conv2d(
             x,
             self.weight,
             self.affine(w),
@@ -62,8 +62,10 @@ class SynthesisLayer(nn.Module):
             padding=1,
             flip_weight=self.up == 1,  # the official networks store transposed-convolution weights unflipped
             noise=self._noise(len(x), noise_mode),
+            b=self.bias,
+            act="lrelu",
+            clamp=self.conv_clamp,
         )
-        return ops.bias_act(x, self.bias, act="lrelu", clamp=self.conv_clamp)
 
     def _noise(self, batch: int, mode: str) -> torch.Tensor | None:
         if mode == "none":
@@ -89,8 +91,9 @@ class ToRGB(nn.Module):
     def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         """[B, I, H, W] and w [B, w_dim] -> [B, img_channels, H, W]."""
         styles = self.affine(w) * self.weight_gain
-        x = ops.modulated_conv2d(x, self.weight, styles, demodulate=False)
-        return ops.bias_act(x, self.bias, clamp=self.conv_clamp)
+        return ops.modulated_conv2d(
+            x, self.weight, styles, demodulate=False, b=self.bias, clamp=self.conv_clamp
+        )
 
 
 class SynthesisBlock(nn.Module):

@@ -13,7 +13,7 @@ import torch
 
 from mssg.errors import UsageError
 from mssg.ops import fast, reference
-from mssg.ops.activations import ACTIVATIONS
+from mssg.ops.activations import ACTIVATIONS, Activation
 from mssg.ops.dispatch import Backend, backend, register_backend, use_backend
 from mssg.ops.filters import (
     downsampling_padding,
@@ -86,14 +86,18 @@ def bias_act(
 
     Source: Karras et al. 2020 (StyleGAN2), appendix B.
     """
-    if act not in ACTIVATIONS:
-        raise UsageError("unknown activation", found=act, expected=" or ".join(ACTIVATIONS))
+    spec = _activation(act)
     if b is not None and b.shape != (x.shape[dim],):
         raise UsageError("the bias does not fit its input", found=tuple(b.shape), expected=(x.shape[dim],))
-    spec = ACTIVATIONS[act]
     alpha = spec.alpha if alpha is None else float(alpha)
     gain = spec.gain if gain is None else float(gain)
     return _chosen_backend(backend).bias_act(x, b, dim, act, alpha, gain, clamp)
+
+
+def _activation(name: str) -> Activation:
+    if name not in ACTIVATIONS:
+        raise UsageError("unknown activation", found=name, expected=" or ".join(ACTIVATIONS))
+    return ACTIVATIONS[name]
 
 
 def upfirdn2d(
@@ -244,9 +248,13 @@ def modulated_conv2d(
     demodulate: bool = True,
     input_gain: torch.Tensor | None = None,
     noise: torch.Tensor | None = None,
+    b: torch.Tensor | None = None,
+    act: str = "linear",
+    gain: float | None = None,
+    clamp: float | None = None,
     backend: str | None = None,
 ) -> torch.Tensor:
-    """Convolve with weights scaled by per-sample styles and normalised to unit response.
+    """Convolve with weights scaled by per-sample styles and normalised to unit response, then noise, bias, activation.
 
     Args:
         x: [B, I, H, W].
@@ -258,7 +266,8 @@ def modulated_conv2d(
         flip_weight: True = correlation, False = convolution.
         demodulate: Normalise the scaled weights of every output channel (StyleGAN2, equation 3).
         input_gain: Scalar factor on x that demodulation does not undo (StyleGAN3's magnitude normalisation).
-        noise: Added to the result; broadcasts to [B, O, H', W'].
+        noise: [H', W'] or [B, 1, H', W'], added to the convolution's result.
+        b, act, gain, clamp: See `bias_act`, which follows.
         backend: Backend for this call only.
 
     Returns:
@@ -266,5 +275,7 @@ def modulated_conv2d(
 
     Source: Karras et al. 2020 (StyleGAN2), equations 1-3; Karras et al. 2021 (StyleGAN3), appendix D.
     """
+    gain = _activation(act).gain if gain is None else float(gain)
     implementation = _chosen_backend(backend).modulated_conv2d
-    return implementation(x, w, s, f, up, padding4(padding), flip_weight, demodulate, input_gain, noise)
+    shape = (f, up, padding4(padding), flip_weight)
+    return implementation(x, w, s, *shape, demodulate, input_gain, noise, b, act, gain, clamp)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from mssg.ops.activations import ACTIVATIONS
 from mssg.ops.filters import downsampling_padding, separable_terms, upsampling_padding
+from mssg.ops.fused import modulate, scaled_leaky
 from mssg.ops.reference import DEMODULATION_EPS
 
 _SMALL_FILTER = 16  # taps up to which one 2-D pass beats two 1-D passes
@@ -23,40 +24,23 @@ _SMALL_FILTER = 16  # taps up to which one 2-D pass beats two 1-D passes
 def bias_act(x, b, dim, act, alpha, gain, clamp):
     """See `reference.bias_act`."""
     activation = ACTIVATIONS[act]
-    inner, outer = (gain, 1.0) if activation.homogeneous and gain > 0 else (1.0, gain)
     if b is not None:
-        b = (b.to(x.dtype) * inner).reshape([-1 if d == dim else 1 for d in range(x.ndim)])
-        x = torch.add(b, x, alpha=inner)
-    elif inner != 1:
-        x = x * inner
-    if act == "lrelu":
-        return _LeakyClamp.apply(x, alpha, clamp)
-    y = activation.function(x, alpha)
-    if outer != 1:
-        y = y * outer
+        b = b.to(x.dtype).reshape([-1 if d == dim else 1 for d in range(x.ndim)])
+    if act in ("linear", "lrelu") and gain > 0:
+        return _leaky_tail(x, None, None, b, act, alpha, gain, clamp)
+    y = activation.function(x if b is None else x + b, alpha) * gain
     return y if clamp is None else y.clamp(-clamp, clamp)
 
 
-class _LeakyClamp(torch.autograd.Function):
-    """clamp(leaky_relu(x)), which keeps only its output for the gradient (both masks can be read off it)."""
-
-    @staticmethod
-    def forward(ctx, x, slope, clamp):
-        y = F.leaky_relu(x, slope)
-        if clamp is not None:
-            y.clamp_(-clamp, clamp)
-        ctx.save_for_backward(y)
-        ctx.slope, ctx.clamp = slope, clamp
-        return y
-
-    @staticmethod
-    def backward(ctx, grad):
-        (y,) = ctx.saved_tensors
-        y = y.detach()  # the masks are constant almost everywhere
-        grad = torch.ops.aten.leaky_relu_backward(grad, y, ctx.slope, True)
-        if ctx.clamp is not None:
-            grad = torch.ops.aten.hardtanh_backward(grad, y, -ctx.clamp, ctx.clamp)
-        return grad, None, None
+def _leaky_tail(x, scale, noise, b, act, alpha, gain, clamp):
+    """clamp(gain * act(scale * x + noise + b)): the gain moves inside, since act(gain x) = gain act(x)."""
+    slope = 1.0 if act == "linear" else alpha
+    if gain != 1:
+        scale = x.new_full([1] * x.ndim, gain) if scale is None else scale * gain
+        noise, b = (None if term is None else term * gain for term in (noise, b))
+    if slope == 1 and clamp is None and scale is None and noise is None:
+        return x if b is None else x + b
+    return scaled_leaky(x, scale, noise, b, slope, clamp)
 
 
 def upfirdn2d(x, f, up, down, padding, flip_filter, gain):
@@ -83,11 +67,35 @@ def upfirdn2d(x, f, up, down, padding, flip_filter, gain):
 
 
 def _fir(x, f, up, down, padding, flip_filter):
-    """One depthwise pass of filter f [kh, kw] over x [B, C, H, W]."""
-    if up == (1, 1):
-        return _correlate(x, f if flip_filter else f.flip([0, 1]), down, padding)
-    y = _convolve_upsampled(x, f.flip([0, 1]) if flip_filter else f, up, padding)
-    return y if down == (1, 1) else y[:, :, :: down[1], :: down[0]]
+    """One pass of filter f [kh, kw] over x [B, C, H, W]."""
+    return _Fir.apply(x, f if flip_filter else f.flip([0, 1]), up, down, padding)
+
+
+class _Fir(torch.autograd.Function):
+    """upfirdn2d by correlation. Its gradient is itself with the roles of up and down exchanged and the taps flipped;
+    torch's own second derivative of a depthwise convolution would loop over the channels."""
+
+    @staticmethod
+    def forward(ctx, x, kernel, up, down, padding):
+        ctx.save_for_backward(kernel)
+        ctx.geometry = up, down, padding, x.shape
+        if up == (1, 1):
+            return _correlate(x, kernel, down, padding)
+        y = _convolve_upsampled(x, kernel.flip([0, 1]), up, padding)
+        return y if down == (1, 1) else y[:, :, :: down[1], :: down[0]].clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        (kernel,) = ctx.saved_tensors
+        (ux, uy), (dx, dy), (x0, _, y0, _), shape = ctx.geometry
+        kh, kw = kernel.shape
+        padding = (
+            kw - 1 - x0,
+            shape[3] * ux - grad.shape[3] * dx + x0 - ux + 1,
+            kh - 1 - y0,
+            shape[2] * uy - grad.shape[2] * dy + y0 - uy + 1,
+        )
+        return _Fir.apply(grad, kernel.flip([0, 1]), (dx, dy), (ux, uy), padding), None, None, None, None
 
 
 def _correlate(x, kernel, down, padding):
@@ -128,54 +136,85 @@ def filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_fil
     if b is not None:
         x = x + b.to(x.dtype).reshape(1, -1, 1, 1)
     x = upfirdn2d(x, fu, (up, up), (1, 1), padding, flip_filter, up**2 * gain)
-    x = _LeakyClamp.apply(x, slope, clamp)
+    x = scaled_leaky(x, None, None, None, slope, clamp)
     return upfirdn2d(x, fd, (1, 1), (down, down), (0, 0, 0, 0), flip_filter, 1.0)
 
 
 def conv2d_resample(x, w, f, up, down, padding, flip_weight):
     """See `reference.conv2d_resample`. The convolution always runs at the lower resolution."""
-    kh, kw = w.shape[2:]
     w = w.to(x.dtype)
     if up > 1:
         padding = upsampling_padding(f, (up, up), padding)
     if down > 1:
         padding = downsampling_padding(f, (down, down), padding)
-    no_padding, no_factor = (0, 0, 0, 0), (1, 1)
-    if not flip_weight and (kh, kw) != (1, 1) and up == 1:
-        w = w.flip([2, 3])
-    if up == 1 and down == 1:
-        x0, x1, y0, y1 = padding
-        if x0 == x1 >= 0 and y0 == y1 >= 0:
-            return F.conv2d(x, w, padding=(y0, x0))
-        return F.conv2d(_pad(x, padding), w)
-    if up == 1:  # filter, then convolve only where a pixel is kept
-        if (kh, kw) == (1, 1):
-            return F.conv2d(upfirdn2d(x, f, no_factor, (down, down), padding, False, 1.0), w)
-        return F.conv2d(upfirdn2d(x, f, no_factor, no_factor, padding, False, 1.0), w, stride=down)
-    if (kh, kw) == (1, 1):
-        x = upfirdn2d(F.conv2d(x, w), f, (up, up), no_factor, padding, False, float(up**2))
-    else:
-        x = F.conv_transpose2d(x, (w.flip([2, 3]) if flip_weight else w).transpose(0, 1), stride=up)
-        x0, x1, y0, y1 = (
-            padding  # the transposed convolution has padded by k - 1 and left out the last up - 1 zeros
-        )
-        rest = (x0 - kw + 1, x1 - kw + up, y0 - kh + 1, y1 - kh + up)
-        x = upfirdn2d(x, f, no_factor, no_factor, rest, False, float(up**2))
-    if down > 1:
-        x = upfirdn2d(x, f, no_factor, (down, down), no_padding, False, 1.0)
-    return x
+    if up > 1:
+        x = _convolve_up(x, w, f, up, padding, flip_weight)
+        return x if down == 1 else upfirdn2d(x, f, (1, 1), (down, down), (0, 0, 0, 0), False, 1.0)
+    w = w if flip_weight else w.flip([2, 3])
+    if down == 1:
+        return _convolve(x, w, 1, padding)
+    if w.shape[2:] == (1, 1):
+        return _convolve(upfirdn2d(x, f, (1, 1), (down, down), padding, False, 1.0), w, 1, (0, 0, 0, 0))
+    return _convolve(upfirdn2d(x, f, (1, 1), (1, 1), padding, False, 1.0), w, down, (0, 0, 0, 0))
 
 
-def modulated_conv2d(x, w, s, f, up, padding, flip_weight, demodulate, input_gain, noise):
+def _convolve_up(x, w, f, up, padding, flip_weight):
+    """Transposed convolution, then the low-pass filter."""
+    if w.shape[2:] == (1, 1):
+        x = _convolve(x, w, 1, (0, 0, 0, 0))
+        return upfirdn2d(x, f, (up, up), (1, 1), padding, False, float(up**2))
+    kh, kw = w.shape[2:]
+    x = F.conv_transpose2d(x, (w.flip([2, 3]) if flip_weight else w).transpose(0, 1), stride=up)
+    x0, x1, y0, y1 = (
+        padding  # the transposed convolution has padded by k - 1 and left out the last up - 1 zeros
+    )
+    rest = (x0 - kw + 1, x1 - kw + up, y0 - kh + 1, y1 - kh + up)
+    return upfirdn2d(x, f, (1, 1), (1, 1), rest, False, float(up**2))
+
+
+def _convolve(x, w, stride, padding):
+    """An ordinary convolution with any padding."""
+    x0, x1, y0, y1 = padding
+    if w.shape[2:] == (1, 1) and stride == 1 and padding == (0, 0, 0, 0) and x.device.type == "cpu":
+        return F.linear(x.permute(0, 2, 3, 1), w[:, :, 0, 0]).permute(0, 3, 1, 2)  # channels_last in and out
+    if x0 == x1 >= 0 and y0 == y1 >= 0:
+        return F.conv2d(x, w, stride=stride, padding=(y0, x0))
+    return F.conv2d(_pad(x, padding), w, stride=stride)
+
+
+def modulated_conv2d(
+    x, w, s, f, up, padding, flip_weight, demodulate, input_gain, noise, b, act, gain, clamp
+):
     """See `reference.modulated_conv2d`: (sum_i w_oi s_i x_i) d_o instead of sum_i (w_oi s_i d_o) x_i."""
     if (
         x.dtype == torch.float16 and demodulate
     ):  # keep half precision in range; demodulation cancels both factors
         w = w / w.abs().amax([1, 2, 3], keepdim=True)
         s = s / s.abs().amax(1, keepdim=True)
-    scale = s if input_gain is None else s * input_gain
-    y = conv2d_resample(x * scale.to(x.dtype)[:, :, None, None], w, f, up, 1, padding, flip_weight)
-    if demodulate:
-        d = (s.square() @ w.square().sum([2, 3]).T + DEMODULATION_EPS).rsqrt().to(x.dtype)[:, :, None, None]
-        return y * d if noise is None else torch.addcmul(noise.to(x.dtype), y, d)
-    return y if noise is None else y + noise.to(x.dtype)
+    d = (s.square() @ w.square().sum([2, 3]).T + DEMODULATION_EPS).rsqrt() if demodulate else None  # [B, O]
+    if input_gain is not None:
+        s = s * input_gain
+    if w.shape[2:] == (1, 1) and up == 1 and padding == (0, 0, 0, 0):
+        x = _pointwise_per_sample(
+            x, w[:, :, 0, 0] * s[:, None] if d is None else w[:, :, 0, 0] * s[:, None] * d[:, :, None]
+        )
+        d = None
+    else:
+        x = conv2d_resample(modulate(x, s.to(x.dtype)[:, :, None, None]), w, f, up, 1, padding, flip_weight)
+    d = None if d is None else d.to(x.dtype)[:, :, None, None]
+    noise = None if noise is None else noise.to(x.dtype)[(None,) * (4 - noise.ndim)]
+    b = None if b is None else b.to(x.dtype)[None, :, None, None]
+    if act in ("linear", "lrelu") and gain > 0:
+        return _leaky_tail(x, d, noise, b, act, ACTIVATIONS[act].alpha, gain, clamp)
+    x = _leaky_tail(x, d, noise, b, "linear", 0.0, 1.0, None)
+    return bias_act(x, None, 1, act, ACTIVATIONS[act].alpha, gain, clamp)
+
+
+def _pointwise_per_sample(x, w):
+    """A 1x1 convolution with weights w [B, O, I] of each sample's own: a matrix product per sample."""
+    w = w.to(x.dtype)
+    if x.is_contiguous():
+        return torch.bmm(w, x.flatten(2)).unflatten(2, x.shape[2:])
+    height, width = x.shape[2:]
+    y = torch.bmm(x.permute(0, 2, 3, 1).flatten(1, 2), w.mT)  # [B, H W, O]: channels_last in and out
+    return y.unflatten(1, (height, width)).permute(0, 3, 1, 2)

@@ -75,10 +75,13 @@ def conv2d_resample(x, w, f, up, down, padding, flip_weight):
     return x
 
 
-def modulated_conv2d(x, w, s, f, up, padding, flip_weight, demodulate, input_gain, noise):
+def modulated_conv2d(
+    x, w, s, f, up, padding, flip_weight, demodulate, input_gain, noise, b, act, gain, clamp
+):
     """A convolution whose weights are scaled, per sample, by styles.
 
-    w'_oikl = s_i * w_oikl;  w''_oikl = w'_oikl / sqrt(sum_ikl w'^2 + eps);  y = w'' * (input_gain x) + noise.
+    w'_oikl = s_i * w_oikl;  w''_oikl = w'_oikl / sqrt(sum_ikl w'^2 + eps);
+    y = clamp(gain act(w'' * (input_gain x) + noise + b)).
 
     Source: Karras et al. 2020 (StyleGAN2), equations 1 and 3.
     """
@@ -90,4 +93,6 @@ def modulated_conv2d(x, w, s, f, up, padding, flip_weight, demodulate, input_gai
     y = torch.cat(
         [conv2d_resample(x[i : i + 1], w[i], f, up, 1, padding, flip_weight) for i in range(len(x))]
     )
-    return y if noise is None else y + noise
+    if noise is not None:
+        y = y + noise.to(y.dtype)
+    return bias_act(y, b, 1, act, ACTIVATIONS[act].alpha, gain, clamp)

@@ -37,6 +37,14 @@ class World:
             flag if self.size == 1 else bool(self.sum(torch.tensor([float(flag)], device=self.device)).item())
         )
 
+    def union(self, names: Iterable[str]) -> list[str]:
+        """All names known in any process, sorted."""
+        found: list[list[str]] = [list(names)]
+        if self.size > 1:
+            found = [[] for _ in range(self.size)]
+            dist.all_gather_object(found, list(names))
+        return sorted({name for part in found for name in part})
+
     def broadcast(self, network: nn.Module) -> None:
         """Give every process the main process's parameters and buffers."""
         if self.size > 1:

@@ -29,12 +29,12 @@ class Meter:
 
     def take(self, world: World) -> dict[str, float]:
         """The means over all processes; the meter starts anew."""
-        names = sorted(self._sums)
+        names = world.union(self._sums)
         table = torch.zeros(
             len(names), 2, dtype=torch.float64, device="cpu" if world.device == "mps" else world.device
         )
         for row, name in enumerate(names):
-            table[row, 0], table[row, 1] = self._sums[name], self._counts[name]
+            table[row, 0], table[row, 1] = self._sums.get(name, 0.0), self._counts.get(name, 0)
         table = world.sum(table)
         self._sums, self._counts = {}, {}
         return {name: float(s / n) for name, (s, n) in zip(names, table.tolist()) if n}

@@ -280,7 +280,6 @@ def test_tampered_tensors_are_named(finished, tmp_path, how):
 def test_transfer_starts_from_the_snapshots_weights(finished, blob_study, tmp_path):
     run = tmp_path / "run"
     runs.start(blob_study, run, {"total_kimg": 0.008, "seed": 5}, init_from=str(resolve_snapshot(finished)))
-    first = load_file(run / "snapshots" / "000000.safetensors")
     before, fresh = weights(finished), fresh_networks(finished).G.state_dict()
     assert read_rows(run / "stats.jsonl")[-1]["kimg"] == 0.008
     after, name = weights(run), "synthesis.b32.conv1.weight"

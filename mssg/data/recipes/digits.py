@@ -284,9 +284,10 @@ def _draw_chunk(
     targets = np.empty((len(subjects), len(digits.COVARIATES)))
     for row, subject in enumerate(subjects):
         # one stream a digit: its targets do not depend on which other digits are prepared
-        targets[row] = structural_equations(np.random.default_rng([seed, *subject.encode()]))
+        thickness, intensity, slant = structural_equations(np.random.default_rng([seed, *subject.encode()]))
+        targets[row] = thickness, intensity, slant
         try:
-            images[row] = digits.set_all(originals[row], *targets[row], resolution)
+            images[row] = digits.set_all(originals[row], thickness, intensity, slant, resolution)
         except DataError:
             continue
     measured = digits.measure(images)
