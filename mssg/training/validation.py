@@ -84,18 +84,12 @@ class Validation:
             instrument(self._study.instrument).measure, self._images, self._seed, designs=("a", "b"),
         )  # fmt: skip
         values, scores = {}, []
-        for row in report.rows:
-            shared = row.covariate in self._study.shared
-            if (row.design == "a") != shared:
-                continue
-            headline = row.r if shared else row.partial_r
-            scores.append(headline if headline is not None and np.isfinite(headline) else 0.0)
+        for row in report.headline:
+            name = "partial_r" if row.design == "b" else "r"
+            headline = getattr(row, name)
+            scores.append(headline if np.isfinite(headline) else 0.0)
             key = f"metric/control/{row.covariate}"
-            values |= {
-                f"{key}/{'r' if shared else 'partial_r'}": scores[-1],
-                f"{key}/slope": row.slope,
-                f"{key}/mae": row.mae,
-            }
+            values |= {f"{key}/{name}": headline, f"{key}/slope": row.slope, f"{key}/mae": row.mae}
         return values, float(np.mean(scores)) if scores else None
 
     @torch.no_grad()
