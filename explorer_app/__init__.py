@@ -1,0 +1,1 @@
+"""The desktop explorer: an imgui-bundle window that never imports torch, and a render process that does."""

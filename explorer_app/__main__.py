@@ -1,0 +1,85 @@
+"""Start the explorer: `python -m explorer_app [SNAPSHOT|RUN] [--session FILE] [--export FILE -o OUT]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from mssg.errors import MssgError
+
+
+def _arguments(words: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="mssg explore", description="Explore a snapshot: drag covariates, watch the picture answer."
+    )
+    parser.add_argument(
+        "target",
+        nargs="?",
+        default="",
+        metavar="SNAPSHOT|RUN",
+        help="a snapshot, a run's folder, or a shipped name; default: a shipped one",
+    )
+    parser.add_argument("--session", default="", help="restore a saved session")
+    parser.add_argument(
+        "--export", default="", metavar="SESSION", help="draw a session's picture without a window, then end"
+    )
+    parser.add_argument(
+        "-o", "--output", default="", help="file for --export: .png, .nii.gz, .gif, .pdf (its grid)"
+    )
+    parser.add_argument(
+        "--scale", type=float, default=None, help="size of text and controls; default: the screen's"
+    )
+    parser.add_argument("--size", default="", metavar="WxH", help="window size, for example 1280x800")
+    return parser.parse_args(words)
+
+
+def _default() -> str:
+    """The first shipped snapshot, if any."""
+    from mssg import assets
+
+    shipped = sorted((assets.root() / "snapshots").glob("*.safetensors"))
+    return str(shipped[0]) if shipped else ""
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the explorer; returns the exit status: 0, or 2 for a user's mistake or a missing display."""
+    arguments = _arguments(words)
+    try:
+        if arguments.export:
+            from explorer_app.headless import export_session
+
+            print(export_session(arguments.export, arguments.output, arguments.target))
+            return 0
+        return _window(arguments)
+    except MssgError as error:
+        print(f"mssg explore: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _window(arguments: argparse.Namespace) -> int:
+    from explorer_app.app import SIZE, Explorer, has_display
+
+    if not has_display():
+        print(
+            "mssg explore: there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set).\n"
+            "Start it on a desktop, through `ssh -X`, or under `xvfb-run`; "
+            "`mssg explore --export SESSION -o out.png` needs no display.",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        width, height = (int(v) for v in arguments.size.lower().split("x")) if arguments.size else SIZE
+    except ValueError:
+        print(
+            f"mssg explore: --size: expected WxH such as 1280x800, found {arguments.size!r}", file=sys.stderr
+        )
+        return 2
+    target = arguments.session or arguments.target or _default()
+    Explorer(target, size=(width, height), scale=arguments.scale).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

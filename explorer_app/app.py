@@ -1,0 +1,229 @@
+"""The window: docking layout, frame loop, and what ties panels to the state."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from imgui_bundle import ImVec2, hello_imgui, imgui, immapp
+
+from explorer_app import config, theme
+from explorer_app.context import Context
+from explorer_app.display import Screen
+from explorer_app.panels import (
+    adjust,
+    covariates,
+    dialogs,
+    grid,
+    inspect,
+    latent,
+    measured,
+    menus,
+    picture_view,
+    strata,
+    timeline,
+)
+from explorer_app.state import AppState
+from explorer_app.theme import em, u32
+from explorer_app.worker import RenderService
+
+SIZE = (1280, 800)
+Panel = Callable[[Context, AppState], AppState]
+
+# label, dock space, panel; the order within a space is the order of its tabs.
+PANELS: tuple[tuple[str, str, Panel], ...] = (
+    ("Covariates", "Left", covariates.draw),
+    ("Latent", "LeftDown", latent.draw),
+    ("Picture", "MainDockSpace", picture_view.draw),
+    ("Grid", "Down", grid.draw),
+    ("Strata", "Down", strata.draw),
+    ("Timeline", "Down", timeline.draw_timeline),
+    ("Training", "Down", timeline.draw_training),
+    ("Log", "Down", timeline.draw_log),
+    ("Display", "Right", adjust.draw),
+    ("Measured", "RightDown", measured.draw),
+    ("Inspect", "RightDown", inspect.draw),
+    ("Performance", "RightDown", inspect.draw_performance),
+)
+
+
+class Explorer:
+    """The explorer's window.
+
+    Args:
+        target: A snapshot, run folder or session to open; "" starts empty.
+        service: Renders pictures; None starts a render process.
+        size: Of the window, in screen pixels at scale 1.
+        scale: Size of text and controls relative to 96 dots per inch; None asks the screen.
+        remember: Keep layout and window position in the user's configuration folder.
+    """
+
+    def __init__(
+        self,
+        target: str = "",
+        service: RenderService | None = None,
+        size: tuple[int, int] = SIZE,
+        scale: float | None = None,
+        remember: bool = True,
+    ) -> None:
+        self.started = time.perf_counter()
+        self.first_frame_s = 0.0
+        self.context = Context(service or RenderService(wake=hello_imgui.request_refresh), Screen())
+        self.frames = 0
+        self._target = target
+        self._last = 0.0
+        self.parameters = self._parameters(size, scale, remember)
+
+    def run(self) -> None:
+        """Show the window until it is closed."""
+        try:
+            immapp.run(self.parameters, self.add_ons())
+        finally:
+            self.context.close()
+
+    @staticmethod
+    def add_ons() -> immapp.AddOnsParams:
+        """The imgui add-ons the panels need."""
+        return immapp.AddOnsParams(with_implot=True)
+
+    def _parameters(
+        self, size: tuple[int, int], scale: float | None, remember: bool
+    ) -> hello_imgui.RunnerParams:
+        p = hello_imgui.RunnerParams()
+        p.app_window_params.window_title = "MSSG explorer"
+        p.app_window_params.window_geometry.size = size
+        p.app_window_params.restore_previous_geometry = remember
+        if scale:
+            p.dpi_aware_params.dpi_window_size_factor = scale
+        window = p.imgui_window_params
+        window.default_imgui_window_type = hello_imgui.DefaultImGuiWindowType.provide_full_screen_dock_space
+        window.show_menu_bar, window.show_menu_app, window.show_menu_view = True, False, False
+        window.show_status_bar = window.remember_status_bar_settings = False
+        window.background_color = theme.vec(theme.BACKGROUND)
+        options = hello_imgui.OpenGlOptions()
+        options.anti_aliasing_samples = 0  # imgui smooths its own edges; multisampling only costs
+        p.renderer_backend_options.open_gl_options = options
+        p.fps_idling.fps_idle, p.fps_idling.time_active_after_last_event = 4.0, 1.0
+        p.fps_idling.vsync_to_monitor, p.fps_idling.fps_max = True, 60.0
+        self._layout(p.docking_params)
+        calls = p.callbacks
+        calls.load_additional_fonts = theme.load_fonts
+        calls.setup_imgui_style = theme.apply_style
+        calls.setup_imgui_config = _configure
+        calls.show_menus = lambda: self._panel(menus.draw)
+        calls.pre_new_frame = self._begin
+        calls.show_gui = self._overlays
+        calls.before_imgui_render = self._end
+        calls.post_init = _accept_drops(self.context)
+        calls.before_exit = self.context.screen.close
+        if remember:
+            folder = config.folder()
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                p.ini_folder_type = hello_imgui.IniFolderType.absolute_path
+                p.ini_filename = str(folder / "explorer.ini")
+            except OSError:
+                p.ini_disable = True
+        else:
+            p.ini_disable = True
+        return p
+
+    def _layout(self, docking: hello_imgui.DockingParams) -> None:
+        split, down, left, right = hello_imgui.DockingSplit, imgui.Dir.down, imgui.Dir.left, imgui.Dir.right
+        docking.docking_splits = [
+            split("MainDockSpace", "Left", left, 0.225),
+            split("MainDockSpace", "Right", right, 0.29),
+            split("MainDockSpace", "Down", down, 0.40),
+            split("Left", "LeftDown", down, 0.33),
+            split("Right", "RightDown", down, 0.50),
+        ]
+        docking.main_dock_space_node_flags = imgui.DockNodeFlags_.none
+        windows = []
+        for label, space, panel in PANELS:
+            window = hello_imgui.DockableWindow(label, space, lambda panel=panel: self._panel(panel))
+            window.can_be_closed = label != "Picture"
+            if label == "Picture":
+                window.imgui_window_flags = (
+                    imgui.WindowFlags_.no_scrollbar | imgui.WindowFlags_.no_scroll_with_mouse
+                )
+            windows.append(window)
+        docking.dockable_windows = windows
+
+    def _panel(self, panel: Panel) -> None:
+        self.context.state = panel(self.context, self.context.state)
+
+    def _begin(self) -> None:
+        now = time.perf_counter()
+        if self._last and now - self._last < 1:
+            self.context.frame_ms.append((now - self._last) * 1e3)
+        self._last = now
+        self.frames += 1
+        if self.frames == 2:
+            self.first_frame_s = now - self.started
+        if self.frames == 2 and self._target:
+            self.context.open(self._target)
+        self.parameters.fps_idling.fps_max = float(self.context.fps_limit)
+        self.context.begin_frame()
+
+    def _overlays(self) -> None:
+        menus.keyboard(self.context)
+        self._panel(dialogs.draw)
+        _notes(self.context)
+
+    def _end(self) -> None:
+        context = self.context
+        context.end_frame(held=imgui.is_any_item_active() or imgui.is_mouse_down(0) or imgui.is_mouse_down(1))
+        context.layout = imgui.save_ini_settings_to_memory() if "save" in context.dialogs else context.layout
+        if context.service.busy or context.animate or context.working:
+            hello_imgui.request_refresh()
+
+
+def _configure() -> None:
+    hello_imgui.imgui_default_settings.setup_default_imgui_config()
+    io = imgui.get_io()
+    io.config_flags &= ~(imgui.ConfigFlags_.nav_enable_keyboard | imgui.ConfigFlags_.viewports_enable)
+    io.config_windows_move_from_title_bar_only = True
+
+
+def _accept_drops(context: Context) -> Callable[[], None]:
+    """Open files dropped onto the window."""
+
+    def install() -> None:
+        try:
+            import glfw
+            from imgui_bundle import glfw_utils
+
+            window = glfw_utils.glfw_window_hello_imgui()
+            glfw.set_drop_callback(window, lambda _, paths: context.open(paths[0]) if paths else None)
+        except (ImportError, OSError, AttributeError):
+            return  # dropping files is a convenience: File > Open does the same
+
+    return install
+
+
+def _notes(context: Context) -> None:
+    """Messages at the lower left, over everything, for a few seconds."""
+    now = time.monotonic()
+    while context.notes and context.notes[0][0] < now:
+        context.notes.popleft()
+    viewport, draw = imgui.get_main_viewport(), imgui.get_foreground_draw_list()
+    y = viewport.pos.y + viewport.size.y - em(0.8)
+    for _, text, bad in reversed(context.notes):
+        width = min(em(46), viewport.size.x - em(4))
+        size = imgui.calc_text_size(text, wrap_width=width)
+        y -= size.y + em(1.2)
+        x = viewport.pos.x + (viewport.size.x - size.x) / 2
+        low, high = ImVec2(x - em(0.8), y), ImVec2(x + size.x + em(0.8), y + size.y + em(0.8))
+        draw.add_rect_filled(low, high, u32((0.05, 0.055, 0.065), 0.96), em(0.35))
+        draw.add_rect(low, high, u32(theme.AMBER if bad else theme.LINE, 0.9), em(0.35))
+        draw.add_text(None, 0.0, ImVec2(x, y + em(0.4)), u32(theme.TEXT), text, None, width)
+    if context.notes:
+        hello_imgui.request_refresh()
+
+
+def has_display() -> bool:
+    """True where a window can be opened."""
+    if os.name == "nt" or os.uname().sysname == "Darwin":
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -1,0 +1,282 @@
+"""OpenGL 3.3: float textures, one shader (window/level, colour map, zoom, difference), and the targets imgui shows.
+
+Every call must come from the window's thread. A target is redrawn only when its texture or a setting changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from OpenGL import GL
+
+from explorer_app import colormaps
+
+_VERTEX = """#version 330 core
+uniform vec2 size;
+out vec2 screen;
+void main() {
+    vec2 corner = vec2((gl_VertexID << 1) & 2, gl_VertexID & 2);
+    screen = corner * size;
+    gl_Position = vec4(corner * 2.0 - 1.0, 0.0, 1.0);
+}
+"""
+_UNIFORMS = (
+    "size", "first", "second", "colours", "origin", "pixel_step", "low", "width", "difference", "in_colour", "inverted", "background",
+)  # fmt: skip
+_CAPABILITIES = (GL.GL_SCISSOR_TEST, GL.GL_BLEND, GL.GL_DEPTH_TEST, GL.GL_CULL_FACE)
+
+
+class Texture:
+    """A 2-D texture, clamped at its edges."""
+
+    def __init__(self) -> None:
+        self.id = int(GL.glGenTextures(1))
+        self.shape: tuple[int, ...] = ()
+        self._filter = 0
+
+    def upload(self, pixels: np.ndarray) -> None:
+        """Put float32 [H, W], float32 [H, W, 3] or uint8 [H, W, 3|4] into the texture; row 0 is its first row."""
+        pixels = np.ascontiguousarray(pixels)
+        channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+        layout = {1: GL.GL_RED, 3: GL.GL_RGB, 4: GL.GL_RGBA}[channels]
+        kind = GL.GL_FLOAT if pixels.dtype == np.float32 else GL.GL_UNSIGNED_BYTE
+        inner = {
+            (1, GL.GL_FLOAT): GL.GL_R32F,
+            (3, GL.GL_FLOAT): GL.GL_RGB32F,
+            (3, GL.GL_UNSIGNED_BYTE): GL.GL_RGB8,
+            (4, GL.GL_UNSIGNED_BYTE): GL.GL_RGBA8,
+        }[channels, kind]
+        before = GL.glGetIntegerv(GL.GL_TEXTURE_BINDING_2D)
+        GL.glBindTexture(GL.GL_TEXTURE_2D, self.id)
+        GL.glPixelStorei(GL.GL_UNPACK_ALIGNMENT, 1)
+        if self.shape != (pixels.shape, kind):
+            GL.glTexImage2D(
+                GL.GL_TEXTURE_2D, 0, inner, pixels.shape[1], pixels.shape[0], 0, layout, kind, pixels
+            )
+            for key in (GL.GL_TEXTURE_WRAP_S, GL.GL_TEXTURE_WRAP_T):
+                GL.glTexParameteri(GL.GL_TEXTURE_2D, key, GL.GL_CLAMP_TO_EDGE)
+            self.shape = (pixels.shape, kind)
+            self._filter = 0
+        else:
+            GL.glTexSubImage2D(
+                GL.GL_TEXTURE_2D, 0, 0, 0, pixels.shape[1], pixels.shape[0], layout, kind, pixels
+            )
+        GL.glPixelStorei(GL.GL_UNPACK_ALIGNMENT, 4)
+        GL.glBindTexture(GL.GL_TEXTURE_2D, int(before))
+        self.interpolate(self._filter == GL.GL_LINEAR)
+
+    def interpolate(self, linear: bool) -> None:
+        """Interpolate between pixels, or show them as squares."""
+        wanted = GL.GL_LINEAR if linear else GL.GL_NEAREST
+        if wanted == self._filter:
+            return
+        before = GL.glGetIntegerv(GL.GL_TEXTURE_BINDING_2D)
+        GL.glBindTexture(GL.GL_TEXTURE_2D, self.id)
+        GL.glTexParameteri(GL.GL_TEXTURE_2D, GL.GL_TEXTURE_MIN_FILTER, wanted)
+        GL.glTexParameteri(GL.GL_TEXTURE_2D, GL.GL_TEXTURE_MAG_FILTER, wanted)
+        GL.glBindTexture(GL.GL_TEXTURE_2D, int(before))
+        self._filter = wanted
+
+    def delete(self) -> None:
+        """Free the texture."""
+        GL.glDeleteTextures(1, [self.id])
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a target draws its image.
+
+    `size` of the target in pixels; `origin` image pixel at its top left; `step` image pixels per target pixel; `level`
+    and `width` in grey levels; `difference` subtracts the second image and centres the window at zero.
+    """
+
+    size: tuple[int, int]
+    origin: tuple[float, float]
+    step: tuple[float, float]
+    level: float = 127.5
+    width: float = 255.0
+    colormap: str = "grey"
+    invert: bool = False
+    linear: bool = False
+    difference: bool = False
+    background: tuple[float, float, float] = (0.055, 0.06, 0.07)
+
+
+class Shader:
+    """The one shader program and its colour tables."""
+
+    def __init__(self) -> None:
+        source = Path(__file__).with_name("image.glsl").read_text(encoding="utf-8")
+        self.program = GL.glCreateProgram()
+        for kind, text in ((GL.GL_VERTEX_SHADER, _VERTEX), (GL.GL_FRAGMENT_SHADER, source)):
+            shader = GL.glCreateShader(kind)
+            GL.glShaderSource(shader, text)
+            GL.glCompileShader(shader)
+            if not GL.glGetShaderiv(shader, GL.GL_COMPILE_STATUS):
+                raise RuntimeError(GL.glGetShaderInfoLog(shader))
+            GL.glAttachShader(self.program, shader)
+        GL.glLinkProgram(self.program)
+        if not GL.glGetProgramiv(self.program, GL.GL_LINK_STATUS):
+            raise RuntimeError(GL.glGetProgramInfoLog(self.program))
+        self.at = {name: GL.glGetUniformLocation(self.program, name) for name in _UNIFORMS}
+        self.array = int(GL.glGenVertexArrays(1))
+        self._tables: dict[tuple[str, bool], Texture] = {}
+
+    def table(self, name: str, invert: bool) -> Texture:
+        """The texture of a colour table."""
+        if (name, invert) not in self._tables:
+            texture = Texture()
+            texture.upload(colormaps.table(name, invert)[None])
+            texture.interpolate(True)
+            self._tables[name, invert] = texture
+        return self._tables[name, invert]
+
+
+class Target:
+    """A picture on the screen: up to two source images and the texture they are drawn into."""
+
+    def __init__(self, shader: Shader) -> None:
+        self.shader = shader
+        self.first, self.second, self.out = Texture(), Texture(), Texture()
+        self._frames: list[np.ndarray | None] = [None, None]
+        self._drawn: Any = None
+        self._framebuffer = int(GL.glGenFramebuffers(1))
+        self.draws = 0
+
+    def show(self, image: np.ndarray, look: Look, other: np.ndarray | None = None) -> int:
+        """Draw the image and return the id of the texture that holds it.
+
+        Args:
+            image: float32 [H, W] or [H, W, 3], grey levels. Must not be changed in place afterwards.
+            look: How.
+            other: Subtracted where `look.difference`; same shape.
+        """
+        changed = self._put(0, self.first, image)
+        if look.difference and other is not None:
+            changed |= self._put(1, self.second, other)
+        if not changed and look == self._drawn:
+            return self.out.id
+        if self.out.shape != ((look.size[1], look.size[0], 4), GL.GL_UNSIGNED_BYTE):
+            self._resize(look.size)
+        self._draw(look, image.ndim == 3)
+        self._drawn = look
+        self.draws += 1
+        return self.out.id
+
+    def _put(self, index: int, texture: Texture, image: np.ndarray) -> bool:
+        if self._frames[index] is image:
+            return False
+        texture.upload(image)
+        self._frames[index] = image
+        return True
+
+    def _resize(self, size: tuple[int, int]) -> None:
+        self.out.upload(np.zeros((size[1], size[0], 4), np.uint8))
+        before = int(GL.glGetIntegerv(GL.GL_FRAMEBUFFER_BINDING))
+        GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, self._framebuffer)
+        GL.glFramebufferTexture2D(
+            GL.GL_FRAMEBUFFER, GL.GL_COLOR_ATTACHMENT0, GL.GL_TEXTURE_2D, self.out.id, 0
+        )
+        complete = GL.glCheckFramebufferStatus(GL.GL_FRAMEBUFFER) == GL.GL_FRAMEBUFFER_COMPLETE
+        GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, before)
+        if not complete:
+            raise RuntimeError("this OpenGL driver cannot draw into a texture")
+
+    def _draw(self, look: Look, in_colour: bool) -> None:
+        shader, at = self.shader, self.shader.at
+        before = _State()
+        for capability in _CAPABILITIES:
+            GL.glDisable(capability)
+        GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, self._framebuffer)
+        GL.glViewport(0, 0, *look.size)
+        GL.glUseProgram(shader.program)
+        GL.glBindVertexArray(shader.array)
+        table = shader.table(
+            "signed" if look.difference else look.colormap, look.invert and not look.difference
+        )
+        for unit, texture in enumerate((self.first, self.second, table)):
+            if unit < 2:
+                texture.interpolate(look.linear)
+            GL.glActiveTexture(GL.GL_TEXTURE0 + unit)
+            GL.glBindTexture(GL.GL_TEXTURE_2D, texture.id)
+        for unit, name in enumerate(("first", "second", "colours")):
+            GL.glUniform1i(at[name], unit)
+        GL.glUniform2f(at["size"], *look.size)
+        GL.glUniform2f(at["origin"], *look.origin)
+        GL.glUniform2f(at["pixel_step"], *look.step)
+        GL.glUniform1f(at["low"], (0.0 if look.difference else look.level) - look.width / 2)
+        GL.glUniform1f(at["width"], look.width)
+        GL.glUniform1i(at["difference"], int(look.difference))
+        GL.glUniform1i(at["in_colour"], int(in_colour))
+        GL.glUniform1i(at["inverted"], int(look.invert))
+        GL.glUniform3f(at["background"], *look.background)
+        GL.glDrawArrays(GL.GL_TRIANGLES, 0, 3)
+        before.restore()
+
+    def read(self) -> np.ndarray:
+        """What was drawn, uint8 [H, W, 3], for tests and captures; row 0 is the top."""
+        height, width = self.out.shape[0][:2]  # type: ignore[index]
+        before = int(GL.glGetIntegerv(GL.GL_FRAMEBUFFER_BINDING))
+        GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, self._framebuffer)
+        GL.glPixelStorei(GL.GL_PACK_ALIGNMENT, 1)
+        data = GL.glReadPixels(0, 0, width, height, GL.GL_RGB, GL.GL_UNSIGNED_BYTE)
+        GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, before)
+        return np.frombuffer(data, np.uint8).reshape(height, width, 3)
+
+    def delete(self) -> None:
+        """Free the textures and the framebuffer."""
+        for texture in (self.first, self.second, self.out):
+            texture.delete()
+        GL.glDeleteFramebuffers(1, [self._framebuffer])
+
+
+class _State:
+    """What imgui's renderer expects to find as it left it."""
+
+    def __init__(self) -> None:
+        self.framebuffer = int(GL.glGetIntegerv(GL.GL_FRAMEBUFFER_BINDING))
+        self.viewport = [int(v) for v in GL.glGetIntegerv(GL.GL_VIEWPORT)]
+        self.program = int(GL.glGetIntegerv(GL.GL_CURRENT_PROGRAM))
+        self.array = int(GL.glGetIntegerv(GL.GL_VERTEX_ARRAY_BINDING))
+        self.unit = int(GL.glGetIntegerv(GL.GL_ACTIVE_TEXTURE))
+        self.enabled = [c for c in _CAPABILITIES if GL.glIsEnabled(c)]
+
+    def restore(self) -> None:
+        """Put everything back."""
+        GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, self.framebuffer)
+        GL.glViewport(*self.viewport)
+        GL.glUseProgram(self.program)
+        GL.glBindVertexArray(self.array)
+        GL.glActiveTexture(self.unit)
+        for capability in self.enabled:
+            GL.glEnable(capability)
+
+
+class Screen:
+    """The targets of a window, by name, sharing one shader; made on first use, on the window's thread."""
+
+    def __init__(self) -> None:
+        self._shader: Shader | None = None
+        self.targets: dict[str, Target] = {}
+
+    def target(self, name: str) -> Target:
+        """The target of a name."""
+        if self._shader is None:
+            self._shader = Shader()
+        if name not in self.targets:
+            self.targets[name] = Target(self._shader)
+        return self.targets[name]
+
+    def keep(self, names: set[str], prefix: str) -> None:
+        """Free the targets with a prefix that are not among the names."""
+        for name in [n for n in self.targets if n.startswith(prefix) and n not in names]:
+            self.targets.pop(name).delete()
+
+    def close(self) -> None:
+        """Free everything; before the window goes."""
+        for target in self.targets.values():
+            target.delete()
+        self.targets.clear()

@@ -1,0 +1,90 @@
+"""Starting a training from the explorer: its own process group, so that it outlives the window."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from mssg.errors import RunError
+
+
+def shorten(value: object, limit: int = 70) -> str:
+    """A value as one line of text."""
+    text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def command(study: str, outdir: str, preset: str = "", kimg: str = "") -> list[str]:
+    """The `mssg-train` command, run with this Python."""
+    words = [
+        sys.executable,
+        "-c",
+        "from trainer_cli.main import train_main; train_main()",
+        study,
+        "--outdir",
+        outdir,
+    ]
+    words += ["--preset", preset] if preset else []
+    words += ["--kimg", kimg] if kimg else []
+    return words
+
+
+class Training:
+    """A training started here. Its output goes to a file beside the run, so nothing is lost when the window closes.
+
+    Args:
+        words: The command.
+        outdir: The run's folder.
+
+    Raises:
+        RunError: It cannot be started.
+    """
+
+    def __init__(self, words: list[str], outdir: str) -> None:
+        self.outdir = Path(outdir)
+        self.output = self.outdir.with_name(self.outdir.name + ".output.txt")
+        try:
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.output, "wb") as file:
+                self._process = subprocess.Popen(
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise RunError(
+                f"the training cannot be started: {error}", file=self.outdir, hint="Choose another folder"
+            ) from None
+
+    @property
+    def running(self) -> bool:
+        """True until the process has ended."""
+        return self._process.poll() is None
+
+    @property
+    def code(self) -> int | None:
+        """Exit status, once ended."""
+        return self._process.poll()
+
+    def stop(self) -> None:
+        """Ask the whole process group to end; training writes a last snapshot on the way out."""
+        if self.running:
+            if os.name == "posix":
+                os.killpg(self._process.pid, signal.SIGINT)
+            else:
+                self._process.terminate()
+
+    def tail(self, lines: int = 200) -> list[str]:
+        """The last lines of its output."""
+        try:
+            with open(self.output, "rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - 64_000))
+                return file.read().decode("utf-8", "replace").replace("\r", "\n").splitlines()[-lines:]
+        except OSError:
+            return []

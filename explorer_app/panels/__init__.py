@@ -1,0 +1,1 @@
+"""The window's panels: each draws a state and returns the state it became."""

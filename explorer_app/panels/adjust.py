@@ -1,0 +1,173 @@
+"""Display: window and level, colour map, interpolation, comparison with pins. None of it renders anything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from imgui_bundle import ImVec2, imgui
+from imgui_bundle import icons_fontawesome_6 as icons
+
+from explorer_app import colormaps, theme, widgets
+from explorer_app.context import Context
+from explorer_app.panels.latent import label_at
+from explorer_app.state import (
+    COLORMAPS,
+    COMPARE_MODES,
+    FULL_LEVEL,
+    FULL_WIDTH,
+    AppState,
+    Display,
+    add_pin,
+    remove_pin,
+    set_compare,
+    take_over,
+)
+from explorer_app.theme import em, u32
+
+PRESETS = {"full": (127.5, 255.0), "bright": (90.0, 180.0), "dark": (170.0, 170.0), "narrow": (127.5, 100.0)}
+_COMPARE_TIPS = (
+    "Only the current picture.",
+    "Current and pinned picture in the same place; F or a click on the letter flips.",
+    "Current and pinned picture side by side, zoomed and moved together.",
+    "Current minus pinned, signed: blue is darker than the pin, orange brighter. The window's width sets the scale. Key D.",
+)
+
+
+def draw(app: Context, state: AppState) -> AppState:
+    """Draw the panel."""
+    frame = app.shown
+    display = state.display
+    display = _histogram(frame.image if frame else None, display)
+    label = em(5)
+    label_at(
+        "window",
+        label,
+        "Width: span of grey levels from black to white. Also: right-drag on the picture, sideways.",
+    )
+    _, width = imgui.slider_float(
+        "##window", display.width, 1.0, 510.0, "%.0f", imgui.SliderFlags_.logarithmic
+    )
+    if widgets.double_clicked():
+        width = FULL_WIDTH
+    label_at(
+        "level",
+        label,
+        "Level: the grey level shown in the middle. Also: right-drag on the picture, up and down.",
+    )
+    _, level = imgui.slider_float("##level", display.level, 0.0, 255.0, "%.0f")
+    if widgets.double_clicked():
+        level = FULL_LEVEL
+    display = replace(display, width=width, level=level)
+    label_at("preset", label)
+    current = next((n for n, p in PRESETS.items() if p == (display.level, display.width)), "")
+    chosen = widgets.combo("##preset", tuple(PRESETS), current, width=-em(2.2), empty="custom")
+    widgets.tooltip("Window and level presets.")
+    if chosen != current:
+        display = replace(display, level=PRESETS[chosen][0], width=PRESETS[chosen][1])
+    imgui.same_line()
+    if (
+        widgets.icon_button(
+            icons.ICON_FA_WAND_MAGIC_SPARKLES,
+            "auto window",
+            "Fit the window to this picture's 1 % to 99 % range.",
+        )
+        and frame
+    ):
+        low, high = (float(v) for v in np.percentile(frame.image, (1, 99)))
+        display = replace(display, level=(low + high) / 2, width=max(1.0, high - low))
+    label_at("colours", label)
+    name = widgets.combo("##colormap", COLORMAPS, display.colormap, width=-em(2.2))
+    widgets.tooltip("Colour map; grey, or perceptually even ones.")
+    imgui.same_line()
+    if widgets.icon_button(
+        icons.ICON_FA_CIRCLE_HALF_STROKE, "invert", "Invert the colours (I).", display.invert
+    ):
+        display = replace(display, invert=not display.invert)
+    display = replace(display, colormap=name)
+    state = replace(state, display=display)
+    widgets.heading("Compare")
+    mode = widgets.segmented("compare", COMPARE_MODES, display.compare, _COMPARE_TIPS)
+    if mode != display.compare:
+        state = set_compare(state, mode)
+    return _pins(state)
+
+
+def _histogram(image: np.ndarray | None, display: Display) -> Display:
+    """The picture's grey levels with the window over them, and the colour bar; drag moves level and width."""
+    corner, width, tall = imgui.get_cursor_screen_pos(), imgui.get_content_region_avail().x, em(2.6)
+    draw = imgui.get_window_draw_list()
+    draw.add_rect_filled(corner, ImVec2(corner.x + width, corner.y + tall), u32(theme.CANVAS), em(0.25))
+    if image is not None:
+        counts = np.histogram(image, 64, (0, 255))[0].astype(np.float64)
+        heights = np.sqrt(counts / max(1.0, counts.max())) * (tall - em(0.3))
+        step = width / 64
+        for i, h in enumerate(heights):
+            if h > 0:
+                x = corner.x + i * step
+                draw.add_rect_filled(
+                    ImVec2(x, corner.y + tall - max(1, h)),
+                    ImVec2(x + step - 1, corner.y + tall),
+                    u32(theme.DIM, 0.45),
+                )
+    low, high = display.level - display.width / 2, display.level + display.width / 2
+    xs = [corner.x + width * min(1.0, max(0.0, v / 255)) for v in (low, high)]
+    draw.add_line(ImVec2(xs[0], corner.y + tall), ImVec2(xs[1], corner.y + em(0.1)), u32(theme.ACCENT), 1.5)
+    for x in xs:
+        draw.add_line(ImVec2(x, corner.y), ImVec2(x, corner.y + tall), u32(theme.ACCENT, 0.5))
+    imgui.invisible_button("##window level", ImVec2(width, tall))
+    if imgui.is_item_active():
+        move = imgui.get_io().mouse_delta
+        display = replace(
+            display,
+            level=min(255.0, max(0.0, display.level + move.x / width * 255)),
+            width=min(510.0, max(1.0, display.width - move.y * 2)),
+        )
+    if widgets.double_clicked():
+        display = replace(display, level=FULL_LEVEL, width=FULL_WIDTH)
+    widgets.tooltip(
+        "Grey levels of the picture. Drag sideways: level; up and down: width; double-click: reset."
+    )
+    _colour_bar(display, width)
+    return display
+
+
+def _colour_bar(display: Display, width: float) -> None:
+    corner, tall = imgui.get_cursor_screen_pos(), em(0.55)
+    table = colormaps.table(display.colormap, display.invert)
+    draw = imgui.get_window_draw_list()
+    low = display.level - display.width / 2
+    for i in range(48):
+        t = ((i + 0.5) / 48 * 255 - low) / max(display.width, 1e-6)
+        colour = table[int(255 * min(1.0, max(0.0, t)))] / 255
+        x = corner.x + width * i / 48
+        draw.add_rect_filled(
+            ImVec2(x, corner.y), ImVec2(x + width / 48 + 1, corner.y + tall), u32(tuple(colour))
+        )
+    imgui.dummy(ImVec2(width, tall))
+    widgets.text("0", theme.FAINT)
+    widgets.right_text("255", theme.FAINT)
+
+
+def _pins(state: AppState) -> AppState:
+    if imgui.button(f"{icons.ICON_FA_THUMBTACK}  pin##pin", ImVec2(em(4.2), 0)):
+        state = add_pin(state)
+    widgets.tooltip("Keep the current picture for comparison (P).")
+    for i, pin in enumerate(state.pins):
+        imgui.same_line(0, em(0.2))
+        if imgui.get_content_region_avail().x < em(3):
+            imgui.new_line()
+        if widgets.icon_button(
+            pin.name,
+            f"pin {i}",
+            f"Pin {pin.name}: click to compare with it, right-click for more.",
+            i == state.active_pin,
+        ):
+            state = replace(state, active_pin=i)
+        if imgui.begin_popup_context_item(f"pin menu {i}"):
+            if imgui.menu_item("Show it", "", False, True)[0]:
+                state = take_over(state, pin.picture)
+            if imgui.menu_item("Remove", "", False, True)[0]:
+                state = remove_pin(state, i)
+            imgui.end_popup()
+    return state

@@ -1,0 +1,173 @@
+"""Covariates: a control for each, in native units, over its training distribution; linked or free; support."""
+
+from __future__ import annotations
+
+from imgui_bundle import ImVec2, imgui, imgui_ctx
+from imgui_bundle import icons_fontawesome_6 as icons
+
+from explorer_app import theme, widgets
+from explorer_app.context import Context
+from explorer_app.population import Population, Support
+from explorer_app.state import LINK_MODES, AppState, set_values
+from explorer_app.theme import em
+from mssg.study import SOURCE, Covariate
+
+_MODE_TIPS = (
+    "linked: the other covariates follow as they go together in the training population: each keeps its conditional "
+    "quantile given the one you move. Association, not cause. Discrete covariates stay.",
+    "free: only the covariate you move changes, everything else is held: an intervention on the model.",
+)
+
+
+def draw(app: Context, state: AppState) -> AppState:
+    """Draw the panel."""
+    population = app.population
+    if population is None:
+        widgets.empty_note("No snapshot", "Open a snapshot or a run to see its covariates.")
+        return state
+    support = population.support(state.values)
+    foot = em(5.9)
+    if imgui.begin_child("covariate list", ImVec2(0, -foot)):
+        for covariate in population.study.conditions:
+            state = _row(app, state, population, covariate, support)
+    imgui.end_child()
+    mode = widgets.segmented(
+        "mode", LINK_MODES, state.mode, _MODE_TIPS, imgui.get_content_region_avail().x - em(5.2)
+    )
+    if mode != state.mode:
+        from dataclasses import replace
+
+        state = replace(state, mode=mode)
+    imgui.same_line()
+    if imgui.button("medians", ImVec2(-1, 0)):
+        state = set_values(state, **population.defaults())
+    widgets.tooltip("Put every covariate back to the training median (or commonest level).")
+    _support(support)
+    return state
+
+
+def _row(
+    app: Context, state: AppState, population: Population, covariate: Covariate, support: Support
+) -> AppState:
+    value = state.value(covariate.name)
+    label = "source" if covariate.name == SOURCE else covariate.name
+    widgets.text(label)
+    widgets.tooltip(_about(population, covariate))
+    _observers(population, covariate)
+    shown = covariate.format(value) if covariate.is_continuous or covariate.kind == "categorical" else ""
+    with imgui_ctx.push_font(theme.Fonts.bold, 0.0):
+        widgets.right_text(shown)
+    if covariate.is_continuous:
+        state = _slider(app, state, population, covariate, support)
+    else:
+        state = _levels(state, population, covariate)
+    imgui.dummy(ImVec2(0, em(0.1)))
+    return state
+
+
+def _observers(population: Population, covariate: Covariate) -> None:
+    study = population.study
+    if len(study.sources) < 2 or covariate.name == SOURCE:
+        return
+    observers = study.observers(covariate.name)
+    imgui.same_line(0, em(0.5))
+    widgets.text(" ".join(observers) if len(observers) < len(study.sources) else "all", theme.FAINT)
+    apart = population.never_together(covariate.name)
+    widgets.tooltip(
+        f"Recorded by {', '.join(observers) or 'no source'}."
+        + (
+            f" Never recorded together with {', '.join(apart)}: their combination was never seen."
+            if apart
+            else ""
+        )
+    )
+    if apart:
+        imgui.same_line(0, em(0.3))
+        widgets.text(icons.ICON_FA_LINK_SLASH, theme.FAINT)
+        widgets.tooltip(
+            f"No source records it together with {', '.join(apart)}: the model never saw their combination."
+        )
+
+
+def _about(population: Population, covariate: Covariate) -> str:
+    low, high = population.range(covariate.name)
+    if covariate.is_continuous:
+        span = f"{covariate.format(low, unit=False)} to {covariate.format(high)}, median {covariate.format(population.median(covariate.name))}"
+        return f"{covariate.name}: training range {span}. Drag, Ctrl-click to type, double-click for the median, arrow keys step, Shift is finer."
+    return f"{covariate.name}: {covariate.kind}" + (
+        f" ({', '.join(covariate.levels)})" if covariate.levels else ""
+    )
+
+
+def _slider(
+    app: Context, state: AppState, population: Population, covariate: Covariate, support: Support
+) -> AppState:
+    name = covariate.name
+    value = state.value(name)
+    low, high = population.range(name)
+    edges, counts = population.histogram(name)
+    changed, new = widgets.histogram_slider(
+        f"##{name}", value, min(low, value), max(high, value), edges, counts, support.word == "outside"
+    )
+    if imgui.is_item_activated() or app.drag is None or app.drag.moved != name:
+        if imgui.is_item_activated() or changed:
+            app.drag = population.start_drag(name, state.values)
+    if widgets.double_clicked():
+        changed, new = True, population.median(name)
+    widgets.tooltip(_about(population, covariate))
+    if changed and covariate.transform == "log" and new + covariate.shift <= 0:
+        changed = False  # outside the logarithm's domain
+    if changed and state.mode == "linked" and app.drag is not None:
+        state = set_values(state, **population.follow(app.drag, new))
+    elif changed:
+        state = set_values(state, **{name: new})
+    if imgui.is_item_deactivated():
+        app.drag = None
+    return state
+
+
+def _levels(state: AppState, population: Population, covariate: Covariate) -> AppState:
+    name, value = covariate.name, round(state.value(covariate.name))
+    _, counts = population.histogram(name)
+    total = counts.sum() if counts.size else 0
+
+    def share(level: int) -> str:
+        return (
+            f"{100 * counts[level] / total:.0f} % of training"
+            if total and level < counts.size
+            else "share unknown"
+        )
+
+    if covariate.kind == "binary":
+        options = ("no", "yes")
+    elif len(covariate.levels) <= 5:
+        options = covariate.levels
+    else:
+        text = widgets.combo(f"##{name}", covariate.levels, covariate.levels[value], width=-1)
+        widgets.tooltip(f"{covariate.levels[value]}: {share(value)}")
+        return set_values(state, **{name: float(covariate.levels.index(text))})
+    chosen = widgets.segmented(
+        name, options, options[value], [f"{o}: {share(i)}" for i, o in enumerate(options)]
+    )
+    return set_values(state, **{name: float(options.index(chosen))})
+
+
+def _support(support: Support) -> None:
+    """The support gauge: a word, a sign and a colour, and why."""
+    look = {
+        "covered": (theme.GOOD, icons.ICON_FA_CHECK),
+        "rare": (theme.AMBER, icons.ICON_FA_CIRCLE_EXCLAMATION),
+        "outside": (theme.AMBER, icons.ICON_FA_TRIANGLE_EXCLAMATION),
+        "unknown": (theme.DIM, icons.ICON_FA_CIRCLE_QUESTION),
+    }
+    colour, icon = look[support.word]
+    with imgui_ctx.begin_group():
+        widgets.text("support", theme.DIM)
+        widgets.right_text(f"{icon} {support.word}", colour)
+        widgets.meter(0.0 if support.word == "unknown" else support.percentile / 100, colour)
+        with imgui_ctx.begin_child("reason", ImVec2(0, em(2.6))):
+            widgets.wrapped(support.reason)
+    widgets.tooltip(
+        "How common this combination is: the percentile of its log-density among training rows, under the snapshot's "
+        f"covariate models. {support.reason}."
+    )

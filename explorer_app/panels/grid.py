@@ -1,0 +1,208 @@
+"""Grid: two covariates as rows and columns, filled in as cells arrive; export as figure or command."""
+
+from __future__ import annotations
+
+from imgui_bundle import ImVec2, imgui
+from imgui_bundle import icons_fontawesome_6 as icons
+
+from explorer_app import export, theme, widgets
+from explorer_app.context import Context
+from explorer_app.display import Look
+from explorer_app.messages import Frame
+from explorer_app.picture import Picture
+from explorer_app.population import Population
+from explorer_app.state import GRID_LIMIT, AppState, Axis, grid_pictures, set_axis, take_over
+from explorer_app.theme import em, u32
+
+
+def draw(app: Context, state: AppState) -> AppState:
+    """Draw the panel."""
+    population = app.population
+    if population is None:
+        widgets.empty_note("No snapshot", "Open one to lay out a grid of two covariates.")
+        return state
+    side = em(14.5)
+    if imgui.begin_child("grid settings", ImVec2(side, 0)):
+        state = _settings(app, state, population)
+    imgui.end_child()
+    imgui.same_line()
+    pictures = grid_pictures(state)
+    if imgui.begin_child("grid cells", ImVec2(0, 0)):
+        if pictures:
+            app.want(p for row in pictures for p in row)
+            state = _cells(app, state, population, pictures)
+        else:
+            widgets.empty_note("No grid", "Choose two different covariates.")
+    imgui.end_child()
+    return state
+
+
+def _settings(app: Context, state: AppState, population: Population) -> AppState:
+    for which, title in (("rows", "rows"), ("columns", "cols")):
+        state = _axis(state, population, which, title)
+    pictures = grid_pictures(state)
+    flat = [p for row in pictures for p in row]
+    done = sum(1 for p in flat if (f := app.service.frame(p)) is not None and not f.preview)
+    if done < len(flat):
+        widgets.text(f"rendering {done} of {len(flat)}", theme.DIM)
+        widgets.meter(done / max(1, len(flat)), theme.ACCENT, 0.3)
+    else:
+        widgets.text(f"{len(flat)} pictures, seed {state.latent.seed}", theme.DIM)
+    ready = bool(flat) and done == len(flat)
+    imgui.begin_disabled(not ready)
+    for kind in ("png", "pdf"):
+        if imgui.button(f"{kind.upper()}##grid {kind}"):
+            app.fields["export"] = f"grid.{kind}"
+            app.fields["export kind"] = "grid"
+            app.dialogs.add("export")
+        widgets.tooltip(
+            "Export the grid at native pixels." if kind == "png" else "Export the grid as a labelled figure."
+        )
+        imgui.same_line(0, em(0.2))
+    imgui.end_disabled()
+    if imgui.button(f"{icons.ICON_FA_TERMINAL}  copy command##grid"):
+        imgui.set_clipboard_text(export.grid_command(state, population.study))
+        app.note("command copied to the clipboard")
+    widgets.tooltip("Copy the command that draws this grid: " + export.grid_command(state, population.study))
+    return state
+
+
+def _axis(state: AppState, population: Population, which: str, title: str) -> AppState:
+    axis: Axis = getattr(state.grid, which)
+    other = state.grid.columns if which == "rows" else state.grid.rows
+    names = [c.name for c in population.study.conditions]
+    imgui.align_text_to_frame_padding()
+    widgets.text(title, theme.DIM)
+    imgui.same_line(em(2.6))
+    name = widgets.combo(f"##{which}", names, axis.name, width=em(7.6))
+    widgets.tooltip(f"Covariate along the {which}.")
+    if name != axis.name:
+        low, high = population.range(name)
+        covariate = population.study.covariate(name)
+        steps = axis.steps if covariate.is_continuous else max(2, len(covariate.levels))
+        if name == other.name:
+            state = set_axis(
+                state, "columns" if which == "rows" else "rows", name=axis.name, low=axis.low, high=axis.high
+            )
+        state = set_axis(state, which, name=name, low=low, high=high, steps=steps)
+        axis = getattr(state.grid, which)
+    imgui.same_line(0, em(0.25))
+    imgui.set_next_item_width(-1)
+    _, steps = imgui.slider_int(
+        f"##{which} steps", axis.steps, 1, GRID_LIMIT, "%d", imgui.SliderFlags_.always_clamp
+    )
+    widgets.tooltip(f"Number of {which}, 1 to {GRID_LIMIT}.")
+    covariate = population.study.covariate(axis.name) if axis.name in names else None
+    low, high = axis.low, axis.high
+    if covariate is not None and covariate.is_continuous:
+        imgui.dummy(ImVec2(0, 0))
+        imgui.same_line(em(2.6))
+        speed = max(1e-6, (axis.high - axis.low) / 200)
+        unit = f" {covariate.unit}".replace("%", "%%") if len(covariate.unit) <= 5 else ""
+        imgui.set_next_item_width(-1)
+        _, (low, high) = imgui.drag_float2(f"##{which} range", [low, high], speed, 0, 0, f"%.4g{unit}")
+        widgets.tooltip(
+            f"First and last value in {covariate.unit or 'native units'}. Drag, or Ctrl-click to type."
+        )
+    return set_axis(state, which, steps=steps, low=low, high=high)
+
+
+def _cells(
+    app: Context, state: AppState, population: Population, pictures: tuple[tuple[Picture, ...], ...]
+) -> AppState:
+    rows, columns = len(pictures), len(pictures[0])
+    study = population.study
+    row_labels = [
+        study.covariate(state.grid.rows.name).format(v, unit=False) for v in state.grid.rows.values()
+    ]
+    column_labels = [
+        study.covariate(state.grid.columns.name).format(v, unit=False) for v in state.grid.columns.values()
+    ]
+    left = max(imgui.calc_text_size(t).x for t in row_labels) + em(0.6)
+    top = imgui.get_text_line_height() + em(0.25)
+    region, corner = imgui.get_content_region_avail(), imgui.get_cursor_screen_pos()
+    gap = max(1.0, round(em(0.12)))
+    cell = min((region.x - left) / columns, (region.y - top) / rows) - gap
+    cell = max(em(1.1), float(int(cell)))
+    draw = imgui.get_window_draw_list()
+    for j, label in enumerate(column_labels):
+        width = imgui.calc_text_size(label).x
+        if width < cell + gap or j in (0, columns - 1):
+            x = corner.x + left + j * (cell + gap) + (cell - width) / 2
+            draw.add_text(ImVec2(x, corner.y), u32(theme.DIM), label)
+    for i, row in enumerate(pictures):
+        y = corner.y + top + i * (cell + gap)
+        if cell >= imgui.get_text_line_height() * 0.8:
+            text_x = corner.x + left - em(0.4) - imgui.calc_text_size(row_labels[i]).x
+            draw.add_text(
+                ImVec2(text_x, y + (cell - imgui.get_text_line_height()) / 2), u32(theme.DIM), row_labels[i]
+            )
+        for j, picture in enumerate(row):
+            state = _cell(
+                app, state, population, picture, (i, j), (corner.x + left + j * (cell + gap), y), cell
+            )
+    imgui.set_cursor_screen_pos(corner)
+    imgui.dummy(ImVec2(left + columns * (cell + gap), top + rows * (cell + gap)))
+    app.screen.keep({f"grid {i} {j}" for i in range(rows) for j in range(columns)}, "grid ")
+    return state
+
+
+def _cell(
+    app: Context,
+    state: AppState,
+    population: Population,
+    picture: Picture,
+    place: tuple[int, int],
+    at: tuple[float, float],
+    cell: float,
+) -> AppState:
+    draw, (x, y) = imgui.get_window_draw_list(), at
+    end = ImVec2(x + cell, y + cell)
+    frame = app.service.frame(picture)
+    if frame is None:
+        draw.add_rect_filled(ImVec2(x, y), end, u32(theme.FRAME, 0.6), em(0.1))
+    else:
+        draw.add_image(
+            imgui.ImTextureRef(thumbnail(app, f"grid {place[0]} {place[1]}", frame, cell, state)),
+            ImVec2(x, y),
+            end,
+        )
+    imgui.set_cursor_screen_pos(ImVec2(x, y))
+    if imgui.invisible_button(f"cell {place[0]} {place[1]}", ImVec2(cell, cell)):
+        state = take_over(state, picture)
+    if imgui.is_item_hovered():
+        draw.add_rect(ImVec2(x - 1, y - 1), ImVec2(end.x + 1, end.y + 1), u32(theme.ACCENT), em(0.1), 0, 1.5)
+        study = population.study
+        names = (state.grid.rows.name, state.grid.columns.name)
+        text = "\n".join(f"{n}  {study.covariate(n).format(dict(picture.values)[n])}" for n in names)
+        support = population.support(picture.values)
+        widgets.tooltip(f"{text}\nsupport: {support.word}\nClick to take it over.")
+    if population.support(picture.values).word == "outside":
+        draw.add_text(
+            ImVec2(x + em(0.15), y + em(0.05)), u32(theme.AMBER), icons.ICON_FA_TRIANGLE_EXCLAMATION
+        )
+    return state
+
+
+def thumbnail(app: Context, name: str, frame: Frame, cell: float, state: AppState) -> int:
+    """The texture of a small picture with the display's window and colours."""
+    scale = imgui.get_io().display_framebuffer_scale.x or 1.0
+    rows, columns = frame.image.shape[:2]
+    side = max(1, round(cell * scale))
+    step = max(rows, columns) / side
+    origin = ((columns - step * side) / 2, (rows - step * side) / 2)
+    display = state.display
+    mirror = app.mirrored(state)
+    if mirror:
+        origin = (columns - origin[0], origin[1])
+    look = Look(
+        (side, side),
+        origin,
+        (-step if mirror else step, step),
+        display.level,
+        display.width,
+        display.colormap,
+        display.invert,
+        True,
+    )
+    return app.screen.target(name).show(frame.image, look)

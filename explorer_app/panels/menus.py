@@ -1,0 +1,196 @@
+"""The menu bar with the status at its right end, and the keyboard."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from imgui_bundle import hello_imgui, imgui
+
+from explorer_app import config, export, theme, widgets
+from explorer_app.context import Context
+from explorer_app.state import COMPARE_MODES, AppState, add_pin, set_compare, set_values
+
+
+def draw(app: Context, state: AppState) -> AppState:
+    """Draw the menus."""
+    app.state = state
+    for title, body in (
+        ("File", _file),
+        ("Edit", _edit),
+        ("View", _view),
+        ("Compare", _compare),
+        ("Train", _train),
+        ("Help", _help),
+    ):
+        if imgui.begin_menu(title):
+            body(app)
+            imgui.end_menu()
+    _status(app)
+    return app.state
+
+
+def _item(label: str, keys: str = "", selected: bool = False, enabled: bool = True) -> bool:
+    return imgui.menu_item(label, keys, selected, enabled)[0]
+
+
+def _file(app: Context) -> None:
+    if _item("Open…", "Ctrl+O"):
+        app.dialogs.add("open")
+    if imgui.begin_menu("Recent", bool(config.recent())):
+        for path in config.recent():
+            if _item(path):
+                app.open(path)
+        imgui.end_menu()
+    imgui.separator()
+    if _item("Save session…", "Ctrl+S"):
+        app.dialogs.add("save")
+    if _item("Export…", "Ctrl+E", enabled=app.shown is not None):
+        app.dialogs.add("export")
+    if _item("Copy command", enabled=app.population is not None) and app.population is not None:
+        imgui.set_clipboard_text(export.picture_command(app.state, app.population.study))
+        app.note("command copied to the clipboard")
+    if _item("Capture window…"):
+        app.capture = str(Path.cwd() / "explorer.png")
+    imgui.separator()
+    if _item("Quit", "Ctrl+Q"):
+        hello_imgui.get_runner_params().app_shall_exit = True
+
+
+def _edit(app: Context) -> None:
+    if _item("Undo", "Ctrl+Z", enabled=app.history.can_undo):
+        app.history.undo()
+    if _item("Redo", "Ctrl+Y", enabled=app.history.can_redo):
+        app.history.redo()
+    imgui.separator()
+    if _item("Medians", "M", enabled=app.population is not None) and app.population is not None:
+        app.state = set_values(app.state, **app.population.defaults())
+
+
+def _view(app: Context) -> None:
+    display = app.state.display
+    if _item("Fit", "0", display.zoom == 0):
+        display = replace(display, zoom=0.0, center=(0.5, 0.5))
+    if _item("One to one", "1", display.zoom == 1):
+        display = replace(display, zoom=1.0, center=(0.5, 0.5))
+    if _item("Interpolate", "N", display.linear):
+        display = replace(display, linear=not display.linear)
+    if _item("Edge letters and scale", "", display.annotations):
+        display = replace(display, annotations=not display.annotations)
+    app.state = replace(app.state, display=display)
+    imgui.separator()
+    parameters = hello_imgui.get_runner_params()
+    for window in parameters.docking_params.dockable_windows:
+        if window.can_be_closed and _item(window.label, "", window.is_visible):
+            window.is_visible = not window.is_visible
+    if _item("Reset layout"):
+        parameters.docking_params.layout_reset = True
+
+
+def _compare(app: Context) -> None:
+    if _item("Pin the picture", "P", enabled=bool(app.state.snapshot)):
+        app.state = add_pin(app.state)
+    imgui.separator()
+    for mode, label in zip(COMPARE_MODES, ("Current only", "Flip", "Side by side", "Signed difference")):
+        if _item(
+            label,
+            "D" if mode == "difference" else "",
+            app.state.display.compare == mode,
+            bool(app.state.snapshot),
+        ):
+            app.state = set_compare(app.state, mode)
+
+
+def _train(app: Context) -> None:
+    if _item("Train a model…"):
+        app.dialogs.add("train")
+    running = app.training is not None and app.training.running
+    if _item("Stop training", enabled=running) and app.training is not None:
+        app.training.stop()
+    imgui.separator()
+    if _item("Follow the run", "", app.follow, app.run is not None):
+        app.follow = not app.follow
+
+
+def _help(app: Context) -> None:
+    if _item("Shortcuts", "F1"):
+        app.dialogs.add("shortcuts")
+    if _item("About"):
+        app.dialogs.add("about")
+
+
+def _status(app: Context) -> None:
+    parts = []
+    if app.population is not None:
+        header = app.population.header
+        parts.append(header.study.name)
+        if "kimg" in header.progress:
+            parts.append(f"{header.progress['kimg']:g} kimg")
+    model = app.model
+    if model is not None:
+        parts.append(f"{model.device} ×{model.threads}")
+    elif app.state.snapshot:
+        parts.append("failed" if app.service.failed.get(app.state.snapshot) else "loading the model")
+    if app.service.last_ms:
+        parts.append(f"{np.median(list(app.service.last_ms)[-9:]):.0f} ms")
+    widgets.right_text("  ·  ".join(parts), theme.DIM, imgui.get_style().item_spacing.x)
+
+
+_KEYS = imgui.Key
+
+
+def keyboard(app: Context) -> None:
+    """Carry out shortcuts; not while text is typed or a dialog is open."""
+    io = imgui.get_io()
+    if io.want_text_input or app.dialogs:
+        return
+    if io.key_ctrl:
+        _chords(app)
+        return
+    state, pressed = app.state, imgui.is_key_pressed
+    if pressed(_KEYS.f1, False):
+        app.dialogs.add("shortcuts")
+    if app.population is None:
+        return
+    display, latent = state.display, state.latent
+    if pressed(_KEYS.p, False):
+        state = add_pin(state)
+    if pressed(_KEYS.f, False):
+        state = (
+            set_compare(state, "flip")
+            if display.compare != "flip"
+            else replace(state, display=replace(display, flipped=not display.flipped))
+        )
+    if pressed(_KEYS.d, False):
+        state = set_compare(state, "A" if display.compare == "difference" else "difference")
+    if pressed(_KEYS.l, False):
+        state = replace(state, mode="free" if state.mode == "linked" else "linked")
+    if pressed(_KEYS.m, False):
+        state = set_values(state, **app.population.defaults())
+    if pressed(_KEYS.s):
+        state = replace(state, latent=replace(latent, seed=max(0, latent.seed + (-1 if io.key_shift else 1))))
+    if pressed(_KEYS.r, False):
+        state = replace(state, latent=replace(latent, seed=app.random_seed(), x=0.0, y=0.0))
+    for key, changes in (
+        (_KEYS._0, {"zoom": 0.0, "center": (0.5, 0.5)}),
+        (_KEYS._1, {"zoom": 1.0, "center": (0.5, 0.5)}),
+        (_KEYS.n, {"linear": not display.linear}),
+        (_KEYS.i, {"invert": not display.invert}),
+    ):
+        if pressed(key, False):
+            state = replace(state, display=replace(state.display, **changes))
+    app.state = state
+
+
+def _chords(app: Context) -> None:
+    pressed = imgui.is_key_pressed
+    if pressed(_KEYS.z):
+        app.history.redo() if imgui.get_io().key_shift else app.history.undo()
+    if pressed(_KEYS.y):
+        app.history.redo()
+    for key, dialog in ((_KEYS.o, "open"), (_KEYS.s, "save"), (_KEYS.e, "export")):
+        if pressed(key, False) and (dialog != "export" or app.shown is not None):
+            app.dialogs.add(dialog)
+    if pressed(_KEYS.q, False):
+        hello_imgui.get_runner_params().app_shall_exit = True

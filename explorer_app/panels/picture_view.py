@@ -1,0 +1,266 @@
+"""The picture: zoom at the cursor, pan, window by drag, readout, edge letters, scale bar, comparison with a pin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from imgui_bundle import ImVec2, imgui
+from imgui_bundle import icons_fontawesome_6 as icons
+
+from explorer_app import geometry, theme, widgets
+from explorer_app.context import Context
+from explorer_app.display import Look
+from explorer_app.geometry import View
+from explorer_app.messages import Frame
+from explorer_app.panels.latent import SEEDS_PER_EM
+from explorer_app.state import AppState, Display, drag_latent
+from explorer_app.theme import em, u32
+
+TOOLS = ("pan", "window", "latent")
+_TOOL_ICONS = (icons.ICON_FA_HAND, icons.ICON_FA_CIRCLE_HALF_STROKE, icons.ICON_FA_SHUFFLE)
+_TOOL_TIPS = (
+    "Left drag moves the picture. The wheel zooms at the cursor, double-click fits. Right drag always sets window and level.",
+    "Left drag sets the window: sideways its width, up and down its level.",
+    "Left drag moves through latent space, as in the Latent panel.",
+)
+
+
+def draw(app: Context, state: AppState) -> AppState:
+    """Draw the panel."""
+    state = _toolbar(app, state)
+    corner, size = imgui.get_cursor_screen_pos(), imgui.get_content_region_avail()
+    if size.x < 8 or size.y < 8:
+        return state
+    imgui.get_window_draw_list().add_rect_filled(
+        corner, ImVec2(corner.x + size.x, corner.y + size.y), u32(theme.CANVAS)
+    )
+    frame = app.shown
+    if frame is None:
+        _nothing(app, state, corner, size)
+        return state
+    views = _views(app, state, frame, corner, size)
+    imgui.invisible_button(
+        "##picture",
+        size,
+        imgui.ButtonFlags_.mouse_button_left
+        | imgui.ButtonFlags_.mouse_button_right
+        | imgui.ButtonFlags_.mouse_button_middle,
+    )
+    hovered, active = imgui.is_item_hovered(), imgui.is_item_active()
+    for label, view, shown, other in views:
+        _draw_view(app, label, view, shown, other)
+    mouse = imgui.get_io().mouse_pos
+    over = next((v for v in views if v[1].x <= mouse.x < v[1].x + v[1].width), views[0])
+    if hovered:
+        _readout(app, over[1], over[2], over[3], mouse)
+    state = _mouse(app, state, over[1], hovered, active)
+    _marks(app, state, views[0][1])
+    return state
+
+
+def _toolbar(app: Context, state: AppState) -> AppState:
+    display = state.display
+    for tool, icon, tip in zip(TOOLS, _TOOL_ICONS, _TOOL_TIPS):
+        if widgets.icon_button(icon, f"tool {tool}", tip, app.tool == tool):
+            app.tool = tool
+        imgui.same_line(0, em(0.2))
+    imgui.same_line(0, em(0.9))
+    if widgets.icon_button(icons.ICON_FA_EXPAND, "fit", "Fit the whole picture (0).", display.zoom == 0):
+        display = replace(display, zoom=0.0, center=(0.5, 0.5))
+    imgui.same_line(0, em(0.2))
+    if widgets.icon_button("1:1", "one to one", "One picture pixel per screen pixel (1).", display.zoom == 1):
+        display = replace(display, zoom=1.0, center=(0.5, 0.5))
+    imgui.same_line(0, em(0.2))
+    tip = "Interpolate between pixels (N)." if not display.linear else "Show pixels as squares (N)."
+    if widgets.icon_button(
+        icons.ICON_FA_BRAILLE if display.linear else icons.ICON_FA_TABLE_CELLS, "interpolation", tip
+    ):
+        display = replace(display, linear=not display.linear)
+    study = app.population.study if app.population else None
+    if study is not None and study.geometry is not None:
+        imgui.same_line(0, em(0.9))
+        side = "neurological" if display.neurological else "radiological"
+        if imgui.button(f"{side}##convention"):
+            display = replace(display, neurological=not display.neurological)
+        widgets.tooltip(
+            "radiological: the patient's right is on the left of the screen; neurological: as seen from behind. Click to switch."
+        )
+        imgui.same_line(0, em(0.2))
+        if widgets.icon_button(
+            icons.ICON_FA_RULER, "annotations", "Edge letters and scale bar.", display.annotations
+        ):
+            display = replace(display, annotations=not display.annotations)
+    frame = app.shown
+    if frame is not None:
+        imgui.align_text_to_frame_padding()
+        widgets.right_text(
+            f"{frame.image.shape[1]} × {frame.image.shape[0]}"
+            + ("" if display.zoom == 0 else f"   {display.zoom:.2g}×"),
+            theme.DIM,
+        )
+    return replace(state, display=display)
+
+
+def _nothing(app: Context, state: AppState, corner: ImVec2, size: ImVec2) -> None:
+    """No picture yet: say why, or what to do."""
+    title, body = app.empty_message(state)
+    imgui.set_cursor_screen_pos(ImVec2(corner.x, corner.y))
+    if imgui.begin_child("nothing", size):
+        widgets.empty_note(title, body)
+        if not state.snapshot:
+            imgui.dummy(ImVec2(0, em(0.6)))
+            width = em(10)
+            imgui.set_cursor_pos_x((size.x - width) / 2)
+            if imgui.button(f"{icons.ICON_FA_FOLDER_OPEN}  Open…##empty", ImVec2(width, 0)):
+                app.dialogs.add("open")
+    imgui.end_child()
+
+
+Entry = tuple[str, View, Frame, Frame | None]
+
+
+def _views(app: Context, state: AppState, frame: Frame, corner: ImVec2, size: ImVec2) -> list[Entry]:
+    """What is drawn where: label, view, frame, and the frame subtracted from it."""
+    display, pin = state.display, state.pin
+    study = app.population.study if app.population else None
+    mirror = geometry.mirrored(study.geometry if study else None, display.neurological)
+
+    def view(x: float, width: float, of: Frame) -> View:
+        rows, columns = of.image.shape[:2]
+        return View(x, corner.y, width, size.y, columns, rows, display, mirror)
+
+    pinned = app.service.frame(pin.picture) if pin else None
+    if pin is None or pinned is None or display.compare == "A":
+        return [("", view(corner.x, size.x, frame), frame, None)]
+    if display.compare == "side":
+        half = (size.x - em(0.2)) / 2
+        right = corner.x + half + em(0.2)
+        return [
+            ("A", view(corner.x, half, frame), frame, None),
+            (pin.name, view(right, half, pinned), pinned, None),
+        ]
+    if display.compare == "difference" and pinned.image.shape == frame.image.shape and frame.image.ndim == 2:
+        return [(f"A − {pin.name}", view(corner.x, size.x, frame), frame, pinned)]
+    chosen, label = (pinned, pin.name) if display.compare == "flip" and display.flipped else (frame, "A")
+    return [(label, view(corner.x, size.x, chosen), chosen, None)]
+
+
+def _draw_view(app: Context, label: str, view: View, frame: Frame, other: Frame | None) -> None:
+    scale = imgui.get_io().display_framebuffer_scale.x or 1.0
+    size = max(1, round(view.width * scale)), max(1, round(view.height * scale))
+    origin = view.to_image(view.x, view.y)
+    step = 1 / view.zoom / scale
+    display = view.display
+    look = Look(
+        size, origin, (-step if view.mirrored else step, step), display.level, display.width, display.colormap, display.invert,
+        display.linear, other is not None, theme.CANVAS,
+    )  # fmt: skip
+    texture = app.screen.target(f"view {label[:1] if label != 'A' else ''}").show(
+        frame.image, look, other.image if other else None
+    )
+    draw = imgui.get_window_draw_list()
+    end = ImVec2(view.x + view.width, view.y + view.height)
+    draw.add_image(imgui.ImTextureRef(texture), ImVec2(view.x, view.y), end)
+    if label:
+        widgets.chip(label, view.x + em(0.5), view.y + em(0.5), theme.TEXT)
+    _annotations(app, view)
+
+
+def _annotations(app: Context, view: View) -> None:
+    study = app.population.study if app.population else None
+    if study is None or study.geometry is None or not view.display.annotations:
+        return
+    letters = geometry.edge_letters(study.geometry, view.display.neurological)
+    draw, middle = imgui.get_window_draw_list(), (view.x + view.width / 2, view.y + view.height / 2)
+    places = (
+        (view.x + em(0.6), middle[1]), (view.x + view.width - em(1.2), middle[1]),
+        (middle[0], view.y + em(0.4)), (middle[0], view.y + view.height - em(1.5)),
+    )  # fmt: skip
+    for letter, (x, y) in zip(letters, places):
+        for dx, colour in ((1, u32((0, 0, 0), 0.8)), (0, u32(theme.TEXT, 0.9))):
+            draw.add_text(ImVec2(x + dx, y + dx), colour, letter)
+    mm, length = geometry.scale_bar(study.geometry.pixel_mm, view.zoom, view.width * 0.28)
+    if length:
+        x, y = view.x + em(0.8), view.y + view.height - em(1.1)
+        draw.add_line(ImVec2(x, y), ImVec2(x + length, y), u32(theme.TEXT), 2)
+        for end in (x, x + length):
+            draw.add_line(ImVec2(end, y - em(0.25)), ImVec2(end, y + em(0.25)), u32(theme.TEXT), 2)
+        text = f"{mm:g} mm"
+        draw.add_text(
+            ImVec2(x + length / 2 - imgui.calc_text_size(text).x / 2, y - em(1.3)), u32(theme.TEXT), text
+        )
+
+
+def _readout(app: Context, view: View, frame: Frame, other: Frame | None, mouse: ImVec2) -> None:
+    """Pixel, millimetres and grey level under the cursor."""
+    column, row = view.to_image(mouse.x, mouse.y)
+    if not view.inside(column, row):
+        return
+    x, y = int(column), int(row)
+    parts = [f"x {x}  y {y}"]
+    study = app.population.study if app.population else None
+    if study is not None and study.geometry is not None:
+        right, up = geometry.millimetres(study.geometry, column, row, view.columns, view.rows)
+        parts.append(f"{right:+.1f}, {up:+.1f} mm")
+    value = frame.image[y, x] - (other.image[y, x] if other else 0)
+    parts.append(
+        f"{float(value):+.1f}" if other else " ".join(f"{float(v):.1f}" for v in np.atleast_1d(value))
+    )
+    widgets.chip("   ".join(parts), view.x + view.width - em(0.5), view.y + view.height - em(1.7), align=1.0)
+
+
+def _mouse(app: Context, state: AppState, view: View, hovered: bool, active: bool) -> AppState:
+    io = imgui.get_io()
+    display = state.display
+    if hovered and io.mouse_wheel:
+        display = geometry.zoomed(view, 1.2**io.mouse_wheel, io.mouse_pos.x, io.mouse_pos.y)
+    if hovered and imgui.is_mouse_double_clicked(0):
+        display = replace(display, zoom=0.0, center=(0.5, 0.5))
+    state = replace(state, display=display)
+    move = io.mouse_delta
+    if not active or not (move.x or move.y):
+        return state
+    tool = "window" if imgui.is_mouse_down(1) else "pan" if imgui.is_mouse_down(2) else app.tool
+    if tool == "latent":
+        speed = SEEDS_PER_EM / em() * (0.1 if io.key_shift else 1)
+        return replace(state, latent=drag_latent(state.latent, move.x * speed, move.y * speed))
+    if tool == "window":
+        return replace(state, display=_windowed(display, move.x, move.y))
+    return replace(state, display=geometry.panned(replace(view, display=display), move.x, move.y))
+
+
+def _windowed(display: Display, dx: float, dy: float) -> Display:
+    return replace(
+        display,
+        width=min(510.0, max(1.0, display.width + dx)),
+        level=min(255.0, max(0.0, display.level + 0.5 * dy)),
+    )
+
+
+def _marks(app: Context, state: AppState, view: View) -> None:
+    """Preview, stale and error marks: a picture that is not the one asked for never looks as if it were."""
+    x, y = view.x + view.width - em(0.5), view.y + em(0.5)
+    problem = app.problem(state)
+    if problem:
+        imgui.set_cursor_screen_pos(ImVec2(view.x + em(0.6), view.y + view.height - em(5.2)))
+        with_background = theme.vec((0.16, 0.09, 0.08), 0.94)
+        imgui.push_style_color(imgui.Col_.child_bg, with_background)
+        if imgui.begin_child("problem", ImVec2(view.width - em(1.2), em(4.4)), imgui.ChildFlags_.borders):
+            widgets.text(f"{icons.ICON_FA_TRIANGLE_EXCLAMATION}  This is the last good picture", theme.RED)
+            widgets.wrapped(problem, theme.TEXT)
+        imgui.end_child()
+        imgui.pop_style_color()
+        return
+    frame = app.shown
+    if frame is not None and frame.picture != state.picture:
+        if app.stale_for > 0.15:
+            widgets.chip(
+                f"{icons.ICON_FA_HOURGLASS_HALF}  {'loading' if app.service.loading(state.snapshot) else 'rendering'}",
+                x,
+                y,
+                theme.DIM,
+                1.0,
+            )
+    elif frame is not None and frame.preview:
+        widgets.chip("preview", x, y, theme.DIM, 1.0)

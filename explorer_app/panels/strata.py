@@ -1,0 +1,278 @@
+"""Strata: heatmaps of a metric over strata of the covariates, from an eval.json or computed live."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from imgui_bundle import ImVec2, imgui
+from imgui_bundle import icons_fontawesome_6 as icons
+
+from explorer_app import colormaps, theme, widgets
+from explorer_app.context import Context
+from explorer_app.evaluation import Cell, Edges, Table, live_pictures
+from explorer_app.population import Population
+from explorer_app.state import AppState, set_values
+from explorer_app.theme import em, u32
+
+
+def draw(app: Context, state: AppState) -> AppState:
+    """Draw the panel."""
+    population = app.population
+    if population is None:
+        widgets.empty_note("No snapshot", "Open one, then load an evaluation or measure the model live.")
+        return state
+    if imgui.begin_child("strata settings", ImVec2(em(14.5), 0)):
+        state = _settings(app, state, population)
+    imgui.end_child()
+    imgui.same_line()
+    if imgui.begin_child("strata maps", ImVec2(0, 0)):
+        table = _live(app, state, population) if state.analysis.strata_live else _loaded(app, state)
+        if table is None:
+            widgets.empty_note(
+                "No evaluation loaded",
+                "Load a JSON that `mssg evaluate` wrote, or choose a measured covariate and measure this model live.",
+            )
+        else:
+            state = _maps(state, population, table)
+    imgui.end_child()
+    return state
+
+
+def _settings(app: Context, state: AppState, population: Population) -> AppState:
+    analysis = state.analysis
+    if imgui.button(f"{icons.ICON_FA_FOLDER_OPEN}  load evaluation…##strata", ImVec2(-1, 0)):
+        app.dialogs.add("evaluation")
+    widgets.tooltip("Load an eval.json.")
+    measured = _measurable(app, population)
+    live = analysis.strata_live
+    if app.tables:
+        source = widgets.segmented("strata source", ("file", "live"), "live" if live else "file")
+        live = source == "live"
+    elif measured:
+        _, live = imgui.checkbox("measure live##strata", live)
+        widgets.tooltip("Measure this model's pictures with the study's instrument, stratum by stratum.")
+    if not live and app.tables:
+        names = [t.metric for t in app.tables]
+        metric = widgets.combo(
+            "##strata table",
+            names,
+            analysis.strata_metric if analysis.strata_metric in names else names[0],
+            width=-1,
+        )
+        return replace(state, analysis=replace(analysis, strata_live=False, strata_metric=metric))
+    if not measured:
+        widgets.wrapped("This study names no instrument, so nothing can be measured live.")
+        return replace(state, analysis=replace(analysis, strata_live=False))
+    if live:
+        analysis = _live_settings(population, analysis, measured)
+    return replace(state, analysis=replace(analysis, strata_live=live))
+
+
+def _live_settings(population: Population, analysis, measured: list[str]):
+    names = [c.name for c in population.study.conditions]
+    metric = analysis.strata_metric if analysis.strata_metric in measured else measured[0]
+    first, second = names[0], names[min(1, len(names) - 1)]
+    values = {
+        "rows": analysis.strata_rows or second,
+        "columns": analysis.strata_columns or first,
+        "panel": analysis.strata_panel,
+    }
+    imgui.align_text_to_frame_padding()
+    widgets.text("error of", theme.DIM)
+    imgui.same_line(em(4.4))
+    metric = widgets.combo("##strata metric", measured, metric, width=-1)
+    widgets.tooltip("Mean absolute difference between the requested and the measured value, in its unit.")
+    for key, title in (("rows", "rows"), ("columns", "columns"), ("panel", "panels")):
+        imgui.align_text_to_frame_padding()
+        widgets.text(title, theme.DIM)
+        imgui.same_line(em(4.4))
+        options = [n for n in names if n not in values.values() or n == values[key]]
+        values[key] = widgets.combo(
+            f"##strata {key}", ["", *options] if key == "panel" else options, values[key], width=-1
+        )
+    imgui.align_text_to_frame_padding()
+    widgets.text("images", theme.DIM)
+    imgui.same_line(em(4.4))
+    imgui.set_next_item_width(-1)
+    _, count = imgui.slider_int(
+        "##strata images", analysis.strata_images, 1, 16, "%d a cell", imgui.SliderFlags_.always_clamp
+    )
+    return replace(
+        analysis,
+        strata_metric=metric,
+        strata_rows=values["rows"],
+        strata_columns=values["columns"],
+        strata_panel=values["panel"],
+        strata_images=count,
+    )
+
+
+def _measurable(app: Context, population: Population) -> list[str]:
+    """Continuous covariates the study's instrument reads off a picture."""
+    frame = app.shown
+    found = set(frame.measured) if frame else set()
+    return [c.name for c in population.study.covariates if c.name in found and c.is_continuous]
+
+
+def _loaded(app: Context, state: AppState) -> Table | None:
+    if not app.tables:
+        return None
+    return next((t for t in app.tables if t.metric == state.analysis.strata_metric), app.tables[0])
+
+
+def _live(app: Context, state: AppState, population: Population) -> Table | None:
+    strata = live_pictures(state, population)
+    metric = state.analysis.strata_metric
+    if not strata or not metric:
+        return None
+    app.want(p for pictures in strata.values() for p in pictures)
+    cells = []
+    for stratum, pictures in strata.items():
+        frames = [f for p in pictures if (f := app.service.frame(p)) is not None and metric in f.measured]
+        errors = [abs(f.measured[metric] - dict(f.picture.values)[metric]) for f in frames]
+        cells.append(Cell(stratum, float(np.mean(errors)) if errors else math.nan, len(errors)))
+    analysis = state.analysis
+    unit = population.study.covariate(metric).unit
+    return Table(
+        f"mean |error| of {metric} ({unit or 'native units'})",
+        analysis.strata_rows,
+        analysis.strata_columns,
+        analysis.strata_panel,
+        tuple(cells),
+    )
+
+
+def _edges(population: Population, name: str, edges: Edges | None) -> str:
+    if edges is None or name not in population.study.condition_names:
+        return "all" if edges is None or math.isinf(edges[0]) else f"{edges[0]:.4g}–{edges[1]:.4g}"
+    covariate = population.study.covariate(name)
+    if edges[0] == edges[1]:
+        return covariate.format(edges[0])
+    return f"{covariate.format(edges[0], unit=False)}–{covariate.format(edges[1], unit=False)}"
+
+
+def _maps(state: AppState, population: Population, table: Table) -> AppState:
+    panels = table.panels()
+    values = np.array([c.value for c in table.cells])
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    widgets.text(f"{table.metric}   {table.rows} ↓  {table.columns} →", theme.DIM)
+    region, corner = imgui.get_content_region_avail(), imgui.get_cursor_screen_pos()
+    bar, top = em(4.2), em(1.2) + (em(1.1) if table.panel else 0)
+    rows, columns = panels[0][1], panels[0][2]
+    left = max(imgui.calc_text_size(_edges(population, table.rows, e)).x for e in rows) + em(0.5)
+    width = (region.x - bar - left - em(0.6) * len(panels)) / len(panels)
+    cell = ImVec2(
+        max(em(2.6), min(em(5.5), width / len(columns))),
+        max(em(1.3), min(em(2.6), (region.y - top) / len(rows))),
+    )
+    draw = imgui.get_window_draw_list()
+    for i, edges in enumerate(rows):
+        label = _edges(population, table.rows, edges)
+        y = corner.y + top + i * cell.y + (cell.y - imgui.get_text_line_height()) / 2
+        draw.add_text(
+            ImVec2(corner.x + left - em(0.35) - imgui.calc_text_size(label).x, y), u32(theme.DIM), label
+        )
+    for k, (edges, _, _, grid, placed) in enumerate(panels):
+        x = corner.x + left + k * (cell.x * len(columns) + em(0.6))
+        if table.panel:
+            draw.add_text(
+                ImVec2(x, corner.y),
+                u32(theme.TEXT),
+                f"{table.panel} {_edges(population, table.panel, edges)}",
+            )
+        for j, column in enumerate(columns):
+            label = _edges(population, table.columns, column)
+            size = imgui.calc_text_size(label).x
+            if size < cell.x or len(columns) == 1:
+                draw.add_text(
+                    ImVec2(x + j * cell.x + (cell.x - size) / 2, corner.y + top - em(1.15)),
+                    u32(theme.DIM),
+                    label,
+                )
+        for (i, j), value in np.ndenumerate(grid):
+            place = ImVec2(x + j * cell.x, corner.y + top + i * cell.y)
+            state = _cell(
+                state,
+                population,
+                table,
+                placed.get((i, j)),
+                float(value),
+                (low, high),
+                place,
+                cell,
+                f"{k} {i} {j}",
+            )
+    _scale(ImVec2(corner.x + region.x - bar + em(0.8), corner.y + top), len(rows) * cell.y, low, high)
+    imgui.set_cursor_screen_pos(corner)
+    imgui.dummy(ImVec2(region.x, top + len(rows) * cell.y))
+    return state
+
+
+def _cell(
+    state: AppState,
+    population: Population,
+    table: Table,
+    cell: Cell | None,
+    value: float,
+    span: tuple[float, float],
+    at: ImVec2,
+    size: ImVec2,
+    key: str,
+) -> AppState:
+    draw = imgui.get_window_draw_list()
+    end = ImVec2(at.x + size.x - 1, at.y + size.y - 1)
+    if cell is None or not math.isfinite(value):
+        draw.add_rect_filled(at, end, u32(theme.FRAME, 0.5))
+        text, ink = (
+            "…" if cell is not None and cell.count == 0 and state.analysis.strata_live else "–",
+            theme.FAINT,
+        )
+    else:
+        t = (value - span[0]) / max(span[1] - span[0], 1e-12)
+        colour = colormaps.table("viridis")[int(255 * min(1.0, max(0.0, t)))] / 255
+        draw.add_rect_filled(at, end, u32(tuple(colour), 0.85))
+        text, ink = f"{value:.3g}", (0.05, 0.05, 0.06) if colour.mean() > 0.52 else (0.97, 0.97, 0.98)
+    width = imgui.calc_text_size(text).x
+    draw.add_text(
+        ImVec2(at.x + (size.x - width) / 2, at.y + (size.y - imgui.get_text_line_height()) / 2),
+        u32(ink),
+        text,
+    )
+    imgui.set_cursor_screen_pos(at)
+    clicked = imgui.invisible_button(f"stratum {key}", size)
+    if cell is None:
+        return state
+    if imgui.is_item_hovered():
+        draw.add_rect(at, end, u32(theme.TEXT), 0, 0, 1.5)
+        lines = [f"{name}  {_edges(population, name, edges)}" for name, edges in cell.stratum]
+        widgets.tooltip(
+            "\n".join(
+                [
+                    *lines,
+                    f"{table.metric}: {value:.4g}",
+                    f"{cell.count} images",
+                    "Click to set the sliders to this stratum.",
+                ]
+            )
+        )
+    if clicked:
+        known = {n: v for n, v in cell.centre.items() if n in population.study.condition_names}
+        return set_values(state, **known)
+    return state
+
+
+def _scale(at: ImVec2, tall: float, low: float, high: float) -> None:
+    """The colour scale all panels share."""
+    draw, table, width = imgui.get_window_draw_list(), colormaps.table("viridis"), em(0.7)
+    for i in range(32):
+        colour = tuple(table[255 - int(i / 31 * 255)] / 255)
+        draw.add_rect_filled(
+            ImVec2(at.x, at.y + tall * i / 32),
+            ImVec2(at.x + width, at.y + tall * (i + 1) / 32 + 1),
+            u32(colour, 0.85),
+        )
+    draw.add_text(ImVec2(at.x + width + em(0.3), at.y - em(0.2)), u32(theme.DIM), f"{high:.3g}")
+    draw.add_text(ImVec2(at.x + width + em(0.3), at.y + tall - em(0.9)), u32(theme.DIM), f"{low:.3g}")

@@ -1,0 +1,196 @@
+"""Timeline and training curves of the run that is followed, and its log."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from imgui_bundle import ImVec2, imgui, implot
+from imgui_bundle import icons_fontawesome_6 as icons
+
+from explorer_app import theme, widgets
+from explorer_app.context import Context
+from explorer_app.follow import Run
+from explorer_app.panels.grid import thumbnail
+from explorer_app.state import AppState
+from explorer_app.theme import em, u32
+
+_GROUPS = {
+    "losses": ("loss/",),
+    "scores": ("score/",),
+    "metrics": ("metric/",),
+    "progress": ("sec_per_kimg", "ada_p", "lambda", "memory_gb"),
+}
+
+
+def draw_timeline(app: Context, state: AppState) -> AppState:
+    """Draw the Timeline panel: the run's snapshots at the same seed and covariates."""
+    run = app.run
+    if run is None:
+        widgets.empty_note(
+            "No run",
+            "Open a training run's folder (File > Open) to scrub through its snapshots and to watch it learn.",
+        )
+        return state
+    if not run.checkpoints:
+        widgets.empty_note("No snapshot yet", f"{run.folder} is followed; its first snapshot appears here.")
+        return state
+    last = len(run.checkpoints) - 1
+    index = run.index(state.snapshot)
+    icon = icons.ICON_FA_TOWER_BROADCAST
+    if imgui.button(f"{icon}  {'following' if app.follow else 'follow'}##follow"):
+        app.follow = not app.follow
+        if app.follow and index != last:
+            state = replace(state, snapshot=run.checkpoints[-1].path)
+    widgets.tooltip("Swap the newest snapshot in as soon as it is written.")
+    imgui.same_line()
+    widgets.text(f"{run.checkpoints[max(index, 0)].kimg:g} kimg", theme.TEXT)
+    imgui.same_line()
+    imgui.set_next_item_width(-1)
+    changed, chosen = imgui.slider_int(
+        "##checkpoint",
+        max(index, 0) + 1,
+        1,
+        last + 1,
+        f"snapshot %d of {last + 1}",
+        imgui.SliderFlags_.always_clamp,
+    )
+    widgets.tooltip("Scrub through the run's snapshots at the same seed and covariates.")
+    if changed:
+        app.follow = chosen - 1 == last and app.follow
+        state = replace(state, snapshot=run.checkpoints[chosen - 1].path)
+    return _strip(app, state, run)
+
+
+def _strip(app: Context, state: AppState, run: Run) -> AppState:
+    """A few evenly spread snapshots as small pictures."""
+    region = imgui.get_content_region_avail()
+    cell = min(region.y - em(1.5), em(9))
+    if cell < em(2):
+        return state
+    count = max(1, min(len(run.checkpoints), int((region.x + em(0.3)) / (cell + em(0.3)))))
+    picked = sorted({round(i) for i in np.linspace(0, len(run.checkpoints) - 1, count)})
+    corner, draw = imgui.get_cursor_screen_pos(), imgui.get_window_draw_list()
+    for n, index in enumerate(picked):
+        checkpoint = run.checkpoints[index]
+        picture = replace(state.picture, snapshot=checkpoint.path)
+        app.want([picture])
+        frame = app.service.frame(picture)
+        at = ImVec2(corner.x + n * (cell + em(0.3)), corner.y)
+        end = ImVec2(at.x + cell, at.y + cell)
+        if frame is None:
+            draw.add_rect_filled(at, end, u32(theme.FRAME, 0.6))
+        else:
+            draw.add_image(imgui.ImTextureRef(thumbnail(app, f"time {n}", frame, cell, state)), at, end)
+        current = checkpoint.path == state.snapshot
+        if current:
+            draw.add_rect(
+                ImVec2(at.x - 1, at.y - 1), ImVec2(end.x + 1, end.y + 1), u32(theme.ACCENT), 0, 0, 2
+            )
+        label = f"{checkpoint.kimg:g}"
+        draw.add_text(
+            ImVec2(at.x + (cell - imgui.calc_text_size(label).x) / 2, end.y + em(0.1)),
+            u32(theme.TEXT if current else theme.DIM),
+            label,
+        )
+        imgui.set_cursor_screen_pos(at)
+        if imgui.invisible_button(f"time {index}", ImVec2(cell, cell)):
+            app.follow = False
+            state = replace(state, snapshot=checkpoint.path)
+        widgets.tooltip(
+            f"{Path(checkpoint.path).name}: {checkpoint.kimg:g} thousand images. Click to show it."
+        )
+    app.screen.keep({f"time {n}" for n in range(len(picked))}, "time ")
+    return state
+
+
+def draw_training(app: Context, state: AppState) -> AppState:
+    """Draw the Training panel: curves of stats.jsonl and the training started here."""
+    run = app.run
+    if imgui.button(f"{icons.ICON_FA_PLAY}  train…##training"):
+        app.dialogs.add("train")
+    widgets.tooltip("Start a training from a study TOML; it survives the explorer being closed.")
+    if app.training is not None:
+        imgui.same_line()
+        if app.training.running:
+            if imgui.button(f"{icons.ICON_FA_STOP}  stop##training"):
+                app.training.stop()
+            widgets.tooltip("Ask the training to write a last snapshot and end.")
+            imgui.same_line()
+            widgets.text(f"running in {app.training.outdir.name}", theme.GOOD)
+        else:
+            widgets.text(
+                f"{icons.ICON_FA_CHECK if app.training.code == 0 else icons.ICON_FA_XMARK} ended (status {app.training.code})",
+                theme.DIM,
+            )
+    if run is None or not run.statistics.names:
+        widgets.empty_note(
+            "No training curves",
+            "Open a run's folder or start a training: losses and metrics appear here as they are written.",
+        )
+        return state
+    _progress(run)
+    region = imgui.get_content_region_avail()
+    groups = [
+        (title, names)
+        for title, prefixes in _GROUPS.items()
+        if (names := [n for n in run.statistics.names if n.startswith(prefixes)])
+    ][:4]
+    width = (region.x - em(0.4) * (len(groups) - 1)) / len(groups)
+    for i, (title, names) in enumerate(groups):
+        if i:
+            imgui.same_line(0, em(0.4))
+        _plot(run, title, names, ImVec2(width, region.y))
+    return state
+
+
+def _progress(run: Run) -> None:
+    last = run.statistics.last
+    parts = [f"{last['kimg']:.0f} kimg"] if "kimg" in last else []
+    if "elapsed_sec" in last:
+        parts.append(f"{duration(last['elapsed_sec'])} so far")
+    if "eta_sec" in last:
+        parts.append(f"{duration(last['eta_sec'])} to go")
+    widgets.right_text("   ".join(parts), theme.DIM)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 42 s, 12 min, 3 h 05, 2 d 4 h."""
+    s = max(0, round(seconds))
+    if s < 90:
+        return f"{s} s"
+    if s < 5400:
+        return f"{s // 60} min"
+    return f"{s // 3600} h {s % 3600 // 60:02d}" if s < 172_800 else f"{s // 86400} d {s % 86400 // 3600} h"
+
+
+def _plot(run: Run, title: str, names: list[str], size: ImVec2) -> None:
+    flags = implot.Flags_.no_menus | implot.Flags_.no_box_select
+    if implot.begin_plot(f"{title}##plot", size, flags):
+        fit = implot.AxisFlags_.auto_fit
+        implot.setup_axes(
+            "kimg", "", fit | implot.AxisFlags_.no_highlight, fit | implot.AxisFlags_.no_highlight
+        )
+        implot.setup_legend(implot.Location_.north_east, implot.LegendFlags_.none)
+        for name in names:
+            xs, ys = run.statistics.curve(name)
+            if xs.size:
+                implot.plot_line(name.split("/", 1)[-1], xs, ys)
+        implot.end_plot()
+
+
+def draw_log(app: Context, state: AppState) -> AppState:
+    """Draw the Log panel: the run's log, or the output of the training started here."""
+    lines = app.training.tail() if app.training is not None else app.run.log if app.run else []
+    if not lines:
+        widgets.empty_note("No log", "Open a run's folder or start a training: its log appears here.")
+        return state
+    if imgui.begin_child("log lines", ImVec2(0, 0)):
+        at_end = imgui.get_scroll_y() >= imgui.get_scroll_max_y() - 1
+        for line in lines:
+            imgui.text_unformatted(line)
+        if at_end:
+            imgui.set_scroll_here_y(1.0)
+    imgui.end_child()
+    return state

@@ -1,0 +1,233 @@
+"""What the training population says about a condition: ranges, histograms, linked movement and support.
+
+Reads a snapshot's header only (numpy; no torch). Source: METHOD section 3 for the covariate models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mssg.header import Header
+from mssg.study import Covariate
+
+RARE, OUTSIDE = 5.0, 1.0  # percentiles of log-density below which a condition is called rare, outside
+_QUANTILE_CLIP = 1e-4
+
+
+@dataclass(frozen=True)
+class Support:
+    """How well training data cover a condition.
+
+    `percentile`: of the condition's log-density among training rows, 0..100; `word`: covered | rare | outside |
+    unknown; `reason`: one sentence for people.
+    """
+
+    percentile: float
+    word: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Drag:
+    """A drag in linked mode: who is moved and the conditional quantiles the others keep."""
+
+    moved: str
+    start: float
+    values: tuple[tuple[str, float], ...]
+    quantiles: tuple[tuple[str, float], ...]
+
+
+class Population:
+    """Distributions of a snapshot's training data and the covariate models fitted to them."""
+
+    def __init__(self, header: Header) -> None:
+        self.header, self.study = header, header.study
+        self._summaries: Mapping[str, dict] = header.summary.get("covariates", {})
+        density = header.summary.get("log_density", {}) or {}
+        self._percentiles = np.asarray(density.get("percentiles", ()), dtype=np.float64)
+        self._support_cache: dict[tuple, Support] = {}
+
+    def summary(self, name: str) -> dict:
+        """The training summary of a covariate; empty when the snapshot holds none."""
+        return dict(self._summaries.get(name) or {})
+
+    def histogram(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Edges [B+1] and counts [B] of a covariate's training histogram; empty arrays when unknown."""
+        histogram = self.summary(name).get("histogram") or {}
+        counts = np.asarray(histogram.get("counts", ()), dtype=np.float64)
+        if "edges" in histogram:
+            return np.asarray(histogram["edges"], dtype=np.float64), counts
+        return np.arange(counts.size + 1) - 0.5, counts
+
+    def range(self, name: str) -> tuple[float, float]:
+        """The range of a covariate's control in native units: its training range."""
+        covariate = self.study.covariate(name)
+        if not covariate.is_continuous:
+            return 0.0, float(max(1, len(covariate.levels) - 1))
+        values = (self.summary(name).get("quantiles") or {}).get("values")
+        if values:
+            low, high = float(values[0]), float(values[-1])
+        else:
+            low, high = self._range_of_statistics(covariate)
+        return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+    @staticmethod
+    def _range_of_statistics(covariate: Covariate) -> tuple[float, float]:
+        offset, spread = covariate.offset or 0.0, covariate.spread or 1.0
+        inner = (0.0, 1.0) if covariate.scale == "minmax" else (-3.0, 3.0)
+        low, high = (float(covariate.inverse(offset + spread * t)) for t in inner)
+        return low, high
+
+    def median(self, name: str) -> float:
+        """The training median; the commonest level of a discrete covariate."""
+        covariate = self.study.covariate(name)
+        if not covariate.is_continuous:
+            _, counts = self.histogram(name)
+            return float(counts.argmax()) if counts.size else 0.0
+        table = self.summary(name).get("quantiles")
+        if table:
+            return float(np.interp(0.5, table["q"], table["values"]))
+        low, high = self.range(name)
+        return (low + high) / 2
+
+    def defaults(self) -> dict[str, float]:
+        """The median of every covariate, in the study's order."""
+        return {c.name: self.median(c.name) for c in self.study.conditions}
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """The range of every continuous covariate."""
+        return {c.name: self.range(c.name) for c in self.study.conditions if c.is_continuous}
+
+    def never_together(self, name: str) -> tuple[str, ...]:
+        """Covariates that no source records together with this one."""
+        mine = set(self.study.observers(name))
+        return tuple(
+            c.name
+            for c in self.study.covariates
+            if c.name != name and not mine & set(self.study.observers(c.name))
+        )
+
+    def start_drag(self, moved: str, values: tuple[tuple[str, float], ...]) -> Drag:
+        """Take the conditional quantiles of the other continuous covariates given the moved one."""
+        table = dict(values)
+        quantiles = []
+        if self.study.covariate(moved).is_continuous:
+            for covariate in self.study.conditions:
+                if covariate.name != moved and covariate.is_continuous:
+                    q = self._cdf(covariate.name, table[covariate.name], {moved: table[moved]})
+                    if q is not None:
+                        quantiles.append(
+                            (covariate.name, float(np.clip(q, _QUANTILE_CLIP, 1 - _QUANTILE_CLIP)))
+                        )
+        return Drag(moved, table[moved], values, tuple(quantiles))
+
+    def follow(self, drag: Drag, value: float) -> dict[str, float]:
+        """Native values after the moved covariate took `value`; at the start value exactly the start's values.
+
+        A covariate whose model knows nothing of the moved one stays where it is.
+        """
+        if value == drag.start:
+            return dict(drag.values)
+        out = {**dict(drag.values), drag.moved: value}
+        for name, q in drag.quantiles:
+            before = self._quantile(name, q, {drag.moved: drag.start})
+            after = self._quantile(name, q, {drag.moved: value})
+            if before is None or after is None:
+                continue
+            start = dict(drag.values)[name]
+            covariate = self.study.covariate(name)
+            # Moving by the difference of transformed quantiles returns exactly even where a quantile was clipped.
+            moved = float(
+                covariate.inverse(
+                    covariate.forward(start) + covariate.forward(after) - covariate.forward(before)
+                )
+            )
+            low, high = self.range(name)
+            if math.isfinite(moved):
+                out[name] = start if after == before else float(np.clip(moved, low, high))
+        return out
+
+    def _cdf(self, name: str, value: float, given: Mapping[str, float]) -> float | None:
+        try:
+            q = float(
+                np.ravel(
+                    self.header.models.cdf(
+                        name, np.array([value]), {k: np.array([v]) for k, v in given.items()}
+                    )
+                )[0]
+            )
+        except (KeyError, ValueError, NotImplementedError):
+            return None
+        return q if math.isfinite(q) else None
+
+    def _quantile(self, name: str, q: float, given: Mapping[str, float]) -> float | None:
+        try:
+            out = self.header.models.quantile(
+                name, np.array([q]), {k: np.array([v]) for k, v in given.items()}
+            )
+            x = float(np.ravel(out)[0])
+        except (KeyError, ValueError, NotImplementedError):
+            return None
+        return x if math.isfinite(x) else None
+
+    def support(self, values: tuple[tuple[str, float], ...]) -> Support:
+        """How well training data cover a condition (cached)."""
+        found = self._support_cache.get(values)
+        if found is None:
+            if len(self._support_cache) > 256:
+                self._support_cache.clear()
+            found = self._support_cache[values] = self._support(values)
+        return found
+
+    def _support(self, values: tuple[tuple[str, float], ...]) -> Support:
+        if self._percentiles.size < 2:
+            return Support(math.nan, "unknown", "this snapshot holds no log-densities of its training data")
+        density = float(self.header.models.log_density(np.array([[v for _, v in values]]))[0])
+        if not math.isfinite(density):
+            return Support(0.0, "outside", self._reason(values) or "impossible under the covariate model")
+        percentile = float(np.interp(density, self._percentiles, np.linspace(0, 100, self._percentiles.size)))
+        if density < self._percentiles[0]:
+            percentile = 0.0
+        if percentile >= RARE:
+            return Support(percentile, "covered", f"more likely than {percentile:.0f} % of training rows")
+        word = "rare" if percentile >= OUTSIDE else "outside"
+        return Support(
+            percentile, word, self._reason(values) or "an unusual combination of all values together"
+        )
+
+    def _reason(self, values: tuple[tuple[str, float], ...]) -> str:
+        """The most extreme marginal or pairwise conditional position, as a sentence."""
+        best, sentence = 0.02, ""
+        for name, value in values:
+            covariate = self.study.covariate(name)
+            if not covariate.is_continuous:
+                continue
+            table = self.summary(name).get("quantiles")
+            if table:
+                q = float(np.interp(value, table["values"], table["q"]))
+                if min(q, 1 - q) < best:
+                    best, sentence = min(q, 1 - q), _sentence(covariate, q)
+        for name, value in values:
+            covariate = self.study.covariate(name)
+            if not covariate.is_continuous:
+                continue
+            for other, held in values:
+                if other == name:
+                    continue
+                q = self._cdf(name, value, {other: held})
+                # A pair must be clearly more telling than a marginal to be worth the longer sentence.
+                if q is not None and min(q, 1 - q) < best / 2:
+                    known = self.study.covariate(other)
+                    best = min(q, 1 - q)
+                    sentence = _sentence(covariate, q, f" with {other} {known.format(held)}")
+        return sentence
+
+
+def _sentence(covariate: Covariate, q: float, rest: str = "") -> str:
+    side, share = ("above", q) if q > 0.5 else ("below", 1 - q)
+    text = "all" if share > 0.9995 else f"{100 * share:.1f} %"
+    return f"{covariate.name} {side} {text} of training{rest}"

@@ -1,0 +1,249 @@
+"""The explorer's state: one frozen AppState and the pure functions that update it. No imgui, no torch, no files.
+
+Panels draw a state and return a new one; undo is a list of states (history.py); a session is a state as JSON
+(session.py). Values are native units by covariate name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from explorer_app.picture import Latent, Picture, Probe, Transform
+
+COMPARE_MODES = ("A", "flip", "side", "difference")
+COLORMAPS = ("grey", "viridis", "magma", "inferno", "bone")
+LINK_MODES = ("linked", "free")
+GRID_LIMIT = 12
+PIN_LIMIT = 8
+ZOOM_RANGE = (0.05, 64.0)
+FULL_LEVEL, FULL_WIDTH = 127.5, 255.0  # grey levels
+
+
+@dataclass(frozen=True)
+class Display:
+    """How a picture is shown; none of it reaches the render process.
+
+    `level` and `width` in grey levels 0..255; `zoom` screen pixels per image pixel, 0 = fit; `center` the image point
+    (fractions of width and height) at the middle of the view.
+    """
+
+    level: float = FULL_LEVEL
+    width: float = FULL_WIDTH
+    colormap: str = "grey"
+    invert: bool = False
+    linear: bool = True
+    compare: str = "A"
+    flipped: bool = False
+    neurological: bool = False
+    annotations: bool = True
+    zoom: float = 0.0
+    center: tuple[float, float] = (0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A picture kept for comparison, under a name."""
+
+    name: str
+    picture: Picture
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a grid or sweep: a covariate, its range in native units and the number of steps."""
+
+    name: str = ""
+    low: float = 0.0
+    high: float = 1.0
+    steps: int = 4
+
+    def values(self) -> tuple[float, ...]:
+        """The values of the steps, evenly spaced in native units; a single step stands at the middle."""
+        if self.steps == 1:
+            return ((self.low + self.high) / 2,)
+        return tuple(self.low + (self.high - self.low) * i / (self.steps - 1) for i in range(self.steps))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Two covariates as rows and columns."""
+
+    rows: Axis = field(default_factory=Axis)
+    columns: Axis = field(default_factory=Axis)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Settings of the analyses beside the picture: seeds of the uncertainty maps, strata of the live heatmap."""
+
+    uncertainty: str = "off"  # off | mean | sd
+    seeds: int = 8
+    strata_rows: str = ""
+    strata_columns: str = ""
+    strata_panel: str = ""
+    strata_metric: str = ""
+    strata_images: int = 4
+    strata_live: bool = False
+
+
+@dataclass(frozen=True)
+class AppState:
+    """Everything the user can change and undo."""
+
+    snapshot: str = ""
+    values: tuple[tuple[str, float], ...] = ()
+    mode: str = "linked"
+    latent: Latent = field(default_factory=Latent)
+    probe: Probe = field(default_factory=Probe)
+    transform: Transform = field(default_factory=Transform)
+    display: Display = field(default_factory=Display)
+    pins: tuple[Pin, ...] = ()
+    active_pin: int = 0
+    grid: Grid = field(default_factory=Grid)
+    analysis: Analysis = field(default_factory=Analysis)
+
+    @property
+    def picture(self) -> Picture:
+        """The picture this state asks for."""
+        return Picture(self.snapshot, self.values, self.latent, self.probe, self.transform)
+
+    @property
+    def pin(self) -> Pin | None:
+        """The pin compared against, if any."""
+        return self.pins[min(self.active_pin, len(self.pins) - 1)] if self.pins else None
+
+    def value(self, name: str) -> float:
+        """The native value of a covariate."""
+        return dict(self.values)[name]
+
+
+def opened(
+    state: AppState, path: str, defaults: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]
+) -> AppState:
+    """The state after a snapshot was opened: values of covariates it shares are kept, the others take its defaults.
+
+    Args:
+        state: The state before.
+        path: The snapshot's file.
+        defaults: Default native value by covariate, in the study's order.
+        ranges: Range in native units of every continuous covariate.
+    """
+    old = dict(state.values)
+    values = tuple((name, old.get(name, default)) for name, default in defaults.items())
+    names = [n for n in defaults if n in ranges] or list(defaults)
+    grid = state.grid
+    if names and not {grid.rows.name, grid.columns.name} <= set(defaults):
+        first, second = names[0], names[min(1, len(names) - 1)]
+        grid = Grid(_axis(second, ranges), _axis(first, ranges))
+    analysis = state.analysis
+    if {analysis.strata_rows, analysis.strata_columns, analysis.strata_panel} - set(defaults) - {""}:
+        analysis = Analysis()
+    return replace(state, snapshot=path, values=values, grid=grid, analysis=analysis)
+
+
+def _axis(name: str, ranges: Mapping[str, tuple[float, float]], steps: int = 4) -> Axis:
+    low, high = ranges.get(name, (0.0, 1.0))
+    return Axis(name, low, high, steps)
+
+
+def set_values(state: AppState, **changes: float) -> AppState:
+    """The state with native covariate values changed; anything not finite is ignored."""
+    kept = {k: v for k, v in changes.items() if math.isfinite(v)}
+    return replace(state, values=tuple((n, float(kept.get(n, v))) for n, v in state.values))
+
+
+def take_over(state: AppState, picture: Picture) -> AppState:
+    """The state that shows a given picture: a grid cell, a stratum or a pin becomes the current one."""
+    return replace(
+        state,
+        snapshot=picture.snapshot,
+        values=picture.values,
+        latent=picture.latent,
+        probe=picture.probe,
+        transform=picture.transform,
+    )
+
+
+def drag_latent(latent: Latent, dx: float, dy: float) -> Latent:
+    """The latent after a drag by (dx, dy) seeds; whole steps move into the seed so that x and y stay in 0..1."""
+    x, y = latent.x + dx, latent.y + dy
+    seed = latent.seed + math.floor(x) + 100 * math.floor(y)
+    return replace(latent, seed=seed % 2**31, x=x - math.floor(x), y=y - math.floor(y))
+
+
+def blend(latent: Latent) -> tuple[tuple[int, float], ...]:
+    """Seeds and bilinear weights of a fractional latent; weights sum to 1, seeds of weight 0 are left out.
+
+    Source: the StyleGAN3 visualizer's convention (seed + 1 per step in x, + 100 per step in y).
+    """
+    corners = []
+    for j, wy in ((0, 1 - latent.y), (1, latent.y)):
+        for i, wx in ((0, 1 - latent.x), (1, latent.x)):
+            if wx * wy > 0:
+                corners.append(((latent.seed + i + 100 * j) % 2**31, wx * wy))
+    return tuple(corners)
+
+
+def add_pin(state: AppState, name: str = "") -> AppState:
+    """The state with the current picture pinned and made the one compared against; the oldest of too many goes."""
+    label = name or _free_letter(state.pins)
+    pins = (*state.pins, Pin(label, state.picture))[-PIN_LIMIT:]
+    return replace(state, pins=pins, active_pin=len(pins) - 1)
+
+
+def _free_letter(pins: tuple[Pin, ...]) -> str:
+    used = {pin.name for pin in pins}
+    return next((c for c in "BCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in used), "pin")
+
+
+def remove_pin(state: AppState, index: int) -> AppState:
+    """The state without one pin; without any, comparison ends."""
+    pins = state.pins[:index] + state.pins[index + 1 :]
+    display = state.display if pins else replace(state.display, compare="A", flipped=False)
+    return replace(state, pins=pins, active_pin=max(0, min(state.active_pin, len(pins) - 1)), display=display)
+
+
+def set_compare(state: AppState, mode: str) -> AppState:
+    """The state in a comparison mode; without a pin the current picture is pinned first."""
+    if mode not in COMPARE_MODES:
+        raise ValueError(mode)
+    if mode != "A" and not state.pins:
+        state = add_pin(state)
+    return replace(state, display=replace(state.display, compare=mode, flipped=False))
+
+
+def set_axis(state: AppState, which: str, **changes: float | str) -> AppState:
+    """The state with one grid axis ("rows" or "columns") changed; steps are kept within 1..12."""
+    axis: Axis = replace(getattr(state.grid, which), **changes)  # type: ignore[arg-type]
+    axis = replace(axis, steps=max(1, min(GRID_LIMIT, int(axis.steps))))
+    return replace(state, grid=replace(state.grid, **{which: axis}))
+
+
+def grid_pictures(state: AppState) -> tuple[tuple[Picture, ...], ...]:
+    """The pictures of the grid, rows of columns; empty while the axes are not set."""
+    rows, columns = state.grid.rows, state.grid.columns
+    names = [n for n, _ in state.values]
+    if rows.name not in names or columns.name not in names:
+        return ()
+    base = replace(state, probe=Probe(), transform=Transform())
+    return tuple(
+        tuple(set_values(base, **{columns.name: c, rows.name: r}).picture for c in columns.values())
+        for r in rows.values()
+    )
+
+
+def seed_pictures(state: AppState) -> tuple[Picture, ...]:
+    """The pictures of K consecutive seeds at the current covariates, for mean and standard deviation."""
+    base = replace(state, probe=Probe(), transform=Transform())
+    first = Latent(
+        seed=0, psi=state.latent.psi, cutoff=state.latent.cutoff, noise_mode=state.latent.noise_mode
+    )
+    seeds = range(max(2, state.analysis.seeds))
+    return tuple(replace(base, latent=replace(first, seed=state.latent.seed + k)).picture for k in seeds)
+
+
+def sweep_pictures(state: AppState, axis: Axis) -> tuple[Picture, ...]:
+    """The pictures of a sweep along one covariate, everything else held."""
+    return tuple(set_values(state, **{axis.name: v}).picture for v in axis.values())

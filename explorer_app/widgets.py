@@ -1,0 +1,247 @@
+"""Small pieces that several panels share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from imgui_bundle import ImVec2, imgui, imgui_ctx
+
+from explorer_app import theme
+from explorer_app.theme import em, u32, vec
+
+
+def tooltip(text: str) -> None:
+    """A tooltip for the item just drawn, shown after the mouse rested on it; also on disabled items."""
+    flags = imgui.HoveredFlags_.for_tooltip | imgui.HoveredFlags_.allow_when_disabled
+    if imgui.is_item_hovered(flags) and imgui.begin_tooltip():
+        imgui.push_text_wrap_pos(em(24))
+        imgui.text_unformatted(text)
+        imgui.pop_text_wrap_pos()
+        imgui.end_tooltip()
+
+
+def text(content: str, colour: tuple[float, float, float] = theme.TEXT) -> None:
+    """Text in a colour."""
+    with imgui_ctx.push_style_color(imgui.Col_.text, vec(colour)):
+        imgui.text_unformatted(content)
+
+
+def wrapped(content: str, colour: tuple[float, float, float] = theme.DIM) -> None:
+    """Text that breaks at the panel's edge."""
+    imgui.push_text_wrap_pos(0.0)
+    text(content, colour)
+    imgui.pop_text_wrap_pos()
+
+
+def heading(content: str) -> None:
+    """A small heading inside a panel."""
+    imgui.dummy(ImVec2(0, em(0.1)))
+    with imgui_ctx.push_font(theme.Fonts.bold, 0.0):
+        text(content, theme.DIM)
+
+
+def right_text(content: str, colour: tuple[float, float, float] = theme.TEXT, used: float = 0.0) -> None:
+    """Text at the right edge of the panel, on the current line."""
+    width = imgui.calc_text_size(content).x + used
+    imgui.same_line(
+        max(imgui.get_cursor_pos_x(), imgui.get_cursor_pos_x() + imgui.get_content_region_avail().x - width)
+    )
+    text(content, colour)
+
+
+def segmented(
+    name: str, options: Sequence[str], current: str, tips: Sequence[str] = (), width: float = 0.0
+) -> str:
+    """A row of joined buttons of which one is chosen; returns the choice.
+
+    Args:
+        name: Makes the buttons' ids unique: "option##name".
+        options: Labels.
+        current: The chosen one.
+        tips: Tooltips, one per option.
+        width: Total width; 0 fills the line.
+    """
+    total = width or imgui.get_content_region_avail().x
+    gap = em(0.12)
+    each = (total - gap * (len(options) - 1)) / len(options)
+    for i, option in enumerate(options):
+        if i:
+            imgui.same_line(0, gap)
+        chosen = option == current
+        colour = vec(theme.ACCENT, 0.32) if chosen else vec(theme.FRAME)
+        with (
+            imgui_ctx.push_style_color(imgui.Col_.button, colour),
+            imgui_ctx.push_style_color(imgui.Col_.text, vec(theme.TEXT if chosen else theme.DIM)),
+        ):
+            if imgui.button(f"{option}##{name}", ImVec2(each, 0)):
+                current = option
+        if i < len(tips):
+            tooltip(tips[i])
+    return current
+
+
+def combo(label: str, options: Sequence[str], current: str, width: float = 0.0, empty: str = "—") -> str:
+    """A drop-down list; returns the choice."""
+    if width:
+        imgui.set_next_item_width(width)
+    if imgui.begin_combo(label, current or empty):
+        for option in options:
+            clicked, _ = imgui.selectable(option or empty, option == current)
+            if clicked:
+                current = option
+        imgui.end_combo()
+    return current
+
+
+def icon_button(icon: str, name: str, tip: str, active: bool = False, enabled: bool = True) -> bool:
+    """A square button with an icon; lit when active."""
+    imgui.begin_disabled(not enabled)
+    colour = vec(theme.ACCENT, 0.32) if active else vec(theme.FRAME, 0.85)
+    with imgui_ctx.push_style_color(imgui.Col_.button, colour):
+        clicked = imgui.button(f"{icon}##{name}", ImVec2(em(1.75), 0))
+    imgui.end_disabled()
+    tooltip(tip)
+    return clicked
+
+
+def histogram_slider(
+    name: str,
+    value: float,
+    low: float,
+    high: float,
+    edges: np.ndarray,
+    counts: np.ndarray,
+    caution: bool = False,
+    height: float = 2.0,
+) -> tuple[bool, float]:
+    """A slider drawn over the training distribution, with the current value in it.
+
+    Ctrl-click types a value, arrow keys step while hovered, Shift drags ten times finer.
+
+    Args:
+        name: Id of the slider; its label is not shown.
+        value: Native units.
+        low: Left end.
+        high: Right end.
+        edges: [B+1] histogram edges.
+        counts: [B] histogram counts.
+        caution: Colour the mark as a warning.
+        height: In em.
+
+    Returns:
+        Whether it changed, and the value.
+    """
+    width, tall = imgui.get_content_region_avail().x, em(height)
+    corner = imgui.get_cursor_screen_pos()
+    inset = em(0.17)  # imgui keeps 2 px and half a grab free at either end
+    draw = imgui.get_window_draw_list()
+    draw.add_rect_filled(corner, ImVec2(corner.x + width, corner.y + tall), u32(theme.CANVAS), em(0.25))
+    span = max(high - low, 1e-12)
+
+    def x_of(v: float) -> float:
+        return corner.x + inset + (width - 2 * inset) * min(1.0, max(0.0, (v - low) / span))
+
+    _bars(draw, edges, counts, x_of, corner.y + tall - em(0.12), tall - em(0.35), value)
+    pad = (tall - imgui.get_font_size()) / 2
+    clear = vec(theme.CANVAS, 0)
+    imgui.set_next_item_width(width)
+    with (
+        imgui_ctx.push_style_color(imgui.Col_.frame_bg, clear),
+        imgui_ctx.push_style_color(imgui.Col_.frame_bg_hovered, vec(theme.TEXT, 0.04)),
+        imgui_ctx.push_style_color(imgui.Col_.frame_bg_active, vec(theme.TEXT, 0.05)),
+        imgui_ctx.push_style_color(imgui.Col_.slider_grab, clear),
+        imgui_ctx.push_style_color(imgui.Col_.slider_grab_active, clear),
+        imgui_ctx.push_style_var(imgui.StyleVar_.frame_padding, ImVec2(inset, pad)),
+        imgui_ctx.push_style_var(imgui.StyleVar_.grab_min_size, 1.0),
+    ):
+        changed, new = imgui.slider_float(name, value, low, high, "", imgui.SliderFlags_.no_round_to_format)
+    active, hovered = imgui.is_item_active(), imgui.is_item_hovered()
+    changed, new = _fine(changed, new, value, span / max(width - 2 * inset, 1), low, high)
+    if hovered and not active and not imgui.get_io().want_text_input:
+        step = span / (1000 if imgui.get_io().key_shift else 100)
+        for key, sign in ((imgui.Key.left_arrow, -1), (imgui.Key.right_arrow, 1)):
+            if imgui.is_key_pressed(key):
+                changed, new = True, min(high, max(low, value + sign * step))
+    colour = theme.AMBER if caution else theme.ACCENT
+    x, strong = x_of(value), 1.0 if active or hovered else 0.9
+    draw.add_line(
+        ImVec2(x, corner.y + em(0.1)), ImVec2(x, corner.y + tall - em(0.1)), u32(colour, strong), em(0.13)
+    )
+    draw.add_circle_filled(ImVec2(x, corner.y + tall - em(0.45)), em(0.34), u32(colour, strong))
+    return changed, new
+
+
+def _bars(draw, edges, counts, x_of, base: float, tall: float, value: float) -> None:
+    top = counts.max() if counts.size else 0
+    if top <= 0:
+        return
+    for a, b, count in zip(edges[:-1], edges[1:], counts):
+        if count > 0:
+            h = max(1.0, tall * float(count / top))
+            here = a <= value <= b
+            x0, x1 = x_of(float(a)), max(x_of(float(b)) - 1, x_of(float(a)) + 1)
+            draw.add_rect_filled(
+                ImVec2(x0, base - h), ImVec2(x1, base), u32(theme.ACCENT, 0.42 if here else 0.22)
+            )
+
+
+def _fine(
+    changed: bool, new: float, value: float, per_pixel: float, low: float, high: float
+) -> tuple[bool, float]:
+    """Shift held while dragging: a tenth of the mouse's way from the present value."""
+    io = imgui.get_io()
+    if imgui.is_item_active() and io.key_shift and imgui.is_mouse_down(0):
+        moved = io.mouse_delta.x * per_pixel * 0.1
+        return moved != 0, min(high, max(low, value + moved))
+    return changed, new
+
+
+def double_clicked() -> bool:
+    """True when the item just drawn was double-clicked: reset it."""
+    return imgui.is_item_hovered() and imgui.is_mouse_double_clicked(0)
+
+
+def meter(fraction: float, colour: tuple[float, float, float], height: float = 0.45) -> None:
+    """A thin horizontal bar filled to a fraction."""
+    width, tall = imgui.get_content_region_avail().x, em(height)
+    corner = imgui.get_cursor_screen_pos()
+    draw = imgui.get_window_draw_list()
+    end = ImVec2(corner.x + width, corner.y + tall)
+    draw.add_rect_filled(corner, end, u32(theme.FRAME), tall / 2)
+    if fraction > 0:
+        filled = ImVec2(corner.x + max(tall, width * min(1.0, fraction)), corner.y + tall)
+        draw.add_rect_filled(corner, filled, u32(colour), tall / 2)
+    imgui.dummy(ImVec2(width, tall))
+
+
+def chip(
+    content: str, x: float, y: float, colour: tuple[float, float, float] = theme.TEXT, align: float = 0.0
+) -> None:
+    """A small dark label over a picture, at a screen position; `align` 0 left, 0.5 middle, 1 right."""
+    size = imgui.calc_text_size(content)
+    pad = em(0.35)
+    x -= align * (size.x + 2 * pad)
+    draw = imgui.get_window_draw_list()
+    draw.add_rect_filled(
+        ImVec2(x, y),
+        ImVec2(x + size.x + 2 * pad, y + size.y + em(0.2)),
+        u32((0.02, 0.02, 0.03), 0.72),
+        em(0.25),
+    )
+    draw.add_text(ImVec2(x + pad, y + em(0.1)), u32(colour), content)
+
+
+def empty_note(title: str, body: str) -> None:
+    """A centred note for a panel that has nothing to show yet."""
+    region = imgui.get_content_region_avail()
+    imgui.dummy(ImVec2(0, max(0.0, region.y * 0.5 - em(2))))
+    size = imgui.calc_text_size(title)
+    imgui.set_cursor_pos_x(max(em(0.6), (imgui.get_window_width() - size.x) / 2))
+    text(title, theme.TEXT)
+    width = min(region.x - em(1.2), em(34))
+    size = imgui.calc_text_size(body, wrap_width=width)
+    imgui.set_cursor_pos_x(max(em(0.6), (imgui.get_window_width() - size.x) / 2))
+    imgui.push_text_wrap_pos(imgui.get_cursor_pos_x() + width)
+    text(body, theme.DIM)
+    imgui.pop_text_wrap_pos()
