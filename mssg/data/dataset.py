@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -19,13 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mssg.data.split import SPLITS
+from mssg.data.table import (
+    KEYS,
+    as_numbers,
+    check_keys,
+    check_some_value,
+    read_covariate,
+    read_table,
+    write_table,
+)
 from mssg.errors import DataError, UsageError
 from mssg.study import SOURCE, Study
 
 FORMAT_VERSION = 1
 IMAGES, TABLE, INFO = "images.npy", "table.csv", "source.json"
-KEYS = ("subject", "session", "split")
-"""Columns of every table; all others are covariates or other truth in native units."""
 
 
 @dataclass(frozen=True)
@@ -106,13 +111,13 @@ class PackedSource:
         info = _read_info(folder)
         images = _read_images(folder / IMAGES, study)
         columns = read_table(folder / TABLE)
-        _check_keys(folder / TABLE, columns, len(images))
+        check_keys(folder / TABLE, columns, len(images))
         if verify:
             verify_hashes(folder, info)
         values = np.full((len(images), len(study.conditions)), np.nan)
         for name in source.observes:
-            values[:, study.index(name)] = _read_covariate(folder / TABLE, columns, study, name)
-        _check_some_value(folder / TABLE, values, source.observes)
+            values[:, study.index(name)] = read_covariate(folder / TABLE, columns, study, name)
+        check_some_value(folder / TABLE, values, source.observes)
         observed = study.observed_mask(source_index)
         if SOURCE in study.condition_names and study.condition_on_source:
             values[:, study.index(SOURCE)] = source_index
@@ -124,7 +129,7 @@ class PackedSource:
             observed,
             np.array(columns["split"]),
             np.array(columns["subject"]),
-            {name: _numbers(column) for name, column in columns.items()},
+            {name: as_numbers(column) for name, column in columns.items()},
             info,
         )
 
@@ -173,7 +178,7 @@ def write_packed(
         The folder.
 
     Raises:
-        DataError: Counts, types or splits that do not fit, or the folder holds something else.
+        DataError: Counts, types or splits that do not fit, the folder holds something else or cannot be written.
     """
     out = Path(out_dir)
     columns = {"subject": table.get("subject", ()), "session": table.get("session"), **table}
@@ -188,67 +193,43 @@ def write_packed(
             raise DataError(
                 "column of another length", file=out, field=name, found=len(column), expected=rows
             )
-    if out.exists() and not (out.is_dir() and ((out / INFO).is_file() or not any(out.iterdir()))):
-        raise DataError(
-            "exists and is no prepared source", file=out, hint="Choose another folder or empty this one"
-        )
-    out.parent.mkdir(parents=True, exist_ok=True)
+    check_target(out)
     draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
     try:
         shape = _write_images(draft / IMAGES, images, rows)
-        _write_table(draft / TABLE, columns)
-        _check_keys(draft / TABLE, read_table(draft / TABLE), rows)
-        counts = {name: int(np.sum(np.asarray(columns["split"]) == name)) for name in SPLITS}
-        document = {
-            "format_version": FORMAT_VERSION,
-            **info,
-            "images": {"count": rows, "channels": shape[1], "height": shape[2], "width": shape[3]},
-            "counts": counts,
-            "subjects": len({str(s) for s in columns["subject"]}),
-            "columns": [name for name in columns if name not in KEYS],
-            "sha256": {name: file_hash(draft / name) for name in (IMAGES, TABLE)},
-        }
-        (draft / INFO).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_table(draft / TABLE, columns)
+        check_keys(draft / TABLE, read_table(draft / TABLE), rows)
+        _write_info(draft, info, columns, shape)
         draft.chmod(0o755)
         if out.exists():
             shutil.rmtree(out)
         draft.rename(out)
+    except OSError as error:
+        raise DataError(f"cannot be written: {error.strerror or error}", file=out) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return out
 
 
-def read_table(path: Path) -> dict[str, list[str]]:
-    """Read a CSV table as text, column by column.
+def check_target(out: Path) -> None:
+    """Make sure that a prepared source can be written here, before any work is done.
+
+    Args:
+        out: The source's folder; its parents are made.
 
     Raises:
-        DataError: Missing, not UTF-8, no or repeated column names, or a row with another number of cells.
+        DataError: It holds something else, or its parent cannot be written to.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.reader(file))
-    except FileNotFoundError:
-        raise DataError(
-            "no such file", file=path, hint="Prepare this source again with mssg prepare"
-        ) from None
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise DataError(f"cannot be read as CSV: {error}", file=path, expected="UTF-8, commas") from None
-    if not lines:
-        raise DataError("is empty", file=path, expected="a line of column names and one row an image")
-    header, rows = lines[0], lines[1:]
-    for name in header:
-        if not name.strip() or header.count(name) > 1:
-            raise DataError("empty or repeated column name", file=path, field="line 1", found=repr(name))
-    for number, row in enumerate(rows, 2):
-        if len(row) != len(header):
+        if out.exists() and not (out.is_dir() and ((out / INFO).is_file() or not any(out.iterdir()))):
             raise DataError(
-                "wrong number of cells",
-                file=path,
-                field=f"line {number}",
-                found=len(row),
-                expected=len(header),
+                "exists and is no prepared source", file=out, hint="Choose another folder or empty this one"
             )
-    return {name: [row[i].strip() for row in rows] for i, name in enumerate(header)}
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot be written: {error.strerror or error}", file=out) from None
+    if not os.access(out.parent, os.W_OK):
+        raise DataError("cannot be written: no permission", file=out.parent)
 
 
 def file_hash(path: Path) -> str:
@@ -326,94 +307,6 @@ def _read_images(path: Path, study: Study) -> NDArray[np.uint8]:
     return images
 
 
-def _check_keys(path: Path, columns: Mapping[str, list[str]], rows: int) -> None:
-    """The columns every table has, and its length."""
-    for name in ("subject", "split"):
-        if name not in columns:
-            raise DataError("column is missing", file=path, field=name, found=", ".join(columns))
-    if len(columns["subject"]) != rows:
-        raise DataError(
-            f"rows differ from the number of images in {IMAGES}",
-            file=path,
-            found=f"{len(columns['subject'])} rows",
-            expected=f"{rows} (one an image)",
-        )
-    if not rows:
-        raise DataError("no rows", file=path, expected="at least one image")
-    home: dict[str, str] = {}
-    for line, (subject, split) in enumerate(zip(columns["subject"], columns["split"]), 2):
-        if split not in SPLITS:
-            raise DataError(
-                "unknown split",
-                file=path,
-                field=f"line {line}, split",
-                found=repr(split),
-                expected=" | ".join(SPLITS),
-            )
-        if not subject:
-            raise DataError("empty subject", file=path, field=f"line {line}, subject")
-        if home.setdefault(subject, split) != split:
-            raise DataError(
-                f"subject {subject!r} is in two splits",
-                file=path,
-                field=f"line {line}, split",
-                found=split,
-                expected=home[subject],
-                hint="All images of one subject belong to one split",
-            )
-
-
-def _read_covariate(
-    path: Path, columns: Mapping[str, list[str]], study: Study, name: str
-) -> NDArray[np.float64]:
-    """One observed column in native values."""
-    if name not in columns:
-        raise DataError(
-            "observed covariate has no column",
-            file=path,
-            field=name,
-            found=", ".join(c for c in columns if c not in KEYS) or "no covariate",
-            expected=f"a column {name!r}",
-            hint="Correct observes in the study TOML, or prepare the source again",
-        )
-    covariate, cache = study.covariate(name), dict[str, float]()
-    values = np.empty(len(columns[name]))
-    for row, text in enumerate(columns[name]):
-        if text not in cache:
-            try:
-                cache[text] = covariate.parse(text)
-            except UsageError as error:
-                raise DataError(
-                    error.message,
-                    file=path,
-                    field=f"line {row + 2}, {name}",
-                    found=error.found,
-                    expected=error.expected,
-                    hint="Correct the cell, or leave it empty where the value is missing",
-                ) from None
-        values[row] = cache[text]
-    return values
-
-
-def _check_some_value(path: Path, values: NDArray[np.float64], observes: Sequence[str]) -> None:
-    if not np.isfinite(values).any():
-        raise DataError(
-            "every value of every observed covariate is missing",
-            file=path,
-            field=", ".join(observes),
-            hint="Fill the columns, or name other covariates in observes",
-        )
-
-
-def _numbers(column: list[str]) -> np.ndarray:
-    """A column as float64 where every filled cell is a number (empty: NaN), else as text."""
-    try:
-        numbers = [float(text) if text else math.nan for text in column]
-    except ValueError:
-        return np.array(column)
-    return np.array(numbers) if any(column) else np.array(column)
-
-
 def _write_images(
     path: Path, images: NDArray[np.uint8] | Iterable[NDArray[np.uint8]], rows: int
 ) -> tuple[int, ...]:
@@ -440,15 +333,20 @@ def _write_images(
     )
 
 
-def _write_table(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray]) -> None:
-    def cell(value: Any) -> str:
-        if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
-            return ""
-        if isinstance(value, float | np.floating):
-            return f"{value:.7g}"
-        return str(value)
-
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([cell(v) for v in row] for row in zip(*columns.values()))
+def _write_info(
+    folder: Path,
+    info: Mapping[str, Any],
+    columns: Mapping[str, Sequence[Any] | np.ndarray],
+    shape: tuple[int, ...],
+) -> None:
+    splits = np.asarray(columns["split"])
+    document = {
+        "format_version": FORMAT_VERSION,
+        **info,
+        "images": dict(zip(("count", "channels", "height", "width"), shape)),
+        "counts": {name: int(np.sum(splits == name)) for name in SPLITS},
+        "subjects": len({str(s) for s in columns["subject"]}),
+        "columns": [name for name in columns if name not in KEYS],
+        "sha256": {name: file_hash(folder / name) for name in (IMAGES, TABLE)},
+    }
+    (folder / INFO).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -73,6 +73,12 @@ def test_writing_replaces_a_source_but_nothing_else(folders):
     assert (folders / "mine" / "thesis.txt").read_text() == "dear"
 
 
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"file.*cannot be written"):
+        write_packed(tmp_path / "file" / "north", make_images(9), make_table("north", 9), {})
+
+
 def broken_image(images):
     yield from images[:3]
     raise RuntimeError("the disk is full")

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mssg import assets
-from mssg.data.dataset import write_packed
+from mssg.data.dataset import check_target, write_packed
 from mssg.data.split import assign_sources, split_subjects
 from mssg.errors import DataError, UsageError
 from mssg.measure import digits
@@ -112,6 +112,8 @@ def prepare(
             "not a supported resolution", found=resolution, expected=" | ".join(map(str, RESOLUTIONS))
         )
     out = Path(out_dir)
+    for name in (*OBSERVES, "all"):
+        check_target(out / name)
     originals = load(mnist, limit)
     split = split_subjects(originals.subjects, seed, test, val)
     home = assign_sources(originals.subjects, [1.0] * len(OBSERVES), seed)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg.data.dataset import write_packed
+from mssg.data.dataset import check_target, write_packed
 from mssg.data.split import SPLITS, split_subjects
 from mssg.errors import DataError, UsageError
 from mssg.study import KINDS, Covariate, Source, Study
@@ -102,6 +102,7 @@ def prepare(
     if len({c.name for c in covariates}) < len(covariates):
         raise UsageError("a name is given twice", field="--labels", found=", ".join(labels))
     path, out = Path(path), Path(out_dir)
+    check_target(out / FOLDER)
     with open_archive(path) as archive:
         names = [n for n in archive.names() if n.lower().endswith(SUFFIXES)]
         if not names:
