@@ -54,7 +54,7 @@ def upfirdn2d(x, f, up, down, padding, flip_filter, gain):
         return _fir(x, f * gain, up, down, padding, flip_filter)
     else:
         terms = separable_terms(f)
-        if len(terms) * sum(f.shape) >= f.numel():
+        if len(terms) * sum(f.shape) >= f.numel() or x.dtype == torch.float64:  # terms are exact to float32
             return _fir(x, f * gain, up, down, padding, flip_filter)
         passes = [(column[:, None], row[None, :] * gain) for column, row in terms]
     x0, x1, y0, y1 = padding
