@@ -1,0 +1,1 @@
+"""The command line: `mssg`, `mssg-train`, `mssg-explore`. One thin file per command."""

@@ -1,0 +1,61 @@
+"""`mssg figure …`: the paper's figures."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+
+
+@click.group()
+def figure() -> None:
+    """Draw the paper's figures with a snapshot, as PNG or PDF."""
+
+
+@figure.command()
+@click.argument("snapshot")
+@click.option("--rows", required=True, metavar="NAME[=LO:HI[:N]]", help="Covariate along the rows; without a range, the training data's 5 to 95 %, or all levels. NAME=A,B,C gives single values.")  # fmt: skip
+@click.option(
+    "--cols", required=True, metavar="NAME[=LO:HI[:N]]", help="Covariate along the columns, likewise."
+)
+@click.option("--fix", multiple=True, metavar="NAME=VALUE", help="Fix another covariate, in native units; repeatable. Default: the training median, or the most frequent level.")  # fmt: skip
+@click.option("--per-source", is_flag=True, help="One grid per source code, side by side (studies that condition on the source).")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Seed of the one latent of all images.")  # fmt: skip
+@click.option("--psi", default=1.0, show_default=True, help="Truncation: 1 = none, 0 = the average image.")
+@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda or mps.")
+@click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png or .pdf.")
+def grid(
+    snapshot: str,
+    rows: str,
+    cols: str,
+    fix: tuple[str, ...],
+    per_source: bool,
+    seed: int,
+    psi: float,
+    device: str,
+    output: str,
+) -> None:
+    """Grid of images: two covariates along the axes in their own units, the others fixed, one seed."""
+    from mssg import figures
+    from mssg.render import Renderer
+    from mssg.request import outside_training, parse_sweep, parse_values
+    from mssg.snapshot import load_snapshot
+    from trainer_cli.common import check_suffix, checked_device
+
+    check_suffix(output, figures.FORMATS)
+    loaded = load_snapshot(snapshot, checked_device(device))
+    study, summary = loaded.study, loaded.header.summary
+    sides = [parse_sweep(study, text, figures.STEPS, summary) for text in (rows, cols)]
+    fixed = parse_values(study, fix)
+    words = ["mssg", "figure", "grid", snapshot, "--rows", rows, "--cols", cols]
+    words += [word for text in fix for word in ("--fix", text)] + (["--per-source"] if per_source else [])
+    words += ["--seed", str(seed), *(["--psi", f"{psi:g}"] if psi != 1 else []), "-o", output]
+    drawn = figures.grid(Renderer(loaded), *sides, fixed, seed, per_source, psi, shlex.join(words))
+    path = drawn.save(output)
+    for note in outside_training(study, summary, fixed | {s.name: s.values[-1] for s in sides}):
+        click.echo(f"Note: {note}.", err=True)
+    for note in outside_training(study, summary, {s.name: s.values[0] for s in sides}):
+        click.echo(f"Note: {note}.", err=True)
+    click.echo(
+        f"{path}: {len(sides[0].values)} x {len(sides[1].values)} images, {sides[0].name} by {sides[1].name}"
+    )

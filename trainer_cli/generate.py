@@ -1,0 +1,240 @@
+"""`mssg generate`: images from a snapshot."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import math
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+
+from mssg.errors import UsageError
+from mssg.request import (
+    MAX_SEED,
+    NOISE_MODES,
+    RenderRequest,
+    Sweep,
+    parse_sweep,
+    parse_values,
+    plain,
+    to_uint8,
+)
+
+if TYPE_CHECKING:
+    from mssg.render import Renderer
+
+FORMATS = (".png", ".npy")
+MAX_IMAGES = 100_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The pictures to draw: every seed with every combination of the swept values, the last sweep fastest."""
+
+    seeds: tuple[int | None, ...]
+    fixed: dict[str, float]
+    sweeps: tuple[Sweep, ...]
+
+    @property
+    def covariates(self) -> list[dict[str, float]]:
+        """Stated covariates of each combination."""
+        combinations = itertools.product(*(s.values for s in self.sweeps))
+        return [self.fixed | dict(zip((s.name for s in self.sweeps), values)) for values in combinations]
+
+    @property
+    def columns(self) -> int:
+        """Images side by side in a picture of several."""
+        count = len(self.seeds) * len(self.covariates)
+        return len(self.sweeps[-1].values) if self.sweeps else math.ceil(math.sqrt(count))
+
+
+@click.command()
+@click.argument("snapshot")
+@click.option("--seed", "seeds", default="0", show_default=True, metavar="S", help="Seed of the latent; several as 1,2,5 or 0-7.")  # fmt: skip
+@click.option("--fix", multiple=True, metavar="NAME=VALUE", help="A covariate's value in native units; repeatable. Default: the training median, or the most frequent level.")  # fmt: skip
+@click.option("--sweep", multiple=True, metavar="NAME=LO:HI:N", help="Go through values of a covariate (also NAME=A,B,C, or NAME alone); repeatable.")  # fmt: skip
+@click.option("--w", "w_path", metavar="FILE", help="Draw a latent w of `mssg invert` instead of seed and covariates.")  # fmt: skip
+@click.option("--psi", default=1.0, show_default=True, help="Truncation: 1 = none, 0 = the average image.")
+@click.option("--cutoff", type=click.IntRange(0), help="Truncate only the first so many layers.")
+@click.option("--noise", type=click.Choice(NOISE_MODES), default="const", show_default=True, help="Noise inputs of StyleGAN2: as trained, drawn anew, or none.")  # fmt: skip
+@click.option("--noise-seed", default=0, show_default=True, type=click.IntRange(0, MAX_SEED), help="Seed of --noise random.")  # fmt: skip
+@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda or mps.")
+@click.option("-o", "--output", required=True, metavar="FILE", help=".png (one picture of all images, native pixels) or .npy (uint8 [N, C, H, W], with a .csv that says what each image is).")  # fmt: skip
+def generate(
+    snapshot: str,
+    seeds: str,
+    fix: tuple[str, ...],
+    sweep: tuple[str, ...],
+    w_path: str | None,
+    psi: float,
+    cutoff: int | None,
+    noise: str,
+    noise_seed: int,
+    device: str,
+    output: str,
+) -> None:
+    """Draw images with SNAPSHOT; covariates in native units.
+
+    A .png with sweeps has the last --sweep along its columns, and seeds and other sweeps along its rows.
+    """
+    from mssg.render import Renderer
+    from mssg.request import outside_training
+    from mssg.snapshot import load_snapshot
+    from trainer_cli.common import check_suffix, checked_device, writable
+
+    suffix = check_suffix(output, FORMATS)
+    if w_path and (fix or sweep):
+        raise UsageError(
+            "a latent w already holds its covariates", field="--w", hint="Leave out --fix and --sweep"
+        )
+    renderer = Renderer(load_snapshot(snapshot, checked_device(device)))
+    study, summary = renderer.study, renderer.header.summary
+    plan = _plan(renderer, (None,) if w_path else parse_seeds(seeds), parse_values(study, fix), sweep)
+    path = writable(output)
+    requests = [
+        RenderRequest(
+            seed=seed,
+            w_path=w_path,
+            covariates=tuple(values.items()),
+            psi=psi,
+            cutoff=cutoff,
+            noise_mode=noise,
+            noise_seed=noise_seed,
+        )
+        for seed in plan.seeds
+        for values in plan.covariates
+    ]
+    images = draw(renderer, requests)
+    extremes = {s.name: f(s.values) for s in plan.sweeps for f in (min, max)}
+    lowest = {s.name: min(s.values) for s in plan.sweeps}
+    for note in dict.fromkeys(
+        outside_training(study, summary, plan.fixed | extremes) + outside_training(study, summary, lowest)
+    ):
+        click.echo(f"Note: {note}.", err=True)
+    if suffix == ".npy":
+        np.save(path, images)
+        table = path.with_suffix(".csv")
+        _write_table(table, renderer, requests)
+        click.echo(f"{path}: uint8 {list(images.shape)}; {table}: what each image is")
+        return
+    _write_png(path, images, plan.columns, _metadata(renderer, requests, snapshot, path))
+    shape = (
+        f"{math.ceil(len(images) / plan.columns)} x {plan.columns} images" if len(images) > 1 else "1 image"
+    )
+    click.echo(f"{path}: {shape} of {images.shape[3]} x {images.shape[2]} pixels")
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """ "7", "1,2,5" or "0-7" -> seeds.
+
+    Raises:
+        UsageError: Not whole numbers in range, or too many.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, mark, last = part.strip().partition("-")
+        if not first.isdecimal() or (mark and not last.isdecimal()):
+            raise UsageError("not a seed", field="--seed", found=repr(text), expected="7, or 1,2,5, or 0-7")
+        low, high = int(first), int(last or first)
+        if not 0 <= low <= high <= MAX_SEED or high - low >= MAX_IMAGES:
+            raise UsageError(
+                "seeds out of range", field="--seed", found=repr(text), expected=f"0 to {MAX_SEED}, rising"
+            )
+        seeds += range(low, high + 1)
+    return tuple(seeds)
+
+
+def _plan(
+    renderer: Renderer, seeds: tuple[int | None, ...], fixed: dict[str, float], texts: tuple[str, ...]
+) -> Plan:
+    sweeps = tuple(parse_sweep(renderer.study, text, summary=renderer.header.summary) for text in texts)
+    names = [*fixed, *(s.name for s in sweeps)]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError("given twice", field=name, hint="Fix a covariate or sweep it once")
+    plan = Plan(seeds, fixed, sweeps)
+    count = len(seeds) * math.prod(len(s.values) for s in sweeps)
+    if count > MAX_IMAGES:
+        raise UsageError("too many images for one file", found=count, expected=f"{MAX_IMAGES} at most")
+    return plan
+
+
+def draw(renderer: Renderer, requests: list[RenderRequest]) -> np.ndarray:
+    """Images of the requests, uint8 [N, C, H, W]; many at a time where they differ in seed and covariates only.
+
+    Raises:
+        UsageError: A request that cannot be carried out.
+    """
+    first = requests[0]
+    if first.w_path is None and first.noise_mode != "random":
+        values = np.stack([renderer.values(r.covariates) for r in requests])
+        seeds = [r.seed or 0 for r in requests]
+        with click.progressbar(
+            length=len(requests), label="Drawing", file=click.get_text_stream("stderr")
+        ) as bar:
+            return renderer.images(
+                values, seeds, first.psi, first.cutoff, first.noise_mode, progress=bar.update
+            )
+    out = []
+    for request in requests:
+        result = renderer.render(request)
+        if result.image is None:
+            raise UsageError(result.error or "nothing was drawn")
+        out.append(to_uint8(result.image))
+    return np.stack(out)
+
+
+def _stated(renderer: Renderer, request: RenderRequest) -> dict[str, str]:
+    """All conditions of a picture as words, those that took their default included; none for a latent w."""
+    if request.w_path:
+        return {}
+    values = renderer.values(request.covariates)
+    return {c.name: plain(c, v) for c, v in zip(renderer.study.conditions, values)}
+
+
+def _write_table(path: Path, renderer: Renderer, requests: list[RenderRequest]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = [{"index": i, "seed": r.seed, **_stated(renderer, r)} for i, r in enumerate(requests)]
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _metadata(renderer: Renderer, requests: list[RenderRequest], snapshot: str, path: Path) -> dict[str, str]:
+    import sys
+
+    first = requests[0]
+    command = (
+        first.command(renderer.study, snapshot, str(path))
+        if len(requests) == 1
+        else shlex.join(["mssg", *sys.argv[1:]])
+    )
+    covariates = [_stated(renderer, r) for r in requests]
+    return {
+        "Snapshot": renderer.header.snapshot_id,
+        "Seed": ", ".join(dict.fromkeys(str(r.seed) for r in requests)),
+        "Covariates": json.dumps(covariates[0] if len(requests) == 1 else covariates),
+        "Command": command,
+        "Software": "mssg",
+    }
+
+
+def _write_png(path: Path, images: np.ndarray, columns: int, metadata: dict[str, str]) -> None:
+    from PIL import Image, PngImagePlugin
+
+    n, channels, h, w = images.shape
+    rows = math.ceil(n / columns)
+    sheet = np.zeros((rows * h, columns * w, channels), np.uint8)
+    for i, image in enumerate(images):
+        top, left = i // columns * h, i % columns * w
+        sheet[top : top + h, left : left + w] = image.transpose(1, 2, 0)
+    info = PngImagePlugin.PngInfo()
+    for key, text in metadata.items():
+        info.add_text(key, text)
+    Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(path, pnginfo=info)

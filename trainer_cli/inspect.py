@@ -1,0 +1,212 @@
+"""`mssg inspect`: what a snapshot says about itself, without loading its networks."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mssg.header import Header
+    from mssg.study import Covariate, Study
+
+
+@click.command()
+@click.argument("snapshot")
+@click.option("--json", "as_json", is_flag=True, help="Everything as one JSON object.")
+@click.option("--card", is_flag=True, help="A model card in Markdown: data, intended use, limits.")
+def inspect(snapshot: str, as_json: bool, card: bool) -> None:
+    """Say what SNAPSHOT (a file, a run's folder, or a shipped name) holds."""
+    from mssg.errors import UsageError
+    from mssg.header import read_header, resolve_snapshot
+
+    if as_json and card:
+        raise UsageError("choose one of --json and --card")
+    header = read_header(resolve_snapshot(snapshot))
+    if as_json:
+        click.echo(json.dumps(document(header), indent=1, ensure_ascii=False))
+    else:
+        click.echo(model_card(header) if card else overview(header))
+
+
+def document(header: Header) -> dict[str, Any]:
+    """The header as a JSON object."""
+    return {
+        "id": header.snapshot_id,
+        "file": str(header.path),
+        "bytes": header.path.stat().st_size,
+        "format_version": header.format_version,
+        "study": header.study.to_json(),
+        "networks": network_sizes(header),
+        "generator": dict(header.generator),
+        "discriminator": dict(header.discriminator),
+        "progress": dict(header.progress),
+        "provenance": dict(header.provenance),
+        "summary": dict(header.summary),
+    }
+
+
+def network_sizes(header: Header) -> dict[str, int]:
+    """Numbers held, by network."""
+    from safetensors import safe_open
+
+    sizes: dict[str, int] = {}
+    with safe_open(str(header.path), framework="np") as file:
+        for key in file.keys():
+            network = key.split("/")[0]
+            if network != "covariates":
+                sizes[network] = sizes.get(network, 0) + math.prod(file.get_slice(key).get_shape())
+    return sizes
+
+
+def unseen_pairs(study: Study) -> list[tuple[str, str]]:
+    """Covariates that no source records together: what relates them cannot be learned from the data."""
+    pairs = combinations([c.name for c in study.covariates], 2)
+    return [(a, b) for a, b in pairs if not any(a in s.observes and b in s.observes for s in study.sources)]
+
+
+def overview(header: Header) -> str:
+    """What a person wants to know first."""
+    from mssg.metrics.report import aligned
+
+    study, sizes = header.study, network_sizes(header)
+    networks = ", ".join(f"{name} {size / 1e6:.2f} M" for name, size in sizes.items())
+    facts = [
+        ("study", study.name),
+        ("id", header.snapshot_id),
+        (
+            "file",
+            f"{header.path} ({header.path.stat().st_size / 2**20:.1f} MiB, format {header.format_version})",
+        ),
+        ("images", _images(study)),
+        ("generator", _generator(header)),
+        ("networks", networks),
+        ("trained", _trained(header)),
+    ]
+    lines = [f"{name:<10} {text}" for name, text in facts]
+    head = ["covariate", "kind", "5 %", "median", "95 %", "observed by", "modelled by"]
+    lines += ["", aligned(head, [_covariate_row(header, c) for c in study.covariates], left=2)]
+    counts = [(s.name, str(_count(header, s.name)), ", ".join(s.observes)) for s in study.sources]
+    lines += ["", aligned(["source", "images", "observes"], counts, left=1)]
+    if study.condition_on_source:
+        lines += ["", "The network is told the source."]
+    pairs = unseen_pairs(study)
+    if pairs:
+        lines += ["", "Recorded together by no source: " + ", ".join(f"{a} and {b}" for a, b in pairs)]
+    return "\n".join(lines)
+
+
+def _images(study: Study) -> str:
+    text = f"{study.resolution} x {study.resolution}, {'1 channel' if study.channels == 1 else '3 channels'}"
+    if study.geometry:
+        text += f", {study.geometry.plane}, {study.geometry.pixel_mm:g} mm a pixel"
+    return text
+
+
+def _generator(header: Header) -> str:
+    g = header.generator
+    return f"{g.get('kind', 'unknown')}, z {g.get('z_dim')}, w {g.get('w_dim')}, condition {header.study.layout.width} columns"
+
+
+def _trained(header: Header) -> str:
+    versions = header.provenance.get("versions", {})
+    parts = [f"{header.progress.get('kimg', 0):g} kimg", f"seed {header.provenance.get('seed', '?')}"]
+    parts += [f"{name} {versions[name]}" for name in ("mssg", "torch") if name in versions]
+    if header.provenance.get("git"):
+        parts.append(f"commit {header.provenance['git']}")
+    return ", ".join(parts)
+
+
+def _count(header: Header, source: str) -> int:
+    return int(header.summary.get("sources", {}).get(source, {}).get("n", 0))
+
+
+def _covariate_row(header: Header, covariate: Covariate) -> list[str]:
+    from mssg.errors import UsageError
+    from mssg.request import training_range
+
+    if covariate.is_continuous:
+        try:
+            low, high = training_range(covariate, header.summary)
+            middle = training_range(covariate, header.summary, 0.5, 0.5)[0]
+            values = [covariate.format(v) for v in (low, middle, high)]
+        except UsageError:
+            values = ["–"] * 3
+    else:
+        values = ["", _mode(header, covariate), ""]
+    models = header.models
+    given = models.parents(covariate.name)
+    model = models.family(covariate.name) + (f" given {', '.join(given)}" if given else "")
+    return [covariate.name, covariate.kind, *values, ", ".join(header.study.observers(covariate.name)), model]
+
+
+def _mode(header: Header, covariate: Covariate) -> str:
+    counts = (
+        header.summary.get("covariates", {}).get(covariate.name, {}).get("histogram", {}).get("counts", [])
+    )
+    total = sum(counts)
+    if not total:
+        return "–"
+    best = max(range(len(counts)), key=counts.__getitem__)
+    return f"{covariate.format(float(best))} ({100 * counts[best] / total:.0f} %)"
+
+
+def model_card(header: Header) -> str:
+    """A model card: what the model is, from what data, for what use, and where it must not be trusted."""
+    study = header.study
+    sources = [f"| {s.name} | {_count(header, s.name)} | {', '.join(s.observes)} |" for s in study.sources]
+    covariates = []
+    for covariate in study.covariates:
+        _, kind, low, middle, high, observers, model = _covariate_row(header, covariate)
+        span = f"{low} to {high}, median {middle}" if covariate.is_continuous else f"most often {middle}"
+        covariates.append(f"| {covariate.name} | {kind} | {span} | {observers} | {model} |")
+    pairs = unseen_pairs(study)
+    unseen = [
+        "- No source records these together, so how they depend on each other beyond the shared covariates is an "
+        "assumption of the covariate model, not a finding: " + ", ".join(f"{a} and {b}" for a, b in pairs) + "."
+    ] if pairs else []  # fmt: skip
+    command = header.provenance.get("command") or "not recorded"
+    return "\n".join(
+        [
+            f"# {study.name}",
+            "",
+            f"Conditional image generator (Multi-Source StyleGAN), snapshot `{header.snapshot_id}`.",
+            "",
+            "## Model",
+            "",
+            f"- Images: {_images(study)}",
+            f"- Generator: {_generator(header)}",
+            f"- Training: {_trained(header)}",
+            f"- Command: `{command}`",
+            f"- Told the source: {'yes' if study.condition_on_source else 'no'}",
+            "",
+            "## Training data",
+            "",
+            "| source | training images | records |",
+            "|---|---|---|",
+            *sources,
+            "",
+            "| covariate | kind | training values (5 to 95 %) | recorded by | modelled by |",
+            "|---|---|---|---|---|",
+            *covariates,
+            "",
+            "The file holds these summaries, no training rows and no subject identifiers.",
+            "",
+            "## Intended use",
+            "",
+            "Research: showing how a population's images vary with the covariates above, teaching, and testing methods "
+            "on synthetic images whose covariates were requested.",
+            "",
+            "## Limits",
+            "",
+            "- Not for diagnosis, treatment or any decision about a person.",
+            "- Images show associations in the training data, not effects of a cause; the sources' selection is theirs too.",
+            "- Outside the ranges above, and for combinations that the data do not hold, images are extrapolation.",
+            *unseen,
+            "- How well a request is met differs by covariate: measure it (`mssg evaluate`) before relying on it.",
+            "- A generator can reproduce training images: check for memorisation before sharing images of people.",
+        ]
+    )

@@ -1,0 +1,127 @@
+"""The group of commands. Each command's file is imported only when that command runs, so that help is instant."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+import mssg
+from mssg.errors import MssgError
+
+COMMANDS = {
+    # name: (module:attribute, one line of help), in the order in which one meets them
+    "demo": (
+        "trainer_cli.demo:demo",
+        "Ten minutes from nothing to a trained model, its figure and its control table.",
+    ),
+    "doctor": (
+        "trainer_cli.doctor:doctor",
+        "Say what this machine can run, what it cannot, and what to do about it.",
+    ),
+    "prepare": ("trainer_cli.prepare:prepare", "Turn raw images and tables into sources for training."),
+    "covariates": (
+        "trainer_cli.covariates:covariates",
+        "Fit a study's covariate models and show how well they fit.",
+    ),
+    "train": ("trainer_cli.train:train", "Train a study, or continue a run."),
+    "inspect": ("trainer_cli.inspect:inspect", "Say what a snapshot holds."),
+    "generate": ("trainer_cli.generate:generate", "Draw images with a snapshot."),
+    "figure": ("trainer_cli.figure:figure", "Draw the paper's figures with a snapshot."),
+    "explore": ("trainer_cli.explore:explore", "Open the desktop explorer."),
+}
+INTERRUPTED = 130
+
+
+class Refused(click.ClickException):
+    """A user's mistake: shown as it stands, exit code 2, no traceback."""
+
+    exit_code = 2
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports one when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the commands, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None if there is none of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, with the nearest name in the message where there is no such command."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(COMMANDS)}."
+            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table of commands, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; what the user can mend becomes a message."""
+        try:
+            return super().invoke(ctx)
+        except MssgError as error:
+            raise Refused(str(error)) from None
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if error.strerror is None:
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            raise Refused(f"{place}{error.strerror}.") from None
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Values are in native units (years, ml, …). A SNAPSHOT is a .safetensors file, a run's folder (its newest) or a shipped name.",
+)
+@click.version_option(mssg.__version__, prog_name="mssg", help="Show the version and exit.")
+def cli() -> None:
+    """Multi-Source StyleGAN: one conditional generator from several image sources with different covariates."""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run `mssg` and exit: 0 done, 2 a mistake in the request, 130 interrupted."""
+    try:
+        code = cli.main(
+            args=list(args) if args is not None else None, prog_name="mssg", standalone_mode=False
+        )
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted.", err=True)
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # the reader has gone (mssg … | head): nothing left to say, also not when Python flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def train_main() -> None:
+    """Run `mssg train`."""
+    main(["train", *sys.argv[1:]])
+
+
+def explore_main() -> None:
+    """Run `mssg explore`."""
+    main(["explore", *sys.argv[1:]])
