@@ -40,7 +40,9 @@ class _Config:
         try:
             return cls(**values)
         except UsageError as error:
-            raise SnapshotError(str(error), field=cls.__name__) from error
+            raise SnapshotError(
+                error.message, field=error.field, found=error.found, expected=error.expected, hint=error.hint
+            ) from error
         except TypeError as error:
             raise SnapshotError("a field has the wrong type", field=cls.__name__, found=error) from error
 
@@ -68,6 +70,13 @@ def _check_minimum(config: Any, minimum: int, *names: str) -> None:
             raise UsageError(
                 "not a possible size", field=name, found=value, expected=f"an integer >= {minimum}"
             )
+
+
+def _check_decay(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise UsageError("not a possible decay", field=name, found=value, expected="a number from 0 to 1")
 
 
 def _check_clamp(clamp: float | None) -> None:
@@ -147,6 +156,7 @@ class GeneratorConfig(_Config):
         )
         _check_minimum(self, 1, "num_critical", "filter_size", "lrelu_upsampling", "conv_kernel")
         _check_minimum(self, 1, "embed_features", "layer_features")
+        _check_decay(self, "w_avg_beta", "magnitude_ema_beta")
         _check_clamp(self.conv_clamp)
         if self.num_critical >= self.num_layers:
             raise UsageError(
