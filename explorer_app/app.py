@@ -47,6 +47,8 @@ PANELS: tuple[tuple[str, str, Panel], ...] = (
     ("Performance", "RightDown", inspect.draw_performance),
 )
 
+_FRONT = {3: "Measured", 4: "Grid", 5: "Picture"}  # frame number -> panel brought to the front of its tabs
+
 
 class Explorer:
     """The explorer's window.
@@ -142,7 +144,7 @@ class Explorer:
         windows = []
         for label, space, panel in PANELS:
             window = hello_imgui.DockableWindow(label, space, lambda panel=panel: self._panel(panel))
-            window.can_be_closed = label != "Picture"
+            window.can_be_closed = False  # no close buttons: View shows and hides panels
             if label == "Picture":
                 window.imgui_window_flags = (
                     imgui.WindowFlags_.no_scrollbar | imgui.WindowFlags_.no_scroll_with_mouse
@@ -163,6 +165,8 @@ class Explorer:
             self.first_frame_s = now - self.started
         if self.frames == 2 and self._target:
             self.context.open(self._target)
+        if self.frames in _FRONT:
+            self.parameters.docking_params.focus_dockable_window(_FRONT[self.frames])
         self.parameters.fps_idling.fps_max = float(self.context.fps_limit)
         self.context.begin_frame()
 

@@ -168,7 +168,7 @@ def take_over(state: AppState, picture: Picture) -> AppState:
 
 def drag_latent(latent: Latent, dx: float, dy: float) -> Latent:
     """The latent after a drag by (dx, dy) seeds; whole steps move into the seed so that x and y stay in 0..1."""
-    x, y = latent.x + dx, latent.y + dy
+    x, y = round(latent.x + dx, 9), round(latent.y + dy, 9)  # so that a rounding error is no whole step
     seed = latent.seed + math.floor(x) + 100 * math.floor(y)
     return replace(latent, seed=seed % 2**31, x=x - math.floor(x), y=y - math.floor(y))
 

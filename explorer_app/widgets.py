@@ -14,7 +14,7 @@ from explorer_app.theme import em, u32, vec
 def tooltip(text: str) -> None:
     """A tooltip for the item just drawn, shown after the mouse rested on it; also on disabled items."""
     flags = imgui.HoveredFlags_.for_tooltip | imgui.HoveredFlags_.allow_when_disabled
-    if imgui.is_item_hovered(flags) and imgui.begin_tooltip():
+    if imgui.is_item_hovered(flags) and not imgui.is_item_active() and imgui.begin_tooltip():
         imgui.push_text_wrap_pos(em(24))
         imgui.text_unformatted(text)
         imgui.pop_text_wrap_pos()
@@ -182,7 +182,7 @@ def _bars(draw, edges, counts, x_of, base: float, tall: float, value: float) -> 
             here = a <= value <= b
             x0, x1 = x_of(float(a)), max(x_of(float(b)) - 1, x_of(float(a)) + 1)
             draw.add_rect_filled(
-                ImVec2(x0, base - h), ImVec2(x1, base), u32(theme.ACCENT, 0.42 if here else 0.22)
+                ImVec2(x0, base - h), ImVec2(x1, base), u32(theme.ACCENT, 0.62 if here else 0.34)
             )
 
 

@@ -26,6 +26,7 @@ from explorer_app.state import (
 from explorer_app.theme import em, u32
 
 PRESETS = {"full": (127.5, 255.0), "bright": (90.0, 180.0), "dark": (170.0, 170.0), "narrow": (127.5, 100.0)}
+_COMPARE_LABELS = ("A", "A/B", "side", "diff")
 _COMPARE_TIPS = (
     "Only the current picture.",
     "Current and pinned picture in the same place; F or a click on the letter flips.",
@@ -87,7 +88,8 @@ def draw(app: Context, state: AppState) -> AppState:
     display = replace(display, colormap=name)
     state = replace(state, display=display)
     widgets.heading("Compare")
-    mode = widgets.segmented("compare", COMPARE_MODES, display.compare, _COMPARE_TIPS)
+    label = widgets.segmented("compare", _COMPARE_LABELS, _COMPARE_LABELS[COMPARE_MODES.index(display.compare)], _COMPARE_TIPS)
+    mode = COMPARE_MODES[_COMPARE_LABELS.index(label)]
     if mode != display.compare:
         state = set_compare(state, mode)
     return _pins(state)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from imgui_bundle import ImVec2, imgui, imgui_ctx
 from imgui_bundle import icons_fontawesome_6 as icons
 
@@ -26,7 +28,8 @@ def draw(app: Context, state: AppState) -> AppState:
         widgets.empty_note("No snapshot", "Open a snapshot or a run to see its covariates.")
         return state
     support = population.support(state.values)
-    foot = em(5.9)
+    line, gap = imgui.get_text_line_height(), imgui.get_style().item_spacing.y
+    foot = imgui.get_frame_height() + 3 * line + em(0.45) + 4 * gap
     if imgui.begin_child("covariate list", ImVec2(0, -foot)):
         for covariate in population.study.conditions:
             state = _row(app, state, population, covariate, support)
@@ -35,8 +38,6 @@ def draw(app: Context, state: AppState) -> AppState:
         "mode", LINK_MODES, state.mode, _MODE_TIPS, imgui.get_content_region_avail().x - em(5.2)
     )
     if mode != state.mode:
-        from dataclasses import replace
-
         state = replace(state, mode=mode)
     imgui.same_line()
     if imgui.button("medians", ImVec2(-1, 0)):
@@ -165,7 +166,7 @@ def _support(support: Support) -> None:
         widgets.text("support", theme.DIM)
         widgets.right_text(f"{icon} {support.word}", colour)
         widgets.meter(0.0 if support.word == "unknown" else support.percentile / 100, colour)
-        with imgui_ctx.begin_child("reason", ImVec2(0, em(2.6))):
+        with imgui_ctx.begin_child("reason", ImVec2(0, 2 * imgui.get_text_line_height())):
             widgets.wrapped(support.reason)
     widgets.tooltip(
         "How common this combination is: the percentile of its log-density among training rows, under the snapshot's "

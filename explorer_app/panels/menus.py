@@ -82,7 +82,7 @@ def _view(app: Context) -> None:
     imgui.separator()
     parameters = hello_imgui.get_runner_params()
     for window in parameters.docking_params.dockable_windows:
-        if window.can_be_closed and _item(window.label, "", window.is_visible):
+        if window.label != "Picture" and _item(window.label, "", window.is_visible):
             window.is_visible = not window.is_visible
     if _item("Reset layout"):
         parameters.docking_params.layout_reset = True

@@ -1,0 +1,190 @@
+"""Following runs, reading evaluations, exporting: the explorer's dealings with files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from explorer_app import config, evaluation, export, follow, launch
+from explorer_app.picture import Latent
+from explorer_app.population import Population
+from explorer_app.state import AppState, Axis, Grid, grid_pictures, opened
+from mssg.errors import DataError, SnapshotError, UsageError
+from mssg.header import read_header
+
+
+@pytest.fixture(scope="module")
+def population(tiny_snapshot):
+    return Population(read_header(tiny_snapshot))
+
+
+@pytest.fixture(scope="module")
+def state(population, tiny_snapshot) -> AppState:
+    return opened(AppState(), str(tiny_snapshot), population.defaults(), population.ranges())
+
+
+def test_run_reads_only_whole_lines_and_starts_over_when_rows_are_dropped(tmp_path):
+    stats = tmp_path / "stats.jsonl"
+    run = follow.Run(tmp_path)
+    run.poll(0)
+    stats.write_text('{"kimg": 1, "loss/G/adv": 2.5}\n{"kimg": 2, "loss/G')
+    run.poll(1)
+    assert run.statistics.last == {"kimg": 1.0, "loss/G/adv": 2.5}
+    with stats.open("a") as file:
+        file.write('/adv": 1.5}\nnot json\n{"kimg": 3, "text": "a", "bad": NaN}\n')
+    run.poll(2)
+    xs, ys = run.statistics.curve("loss/G/adv")
+    assert xs.tolist() == [1, 2] and ys.tolist() == [2.5, 1.5]
+    assert "text" not in run.statistics.names and "bad" not in run.statistics.names
+    stats.write_text('{"kimg": 1, "loss/G/adv": 9}\n')  # resumed: later rows are gone
+    run.poll(3)
+    assert run.statistics.curve("loss/G/adv")[1].tolist() == [9]
+
+
+def test_run_notices_a_snapshot_once_and_never_a_half_written_one(tmp_path):
+    snapshots = tmp_path / "snapshots"
+    snapshots.mkdir()
+    run = follow.Run(tmp_path)
+    assert not run.poll(0)
+    (snapshots / ".000010.safetensors.77.tmp").write_bytes(b"half")
+    assert not run.poll(1) and run.checkpoints == ()
+    (snapshots / "000010.safetensors").write_bytes(b"x")
+    assert not run.poll(1.1)  # at most every half second
+    assert run.poll(2) and not run.poll(3)
+    assert run.checkpoints[-1].kimg == 10 and run.index(str(snapshots / "000010.safetensors")) == 0
+    assert follow.is_run(tmp_path) and not follow.is_run(snapshots)
+
+
+def test_recent_files_forget_what_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setenv("MSSG_CONFIG_DIR", str(tmp_path / "config"))
+    files = [tmp_path / f"{i}.safetensors" for i in range(3)]
+    for file in files:
+        file.touch()
+        config.remember(str(file))
+    config.remember(str(files[0]))
+    files[1].unlink()
+    assert config.recent() == [str(files[0].resolve()), str(files[2].resolve())]
+    (tmp_path / "config" / "recent.json").write_text("{broken")
+    assert config.recent() == []
+
+
+def test_png_holds_exactly_what_was_seen_and_says_where_it_comes_from(tmp_path, population, state):
+    from PIL import Image
+
+    image = np.linspace(-10, 265, 32 * 32, dtype=np.float32).reshape(32, 32)
+    about = export.provenance(population.header, replace(state, latent=Latent(seed=7)).picture)
+    export.save_png(tmp_path / "a.png", image, about)
+    with Image.open(tmp_path / "a.png") as read:
+        assert np.array_equal(np.asarray(read), np.rint(np.clip(image, 0, 255)).astype(np.uint8))
+        stored = json.loads(read.text["mssg"])
+    assert stored["seed"] == 7 and stored["snapshot_id"] == population.header.snapshot_id
+    assert stored["covariates"]["thickness"].endswith("px")
+    export.save_png(tmp_path / "b.png", image, about, bits=16)
+    with Image.open(tmp_path / "b.png") as read:
+        assert np.allclose(np.asarray(read) / 257, np.clip(image, 0, 255), atol=0.01)
+    with pytest.raises(UsageError, match="one channel"):
+        export.save_png(tmp_path / "c.png", np.zeros((4, 4, 3), np.float32), about, bits=16)
+    with pytest.raises(DataError, match="cannot be written"):
+        export.save_png(tmp_path / "none" / "c.png", image, about)
+
+
+def test_nifti_puts_patient_left_and_superior_where_they_belong(tmp_path, population):
+    import nibabel
+
+    from mssg.study import Geometry
+
+    study = replace(population.study, geometry=Geometry("coronal", 2.0, "common", 10.0))
+    image = np.zeros((32, 32), np.float32)
+    image[2, 5] = 200  # row 2: superior; column 5: patient left
+    export.save_nifti(tmp_path / "a.nii.gz", image, study, {"seed": 1})
+    volume = nibabel.load(tmp_path / "a.nii.gz")
+    i, j, k = np.argwhere(np.asarray(volume.dataobj) == 200)[0]
+    x, y, z = (volume.affine @ [i, j, k, 1])[:3]
+    assert nibabel.aff2axcodes(volume.affine) == ("R", "A", "S")
+    assert (x, y, z) == ((5 - 15.5) * 2, 10.0, (15.5 - 2) * 2) and x < 0 < z
+    with pytest.raises(DataError, match="no geometry"):
+        export.save_nifti(tmp_path / "b.nii.gz", image, population.study, {})
+
+
+def test_grid_pdf_is_reproducible_and_png_is_native(tmp_path, population):
+    from PIL import Image
+
+    cells = [[np.full((8, 8), 40.0 * (i + j), np.float32) for j in range(3)] for i in range(2)]
+    grid = Grid(Axis("slant", -10, 10, 2), Axis("thickness", 2, 4, 3))
+    for name in ("a.pdf", "b.pdf", "c.png"):
+        export.save_grid(tmp_path / name, cells, grid, population.study, {}, export.FULL)
+    assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
+    with Image.open(tmp_path / "c.png") as read:
+        assert read.size == (24, 16) and read.getpixel((23, 15)) == 120
+    with pytest.raises(UsageError, match="not complete"):
+        export.save_grid(tmp_path / "d.png", [[None]], grid, population.study, {}, export.FULL)
+
+
+def test_sweep_runs_to_and_fro(tmp_path):
+    from PIL import Image
+
+    images = [np.full((8, 8), 60.0 * i, np.float32) for i in range(4)]
+    export.save_sweep(tmp_path / "a.gif", images, {"seed": 3}, export.FULL)
+    with Image.open(tmp_path / "a.gif") as read:
+        assert read.n_frames == 6 and json.loads(read.info["comment"])["seed"] == 3
+    with pytest.raises(UsageError, match="not an animation"):
+        export.save_sweep(tmp_path / "a.txt", images, {}, export.FULL)
+
+
+def test_commands_name_every_held_value(state, population):
+    command = export.grid_command(state, population.study)
+    assert command.startswith("mssg figure grid ") and "--rows intensity=" in command and "--cols thickness=" in command
+    assert "--fix slant=" in command and "--fix digit=" in command and "--seed 0" in command
+    assert "--fix thickness=" in export.picture_command(state, population.study)
+
+
+EVAL = {"results": [
+    {"metric": "fid", "value": 10.0 + i + 10 * j, "n": 50, "source": "A", "stratum": {"thickness": [i, i + 1], "slant": [j, j + 1]}}
+    for i in range(3) for j in range(2)
+] + [{"metric": "fid", "value": 3.0, "n": 9, "stratum": None}]}  # fmt: skip
+
+
+def test_evaluation_becomes_a_table_of_strata(tmp_path):
+    path = tmp_path / "eval.json"
+    path.write_text(json.dumps(EVAL))
+    (table,) = evaluation.load(path)
+    ((edges, rows, columns, values, cells),) = table.panels()
+    assert edges is None and len(rows) == 3 and len(columns) == 2 and table.metric == "fid · A"
+    assert values[2, 1] == 22.0 and cells[2, 1].count == 50 and cells[2, 1].centre == {"thickness": 2.5, "slant": 1.5}
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"results": [1, {"metric": "fid"}]}'])
+def test_files_without_strata_are_refused(tmp_path, content):
+    (tmp_path / "e.json").write_text(content)
+    with pytest.raises(SnapshotError):
+        evaluation.load(tmp_path / "e.json")
+
+
+def test_live_strata_lie_inside_the_training_data(state, population):
+    chosen = replace(state, analysis=replace(state.analysis, strata_rows="thickness", strata_columns="digit", strata_images=2))
+    strata = evaluation.live_pictures(chosen, population)
+    assert len(strata) == 12 and all(len(p) == 2 for p in strata.values())
+    low, high = population.range("thickness")
+    assert all(low <= dict(p.values)["thickness"] <= high for ps in strata.values() for p in ps)
+    assert grid_pictures(chosen)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups")
+def test_training_is_its_own_process_group_and_ends_on_request(tmp_path):
+    script = "import sys, time\nprint('started', flush=True)\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('saved')\n"
+    training = launch.Training([sys.executable, "-c", script], str(tmp_path / "run"))
+    end = time.monotonic() + 20
+    while "started" not in training.tail() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert training.running and os.getpgid(training._process.pid) != os.getpgid(0)
+    training.stop()
+    assert training._process.wait(20) == 0 and training.tail() == ["started", "saved"]
+    assert signal.SIGINT and not training.running and Path(training.output).is_file()

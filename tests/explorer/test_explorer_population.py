@@ -1,0 +1,75 @@
+"""Linked movement, support and training ranges, on a snapshot of the small study."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from explorer_app.population import Population
+from mssg.header import read_header
+
+
+@pytest.fixture(scope="module")
+def population(tiny_snapshot) -> Population:
+    return Population(read_header(tiny_snapshot))
+
+
+@pytest.fixture(scope="module")
+def medians(population):
+    return tuple(population.defaults().items())
+
+
+def test_defaults_are_medians_and_lie_in_range(population):
+    for name, value in population.defaults().items():
+        low, high = population.range(name)
+        assert low <= value <= high
+    assert population.defaults()["thickness"] == pytest.approx(3.5, abs=0.4)
+    edges, counts = population.histogram("thickness")
+    assert edges.size == counts.size + 1 and counts.sum() > 0
+    assert population.histogram("digit")[1].size == 3
+
+
+def test_linked_drag_moves_the_others_as_in_training_and_returns_exactly(population, medians):
+    drag = population.start_drag("thickness", medians)
+    assert population.follow(drag, drag.start) == dict(medians)
+    there = population.follow(drag, 4.6)
+    # intensity = 60 + 30 thickness, slant = 12 (thickness - 3.5) in the data
+    step = 4.6 - drag.start
+    assert there["intensity"] - dict(medians)["intensity"] == pytest.approx(30 * step, rel=0.3)
+    assert there["slant"] - dict(medians)["slant"] == pytest.approx(12 * step, rel=0.3)
+    assert there["digit"] == dict(medians)["digit"] and there["thickness"] == 4.6
+    for value in (2.2, 4.9, 3.0):
+        population.follow(drag, value)
+    assert population.follow(drag, drag.start) == dict(medians)
+
+
+def test_linked_drag_follows_against_the_direction_of_the_model(population, medians):
+    """Thickness is a parent of intensity: moving intensity must move thickness too."""
+    drag = population.start_drag("intensity", medians)
+    assert population.follow(drag, dict(medians)["intensity"] + 40)["thickness"] > dict(medians)["thickness"] + 0.3
+
+
+def test_discrete_covariates_move_nothing(population, medians):
+    assert population.start_drag("digit", medians).quantiles == ()
+
+
+def test_support_is_good_at_the_median_and_says_why_it_is_not(population, medians):
+    inside = population.support(medians)
+    assert inside.word == "covered" and inside.percentile > 20
+    odd = tuple((n, {"thickness": 4.9, "slant": -17.0}.get(n, v)) for n, v in medians)
+    outside = population.support(odd)
+    assert outside.word in ("rare", "outside") and outside.percentile < inside.percentile
+    assert "slant" in outside.reason or "thickness" in outside.reason
+    assert "% of training" in outside.reason or "all of training" in outside.reason
+
+
+def test_support_of_training_rows_is_spread_over_the_percentiles(population, medians):
+    sampled = population.header.models.sample(300, None, np.random.default_rng(0))
+    rows = [tuple((n, float(sampled[n][i])) for n, _ in medians) for i in range(300)]
+    percentiles = np.array([population.support(r).percentile for r in rows])
+    assert 35 < np.median(percentiles) < 65
+
+
+def test_never_together_marks_what_no_source_saw(population):
+    assert population.never_together("slant") == ("intensity",)
+    assert population.never_together("thickness") == ()

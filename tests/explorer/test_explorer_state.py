@@ -1,0 +1,207 @@
+"""The explorer's state: pure updates, undo, sessions, screen geometry. No window, no torch."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from explorer_app import colormaps, geometry, session
+from explorer_app import state as states
+from explorer_app.geometry import View
+from explorer_app.history import History
+from explorer_app.picture import Latent, Probe, Transform
+from explorer_app.state import AppState, Axis, Display, Grid
+from mssg.errors import SnapshotError
+from mssg.study import Geometry
+
+BASE = AppState("a.safetensors", (("age", 60.0), ("volume", 30.0), ("sex", 1.0)), grid=Grid(Axis("volume", 10, 50, 3), Axis("age", 40, 80, 2)))
+
+
+def test_display_settings_do_not_change_the_picture():
+    shown = replace(BASE, display=Display(level=40, width=80, colormap="magma", zoom=3, compare="side"))
+    assert shown.picture == BASE.picture and hash(shown.picture) == hash(BASE.picture)
+    assert states.set_values(BASE, age=61).picture != BASE.picture
+
+
+def test_set_values_ignores_what_is_not_finite_or_unknown():
+    assert states.set_values(BASE, age=math.nan, height=3.0) == BASE
+    assert states.set_values(BASE, age=70).values == (("age", 70.0), ("volume", 30.0), ("sex", 1.0))
+
+
+@given(st.lists(st.tuples(st.floats(-3, 3), st.floats(-3, 3)), max_size=8))
+def test_latent_drag_keeps_fractions_and_blend_weights_sum_to_one(moves):
+    latent = Latent(seed=5000)
+    for dx, dy in moves:
+        latent = states.drag_latent(latent, dx, dy)
+    assert 0 <= latent.x < 1 and 0 <= latent.y < 1
+    weights = states.blend(latent)
+    assert 1 <= len(weights) <= 4 and sum(w for _, w in weights) == pytest.approx(1)
+    total = sum(x for x, _ in moves) + 100 * sum(y for _, y in moves)
+    assert latent.seed + latent.x + 100 * latent.y - 5000 == pytest.approx(total, abs=1e-5)
+
+
+def test_whole_latent_steps_are_seeds():
+    assert states.drag_latent(Latent(seed=7), 1.0, 1.0) == Latent(seed=108)
+    assert states.blend(Latent(seed=7)) == ((7, 1.0),)
+    assert dict(states.blend(Latent(seed=7, x=0.25))) == {7: 0.75, 8: 0.25}
+
+
+def test_pins_take_free_letters_and_comparison_ends_with_the_last_one():
+    state = states.set_compare(BASE, "difference")
+    assert [p.name for p in state.pins] == ["B"] and state.display.compare == "difference"
+    state = states.add_pin(states.set_values(state, age=70))
+    assert [p.name for p in state.pins] == ["B", "C"] and state.pin.picture.values[0] == ("age", 70.0)
+    state = states.remove_pin(states.remove_pin(state, 0), 0)
+    assert state.pins == () and state.display.compare == "A" and state.pin is None
+    with pytest.raises(ValueError):
+        states.set_compare(BASE, "xor")
+
+
+def test_grid_covers_both_ranges_and_is_limited_to_twelve():
+    pictures = states.grid_pictures(BASE)
+    assert (len(pictures), len(pictures[0])) == (3, 2)
+    assert dict(pictures[0][1].values) == {"age": 80.0, "volume": 10.0, "sex": 1.0}
+    assert states.set_axis(BASE, "rows", steps=99).grid.rows.steps == 12
+    assert states.set_axis(BASE, "rows", steps=0).grid.rows.steps == 1
+    probing = replace(BASE, probe=Probe("b8.conv0"), transform=Transform(0.1))
+    assert states.grid_pictures(probing) == pictures  # a grid shows pictures, whatever is being probed
+
+
+def test_opening_another_snapshot_keeps_shared_covariates():
+    ranges = {"age": (20.0, 90.0), "height": (150.0, 200.0)}
+    state = states.opened(BASE, "b.safetensors", {"age": 50.0, "height": 170.0}, ranges)
+    assert state.values == (("age", 60.0), ("height", 170.0))
+    assert (state.grid.rows.name, state.grid.columns.name) == ("height", "age")
+    assert states.opened(BASE, "c.safetensors", dict(BASE.values), ranges).grid == BASE.grid
+
+
+def test_undo_steps_are_commits_not_changes():
+    history = History(BASE)
+    for age in range(61, 70):  # one drag
+        history.state = states.set_values(history.state, age=age)
+    assert history.commit() and not history.commit() and history.steps == 1
+    history.state = replace(history.state, display=Display(zoom=2))
+    assert history.undo() and history.state.value("age") == 69 and history.state.display.zoom == 0
+    assert history.undo() and history.state == BASE and not history.undo()
+    assert history.redo() and history.state.value("age") == 69
+    history.state = states.set_values(history.state, age=10)
+    history.commit()
+    assert not history.can_redo and not history.redo()
+
+
+def test_following_a_run_adds_no_undo_step():
+    history = History(BASE)
+    history.replace(replace(BASE, snapshot="newer.safetensors"))
+    assert not history.can_undo and history.state.snapshot == "newer.safetensors"
+
+
+_FLOATS = st.floats(-1e6, 1e6, allow_nan=False)
+_STATES = st.builds(
+    AppState,
+    snapshot=st.text(max_size=12),
+    values=st.lists(st.tuples(st.text(max_size=5), _FLOATS), max_size=4).map(tuple),
+    mode=st.sampled_from(["linked", "free"]),
+    latent=st.builds(
+        Latent, st.integers(0, 2**31 - 1), _FLOATS, _FLOATS, _FLOATS, st.none() | st.integers(0, 9), st.just("none"), st.integers(0, 9),
+        st.integers(0, 9), st.lists(st.integers(0, 9), max_size=3).map(tuple),
+    ),
+    display=st.builds(Display, _FLOATS, _FLOATS, invert=st.booleans(), center=st.tuples(_FLOATS, _FLOATS)),
+    pins=st.lists(st.builds(states.Pin, st.text(max_size=3), st.builds(lambda: BASE.picture)), max_size=2).map(tuple),
+    grid=st.builds(Grid, st.builds(Axis, st.text(max_size=4), _FLOATS, _FLOATS, st.integers(1, 12))),
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(_STATES)
+def test_sessions_return_the_same_state(tmp_path_factory, state):
+    path = tmp_path_factory.mktemp("session") / "s.json"
+    session.save(path, session.Session(state, "0123456789ab", "[Window]"))
+    assert session.load(path) == session.Session(state, "0123456789ab", "[Window]")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 99}, "unknown format version"),
+        ({"kind": "recipe"}, "not a session"),
+        ({"state": {"colour": 1}}, "makes no sense"),
+        ({"state": {"latent": {"psi": "high"}}}, "makes no sense"),
+        ({"state": {"latent": {"psi": float("inf")}}}, "makes no sense"),
+        ({"state": {"mode": 3}}, "makes no sense"),
+        ({"state": None}, "makes no sense"),
+    ],
+)
+def test_bad_sessions_are_refused_in_words(tmp_path, change, message):
+    path = tmp_path / "s.json"
+    session.save(path, session.Session(BASE))
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, **change}))
+    with pytest.raises(SnapshotError, match=message):
+        session.load(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b'{"kind": "mssg-explorer-session"}'])
+def test_files_that_are_no_sessions_are_refused(tmp_path, content):
+    (tmp_path / "s.json").write_bytes(content)
+    with pytest.raises(SnapshotError):
+        session.load(tmp_path / "s.json")
+    with pytest.raises(SnapshotError, match="cannot be read"):
+        session.load(tmp_path / "none.json")
+
+
+def view(mirrored: bool = False, **display: float) -> View:
+    return View(100, 50, 400, 300, 64, 32, Display(**display), mirrored)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("display", [{}, {"zoom": 3.5, "center": (0.2, 0.7)}])
+def test_screen_and_image_positions_are_inverse(mirrored, display):
+    v = view(mirrored, **display)
+    for sx, sy in ((100, 50), (333, 222), (499, 349)):
+        assert v.to_screen(*v.to_image(sx, sy)) == pytest.approx((sx, sy))
+    assert view(mirrored).zoom == pytest.approx(6.25)  # 400 / 64 fits
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_zoom_keeps_the_point_under_the_cursor(mirrored):
+    before = view(mirrored, zoom=4.0)
+    after = replace(before, display=geometry.zoomed(before, 1.7, 260, 180))
+    assert after.zoom == pytest.approx(6.8)
+    assert after.to_image(260, 180) == pytest.approx(before.to_image(260, 180))
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_pan_moves_the_picture_with_the_mouse(mirrored):
+    before = view(mirrored, zoom=4.0)
+    after = replace(before, display=geometry.panned(before, 20, -10))
+    assert after.to_image(320, 190) == pytest.approx(before.to_image(300, 200))
+
+
+def test_edge_letters_follow_the_convention():
+    coronal = Geometry("coronal", 2.0)
+    assert geometry.edge_letters(coronal, neurological=False) == ("R", "L", "S", "I")
+    assert geometry.edge_letters(coronal, neurological=True) == ("L", "R", "S", "I")
+    assert geometry.mirrored(coronal, neurological=False) and not geometry.mirrored(coronal, neurological=True)
+    assert geometry.edge_letters(Geometry("axial", 1.0), True) == ("L", "R", "A", "P")
+    assert geometry.edge_letters(Geometry("sagittal", 1.0), False) == geometry.edge_letters(Geometry("sagittal", 1.0), True)
+    assert geometry.edge_letters(None, False) == ("", "", "", "")
+
+
+def test_scale_bar_is_round_and_fits():
+    mm, length = geometry.scale_bar(2.0, 5.0, 100)
+    assert (mm, length) == (20.0, 50.0)
+    assert geometry.scale_bar(1.0, 1e-9, 10) [1] <= 10
+
+
+def test_colours_run_from_first_to_last_and_clip():
+    ramp = np.array([[-50.0, 0, 127.5, 255, 400]], np.float32)
+    assert colormaps.apply(ramp, 127.5, 255, "grey")[0, :, 0].tolist() == [0, 0, 128, 255, 255]
+    assert colormaps.apply(ramp, 127.5, 255, "grey", invert=True)[0, 0].tolist() == [255] * 3
+    assert colormaps.apply(ramp, 127.5, 255, "viridis")[0, 0].tolist() == [0x44, 0x01, 0x54]
+    assert all(colormaps.table(n).shape == (256, 3) for n in colormaps.NAMES)
