@@ -1,0 +1,164 @@
+"""One contract for every backend: the numbers and the gradients of the reference, in float64, for any geometry."""
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from mssg import ops
+from mssg.ops import dispatch
+
+CONTRACT = settings(max_examples=40, deadline=None, derandomize=True)
+FACTOR = st.sampled_from([1, 2, 4])
+PAD = st.integers(-2, 7)
+BACKENDS = sorted(set(dispatch._backends) - {"reference"})
+
+
+@st.composite
+def filters(draw):
+    """None, [n], or [h, w]: of full rank, or separable with more than sixteen taps."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    h, w = draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
+    kind = draw(st.sampled_from(["none", "line", "plane", "product"]))
+    if kind == "none":
+        return None
+    if kind == "line":
+        return torch.randn(h, generator=generator)
+    if kind == "plane":
+        return torch.randn(h, w, generator=generator)
+    return torch.outer(torch.randn(h, generator=generator), torch.randn(w, generator=generator))
+
+
+@st.composite
+def images(draw):
+    """float64 [B, C, H, W] in either memory layout."""
+    shape = (
+        draw(st.integers(1, 3)),
+        draw(st.integers(1, 3)),
+        draw(st.integers(7, 9)),
+        draw(st.integers(7, 9)),
+    )
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    x = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return x.contiguous(memory_format=torch.channels_last) if draw(st.booleans()) else x
+
+
+def agree(operation, tensors, name):
+    """Compare values, gradients and second derivatives of operation(*tensors) between a backend and the reference."""
+    results = []
+    for backend in ("reference", name):
+        inputs = [None if t is None else t.detach().clone().requires_grad_() for t in tensors]
+        given_inputs = [t for t in inputs if t is not None]
+        with ops.use_backend(backend):
+            y = operation(*inputs)
+            weights = torch.linspace(-1, 2, y.numel(), dtype=y.dtype).reshape(y.shape)
+            grads = torch.autograd.grad((y * weights).sum(), given_inputs, create_graph=True)
+            plain = torch.autograd.grad((operation(*inputs) * weights).sum(), given_inputs)
+            energy = sum(g.square().sum() for g in grads)
+            second = (
+                torch.autograd.grad(energy, given_inputs, allow_unused=True) if energy.requires_grad else []
+            )
+        zeros = [torch.zeros_like(t) if s is None else s for t, s in zip(given_inputs, second)]
+        results.append([y, *grads, *plain, *zeros])
+    for expected, got in zip(*results):
+        assert got.shape == expected.shape
+        assert got.dtype == expected.dtype
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@CONTRACT
+@given(images(), filters(), FACTOR, FACTOR, FACTOR, FACTOR, st.tuples(PAD, PAD, PAD, PAD), st.booleans())
+def test_upfirdn2d(name, x, f, ux, uy, dx, dy, padding, flip):
+    x0, x1, y0, y1 = padding
+    assume(x.shape[3] * ux + x0 + x1 >= 6 and x.shape[2] * uy + y0 + y1 >= 6)
+    agree(
+        lambda x: ops.upfirdn2d(
+            x, f, up=(ux, uy), down=(dx, dy), padding=padding, flip_filter=flip, gain=1.3
+        ),
+        [x],
+        name,
+    )
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@CONTRACT
+@given(
+    images(), filters(), filters(), FACTOR, FACTOR, st.booleans(), st.sampled_from([None, 0.7]), st.booleans()
+)
+def test_filtered_lrelu(name, x, fu, fd, up, down, with_bias, clamp, flip):
+    b = torch.linspace(-1, 1, x.shape[1], dtype=x.dtype) if with_bias else None
+
+    def operation(x, b):
+        return ops.filtered_lrelu(
+            x, fu, fd, b, up=up, down=down, padding=(5, 4, 6, 3), slope=0.3, clamp=clamp, flip_filter=flip
+        )
+
+    agree(operation, [x, b], name)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@CONTRACT
+@given(
+    images(),
+    st.sampled_from(sorted(ops.ACTIVATIONS)),
+    st.booleans(),
+    st.sampled_from([None, 0.0, 1.3, -2.0]),
+    st.sampled_from([None, 0.6]),
+)
+def test_bias_act(name, x, act, with_bias, gain, clamp):
+    b = torch.linspace(-1, 1, x.shape[1], dtype=x.dtype) if with_bias else None
+    agree(lambda x, b: ops.bias_act(x, b, act=act, gain=gain, clamp=clamp), [x, b], name)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@CONTRACT
+@given(
+    images(),
+    filters(),
+    st.sampled_from([(1, 1), (3, 3), (3, 1), (2, 4)]),
+    st.sampled_from([(1, 1), (2, 1), (1, 2), (4, 1), (1, 4), (2, 2)]),
+    st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)),
+    st.booleans(),
+)
+def test_conv2d_resample(name, x, f, kernel, factors, padding, flip):
+    w = torch.linspace(-1, 1, 2 * x.shape[1] * kernel[0] * kernel[1], dtype=x.dtype)
+    w = w.reshape(2, x.shape[1], *kernel)
+    up, down = factors
+
+    def operation(x, w):
+        return ops.conv2d_resample(x, w, f, up=up, down=down, padding=padding, flip_weight=flip)
+
+    agree(operation, [x, w], name)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@CONTRACT
+@given(
+    images(),
+    st.sampled_from([1, 3]),
+    st.sampled_from([1, 2]),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(["none", "const", "random"]),
+    st.sampled_from(["linear", "lrelu", "swish"]),
+    st.sampled_from([None, 0.5]),
+)
+def test_modulated_conv2d(name, x, kernel, up, demodulate, with_gain, noise_kind, act, clamp):
+    batch, channels, height, width = x.shape
+    generator = torch.Generator().manual_seed(batch + channels)
+    w = torch.randn(2, channels, kernel, kernel, generator=generator, dtype=x.dtype)
+    s = torch.randn(batch, channels, generator=generator, dtype=x.dtype) + 1
+    b = torch.randn(2, generator=generator, dtype=x.dtype)
+    size = (height * up, width * up) if noise_kind == "const" else (batch, 1, height * up, width * up)
+    noise = None if noise_kind == "none" else torch.randn(size, generator=generator, dtype=x.dtype)
+    input_gain = torch.tensor(0.6, dtype=x.dtype) if with_gain else None
+    f = ops.setup_filter([1, 3, 3, 1])
+
+    def operation(x, w, s, noise, b):
+        shape = {"f": f, "up": up, "padding": kernel // 2, "flip_weight": up == 1, "input_gain": input_gain}
+        return ops.modulated_conv2d(
+            x, w, s, **shape, demodulate=demodulate, noise=noise, b=b, act=act, clamp=clamp
+        )
+
+    agree(operation, [x, w, s, noise, b], name)

@@ -1,0 +1,68 @@
+"""Choosing a backend, and the checks in front of all backends."""
+
+import pytest
+import torch
+
+from mssg import ops
+from mssg.errors import UsageError
+from mssg.ops import dispatch
+from mssg.ops.filters import separable_terms
+
+
+def test_default_environment_context_and_argument(monkeypatch):
+    monkeypatch.delenv("MSSG_OPS", raising=False)
+    assert ops.backend().name == "torch"
+    monkeypatch.setenv("MSSG_OPS", "reference")
+    assert ops.backend().name == "reference"
+    with ops.use_backend("torch"):
+        assert ops.backend().name == "torch"
+        assert ops.backend("reference").name == "reference"
+    assert ops.backend().name == "reference"
+
+
+def test_unknown_backend_is_named(monkeypatch):
+    monkeypatch.setenv("MSSG_OPS", "abacus")
+    with pytest.raises(UsageError, match=r"abacus.*reference.*torch.*MSSG_OPS"):
+        ops.bias_act(torch.zeros(1, 1))
+
+
+def test_a_registered_backend_takes_its_base_for_the_rest(monkeypatch):
+    monkeypatch.setattr(dispatch, "_backends", dict(dispatch._backends))
+    ops.register_backend("zero", base="reference", bias_act=lambda x, *_: torch.zeros_like(x))
+    x = torch.ones(1, 2, 4, 4)
+    with ops.use_backend("zero"):
+        assert ops.bias_act(x).sum() == 0
+        assert ops.upfirdn2d(x, None).sum() == 32
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: ops.bias_act(x, act="gelu"), "gelu.*lrelu"),
+        (lambda x: ops.bias_act(x, torch.zeros(3)), "bias does not fit"),
+        (lambda x: ops.upfirdn2d(x, torch.ones(9)), "4x4.*9x9"),
+        (lambda x: ops.upfirdn2d(x, None, up=0), "at least 1"),
+        (lambda x: ops.setup_filter(torch.zeros(2, 2, 2)), "one or two dimensions"),
+    ],
+)
+def test_wrong_arguments(call, message):
+    with pytest.raises(UsageError, match=message):
+        call(torch.zeros(1, 2, 4, 4))
+
+
+def test_separable_terms_follow_a_changed_filter():
+    f = torch.outer(torch.arange(1.0, 6), torch.arange(1.0, 6))
+    assert len(separable_terms(f)) == 1
+    f.copy_(torch.eye(5))
+    assert len(separable_terms(f)) == 5
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_the_low_rank_path_of_a_large_filter(backend):
+    generator = torch.Generator().manual_seed(0)
+    columns, rows = torch.randn(2, 12, 1, generator=generator), torch.randn(2, 1, 12, generator=generator)
+    f = (columns * rows).sum(0)
+    x = torch.randn(1, 3, 20, 20, generator=generator)
+    expected = ops.upfirdn2d(x.double(), f.double(), padding=6, backend="reference")
+    got = ops.upfirdn2d(x, f, padding=6, backend=backend)
+    assert (got - expected).abs().max() < 1e-5 * expected.abs().max()
