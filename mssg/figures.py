@@ -333,9 +333,6 @@ def _draw(
             axis = figure.add_axes(place)
             axis.imshow(
                 _mosaic(block),
-                cmap="gray",
-                vmin=0,
-                vmax=255,
                 extent=(0, n_cols, 0, n_rows),
                 aspect="auto",
                 interpolation="none",
@@ -376,10 +373,13 @@ def _axis_label(covariate: Covariate) -> str:
 
 
 def _mosaic(block: np.ndarray) -> np.ndarray:
-    """[rows, columns, C, H, W] -> [rows · H, columns · W] or […, 3], the first row of images at the bottom."""
+    """[rows, columns, C, H, W] -> RGB [rows · H, columns · W, 3], the first row of images at the bottom.
+
+    Grey images become RGB here: a colour map would turn some grey levels into their neighbours.
+    """
     rows, cols, channels, h, w = block.shape
     joined = block[::-1].transpose(0, 3, 1, 4, 2).reshape(rows * h, cols * w, channels)
-    return joined[..., 0] if channels == 1 else joined
+    return np.repeat(joined, 3, axis=2) if channels == 1 else joined
 
 
 def _pdf_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:

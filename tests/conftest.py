@@ -46,7 +46,9 @@ preset = "cpu-demo"
 """
 
 
-def draw_strokes(thickness: np.ndarray, intensity: np.ndarray, slant: np.ndarray, digit: np.ndarray) -> np.ndarray:
+def draw_strokes(
+    thickness: np.ndarray, intensity: np.ndarray, slant: np.ndarray, digit: np.ndarray
+) -> np.ndarray:
     """Digit-like images: a slanted stroke with as many bars across as the digit says. uint8 [N, 1, 32, 32]."""
     y, x = np.mgrid[15.5:-16:-1, -15.5:16].astype(np.float32)  # y points up
     t, i, s = (v[:, None, None].astype(np.float32) for v in (thickness, intensity, slant))
@@ -75,7 +77,9 @@ def write_study(folder: Path, text: str = STUDY, images: int = 120) -> Path:
             "slant": slant,
             "digit": digit,
         }
-        write_packed(folder / name, draw_strokes(thickness, intensity, slant, digit), table, {"recipe": "strokes"})
+        write_packed(
+            folder / name, draw_strokes(thickness, intensity, slant, digit), table, {"recipe": "strokes"}
+        )
     (folder / "study.toml").write_text(text, encoding="utf-8")
     return folder / "study.toml"
 
@@ -115,7 +119,9 @@ def make_snapshot(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path) ->
         tables = [source.columns(study, "train") for source in sources]
         models = fit_models(study, tables, np.random.default_rng(0))
         study = models.study
-        config = resolve(study, {"cfg": cfg, "z_dim": 16, "w_dim": 16, "channel_base": 128, "channel_max": 16})
+        config = resolve(
+            study, {"cfg": cfg, "z_dim": 16, "w_dim": 16, "channel_base": 128, "channel_max": 16}
+        )
         torch.manual_seed(0)
         g_config, d_config = configurations(study, config)
         networks = {"G_ema": build_generator(g_config).eval(), "D": build_discriminator(d_config).eval()}
