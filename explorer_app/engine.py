@@ -71,7 +71,7 @@ class Engine:
             for table in (self._models, self._seen, self._instruments):
                 table.pop(old, None)
         name = renderer.study.instrument
-        self._instruments[path] = instrument(name) if name else None
+        self._instruments[path] = instrument(name).measure if name else None
         synthesis = renderer.G.synthesis
         self._models[path] = Model(
             path,

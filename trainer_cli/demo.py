@@ -189,7 +189,7 @@ def measure(run: Path, study_path: Path, path: Path, images: int, seed: int) -> 
             renderer.generate,
             study,
             renderer.snapshot.models,
-            instrument(study.instrument),
+            instrument(study.instrument).measure,
             images,
             seed,
             open_sources(load_study(study_path)),

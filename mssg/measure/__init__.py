@@ -1,24 +1,25 @@
-"""Oracles: quantities read directly off an image, with numpy and scipy only."""
+"""Oracles: quantities read directly off an image, with numpy and scipy only.
+
+An instrument is a module with `COVARIATES` (names it measures), `UNITS` (name -> unit) and `measure(images)`.
+A study names the one that fits its images in `[measure] instrument = "…"`.
+"""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-
-import numpy as np
+from types import ModuleType
 
 from mssg.errors import UsageError
 
-INSTRUMENTS = ("digits", "brain")
-"""Names a study may give under [measure] instrument: the modules of this package that offer `measure(images)`."""
+INSTRUMENTS = {"digits": "mssg.measure.digits"}
 
 
-def instrument(name: str) -> Callable[..., dict[str, np.ndarray]]:
-    """The `measure` function of an instrument: images [N,C,H,W] -> covariate name -> values [N] in native units.
+def instrument(name: str) -> ModuleType:
+    """The instrument of this name.
 
     Raises:
-        UsageError: No instrument of that name.
+        UsageError: No such instrument.
     """
     if name not in INSTRUMENTS:
-        raise UsageError("no such instrument", field=name, expected=" | ".join(INSTRUMENTS))
-    return importlib.import_module(f"mssg.measure.{name}").measure
+        raise UsageError("no such instrument", field=name or "measure.instrument", expected=" | ".join(INSTRUMENTS))
+    return importlib.import_module(INSTRUMENTS[name])
