@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -383,20 +383,25 @@ def training_defaults(study: Study, summary: Mapping[str, Any]) -> dict[str, flo
     return out
 
 
-def outside_training(study: Study, summary: Mapping[str, Any], values: Mapping[str, float]) -> list[str]:
-    """One sentence for every continuous value beyond what the training data hold."""
+def outside_training(
+    study: Study, summary: Mapping[str, Any], values: Mapping[str, float | Sequence[float]]
+) -> list[str]:
+    """One sentence for every continuous covariate whose value, or one of whose values, the training data do not hold."""
     notes = []
-    for name, value in values.items():
-        covariate = study.covariate(name)
+    for name, stated in values.items():
+        covariate, asked = study.covariate(name), np.atleast_1d(stated)
         if not covariate.is_continuous:
             continue
         try:
             low, high = training_range(covariate, summary, 0.0, 1.0)
         except UsageError:
             continue
-        if not low <= value <= high:
+        first, last = float(asked.min()), float(asked.max())
+        if first < low or last > high:
             span = f"{covariate.format(low, unit=False)} to {covariate.format(high)}"
-            notes.append(f"{name} {covariate.format(value)} lies outside the training data ({span})")
+            text = covariate.format(last)
+            text = text if first == last else f"{covariate.format(first, unit=False)} to {text}"
+            notes.append(f"{name} {text} lies outside the training data ({span})")
     return notes
 
 

@@ -165,6 +165,9 @@ def test_values_outside_the_training_data_are_named(study):
     assert outside_training(study, SUMMARY, {"age": 90.0}) == [
         "age 90.0 years lies outside the training data (40.0 to 84.0 years)"
     ]
+    assert outside_training(study, SUMMARY, {"age": (50.0, 30.0, 60.0)}) == [
+        "age 30.0 to 60.0 years lies outside the training data (40.0 to 84.0 years)"
+    ]
 
 
 def test_plain_values_read_back_without_loss(study):

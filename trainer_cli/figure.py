@@ -35,14 +35,15 @@ def grid(
     device: str,
     output: str,
 ) -> None:
-    """Grid of images: two covariates along the axes in their own units, the others fixed, one seed."""
+    """Grid of images of SNAPSHOT: two covariates along the axes in their own units, the others fixed, one seed."""
     from mssg import figures
     from mssg.render import Renderer
     from mssg.request import outside_training, parse_sweep, parse_values
     from mssg.snapshot import load_snapshot
-    from trainer_cli.common import check_suffix, checked_device
+    from trainer_cli.common import check_suffix, checked_device, writable
 
     check_suffix(output, figures.FORMATS)
+    path = writable(output)
     loaded = load_snapshot(snapshot, checked_device(device))
     study, summary = loaded.study, loaded.header.summary
     sides = [parse_sweep(study, text, figures.STEPS, summary) for text in (rows, cols)]
@@ -51,10 +52,8 @@ def grid(
     words += [word for text in fix for word in ("--fix", text)] + (["--per-source"] if per_source else [])
     words += ["--seed", str(seed), *(["--psi", f"{psi:g}"] if psi != 1 else []), "-o", output]
     drawn = figures.grid(Renderer(loaded), *sides, fixed, seed, per_source, psi, shlex.join(words))
-    path = drawn.save(output)
-    for note in outside_training(study, summary, fixed | {s.name: s.values[-1] for s in sides}):
-        click.echo(f"Note: {note}.", err=True)
-    for note in outside_training(study, summary, {s.name: s.values[0] for s in sides}):
+    drawn.save(path)
+    for note in outside_training(study, summary, fixed | {s.name: s.values for s in sides}):
         click.echo(f"Note: {note}.", err=True)
     click.echo(
         f"{path}: {len(sides[0].values)} x {len(sides[1].values)} images, {sides[0].name} by {sides[1].name}"

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,11 +112,7 @@ def generate(
         for values in plan.covariates
     ]
     images = draw(renderer, requests)
-    extremes = {s.name: f(s.values) for s in plan.sweeps for f in (min, max)}
-    lowest = {s.name: min(s.values) for s in plan.sweeps}
-    for note in dict.fromkeys(
-        outside_training(study, summary, plan.fixed | extremes) + outside_training(study, summary, lowest)
-    ):
+    for note in outside_training(study, summary, plan.fixed | {s.name: s.values for s in plan.sweeps}):
         click.echo(f"Note: {note}.", err=True)
     if suffix == ".npy":
         np.save(path, images)
@@ -175,9 +172,7 @@ def draw(renderer: Renderer, requests: list[RenderRequest]) -> np.ndarray:
     if first.w_path is None and first.noise_mode != "random":
         values = np.stack([renderer.values(r.covariates) for r in requests])
         seeds = [r.seed or 0 for r in requests]
-        with click.progressbar(
-            length=len(requests), label="Drawing", file=click.get_text_stream("stderr")
-        ) as bar:
+        with click.progressbar(length=len(requests), label="Drawing", file=sys.stderr) as bar:
             return renderer.images(
                 values, seeds, first.psi, first.cutoff, first.noise_mode, progress=bar.update
             )
@@ -207,8 +202,6 @@ def _write_table(path: Path, renderer: Renderer, requests: list[RenderRequest]) 
 
 
 def _metadata(renderer: Renderer, requests: list[RenderRequest], snapshot: str, path: Path) -> dict[str, str]:
-    import sys
-
     first = requests[0]
     command = (
         first.command(renderer.study, snapshot, str(path))
