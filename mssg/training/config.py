@@ -127,8 +127,9 @@ class TrainConfig:
 
 
 _TINY = {
-    "z_dim": 64, "w_dim": 64, "mapping_layers": 2, "mapping_lr_multiplier": 0.1, "channel_base": 512, "channel_max": 64,
+    "z_dim": 64, "w_dim": 64, "mapping_layers": 2, "mapping_lr_multiplier": 0.1, "channel_base": 512, "channel_max": 128,
     "lambda_max": 1.0, "g_lr": 8e-3, "d_lr": 8e-3, "gamma": 0.1, "ema_kimg": 5.0, "num_fp16_res": 0, "conv_clamp": 0.0,
+    "batch": 16, "lr_decay": 0.5, "metric_images": 300,
 }  # fmt: skip
 _PAPER = {
     "batch": 256, "per_source_clock": True, "total_kimg": 5000.0, "lambda_step_kimg": 250.0, "gamma": 4.0,
@@ -137,16 +138,8 @@ _PAPER = {
 
 PRESETS: dict[str, dict[str, Any]] = {
     # lengths and sizes for two CPU cores: about four minutes, and up to two hours
-    "cpu-demo": _TINY | {"total_kimg": 40.0, "batch": 32, "tick_kimg": 1.0, "snap": 10, "lr_decay": 0.5},
-    "small": _TINY
-    | {
-        "total_kimg": 1000.0,
-        "batch": 32,
-        "channel_base": 1024,
-        "tick_kimg": 4.0,
-        "snap": 10,
-        "lr_decay": 0.5,
-    },
+    "cpu-demo": _TINY | {"total_kimg": 30.0, "tick_kimg": 1.0, "snap": 10},
+    "small": _TINY | {"total_kimg": 360.0, "tick_kimg": 4.0, "snap": 10},
     # settings of the paper's experiments, on its own clock
     "paper-digits": _PAPER | {"total_kimg": 10000.0, "lambda_step_kimg": 500.0},
     "paper-mri": _PAPER,
