@@ -14,7 +14,7 @@ import numpy as np
 
 from mssg.covariates.discrete import FrequencyTable
 from mssg.covariates.marginal import quadrature
-from mssg.covariates.protocol import FittedModel, Variable
+from mssg.covariates.protocol import CovariateModel, FittedModel, Variable
 from mssg.covariates.regression import SigmoidOfGaussian
 from mssg.errors import StudyError
 
@@ -88,6 +88,7 @@ class AnalyticSigmoid(SigmoidOfGaussian):
     stratified = False
 
 
+@dataclass(frozen=True, eq=False)
 class UniformLevels(FrequencyTable):
     """Every level equally probable."""
 
@@ -101,7 +102,7 @@ class Analytic:
 
     model: type[FittedModel]
     constants: Mapping[str, float]
-    build: Callable[[Mapping[str, float], Variable], FittedModel]
+    build: Callable[[Mapping[str, float], Variable], CovariateModel]
 
 
 _REGISTRY: dict[str, Analytic] = {}
@@ -133,7 +134,7 @@ def registered(family: str, where: str) -> Analytic:
     return _REGISTRY[name]
 
 
-def build(family: str, child: Variable, options: Mapping[str, Any]) -> FittedModel:
+def build(family: str, child: Variable, options: Mapping[str, Any]) -> CovariateModel:
     """The analytic model of this family name, with the study's constants over the default ones.
 
     Raises:

@@ -18,6 +18,7 @@ from mssg.covariates.protocol import CovariateModel
 DRAWS = 1024  # per row, where no closed form or grid serves
 _SEED = 20240705  # fixed: a linked slider must not flicker
 _HALVINGS = 60
+_FINER = 8
 
 
 class Conditional(Protocol):
@@ -77,7 +78,8 @@ class Averaged:
 
     def mean(self) -> np.ndarray:
         """See `Conditional.mean`; of the native value, not of its logarithm."""
-        return self._average(self.model.mean(self.x, self._native))
+        plain = self.model.native or self.network.covariates[self.column].transform == "identity"
+        return self._average(self.model.mean(self.x, None if plain else self._native))
 
     def _cdf(self, y: np.ndarray) -> np.ndarray:
         return self._average(self.model.cdf(self._wide(y), self.x))
@@ -90,7 +92,7 @@ class Averaged:
     def quantile(self, q: np.ndarray) -> np.ndarray:
         """See `Conditional.quantile`; halving between the extreme quantiles of the averaged models."""
         each = self.model.quantile(self._wide(q), self.x).reshape(self.weights.shape)
-        if each.shape[1] == 1:
+        if self.weights.shape[1] == 1:
             return self._native(each[:, 0])
         low, high = each.min(1), each.max(1)
         for _ in range(_HALVINGS):
@@ -169,9 +171,20 @@ def _of_ancestor(network: Network, j: int, known: Known, values: np.ndarray, alo
             return Levels((drawn[..., None] == np.arange(count)).mean(1))
         return Points(np.sort(drawn, 1), np.tile(np.linspace(0, 1, DRAWS), (len(values), 1)))
     t, logs, _ = network.posterior_grid(j, known, values)
-    f = np.exp(logs - logs.max(1, keepdims=True))
+    logs = logs - logs.max(1, keepdims=True)
     if not covariate.is_continuous:
+        f = np.exp(logs)
         return Levels(f / f.sum(1, keepdims=True))
+    t, logs = _finer(t, np.maximum(logs, -200.0))
+    f = np.exp(logs)
     cumulative = np.cumsum(f[:, 1:] + f[:, :-1], 1)
     levels = np.concatenate([np.zeros((len(t), 1)), cumulative / cumulative[:, -1:]], 1)
     return Points(covariate.inverse(t), levels)
+
+
+def _finer(t: np.ndarray, logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A log density [n, G] on an even grid, read off a grid eight times as fine by straight lines."""
+    place = np.linspace(0, t.shape[1] - 1, _FINER * (t.shape[1] - 1) + 1)
+    left = np.minimum(place.astype(int), t.shape[1] - 2)
+    share = place - left
+    return tuple(a[:, left] * (1 - share) + a[:, left + 1] * share for a in (t, logs))  # type: ignore[return-value]

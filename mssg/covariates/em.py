@@ -14,9 +14,11 @@ import numpy as np
 MOST_ROWS = 20_000  # more rows refine a mixture of ten components no further
 _ITERATIONS = 200
 _TOLERANCE = 1e-5  # gain of the mean log likelihood per row at which EM stops
+_FINE = 1e-8  # the same for one component, which is cheap and, with missing blocks, slow to converge
 _REGULAR = (
     1e-3  # added to variances of standardised columns: no component thinner than 3 % of a column's spread
 )
+_REGULAR_ONE = 1e-6  # the same for a single Gaussian, which cannot collapse onto few rows
 _SMOOTH = 0.5  # pseudo-count of every level in every component
 _LLOYD = 10
 _LOG_2PI = 1.8378770664093453
@@ -84,9 +86,8 @@ def fit_mixture(
         start = _iterate(blocks, start, [np.ones((len(b.rows), 1)) for b in blocks], levels, coupling)
     if components > 1 or not any(block.gone.size for block in blocks):
         assigned = _assign(blocks, start, components, levels, rng)
-        start = Parameters(
-            *(np.repeat(p, components, 0) for p in (start.weights, start.means, start.covariances)), ()
-        )
+        parts = (np.repeat(p, components, 0) for p in (start.weights, start.means, start.covariances))
+        start = Parameters(*parts, tables=())
         start = _iterate(blocks, start, assigned, levels, coupling)
     scale = spread[:, None] * spread
     return Parameters(start.weights, start.means * spread + offset, start.covariances * scale, start.tables)
@@ -117,10 +118,11 @@ def _iterate(
     """EM from given responsibilities [n, K] per block until the likelihood stops rising."""
     current, before = start, -np.inf
     rows = sum(len(block.rows) for block in blocks)
+    tolerance = _FINE if shares[0].shape[1] == 1 else _TOLERANCE
     for _ in range(_ITERATIONS):
         current = _maximise(blocks, shares, current, levels, coupling)
         shares, total = _expect(blocks, current)
-        if total / rows - before < _TOLERANCE:
+        if total / rows - before < tolerance:
             break
         before = total / rows
     return current
@@ -193,7 +195,9 @@ def _maximise(
             np.add.at(table.T, block.codes[known, column], share[known])
     means = first / mass[:, None]
     covariances = second / mass[:, None, None] - means[:, :, None] * means[:, None]
-    covariances = 0.5 * (covariances + covariances.transpose(0, 2, 1)) + _REGULAR * np.eye(d)
+    covariances = 0.5 * (covariances + covariances.transpose(0, 2, 1)) + (
+        _REGULAR if k > 1 else _REGULAR_ONE
+    ) * np.eye(d)
     empty = mass < 1e-6 * mass.sum()  # a component that lost its rows keeps its place instead of collapsing
     means[empty], covariances[empty] = current.means[empty], current.covariances[empty]
     if coupling is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from typing import cast
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from mssg.covariates.analytic import PREFIX, build, registered
 from mssg.covariates.discrete import FrequencyTable
 from mssg.covariates.marginal import Beta, Quantiles, Stratified
 from mssg.covariates.mixture import MixtureModel
-from mssg.covariates.protocol import FittedModel, Training, Variable
+from mssg.covariates.protocol import CovariateModel, Family, FittedModel, Training, Variable
 from mssg.covariates.regression import Linear, Logistic, Sigmoid, Softmax
 from mssg.errors import StudyError
 
@@ -73,11 +74,12 @@ def check_family(
             )
 
 
-def fit_family(family: str, data: Training, rng: np.random.Generator) -> FittedModel:
+def fit_family(family: str, data: Training, rng: np.random.Generator) -> CovariateModel:
     """Fit a family; discrete parents it cannot take itself get one model per combination of their levels."""
     if family.startswith(PREFIX):
         return build(family, data.child, data.options)
     cls = class_of(family, data.child)
+    family_class = cast(type[Family], cls)
     if cls.stratified and any(not p.is_continuous for p in data.parents):
-        return Stratified.fit_each(cls, data, rng)
-    return cls.fit(data, rng)  # type: ignore[attr-defined, no-any-return]
+        return Stratified.fit_each(family_class, data, rng)
+    return family_class.fit(data, rng)

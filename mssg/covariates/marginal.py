@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from mssg.covariates.discrete import combine, levels_of
-from mssg.covariates.protocol import FittedModel, Training
+from mssg.covariates.protocol import CovariateModel, Family, FittedModel, Training
 from mssg.errors import DataError
 
 _MARGIN = 0.005  # of the range, on either side: keeps the extreme rows off the beta's ends, where its density is 0 or ∞
@@ -169,15 +169,10 @@ class Stratified(FittedModel):
     continuous: tuple[int, ...]
     levels: tuple[int, ...]
     codes: np.ndarray
-    models: tuple[FittedModel, ...]
-
-    @property
-    def family(self) -> str:  # type: ignore[override]
-        """The family of the models inside."""
-        return self.models[-1].family
+    models: tuple[CovariateModel, ...]
 
     @classmethod
-    def fit_each(cls, family: type[Any], data: Training, rng: np.random.Generator) -> Self:
+    def fit_each(cls, family: type[Family], data: Training, rng: np.random.Generator) -> Self:
         """Fit `family` to every combination with enough rows, and to all rows."""
         discrete = tuple(i for i, p in enumerate(data.parents) if not p.is_continuous)
         continuous = tuple(i for i, p in enumerate(data.parents) if p.is_continuous)
@@ -205,7 +200,7 @@ class Stratified(FittedModel):
         return cls(discrete, continuous, levels, np.array(codes, np.int64), (*models, pooled))
 
     def _split(
-        self, n: int, x: np.ndarray, call: Callable[[FittedModel, np.ndarray, np.ndarray], Any]
+        self, n: int, x: np.ndarray, call: Callable[[CovariateModel, np.ndarray, np.ndarray], np.ndarray]
     ) -> np.ndarray:
         """Call each model on its rows: call(model, rows, x of the rows) -> [rows]."""
         code = combine(x[:, self.discrete], self.levels)

@@ -38,6 +38,7 @@ class FittedFactor:
 
     members: tuple[int, ...]
     parents: tuple[int, ...]
+    family: str
     model: Any  # CovariateModel | JointMixture | RowTable
 
     @property

@@ -15,6 +15,7 @@ _OBSERVED, _SAMPLED, _INK, _PALE = "#6b7f99", "#c8553d", "#2b2d33", "#8b8f98"
 _POINTS = 1_500
 _MASS = (0.95, 0.8, 0.5)  # share of the sampled rows inside each contour
 _BINS = 60
+_SMOOTHING = 2.2  # bins
 
 
 def shown(study: Study) -> tuple[Covariate, ...]:
@@ -51,6 +52,7 @@ def save_pairs(study: Study, report: FitReport, path: str | Path) -> Path:
             ax = axes[row, column]
             _plain(ax)
             if row == column:
+                ax.set_title(x.name, color=_INK, fontsize=9.5, loc="left")
                 _marginal(ax, x, report, study.index(x.name))
             elif row > column:
                 _pair(ax, x, y, report, (study.index(x.name), study.index(y.name)), rng)
@@ -71,9 +73,15 @@ def _title(figure: Any, study: Study) -> None:
     handles = [
         Line2D([], [], marker="o", linestyle="", color=_OBSERVED, markersize=5, label="observed"),
         Line2D([], [], color=_SAMPLED, linewidth=1.8, label="sampled (50, 80, 95 % of the draws inside)"),
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            label="numbers: energy distance of the two, and of two halves of the observed",
+        ),
     ]
     figure.legend(
-        handles=handles, loc="outside lower left", ncols=2, frameon=False, fontsize=9, labelcolor=_INK
+        handles=handles, loc="outside lower left", ncols=3, frameon=False, fontsize=9, labelcolor=_INK
     )
 
 
@@ -93,7 +101,7 @@ def _label(ax: Any, x: Covariate | None, y: Covariate | None) -> None:
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
     low, high = np.nanquantile(values, [0.001, 0.999])
-    room = 0.06 * (high - low)
+    room = 0.1 * (high - low)
     return low - room, high + room
 
 
@@ -135,6 +143,8 @@ def _pair(
     seen, drawn = report.observed[:, columns], report.sampled[:, columns]
     seen = seen[~np.isnan(seen).any(1)]
     seen = seen[rng.permutation(len(seen))[:_POINTS]]
+    if not len(seen):
+        ax.set_title("sampled only", color=_PALE, fontsize=8, loc="left", pad=2)
     if x.is_continuous and y.is_continuous:
         _clouds(ax, seen, drawn)
     elif x.is_continuous or y.is_continuous:
@@ -155,10 +165,10 @@ def _clouds(ax: Any, seen: np.ndarray, drawn: np.ndarray) -> None:
     """Observed rows as dots, sampled ones as contours that hold 50, 80 and 95 % of them."""
     from scipy.ndimage import gaussian_filter
 
-    ax.plot(seen[:, 0], seen[:, 1], ".", color=_OBSERVED, markersize=2.6, alpha=0.35, markeredgewidth=0)
+    ax.plot(seen[:, 0], seen[:, 1], ".", color=_OBSERVED, markersize=3.4, alpha=0.5, markeredgewidth=0)
     span = [_limits(np.concatenate([seen[:, k], drawn[:, k]])) for k in (0, 1)]
     density, xs, ys = np.histogram2d(drawn[:, 0], drawn[:, 1], bins=_BINS, range=span)
-    density = gaussian_filter(density, 1.6)
+    density = gaussian_filter(density, _SMOOTHING)
     ranked = np.sort(density.ravel())[::-1]
     inside = np.cumsum(ranked) / max(ranked.sum(), 1e-300)
     levels = np.unique([ranked[np.searchsorted(inside, mass)] for mass in _MASS])

@@ -96,14 +96,11 @@ class Training:
 
 @runtime_checkable
 class CovariateModel(Protocol):
-    """A fitted, immutable conditional distribution of one covariate given its parents."""
+    """A fitted (or analytic), immutable conditional distribution of one covariate given its parents."""
 
-    family: ClassVar[str]
-    native: ClassVar[bool]
-
-    @classmethod
-    def fit(cls, data: Training, rng: np.random.Generator) -> Self:
-        """Fit to training rows; the generator decides initial values only."""
+    @property
+    def native(self) -> bool:
+        """Whether child and parents are in native instead of transformed units."""
         ...
 
     def sample(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -136,6 +133,15 @@ class CovariateModel(Protocol):
     @classmethod
     def from_state(cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
         """The model of a state."""
+        ...
+
+
+class Family(CovariateModel, Protocol):
+    """A covariate model that is fitted to rows."""
+
+    @classmethod
+    def fit(cls, data: Training, rng: np.random.Generator) -> Self:
+        """Fit to training rows; the generator decides initial values only."""
         ...
 
 
@@ -174,7 +180,7 @@ class FittedModel(Stateful):
     """
 
     family: ClassVar[str] = ""
-    native: ClassVar[bool] = False
+    native = False
     kinds: ClassVar[tuple[str, ...]] = ("continuous",)
     continuous_parents: ClassVar[tuple[int, int]] = (0, MANY)
     discrete_parents: ClassVar[tuple[int, int]] = (0, MANY)

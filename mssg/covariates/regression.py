@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 
@@ -265,5 +265,6 @@ def _fit_curve(t: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
             return spread_of(c, float(np.exp(log_noise)))[1] - wanted
 
         low, high = np.log(1e-4), np.log(10.0)
-        noise = float(np.exp(brentq(excess, low, high))) if excess(low) < 0 < excess(high) else noise
+        if excess(low) < 0 < excess(high):
+            noise = float(np.exp(cast(float, brentq(excess, low, high))))
     return curve, noise

@@ -11,7 +11,7 @@ import numpy as np
 
 from mssg.covariates.conditional import Conditional, conditional
 from mssg.covariates.discrete import FrequencyTable, RowTable
-from mssg.covariates.families import EMPIRICAL, JOINT, fit_family
+from mssg.covariates.families import JOINT, fit_family
 from mssg.covariates.graph import CORRELATION, Factor, build_graph, variable_of
 from mssg.covariates.joint import JointMixture
 from mssg.covariates.network import FittedFactor, Known, Network, Step
@@ -51,10 +51,7 @@ class CovariateModels:
 
     def family(self, name: str) -> str:
         """The family of a condition's model."""
-        factor = self.network.owner[self.study.index(name)]
-        if isinstance(factor.model, JointMixture):
-            return JOINT
-        return EMPIRICAL if isinstance(factor.model, RowTable) else factor.model.family
+        return self.network.owner[self.study.index(name)].family
 
     @cached_property
     def unobserved(self) -> dict[tuple[str, str], tuple[float, float]]:
@@ -175,7 +172,7 @@ class CovariateModels:
             members, parents = (
                 [self.names[j] for j in columns] for columns in (factor.members, factor.parents)
             )
-            factors.append({"members": members, "parents": parents, "model": meta})
+            factors.append({"members": members, "parents": parents, "family": factor.family, "model": meta})
             arrays.update({f"{number}/{key}": part for key, part in parts.items()})
         return {"version": STATE_VERSION, "factors": factors}, arrays
 
@@ -198,10 +195,12 @@ class CovariateModels:
             for number, entry in enumerate(meta["factors"]):
                 prefix = f"{number}/"
                 parts = {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
-                columns = (
+                members, parents = (
                     tuple(study.condition_names.index(n) for n in entry[k]) for k in ("members", "parents")
                 )
-                factors.append(FittedFactor(*columns, restore(entry["model"], parts)))
+                factors.append(
+                    FittedFactor(members, parents, entry["family"], restore(entry["model"], parts))
+                )
             found = [m for f in factors for m in f.members]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SnapshotError(
@@ -355,24 +354,21 @@ def pooled_rows(study: Study, tables: Sequence[Mapping[str, np.ndarray]]) -> np.
 
 def _fit_factor(study: Study, factor: Factor, values: np.ndarray, rng: np.random.Generator) -> FittedFactor:
     """Fit one factor to the rows (transformed values) that record all it needs."""
-    members, parents = (tuple(study.index(n) for n in names) for names in (factor.members, factor.parents))
+    members: tuple[int, ...] = tuple(study.index(n) for n in factor.members)
+    parents: tuple[int, ...] = tuple(study.index(n) for n in factor.parents)
     variables = tuple(variable_of(study.conditions[j]) for j in (*parents, *members))
     if factor.members == (SOURCE,):
         weights = np.array([s.weight for s in study.sources])
-        return FittedFactor(members, parents, FrequencyTable.of_weights(weights))
+        return FittedFactor(members, parents, factor.family, FrequencyTable.of_weights(weights))
     if factor.family == JOINT:
         rows = values[~np.isnan(values[:, members]).all(1)][:, (*parents, *members)]
         model = JointMixture.fit(variables, rows, rng, factor.components, factor.options[CORRELATION])
-        return FittedFactor(members, parents, model)
+        return FittedFactor(members, parents, factor.family, model)
     rows = values[~np.isnan(values[:, (*parents, *members)]).any(1)]
     if len(members) > 1:
-        return FittedFactor(members, parents, RowTable.fit(variables, rows[:, (*parents, *members)]))
-    data = Training(
-        variables[-1],
-        rows[:, members[0]],
-        variables[:-1],
-        rows[:, parents],
-        factor.components,
-        factor.options,
-    )
-    return FittedFactor(members, parents, fit_family(factor.family, data, rng))
+        return FittedFactor(
+            members, parents, factor.family, RowTable.fit(variables, rows[:, (*parents, *members)])
+        )
+    y, x = rows[:, members][:, 0], rows[:, parents]
+    data = Training(variables[-1], y, variables[:-1], x, factor.components, factor.options)
+    return FittedFactor(members, parents, factor.family, fit_family(factor.family, data, rng))
