@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from mssg.covariates.system import CovariateModels
     from mssg.study import Study
 
-_FAR = 2.0  # times its floor: a distance to look at
-
 
 @click.command()
 @click.argument("study", type=click.Path(path_type=Path))
@@ -34,7 +32,7 @@ def covariates(study: Path, out: Path | None, seed: int, samples: int) -> None:
     """Fit a study's covariate models and show how well they fit.
 
     Fits on the training split, judges on the validation split (the test split where there is none), and draws whole
-    conditions. A pair's energy distance is to be read beside its floor, the distance of two halves of the data.
+    conditions. A pair's energy distance is to be read beside its floor: what halves of the data themselves reach.
     """
     import numpy as np
 
@@ -103,18 +101,24 @@ def _summary(study: Study, fit: CovariateFit, pair: tuple[float, float]) -> str:
 
 
 def _pair_table(pairs: tuple[PairFit, ...]) -> str:
-    rows = [("pair", "n", "distance", "floor", "")]
+    rows = [("pair", "n", "r observed", "r sampled", "distance", "floor", "")]
     for pair in pairs:
-        name = f"{pair.first} × {pair.second}"
-        if pair.distance is None or pair.floor is None:
+        note = "sampled differs: look at the plot" if pair.is_far else ""
+        if pair.distance is None:
             note = f"only {pair.rows} rows" if pair.rows else "never recorded together"
-            rows.append((name, str(pair.rows), "–", "–", note))
-            continue
-        note = "look at the plot" if pair.distance > _FAR * pair.floor else ""
-        rows.append((name, str(pair.rows), f"{pair.distance:.3f}", f"{pair.floor:.3f}", note))
-    return (
-        f"{_aligned(rows, right=(1, 2, 3))}\ndistance: energy distance of observed and sampled, encoded units"
-    )
+        numbers = (
+            _number(pair.observed_r, "+.2f"),
+            _number(pair.sampled_r, "+.2f"),
+            _number(pair.distance, ".3f"),
+            _number(pair.floor, ".3f"),
+        )
+        rows.append((f"{pair.first} × {pair.second}", str(pair.rows), *numbers, note))
+    note = "distance: energy distance of observed and sampled, encoded units; floor: 95 % of halvings of the observed stay below"
+    return f"{_aligned(rows, right=(1, 2, 3, 4, 5))}\n{note}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
 
 
 def _aligned(rows: list[tuple[str, ...]], right: tuple[int, ...]) -> str:

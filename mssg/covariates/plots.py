@@ -77,7 +77,7 @@ def _title(figure: Any, study: Study) -> None:
             [],
             [],
             linestyle="",
-            label="numbers: energy distance of the two, and of two halves of the observed",
+            label="numbers: energy distance, and what halves of the observed reach",
         ),
     ]
     figure.legend(
@@ -219,6 +219,8 @@ def _distance(ax: Any, pair: PairFit) -> None:
             note = f"only {pair.rows} rows"
     else:
         text, note = f"{pair.distance:.3f}", f"floor {pair.floor:.3f}"
-        colour = _INK if pair.distance < 2 * pair.floor else _SAMPLED
+        colour = _SAMPLED if pair.is_far else _INK
     ax.text(0.5, 0.56, text, ha="center", va="center", fontsize=15, color=colour, transform=ax.transAxes)
-    ax.text(0.5, 0.36, note, ha="center", va="center", fontsize=8.5, color=_PALE, transform=ax.transAxes)
+    if pair.observed_r is not None and pair.sampled_r is not None:
+        note += f"\nr {pair.observed_r:+.2f}, sampled {pair.sampled_r:+.2f}"
+    ax.text(0.5, 0.42, note, ha="center", va="top", fontsize=8.5, color=_PALE, transform=ax.transAxes)

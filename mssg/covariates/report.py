@@ -11,9 +11,9 @@ import numpy as np
 from mssg.covariates.system import CovariateModels
 from mssg.study import SOURCE, Covariate
 
-_SUBSET = 1_000  # rows per side of one two-sample distance
-_REPEATS = 5
-_LEAST = 20  # rows below which a distance says nothing
+_SUBSET = 2_000  # rows of either kind that a distance is worked out on
+_SPLITS = 100  # halvings of the observed rows that make the floor
+_LEAST = 40  # rows below which a distance says nothing
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,31 @@ class CovariateFit:
 
 @dataclass(frozen=True)
 class PairFit:
-    """Two covariates: energy distance of observed and sampled rows in encoded units, and its floor.
+    """Two covariates: how far observed and sampled rows are apart, None where no source records the pair together.
 
-    The floor is the distance of two disjoint halves of the observed rows, at the same number of rows. Both are None
-    where no source records the pair together.
+    Args:
+        first: One covariate.
+        second: The other.
+        rows: Observed rows that record both.
+        distance: Energy distance of observed and sampled rows, in encoded units.
+        floor: What the data differ from themselves by: the distance that 95 % of halvings of the observed rows stay
+            below.
+        observed_r: Correlation of the transformed values, for two continuous (or binary) covariates.
+        sampled_r: The same of the sampled rows.
     """
 
     first: str
     second: str
     rows: int
-    distance: float | None
-    floor: float | None
+    distance: float | None = None
+    floor: float | None = None
+    observed_r: float | None = None
+    sampled_r: float | None = None
+
+    @property
+    def is_far(self) -> bool:
+        """Whether the sampled rows are farther from the observed ones than halves of these are from each other."""
+        return self.distance is not None and self.floor is not None and self.distance > self.floor
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,18 +156,14 @@ def _pair_fit(
     i, j = (study.index(name) for name in pair)
     together = train[~np.isnan(train[:, (i, j)]).any(1)][:, (i, j)]
     alike = sampled[_alike_sources(models, train, sampled, (i, j))][:, (i, j)]
-    size = min(_SUBSET, len(together) // 2, len(alike))
-    if size < _LEAST:
-        return PairFit(*pair, len(together), None, None)
+    if min(len(together), len(alike)) < _LEAST:
+        return PairFit(*pair, len(together))
     kinds = [study.conditions[i], study.conditions[j]]
-    seen, drawn = _encoded(kinds, together), _encoded(kinds, alike)
-    distances, floors = [], []
-    for _ in range(_REPEATS):
-        rows = rng.permutation(len(seen))
-        first, second = seen[rows[:size]], seen[rows[size : 2 * size]]
-        floors.append(energy_distance(first, second))
-        distances.append(energy_distance(first, drawn[rng.permutation(len(drawn))[:size]]))
-    return PairFit(*pair, len(together), float(np.mean(distances)), float(np.mean(floors)))
+    seen, drawn = (_encoded(kinds, rows[rng.permutation(len(rows))[:_SUBSET]]) for rows in (together, alike))
+    floor = half_distance(seen, rng)
+    numbers = all(k.kind != "categorical" for k in kinds)
+    correlations = [_correlation(kinds, rows) if numbers else None for rows in (together, alike)]
+    return PairFit(*pair, len(together), energy_distance(seen, drawn), floor, *correlations)
 
 
 def _encoded(covariates: Sequence[Covariate], values: np.ndarray) -> np.ndarray:
@@ -161,12 +171,38 @@ def _encoded(covariates: Sequence[Covariate], values: np.ndarray) -> np.ndarray:
     return np.concatenate(columns, axis=1).astype(np.float64)
 
 
+def _correlation(covariates: Sequence[Covariate], values: np.ndarray) -> float | None:
+    """Pearson's correlation of the transformed values; None if one of them never varies."""
+    first, second = (c.forward(values[:, k]) for k, c in enumerate(covariates))
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None
+    return float(np.corrcoef(first, second)[0, 1])
+
+
 def energy_distance(a: np.ndarray, b: np.ndarray) -> float:
     """√(2 E|A − B| − E|A − A'| − E|B − B'|) of two samples [n, F] and [m, F]; 0 only for equal distributions.
 
-    Source: Székely & Rizzo 2013, equation 2.1 (the V-statistic, so never negative).
+    The expectations are unbiased (no row is compared with itself), so what chance alone makes is 0 or near it.
+    Source: Székely & Rizzo 2013, equation 2.1.
     """
     from scipy.spatial.distance import cdist
 
-    squared = 2 * cdist(a, b).mean() - cdist(a, a).mean() - cdist(b, b).mean()
+    n, m = len(a), len(b)
+    squared = 2 * cdist(a, b).mean() - cdist(a, a).sum() / (n * (n - 1)) - cdist(b, b).sum() / (m * (m - 1))
     return float(np.sqrt(max(squared, 0.0)))
+
+
+def half_distance(a: np.ndarray, rng: np.random.Generator) -> float:
+    """The energy distance that 95 % of random halvings of a sample [n, F] stay below."""
+    from scipy.spatial.distance import cdist
+
+    half = len(a) // 2
+    between = cdist(a, a)[: 2 * half, : 2 * half]
+    squared = []
+    for _ in range(_SPLITS):
+        one = np.zeros(2 * half)
+        one[rng.permutation(2 * half)[:half]] = 1.0
+        sums = between @ np.column_stack([one, 1 - one])  # [2·half, 2]
+        cross, inner = (1 - one) @ sums[:, 0], one @ sums[:, 0] + (1 - one) @ sums[:, 1]
+        squared.append(2 * cross / half**2 - inner / (half * (half - 1)))
+    return float(np.sqrt(max(np.quantile(squared, 0.95), 0.0)))

@@ -209,7 +209,7 @@ def test_two_missing_ancestors_follow_the_gaussian_posterior():
         slopes.append(model.coefficients[1] / model.features.spread[0] if factor.parents else 0.0)
     path = np.array([[1, 0, 0], [slopes[1], 1, 0], [slopes[1] * slopes[2], slopes[2], 1]])
     cov = path @ np.diag(np.square(sds)) @ path.T
-    drawn = models.sample(8000, {"c": 1.0}, rng())
+    drawn = models.sample(4000, {"c": 1.0}, rng())
     for k, name in enumerate("ab"):
         sd = np.sqrt(cov[k, k] - cov[k, 2] ** 2 / cov[2, 2])
         assert drawn[name].mean() == pytest.approx(cov[k, 2] / cov[2, 2], abs=0.05)
