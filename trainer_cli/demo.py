@@ -14,13 +14,14 @@ import click
 from mssg.errors import RunError, UsageError
 
 PRESET = "cpu-demo"
-FIGURE = ("thickness", "slant")
+FIGURE = ("intensity", "slant")
+"""Two covariates that no source records together."""
 INTERRUPTED = 130
 
 
 @click.command()
 @click.option("--out", default="mssg-demo", show_default=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for data, run, figure and table.")  # fmt: skip
-@click.option("--kimg", type=click.FloatRange(min=0, min_open=True), help="Length of training in thousands of images; default: the preset's 40, about four minutes on two cores.")  # fmt: skip
+@click.option("--kimg", type=click.FloatRange(min=0, min_open=True), help="Length of training in thousands of images; default: the preset's, some minutes on two cores.")  # fmt: skip
 @click.option(
     "--digits", type=click.IntRange(100), help="Use the first so many of the shipped 10,000 digits."
 )
@@ -36,7 +37,7 @@ def demo(
     Interrupt it when you like (Ctrl-C saves): the same command goes on where it stopped.
     """
     study_path = prepare(out / "data", digits, seed)
-    run = train(study_path, out / "run", kimg, seed)
+    run = train(study_path, out / "run", kimg, images, seed)
     if not finished(run):
         click.echo(f"\nStopped and saved. Go on with: mssg demo --out {out}")
         ctx.exit(INTERRUPTED)
@@ -46,12 +47,12 @@ def demo(
     click.echo(
         f"""
 Done. Look at
-  {figure}   {FIGURE[0]} by {FIGURE[1]}, which no source records together with intensity
+  {figure}   {FIGURE[0]} by {FIGURE[1]}: no source records both
   {table}   the table above as JSON
 and go on with
   mssg explore {run}   drag the covariates yourself
   mssg inspect {run}
-  mssg figure grid {run} --rows intensity --cols slant --fix digit=4 -o grid.pdf
+  mssg figure grid {run} --rows thickness --cols digit -o grid.pdf
   mssg-train {study_path} --preset small --outdir {out / "longer"}   the same for an hour or two"""
     )
 
@@ -87,13 +88,14 @@ def prepare(folder: Path, digits: int | None, seed: int) -> Path:
     return path
 
 
-def train(study: Path, folder: Path, kimg: float | None, seed: int) -> Path:
+def train(study: Path, folder: Path, kimg: float | None, images: int, seed: int) -> Path:
     """Train, or go on training; returns the run's folder."""
     from mssg.training import run
 
     step(2, f"Training on both (preset {PRESET})")
     if not (folder / "config.json").exists():
-        options = {"preset": PRESET, "seed": seed} | ({"total_kimg": kimg} if kimg else {})
+        options: dict[str, Any] = {"preset": PRESET, "seed": seed, "metric_images": images}
+        options |= {"total_kimg": kimg} if kimg else {}
         return run.start(study, folder, options, progress=Progress())
     total = run.open_run(folder).config.total_kimg
     if kimg and kimg != total:

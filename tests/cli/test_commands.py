@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -445,3 +446,33 @@ def test_system_errors_name_the_file(run, tiny_snapshot, monkeypatch):
 
     monkeypatch.setattr("trainer_cli.inspect.overview", full)
     refused(run("inspect", tiny_snapshot), "/data/x.png: No space left on device")
+
+
+def test_demo_goes_from_nothing_to_a_table_and_on_after_an_interruption(run, tmp_path, monkeypatch):
+    from trainer_cli import demo
+
+    class Impatient(demo.Progress):
+        def __call__(self, row):
+            super().__call__(row)
+            if "event" in row and row["event"].startswith("started"):
+                # once: a second one would not wait for the state to be saved
+                os.kill(os.getpid(), signal.SIGINT)
+
+    words = ["demo", "--out", tmp_path / "out", "--digits", 100, "--kimg", 0.16, "--images", 50]
+    with monkeypatch.context() as patch:
+        patch.setattr(demo, "Progress", Impatient)
+        result = run(*words)
+    assert result.exit_code == 130 and "Stopped and saved" in result.stdout, result.output
+    assert not (tmp_path / "out" / "figure.png").exists()
+    refused(run(*words[:-4], "--kimg", 7), "--kimg", "0.16")
+
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    for said in ("Already prepared", "Going on with", "partial r", "Spread within a class", "mssg explore"):
+        assert said in result.stdout, result.stdout
+    table = json.loads((tmp_path / "out" / "control.json").read_text(encoding="utf-8"))
+    assert {r["design"] for r in table["rows"]} == {"a", "b", "shuffled"} and table["kimg"] == 0.16
+    assert [r["covariate"] for r in table["rows"] if r["design"] == "b"] == ["intensity", "slant"]
+    assert table["spread"][0]["ratio"] > 0
+    assert Image.open(tmp_path / "out" / "figure.png").text["Snapshot"] == table["snapshot"]
+    assert "Already trained" in run(*words).stdout
