@@ -21,5 +21,7 @@ def instrument(name: str) -> ModuleType:
         UsageError: No such instrument.
     """
     if name not in INSTRUMENTS:
-        raise UsageError("no such instrument", field=name or "measure.instrument", expected=" | ".join(INSTRUMENTS))
+        raise UsageError(
+            "no such instrument", field=name or "measure.instrument", expected=" | ".join(INSTRUMENTS)
+        )
     return importlib.import_module(INSTRUMENTS[name])

@@ -1,0 +1,77 @@
+"""`mssg predictors`: train networks that read covariates off images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("study", type=click.Path())
+@click.option(
+    "--outdir", required=True, type=click.Path(file_okay=False), help="Folder for predictor.safetensors."
+)
+@click.option(
+    "--architecture", default="resnet18", show_default=True, help="resnet18, resnet50 or resnet101."
+)
+@click.option(
+    "--epochs",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Passes over the training images at most.",
+)
+@click.option(
+    "--patience",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Epochs without improvement before stopping.",
+)
+@click.option(
+    "--limit",
+    default=1_000_000,
+    show_default=True,
+    type=click.IntRange(16),
+    help="Training images used at most.",
+)
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of weights and order."
+)
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    type=click.Choice(["cpu", "cuda", "mps"]),
+    help="Where to train.",
+)
+def predictors(
+    study: str, outdir: str, architecture: str, epochs: int, patience: int, limit: int, seed: int, device: str
+) -> None:
+    """Train a predictor of every covariate of STUDY on its real images, and report its own error on held-out ones."""
+    from mssg.data.dataset import open_sources
+    from mssg.metrics.predictors import train
+    from mssg.study import load_study
+
+    loaded = load_study(study)
+    sources = open_sources(loaded)
+    fitted = loaded.fit_statistics([s.columns(loaded, "train") for s in sources])
+
+    def report(row: dict[str, Any]) -> None:
+        click.echo(f"epoch {row['epoch']:3d}  loss {row['loss']:.4f}  validation {row['validation']:.4f}")
+
+    predictor = train(fitted, sources, architecture, epochs, patience, limit, seed=seed, device=device, progress=report)
+    folder = Path(outdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = predictor.save(folder / "predictor.safetensors")
+    click.echo(
+        f"{'covariate':<16}{'n':>8}{'MAE':>12}{'r':>8}{'accuracy':>10}   on real images it has not seen"
+    )
+    for e in predictor.errors:
+        unit = fitted.covariate(e.covariate).unit
+        click.echo(
+            f"{e.covariate:<16}{e.n:>8}{f'{e.mae:.3g} {unit}' if e.mae == e.mae else '–':>12}{f'{e.r:.3f}' if e.r == e.r else '–':>8}{f'{e.accuracy:.3f}' if e.accuracy == e.accuracy else '–':>10}"
+        )
+    click.echo(str(path))
