@@ -82,7 +82,7 @@ class Conv2d(nn.Module):
         in_channels, out_channels: Feature maps.
         kernel_size: Odd; 1 or 3.
         bias: Whether there is one.
-        activation: A name in `mssg.ops.ACTIVATIONS`.
+        activation: A homogeneous one of `mssg.ops.ACTIVATIONS`: linear, relu or lrelu.
         down: Downsampling factor.
         conv_clamp: Limit of the output's magnitude; None = no limit.
     """
@@ -110,8 +110,10 @@ class Conv2d(nn.Module):
 
     def forward(self, x: torch.Tensor, gain: float = 1.0) -> torch.Tensor:
         """[B, I, H, W] -> [B, O, H/down, W/down]; `gain` scales output and clamp."""
-        w = self.weight * self.weight_gain
-        x = ops.conv2d_resample(x, w, self.resample_filter, down=self.down, padding=self.padding)
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         gain = gain * ops.ACTIVATIONS[self.activation].gain
-        return ops.bias_act(x, self.bias, act=self.activation, gain=gain, clamp=clamp)
+        # All gains go into the weights and the bias, which are small: act(gain x) = gain act(x).
+        w = self.weight * (self.weight_gain * gain)
+        b = None if self.bias is None else self.bias * gain
+        x = ops.conv2d_resample(x, w, self.resample_filter, down=self.down, padding=self.padding)
+        return ops.bias_act(x, b, act=self.activation, gain=1.0, clamp=clamp)

@@ -23,6 +23,7 @@ from mssg.ops.filters import (
     setup_filter,
     upsampling_padding,
 )
+from mssg.ops.memory import keep_freed_memory
 
 __all__ = [
     "ACTIVATIONS",
@@ -33,6 +34,7 @@ __all__ = [
     "downsample2d",
     "filter2d",
     "filtered_lrelu",
+    "keep_freed_memory",
     "modulated_conv2d",
     "register_backend",
     "setup_filter",

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
-_PIECE = 1 << 16  # elements per thread and piece: 256 KiB of float32, a fraction of a core's L2 cache
+_PIECE = 1 << 18  # elements per thread and piece: 1 MiB of float32, which stays in a last-level cache
 
 
 def scaled_leaky(
@@ -59,7 +59,7 @@ class _ScaledLeaky(torch.autograd.Function):
                 F.leaky_relu_(y[piece], slope)
             if clamp is not None:
                 y[piece].clamp_(-clamp, clamp)
-        ctx.save_for_backward(y, None if scale is None else x, scale)
+        ctx.save_for_backward(y, x if ctx.needs_input_grad[1] else None, scale)
         ctx.shapes = [None if term is None else term.shape for term in (scale, noise, bias)]
         ctx.slope, ctx.clamp = slope, clamp
         return y
@@ -79,7 +79,7 @@ class _ScaledLeaky(torch.autograd.Function):
         sums = [None if shape is None else grad.new_zeros(shape) for shape in wanted]
         for piece in _pieces(y):
             g = _masked(grad[piece], y[piece], ctx.slope, ctx.clamp, out=grad_x[piece])
-            for total, term in zip(sums, _terms(g, None if sums[0] is None else x[piece])):
+            for total, term in zip(sums, _terms(g, None if x is None else x[piece])):
                 if total is not None:
                     part = _rows(total, piece)
                     part += term.sum_to_size(part.shape)

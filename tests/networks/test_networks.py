@@ -231,7 +231,7 @@ def test_discriminator_derivatives_in_float64(head):
 @pytest.mark.parametrize("kind", KINDS)
 def test_backends_agree_on_all_gradients(kind):
     """Path-length and R1-style second derivatives with respect to every weight, reference against torch."""
-    g = generator(kind, conv_clamp=0.8, channel_max=4, num_layers=4, margin_size=1).double()
+    g = generator(kind, conv_clamp=0.8, channel_max=4, num_layers=3, margin_size=1).double()
     d = discriminator(conv_clamp=0.8).double()
     z, c = torch.randn(2, 6), torch.randn(2, 2)
     results = {}
