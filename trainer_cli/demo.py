@@ -14,7 +14,7 @@ import click
 from mssg.errors import RunError, UsageError
 
 PRESET = "cpu-demo"
-FIGURE = ("intensity", "slant")
+FIGURE = ("intensity", "slant")  # no source records both
 """Two covariates that no source records together."""
 INTERRUPTED = 130
 
