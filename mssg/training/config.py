@@ -139,7 +139,7 @@ _PAPER = {
 PRESETS: dict[str, dict[str, Any]] = {
     # lengths and sizes for two CPU cores: about four minutes, and up to two hours
     "cpu-demo": _TINY | {"total_kimg": 30.0, "tick_kimg": 1.0, "snap": 10},
-    "small": _TINY | {"total_kimg": 260.0, "tick_kimg": 4.0, "snap": 10},
+    "small": _TINY | {"total_kimg": 200.0, "lr_decay": 0.4, "tick_kimg": 4.0, "snap": 10},
     # settings of the paper's experiments, on its own clock
     "paper-digits": _PAPER | {"total_kimg": 10000.0, "lambda_step_kimg": 500.0},
     "paper-mri": _PAPER,
