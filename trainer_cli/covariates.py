@@ -138,7 +138,7 @@ def _document(study: Study, models: CovariateModels, report: FitReport, seed: in
     return {
         "study": study.name,
         "seed": seed,
-        "samples": len(report.sampled),
+        "samples": len(report.rows.sampled),
         "covariates": [dataclasses.asdict(fit) for fit in report.covariates],
         "pairs": [dataclasses.asdict(pair) for pair in report.pairs],
         "unobserved_correlation": [

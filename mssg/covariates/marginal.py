@@ -13,6 +13,7 @@ import numpy as np
 
 from mssg.covariates.discrete import combine, levels_of
 from mssg.covariates.protocol import CovariateModel, Family, FittedModel, Training
+from mssg.covariates.truncated import legendre
 from mssg.errors import DataError
 
 _MARGIN = 0.005  # of the range, on either side: keeps the extreme rows off the beta's ends, where its density is 0 or ∞
@@ -27,7 +28,7 @@ def quadrature(
     of: Callable[[np.ndarray], np.ndarray] | None,
 ) -> np.ndarray:
     """Expectation of a function of a covariate without parents, by Gauss-Legendre over its quantiles -> [rows]."""
-    nodes, share = np.polynomial.legendre.leggauss(_NODES)
+    nodes, share = legendre(_NODES)
     value = quantile((nodes + 1) / 2, np.empty((_NODES, 0)))
     return np.full(rows, float((value if of is None else of(value)) @ share / 2))
 
@@ -136,9 +137,7 @@ class Quantiles(FittedModel):
 
     def mean(self, x: np.ndarray, of: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
         """See `CovariateModel.mean`."""
-        nodes, share = np.polynomial.legendre.leggauss(
-            5
-        )  # per cell, where the quantile function is a straight line
+        nodes, share = legendre(5)  # per cell, where the quantile function is a straight line
         left, width = self.values[:-1, None], np.diff(self.values)[:, None]
         value = left + width * (nodes + 1) / 2
         per_cell = (value if of is None else of(value)) @ (share / 2)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mssg.covariates.report import FitReport, PairFit
+from mssg.covariates.report import FitReport, PairFit, Rows
 from mssg.study import Covariate, Study
 
 MOST = 10  # covariates that one figure can show legibly
@@ -53,9 +53,9 @@ def save_pairs(study: Study, report: FitReport, path: str | Path) -> Path:
             _plain(ax)
             if row == column:
                 ax.set_title(x.name, color=_INK, fontsize=9.5, loc="left")
-                _marginal(ax, x, report, study.index(x.name))
+                _marginal(ax, x, report.rows, study.index(x.name))
             elif row > column:
-                _pair(ax, x, y, report, (study.index(x.name), study.index(y.name)), rng)
+                _pair(ax, x, y, report.rows, (study.index(x.name), study.index(y.name)), rng)
             else:
                 _distance(ax, pairs[frozenset((x.name, y.name))])
             _label(ax, x if row == count - 1 else None, y if column == 0 and row else None)
@@ -105,15 +105,15 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _marginal(ax: Any, covariate: Covariate, report: FitReport, j: int) -> None:
-    seen, drawn = report.observed[:, j], report.sampled[:, j]
-    seen = seen[~np.isnan(seen)]
+def _marginal(ax: Any, covariate: Covariate, rows: Rows, j: int) -> None:
+    seen, drawn = (part[:, 0] for part in rows.comparable(j))
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     if covariate.is_continuous:
         limits = _limits(np.concatenate([seen, drawn]))
-        ax.hist(seen, bins=40, range=limits, density=True, color=_OBSERVED, alpha=0.45)
-        ax.hist(drawn, bins=40, range=limits, density=True, histtype="step", color=_SAMPLED, linewidth=1.6)
+        edges = _edges(seen, limits)
+        ax.hist(seen, bins=edges, density=True, color=_OBSERVED, alpha=0.45)
+        ax.hist(drawn, bins=edges, density=True, histtype="step", color=_SAMPLED, linewidth=1.6)
         ax.set_xlim(limits)
         return
     levels = _levels(covariate)
@@ -127,6 +127,14 @@ def _marginal(ax: Any, covariate: Covariate, report: FitReport, j: int) -> None:
     _level_ticks(ax.xaxis, levels)
 
 
+def _edges(seen: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """Edges of about 40 bins; for whole numbers (ages in years) bins of as many whole numbers each."""
+    if np.any(seen != np.round(seen)):
+        return np.linspace(*limits, 41)
+    step = max(1, round((limits[1] - limits[0]) / 40))
+    return np.arange(np.floor(limits[0]) - 0.5, limits[1] + step, step)
+
+
 def _levels(covariate: Covariate) -> tuple[str, ...]:
     return covariate.levels if covariate.kind == "categorical" else ("no", "yes")
 
@@ -138,10 +146,9 @@ def _level_ticks(axis: Any, levels: tuple[str, ...]) -> None:
 
 
 def _pair(
-    ax: Any, x: Covariate, y: Covariate, report: FitReport, columns: tuple[int, int], rng: np.random.Generator
+    ax: Any, x: Covariate, y: Covariate, rows: Rows, columns: tuple[int, int], rng: np.random.Generator
 ) -> None:
-    seen, drawn = report.observed[:, columns], report.sampled[:, columns]
-    seen = seen[~np.isnan(seen).any(1)]
+    seen, drawn = rows.comparable(*columns)
     seen = seen[rng.permutation(len(seen))[:_POINTS]]
     if not len(seen):
         ax.set_title("sampled only", color=_PALE, fontsize=8, loc="left", pad=2)
@@ -156,9 +163,10 @@ def _pair(
         (y, columns[1], ax.set_ylim, ax.yaxis),
     ):
         if covariate.is_continuous:
-            set_limits(_limits(np.concatenate([report.observed[:, column], report.sampled[:, column]])))
+            set_limits(_limits(np.concatenate([rows.observed[:, column], rows.sampled[:, column]])))
         else:
             _level_ticks(axis, _levels(covariate))
+            set_limits(-0.6, len(_levels(covariate)) - 0.4)
 
 
 def _clouds(ax: Any, seen: np.ndarray, drawn: np.ndarray) -> None:
@@ -206,8 +214,6 @@ def _bubbles(ax: Any, x: Covariate, y: Covariate, seen: np.ndarray, drawn: np.nd
         np.add.at(table, (rows[:, 0].astype(int), rows[:, 1].astype(int)), 1 / max(len(rows), 1))
         i, j = np.nonzero(table)
         ax.scatter(i, j, s=900 * table[i, j], **style)
-    ax.set_xlim(-0.6, shape[0] - 0.4)
-    ax.set_ylim(-0.6, shape[1] - 0.4)
 
 
 def _distance(ax: Any, pair: PairFit) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mssg.covariates.discrete import DiscreteModel, check_levels
 from mssg.covariates.protocol import FittedModel, Stateful, Training
-from mssg.covariates.truncated import WIDENING, CutModel, support
+from mssg.covariates.truncated import WIDENING, CutModel, hermite, support
 from mssg.errors import DataError
 
 _RIDGE = 0.01  # Gaussian prior of sd 10 on standardised coefficients: separable classes keep finite ones
@@ -170,9 +170,9 @@ class SigmoidOfGaussian(FittedModel):
 
     def mean(self, x: np.ndarray, of: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
         """See `CovariateModel.mean`; Gauss-Hermite over z."""
-        z, share = np.polynomial.hermite_e.hermegauss(41)
+        z, share = hermite(41)
         value = self._value(self._centre(x)[:, None] + self.sd * z)
-        return (value if of is None else of(value)) @ (share / share.sum())
+        return (value if of is None else of(value)) @ share
 
     def cdf(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """See `CovariateModel.cdf`."""
@@ -237,8 +237,7 @@ def _fit_curve(t: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
     """Slope, intercept, bottom and top of the curve, and the sd of the parent's noise, on scaled t and y in [0, 1]."""
     from scipy.optimize import brentq, least_squares
 
-    z, share = np.polynomial.hermite_e.hermegauss(9)
-    share = share / share.sum()
+    z, share = hermite(9)
 
     def spread_of(curve: np.ndarray, noise: float) -> tuple[np.ndarray, float]:
         """Mean curve [n] under the noise, and the mean variance around it."""

@@ -71,13 +71,33 @@ class PairFit:
 
 
 @dataclass(frozen=True, eq=False)
+class Rows:
+    """Observed rows (NaN where not recorded) and sampled ones, float64 [*, V], and the source's column, if it has one."""
+
+    observed: np.ndarray
+    sampled: np.ndarray
+    source: int | None
+
+    def comparable(self, *columns: int) -> tuple[np.ndarray, np.ndarray]:
+        """Observed rows that record these columns, and sampled ones [*, len(columns)] to hold against them.
+
+        Where the source is a condition, only sampled rows of the sources that record the columns are comparable; where
+        none does, all are returned.
+        """
+        known = ~np.isnan(self.observed[:, columns]).any(1)
+        drawn = self.sampled
+        if self.source is not None and known.any():
+            drawn = drawn[np.isin(drawn[:, self.source], np.unique(self.observed[known, self.source]))]
+        return self.observed[known][:, columns], drawn[:, columns]
+
+
+@dataclass(frozen=True, eq=False)
 class FitReport:
-    """The fits, and the rows they were judged on: observed (NaN where not recorded) and sampled, float64 [*, V]."""
+    """The fits, and the rows they were judged on."""
 
     covariates: tuple[CovariateFit, ...]
     pairs: tuple[PairFit, ...]
-    observed: np.ndarray
-    sampled: np.ndarray
+    rows: Rows
 
 
 def describe(
@@ -94,48 +114,33 @@ def describe(
     """
     names = [c.name for c in models.study.covariates]
     # a study that conditions on the source is compared at the sources' own shares of the rows, not at their weights
-    given = None
-    if SOURCE in models.names:
-        given = {SOURCE: rng.choice(train[:, models.names.index(SOURCE)], samples)}
+    source = models.names.index(SOURCE) if SOURCE in models.names else None
+    given = None if source is None else {SOURCE: rng.choice(train[:, source], samples)}
     drawn = models.sample(samples, given, rng)
-    sampled = np.column_stack([drawn[name] for name in models.names])
-    covariates = tuple(_covariate_fit(models, name, train, held_out, sampled) for name in names)
-    pairs = tuple(_pair_fit(models, pair, train, sampled, rng) for pair in combinations(names, 2))
-    return FitReport(covariates, pairs, train, sampled)
+    rows = Rows(train, np.column_stack([drawn[name] for name in models.names]), source)
+    covariates = tuple(_covariate_fit(models, name, rows, held_out) for name in names)
+    pairs = tuple(_pair_fit(models, pair, rows, rng) for pair in combinations(names, 2))
+    return FitReport(covariates, pairs, rows)
 
 
-def _covariate_fit(
-    models: CovariateModels, name: str, train: np.ndarray, held_out: np.ndarray, sampled: np.ndarray
-) -> CovariateFit:
+def _covariate_fit(models: CovariateModels, name: str, rows: Rows, held_out: np.ndarray) -> CovariateFit:
     j = models.study.index(name)
     covariate, parents = models.study.conditions[j], models.parents(name)
     columns = [j, *(models.study.index(p) for p in parents)]
     density = models.log_density_of(name, held_out)
     density = density[~np.isnan(density)]
     inside = np.isfinite(density)
-    seen = train[:, j][~np.isnan(train[:, j])]
-    alike = _alike_sources(models, train, sampled, (j,))
+    seen, drawn = (part[:, 0] for part in rows.comparable(j))
     return CovariateFit(
         name,
         models.family(name),
         parents,
-        int((~np.isnan(train[:, columns])).all(1).sum()),
+        len(rows.comparable(*columns)[0]),
         float(density[inside].mean()) if inside.any() else None,
         float(1 - inside.mean()) if inside.size else 0.0,
         _summary(covariate, seen, seen),
-        _summary(covariate, sampled[alike, j], seen),
+        _summary(covariate, drawn, seen),
     )
-
-
-def _alike_sources(
-    models: CovariateModels, train: np.ndarray, sampled: np.ndarray, columns: tuple[int, ...]
-) -> np.ndarray:
-    """Sampled rows [bool] of the sources that record these columns; all rows where the source is no condition."""
-    if SOURCE not in models.names:
-        return np.ones(len(sampled), bool)
-    k = models.names.index(SOURCE)
-    recorded = ~np.isnan(train[:, columns]).any(1)
-    return np.isin(sampled[:, k], np.unique(train[recorded, k]))
 
 
 def _summary(covariate: Covariate, values: np.ndarray, observed: np.ndarray) -> tuple[float, float]:
@@ -146,23 +151,18 @@ def _summary(covariate: Covariate, values: np.ndarray, observed: np.ndarray) -> 
 
 
 def _pair_fit(
-    models: CovariateModels,
-    pair: tuple[str, str],
-    train: np.ndarray,
-    sampled: np.ndarray,
-    rng: np.random.Generator,
+    models: CovariateModels, pair: tuple[str, str], rows: Rows, rng: np.random.Generator
 ) -> PairFit:
     study = models.study
     i, j = (study.index(name) for name in pair)
-    together = train[~np.isnan(train[:, (i, j)]).any(1)][:, (i, j)]
-    alike = sampled[_alike_sources(models, train, sampled, (i, j))][:, (i, j)]
+    together, alike = rows.comparable(i, j)
     if min(len(together), len(alike)) < _LEAST:
         return PairFit(*pair, len(together))
     kinds = [study.conditions[i], study.conditions[j]]
     seen, drawn = (_encoded(kinds, rows[rng.permutation(len(rows))[:_SUBSET]]) for rows in (together, alike))
     floor = half_distance(seen, rng)
     numbers = all(k.kind != "categorical" for k in kinds)
-    correlations = [_correlation(kinds, rows) if numbers else None for rows in (together, alike)]
+    correlations = [_correlation(kinds, part) if numbers else None for part in (together, alike)]
     return PairFit(*pair, len(together), energy_distance(seen, drawn), floor, *correlations)
 
 

@@ -7,6 +7,7 @@ Cutting renormalises: no mass is clipped onto the bounds.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
@@ -17,6 +18,19 @@ _TINY = 1e-300
 _ROUNDS = 6  # of rejection, before the few remaining rows are drawn by inversion
 WIDENING = 0.1  # of the observed range, on either side: how far a conditional may go beyond what was seen
 _NODES = 32  # Gauss-Legendre nodes per component of an expectation
+
+
+@cache
+def legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss-Legendre nodes on [−1, 1] and weights, worked out once."""
+    return np.polynomial.legendre.leggauss(count)
+
+
+@cache
+def hermite(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss-Hermite nodes for the standard normal and weights that sum to 1, worked out once."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(count)
+    return nodes, weights / weights.sum()
 
 
 def _mass(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -142,7 +156,7 @@ def expectation(
     """Expectation of the child or of a function of it, by Gauss-Legendre quadrature over each component's quantiles."""
     mass, total = inside(w, m, s, low, high)
     mass = np.where(total[:, None] > _TINY, mass, w)
-    nodes, share = np.polynomial.legendre.leggauss(_NODES)
+    nodes, share = legendre(_NODES)
     a, b = ((low - m) / s)[..., None], ((high - m) / s)[..., None]
     z = _between(a, b, (nodes + 1) / 2)  # [n, K, nodes]
     value = np.clip(np.where(np.isfinite(z), m[..., None] + s[:, None] * z, m[..., None]), low, high)
