@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
+import traceback
 from collections.abc import Callable
 
 from imgui_bundle import ImVec2, hello_imgui, imgui, immapp
@@ -73,6 +75,7 @@ class Explorer:
         self.first_frame_s = 0.0
         self.context = Context(service or RenderService(wake=hello_imgui.request_refresh), Screen())
         self.frames = 0
+        self.faults: list[str] = []
         self._target = target
         self._last = 0.0
         self.parameters = self._parameters(size, scale, remember)
@@ -153,7 +156,18 @@ class Explorer:
         docking.dockable_windows = windows
 
     def _panel(self, panel: Panel) -> None:
-        self.context.state = panel(self.context, self.context.state)
+        """Draw a panel; a fault in it is told and leaves the state as it was, it does not take the window down."""
+        try:
+            self.context.state = panel(self.context, self.context.state)
+        except Exception:
+            self._fault()
+
+    def _fault(self) -> None:
+        text = traceback.format_exc()
+        if text not in self.faults:
+            self.faults.append(text)
+            print(text, file=sys.stderr, flush=True)
+            self.context.note(f"Internal error, please report it: {text.strip().splitlines()[-1]}", bad=True)
 
     def _begin(self) -> None:
         now = time.perf_counter()
@@ -188,6 +202,7 @@ def _configure() -> None:
     io = imgui.get_io()
     io.config_flags &= ~(imgui.ConfigFlags_.nav_enable_keyboard | imgui.ConfigFlags_.viewports_enable)
     io.config_windows_move_from_title_bar_only = True
+    io.config_error_recovery_enable_assert = io.config_error_recovery_enable_tooltip = False
 
 
 def _accept_drops(context: Context) -> Callable[[], None]:
@@ -221,7 +236,7 @@ def _notes(context: Context) -> None:
         low, high = ImVec2(x - em(0.8), y), ImVec2(x + size.x + em(0.8), y + size.y + em(0.8))
         draw.add_rect_filled(low, high, u32((0.05, 0.055, 0.065), 0.96), em(0.35))
         draw.add_rect(low, high, u32(theme.AMBER if bad else theme.LINE, 0.9), em(0.35))
-        draw.add_text(None, 0.0, ImVec2(x, y + em(0.4)), u32(theme.TEXT), text, None, width)
+        draw.add_text(imgui.get_font(), em(), ImVec2(x, y + em(0.4)), u32(theme.TEXT), text, width)
     if context.notes:
         hello_imgui.request_refresh()
 

@@ -198,8 +198,11 @@ def _fine(
 
 
 def double_clicked() -> bool:
-    """True when the item just drawn was double-clicked: reset it."""
-    return imgui.is_item_hovered() and imgui.is_mouse_double_clicked(0)
+    """True when the item just drawn was double-clicked: reset it. The press then drags nothing."""
+    if imgui.is_item_hovered() and imgui.is_mouse_double_clicked(0):
+        imgui.internal.clear_active_id()
+        return True
+    return False
 
 
 def meter(fraction: float, colour: tuple[float, float, float], height: float = 0.45) -> None:

@@ -162,13 +162,12 @@ def _support(support: Support) -> None:
         "unknown": (theme.DIM, icons.ICON_FA_CIRCLE_QUESTION),
     }
     colour, icon = look[support.word]
-    with imgui_ctx.begin_group():
-        widgets.text("support", theme.DIM)
-        widgets.right_text(f"{icon} {support.word}", colour)
-        widgets.meter(0.0 if support.word == "unknown" else support.percentile / 100, colour)
-        with imgui_ctx.begin_child("reason", ImVec2(0, 2 * imgui.get_text_line_height())):
-            widgets.wrapped(support.reason)
+    widgets.text("support", theme.DIM)
+    widgets.right_text(f"{icon} {support.word}", colour)
+    widgets.meter(0.0 if support.word == "unknown" else support.percentile / 100, colour)
     widgets.tooltip(
         "How common this combination is: the percentile of its log-density among training rows, under the snapshot's "
         f"covariate models. {support.reason}."
     )
+    with imgui_ctx.begin_child("reason", ImVec2(0, 2 * imgui.get_text_line_height())):
+        widgets.wrapped(support.reason)

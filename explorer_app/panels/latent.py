@@ -25,8 +25,7 @@ def draw(app: Context, state: AppState) -> AppState:
     model = app.model
     if model is None or model.has_noise:
         latent = _noise(latent, label)
-    if model is not None:
-        latent = _mixing(latent, label, model.num_ws)
+    latent = _mixing(latent, label, model.num_ws if model is not None else 8)
     return replace(state, latent=latent)
 
 

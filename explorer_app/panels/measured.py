@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -50,28 +51,30 @@ def _table(app: Context, state: AppState) -> None:
             covariate = population.study.covariate(name)
             low, high = population.range(name)
             error = value - asked[name]
-            large = abs(error) > 0.15 * (high - low)
+            known = math.isfinite(error)
+            large = known and abs(error) > 0.15 * (high - low)
+            told = "–" if not known else f"{error:+.2f}" if abs(error) < 10 else f"{error:+.1f}"
             imgui.table_next_row()
             imgui.table_next_column()
             widgets.text(name)
-            cells = (
-                covariate.format(asked[name], unit=False),
-                covariate.format(value, unit=False),
-                f"{error:+.2f}" if abs(error) < 10 else f"{error:+.1f}",
-            )
+            cells = (covariate.format(asked[name], unit=False), covariate.format(value, unit=False) if known else "–", told)
             for i, text in enumerate(cells):
                 imgui.table_next_column()
                 widgets.text(
                     text + (" !" if large and i == 2 else ""), theme.AMBER if large and i == 2 else theme.TEXT
                 )
-                widgets.tooltip(
-                    f"{name} in {covariate.unit or 'native units'}; error {error:+.3g}, {100 * abs(error) / (high - low):.0f} % of the training range."
-                )
+                widgets.tooltip(_explained(name, covariate.unit, error, high - low))
         imgui.end_table()
     widgets.text(f"by the {population.study.instrument} oracle, on this picture", theme.FAINT)
     widgets.tooltip(
         "An oracle measures the pixels themselves; its own error is small and is documented with it."
     )
+
+
+def _explained(name: str, unit: str, error: float, span: float) -> str:
+    if not math.isfinite(error):
+        return f"The instrument finds no {name} on this picture."
+    return f"{name} in {unit or 'native units'}; error {error:+.3g}, {100 * abs(error) / span:.0f} % of the training range."
 
 
 def _uncertainty(app: Context, state: AppState) -> AppState:

@@ -1,0 +1,142 @@
+"""Runs scenarios in a real explorer window and writes down how each went. Started by conftest.py under Xvfb.
+
+python drive.py OUT.json GROUP TARGET FOLDER [SCENARIO...]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from imgui_bundle import hello_imgui, imgui  # noqa: E402
+from imgui_bundle.immapp import testing  # noqa: E402
+
+PATIENCE_S = 60
+SCALE = 0.5
+
+
+class Driver:
+    """What a scenario may use: the test engine's context, the explorer's context, and a folder for files."""
+
+    def __init__(self, explorer, folder: Path, target: str) -> None:
+        self.explorer, self.app, self.folder, self.target = explorer, explorer.context, folder, target
+        self.ctx: imgui.test_engine.TestContext
+
+    @property
+    def state(self):
+        return self.app.state
+
+    def frames(self, count: int = 3) -> None:
+        self.ctx.yield_(count)
+
+    def wait(self, until: Callable[[], object], seconds: float = PATIENCE_S, what: str = "") -> float:
+        start = time.monotonic()
+        while not until():
+            assert time.monotonic() - start < seconds, f"waited {seconds} s in vain {what}: {self.told()}"
+            self.ctx.yield_()
+        return time.monotonic() - start
+
+    def told(self) -> str:
+        """Where the explorer stands, for a failure's message."""
+        service = self.app.service
+        main, others = service._wanted
+        missing = [p for p in others if service._lacks(p)]
+        sent = service._sent
+        return (
+            f"problem {self.app.problem(self.state)!r}, main missing {main is not None and service._lacks(main)}, {len(missing)} of "
+            f"{len(others)} others missing, sent {sent and (sent[0] is not None, len(sent[1]))}, alive {service._alive}, "
+            f"generation {service.generation.value}, {service.counters}, errors {list(service.errors.values())[:2]}"
+        )
+
+    def settle(self) -> None:
+        """Wait until the picture asked for is on the screen and nothing is missing."""
+        self.frames(2)
+        app = self.app
+        self.wait(lambda: app.shown is not None and app.shown.picture == app.state.picture and not app.shown.preview and not app.service.busy)
+        self.frames(2)
+
+    def reset(self) -> None:
+        """Back to a fresh window on the target."""
+        app = self.app
+        app.dialogs.clear()
+        app.animate, app.drag, app.tool = "", None, "pan"
+        if self.target and app.population is not None:
+            from explorer_app.history import History
+            from explorer_app.state import AppState, opened
+
+            app.history = History(opened(AppState(), app.state.snapshot, app.population.defaults(), app.population.ranges()))
+        self.ctx.key_press(imgui.Key.escape)
+        self.rest()
+        self.frames(3)
+
+    def rest(self) -> None:
+        """Put the mouse where nothing is."""
+        self.ctx.mouse_move_to_pos((640 * SCALE, 10 * SCALE))
+
+    def drag(self, ref: str, dx: float, dy: float = 0.0) -> None:
+        """Drag a control by pixels at scale 1."""
+        self.ctx.item_drag_with_delta(ref, (dx * SCALE, dy * SCALE))
+
+    def front(self, name: str) -> None:
+        """Bring a panel to the front."""
+        self.ctx.window_focus(f"//{name}")
+        self.frames(2)
+
+    def value_of(self, name: str) -> float:
+        return self.state.value(name)
+
+
+def run(out: Path, group: str, target: str, folder: Path) -> None:
+    import scenarios
+
+    from explorer_app.app import Explorer
+
+    only = sys.argv[5:]
+    chosen = {k: v for k, v in vars(scenarios).items() if k.startswith(f"{group}_") and callable(v) and (not only or k in only)}
+    # Half scale: the same layout as at 1280 x 800, a quarter of the pixels for a software driver to fill.
+    explorer = Explorer(target, size=(1280, 800), scale=SCALE, remember=False)
+    explorer.parameters.fps_idling.enable_idling = False
+    explorer.parameters.fps_idling.vsync_to_monitor = False
+    driver = Driver(explorer, folder, target)
+    results: dict[str, str] = {}
+
+    def script(ctx: imgui.test_engine.TestContext) -> None:
+        io = imgui.test_engine.get_io(hello_imgui.get_imgui_test_engine())
+        io.config_watchdog_warning, io.config_watchdog_kill_test = 1000.0, 1200.0
+        driver.ctx = ctx
+        ctx.yield_(8)
+        for name, scenario in chosen.items():
+            begun = time.monotonic()
+            try:
+                driver.reset()
+                if target:
+                    driver.settle()
+                scenario(driver)
+                results[name] = "the test engine reported an error" if ctx.is_error() else "".join(explorer.faults)
+                explorer.faults.clear()
+            except Exception:
+                results[name] = traceback.format_exc()
+            print(f"{name}: {time.monotonic() - begun:.1f} s {results[name]}", flush=True)
+            if ctx.is_error():
+                break  # the engine ignores everything after its first error
+
+    problem = ""
+    try:
+        testing.run(test_function=script, runner_params=explorer.parameters, add_ons_params=explorer.add_ons())
+    except Exception:
+        problem = traceback.format_exc()
+    finally:
+        explorer.context.close()
+    document = {"results": results, "problem": problem, "torch": "torch" in sys.modules, "names": list(chosen)}
+    out.write_text(json.dumps(document))
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4]))

@@ -1,0 +1,562 @@
+"""What a user does in the window, and what must come of it. Run by drive.py; listed by test_window.py.
+
+The first word of a name is its group: main (a snapshot), medical (a study with geometry), run (a run folder), empty.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from imgui_bundle import imgui
+
+from explorer_app import colormaps, session
+from explorer_app.state import grid_pictures, seed_pictures
+
+CTRL = imgui.Key.mod_ctrl
+
+
+def slider(name: str) -> str:
+    return f"//Covariates/**/##{name}"
+
+
+# --- 1 covariates ----------------------------------------------------------------------------------------------------
+
+
+def main_typed_value_reaches_the_picture(d):
+    before = d.app.shown.image
+    d.ctx.item_click("//Covariates/free##mode")
+    d.ctx.item_input_value(slider("thickness"), 4.25)
+    d.settle()
+    assert d.value_of("thickness") == 4.25
+    assert d.app.shown.picture.values[0] == ("thickness", 4.25)
+    assert not np.array_equal(before, d.app.shown.image)
+
+
+def main_free_drag_moves_one_covariate_linked_the_others_too(d):
+    start = dict(d.state.values)
+    d.ctx.item_click("//Covariates/free##mode")
+    d.drag(slider("thickness"), 60, 0)
+    d.frames()
+    moved = dict(d.state.values)
+    assert moved["thickness"] > start["thickness"] + 0.1
+    assert {n: v for n, v in moved.items() if n != "thickness"} == {n: v for n, v in start.items() if n != "thickness"}
+    d.ctx.item_click("//Covariates/linked##mode")
+    d.drag(slider("thickness"), -80, 0)
+    d.frames()
+    linked = dict(d.state.values)
+    assert linked["intensity"] < moved["intensity"] - 5 and linked["slant"] < moved["slant"] - 1
+    assert linked["digit"] == start["digit"]
+
+
+def main_double_click_resets_to_the_median(d):
+    d.ctx.item_input_value(slider("slant"), 20.0)
+    d.ctx.item_double_click(slider("slant"))
+    d.frames()
+    assert abs(d.value_of("slant") - d.app.population.median("slant")) < 1e-5, d.value_of("slant")
+
+
+def main_arrow_keys_step_the_hovered_slider(d):
+    d.ctx.mouse_move(slider("thickness"))
+    before = d.value_of("thickness")
+    d.ctx.key_press(imgui.Key.right_arrow)
+    d.frames()
+    low, high = d.app.population.range("thickness")
+    assert abs(d.value_of("thickness") - before - (high - low) / 100) < 1e-4
+
+
+def main_levels_are_buttons(d):
+    d.ctx.item_click("//Covariates/**/2##digit")
+    d.settle()
+    assert d.value_of("digit") == 2.0
+
+
+def main_unusual_combinations_are_marked(d):
+    d.ctx.item_click("//Covariates/free##mode")
+    assert d.app.population.support(d.state.values).word == "covered"
+    d.ctx.item_input_value(slider("thickness"), 4.9)
+    d.ctx.item_input_value(slider("slant"), d.app.population.range("slant")[0])
+    d.frames()
+    found = d.app.population.support(d.state.values)
+    assert found.word in ("rare", "outside") and found.reason
+
+
+# --- 2 grids ---------------------------------------------------------------------------------------------------------
+
+
+def main_grid_fills_cell_takes_over_command_is_copied(d):
+    d.front("Grid")
+    d.ctx.item_input_value("//Grid/**/##rows steps", 3)
+    d.ctx.item_input_value("//Grid/**/##columns steps", 2)
+    d.settle()
+    pictures = grid_pictures(d.state)
+    assert (len(pictures), len(pictures[0])) == (3, 2)
+    assert all(d.app.service.frame(p) is not None for row in pictures for p in row)
+    d.ctx.item_click("//Grid/**/cell 2 1")
+    d.settle()
+    assert d.state.picture == pictures[2][1]
+    from imgui_bundle import icons_fontawesome_6 as icons
+
+    d.ctx.item_click(f"//Grid/**/{icons.ICON_FA_TERMINAL}  copy command##grid")
+    assert imgui.get_clipboard_text().startswith("mssg figure grid ")
+
+
+def main_grid_is_exported(d):
+    d.front("Grid")
+    d.settle()
+    d.ctx.item_click("//Grid/**/PNG##grid png")
+    d.frames()
+    path = d.folder / "grid.png"
+    d.ctx.item_input_value("//Export/##export path", str(path))
+    d.wait(path.exists)
+    from PIL import Image
+
+    with Image.open(path) as image:
+        assert image.size == (4 * 32, 4 * 32) and json.loads(image.text["mssg"])["seed"] == 0
+
+
+# --- 3 strata --------------------------------------------------------------------------------------------------------
+
+
+def main_strata_are_measured_live_and_set_the_sliders(d):
+    d.front("Strata")
+    d.ctx.item_check("//Strata/**/measure live##strata")
+    d.ctx.item_input_value("//Strata/**/##strata images", 1)
+    d.settle()
+    d.ctx.item_click("//Strata/**/stratum 0 1 2")
+    d.frames()
+    analysis = d.state.analysis
+    assert analysis.strata_live and analysis.strata_rows == "intensity" and analysis.strata_columns == "thickness"
+    assert d.value_of("thickness") != d.app.population.median("thickness")
+    d.front("Grid")
+
+
+def main_strata_come_from_an_evaluation(d):
+    results = [
+        {"metric": "mae", "value": i + j / 10, "n": 20, "covariate": "slant", "stratum": {"thickness": [2 + i, 3 + i], "slant": [5 * j, 5 * j + 5]}}
+        for i in range(2) for j in range(3)
+    ]  # fmt: skip
+    path = d.folder / "eval.json"
+    path.write_text(json.dumps({"results": results}))
+    d.front("Strata")
+    d.app.dialogs.add("evaluation")
+    d.frames(4)
+    d.ctx.item_input_value("//Load evaluation/##evaluation path", str(path))
+    d.frames(4)
+    assert len(d.app.tables) == 1 and "evaluation" not in d.app.dialogs
+    d.ctx.item_click("//Strata/**/stratum 0 1 2")
+    d.frames()
+    assert d.value_of("thickness") == 3.5 and d.value_of("slant") == 12.5
+    d.front("Grid")
+
+
+# --- 5 latent and model ----------------------------------------------------------------------------------------------
+
+
+def main_seed_steps_and_drags_between_seeds(d):
+    d.ctx.item_click("//Latent/##seed/+")
+    d.settle()
+    assert d.state.latent.seed == 1
+    from imgui_bundle import icons_fontawesome_6 as icons
+
+    d.drag(f"//Latent/{icons.ICON_FA_ARROWS_UP_DOWN_LEFT_RIGHT}  x 0.00  y 0.00##latent drag", 40, 0)
+    d.settle()
+    latent = d.state.latent
+    assert latent.seed + latent.x > 1.05 and latent.y == 0
+
+
+def main_truncation_noise_and_mixing_change_the_picture(d):
+    images = [d.app.shown.image]
+    d.ctx.item_input_value("//Latent/##psi", 0.3)
+    d.settle()
+    images.append(d.app.shown.image)
+    d.ctx.item_click("//Latent/##noise")
+    d.ctx.item_click("//$FOCUSED/none")
+    d.settle()
+    images.append(d.app.shown.image)
+    d.ctx.item_click("//Latent/##mix 0")
+    d.ctx.item_input_value("//Latent/##mix seed", 9)
+    d.settle()
+    images.append(d.app.shown.image)
+    assert d.state.latent.psi == np.float32(0.3) and d.state.latent.noise_mode == "none" and d.state.latent.mix_layers == (0,)
+    assert not np.array_equal(images[0], images[1]) and not np.array_equal(images[2], images[3])
+
+
+def main_layers_spectrum_and_greyed_transform(d):
+    d.front("Inspect")
+    d.ctx.item_click("//Inspect/inspect/layers")
+    d.frames()
+    layer = d.app.model.layers[2]
+    d.ctx.item_click(f"//Inspect/**/{layer.name}##layer {layer.name}")
+    d.settle()
+    assert d.app.shown.image.shape == layer.shape[1:]
+    d.ctx.item_click("//Inspect/**/image##layer ")
+    d.settle()
+    d.ctx.item_click("//Inspect/inspect/spectrum")
+    d.frames()
+    power = d.app.maps["spectrum"]
+    assert power.shape == d.app.shown.image.shape and power.max() == 0
+    assert not d.app.model.equivariant
+    d.ctx.item_click("//Inspect/inspect/transform")
+    d.frames()
+    d.front("Measured")
+
+
+def main_animation_walks_and_stops(d):
+    d.app.animate = "latent"
+    start = d.state.latent
+    d.wait(lambda: d.state.latent != start)
+    d.app.animate = ""
+    d.settle()
+    assert d.app.history.steps == 0  # an animation floods no undo
+
+
+# --- 6 the radiologist's view ----------------------------------------------------------------------------------------
+
+
+def main_zoom_pan_and_window_cost_no_rendering(d):
+    counters, low = d.app.service.counters, d.app.shown.image
+    before = (counters.wishes, counters.syntheses)
+    d.ctx.mouse_move("//Picture/##picture")
+    d.ctx.mouse_wheel_y(3)
+    d.frames()
+    zoom = d.state.display.zoom
+    assert zoom > 0
+    d.drag("//Picture/##picture", 30, 20)
+    d.frames()
+    assert d.state.display.center != (0.5, 0.5)
+    d.ctx.mouse_move("//Picture/##picture")
+    d.ctx.mouse_drag_with_delta((40, 0), 1)
+    d.frames()
+    assert d.state.display.width > 255
+    d.ctx.key_press(imgui.Key.i)
+    d.ctx.key_press(imgui.Key.n)
+    d.ctx.key_press(imgui.Key._0)
+    d.frames(4)
+    display = d.state.display
+    assert display.invert and not display.linear and display.zoom == 0
+    assert (counters.wishes, counters.syntheses) == before and d.app.shown.image is low
+
+
+def main_pixels_on_the_screen_are_those_of_numpy(d):
+    """The shader at one screen pixel per image pixel against numpy, within 1/255, for every mode."""
+    from explorer_app.display import Look
+
+    rng = np.random.default_rng(0)
+    image = rng.uniform(-40, 300, (48, 64)).astype(np.float32)
+    other = rng.uniform(0, 255, (48, 64)).astype(np.float32)
+    target = d.app.screen.target("test")
+    for name in colormaps.NAMES:
+        for invert in (False, True):
+            target.show(image, Look((64, 48), (0, 0), (1, 1), 100, 150, name, invert))
+            expected = colormaps.apply(image, 100, 150, name, invert)
+            assert np.abs(target.read().astype(int) - expected).max() <= 1, name
+    target.show(image, Look((64, 48), (0, 0), (1, 1), 100, 200, difference=True), other)
+    expected = colormaps.apply(image - other, 0, 200, "signed")
+    assert np.abs(target.read().astype(int) - expected).max() <= 1
+    target.show(image, Look((64, 48), (64, 0), (-1, 1), 127.5, 255))  # mirrored
+    assert np.abs(target.read().astype(int) - colormaps.apply(image[:, ::-1], 127.5, 255, "grey")).max() <= 1
+    target.show(image, Look((128, 96), (0, 0), (0.5, 0.5), 127.5, 255))  # zoomed, pixels as squares
+    assert np.abs(target.read()[::2, ::2].astype(int) - colormaps.apply(image, 127.5, 255, "grey")).max() <= 1
+    colour = rng.uniform(0, 255, (48, 64, 3)).astype(np.float32)
+    target.show(colour, Look((64, 48), (0, 0), (1, 1), 127.5, 255))
+    assert np.abs(target.read().astype(int) - colormaps.apply(colour, 127.5, 255, "grey")).max() <= 1
+    target.show(image, Look((70, 48), (-6, 0), (1, 1), 127.5, 255, background=(1, 0, 0)))
+    assert target.read()[0, 0].tolist() == [255, 0, 0] and target.read()[0, 6, 0] == target.read()[0, 6, 1]
+    draws = target.draws
+    target.show(image, Look((70, 48), (-6, 0), (1, 1), 127.5, 255, background=(1, 0, 0)))
+    assert target.draws == draws  # nothing changed, nothing drawn
+
+
+def main_pin_flip_side_and_difference(d):
+    d.ctx.key_press(imgui.Key.p)
+    d.ctx.item_input_value(slider("thickness"), 4.8)
+    d.settle()
+    pinned, current = d.app.service.frame(d.state.pin.picture), d.app.shown
+    d.ctx.key_press(imgui.Key.d)
+    d.settle()
+    assert d.state.display.compare == "difference"
+    assert not np.array_equal(pinned.image, current.image) and "view A" not in d.app.screen.targets
+    d.ctx.item_click("//Display/side##compare")
+    d.settle()
+    assert {"view ", "view B"} <= set(d.app.screen.targets)
+    d.ctx.key_press(imgui.Key.f)
+    d.frames()
+    assert d.state.display.compare == "flip" and not d.state.display.flipped
+    d.ctx.key_press(imgui.Key.f)
+    d.frames()
+    assert d.state.display.flipped
+    d.ctx.item_click("//Display/A##compare")
+    d.frames()
+    assert d.state.display.compare == "A"
+
+
+def medical_convention_mirrors_the_picture(d):
+    target = d.app.screen.target("view ")
+    before = target.read().copy()
+    assert not d.state.display.neurological
+    d.ctx.item_click("//Picture/radiological##convention")
+    d.settle()
+    d.rest()
+    d.frames(4)
+    after = target.read()
+    assert d.state.display.neurological and after.shape == before.shape
+    assert np.abs(after[:, ::-1].astype(int) - before).mean() < 2 and not np.array_equal(after, before)
+
+
+def medical_nifti_is_exported_with_millimetres(d):
+    d.app.fields["export kind"] = "nii"
+    d.app.dialogs.add("export")
+    d.frames(4)
+    path = d.folder / "a.nii.gz"
+    d.ctx.item_input_value("//Export/##export path", str(path))
+    d.wait(path.exists)
+    import nibabel
+
+    volume = nibabel.load(path)
+    assert volume.shape == (32, 1, 32) and volume.header.get_zooms()[:3] == (2, 2, 2)
+
+
+# --- 7 and 8 uncertainty, measured -----------------------------------------------------------------------------------
+
+
+def main_uncertainty_is_the_deviation_over_seeds(d):
+    d.front("Measured")
+    d.ctx.item_click("//Measured/sd##uncertainty")
+    d.ctx.item_input_value("//Measured/##seeds", 5)
+    d.settle()
+    d.frames(4)
+    images = np.stack([d.app.service.frame(p).image for p in seed_pictures(d.state)])
+    assert images.shape[0] == 5 and np.allclose(d.app.maps["seeds"], images.std(0, ddof=1), atol=1e-3)
+
+
+def main_measured_values_are_those_of_the_instrument(d):
+    from mssg.measure import instrument
+
+    frame = d.app.shown
+    grey = np.rint(np.clip(frame.image, 0, 255)).astype(np.uint8)
+    expected = instrument("digits")(grey[None, None])
+    for name, value in frame.measured.items():
+        assert np.isclose(value, expected[name][0], atol=0.3, equal_nan=True), name
+
+
+# --- 9 undo, sessions, shortcuts -------------------------------------------------------------------------------------
+
+
+def main_undo_and_redo_walk_through_every_kind_of_change(d):
+    states = [d.state]
+    for act in (
+        lambda: d.drag(slider("thickness"), 50, 0),
+        lambda: d.ctx.item_click("//Covariates/free##mode"),
+        lambda: d.ctx.item_click("//Latent/##seed/+"),
+        lambda: d.ctx.key_press(imgui.Key.p),
+        lambda: d.ctx.key_press(imgui.Key.i),
+    ):
+        act()
+        d.frames(4)
+        states.append(d.state)
+    assert len(set(states)) == 6
+    for expected in reversed(states[:-1]):
+        d.ctx.key_press(CTRL | imgui.Key.z)
+        d.frames()
+        assert d.state == expected
+    for expected in states[1:]:
+        d.ctx.key_press(CTRL | imgui.Key.y)
+        d.frames()
+        assert d.state == expected
+
+
+def main_session_is_saved_and_restored(d):
+    d.ctx.item_input_value(slider("thickness"), 2.75)
+    d.ctx.key_press(imgui.Key.p)
+    d.frames()
+    saved, path = d.state, d.folder / "s.json"
+    d.ctx.key_press(CTRL | imgui.Key.s)
+    d.frames(4)
+    d.ctx.item_input_value("//Save session/##save path", str(path))
+    d.wait(path.exists)
+    assert session.load(path).snapshot_id == d.app.population.header.snapshot_id and session.load(path).layout
+    d.reset()
+    assert d.state != saved
+    d.ctx.key_press(CTRL | imgui.Key.o)
+    d.frames(4)
+    d.ctx.item_input_value("//Open/##open path", str(path))
+    d.settle()
+    assert d.state == saved
+
+
+def main_missing_snapshot_of_a_session_is_asked_for(d):
+    path, real = d.folder / "moved.json", d.state.snapshot
+    session.save(path, session.Session(replace(d.state, snapshot="/gone/away.safetensors")))
+    d.app.open(path)
+    d.frames(4)
+    assert "missing" in d.app.dialogs and d.state.snapshot == real
+    d.ctx.item_input_value("//Where is the snapshot?/##missing path", real)
+    d.frames(4)
+    assert "missing" not in d.app.dialogs and d.state.snapshot == real
+
+
+def main_shortcuts_are_listed_and_escape_closes(d):
+    d.ctx.key_press(imgui.Key.f1)
+    d.frames(4)
+    assert d.ctx.window_info("//Shortcuts").id != 0 and "shortcuts" in d.app.dialogs
+    d.ctx.key_press(imgui.Key.escape)
+    d.frames(4)
+    assert not d.app.dialogs
+
+
+# --- 10 training -----------------------------------------------------------------------------------------------------
+
+
+def main_training_is_started_seen_and_stopped(d):
+    from explorer_app import launch
+
+    script = "import time\nprint('tick 1', flush=True)\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('saved')\n"
+    original = launch.command
+    launch.command = lambda study, outdir, preset, kimg: [sys.executable, "-c", script]
+    try:
+        study = d.folder / "study.toml"
+        study.touch()
+        d.app.dialogs.add("train")
+        d.frames(4)
+        d.ctx.item_input_value("//Train a model/##train outdir", str(d.folder / "run"))
+        d.ctx.item_input_value("//Train a model/##train study", str(study))
+        from imgui_bundle import icons_fontawesome_6 as icons
+
+        d.ctx.item_click(f"//Train a model/{icons.ICON_FA_PLAY}  start##train")
+        d.wait(lambda: d.app.training is not None and "tick 1" in d.app.training.tail())
+        assert os.getpgid(d.app.training._process.pid) != os.getpgid(0)
+        d.front("Training")
+        d.ctx.item_click(f"//Training/{icons.ICON_FA_STOP}  stop##training")
+        d.wait(lambda: not d.app.training.running)
+        assert d.app.training.tail()[-1] == "saved"
+    finally:
+        launch.command = original
+        d.app.training = d.app.run = None
+        d.front("Grid")
+
+
+# --- 11 export -------------------------------------------------------------------------------------------------------
+
+
+def main_picture_and_sweep_are_exported(d):
+    from PIL import Image
+
+    for kind, name in (("png", "a.png"), ("png16", "b.png"), ("sweep", "c.gif")):
+        d.app.fields["export kind"] = kind
+        d.app.dialogs.add("export")
+        d.frames(4)
+        d.settle()
+        path = d.folder / name
+        d.ctx.item_input_value("//Export/##export path", str(path))
+        d.wait(path.exists, what=name)
+        d.frames(4)
+    with Image.open(d.folder / "a.png") as image:
+        shown = colormaps.apply(d.app.shown.image, 127.5, 255, "grey")[..., 0]
+        assert np.array_equal(np.asarray(image), shown)
+    with Image.open(d.folder / "c.gif") as image:
+        assert image.n_frames == 46
+
+
+# --- failures --------------------------------------------------------------------------------------------------------
+
+
+def main_bad_snapshots_leave_the_last_good_picture(d):
+    bad = d.folder / "bad.safetensors"
+    bad.write_bytes(Path(d.state.snapshot).read_bytes()[:3000])
+    before = d.state
+    assert not d.app.open(bad)
+    d.frames(4)
+    assert d.state == before and d.app.shown is not None
+    assert any("not a usable snapshot" in text for _, text, _ in d.app.notes)
+
+
+def main_killed_render_process_is_restarted_with_the_state_kept(d):
+    first, state = d.app.service.pid, d.state
+    os.kill(first, signal.SIGKILL)
+    d.wait(lambda: d.app.service.pid != first)
+    d.ctx.item_click("//Latent/##seed/+")
+    d.settle()
+    assert d.state == replace(state, latent=replace(state.latent, seed=1)) and d.app.service.counters.restarts == 1
+
+
+# --- 4 live checkpoints ----------------------------------------------------------------------------------------------
+
+
+def run_newest_snapshot_is_swapped_in_within_two_seconds(d):
+    app, folder = d.app, d.app.run.folder / "snapshots"
+    assert app.follow and app.state.snapshot.endswith("000008.safetensors")
+    d.ctx.item_input_value(slider("thickness"), 4.5)
+    d.settle()
+    values = d.state.values
+    temporary = folder / ".000012.safetensors.1.tmp"
+    shutil.copy(app.state.snapshot, temporary)
+    time.sleep(0.1)
+    temporary.rename(folder / "000012.safetensors")
+    took = d.wait(lambda: d.state.snapshot.endswith("000012.safetensors"))
+    assert took < 2.0, took
+    assert d.state.values == values
+    d.settle()
+
+
+def run_damaged_snapshot_leaves_the_last_good_one(d):
+    folder = d.app.run.folder / "snapshots"
+    good = d.state.snapshot
+    d.app.follow = True
+    (folder / "000016.safetensors").write_bytes(Path(good).read_bytes()[:2000])
+    d.wait(lambda: any("not a usable snapshot" in text for _, text, _ in d.app.notes), 20)
+    d.frames(4)
+    assert d.state.snapshot == good and d.app.shown is not None
+    (folder / "000016.safetensors").unlink()
+
+
+def run_timeline_scrubs_back_and_stops_following(d):
+    d.front("Timeline")
+    d.wait(lambda: len(d.app.run.checkpoints) == 3)
+    values = d.state.values
+    d.ctx.item_input_value("//Timeline/##checkpoint", 1)
+    d.frames(4)
+    assert d.state.snapshot.endswith("000004.safetensors") and not d.app.follow and d.state.values == values
+    d.settle()
+
+
+def run_training_curves_and_log_grow(d):
+    d.front("Training")
+    d.frames(4)
+    with open(d.app.run.folder / "stats.jsonl", "a") as file:
+        file.write('{"kimg": 12, "loss/G/adv": 0.9, "metric/mae": 3.5}\n')
+    d.wait(lambda: "metric/mae" in d.app.run.statistics.names, 5)
+    d.frames(4)
+    assert d.app.run.statistics.curve("loss/G/adv")[1].tolist() == [1.5, 1.1, 0.9]
+    d.front("Log")
+    assert d.app.run.log == ["kimg 8"]
+
+
+# --- an empty window -------------------------------------------------------------------------------------------------
+
+
+def empty_window_says_what_to_do(d):
+    title, body = d.app.empty_message(d.state)
+    assert title == "Nothing open yet" and "snapshot" in body
+    for name in ("Covariates", "Grid", "Strata", "Timeline", "Training", "Log", "Measured", "Inspect", "Performance"):
+        d.front(name)
+
+
+def empty_window_refuses_what_is_no_snapshot(d):
+    path = d.folder / "x.safetensors"
+    path.write_bytes(b"nonsense")
+    from imgui_bundle import icons_fontawesome_6 as icons
+
+    d.ctx.item_click(f"//Picture/**/{icons.ICON_FA_FOLDER_OPEN}  Open…##empty")
+    d.frames(4)
+    d.ctx.item_input_value("//Open/##open path", str(path))
+    d.frames(4)
+    title, body = d.app.empty_message(d.state)
+    assert title == "This cannot be opened" and "x.safetensors" in body

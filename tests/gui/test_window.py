@@ -1,0 +1,87 @@
+"""The explorer's window, driven by the Dear ImGui Test Engine: every numbered capability of the issue."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_SOURCE = ast.parse((Path(__file__).parent / "scenarios.py").read_text())
+_NAMES = [n.name for n in _SOURCE.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
+
+
+def names(group: str) -> list[str]:
+    return [n for n in _NAMES if n.startswith(f"{group}_")]
+
+
+def check(document: dict, name: str) -> None:
+    outcome = document["results"].get(name)
+    assert outcome is not None, f"not reached: {document['problem']}\n{document['output']}"
+    assert not outcome, f"{outcome}\n{document['output']}"
+
+
+@pytest.mark.parametrize("name", names("main"))
+def test_window_on_a_snapshot(drive, tiny_snapshot, name):
+    check(drive("main", str(tiny_snapshot)), name)
+
+
+@pytest.mark.parametrize("name", names("medical"))
+def test_window_on_a_study_with_geometry(drive, make_snapshot, name):
+    geometry = '[geometry]\nplane = "coronal"\npixel_mm = 2.0\naffine = "common"\nposition_mm = 4.0\n[measure]'
+    check(drive("medical", str(make_snapshot(replace=(("[measure]", geometry),), name="geometry"))), name)
+
+
+@pytest.mark.parametrize("name", names("run"))
+def test_window_on_a_run(drive, tiny_snapshot, tmp_path_factory, name):
+    folder = tmp_path_factory.mktemp("runs") / "run1"
+    (folder / "snapshots").mkdir(parents=True)
+    shutil.copy(tiny_snapshot, folder / "snapshots" / "000004.safetensors")
+    shutil.copy(tiny_snapshot, folder / "snapshots" / "000008.safetensors")
+    (folder / "stats.jsonl").write_text('{"kimg": 4, "loss/G/adv": 1.5, "eta_sec": 90}\n{"kimg": 8, "loss/G/adv": 1.1, "eta_sec": 60}\n')
+    (folder / "log.txt").write_text("kimg 8\n")
+    check(drive("run", str(folder)), name)
+
+
+@pytest.mark.parametrize("name", names("empty"))
+def test_window_without_a_snapshot(drive, name):
+    check(drive("empty", ""), name)
+
+
+def test_windows_process_never_imports_torch(drive, tiny_snapshot):
+    assert drive("main", str(tiny_snapshot))["torch"] is False
+
+
+def test_without_a_display_there_is_a_message_and_exit_2():
+    bare = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    done = subprocess.run([sys.executable, "-m", "explorer_app"], env=bare, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 2 and "no display" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_session_is_exported_without_a_display(tmp_path, tiny_snapshot):
+    from PIL import Image
+
+    from explorer_app import session
+    from explorer_app.population import Population
+    from explorer_app.state import AppState, opened
+    from mssg.header import read_header
+
+    population = Population(read_header(tiny_snapshot))
+    state = opened(AppState(), str(tiny_snapshot), population.defaults(), population.ranges())
+    session.save(tmp_path / "s.json", session.Session(state))
+    bare = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    words = [sys.executable, "-m", "explorer_app", "--export", str(tmp_path / "s.json"), "-o"]
+
+    def run(output: str) -> subprocess.CompletedProcess:
+        return subprocess.run([*words, output], env=bare, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+
+    done = run(str(tmp_path / "out.png"))
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.size == (32, 32) and "mssg" in image.text
+    failed = run(str(tmp_path / "out.xyz"))
+    assert failed.returncode == 2 and "unknown file type" in failed.stderr and "Traceback" not in failed.stderr
