@@ -1,0 +1,82 @@
+"""Ship a trained digit run as assets/snapshots/digits.safetensors (float16 weights) and measure what was shipped.
+
+    python tests/benchmarks/shipped_digits.py RUN --data DIR --predictor FILE
+
+DIR is what `mssg prepare digits --mnist PATH --out DIR` made, FILE a predictor of DIR/study-all.toml
+(`mssg predictors`). Writes docs/results/digits.json and digits.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import mssg
+from mssg import assets
+from mssg.data.dataset import open_sources
+from mssg.measure import instrument
+from mssg.metrics.control import control
+from mssg.metrics.predictors import Predictor
+from mssg.networks import DiscriminatorConfig, GeneratorConfig
+from mssg.snapshot import load_snapshot, save_snapshot
+from mssg.training.validation import generator_of
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def ship(run: Path) -> Path:
+    """Save the run's newest snapshot with float16 weights among the assets."""
+    snapshot = load_snapshot(run)
+    header = snapshot.header
+    folder = assets.root() / "snapshots"
+    folder.mkdir(exist_ok=True)
+    return save_snapshot(
+        folder / "digits.safetensors", header.study, header.models, {n: snapshot.load(n) for n in ("G_ema", "G", "D")},
+        GeneratorConfig.from_json(dict(header.generator)), DiscriminatorConfig.from_json(dict(header.discriminator)),
+        header.progress, header.summary, header.provenance, half=True,
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Ship, measure, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--predictor", type=Path, required=True)
+    parser.add_argument("--images", type=int, default=4000)
+    options = parser.parse_args()
+    snapshot = load_snapshot(ship(options.run))
+    generate = generator_of(snapshot.G, snapshot.study, "cpu")
+    report = control(
+        generate, snapshot.study, snapshot.models, instrument(snapshot.study.instrument).measure, n=options.images, seed=2000,
+        sources=open_sources(mssg.load_study(options.data / "study.toml")), designs=("a", "b", "c", "shuffled"),
+    )  # fmt: skip
+    predictor = Predictor.load(options.predictor)
+    judged = control(
+        generate, snapshot.study, snapshot.models, lambda x: {"digit": predictor.measure(x)["digit"]}, n=options.images, seed=2001,
+        designs=("a", "shuffled"),
+    )  # fmt: skip
+    accuracy = {row.design: row.accuracy for row in judged.rows}
+    own = next(e for e in predictor.errors if e.covariate == "digit")
+    document = {
+        "snapshot": snapshot.header.snapshot_id, "kimg": snapshot.header.progress["kimg"], "control": report.to_json(),
+        "digit_accuracy": accuracy, "digit_accuracy_of_the_predictor_on_real_test_digits": own.accuracy,
+    }  # fmt: skip
+    folder = ROOT / "docs" / "results"
+    (folder / "digits.json").write_text(
+        json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    text = (
+        report.table()
+        + f"\n\nDigit, read by a ResNet-18 that reads {own.accuracy:.1%} of real test digits rightly: "
+    )
+    text += ", ".join(f"{value:.1%} (design {design})" for design, value in accuracy.items()) + "\n"
+    (folder / "digits.txt").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
