@@ -109,6 +109,7 @@ class PackedSource:
         folder = Path(path)
         source = study.sources[source_index]
         info = _read_info(folder)
+        _check_meaning(folder / INFO, info, study, source.observes)
         images = _read_images(folder / IMAGES, study)
         columns = read_table(folder / TABLE)
         check_keys(folder / TABLE, columns, len(images))
@@ -284,6 +285,24 @@ def _read_info(folder: Path) -> dict[str, Any]:
             hint="Prepare this source again with this version of mssg",
         )
     return info
+
+
+def _check_meaning(path: Path, info: Mapping[str, Any], study: Study, observes: Sequence[str]) -> None:
+    """Refuse a source whose source.json states another unit or other levels for a covariate than the study does."""
+    stated = info.get("covariates")
+    for name in observes:
+        entry = stated.get(name) if isinstance(stated, dict) else None
+        covariate = study.covariate(name)
+        for key, wanted in (("unit", covariate.unit), ("levels", list(covariate.levels))):
+            if isinstance(entry, dict) and entry.get(key) and wanted and entry[key] != wanted:
+                raise DataError(
+                    f"the source's {key} of {name!r} clash with the study's",
+                    file=path,
+                    field=f"covariates.{name}.{key}",
+                    found=entry[key],
+                    expected=wanted,
+                    hint="Convert the source's column when preparing it, or correct the study TOML",
+                )
 
 
 def _read_images(path: Path, study: Study) -> NDArray[np.uint8]:

@@ -241,3 +241,16 @@ def test_a_column_that_a_log_cannot_take_is_refused(folders, study):
     edit_table(folders / "north", lambda t: set_cell(t, "age", "-1"))
     with pytest.raises(DataError, match=r"line 2, age.*log"):
         open_sources(replace(study, covariates=covariates))
+
+
+@pytest.mark.parametrize(
+    "name, stated, source",
+    [("age", {"unit": "months"}, 0), ("site", {"levels": ["x", "y"]}, 1)],
+)
+def test_units_and_levels_that_clash_are_named(tmp_path, study, name, stated, source):
+    folder = study.sources[source].name
+    meaning = {"recipe": "test", "covariates": {name: stated}}
+    write_packed(tmp_path / folder, make_images(8), make_table(folder, 8), meaning)
+    with pytest.raises(DataError, match=rf"covariates\.{name}\.") as caught:
+        PackedSource.open(tmp_path / folder, study, source)
+    assert str(next(iter(stated.values()))) in str(caught.value)

@@ -128,6 +128,10 @@ def prepare(
         "equations": EQUATIONS,
         "truth": "measured on the stored images with mssg.measure.digits",
         "geometry": None,
+        "covariates": {
+            **{name: {"unit": unit} for name, unit in digits.UNITS.items()},
+            "digit": {"levels": [str(i) for i in range(10)]},
+        },
     }
     counts = {}
     for name, rows in [*((n, usable & (home == i)) for i, n in enumerate(OBSERVES)), ("all", usable)]:
