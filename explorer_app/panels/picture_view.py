@@ -48,8 +48,8 @@ def draw(app: Context, state: AppState) -> AppState:
         | imgui.ButtonFlags_.mouse_button_middle,
     )
     hovered, active = imgui.is_item_hovered(), imgui.is_item_active()
-    for label, view, shown, other in views:
-        _draw_view(app, label, view, shown, other)
+    for i, (label, view, shown, other) in enumerate(views):
+        _draw_view(app, f"view {i}", label, view, shown, other)
     mouse = imgui.get_io().mouse_pos
     over = next((v for v in views if v[1].x <= mouse.x < v[1].x + v[1].width), views[0])
     if hovered:
@@ -146,7 +146,7 @@ def _views(app: Context, state: AppState, frame: Frame, corner: ImVec2, size: Im
     return [(label, view(corner.x, size.x, chosen), chosen, None)]
 
 
-def _draw_view(app: Context, label: str, view: View, frame: Frame, other: Frame | None) -> None:
+def _draw_view(app: Context, name: str, label: str, view: View, frame: Frame, other: Frame | None) -> None:
     scale = imgui.get_io().display_framebuffer_scale.x or 1.0
     size = max(1, round(view.width * scale)), max(1, round(view.height * scale))
     origin = view.to_image(view.x, view.y)
@@ -156,7 +156,7 @@ def _draw_view(app: Context, label: str, view: View, frame: Frame, other: Frame 
         size, origin, (-step if view.mirrored else step, step), display.level, display.width, display.colormap, display.invert,
         display.linear, other is not None, theme.CANVAS,
     )  # fmt: skip
-    texture = app.screen.target(f"view {label[:1] if label != 'A' else ''}").show(
+    texture = app.screen.target(name).show(
         frame.image, look, other.image if other else None
     )
     draw = imgui.get_window_draw_list()

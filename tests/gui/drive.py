@@ -28,6 +28,32 @@ class Driver:
     def __init__(self, explorer, folder: Path, target: str) -> None:
         self.explorer, self.app, self.folder, self.target = explorer, explorer.context, folder, target
         self.ctx: imgui.test_engine.TestContext
+        self._work: list[Callable[[], object]] = []
+        callbacks = explorer.parameters.callbacks
+        shown = callbacks.show_gui
+
+        def show() -> None:
+            shown()
+            while self._work:
+                self._work.pop()()
+
+        callbacks.show_gui = show
+
+    def on_gui(self, work: Callable[[], object]):
+        """Do something on the window's thread, where OpenGL may be called, and return its result."""
+        outcome: list[tuple[object, Exception | None]] = []
+
+        def do() -> None:
+            try:
+                outcome.append((work(), None))
+            except Exception as error:
+                outcome.append((None, error))
+
+        self._work.append(do)
+        self.wait(lambda: outcome)
+        if outcome[0][1] is not None:
+            raise outcome[0][1]
+        return outcome[0][0]
 
     @property
     def state(self):
