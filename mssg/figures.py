@@ -122,6 +122,8 @@ def grid(
     """
     study, summary = renderer.study, renderer.header.summary
     rows, cols = (parse_sweep(study, s, STEPS, summary) if isinstance(s, str) else s for s in (rows, cols))
+    if not find_covariate(study, rows.name).is_continuous:
+        rows = Sweep(rows.name, rows.values[::-1])  # numbers rise upwards, levels read downwards
     fixed = dict(fixed or {})
     _check(renderer, rows, cols, fixed, per_source)
     fixed = _fixed_values(renderer, rows, cols, fixed, per_source)
@@ -317,7 +319,11 @@ def _draw(
     n_rows, n_cols = images.shape[1:3]
     # the hair beyond the whole number keeps floor(inches * dpi) from losing the last pixel
     inches = ((layout.width + 1e-3) / layout.dpi, (layout.height + 1e-3) / layout.dpi)
-    style = {"font.family": "DejaVu Sans", "text.color": "#111111", "axes.labelcolor": "#111111"}
+    style: dict[Any, Any] = {
+        "font.family": "DejaVu Sans",
+        "text.color": "#111111",
+        "axes.labelcolor": "#111111",
+    }
     corners = []
     with matplotlib.rc_context(style):
         figure = Figure(figsize=inches, dpi=layout.dpi, facecolor="white", layout=None)

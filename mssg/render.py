@@ -9,13 +9,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
 
 from mssg.errors import MssgError, UsageError
+from mssg.networks import Generator
 from mssg.request import RenderRequest, RenderResult, find_covariate, read_w, to_uint8, training_defaults
 from mssg.snapshot import Snapshot, latent
 
@@ -46,7 +47,7 @@ class Renderer:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot, self.study, self.header = snapshot, snapshot.study, snapshot.header
-        self.G = snapshot.G
+        self.G = cast(Generator, snapshot.G)
         self.device = next(self.G.parameters()).device
         self._layers = {n: m for n, m in self.G.synthesis.named_modules() if hasattr(m, "affine")}
         self._defaults: dict[str, float] | None = None

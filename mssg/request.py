@@ -317,7 +317,7 @@ def default_values(covariate: Covariate, summary: Mapping[str, Any], steps: int)
 
 
 def round_values(low: float, high: float, count: int) -> list[float]:
-    """Multiples of a round step (1, 1.5, 2, 2.5, 3, 4, 5, 6 or 8 times a power of ten), the widest that fit.
+    """Multiples of a round step (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6 or 8 times a power of ten), as wide as fits.
 
     Args:
         low, high: All values lie between these.
@@ -327,12 +327,13 @@ def round_values(low: float, high: float, count: int) -> list[float]:
         return [float(f"{(low + high) / 2:.3g}")][:count] if high > low else [low]
     exponent = math.floor(math.log10((high - low) / (count - 1)))
     for power in (exponent, exponent - 1, exponent - 2):
-        for digit in (8.0, 6.0, 5.0, 4.0, 3.0, 2.5, 2.0, 1.5, 1.0):
+        for digit in (8.0, 6.0, 5.0, 4.0, 3.0, 2.5, 2.0, 1.5, 1.2, 1.0):
             step = digit * 10.0**power
-            first = math.ceil(low / step - 1e-9)
-            if (first + count - 1) * step <= high * (1 + 1e-12) + 1e-9 * step:
+            first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) - (count - 1)
+            if first <= last:
+                start = (first + last) // 2
                 return [
-                    round((first + i) * step, 2 - power) + 0.0 for i in range(count)
+                    round((start + i) * step, 2 - power) + 0.0 for i in range(count)
                 ]  # + 0.0: no minus zero
     return np.linspace(low, high, count).tolist()
 

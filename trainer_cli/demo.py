@@ -165,7 +165,7 @@ def draw(run: Path, path: Path, seed: int) -> None:
 
     step(3, "Figure")
     command = f"mssg figure grid {run} --rows {FIGURE[0]} --cols {FIGURE[1]} --seed {seed} -o {path}"
-    figures.grid(Renderer(load_snapshot(run)), *FIGURE, seed=seed, command=command).save(path)
+    figures.grid(Renderer(load_snapshot(run)), FIGURE[0], FIGURE[1], seed=seed, command=command).save(path)
     click.echo(f"{path}")
 
 

@@ -51,7 +51,9 @@ def grid(
     words = ["mssg", "figure", "grid", snapshot, "--rows", rows, "--cols", cols]
     words += [word for text in fix for word in ("--fix", text)] + (["--per-source"] if per_source else [])
     words += ["--seed", str(seed), *(["--psi", f"{psi:g}"] if psi != 1 else []), "-o", output]
-    drawn = figures.grid(Renderer(loaded), *sides, fixed, seed, per_source, psi, shlex.join(words))
+    drawn = figures.grid(
+        Renderer(loaded), sides[0], sides[1], fixed, seed, per_source, psi, shlex.join(words)
+    )
     drawn.save(path)
     for note in outside_training(study, summary, fixed | {s.name: s.values for s in sides}):
         click.echo(f"Note: {note}.", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import json
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".npy")
 MAX_IMAGES = 100_000
+SHOW_PROGRESS_FROM = 100
 
 
 @dataclass(frozen=True)
@@ -172,9 +174,16 @@ def draw(renderer: Renderer, requests: list[RenderRequest]) -> np.ndarray:
     if first.w_path is None and first.noise_mode != "random":
         values = np.stack([renderer.values(r.covariates) for r in requests])
         seeds = [r.seed or 0 for r in requests]
-        with click.progressbar(length=len(requests), label="Drawing", file=sys.stderr) as bar:
+        hide = len(requests) < SHOW_PROGRESS_FROM or not sys.stderr.isatty()
+        bar = (
+            contextlib.nullcontext()
+            if hide
+            else click.progressbar(length=len(requests), label="Drawing", file=sys.stderr)
+        )
+        with bar as shown:
+            progress = shown.update if shown else None
             return renderer.images(
-                values, seeds, first.psi, first.cutoff, first.noise_mode, progress=bar.update
+                values, seeds, first.psi, first.cutoff, first.noise_mode, progress=progress
             )
     out = []
     for request in requests:

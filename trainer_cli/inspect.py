@@ -206,7 +206,7 @@ def model_card(header: Header) -> str:
             "- Images show associations in the training data, not effects of a cause; the sources' selection is theirs too.",
             "- Outside the ranges above, and for combinations that the data do not hold, images are extrapolation.",
             *unseen,
-            "- How well a request is met differs by covariate: measure it (`mssg evaluate`) before relying on it.",
+            "- How well a request is met differs by covariate: measure it before relying on it.",
             "- A generator can reproduce training images: check for memorisation before sharing images of people.",
         ]
     )

@@ -331,10 +331,10 @@ def _grid(plan: _Plan, bench: _Bench, name: str, anchor: str) -> tuple[list[Cont
     typical = plan.draw(max(plan.n, 1000), rng)
     density = plan.models.log_density(typical)
     limit = np.percentile(density[np.isfinite(density)], SUPPORT_PERCENTILE)
-    sides = [
-        np.linspace(*np.quantile(typical[:, plan.study.index(side)], [0.05, 0.95]), GRID)
-        for side in (name, anchor)
-    ]
+    sides = []
+    for side in (name, anchor):
+        low, high = np.quantile(typical[:, plan.study.index(side)], [0.05, 0.95])
+        sides.append(np.linspace(low, high, GRID))
     cell = np.arange(plan.n) % GRID**2
     given = {name: sides[0][cell // GRID], anchor: sides[1][cell % GRID]}
     values = plan.draw(plan.n, rng, given)

@@ -119,8 +119,14 @@ def compare(generated: ClassVariance, real: ClassVariance, study: Study) -> tupl
     share = np.where(usable, real.count, 0)
     if not share.any():
         return ()
-    overall = [float(np.sqrt(np.average(v[usable], weights=share[usable]))) for v in (fake, true)]
-    rows = [Spread("all", *overall, int(generated.count[usable].sum()), int(real.count[usable].sum()))]
+    generated_sd, real_sd = (
+        float(np.sqrt(np.average(v[usable], weights=share[usable]))) for v in (fake, true)
+    )
+    rows = [
+        Spread(
+            "all", generated_sd, real_sd, int(generated.count[usable].sum()), int(real.count[usable].sum())
+        )
+    ]
     for k, level in enumerate(levels):
         rows.append(
             Spread(
