@@ -47,23 +47,25 @@ def upfirdn2d(x, f, up, down, padding, flip_filter, gain):
     """See `reference.upfirdn2d`."""
     if f is None:
         f = x.new_ones(1, 1)
-    f = f.to(x.dtype)
-    if f.ndim == 1:
-        passes = [(f[:, None], f[None, :] * gain)]
-    elif f.numel() <= _SMALL_FILTER:
-        return _fir(x, f * gain, up, down, padding, flip_filter)
-    else:
-        terms = separable_terms(f)
-        if len(terms) * sum(f.shape) >= f.numel() or x.dtype == torch.float64:  # terms are exact to float32
-            return _fir(x, f * gain, up, down, padding, flip_filter)
-        passes = [(column[:, None], row[None, :] * gain) for column, row in terms]
+    terms = [(f, f)] if f.ndim == 1 else _cheaper_terms(f, x.dtype)
+    if terms is None:
+        return _fir(x, f.to(x.dtype) * gain, up, down, padding, flip_filter)
     x0, x1, y0, y1 = padding
     total = None
-    for column, row in passes:
+    for column, row in terms:
+        column, row = column.to(x.dtype)[:, None], row.to(x.dtype)[None, :] * gain
         y = _fir(x, row, (up[0], 1), (down[0], 1), (x0, x1, 0, 0), flip_filter)
         y = _fir(y, column, (1, up[1]), (1, down[1]), (0, 0, y0, y1), flip_filter)
         total = y if total is None else total + y
     return total
+
+
+def _cheaper_terms(f, dtype):
+    """Separable terms of a 2-D filter, or None where one 2-D pass is cheaper or (in float64) more exact."""
+    if f.numel() <= _SMALL_FILTER or dtype == torch.float64:
+        return None
+    terms = separable_terms(f)
+    return terms if len(terms) * sum(f.shape) < f.numel() else None
 
 
 def _fir(x, f, up, down, padding, flip_filter):
@@ -165,9 +167,8 @@ def _convolve_up(x, w, f, up, padding, flip_weight):
         return upfirdn2d(x, f, (up, up), (1, 1), padding, False, float(up**2))
     kh, kw = w.shape[2:]
     x = F.conv_transpose2d(x, (w.flip([2, 3]) if flip_weight else w).transpose(0, 1), stride=up)
-    x0, x1, y0, y1 = (
-        padding  # the transposed convolution has padded by k - 1 and left out the last up - 1 zeros
-    )
+    # The transposed convolution has padded by k - 1 and left out the last up - 1 zeros.
+    x0, x1, y0, y1 = padding
     rest = (x0 - kw + 1, x1 - kw + up, y0 - kh + 1, y1 - kh + up)
     return upfirdn2d(x, f, (1, 1), (1, 1), rest, False, float(up**2))
 
@@ -186,18 +187,16 @@ def modulated_conv2d(
     x, w, s, f, up, padding, flip_weight, demodulate, input_gain, noise, b, act, gain, clamp
 ):
     """See `reference.modulated_conv2d`: (sum_i w_oi s_i x_i) d_o instead of sum_i (w_oi s_i d_o) x_i."""
-    if (
-        x.dtype == torch.float16 and demodulate
-    ):  # keep half precision in range; demodulation cancels both factors
+    if x.dtype == torch.float16 and demodulate:
+        # Keep half precision in range; demodulation cancels both factors.
         w = w / w.abs().amax([1, 2, 3], keepdim=True)
         s = s / s.abs().amax(1, keepdim=True)
     d = (s.square() @ w.square().sum([2, 3]).T + DEMODULATION_EPS).rsqrt() if demodulate else None  # [B, O]
     if input_gain is not None:
         s = s * input_gain
     if w.shape[2:] == (1, 1) and up == 1 and padding == (0, 0, 0, 0):
-        x = _pointwise_per_sample(
-            x, w[:, :, 0, 0] * s[:, None] if d is None else w[:, :, 0, 0] * s[:, None] * d[:, :, None]
-        )
+        per_sample = w[:, :, 0, 0] * s[:, None, :]  # [B, O, I]: small, so both factors may as well go there
+        x = _pointwise_per_sample(x, per_sample if d is None else per_sample * d[:, :, None])
         d = None
     else:
         x = conv2d_resample(modulate(x, s.to(x.dtype)[:, :, None, None]), w, f, up, 1, padding, flip_weight)

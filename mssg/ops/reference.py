@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mssg.ops.activations import ACTIVATIONS
 from mssg.ops.filters import downsampling_padding, upsampling_padding
 
 DEMODULATION_EPS = 1e-8
+Pair = tuple[int, int]
+Padding = tuple[int, int, int, int]
 
 
-def bias_act(x, b, dim, act, alpha, gain, clamp):
+def bias_act(
+    x: Tensor, b: Tensor | None, dim: int, act: str, alpha: float, gain: float, clamp: float | None
+) -> Tensor:
     """y = clamp(gain * act(x + b)).
 
     Source: Karras et al. 2020 (StyleGAN2), appendix B: bias, activation and gain after every convolution.
@@ -26,7 +31,9 @@ def bias_act(x, b, dim, act, alpha, gain, clamp):
     return y if clamp is None else y.clamp(-clamp, clamp)
 
 
-def upfirdn2d(x, f, up, down, padding, flip_filter, gain):
+def upfirdn2d(
+    x: Tensor, f: Tensor | None, up: Pair, down: Pair, padding: Padding, flip_filter: bool, gain: float
+) -> Tensor:
     """Insert zeros, pad, convolve with a FIR filter, keep every down-th pixel: y = gain * ((x up) * f) down.
 
     Source: Crochiere & Rabiner 1983, "Multirate digital signal processing", chapter 2.
@@ -47,7 +54,19 @@ def upfirdn2d(x, f, up, down, padding, flip_filter, gain):
     return y.reshape(n, c, *y.shape[2:])
 
 
-def filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter):
+def filtered_lrelu(
+    x: Tensor,
+    fu: Tensor | None,
+    fd: Tensor | None,
+    b: Tensor | None,
+    up: int,
+    down: int,
+    padding: Padding,
+    gain: float,
+    slope: float,
+    clamp: float | None,
+    flip_filter: bool,
+) -> Tensor:
     """Bias, upsample, leaky ReLU, downsample: a non-linearity that creates no frequencies it cannot represent.
 
     Source: Karras et al. 2021 (StyleGAN3), section 3.1 and figure 4b.
@@ -58,7 +77,9 @@ def filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_fil
     return upfirdn2d(x, fd, (1, 1), (down, down), (0, 0, 0, 0), flip_filter, 1.0)
 
 
-def conv2d_resample(x, w, f, up, down, padding, flip_weight):
+def conv2d_resample(
+    x: Tensor, w: Tensor, f: Tensor | None, up: int, down: int, padding: Padding, flip_weight: bool
+) -> Tensor:
     """Upsample, convolve, downsample, with low-pass filter f at each change of rate.
 
     Source: Karras et al. 2020 (StyleGAN2), section 2 and appendix B; Zhang 2019 (anti-aliased downsampling).
@@ -76,8 +97,21 @@ def conv2d_resample(x, w, f, up, down, padding, flip_weight):
 
 
 def modulated_conv2d(
-    x, w, s, f, up, padding, flip_weight, demodulate, input_gain, noise, b, act, gain, clamp
-):
+    x: Tensor,
+    w: Tensor,
+    s: Tensor,
+    f: Tensor | None,
+    up: int,
+    padding: Padding,
+    flip_weight: bool,
+    demodulate: bool,
+    input_gain: Tensor | None,
+    noise: Tensor | None,
+    b: Tensor | None,
+    act: str,
+    gain: float,
+    clamp: float | None,
+) -> Tensor:
     """A convolution whose weights are scaled, per sample, by styles.
 
     w'_oikl = s_i * w_oikl;  w''_oikl = w'_oikl / sqrt(sum_ikl w'^2 + eps);
