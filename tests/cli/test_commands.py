@@ -78,7 +78,7 @@ def test_the_table_of_commands_is_what_there_is(run):
     assert result.exit_code == 0
     for name, (target, text) in entry.COMMANDS.items():
         assert name in result.output and text.endswith(".")
-        assert target == f"trainer_cli.{name}:{name}"
+        assert target.startswith("trainer_cli.") and ":" in target
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"]])
