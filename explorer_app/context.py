@@ -138,7 +138,9 @@ class Context:
         population.study.encode(
             np.array([list(population.defaults().values())])
         )  # refuses what cannot be rendered
-        population.support(tuple(population.defaults().items()))  # damaged covariate models are refused here, not while dragging
+        population.support(
+            tuple(population.defaults().items())
+        )  # damaged covariate models are refused here, not while dragging
         self.service.retry(path)
         return population
 

@@ -81,6 +81,12 @@ def segmented(
     return current
 
 
+def float_slider(label: str, value: float, low: float, high: float, form: str, flags: int = 0) -> float:
+    """A slider; returns the very value it was given unless it was moved (imgui's floats are single precision)."""
+    changed, new = imgui.slider_float(label, value, low, high, form, flags)
+    return new if changed else value
+
+
 def combo(label: str, options: Sequence[str], current: str, width: float = 0.0, empty: str = "—") -> str:
     """A drop-down list; returns the choice."""
     if width:

@@ -46,7 +46,7 @@ def draw(app: Context, state: AppState) -> AppState:
         label,
         "Width: span of grey levels from black to white. Also: right-drag on the picture, sideways.",
     )
-    _, width = imgui.slider_float(
+    width = widgets.float_slider(
         "##window", display.width, 1.0, 510.0, "%.0f", imgui.SliderFlags_.logarithmic
     )
     if widgets.double_clicked():
@@ -56,7 +56,7 @@ def draw(app: Context, state: AppState) -> AppState:
         label,
         "Level: the grey level shown in the middle. Also: right-drag on the picture, up and down.",
     )
-    _, level = imgui.slider_float("##level", display.level, 0.0, 255.0, "%.0f")
+    level = widgets.float_slider("##level", display.level, 0.0, 255.0, "%.0f")
     if widgets.double_clicked():
         level = FULL_LEVEL
     display = replace(display, width=width, level=level)
@@ -88,7 +88,9 @@ def draw(app: Context, state: AppState) -> AppState:
     display = replace(display, colormap=name)
     state = replace(state, display=display)
     widgets.heading("Compare")
-    label = widgets.segmented("compare", _COMPARE_LABELS, _COMPARE_LABELS[COMPARE_MODES.index(display.compare)], _COMPARE_TIPS)
+    label = widgets.segmented(
+        "compare", _COMPARE_LABELS, _COMPARE_LABELS[COMPARE_MODES.index(display.compare)], _COMPARE_TIPS
+    )
     mode = COMPARE_MODES[_COMPARE_LABELS.index(label)]
     if mode != display.compare:
         state = set_compare(state, mode)

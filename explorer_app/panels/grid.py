@@ -100,7 +100,8 @@ def _axis(state: AppState, population: Population, which: str, title: str) -> Ap
         speed = max(1e-6, (axis.high - axis.low) / 200)
         unit = f" {covariate.unit}".replace("%", "%%") if len(covariate.unit) <= 5 else ""
         imgui.set_next_item_width(-1)
-        _, (low, high) = imgui.drag_float2(f"##{which} range", [low, high], speed, 0, 0, f"%.4g{unit}")
+        changed, ends = imgui.drag_float2(f"##{which} range", [low, high], speed, 0, 0, f"%.4g{unit}")
+        low, high = ends if changed else (low, high)
         widgets.tooltip(
             f"First and last value in {covariate.unit or 'native units'}. Drag, or Ctrl-click to type."
         )

@@ -117,18 +117,18 @@ def _transform(move: Transform, equivariant: bool) -> Transform:
         widgets.wrapped("This generator has no translation or rotation input (StyleGAN2); StyleGAN3 has.")
     imgui.begin_disabled(not equivariant)
     label_at("x", em(4.2))
-    _, x = imgui.slider_float("##translate x", move.x, -1, 1, "%.3f widths")
+    x = widgets.float_slider("##translate x", move.x, -1, 1, "%.3f widths")
     label_at("y", em(4.2))
-    _, y = imgui.slider_float("##translate y", move.y, -1, 1, "%.3f widths")
+    y = widgets.float_slider("##translate y", move.y, -1, 1, "%.3f widths")
     label_at("rotate", em(4.2))
-    _, angle = imgui.slider_float("##rotate", move.angle * 360, -180, 180, "%.1f°")
+    angle = widgets.float_slider("##rotate", move.angle * 360, -180, 180, "%.1f°")
     _, back = imgui.checkbox("untransform##equivariance", move.untransform)
     widgets.tooltip("Move the picture back afterwards: an equivariant generator then stands still.")
     imgui.same_line()
     if imgui.button("reset##equivariance"):
         x = y = angle = 0.0
     imgui.end_disabled()
-    return Transform(x, y, angle / 360, back)
+    return Transform(x, y, move.angle if angle == move.angle * 360 else angle / 360, back)
 
 
 def draw_performance(app: Context, state: AppState) -> AppState:

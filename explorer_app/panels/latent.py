@@ -78,7 +78,7 @@ def _truncation(app: Context, latent: Latent, label: float) -> Latent:
         "psi", label, "Truncation: 1 = as trained, 0 = the average of this condition, above 1 = exaggerated."
     )
     imgui.set_next_item_width(imgui.get_content_region_avail().x - em(2.2))
-    _, psi = imgui.slider_float("##psi", latent.psi, -1.0, 2.0, "%.2f")
+    psi = widgets.float_slider("##psi", latent.psi, -1.0, 2.0, "%.2f")
     if widgets.double_clicked():
         psi = 1.0
     widgets.tooltip("Truncation psi, −1 to 2. Double-click: 1 (no truncation).")

@@ -57,7 +57,11 @@ def _table(app: Context, state: AppState) -> None:
             imgui.table_next_row()
             imgui.table_next_column()
             widgets.text(name)
-            cells = (covariate.format(asked[name], unit=False), covariate.format(value, unit=False) if known else "–", told)
+            cells = (
+                covariate.format(asked[name], unit=False),
+                covariate.format(value, unit=False) if known else "–",
+                told,
+            )
             for i, text in enumerate(cells):
                 imgui.table_next_column()
                 widgets.text(

@@ -156,9 +156,7 @@ def _draw_view(app: Context, name: str, label: str, view: View, frame: Frame, ot
         size, origin, (-step if view.mirrored else step, step), display.level, display.width, display.colormap, display.invert,
         display.linear, other is not None, theme.CANVAS,
     )  # fmt: skip
-    texture = app.screen.target(name).show(
-        frame.image, look, other.image if other else None
-    )
+    texture = app.screen.target(name).show(frame.image, look, other.image if other else None)
     draw = imgui.get_window_draw_list()
     end = ImVec2(view.x + view.width, view.y + view.height)
     draw.add_image(imgui.ImTextureRef(texture), ImVec2(view.x, view.y), end)

@@ -25,7 +25,9 @@ def display() -> Iterator[str]:
         pytest.skip("Xvfb is not installed: apt install xvfb libgl1-mesa-dri")
     reader, writer = os.pipe()
     server = subprocess.Popen(
-        [program, "-displayfd", str(writer), "-screen", "0", "2560x1440x24", "-nolisten", "tcp"], pass_fds=[writer], stderr=subprocess.DEVNULL
+        [program, "-displayfd", str(writer), "-screen", "0", "2560x1440x24", "-nolisten", "tcp"],
+        pass_fds=[writer],
+        stderr=subprocess.DEVNULL,
     )
     os.close(writer)
     with os.fdopen(reader) as stream:
@@ -44,7 +46,9 @@ def environment(display: str, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 @pytest.fixture(scope="session")
-def drive(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
+def drive(
+    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., dict[str, Any]]:
     """A function that runs a group of scenarios in one window, once, and returns how they went."""
     done: dict[str, dict[str, Any]] = {}
 
@@ -53,9 +57,15 @@ def drive(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
             folder = tmp_path_factory.mktemp(group)
             out = folder / "results.json"
             words = [sys.executable, str(HERE / "drive.py"), str(out), group, target, str(folder)]
-            ended = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=LIMIT_S, cwd=folder)
+            ended = subprocess.run(
+                words, env=environment, capture_output=True, text=True, timeout=LIMIT_S, cwd=folder
+            )
             told = (ended.stdout + ended.stderr)[-3000:]
-            done[group] = json.loads(out.read_text()) if out.exists() else {"results": {}, "problem": told, "torch": None, "names": []}
+            done[group] = (
+                json.loads(out.read_text())
+                if out.exists()
+                else {"results": {}, "problem": told, "torch": None, "names": []}
+            )
             done[group]["output"] = told
         return done[group]
 

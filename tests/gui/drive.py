@@ -67,6 +67,7 @@ class Driver:
         while not until():
             assert time.monotonic() - start < seconds, f"waited {seconds} s in vain {what}: {self.told()}"
             self.ctx.yield_()
+            time.sleep(0.04)  # leave the cores to the render process
         return time.monotonic() - start
 
     def told(self) -> str:
@@ -85,7 +86,14 @@ class Driver:
         """Wait until the picture asked for is on the screen and nothing is missing."""
         self.frames(2)
         app = self.app
-        self.wait(lambda: app.shown is not None and app.shown.picture == app.state.picture and not app.shown.preview and not app.service.busy)
+        self.wait(
+            lambda: (
+                app.shown is not None
+                and app.shown.picture == app.state.picture
+                and not app.shown.preview
+                and not app.service.busy
+            )
+        )
         self.frames(2)
 
     def reset(self) -> None:
@@ -97,7 +105,9 @@ class Driver:
             from explorer_app.history import History
             from explorer_app.state import AppState, opened
 
-            app.history = History(opened(AppState(), app.state.snapshot, app.population.defaults(), app.population.ranges()))
+            app.history = History(
+                opened(AppState(), app.state.snapshot, app.population.defaults(), app.population.ranges())
+            )
         self.ctx.key_press(imgui.Key.escape)
         self.rest()
         self.frames(3)
@@ -125,7 +135,11 @@ def run(out: Path, group: str, target: str, folder: Path) -> None:
     from explorer_app.app import Explorer
 
     only = sys.argv[5:]
-    chosen = {k: v for k, v in vars(scenarios).items() if k.startswith(f"{group}_") and callable(v) and (not only or k in only)}
+    chosen = {
+        k: v
+        for k, v in vars(scenarios).items()
+        if k.startswith(f"{group}_") and callable(v) and (not only or k in only)
+    }
     # Half scale: the same layout as at 1280 x 800, a quarter of the pixels for a software driver to fill.
     explorer = Explorer(target, size=(1280, 800), scale=SCALE, remember=False)
     explorer.parameters.fps_idling.enable_idling = False
@@ -137,6 +151,7 @@ def run(out: Path, group: str, target: str, folder: Path) -> None:
         io = imgui.test_engine.get_io(hello_imgui.get_imgui_test_engine())
         io.config_watchdog_warning, io.config_watchdog_kill_test = 1000.0, 1200.0
         driver.ctx = ctx
+        imgui.get_io().mouse_double_click_time = 5.0  # frames may be slow here
         ctx.yield_(8)
         for name, scenario in chosen.items():
             begun = time.monotonic()
@@ -145,7 +160,9 @@ def run(out: Path, group: str, target: str, folder: Path) -> None:
                 if target:
                     driver.settle()
                 scenario(driver)
-                results[name] = "the test engine reported an error" if ctx.is_error() else "".join(explorer.faults)
+                results[name] = (
+                    "the test engine reported an error" if ctx.is_error() else "".join(explorer.faults)
+                )
                 explorer.faults.clear()
             except Exception:
                 results[name] = traceback.format_exc()
@@ -155,12 +172,19 @@ def run(out: Path, group: str, target: str, folder: Path) -> None:
 
     problem = ""
     try:
-        testing.run(test_function=script, runner_params=explorer.parameters, add_ons_params=explorer.add_ons())
+        testing.run(
+            test_function=script, runner_params=explorer.parameters, add_ons_params=explorer.add_ons()
+        )
     except Exception:
         problem = traceback.format_exc()
     finally:
         explorer.context.close()
-    document = {"results": results, "problem": problem, "torch": "torch" in sys.modules, "names": list(chosen)}
+    document = {
+        "results": results,
+        "problem": problem,
+        "torch": "torch" in sys.modules,
+        "names": list(chosen),
+    }
     out.write_text(json.dumps(document))
 
 

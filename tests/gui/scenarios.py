@@ -47,7 +47,9 @@ def main_free_drag_moves_one_covariate_linked_the_others_too(d):
     d.frames()
     moved = dict(d.state.values)
     assert moved["thickness"] > start["thickness"] + 0.1
-    assert {n: v for n, v in moved.items() if n != "thickness"} == {n: v for n, v in start.items() if n != "thickness"}
+    assert {n: v for n, v in moved.items() if n != "thickness"} == {
+        n: v for n, v in start.items() if n != "thickness"
+    }
     d.ctx.item_click("//Covariates/linked##mode")
     d.drag(slider("thickness"), -80, 0)
     d.frames()
@@ -133,7 +135,11 @@ def main_strata_are_measured_live_and_set_the_sliders(d):
     d.ctx.item_click("//Strata/**/stratum 0 1 2")
     d.frames()
     analysis = d.state.analysis
-    assert analysis.strata_live and analysis.strata_rows == "intensity" and analysis.strata_columns == "thickness"
+    assert (
+        analysis.strata_live
+        and analysis.strata_rows == "intensity"
+        and analysis.strata_columns == "thickness"
+    )
     assert d.value_of("thickness") != d.app.population.median("thickness")
     d.front("Grid")
 
@@ -185,7 +191,11 @@ def main_truncation_noise_and_mixing_change_the_picture(d):
     d.ctx.item_input_value("//Latent/##mix seed", 9)
     d.settle()
     images.append(d.app.shown.image)
-    assert d.state.latent.psi == np.float32(0.3) and d.state.latent.noise_mode == "none" and d.state.latent.mix_layers == (0,)
+    assert (
+        d.state.latent.psi == np.float32(0.3)
+        and d.state.latent.noise_mode == "none"
+        and d.state.latent.mix_layers == (0,)
+    )
     assert not np.array_equal(images[0], images[1]) and not np.array_equal(images[2], images[3])
 
 
@@ -410,7 +420,7 @@ def main_missing_snapshot_of_a_session_is_asked_for(d):
 def main_shortcuts_are_listed_and_escape_closes(d):
     d.ctx.key_press(imgui.Key.f1)
     d.frames(4)
-    assert d.ctx.window_info("//Shortcuts").id != 0 and "shortcuts" in d.app.dialogs
+    assert d.ctx.window_info("//Shortcuts").id_ != 0 and "shortcuts" in d.app.dialogs
     d.ctx.key_press(imgui.Key.escape)
     d.frames(4)
     assert not d.app.dialogs
@@ -488,7 +498,10 @@ def main_killed_render_process_is_restarted_with_the_state_kept(d):
     d.wait(lambda: d.app.service.pid != first)
     d.ctx.item_click("//Latent/##seed/+")
     d.settle()
-    assert d.state == replace(state, latent=replace(state.latent, seed=1)) and d.app.service.counters.restarts == 1
+    assert (
+        d.state == replace(state, latent=replace(state.latent, seed=1))
+        and d.app.service.counters.restarts == 1
+    )
 
 
 # --- 4 live checkpoints ----------------------------------------------------------------------------------------------
@@ -549,7 +562,17 @@ def run_training_curves_and_log_grow(d):
 def empty_window_says_what_to_do(d):
     title, body = d.app.empty_message(d.state)
     assert title == "Nothing open yet" and "snapshot" in body
-    for name in ("Covariates", "Grid", "Strata", "Timeline", "Training", "Log", "Measured", "Inspect", "Performance"):
+    for name in (
+        "Covariates",
+        "Grid",
+        "Strata",
+        "Timeline",
+        "Training",
+        "Log",
+        "Measured",
+        "Inspect",
+        "Performance",
+    ):
         d.front(name)
 
 

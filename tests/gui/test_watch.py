@@ -29,7 +29,9 @@ def test_tail_takes_whole_rows_and_starts_over(tmp_path):
     assert tail.read() and tail.curve("loss/G/adv") == ([1], [5])
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(42, "42 s"), (600, "10 min"), (11_100, "3 h 05"), (200_000, "2 d 7 h")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(42, "42 s"), (600, "10 min"), (11_100, "3 h 05"), (200_000, "2 d 7 h")]
+)
 def test_durations(seconds, text):
     assert duration(seconds) == text
 
@@ -59,7 +61,14 @@ m = Monitor({str(tmp_path)!r})
 first = m.show(seconds=1.5, picture={str(tmp_path / "out.png")!r})
 print(json.dumps([first, len(m.tail.rows), str(m._grid), "torch" in sys.modules, "numpy" in sys.modules]))
 """
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     first, count, grid, torch, numpy = json.loads(done.stdout.strip().splitlines()[-1])
     assert count == 8 and grid.endswith("000001.png") and not torch and not numpy

@@ -32,7 +32,9 @@ def test_window_on_a_snapshot(drive, tiny_snapshot, name):
 
 @pytest.mark.parametrize("name", names("medical"))
 def test_window_on_a_study_with_geometry(drive, make_snapshot, name):
-    geometry = '[geometry]\nplane = "coronal"\npixel_mm = 2.0\naffine = "common"\nposition_mm = 4.0\n[measure]'
+    geometry = (
+        '[geometry]\nplane = "coronal"\npixel_mm = 2.0\naffine = "common"\nposition_mm = 4.0\n[measure]'
+    )
     check(drive("medical", str(make_snapshot(replace=(("[measure]", geometry),), name="geometry"))), name)
 
 
@@ -42,7 +44,9 @@ def test_window_on_a_run(drive, tiny_snapshot, tmp_path_factory, name):
     (folder / "snapshots").mkdir(parents=True)
     shutil.copy(tiny_snapshot, folder / "snapshots" / "000004.safetensors")
     shutil.copy(tiny_snapshot, folder / "snapshots" / "000008.safetensors")
-    (folder / "stats.jsonl").write_text('{"kimg": 4, "loss/G/adv": 1.5, "eta_sec": 90}\n{"kimg": 8, "loss/G/adv": 1.1, "eta_sec": 60}\n')
+    (folder / "stats.jsonl").write_text(
+        '{"kimg": 4, "loss/G/adv": 1.5, "eta_sec": 90}\n{"kimg": 8, "loss/G/adv": 1.1, "eta_sec": 60}\n'
+    )
     (folder / "log.txt").write_text("kimg 8\n")
     check(drive("run", str(folder)), name)
 
@@ -58,7 +62,13 @@ def test_windows_process_never_imports_torch(drive, tiny_snapshot):
 
 def test_without_a_display_there_is_a_message_and_exit_2():
     bare = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
-    done = subprocess.run([sys.executable, "-m", "explorer_app"], env=bare, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-m", "explorer_app"],
+        env=bare,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
     assert done.returncode == 2 and "no display" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -77,11 +87,15 @@ def test_session_is_exported_without_a_display(tmp_path, tiny_snapshot):
     words = [sys.executable, "-m", "explorer_app", "--export", str(tmp_path / "s.json"), "-o"]
 
     def run(output: str) -> subprocess.CompletedProcess:
-        return subprocess.run([*words, output], env=bare, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+        return subprocess.run(
+            [*words, output], env=bare, capture_output=True, text=True, cwd=Path(__file__).parents[2]
+        )
 
     done = run(str(tmp_path / "out.png"))
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "out.png") as image:
         assert image.size == (32, 32) and "mssg" in image.text
     failed = run(str(tmp_path / "out.xyz"))
-    assert failed.returncode == 2 and "unknown file type" in failed.stderr and "Traceback" not in failed.stderr
+    assert (
+        failed.returncode == 2 and "unknown file type" in failed.stderr and "Traceback" not in failed.stderr
+    )
