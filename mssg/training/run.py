@@ -7,12 +7,11 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mssg.errors import RunError
-from mssg.header import run_snapshots
 from mssg.study import Study, load_study
 from mssg.training.config import TrainConfig, resolve
 
@@ -27,7 +26,6 @@ class Run:
     study: Study
     config: TrainConfig
     init_from: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def snapshots(self) -> Path:
@@ -222,9 +220,3 @@ def resume(
     finally:
         leave()
     return Path(path)
-
-
-def newest_snapshot(run: Run) -> Path | None:
-    """The newest snapshot file, if there is one."""
-    files = run_snapshots(run.path)
-    return files[-1] if files else None
