@@ -11,16 +11,21 @@ import click
 @click.command()
 @click.argument("snapshot", required=False)
 @click.option("--session", metavar="FILE", help="Go on with a session saved by the explorer.")
-@click.option("--export", metavar="FILE", help="Write the first picture to FILE (.png) and quit.")
+@click.option("--export", metavar="SESSION", help="Draw a saved session's picture into -o, without a window.")
+@click.option(
+    "-o", "--output", metavar="FILE", help="File of --export: .png, .nii.gz, .gif, .pdf (its grid)."
+)
+@click.option("--scale", type=float, help="Size of text and controls; default: the screen's.")
+@click.option("--size", metavar="WxH", help="Window size, for example 1280x800.")
 @click.pass_context
-def explore(ctx: click.Context, snapshot: str | None, session: str | None, export: str | None) -> None:
-    """Open the desktop explorer on SNAPSHOT: a file, a run's folder, or a shipped name; without it, on the demo."""
+def explore(ctx: click.Context, snapshot: str | None, **options: str | float | None) -> None:
+    """Open the desktop explorer on SNAPSHOT: a file, a run's folder, or a shipped name; without it, on a shipped one."""
     from mssg.header import resolve_snapshot
 
     command = [sys.executable, "-m", "explorer_app"]
     if snapshot:
         resolve_snapshot(snapshot)  # a wrong name is told here, before a window opens
         command.append(snapshot)
-    command += ["--session", session] if session else []
-    command += ["--export", export] if export else []
+    for name, value in options.items():
+        command += [f"--{name}", str(value)] if value is not None else []
     ctx.exit(subprocess.run(command, check=False).returncode)

@@ -29,7 +29,11 @@ COMMANDS = {
         "Fit a study's covariate models and show how well they fit.",
     ),
     "train": ("trainer_cli.train:train", "Train a study, or continue a run."),
-    "predictors": ("trainer_cli.predictors:predictors", "Train networks that read covariates off real images."),
+    "watch": ("trainer_cli.watch:watch", "Watch a training run in a small window."),
+    "predictors": (
+        "trainer_cli.predictors:predictors",
+        "Train networks that read covariates off real images.",
+    ),
     "inspect": ("trainer_cli.inspect:inspect", "Say what a snapshot holds."),
     "generate": ("trainer_cli.generate:generate", "Draw images with a snapshot."),
     "figure": ("trainer_cli.figure:figure", "Draw the paper's figures with a snapshot."),

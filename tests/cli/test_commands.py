@@ -392,15 +392,15 @@ def test_explore_starts_the_explorer_as_another_process(run, tiny_snapshot, tmp_
         "trainer_cli.explore.subprocess.run",
         lambda words, check: called.append(words) or subprocess.CompletedProcess(words, 5),
     )
-    assert run("explore", tiny_snapshot, "--session", "s.json", "--export", "x.png").exit_code == 5
+    assert run("explore", tiny_snapshot, "--session", "s.json", "--size", "1280x800").exit_code == 5
     assert called[0][1:] == [
         "-m",
         "explorer_app",
         str(tiny_snapshot),
         "--session",
         "s.json",
-        "--export",
-        "x.png",
+        "--size",
+        "1280x800",
     ]
     assert run("explore").exit_code == 5 and called[1][1:] == ["-m", "explorer_app"]
     refused(run("explore", tmp_path / "none"), "none", "no such snapshot")
