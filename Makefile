@@ -10,7 +10,7 @@ demo: $(VENV)/.ready  ## prepare the shipped digits, train about four minutes, d
 	$(BIN)/mssg demo
 
 test: $(VENV)/.ready-dev display  ## the whole suite, on the CPU
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.ready-dev  ## style and types
 	$(BIN)/ruff check .
