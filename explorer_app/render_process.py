@@ -50,7 +50,7 @@ def main(pipe: Any, ring_name: str, consumed: Any, generation: Any, threads: int
     """Entry point of the spawned process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the window
     if hasattr(os, "nice"):
-        os.nice(5)  # the window's frames come first
+        os.nice(2)  # the window's frames come first
     os.environ["OMP_NUM_THREADS"] = str(threads)
     mailbox, ring = Mailbox(pipe), Ring(ring_name, consumed)
     import torch

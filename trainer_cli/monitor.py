@@ -17,7 +17,12 @@ from mssg.errors import RunError, UsageError
 
 FRAME_S = 0.1
 SILENT_S = 120.0
-GROUPS = (("losses", ("loss/",)), ("scores", ("score/",)), ("metrics", ("metric/",)), ("augmentation and weights", ("ada_p", "lambda")))
+GROUPS = (
+    ("losses", ("loss/",)),
+    ("scores", ("score/",)),
+    ("metrics", ("metric/",)),
+    ("augmentation and weights", ("ada_p", "lambda")),
+)
 
 
 class Tail:
@@ -67,7 +72,11 @@ def _numbers(line: bytes) -> dict[str, float]:
         return {}
     if not isinstance(row, dict) or not isinstance(row.get("kimg"), (int, float)):
         return {}
-    return {k: float(v) for k, v in row.items() if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)}
+    return {
+        k: float(v)
+        for k, v in row.items()
+        if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
+    }
 
 
 def duration(seconds: float) -> str:
@@ -119,9 +128,15 @@ class Monitor:
     def __init__(self, run: str | Path) -> None:
         self.run = Path(run)
         if not self.run.is_dir():
-            raise RunError("no such run", file=self.run, hint="Give the folder that `mssg-train --outdir` made")
-        if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            raise UsageError("there is no display", hint="Start it on a desktop, or read stats.jsonl in the run's folder")
+            raise RunError(
+                "no such run", file=self.run, hint="Give the folder that `mssg-train --outdir` made"
+            )
+        if sys.platform.startswith("linux") and not (
+            os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+        ):
+            raise UsageError(
+                "there is no display", hint="Start it on a desktop, or read stats.jsonl in the run's folder"
+            )
         import dearpygui.dearpygui as dpg
 
         self.dpg: Any = dpg
@@ -168,7 +183,10 @@ class Monitor:
         with dpg.window(tag="main"):
             dpg.add_text("", tag="headline")
             with dpg.group(horizontal=True):
-                with dpg.child_window(width=-330, border=False), dpg.subplots(2, 2, width=-1, height=-1, no_title=True, tag="plots"):
+                with (
+                    dpg.child_window(width=-330, border=False),
+                    dpg.subplots(2, 2, width=-1, height=-1, no_title=True, tag="plots"),
+                ):
                     for title, _ in GROUPS:
                         with dpg.plot(label=title):
                             dpg.add_plot_legend()
@@ -196,7 +214,9 @@ class Monitor:
         if name in self._series:
             self.dpg.set_value(f"line {name}", [xs, ys])
         else:
-            self.dpg.add_line_series(xs, ys, label=name.split("/", 1)[-1], parent=f"y {title}", tag=f"line {name}")
+            self.dpg.add_line_series(
+                xs, ys, label=name.split("/", 1)[-1], parent=f"y {title}", tag=f"line {name}"
+            )
             self._series.add(name)
 
     def _picture(self, path: Path) -> None:
@@ -210,6 +230,12 @@ class Monitor:
             dpg.delete_item(self._texture)
         self._texture = dpg.add_static_texture(width, height, data, parent="textures")
         scale = 310 / max(width, height)
-        dpg.add_image(self._texture, parent="side", tag="grid image", width=round(width * scale), height=round(height * scale))
+        dpg.add_image(
+            self._texture,
+            parent="side",
+            tag="grid image",
+            width=round(width * scale),
+            height=round(height * scale),
+        )
         dpg.set_value("grid title", f"samples at {path.stem.lstrip('0') or '0'} kimg")
         self._grid = path

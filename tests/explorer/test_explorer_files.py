@@ -141,7 +141,11 @@ def test_sweep_runs_to_and_fro(tmp_path):
 
 def test_commands_name_every_held_value(state, population):
     command = export.grid_command(state, population.study)
-    assert command.startswith("mssg figure grid ") and "--rows intensity=" in command and "--cols thickness=" in command
+    assert (
+        command.startswith("mssg figure grid ")
+        and "--rows intensity=" in command
+        and "--cols thickness=" in command
+    )
     assert "--fix slant=" in command and "--fix digit=" in command and "--seed 0" in command
     assert "--fix thickness=" in export.picture_command(state, population.study)
 
@@ -158,7 +162,11 @@ def test_evaluation_becomes_a_table_of_strata(tmp_path):
     (table,) = evaluation.load(path)
     ((edges, rows, columns, values, cells),) = table.panels()
     assert edges is None and len(rows) == 3 and len(columns) == 2 and table.metric == "fid · A"
-    assert values[2, 1] == 22.0 and cells[2, 1].count == 50 and cells[2, 1].centre == {"thickness": 2.5, "slant": 1.5}
+    assert (
+        values[2, 1] == 22.0
+        and cells[2, 1].count == 50
+        and cells[2, 1].centre == {"thickness": 2.5, "slant": 1.5}
+    )
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"results": [1, {"metric": "fid"}]}'])
@@ -169,7 +177,10 @@ def test_files_without_strata_are_refused(tmp_path, content):
 
 
 def test_live_strata_lie_inside_the_training_data(state, population):
-    chosen = replace(state, analysis=replace(state.analysis, strata_rows="thickness", strata_columns="digit", strata_images=2))
+    chosen = replace(
+        state,
+        analysis=replace(state.analysis, strata_rows="thickness", strata_columns="digit", strata_images=2),
+    )
     strata = evaluation.live_pictures(chosen, population)
     assert len(strata) == 12 and all(len(p) == 2 for p in strata.values())
     low, high = population.range("thickness")

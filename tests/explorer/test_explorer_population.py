@@ -46,7 +46,10 @@ def test_linked_drag_moves_the_others_as_in_training_and_returns_exactly(populat
 def test_linked_drag_follows_against_the_direction_of_the_model(population, medians):
     """Thickness is a parent of intensity: moving intensity must move thickness too."""
     drag = population.start_drag("intensity", medians)
-    assert population.follow(drag, dict(medians)["intensity"] + 40)["thickness"] > dict(medians)["thickness"] + 0.3
+    assert (
+        population.follow(drag, dict(medians)["intensity"] + 40)["thickness"]
+        > dict(medians)["thickness"] + 0.3
+    )
 
 
 def test_discrete_covariates_move_nothing(population, medians):

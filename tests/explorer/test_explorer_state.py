@@ -20,7 +20,11 @@ from explorer_app.state import AppState, Axis, Display, Grid
 from mssg.errors import SnapshotError
 from mssg.study import Geometry
 
-BASE = AppState("a.safetensors", (("age", 60.0), ("volume", 30.0), ("sex", 1.0)), grid=Grid(Axis("volume", 10, 50, 3), Axis("age", 40, 80, 2)))
+BASE = AppState(
+    "a.safetensors",
+    (("age", 60.0), ("volume", 30.0), ("sex", 1.0)),
+    grid=Grid(Axis("volume", 10, 50, 3), Axis("age", 40, 80, 2)),
+)
 
 
 def test_display_settings_do_not_change_the_picture():
@@ -187,16 +191,20 @@ def test_edge_letters_follow_the_convention():
     coronal = Geometry("coronal", 2.0)
     assert geometry.edge_letters(coronal, neurological=False) == ("R", "L", "S", "I")
     assert geometry.edge_letters(coronal, neurological=True) == ("L", "R", "S", "I")
-    assert geometry.mirrored(coronal, neurological=False) and not geometry.mirrored(coronal, neurological=True)
+    assert geometry.mirrored(coronal, neurological=False) and not geometry.mirrored(
+        coronal, neurological=True
+    )
     assert geometry.edge_letters(Geometry("axial", 1.0), True) == ("L", "R", "A", "P")
-    assert geometry.edge_letters(Geometry("sagittal", 1.0), False) == geometry.edge_letters(Geometry("sagittal", 1.0), True)
+    assert geometry.edge_letters(Geometry("sagittal", 1.0), False) == geometry.edge_letters(
+        Geometry("sagittal", 1.0), True
+    )
     assert geometry.edge_letters(None, False) == ("", "", "", "")
 
 
 def test_scale_bar_is_round_and_fits():
     mm, length = geometry.scale_bar(2.0, 5.0, 100)
     assert (mm, length) == (20.0, 50.0)
-    assert geometry.scale_bar(1.0, 1e-9, 10) [1] <= 10
+    assert geometry.scale_bar(1.0, 1e-9, 10)[1] <= 10
 
 
 def test_colours_run_from_first_to_last_and_clip():

@@ -20,7 +20,7 @@ from explorer_app.ring import SLOTS, Ring
 from explorer_app.worker import RenderService
 from mssg.header import read_header
 
-PATIENCE_S = 60
+PATIENCE_S = 240
 
 
 def wait(service: RenderService, until: Callable[[], object]) -> None:
@@ -184,7 +184,9 @@ def test_ring_never_overwrites_what_was_not_read():
     writer.close()
 
 
-@pytest.mark.parametrize("module", ["explorer_app.context", "explorer_app.export", "explorer_app.evaluation", "explorer_app.app"])
+@pytest.mark.parametrize(
+    "module", ["explorer_app.context", "explorer_app.export", "explorer_app.evaluation", "explorer_app.app"]
+)
 def test_the_windows_process_imports_no_torch(module, tiny_snapshot):
     code = f"""
 import sys
