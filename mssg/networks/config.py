@@ -114,10 +114,10 @@ class GeneratorConfig(_Config):
     img_channels: int = 1
     channel_base: int = 16384
     channel_max: int = 512
-    mapping_layers: int | None = None
+    mapping_layers: int = None  # type: ignore[assignment]
     mapping_lr_multiplier: float = 0.01
-    embed_features: int | None = None
-    layer_features: int | None = None
+    embed_features: int = None  # type: ignore[assignment]
+    layer_features: int = None  # type: ignore[assignment]
     w_avg_beta: float = 0.998
     conv_clamp: float | None = 256.0
     num_fp16_res: int = 4
@@ -131,8 +131,8 @@ class GeneratorConfig(_Config):
     filter_size: int = 6
     lrelu_upsampling: int = 2
     magnitude_ema_beta: float = 0.999
-    conv_kernel: int | None = None
-    radial_filters: bool | None = None
+    conv_kernel: int = None  # type: ignore[assignment]
+    radial_filters: bool = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self.kind not in GENERATOR_KINDS:
@@ -201,11 +201,11 @@ class DiscriminatorConfig(_Config):
     channel_base: int = 16384
     channel_max: int = 512
     conv_clamp: float | None = 256.0
-    cmap_dim: int | None = None
+    cmap_dim: int = None  # type: ignore[assignment]
     mapping_layers: int = 8
     mapping_lr_multiplier: float = 0.01
-    embed_features: int | None = None
-    layer_features: int | None = None
+    embed_features: int = None  # type: ignore[assignment]
+    layer_features: int = None  # type: ignore[assignment]
     mbstd_group_size: int | None = 4
     mbstd_channels: int = 1
     num_fp16_res: int = 4

@@ -108,5 +108,4 @@ class MappingNetwork(nn.Module):
             raise UsageError(
                 "the network's input has the wrong shape", field=name, found=found, expected=f"[B, {width}]"
             )
-        dtype = self.fc0.weight.dtype  # type: ignore[union-attr]
-        return value.to(dtype)
+        return value.to(next(self.parameters()).dtype)

@@ -110,12 +110,10 @@ class SynthesisBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, resolution: int, config: GeneratorConfig) -> None:
         super().__init__()
-        self.first = in_channels == 0
         self.use_fp16 = resolution * 2**config.num_fp16_res > config.img_resolution
-        self.num_conv = 1 if self.first else 2
         common = {"w_dim": config.w_dim, "resolution": resolution, "conv_clamp": config.conv_clamp}
         self.register_buffer("resample_filter", ops.setup_filter(RESAMPLE_TAPS))
-        if self.first:
+        if in_channels == 0:
             self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
         else:
             self.conv0 = SynthesisLayer(in_channels, out_channels, up=2, **common)
@@ -127,17 +125,20 @@ class SynthesisBlock(nn.Module):
     def forward(
         self, x: torch.Tensor | None, img: torch.Tensor | None, ws: torch.Tensor, noise_mode: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features [B, I, r/2, r/2], image so far, ws [B, num_conv + 1, w_dim] -> the same at resolution r."""
+        """Features [B, I, r/2, r/2] and image so far (None in the first block), and ws -> the same at resolution r.
+
+        ws [B, 3, w_dim], or [B, 2, w_dim] in the first block: one for each convolution, one for the image.
+        """
         dtype = block_dtype(ws, self.use_fp16)
-        if self.first:
-            x = fast_layout(self.const.to(dtype).unsqueeze(0).expand(len(ws), -1, -1, -1))
+        if x is None:
+            y = fast_layout(self.const.to(dtype).unsqueeze(0).expand(len(ws), -1, -1, -1))
         else:
-            x = self.conv0(fast_layout(x.to(dtype)), ws[:, 0], noise_mode)
-        x = self.conv1(x, ws[:, self.num_conv - 1], noise_mode)
-        y = self.torgb(x, ws[:, self.num_conv]).to(block_dtype(ws, False))
+            y = self.conv0(fast_layout(x.to(dtype)), ws[:, -3], noise_mode)
+        y = self.conv1(y, ws[:, -2], noise_mode)
+        rgb = self.torgb(y, ws[:, -1]).to(block_dtype(ws, False))
         if img is not None:
-            y = y + ops.upsample2d(img, self.resample_filter)
-        return x, y
+            rgb = rgb + ops.upsample2d(img, self.resample_filter)
+        return y, rgb
 
 
 class SynthesisNetwork(nn.Module):
@@ -174,11 +175,9 @@ class SynthesisNetwork(nn.Module):
             raise UsageError("ws has the wrong shape", field="ws", found=tuple(ws.shape), expected=expected)
         if noise_mode not in NOISE_MODES:
             raise UsageError("unknown noise mode", found=noise_mode, expected=" or ".join(NOISE_MODES))
-        x = img = None
-        start = 0
-        for r in self.block_resolutions:
-            block = self.get_submodule(f"b{r}")
+        first, *others = [getattr(self, f"b{r}") for r in self.block_resolutions]
+        x, img = first(None, None, ws[:, :2], noise_mode)
+        for i, block in enumerate(others):
             # An image layer shares its w with the next block's first convolution.
-            x, img = block(x, img, ws[:, start : start + block.num_conv + 1], noise_mode)
-            start += block.num_conv
+            x, img = block(x, img, ws[:, 2 * i + 1 : 2 * i + 4], noise_mode)
         return img

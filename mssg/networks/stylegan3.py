@@ -42,7 +42,7 @@ def design_lowpass_filter(
     from scipy.special import j1
 
     if not radial:
-        return firwin(numtaps=taps, cutoff=cutoff, width=width, fs=sampling_rate)
+        return np.asarray(firwin(numtaps=taps, cutoff=cutoff, width=width, fs=sampling_rate))
     t = (np.arange(taps) - (taps - 1) / 2) / sampling_rate
     r = np.hypot(t[:, None], t[None, :])
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -51,13 +51,12 @@ def upfirdn2d(x, f, up, down, padding, flip_filter, gain):
     if terms is None:
         return _fir(x, f.to(x.dtype) * gain, up, down, padding, flip_filter)
     x0, x1, y0, y1 = padding
-    total = None
+    parts = []
     for column, row in terms:
         column, row = column.to(x.dtype)[:, None], row.to(x.dtype)[None, :] * gain
         y = _fir(x, row, (up[0], 1), (down[0], 1), (x0, x1, 0, 0), flip_filter)
-        y = _fir(y, column, (1, up[1]), (1, down[1]), (0, 0, y0, y1), flip_filter)
-        total = y if total is None else total + y
-    return total
+        parts.append(_fir(y, column, (1, up[1]), (1, down[1]), (0, 0, y0, y1), flip_filter))
+    return sum(parts[1:], start=parts[0])
 
 
 def _cheaper_terms(f, dtype):

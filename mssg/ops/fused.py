@@ -71,7 +71,7 @@ class _ScaledLeaky(torch.autograd.Function):
         if torch.is_grad_enabled():
             g = _masked(grad, y.detach(), ctx.slope, ctx.clamp)
             sums = [
-                None if shape is None else term.sum_to_size(shape)
+                None if shape is None or term is None else term.sum_to_size(shape)
                 for term, shape in zip(_terms(g, x), wanted)
             ]
             return g if scale is None else g * scale, *sums, None, None
@@ -80,7 +80,7 @@ class _ScaledLeaky(torch.autograd.Function):
         for piece in _pieces(y):
             g = _masked(grad[piece], y[piece], ctx.slope, ctx.clamp, out=grad_x[piece])
             for total, term in zip(sums, _terms(g, None if x is None else x[piece])):
-                if total is not None:
+                if total is not None and term is not None:
                     part = _rows(total, piece)
                     part += term.sum_to_size(part.shape)
             if scale is not None:

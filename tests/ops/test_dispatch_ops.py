@@ -66,3 +66,16 @@ def test_the_low_rank_path_of_a_large_filter(backend):
     expected = ops.upfirdn2d(x.double(), f.double(), padding=6, backend="reference")
     got = ops.upfirdn2d(x, f, padding=6, backend=backend)
     assert (got - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_half_precision_stays_in_range(kernel):
+    """Demodulated weights do not depend on the scale of styles and weights, so float16 must survive large ones."""
+    generator = torch.Generator().manual_seed(0)
+    x, s = torch.randn(2, 8, 6, 6, generator=generator), 3e4 * torch.randn(2, 8, generator=generator)
+    w = 1e3 * torch.randn(4, 8, kernel, kernel, generator=generator)
+    shape = {"padding": kernel // 2, "act": "lrelu"}
+    expected = ops.modulated_conv2d(x, w, s, **shape, backend="reference")
+    got = ops.modulated_conv2d(x.half(), w, s, **shape)
+    assert got.dtype == torch.float16
+    assert (got - expected).abs().max() < 0.01 * expected.abs().max()
