@@ -11,9 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import numpy as np  # noqa: E402
-from imgui_bundle import hello_imgui, imgui  # noqa: E402
-from imgui_bundle.immapp import testing  # noqa: E402
+import numpy as np
+from imgui_bundle import hello_imgui, imgui
+from imgui_bundle.immapp import testing
 
 DRAG_S = 3.0
 
