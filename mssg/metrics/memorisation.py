@@ -1,0 +1,143 @@
+"""Does the generator repeat its training images? Nearest training neighbours, judged by those of held-out real images.
+
+This is a screen for copies as far as one set of features (or pixels) can see them. It is no privacy guarantee: what it does
+not flag may still reveal a training image, to other features or to an attacker who knows more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mssg.errors import DataError, UsageError
+from mssg.metrics.neighbours import as_features, nearest, same_width
+
+DISCLAIMER = "A screen for copies in one space of features; no privacy guarantee."
+"""The sentence to print beside any number of this module."""
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """Nearest training images of generated ones. No privacy guarantee.
+
+    Attributes:
+        space: What the distances were taken in, such as "pixels" or the name of the features.
+        distance: Distance of every fake to its nearest training image, float64 [N].
+        index: That training image, int64 [N].
+        ratio: `distance` over the distance to the nearest held-out image, float64 [N]: well below 1 means closer to what
+            was trained on than to images of the same kind that were not. 1 where both are zero.
+        heldout_distance: Distance of every held-out image to its nearest training image, float64 [H].
+        heldout_ratio: The same ratio for held-out images, each left out of its own comparison, float64 [H].
+        threshold: Fakes with a ratio at or below it are flagged.
+        false_alarm: Share of held-out images, copies of nothing, that the threshold flags.
+    """
+
+    space: str
+    distance: np.ndarray
+    index: np.ndarray
+    ratio: np.ndarray
+    heldout_distance: np.ndarray
+    heldout_ratio: np.ndarray
+    threshold: float
+    false_alarm: float
+
+    @property
+    def flagged(self) -> np.ndarray:
+        """Whether a fake is suspected to be a copy, bool [N]."""
+        return self.ratio <= self.threshold
+
+    @property
+    def share(self) -> float:
+        """Share of fakes flagged; compare it with `false_alarm`."""
+        return float(self.flagged.mean())
+
+    @property
+    def relative_distance(self) -> float:
+        """Median distance of fakes to training over that of held-out images; NaN where the latter is zero."""
+        typical = float(np.median(self.heldout_distance))
+        return float(np.median(self.distance)) / typical if typical > 0.0 else float("nan")
+
+    def closest(self, n: int) -> np.ndarray:
+        """The n most suspect pairs for a gallery, int64 [n, 2]: fake, training image; lowest ratio first."""
+        fakes = np.lexsort((self.distance, self.ratio))[:n]
+        return np.stack([fakes, self.index[fakes]], axis=1)
+
+    def summary(self) -> dict[str, float | int | str]:
+        """The numbers of a report, ready for JSON."""
+        return {
+            "space": self.space,
+            "n": len(self.ratio),
+            "n_heldout": len(self.heldout_ratio),
+            "median_ratio": float(np.median(self.ratio)),
+            "relative_distance": self.relative_distance,
+            "threshold": self.threshold,
+            "false_alarm": self.false_alarm,
+            "flagged": int(self.flagged.sum()),
+            "share": self.share,
+            "note": DISCLAIMER,
+        }
+
+
+def memorisation(
+    fake: object, train: object, heldout: object, space: str = "features", false_alarm: float = 0.01
+) -> Memorisation:
+    """Compare generated images with training images, and both with real images held out from training.
+
+    The held-out images must be of other subjects than the training images; otherwise they are near-copies themselves, and
+    the threshold falls so low that it flags nothing.
+
+    Args:
+        fake: Features [N, F] of generated images (or flattened pixels).
+        train: Features [T, F] of the images trained on.
+        heldout: Features [H, F] of real images not trained on.
+        space: Name of the features, kept with the result.
+        false_alarm: Share of held-out images the threshold may flag. With fewer than 1 / false_alarm - 1 of them it is
+            their smallest ratio; the result carries the share that was reached.
+
+    Returns:
+        Distances, ratios, threshold and its measured false-alarm rate. It says nothing about privacy.
+
+    Raises:
+        DataError: If the matrices are wrong, differ in F, or fewer than two images are held out.
+        UsageError: If false_alarm is outside 0..1.
+
+    Source: the ratio after Meehan, Chaudhuri & Dasgupta 2020, "A non-parametric test to detect data-copying"; the
+        threshold is a conformal quantile (Vovk et al. 2005).
+    """
+    if not 0.0 < false_alarm < 1.0:
+        raise UsageError(
+            "the false-alarm rate must be a share", found=false_alarm, expected="between 0 and 1"
+        )
+    fake, train = as_features(fake, "fake"), as_features(train, "train")
+    heldout = as_features(heldout, "heldout")
+    if len(heldout) < 2:
+        raise DataError(
+            "too few held-out images to say what is usual", field="heldout", found=len(heldout), expected="2"
+        )
+    same_width(fake, train, ("fake", "train"))
+    same_width(heldout, train, ("heldout", "train"))
+    to_train = nearest(fake, train)
+    usual = nearest(heldout, train).distance[:, 0]
+    distance = to_train.distance[:, 0]
+    ratio = _ratio(distance, nearest(fake, heldout).distance[:, 0])
+    heldout_ratio = _ratio(usual, nearest(heldout, heldout, exclude_self=True).distance[:, 0])
+    rank = max(1, int(false_alarm * (len(heldout) + 1) + 1e-9))
+    threshold = float(np.sort(heldout_ratio)[rank - 1])
+    return Memorisation(
+        space=space,
+        distance=distance,
+        index=to_train.index[:, 0],
+        ratio=ratio,
+        heldout_distance=usual,
+        heldout_ratio=heldout_ratio,
+        threshold=threshold,
+        false_alarm=float((heldout_ratio <= threshold).mean()),
+    )
+
+
+def _ratio(distance: np.ndarray, to_heldout: np.ndarray) -> np.ndarray:
+    """distance / to_heldout; infinite where only the latter is zero, 1 where both are."""
+    equal = (distance == 0.0) & (to_heldout == 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(equal, 1.0, distance / to_heldout)
