@@ -37,6 +37,14 @@ COMMANDS = {
     "inspect": ("trainer_cli.inspect:inspect", "Say what a snapshot holds."),
     "generate": ("trainer_cli.generate:generate", "Draw images with a snapshot."),
     "figure": ("trainer_cli.figure:figure", "Draw the paper's figures with a snapshot."),
+    "import": (
+        "trainer_cli.import_:import_",
+        "Turn an official network pickle into a snapshot, running nothing in it.",
+    ),
+    "export-official": (
+        "trainer_cli.export_official:export_official",
+        "Write a snapshot's weights for the official tools.",
+    ),
     "explore": ("trainer_cli.explore:explore", "Open the desktop explorer."),
 }
 INTERRUPTED = 130
