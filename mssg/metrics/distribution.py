@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from mssg.errors import DataError, UsageError
-from mssg.metrics.neighbours import as_features, nearest, same_width, within
+from mssg.metrics.neighbours import as_features, nearest, same_width, within, within_each_other
 
 BLOCK = 2048
 """Rows converted to double precision at a time."""
@@ -254,9 +254,8 @@ def precision_recall(real: object, fake: object, k: int = 3) -> PrecisionRecall:
     Source: Kynkäänniemi et al. 2019, "Improved precision and recall metric", eq. 1 and 2; closed balls as there.
     """
     real, fake = _two_sets(real, fake, k)
-    in_real, _ = within(fake, real, _squared_radii(real, k))
-    in_fake, _ = within(real, fake, _squared_radii(fake, k))
-    return PrecisionRecall(float((in_real > 0).mean()), float((in_fake > 0).mean()))
+    in_real, in_fake = within_each_other(fake, real, _squared_radii(fake, k), _squared_radii(real, k))
+    return PrecisionRecall(float(in_real.mean()), float(in_fake.mean()))
 
 
 def density_coverage(real: object, fake: object, k: int = 5, closed: bool = True) -> DensityCoverage:

@@ -154,19 +154,40 @@ def within(
     points, centres = as_features(points, "points"), as_features(centres, "centres")
     same_width(points, centres, ("points", "centres"))
     pairs = _Pairs(points, centres)
-    limit = squared_radii * pairs.scale**2
     of_point, of_centre = np.zeros(len(points), np.int64), np.zeros(len(centres), np.int64)
     for rows in pairs.blocks():
-        low, slack_row, slack_column = pairs.lower(rows, np.float32)
-        i, j = np.nonzero(low <= _upwards(limit, np.float32))
-        # The upper bound settles most of them; what lies between the bounds is worked out in full.
-        inside = low[i, j].astype(np.float64) + 2.0 * (slack_row[i] + slack_column[j]) < limit[j]
-        open_ = np.flatnonzero(~inside)
-        exact = pairs.exact(i[open_] + rows.start, j[open_])
-        inside[open_] = exact <= squared_radii[j[open_]] if closed else exact < squared_radii[j[open_]]
-        of_point[rows] = np.bincount(i[inside], minlength=rows.stop - rows.start)
-        of_centre += np.bincount(j[inside], minlength=len(centres))
+        i, j = _inside(pairs, rows, pairs.lower(rows, np.float32), squared_radii[None], closed)
+        of_point[rows] = np.bincount(i, minlength=rows.stop - rows.start)
+        of_centre += np.bincount(j, minlength=len(centres))
     return of_point, of_centre
+
+
+def within_each_other(
+    a: object, b: object, squared_a: np.ndarray, squared_b: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whether rows lie in some closed ball of the other set; both directions from one matrix of distances.
+
+    Args:
+        a: Features [N, F].
+        b: Features [M, F].
+        squared_a: Squared radius of the ball around every row of a, float64 [N].
+        squared_b: Squared radius of the ball around every row of b, float64 [M].
+
+    Returns:
+        bool [N]: rows of a in a ball of b; bool [M]: rows of b in a ball of a.
+
+    Raises:
+        DataError: If the matrices are wrong or differ in F.
+    """
+    a, b = as_features(a, "a"), as_features(b, "b")
+    same_width(a, b, ("a", "b"))
+    pairs = _Pairs(a, b)
+    a_in, b_in = np.zeros(len(a), bool), np.zeros(len(b), bool)
+    for rows in pairs.blocks():
+        block = pairs.lower(rows, np.float32)
+        a_in[_inside(pairs, rows, block, squared_b[None])[0] + rows.start] = True
+        b_in[_inside(pairs, rows, block, squared_a[rows, None])[1]] = True
+    return a_in, b_in
 
 
 class _Pairs:
@@ -223,6 +244,26 @@ class _Pairs:
             placed[part] = (rows[part] - self.centre) * self.scale
             norm[part] = np.square(placed[part], dtype=np.float64).sum(axis=1)
         return placed, norm
+
+
+def _inside(
+    pairs: _Pairs,
+    rows: slice,
+    block: tuple[np.ndarray, np.ndarray, np.ndarray],
+    squared: np.ndarray,
+    closed: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (row of the block, row of the reference) no farther than a squared radius [B, 1] or [1, M]."""
+    low, slack_row, slack_column = block
+    i, j = np.nonzero(low <= _upwards(squared * pairs.scale**2, np.float32))
+    radius = np.broadcast_to(squared, low.shape)[i, j]
+    # The upper bound settles most of them; what lies between the bounds is worked out in full.
+    upper = low[i, j].astype(np.float64) + 2.0 * (slack_row[i] + slack_column[j])
+    inside = upper < radius * pairs.scale**2
+    undecided = np.flatnonzero(~inside)
+    exact = pairs.exact(i[undecided] + rows.start, j[undecided])
+    inside[undecided] = exact <= radius[undecided] if closed else exact < radius[undecided]
+    return i[inside], j[inside]
 
 
 def _nearest_block(pairs: _Pairs, rows: slice, k: int, exclude_self: bool) -> tuple[np.ndarray, np.ndarray]:
