@@ -221,6 +221,7 @@ _RANGES = {
     "first_stopband": (0.25, 64), "last_stopband_rel": (0.25, 16), "channel_base": (1, 2**20),
     "channel_max": (1, 2**20), "img_resolution": (1, 1024),
 }  # fmt: skip
+_SENSELESS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
 _DEEPEST = 32
 _MOST_TENSORS = 20_000
 _LARGEST_WIDTH = 2**20
@@ -280,7 +281,7 @@ def read_official_pickle(path: str | Path) -> OfficialPickle:
             expected=error.expected,
             hint=error.hint,
         ) from None
-    except (ValueError, TypeError, KeyError, ArithmeticError, RuntimeError, MemoryError) as error:
+    except _SENSELESS as error:
         raise SnapshotError(
             f"its networks make no sense ({type(error).__name__}: {error})", file=path
         ) from None

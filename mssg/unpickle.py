@@ -150,9 +150,10 @@ class _Machine:
                 return self.stack.pop()
             action = _ACTIONS.get(op)
             if action is None:
-                known = pickletools.code2op.get(op.decode("latin-1"))
+                code = op.decode("latin-1")
+                known = next((o.name for o in pickletools.opcodes if o.code == code), repr(op))
                 self.refuse(
-                    f"opcode {known.name if known else repr(op)}, which network pickles do not use",
+                    f"opcode {known}, which network pickles do not use",
                     hint="The file is damaged, or made to do harm",
                 )
             try:

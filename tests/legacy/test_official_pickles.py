@@ -306,7 +306,7 @@ def test_damage_anywhere_is_told(tmp_path):
     rng = np.random.default_rng(int(os.environ.get("MSSG_SEED", "7")))
     file = tmp_path / "damaged.pkl"
     refused = 0
-    for number in range(60):
+    for number in range(36):
         place = int(rng.integers(4000 if number % 2 else len(data)))
         changed = data[:place] if number % 3 == 0 else data[:place] + rng.bytes(1) + data[place + 1 :]
         file.write_bytes(changed)
@@ -314,13 +314,13 @@ def test_damage_anywhere_is_told(tmp_path):
             read_pickle(file)
         except SnapshotError:
             refused += 1
-    assert refused >= 20
+    assert refused >= 12
 
 
 @pytest.mark.parametrize(
     ("argument", "value"),
     [("num_layers", 2**40), ("w_dim", 2**16), ("first_stopband", 1e-200), ("filter_size", 10**6), ("z_dim", -1),
-     ("channel_max", "x"), ("img_resolution", 2**30), ("surprise", 1)],
+     ("channel_max", "x"), ("img_resolution", 2**30), ("surprise", 1), ("mapping_kwargs", "x"), ("mapping_kwargs", 3)],
 )  # fmt: skip
 def test_declared_sizes_are_bounded_by_the_file(stand_ins, tmp_path, argument, value):
     config, state, _ = golden("stylegan3t_32")
