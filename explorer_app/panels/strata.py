@@ -246,7 +246,7 @@ def _cell(
     if cell is None:
         return state
     if imgui.is_item_hovered():
-        draw.add_rect(at, end, u32(theme.TEXT), 0, 1.5)
+        draw.add_rect(at, end, u32(theme.TEXT), thickness=1.5)
         lines = [f"{name}  {_edges(population, name, edges)}" for name, edges in cell.stratum]
         widgets.tooltip(
             "\n".join(

@@ -86,7 +86,7 @@ def _strip(app: Context, state: AppState, run: Run) -> AppState:
         current = checkpoint.path == state.snapshot
         if current:
             draw.add_rect(
-                ImVec2(at.x - 1, at.y - 1), ImVec2(end.x + 1, end.y + 1), u32(theme.ACCENT), 0, 0, 2
+                ImVec2(at.x - 1, at.y - 1), ImVec2(end.x + 1, end.y + 1), u32(theme.ACCENT), thickness=2
             )
         label = f"{checkpoint.kimg:g}"
         draw.add_text(

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-LIMIT_S = 900
+LIMIT_S = 400
 
 
 @pytest.fixture(scope="session")

@@ -151,7 +151,8 @@ def run(out: Path, group: str, target: str, folder: Path) -> None:
         io = imgui.test_engine.get_io(hello_imgui.get_imgui_test_engine())
         io.config_watchdog_warning, io.config_watchdog_kill_test = 1000.0, 1200.0
         driver.ctx = ctx
-        imgui.get_io().mouse_double_click_time = 5.0  # frames may be slow here
+        mouse = imgui.get_io()
+        mouse.mouse_double_click_time, mouse.mouse_single_click_delay = 5.0, 6.0  # frames may be slow here
         ctx.yield_(8)
         for name, scenario in chosen.items():
             begun = time.monotonic()
