@@ -18,7 +18,18 @@ _LAZY = {
     "RenderRequest": "mssg.request",
     "MssgError": "mssg.errors",
 }
-_SUBMODULES = ("assets", "covariates", "data", "figures", "legacy", "measure", "metrics", "networks", "ops", "training")
+_SUBMODULES = (
+    "assets",
+    "covariates",
+    "data",
+    "figures",
+    "legacy",
+    "measure",
+    "metrics",
+    "networks",
+    "ops",
+    "training",
+)
 
 __all__ = ["__version__", *_LAZY]
 
