@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -61,12 +62,15 @@ def train(data: Path, out: Path, arm: str, seed: int, kimg: float, extra: list[s
 
 def evaluate(run: Path, reference: Path, data: Path, n: int) -> dict[str, float]:
     """The numbers of one model: requests come from the reference run's covariate models."""
+    import torch
+
     import mssg
     from mssg.data.dataset import open_sources
     from mssg.measure import instrument
     from mssg.metrics.control import control
     from mssg.training.validation import generator_of
 
+    torch.set_num_threads(1)
     whole, model = mssg.load_snapshot(reference), mssg.load_snapshot(run)
     columns = [whole.study.index(name) for name in model.study.condition_names]
     own = generator_of(model.G, model.study, "cpu")
@@ -120,13 +124,11 @@ def main() -> None:
             zip(jobs, pool.map(lambda job: train(options.data, options.out, *job, options.kimg, extra), jobs))
         )
     reference = runs[("multi-source, observed", 0)]
-    results = {
-        arm: [
-            evaluate(runs[(arm, seed)], reference, options.data, options.images)
-            for seed in range(options.seeds)
-        ]
-        for arm in ARMS
-    }
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
+        waiting = {
+            job: pool.submit(evaluate, runs[job], reference, options.data, options.images) for job in jobs
+        }
+        results = {arm: [waiting[(arm, seed)].result() for seed in range(options.seeds)] for arm in ARMS}
     (options.out / "table.json").write_text(
         json.dumps({"kimg": options.kimg, "options": extra, "results": results}, indent=1) + "\n",
         encoding="utf-8",
