@@ -21,6 +21,7 @@ from mssg.data.loader import MultiSourceLoader
 from mssg.errors import RunError
 from mssg.losses.covariate import CovariateLoss
 from mssg.networks import DiscriminatorConfig, GeneratorConfig, build_discriminator, build_generator
+from mssg.ops import keep_freed_memory
 from mssg.snapshot import load_snapshot
 from mssg.study import Study
 from mssg.training import ema
@@ -235,6 +236,7 @@ def train(run: Run, world: World, progress: Progress | None = None) -> None:
         world: This process's place.
         progress: Called in the main process with every tick's row, and with {"event": text}.
     """
+    keep_freed_memory()
     report: Progress = progress if progress and world.is_main else lambda _: None
     with locked(run.path) if world.is_main else _nothing(), _interrupts() as interrupted:
         material = prepare(run, world)

@@ -77,7 +77,7 @@ def _apply(parts: Parts, network: nn.Module, optimiser: torch.optim.Optimizer) -
 
 
 def _chunks(parts: Parts, rows: int) -> list[slice]:
-    size = parts.config.micro_batch // parts.world.size or rows
+    size = parts.config.micro_batch or rows
     return [slice(i, i + size) for i in range(0, rows, size)]
 
 
