@@ -39,6 +39,8 @@ def train(data: Path, out: Path, arm: str, seed: int, kimg: float, extra: list[s
     """Train one model, or continue it; its log goes beside the run."""
     study, target = ARMS[arm]
     run = out / f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}"
+    if (run / "config.json").exists() and finished(run, kimg):
+        return run
     base = [sys.executable, "-m", "trainer_cli", "train", "--device", "cpu", "--workers", "1"]
     fresh = [
         str(data / study),
@@ -58,6 +60,17 @@ def train(data: Path, out: Path, arm: str, seed: int, kimg: float, extra: list[s
     with open(out / f"{run.name}.log", "a", encoding="utf-8") as log:
         subprocess.run(command, check=True, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
     return run
+
+
+def finished(run: Path, kimg: float) -> bool:
+    """Whether a run has reached its length."""
+    from mssg.errors import MssgError
+    from mssg.header import read_header, resolve_snapshot
+
+    try:
+        return read_header(resolve_snapshot(run)).progress["kimg"] >= kimg
+    except MssgError:
+        return False
 
 
 def evaluate(run: Path, reference: Path, data: Path, n: int) -> dict[str, float]:
