@@ -17,8 +17,12 @@ lint: $(VENV)/.ready-dev  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-table: $(VENV)/.ready  ## the table of docs/results.md: five models, three seeds, about two hours on two cores; resumes
-	$(BIN)/python tests/benchmarks/results_table.py --out runs/table
+DATA ?= runs/digits
+table: $(VENV)/.ready $(DATA)  ## the table of docs/results.md (there DATA is all of MNIST): about an hour on two cores; resumes
+	$(BIN)/python tests/benchmarks/results_table.py --data $(DATA) --out runs/table --kimg 15 --images 1000
+
+runs/digits: $(VENV)/.ready
+	$(BIN)/mssg prepare digits --out $@
 
 wheel: $(VENV)/.ready-dev  ## a wheel in dist/
 	$(BIN)/pip wheel --no-deps -w dist .
