@@ -21,7 +21,7 @@ DATA ?= runs/digits
 table: $(VENV)/.ready $(DATA)  ## the table of docs/results.md (there DATA is all of MNIST): about an hour on two cores; resumes
 	$(BIN)/python tests/benchmarks/results_table.py --data $(DATA) --out runs/table --kimg 15 --images 1000
 
-runs/digits: $(VENV)/.ready
+runs/digits: | $(VENV)/.ready
 	$(BIN)/mssg prepare digits --out $@
 
 wheel: $(VENV)/.ready-dev  ## a wheel in dist/
