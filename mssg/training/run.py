@@ -198,6 +198,7 @@ def start(
         if not world.is_main:
             run = open_run(outdir)
         train(run, world, progress)
+        world.barrier()  # a process that leaves while another still writes would tear the group down under it
     finally:
         leave()
     return Path(outdir)
@@ -217,6 +218,7 @@ def resume(
     world = join(device)
     try:
         train(open_run(path), world, progress)
+        world.barrier()
     finally:
         leave()
     return Path(path)

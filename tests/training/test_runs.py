@@ -344,12 +344,15 @@ def test_two_processes_see_the_same_global_batch(finished, blob_study, tmp_path)
         "trainer_cli",
         "train",
     ]
+    # Not the exit code: now and then a gloo thread of torch's aborts while a finished process is going away.
     subprocess.run(
         [*launch, str(blob_study), "--outdir", str(both), "--device", "cpu", "--workers", "1", *options],
-        check=True,
         env=ENVIRONMENT,
         cwd=ROOT,
+        check=False,
+        timeout=300,
     )
+    assert read_header(resolve_snapshot(both)).progress["step"] == 1
     rows = [read_rows(r / "stats.jsonl")[-1] for r in (alone, both)]
     assert rows[1]["loss/D/cov"] == pytest.approx(rows[0]["loss/D/cov"], rel=1e-3)
     assert rows[1]["score/real"] == pytest.approx(rows[0]["score/real"], rel=1e-3)
