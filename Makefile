@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test setup display lint table wheel clean
 
-demo: $(VENV)/.ready  ## prepare the shipped digits, train about four minutes, draw the Figure-1 grid, print the control table
+demo: $(VENV)/.ready  ## prepare the shipped digits, train on 30,000 images, draw the Figure-1 grid, print the control table
 	$(BIN)/mssg demo
 
 test: $(VENV)/.ready-dev display  ## the whole suite, on the CPU
@@ -18,7 +18,7 @@ lint: $(VENV)/.ready-dev  ## style and types
 	$(BIN)/pyright
 
 DATA ?= runs/digits
-table: $(VENV)/.ready $(DATA)  ## the table of docs/results.md (there DATA is all of MNIST): about an hour on two cores; resumes
+table: $(VENV)/.ready $(DATA)  ## the table of docs/results.md (there DATA is all of MNIST): fifteen models, 225,000 images; resumes
 	$(BIN)/python tests/benchmarks/results_table.py --data $(DATA) --out runs/table --kimg 15 --images 1000
 
 runs/digits: | $(VENV)/.ready

@@ -62,7 +62,9 @@ def predictors(
     def report(row: dict[str, Any]) -> None:
         click.echo(f"epoch {row['epoch']:3d}  loss {row['loss']:.4f}  validation {row['validation']:.4f}")
 
-    predictor = train(fitted, sources, architecture, epochs, patience, limit, seed=seed, device=device, progress=report)
+    predictor = train(
+        fitted, sources, architecture, epochs, patience, limit, seed=seed, device=device, progress=report
+    )
     folder = Path(outdir)
     folder.mkdir(parents=True, exist_ok=True)
     path = predictor.save(folder / "predictor.safetensors")

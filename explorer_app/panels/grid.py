@@ -172,7 +172,9 @@ def _cell(
     if imgui.invisible_button(f"cell {place[0]} {place[1]}", ImVec2(cell, cell)):
         state = take_over(state, picture)
     if imgui.is_item_hovered():
-        draw.add_rect(ImVec2(x - 1, y - 1), ImVec2(end.x + 1, end.y + 1), u32(theme.ACCENT), em(0.1), thickness=1.5)
+        draw.add_rect(
+            ImVec2(x - 1, y - 1), ImVec2(end.x + 1, end.y + 1), u32(theme.ACCENT), em(0.1), thickness=1.5
+        )
         study = population.study
         names = (state.grid.rows.name, state.grid.columns.name)
         text = "\n".join(f"{n}  {study.covariate(n).format(dict(picture.values)[n])}" for n in names)

@@ -137,7 +137,7 @@ _PAPER = {
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # lengths and sizes for two CPU cores: about four minutes, and up to two hours
+    # lengths and sizes for CPUs: minutes, and about forty minutes on one core of ours
     "cpu-demo": _TINY | {"total_kimg": 30.0, "tick_kimg": 1.0, "snap": 10},
     "small": _TINY | {"total_kimg": 200.0, "lr_decay": 0.4, "tick_kimg": 4.0, "snap": 10},
     # settings of the paper's experiments, on its own clock
