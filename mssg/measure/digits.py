@@ -38,8 +38,9 @@ SLANT_LIMIT = 75.0
 THINNEST_SHARE = 0.4
 """Where strokes are made narrower, no part gets narrower than this share of the target."""
 
-_THICKNESS_TOLERANCE = 0.015
-_TANGENT_TOLERANCE = 0.004
+THICKNESS_TOLERANCE = 0.015
+SLANT_TOLERANCE = 0.25
+"""How near to its target, in px and degrees, a digit is brought."""
 _THICKNESS_STEPS, _SLANT_STEPS = 4, 3
 
 
@@ -144,7 +145,13 @@ def set_slant(image: ArrayLike, slant: float) -> NDArray[np.uint8]:
 
 
 def set_all(
-    image: ArrayLike, thickness: float, intensity: float, slant: float, resolution: int = CANVAS
+    image: ArrayLike,
+    thickness: float,
+    intensity: float,
+    slant: float,
+    resolution: int = CANVAS,
+    thickness_tolerance: float = THICKNESS_TOLERANCE,
+    slant_tolerance: float = SLANT_TOLERANCE,
 ) -> NDArray[np.uint8]:
     """Give one digit a thickness, an intensity and a slant at once.
 
@@ -157,6 +164,7 @@ def set_all(
         intensity: Grey level, 1 to 255.
         slant: Degrees, positive to the right.
         resolution: Side of the result: 28 (keeps the original frame), or a power of two from 16 to 128.
+        thickness_tolerance: px; a wider one is reached in fewer steps, as is one of `slant_tolerance` (degrees).
 
     Returns:
         uint8 [resolution, resolution].
@@ -177,12 +185,14 @@ def set_all(
         level_at, placed = _stroke_levels(strokes.warp(fine, *placement) - np.float32(0.5), thickness)
         # strokes change the slant a little and the shear changes strokes: the first look need not be exact
         steps = 1 if step == 0 else _THICKNESS_STEPS
-        result, ask, got = _thicken(level_at, thickness, intensity, resolution, ask, steps)
+        result, ask, got = _thicken(
+            level_at, thickness, intensity, resolution, ask, steps, thickness_tolerance
+        )
         width = placed / placement[2]
-        miss = target - np.tan(np.radians(got[2]))
-        if step > 0 and not abs(miss) > _TANGENT_TOLERANCE:
+        close = step > 0 or abs(thickness - got[0]) <= thickness_tolerance
+        if close and not abs(slant - got[2]) > slant_tolerance:
             break
-        shear += miss
+        shear += target - np.tan(np.radians(got[2]))
     return result
 
 
@@ -308,6 +318,7 @@ def _thicken(
     resolution: int,
     ask: float,
     steps: int,
+    tolerance: float = THICKNESS_TOLERANCE,
 ) -> tuple[NDArray[np.uint8], float, tuple[float, float, float]]:
     """Render a shape with its strokes set.
 
@@ -316,6 +327,7 @@ def _thicken(
         thickness: Target in units, `intensity`: target grey level, `resolution`: side of the result.
         ask: First guess of what to ask of `level_at`.
         steps: At most so many renderings.
+        tolerance: Miss in units that ends the search.
 
     Returns:
         uint8 image, the stroke width to ask for next, and what the image measures.
@@ -330,7 +342,7 @@ def _thicken(
         miss = thickness - got[0]
         if best is None or abs(miss) < abs(thickness - best[2][0]):
             best = image, ask, got
-        if not abs(miss) > _THICKNESS_TOLERANCE:
+        if not abs(miss) > tolerance:
             break
         gain = 1.0
         if before is not None and abs(ask - before[0]) > 1e-6:

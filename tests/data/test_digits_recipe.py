@@ -42,7 +42,7 @@ def test_sources_divide_the_digits_and_all_holds_both(prepared):
         seen = source.observed
         np.testing.assert_array_equal(source.values[:, seen], everything.values[np.ix_(rows, seen)])
         assert np.isnan(source.values[:, ~seen]).all() and not np.isnan(source.table["slant"]).any()
-    assert prepared.dropped == 0 and prepared.mean_error["thickness"] < 0.02
+    assert prepared.dropped == 0 and prepared.mean_error["thickness"] < recipe.TOLERANCES[0]
 
 
 def test_the_table_holds_what_is_measured(prepared):

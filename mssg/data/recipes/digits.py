@@ -38,6 +38,8 @@ CREDIT = "MNIST: Yann LeCun, Corinna Cortes, Christopher J. C. Burges; CC BY-SA 
 PARTS = (("train", "train-images", "train-labels"), ("t10k", "t10k-images", "t10k-labels"))
 RESOLUTIONS = (32, 64, 128)
 CHUNK = 100
+TOLERANCES = 0.1, 3.0
+"""How near to its targets (px, degrees) a digit is brought: the tables hold what it measures, not the targets."""
 EQUATIONS = (
     "thickness = 0.5 + Gamma(10, rate 5); intensity = 64 + 191 sigmoid(2 thickness - 5 + N(0, sd 0.5)); "
     "slant = 56 tanh(thickness - 2.5 + N(0, sd 0.3))"
@@ -293,7 +295,7 @@ def _draw_chunk(
         thickness, intensity, slant = structural_equations(np.random.default_rng([seed, *subject.encode()]))
         targets[row] = thickness, intensity, slant
         try:
-            images[row] = digits.set_all(originals[row], thickness, intensity, slant, resolution)
+            images[row] = digits.set_all(originals[row], thickness, intensity, slant, resolution, *TOLERANCES)
         except DataError:
             continue
     measured = digits.measure(images)
