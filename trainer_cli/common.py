@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import click
+
 from mssg.errors import UsageError
+
+PLAIN_LINES = 5
+"""Lines of progress written where there is no terminal to draw a bar in."""
 
 
 def check_suffix(path: str, known: Sequence[str]) -> str:
@@ -52,3 +60,31 @@ def writable(path: str) -> Path:
     except OSError as error:
         raise UsageError(f"the folder cannot be made: {error.strerror}", file=out.parent) from None
     return out
+
+
+@contextmanager
+def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
+    """Shows how far a long step is, on standard error: a bar with the time left in a terminal, else a line now and then.
+
+    Args:
+        length: How many things there are to do.
+        label: What is done to them.
+
+    Yields:
+        A function to call with the number of things done since the last call.
+    """
+    if sys.stderr.isatty():
+        with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
+            yield bar.update
+        return
+    start, done, told = time.monotonic(), 0, 0
+
+    def update(more: int) -> None:
+        nonlocal done, told
+        done += more
+        if done * PLAIN_LINES // max(length, 1) > told:
+            told = done * PLAIN_LINES // max(length, 1)
+            left = (time.monotonic() - start) * max(length - done, 0) / done
+            click.echo(f"{label}: {done} of {length}, {left:.0f} s left", err=True)
+
+    yield update

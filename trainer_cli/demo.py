@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from mssg.errors import RunError, UsageError
+from trainer_cli.common import progress
 
 PRESET = "cpu-demo"
 FIGURE = ("intensity", "slant")  # no source records both
@@ -81,8 +82,8 @@ def prepare(folder: Path, digits: int | None, seed: int) -> Path:
         pass  # not there, or cut short: prepare (again)
     total = digits or len(recipe.load().labels)
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with click.progressbar(length=total, label="Drawing digits") as bar:
-        summary = recipe.prepare(folder, limit=digits, seed=seed, workers=workers, progress=bar.update)
+    with progress(total, "Drawing digits") as tell:
+        summary = recipe.prepare(folder, limit=digits, seed=seed, workers=workers, progress=tell)
     for name, split in summary.counts.items():
         click.echo(f"  {name}: " + ", ".join(f"{n} {s}" for s, n in split.items()))
     return path

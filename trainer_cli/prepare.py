@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from trainer_cli.common import progress
+
 
 @click.group()
 def prepare() -> None:
@@ -95,8 +97,8 @@ def digits(
     from mssg.data.recipes import digits as recipe
 
     start, total = time.monotonic(), len(recipe.load(mnist, limit).labels)
-    with click.progressbar(length=total, label="Drawing digits") as bar:
-        summary = recipe.prepare(out, mnist, limit, seed, int(resolution), test, val, workers, bar.update)
+    with progress(total, "Drawing digits") as tell:
+        summary = recipe.prepare(out, mnist, limit, seed, int(resolution), test, val, workers, tell)
     click.echo(f"{summary.folder}: {summary.origin}, {time.monotonic() - start:.0f} s")
     say_counts(summary.counts)
     if summary.dropped:
@@ -138,8 +140,8 @@ def stylegan(
 
     with recipe.open_archive(path) as archive:
         total = sum(name.lower().endswith(recipe.SUFFIXES) for name in archive.names())
-    with click.progressbar(length=total, label="Reading images") as bar:
-        summary = recipe.prepare(path, out, labels, seed, test, val, subject_pattern, bar.update)
+    with progress(total, "Reading images") as tell:
+        summary = recipe.prepare(path, out, labels, seed, test, val, subject_pattern, tell)
     click.echo(f"{summary.folder}: {summary.resolution} px, {summary.channels} channels")
     say_counts({recipe.FOLDER: summary.counts})
     if summary.study:

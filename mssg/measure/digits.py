@@ -15,6 +15,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mssg.blas import one_blas_thread
 from mssg.errors import DataError, UsageError
 from mssg.measure import strokes
 from mssg.measure.strokes import CANVAS, GRID, Field
@@ -70,7 +71,8 @@ def measure(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
             found=f"{batch.dtype} {list(batch.shape)}",
             expected="numbers [N,H,H] or [N,1,H,H], one channel, grey levels 0 to 255",
         )
-    rows = [_measure_one(np.asarray(image, np.float32)) for image in batch]
+    with one_blas_thread():
+        rows = [_measure_one(np.asarray(image, np.float32)) for image in batch]
     table = np.array(rows, np.float64).reshape(len(rows), 3)
     return {name: table[:, i].copy() for i, name in enumerate(COVARIATES)}
 

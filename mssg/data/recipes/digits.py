@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mssg import assets
+from mssg.blas import one_blas_thread
 from mssg.data.dataset import check_target, write_packed
 from mssg.data.split import assign_sources, split_subjects
 from mssg.errors import DataError, UsageError
@@ -290,14 +291,19 @@ def _draw_chunk(
     originals, subjects, seed, resolution = job
     images = np.zeros((len(subjects), resolution, resolution), np.uint8)
     targets = np.empty((len(subjects), len(digits.COVARIATES)))
-    for row, subject in enumerate(subjects):
-        # one stream a digit: its targets do not depend on which other digits are prepared
-        thickness, intensity, slant = structural_equations(np.random.default_rng([seed, *subject.encode()]))
-        targets[row] = thickness, intensity, slant
-        try:
-            images[row] = digits.set_all(originals[row], thickness, intensity, slant, resolution, *TOLERANCES)
-        except DataError:
-            continue
+    with one_blas_thread():
+        for row, subject in enumerate(subjects):
+            # one stream a digit: its targets do not depend on which other digits are prepared
+            thickness, intensity, slant = structural_equations(
+                np.random.default_rng([seed, *subject.encode()])
+            )
+            targets[row] = thickness, intensity, slant
+            try:
+                images[row] = digits.set_all(
+                    originals[row], thickness, intensity, slant, resolution, *TOLERANCES
+                )
+            except DataError:
+                continue
     measured = digits.measure(images)
     return images, targets, np.stack([measured[name] for name in digits.COVARIATES], axis=1)
 
