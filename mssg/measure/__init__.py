@@ -11,7 +11,7 @@ from types import ModuleType
 
 from mssg.errors import UsageError
 
-INSTRUMENTS = {"digits": "mssg.measure.digits"}
+INSTRUMENTS = {"digits": "mssg.measure.digits", "brain": "mssg.measure.brain"}
 
 
 def instrument(name: str) -> ModuleType:
