@@ -187,7 +187,7 @@ def computing() -> list[Finding]:
 def _backend_names() -> list[str]:
     from mssg.ops import dispatch
 
-    return sorted(dispatch._backends)
+    return dispatch.names()
 
 
 def _backend(name: str) -> Finding:

@@ -208,19 +208,16 @@ class SynthesisLayer(nn.Module):
         if self.is_torgb:
             styles = styles * self.weight_gain
         x = x.to(block_dtype(w, self.use_fp16))
-        x = ops.modulated_conv2d(
+        return ops.modulated_filtered_lrelu(
             fast_layout(x),
             self.weight,
             styles,
-            padding=self.kernel_size - 1,
-            demodulate=not self.is_torgb,
-            input_gain=self.magnitude_ema.rsqrt(),
-        )
-        return ops.filtered_lrelu(
-            x,
             self.up_filter,
             self.down_filter,
             self.bias,
+            conv_padding=self.kernel_size - 1,
+            demodulate=not self.is_torgb,
+            input_gain=self.magnitude_ema.rsqrt(),
             up=self.up,
             down=self.down,
             padding=self.padding,

@@ -36,6 +36,7 @@ __all__ = [
     "filtered_lrelu",
     "keep_freed_memory",
     "modulated_conv2d",
+    "modulated_filtered_lrelu",
     "register_backend",
     "setup_filter",
     "upfirdn2d",
@@ -93,7 +94,7 @@ def bias_act(
         raise UsageError("the bias does not fit its input", found=tuple(b.shape), expected=(x.shape[dim],))
     alpha = spec.alpha if alpha is None else float(alpha)
     gain = spec.gain if gain is None else float(gain)
-    return _chosen_backend(backend).bias_act(x, b, dim, act, alpha, gain, clamp)
+    return _chosen_backend(backend, x).bias_act(x, b, dim, act, alpha, gain, clamp)
 
 
 def _activation(name: str) -> Activation:
@@ -142,7 +143,7 @@ def upfirdn2d(
             found=f"{width}x{height}",
             expected=f"at least {fw}x{fh}",
         )
-    return _chosen_backend(backend).upfirdn2d(x, f, up, down, padding, flip_filter, float(gain))
+    return _chosen_backend(backend, x).upfirdn2d(x, f, up, down, padding, flip_filter, float(gain))
 
 
 def upsample2d(
@@ -204,7 +205,7 @@ def filtered_lrelu(
 
     Source: Karras et al. 2021 (StyleGAN3), section 3.1.
     """
-    implementation = _chosen_backend(backend).filtered_lrelu
+    implementation = _chosen_backend(backend, x).filtered_lrelu
     return implementation(x, fu, fd, b, up, down, padding4(padding), float(gain), slope, clamp, flip_filter)
 
 
@@ -235,7 +236,7 @@ def conv2d_resample(
 
     Source: Karras et al. 2020 (StyleGAN2), appendix B.
     """
-    return _chosen_backend(backend).conv2d_resample(x, w, f, up, down, padding4(padding), flip_weight)
+    return _chosen_backend(backend, x).conv2d_resample(x, w, f, up, down, padding4(padding), flip_weight)
 
 
 def modulated_conv2d(
@@ -278,6 +279,67 @@ def modulated_conv2d(
     Source: Karras et al. 2020 (StyleGAN2), equations 1-3; Karras et al. 2021 (StyleGAN3), appendix D.
     """
     gain = _activation(act).gain if gain is None else float(gain)
-    implementation = _chosen_backend(backend).modulated_conv2d
+    implementation = _chosen_backend(backend, x).modulated_conv2d
     shape = (f, up, padding4(padding), flip_weight)
     return implementation(x, w, s, *shape, demodulate, input_gain, noise, b, act, gain, clamp)
+
+
+def modulated_filtered_lrelu(
+    x: torch.Tensor,
+    w: torch.Tensor,
+    s: torch.Tensor,
+    fu: torch.Tensor | None = None,
+    fd: torch.Tensor | None = None,
+    b: torch.Tensor | None = None,
+    *,
+    conv_padding: int = 0,
+    demodulate: bool = True,
+    input_gain: torch.Tensor | None = None,
+    up: int = 1,
+    down: int = 1,
+    padding: Padding = 0,
+    gain: float = sqrt(2),
+    slope: float = 0.2,
+    clamp: float | None = None,
+    backend: str | None = None,
+) -> torch.Tensor:
+    """A whole layer of StyleGAN3: `modulated_conv2d`, then `filtered_lrelu`, which a backend may fuse.
+
+    Args:
+        x: [B, I, H, W].
+        w: [O, I, k, k] weights.
+        s: [B, I] styles.
+        fu, fd: Filters for up- and downsampling, [n] or [h, w]; None = identity.
+        b: [O] bias added between convolution and upsampling.
+        conv_padding: Of the convolution, on every side.
+        demodulate, input_gain: See `modulated_conv2d`.
+        up, down, padding, gain, slope, clamp: See `filtered_lrelu`.
+        backend: Backend for this call only.
+
+    Returns:
+        [B, O, H', W'] in the dtype of x.
+
+    Source: Karras et al. 2021 (StyleGAN3), section 3.2 and appendix D.
+    """
+    chosen = _chosen_backend(backend, x)
+    fused = chosen.modulated_filtered_lrelu
+    tail = (up, down, padding4(padding), float(gain), slope, clamp)
+    if fused is not None:
+        return fused(x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail)
+    x = chosen.modulated_conv2d(
+        x,
+        w,
+        s,
+        None,
+        1,
+        padding4(conv_padding),
+        True,
+        demodulate,
+        input_gain,
+        None,
+        None,
+        "linear",
+        1.0,
+        None,
+    )
+    return chosen.filtered_lrelu(x, fu, fd, b, *tail, False)

@@ -11,7 +11,7 @@ from mssg.ops import dispatch
 CONTRACT = settings(max_examples=40, deadline=None, derandomize=True)
 FACTOR = st.sampled_from([1, 2, 4])
 PAD = st.integers(-2, 7)
-BACKENDS = sorted(set(dispatch._backends) - {"reference"})
+BACKENDS = sorted(set(dispatch.names()) - {"reference"})
 
 
 @st.composite

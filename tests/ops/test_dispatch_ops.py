@@ -79,3 +79,27 @@ def test_half_precision_stays_in_range(kernel):
     got = ops.modulated_conv2d(x.half(), w, s, **shape)
     assert got.dtype == torch.float16
     assert (got - expected).abs().max() < 0.01 * expected.abs().max()
+
+
+def test_a_backend_may_claim_tensors_where_nobody_chooses(monkeypatch):
+    monkeypatch.delenv("MSSG_OPS", raising=False)
+    monkeypatch.setattr(dispatch, "_backends", dict(dispatch._backends))
+    ops.register_backend("half", base="torch", serves=lambda x: x.dtype == torch.float16)
+    half, single = torch.zeros(1, dtype=torch.float16), torch.zeros(1)
+    assert ops.backend(x=half).name == "half" and ops.backend(x=single).name == "torch"
+    assert ops.backend("reference", half).name == "reference"
+    monkeypatch.setenv("MSSG_OPS", "torch")
+    assert ops.backend(x=half).name == "torch"
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_a_whole_layer_is_its_two_operations(backend):
+    generator = torch.Generator().manual_seed(0)
+    x, w, s, b = (torch.randn(*n, generator=generator) for n in ((2, 3, 7, 6), (4, 3, 3, 3), (2, 3), (4,)))
+    f, gain = ops.setup_filter([1.0, 2, 3, 4, 5, 6, 7, 8]), torch.tensor(0.7)
+    tail = {"up": 2, "down": 2, "padding": (7, 6, 8, 7), "slope": 0.1, "clamp": 0.9}
+    whole = ops.modulated_filtered_lrelu(
+        x, w, s, f, f, b, conv_padding=2, input_gain=gain, **tail, backend=backend
+    )
+    y = ops.modulated_conv2d(x, w, s, padding=2, input_gain=gain, backend=backend)
+    assert torch.equal(whole, ops.filtered_lrelu(y, f, f, b, **tail, backend=backend))
