@@ -96,25 +96,15 @@ def save_nifti(path: str | Path, image: Image, study: Study, about: Mapping[str,
             field="geometry",
             hint="Export PNG",
         )
-    import nibabel
+    from nibabel.nifti1 import Nifti1Extension
+
+    from mssg.data.nifti import PlaneGrid, to_image
 
     plane = np.asarray(image if image.ndim == 2 else image.mean(-1), np.float32)
-    mm, at = geometry.pixel_mm, geometry.position_mm or 0.0
-    rows, columns = plane.shape
-    upward = plane[::-1]  # first row lowest: the second in-plane axis grows towards superior (or anterior)
-    middle = (-(columns - 1) / 2 * mm, -(rows - 1) / 2 * mm)
-    affine = np.diag([mm, mm, mm, 1.0])
-    if geometry.plane == "coronal":
-        volume, affine[:3, 3] = upward.T[:, None, :], (middle[0], at, middle[1])
-    elif geometry.plane == "axial":
-        volume, affine[:3, 3] = upward.T[:, :, None], (middle[0], middle[1], at)
-    else:
-        volume, affine[:3, 3] = upward.T[None], (at, middle[0], middle[1])
-    nifti = nibabel.Nifti1Image(np.ascontiguousarray(volume), affine)
-    nifti.header.set_xyzt_units("mm")
+    nifti = to_image(plane, PlaneGrid.of_study(geometry, len(plane)))
     nifti.header["descrip"] = json.dumps({k: about.get(k) for k in ("snapshot_id", "seed")}).encode()[:79]
-    nifti.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", json.dumps(about).encode()))
-    _written(path, lambda target: nibabel.save(nifti, target))
+    nifti.header.extensions.append(Nifti1Extension("comment", json.dumps(about).encode()))
+    _written(path, nifti.to_filename)
 
 
 def save_sweep(

@@ -109,8 +109,9 @@ def edge_letters(geometry: Geometry | None, neurological: bool) -> tuple[str, st
 def millimetres(
     geometry: Geometry, column: float, row: float, columns: int, rows: int
 ) -> tuple[float, float]:
-    """Position relative to the image's middle in mm: (towards right or anterior, towards superior or anterior)."""
-    return (column - columns / 2) * geometry.pixel_mm, (rows / 2 - row) * geometry.pixel_mm
+    """Position in mm: (towards right or anterior, towards superior or anterior), from where the study's space has its 0."""
+    across, up = geometry.centre_mm
+    return across + (column - columns / 2) * geometry.pixel_mm, up + (rows / 2 - row) * geometry.pixel_mm
 
 
 def scale_bar(pixel_mm: float, zoom: float, at_most: float) -> tuple[float, float]:

@@ -207,12 +207,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the pixels lie: plane, pixel size in mm, and whether all images share one space."""
+    """Where the pixels lie: plane, pixel size in mm, and whether all images share one space.
+
+    `position_mm` is where the plane cuts its axis, `centre_mm` where the picture's centre lies along its columns' and rows' axis.
+    """
 
     plane: str
     pixel_mm: float
     affine: str = "none"
     position_mm: float | None = None
+    centre_mm: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,10 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "positive": (lambda v: _TYPES["number"][0](v) and v > 0, "a number above 0"),
     "not negative": (lambda v: _TYPES["number"][0](v) and v >= 0, "a number, 0 or more"),
+    "pair": (
+        lambda v: isinstance(v, list) and len(v) == 2 and all(_TYPES["number"][0](i) for i in v),
+        "two numbers",
+    ),
     "count": (lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0, "a whole number above 0"),
     "flag": (lambda v: isinstance(v, bool), "true or false"),
 }
@@ -220,6 +224,7 @@ def _geometry(document: Any, file: str | None) -> Geometry | None:
         float(table.get("pixel_mm", "positive")),
         table.get("affine", "text", "none", ("common", "none")),
         table.get("position_mm", "number", None),
+        tuple(map(float, table.get("centre_mm", "pair", [0.0, 0.0]))),
     )
     table.finish()
     if geometry.affine == "common" and geometry.position_mm is None:
@@ -341,6 +346,7 @@ def to_document(study: Study) -> dict[str, Any]:
     }
     if study.geometry:
         out["geometry"] = {k: v for k, v in vars(study.geometry).items() if v is not None}
+        out["geometry"]["centre_mm"] = list(study.geometry.centre_mm)
     out["covariates"] = {c.name: _covariate_document(c) for c in study.covariates}
     out["sources"] = [
         {"name": s.name, "path": s.path, "observes": list(s.observes), "weight": s.weight}

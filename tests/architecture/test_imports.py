@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TORCH_FREE = ("errors", "study", "study_schema", "request", "header", "assets", "covariates", "measure", "training/config", "data/geometry", "data/dataset", "data/split", "data/loader")  # fmt: skip
+TORCH_FREE = ("errors", "study", "study_schema", "request", "header", "assets", "covariates", "measure", "training/config", "data/nifti", "data/dataset", "data/split", "data/loader")  # fmt: skip
 FORBIDDEN = {"mssg": {"click", "imgui_bundle", "dearpygui", "trainer_cli", "explorer_app", "OpenGL"}, "explorer_app": {"trainer_cli"}, "trainer_cli": {"explorer_app"}}  # fmt: skip
 EARLIER = {"ops": {"networks", "losses", "training", "snapshot", "render", "metrics", "figures"}, "networks": {"training", "snapshot", "render", "metrics", "figures", "losses"}, "covariates": {"training", "networks", "metrics"}, "losses": {"training", "metrics"}, "data": {"training", "networks", "metrics"}, "metrics": {"training"}}  # fmt: skip
 

@@ -190,6 +190,7 @@ def geometry(plane: str, resolution: int) -> dict[str, Any]:
         "pixel_mm": FIELD_OF_VIEW / resolution,
         "affine": "common",
         "position_mm": PLANES[plane][1],
+        "centre_mm": [PLANES[plane][2][1], PLANES[plane][3][1]],
     }
 
 
