@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from mssg.errors import StudyError
@@ -21,81 +20,16 @@ from mssg.study import (
     Source,
     Study,
 )
-
-_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "text": (lambda v: isinstance(v, str) and v.strip() != "", "a text"),
-    "any text": (lambda v: isinstance(v, str), "a text"),
-    "texts": (lambda v: isinstance(v, list) and all(isinstance(i, str) and i for i in v), "a list of texts"),
-    "number": (
-        lambda v: isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v),
-        "a number",
-    ),
-    "positive": (lambda v: _TYPES["number"][0](v) and v > 0, "a number above 0"),
-    "not negative": (lambda v: _TYPES["number"][0](v) and v >= 0, "a number, 0 or more"),
-    "pair": (
-        lambda v: isinstance(v, list) and len(v) == 2 and all(_TYPES["number"][0](i) for i in v),
-        "two numbers",
-    ),
-    "count": (lambda v: isinstance(v, int) and not isinstance(v, bool) and v > 0, "a whole number above 0"),
-    "flag": (lambda v: isinstance(v, bool), "true or false"),
-}
-_NO_DEFAULT = object()
+from mssg.toml_table import Table
 
 
-class _Table:
-    """One table of the document, read key by key; `finish` refuses what nobody asked for."""
+def covariate_of(name: str, document: Any, file: str | None) -> Covariate:
+    """The covariate of a table [covariates.NAME].
 
-    def __init__(self, document: Any, name: str, file: str | None) -> None:
-        self.name, self.file, self._asked = name, file, []
-        if not isinstance(document, Mapping):
-            raise StudyError("must be a table", file=file, field=name, found=repr(document))
-        self._document = document
-
-    def error(self, key: str, message: str, **details: Any) -> StudyError:
-        return StudyError(
-            message, file=self.file, field=f"{self.name}.{key}" if self.name else key, **details
-        )
-
-    def get(
-        self, key: str, kind: str, default: Any = _NO_DEFAULT, choices: Iterable[str] | None = None
-    ) -> Any:
-        self._asked.append(key)
-        if key not in self._document:
-            if default is _NO_DEFAULT:
-                raise self.error(
-                    key,
-                    "is missing",
-                    expected=_TYPES[kind][1],
-                    hint=f"Add it to [{self.name}]" if self.name else "Add it",
-                )
-            return default
-        value = self._document[key]
-        check, expected = _TYPES[kind]
-        if choices is not None:
-            choices = tuple(choices)
-            if value not in choices:
-                raise self.error(key, "unknown value", found=repr(value), expected=" | ".join(choices))
-        elif not check(value):
-            raise self.error(key, "wrong value", found=repr(value), expected=expected)
-        return value
-
-    def table(self, key: str) -> Any:
-        self._asked.append(key)
-        return self._document.get(key, {})
-
-    def rest(self) -> dict[str, Any]:
-        return {k: v for k, v in self._document.items() if k not in self._asked}
-
-    def finish(self) -> None:
-        for key in self._document:
-            if key not in self._asked:
-                near = difflib.get_close_matches(key, self._asked, 1)
-                hint = f"Did you mean {near[0]!r}?" if near else "Remove it"
-                raise self.error(key, "unknown key", expected=" | ".join(self._asked), hint=hint)
-
-
-def _covariate(name: str, document: Any, file: str | None) -> Covariate:
-    table = _Table(document, f"covariates.{name}", file)
+    Raises:
+        StudyError: Naming file, table and key.
+    """
+    table = Table(document, f"covariates.{name}", file)
     if not name.strip() or any(mark in name for mark in "=:,/ "):
         raise table.error("", "not a usable name", found=repr(name), expected="letters, digits, _ or -")
     if name == SOURCE:
@@ -141,7 +75,7 @@ def _sources(documents: Any, covariates: tuple[Covariate, ...], file: str | None
     names = [c.name for c in covariates]
     sources: list[Source] = []
     for number, document in enumerate(documents, 1):
-        table = _Table(document, f"sources[{number}]", file)
+        table = Table(document, f"sources[{number}]", file)
         source = Source(
             table.get("name", "text"),
             table.get("path", "text"),
@@ -187,8 +121,8 @@ def _sources(documents: Any, covariates: tuple[Covariate, ...], file: str | None
 def _models(document: Any, covariates: tuple[Covariate, ...], file: str | None) -> dict[str, ModelSpec]:
     names = [c.name for c in covariates] + [SOURCE]
     models = {}
-    for name, entry in _Table(document, "model", file).rest().items():
-        table = _Table(entry, f"model.{name}", file)
+    for name, entry in Table(document, "model", file).rest().items():
+        table = Table(entry, f"model.{name}", file)
         if name not in names and name != "joint":
             raise table.error(
                 "",
@@ -216,7 +150,7 @@ def _models(document: Any, covariates: tuple[Covariate, ...], file: str | None) 
 
 
 def _geometry(document: Any, file: str | None) -> Geometry | None:
-    table = _Table(document, "geometry", file)
+    table = Table(document, "geometry", file)
     if not table.rest():
         return None
     geometry = Geometry(
@@ -242,9 +176,9 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Study
     Raises:
         StudyError: Naming file, table, key, what was found and what was expected.
     """
-    top = _Table(document, "", file)
+    top = Table(document, "", file)
     name = top.get("name", "text")
-    image = _Table(top.table("image"), "image", file)
+    image = Table(top.table("image"), "image", file)
     resolution, channels = image.get("resolution", "count"), image.get("channels", "count", 1)
     image.finish()
     if resolution & (resolution - 1) or not 32 <= resolution <= 1024:
@@ -256,14 +190,14 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Study
         )
     if channels not in (1, 3):
         raise image.error("channels", "not a supported number of channels", found=channels, expected="1 or 3")
-    tables = _Table(top.table("covariates"), "covariates", file).rest()
+    tables = Table(top.table("covariates"), "covariates", file).rest()
     if not tables:
         raise StudyError(
             "no covariate declared", file=file, field="covariates", hint="Add a [covariates.NAME] table"
         )
-    covariates = tuple(_covariate(key, entry, file) for key, entry in tables.items())
+    covariates = tuple(covariate_of(key, entry, file) for key, entry in tables.items())
     sources = _sources(top.table("sources"), covariates, file)
-    train = _Table(top.table("train"), "train", file)
+    train = Table(top.table("train"), "train", file)
     conditional = train.get("condition_on_source", "flag", False)
     if conditional and len(sources) < 2:
         raise train.error(
@@ -272,10 +206,10 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Study
             found=f"{len(sources)} source",
             hint="Remove it",
         )
-    augment = _Table(top.table("augment"), "augment", file)
+    augment = Table(top.table("augment"), "augment", file)
     allow = tuple(augment.get("allow", "texts", []))
     augment.finish()
-    measure = _Table(top.table("measure"), "measure", file)
+    measure = Table(top.table("measure"), "measure", file)
     instrument = measure.get("instrument", "text", "", ("", *INSTRUMENTS))
     measure.finish()
     models, geometry = _models(top.table("model"), covariates, file), _geometry(top.table("geometry"), file)
@@ -297,7 +231,7 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Study
 
 
 def _check_training(
-    train: dict[str, Any], allow: tuple[str, ...], covariates: tuple[Covariate, ...], table: _Table
+    train: dict[str, Any], allow: tuple[str, ...], covariates: tuple[Covariate, ...], table: Table
 ) -> None:
     from mssg.training.config import AUGMENTATIONS, check_table
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -88,3 +88,47 @@ def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
             click.echo(f"{label}: {done} of {length}, {left:.0f} s left", err=True)
 
     yield update
+
+
+def split_options(test: float, val: float):
+    """The options that every recipe shares: --seed, --test and --val.
+
+    Args:
+        test: Default share of subjects to test on.
+        val: Default share of the rest to validate on.
+    """
+    share = click.FloatRange(0, 1, max_open=True)
+
+    def add(command):
+        for option in (
+            click.option(
+                "--val", type=share, default=val, show_default=True, help="Share of the rest to validate on."
+            ),
+            click.option(
+                "--test", type=share, default=test, show_default=True, help="Share of subjects to test on."
+            ),
+            click.option(
+                "--seed",
+                type=click.IntRange(0),
+                default=0,
+                show_default=True,
+                help="Seed of the split and of all draws.",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
+out_option = click.option(
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write."
+)
+
+
+def say_counts(counts: Mapping[str, Mapping[str, int]]) -> None:
+    """Print images by source and split."""
+    width = max(len(name) for name in counts)
+    for name, by_split in counts.items():
+        parts = ", ".join(f"{n} {split}" for split, n in by_split.items())
+        click.echo(f"  {name:<{width}}  {sum(by_split.values())} images: {parts}")

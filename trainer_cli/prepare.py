@@ -3,61 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
-from trainer_cli.common import progress
+from trainer_cli.common import out_option, progress, say_counts, split_options
+from trainer_cli.prepare_cohort import mri
 
 
 @click.group()
 def prepare() -> None:
     """Prepare sources for training: images, a table and a study TOML in one folder."""
-
-
-def split_options(test: float, val: float):
-    """The options that every recipe shares: --seed, --test and --val.
-
-    Args:
-        test: Default share of subjects to test on.
-        val: Default share of the rest to validate on.
-    """
-    share = click.FloatRange(0, 1, max_open=True)
-
-    def add(command):
-        for option in (
-            click.option(
-                "--val", type=share, default=val, show_default=True, help="Share of the rest to validate on."
-            ),
-            click.option(
-                "--test", type=share, default=test, show_default=True, help="Share of subjects to test on."
-            ),
-            click.option(
-                "--seed",
-                type=click.IntRange(0),
-                default=0,
-                show_default=True,
-                help="Seed of the split and of all draws.",
-            ),
-        ):
-            command = option(command)
-        return command
-
-    return add
-
-
-out_option = click.option(
-    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write."
-)
-
-
-def say_counts(counts: Mapping[str, Mapping[str, int]]) -> None:
-    """Print images by source and split."""
-    width = max(len(name) for name in counts)
-    for name, by_split in counts.items():
-        parts = ", ".join(f"{n} {split}" for split, n in by_split.items())
-        click.echo(f"  {name:<{width}}  {sum(by_split.values())} images: {parts}")
 
 
 @prepare.command()
@@ -178,3 +134,6 @@ def phantom(
     errors = ", ".join(f"{name} {error:.3g}" for name, error in summary.mean_error.items())
     click.echo(f"  the table holds what the heads have; mean distance from the drawn targets: {errors}")
     click.echo(f"Next: mssg-train {summary.folder / 'study.toml'} --outdir runs/brain")
+
+
+prepare.add_command(mri)

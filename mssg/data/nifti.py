@@ -95,8 +95,32 @@ def read_labels(path: str | Path) -> Volume:
     return Volume(data.astype(np.int32), affine)
 
 
+def read_space(path: str | Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """Shape and affine of a volume in RAS order, from its header alone.
+
+    Raises:
+        DataError: As `read_volume`, as far as a header shows it.
+    """
+    from nibabel.orientations import inv_ornt_aff, io_orientation
+
+    _, shape, affine = _open(Path(path))
+    orientation = io_orientation(affine)
+    order = np.argsort(orientation[:, 0])
+    return tuple(shape[i] for i in order), affine @ inv_ornt_aff(orientation, shape)
+
+
 def _read(path: Path, dtype: type) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Data [nx, ny, nz] and affine of a file, its header believed only after a check."""
+    """Data [nx, ny, nz] and affine of a file."""
+    image, shape, affine = _open(path)
+    try:
+        with np.errstate(all="ignore"):
+            return image.get_fdata(dtype=dtype, caching="unchanged").reshape(shape), affine
+    except Exception as error:  # a damaged file makes its reader fail in any way it likes
+        raise _damaged(path, error) from None
+
+
+def _open(path: Path) -> tuple[Any, tuple[int, ...], NDArray[np.float64]]:
+    """A file's image (data still on disk), shape and affine, its header believed only after a check."""
     import nibabel
 
     nibabel.imageglobals.logger.setLevel(logging.CRITICAL)
@@ -110,23 +134,20 @@ def _read(path: Path, dtype: type) -> tuple[NDArray[Any], NDArray[np.float64]]:
         while len(shape) > 3 and shape[-1] == 1:
             shape = shape[:-1]
         if len(shape) != 3 or min(shape) < 2:
-            raise DataError(
-                "not a three-dimensional volume",
-                file=path,
-                found=[int(n) for n in image.shape],
-                expected="[nx, ny, nz]",
-            )
+            found = [int(n) for n in image.shape]
+            raise DataError("not a three-dimensional volume", file=path, found=found, expected="[nx, ny, nz]")
         if math.prod(shape) > LARGEST:
             raise DataError("too large", file=path, found=list(shape), expected=f"at most {LARGEST} voxels")
-        affine = _affine(path, image)
-        with np.errstate(all="ignore"):
-            data = image.get_fdata(dtype=dtype, caching="unchanged").reshape(shape)
+        return image, shape, _affine(path, image)
     except DataError:
         raise
-    except Exception as error:  # a damaged file makes its reader fail in any way it likes
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"cannot be read: {text[:200]}", file=path, expected="an intact volume") from None
-    return data, affine
+    except Exception as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return DataError(f"cannot be read: {text[:200]}", file=path, expected="an intact volume")
 
 
 def _affine(path: Path, image: Any) -> NDArray[np.float64]:

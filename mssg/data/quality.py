@@ -1,0 +1,117 @@
+"""Quality control of prepared images: numbers by which to reject, and contact sheets on which to look at all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+REFERENCE_SIDE = 256
+"""Side in pixels for which `border_columns` is stated."""
+BORDER_COLUMNS = 10
+THUMBNAIL = 96
+COLUMNS, ROWS = 14, 8
+"""Images along a contact sheet."""
+CHUNK = 256
+
+
+def measure(image: NDArray[np.uint8], border_columns: int = BORDER_COLUMNS) -> dict[str, float]:
+    """What the thresholds are about.
+
+    Args:
+        image: uint8 [C, H, W].
+        border_columns: Columns that count as border at a width of 256.
+
+    Returns:
+        mean and sd of grey levels, and border_mean: the larger mean of the leftmost and the rightmost columns.
+    """
+    width = max(1, round(border_columns * image.shape[-1] / REFERENCE_SIDE))
+    sides = image[..., :width].mean(), image[..., -width:].mean()
+    return {"mean": float(image.mean()), "sd": float(image.std()), "border_mean": float(max(sides))}
+
+
+def judge(measured: Mapping[str, float], qc: Mapping[str, Any]) -> str:
+    """Why an image is rejected; "" where it is not.
+
+    Args:
+        measured: From `measure`.
+        qc: A cohort's thresholds: mean = [low, high], border_mean = highest. They hold for min-max slices only.
+    """
+    low, high = qc.get("mean", (-np.inf, np.inf))
+    if not low <= measured["mean"] <= high:
+        return f"mean grey level {measured['mean']:.1f} outside {low:g} to {high:g}"
+    if measured["border_mean"] > qc.get("border_mean", np.inf):
+        return f"border mean {measured['border_mean']:.2f} above {qc['border_mean']:g}: cut off, or ghosts"
+    return ""
+
+
+def likeness(images: NDArray[np.uint8], rows: Sequence[int]) -> NDArray[np.float64]:
+    """How much each image looks like all others: its correlation with their mean; the lowest ones deserve a look first.
+
+    Args:
+        images: uint8 [N, C, H, W], memory-mapped: read in chunks.
+        rows: Which of them.
+
+    Returns:
+        float64 [len(rows)].
+    """
+    rows = np.asarray(rows, int)
+    parts = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
+    mean = sum(images[part].sum(0, dtype=np.float64) for part in parts) / max(len(rows), 1)
+    mean = np.ravel(mean - np.mean(mean))
+    out = []
+    for part in parts:
+        flat = images[part].reshape(len(part), -1).astype(np.float64)
+        flat -= flat.mean(1, keepdims=True)
+        scale = np.linalg.norm(flat, axis=1) * np.linalg.norm(mean)
+        out.append(flat @ mean / np.maximum(scale, 1e-12))
+    return np.concatenate(out) if out else np.zeros(0)
+
+
+def contact_sheets(
+    folder: Path,
+    images: NDArray[np.uint8],
+    rows: Sequence[int],
+    labels: Callable[[int], str],
+    rejected: Callable[[int], bool],
+) -> list[Path]:
+    """Draw images in order, labelled, rejected ones framed in red.
+
+    Args:
+        folder: Where sheet-001.png and so on go.
+        images: uint8 [N, C, H, W].
+        rows: Which of them, in this order.
+        labels: Text under a row's image.
+        rejected: Whether it is.
+
+    Returns:
+        The files.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(10)
+    gap, text = 4, 14
+    cell_w, cell_h = THUMBNAIL + gap, THUMBNAIL + text + gap
+    files = []
+    for page in range(0, len(rows), COLUMNS * ROWS):
+        sheet = Image.new("RGB", (COLUMNS * cell_w + gap, ROWS * cell_h + gap), (24, 24, 24))
+        draw = ImageDraw.Draw(sheet)
+        for place, row in enumerate(rows[page : page + COLUMNS * ROWS]):
+            x, y = gap + place % COLUMNS * cell_w, gap + place // COLUMNS * cell_h
+            picture = images[row].transpose(1, 2, 0)
+            tile = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
+            size = (THUMBNAIL, THUMBNAIL)
+            sheet.paste(tile.resize(size, Image.Resampling.LANCZOS).convert("RGB"), (x, y))
+            bad = rejected(row)
+            if bad:
+                draw.rectangle((x - 2, y - 2, x + THUMBNAIL + 1, y + THUMBNAIL + 1), outline=(230, 60, 50), width=3)  # fmt: skip
+            shown = labels(row)
+            while len(shown) > 1 and draw.textlength(shown, font) > THUMBNAIL:
+                shown = shown[1:]
+            draw.text((x, y + THUMBNAIL + 1), shown, (240, 110, 100) if bad else (200, 200, 200), font)
+        files.append(folder / f"sheet-{len(files) + 1:03d}.png")
+        sheet.save(files[-1])
+    return files

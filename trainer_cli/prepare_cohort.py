@@ -1,0 +1,139 @@
+"""mssg prepare mri and mssg prepare fundus: cohorts of volumes and of photographs."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mssg.errors import UsageError
+from trainer_cli.common import out_option, progress, say_counts, split_options
+
+if TYPE_CHECKING:
+    from mssg.data.intake import Summary
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def cohort_options(command):
+    """The options that both kinds share: where covariates come from, and what is written."""
+    for option in reversed(
+        (
+            click.option("--cohort", metavar="NAME|TOML", help="Cohort map: a shipped name, or your own TOML (docs/data.md). Default: bids for a folder, csv for a table."),
+            click.option("--variant", metavar="NAME", help="One of the map's variants, such as native or mni; default: its first."),
+            click.option("--table", "tables", multiple=True, type=FILE, help="Table of covariates, .csv or .tsv; repeatable. Default: those the map finds in the folder."),
+            click.option("--covariate", "covariates", multiple=True, metavar="NAME[@COLUMN]=KIND[:…]", help="A covariate of the tables: age=continuous:years, volume=continuous:ml:1..300, sex=binary:F,M, site=categorical:x,y. Repeatable."),
+            click.option("--root", type=click.Path(file_okay=False, path_type=Path), help="Folder that a table's paths start at; no file may lie outside of it."),
+            click.option("--name", metavar="NAME", help="Name of the source; default: the map's."),
+            click.option("--prefix", default="", metavar="TEXT", help="Put before every subject's id: ids of different cohorts are different people."),
+            click.option("--divide", metavar="A,B,…", help="Divide one population among sources of these names, by subject."),
+            click.option("--reject", type=FILE, help="Images to leave out: a table with a column file, such as an edited qc.csv."),
+            click.option("--study", metavar="NAME", help="Also copy this example study into OUT (assets/studies)."),
+            click.option("--workers", type=click.IntRange(1), help="Processes; default: all cores."),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--plane", type=click.Choice(["coronal", "axial", "sagittal"]), default="coronal", show_default=True, help="How volumes are cut.")  # fmt: skip
+@click.option("--at", multiple=True, default=("middle",), show_default=True, metavar="POSITION", help="Where: middle, a slice's number in RAS order (90), or millimetres (-18mm). Repeatable.")  # fmt: skip
+@click.option("--resolution", type=click.Choice(["32", "64", "128", "256", "512"]), default="128", show_default=True, help="Side of the pictures in pixels.")  # fmt: skip
+@click.option("--pixel-mm", type=click.FloatRange(0, min_open=True), help="Edge of a pixel; default: the first volume's voxels, or larger where its head would not fit.")  # fmt: skip
+@click.option("--intensity", type=click.Choice(["robust", "minmax"]), default="robust", show_default=True, help="Grey levels from quantiles, or from the smallest and the largest value.")  # fmt: skip
+@click.option("--common-space/--own-space", default=None, help="All volumes lie in one space, such as MNI, or each in its own; default: as the cohort map says.")  # fmt: skip
+@click.option("--mask", default="", metavar="TEMPLATE", help="Brain mask of each volume, such as derivatives/{folder}/{stem}_mask.nii.gz or a column, {mask}.")  # fmt: skip
+@click.option("--bias-field", default="", metavar="TEMPLATE", help="Bias field of each volume, to divide by.")
+@click.option("--labels", default="", metavar="TEMPLATE", help="Label map of each volume: its structures' volumes in ml become covariates.")  # fmt: skip
+@click.option("--label-scheme", default="freesurfer", show_default=True, metavar="NAME|TOML", help="Whose labels: freesurfer, synthseg, fast, or your own TOML.")  # fmt: skip
+@click.option("--nan-as-zero", is_flag=True, help="Take voxels that are not finite numbers as 0 instead of refusing the volume.")  # fmt: skip
+@click.option("--save-slices", is_flag=True, help="Also write every picture as NIfTI, to be laid over its volume in a viewer.")  # fmt: skip
+@cohort_options
+@split_options(test=0.15, val=0.1)
+@out_option
+def mri(
+    path: Path,
+    plane: str,
+    at: tuple[str, ...],
+    resolution: str,
+    pixel_mm: float | None,
+    intensity: str,
+    common_space: bool | None,
+    mask: str,
+    bias_field: str,
+    labels: str,
+    label_scheme: str,
+    nan_as_zero: bool,
+    save_slices: bool,
+    cohort: str | None,
+    divide: str | None,
+    study: str | None,
+    workers: int | None,
+    out: Path,
+    **further,
+) -> None:
+    """Slices of T1 volumes: a BIDS folder, a table with a path a row, or a cohort's folder.
+
+    Reads .nii, .nii.gz and .mgz in any orientation. Writes OUT/NAME (the source), OUT/NAME.toml (a study to start from) and
+    OUT/NAME-report: skipped.csv (every file left out, and why), qc.csv and contact sheets. Can be interrupted and resumed.
+    """
+    from mssg.data.recipes import mri as recipe
+
+    options = recipe.Options(
+        plane, at, int(resolution), pixel_mm, intensity, mask, bias_field, labels, label_scheme, nan_as_zero, common_space
+    )  # fmt: skip
+    start = time.monotonic()
+    with ExitStack() as stack:
+        summary = recipe.prepare(
+            path,
+            out,
+            options,
+            cohort,
+            divide=split_names(divide),
+            workers=workers or _cores(),
+            save_slices=save_slices,
+            progress=lambda count: stack.enter_context(progress(count, "Cutting slices")),
+            **further,
+        )
+    say(summary, study, out, time.monotonic() - start)
+
+
+def split_names(text: str | None) -> tuple[str, ...]:
+    """The names of --divide.
+
+    Raises:
+        UsageError: Fewer than two, or one given twice.
+    """
+    names = tuple(word.strip() for word in (text or "").split(",") if word.strip())
+    if text and (len(names) < 2 or len(set(names)) < len(names) or any("/" in n or n[0] == "." for n in names)):  # fmt: skip
+        raise UsageError("not names to divide among", field="--divide", found=text, expected="two or more, such as a,b")  # fmt: skip
+    return names
+
+
+def _cores() -> int:
+    from mssg.data.intake import default_workers
+
+    return default_workers()
+
+
+def say(summary: Summary, study: str | None, out: Path, seconds: float) -> None:
+    """Print what was prepared, what was left out, and what comes next."""
+    resumed = f", {summary.resumed} files were there already" if summary.resumed else ""
+    click.echo(f"{out}: {', '.join(summary.covariates)}; {seconds:.0f} s{resumed}")
+    say_counts(summary.counts)
+    if summary.skipped:
+        parts = ", ".join(f"{n} {stage}" for stage, n in summary.skipped.items())
+        click.echo(f"  left out: {parts}; reasons in {summary.report / 'skipped.csv'}")
+    click.echo(
+        f"  look at {summary.report}/sheet-*.png, the least usual images first; --reject leaves some out"
+    )
+    if study:
+        from mssg.data.intake import copy_study
+
+        click.echo(f"  example study: {copy_study(study, out)}")
+    click.echo(f"Next: mssg-train {summary.study} --outdir runs/{summary.study.stem}")
