@@ -1,10 +1,11 @@
 """Morphometry of coronal brain slices: ventricle and grey-matter volume, and the sign that age leaves.
 
 Made for the slices of `mssg prepare phantom` (skull-stripped, 160 mm along the side, through the bodies of the lateral
-ventricles). Everything is read off one image: tissue classes from its own grey levels, ventricles as the fluid deep inside
-the head, cortex as what lies far from them, and age's sign as the darkening of white matter at the ventricles' wall. A
-calibration on phantoms (`CALIBRATION`) then turns areas of one slice into volumes of the head, and the sign into years.
-There is one for each scanner; the image's own contrast says which fits.
+ventricles). Everything is read off one image: its bias field from white matter far from the ventricles, tissue classes from
+its own grey levels, ventricles as the fluid deep inside the head, cortex as what lies far from them, and age's sign as the
+darkening of white matter at the ventricles' wall. A calibration on phantoms (`CALIBRATION`) then turns areas of one slice
+into volumes of the head, and the sign into years. There is one for each scanner; the image's own contrast of grey and white
+matter says which fits.
 
 Source: the definitions are ours; the accuracy on phantoms that did not calibrate it is in the calibration file.
 """
@@ -43,6 +44,10 @@ WALL = (2.6, 7.0)
 """Millimetres from the ventricles between which age's sign is read."""
 WALL_PERCENTILE, FAR_PERCENTILE = 85.0, 88.0
 """Percentiles that stand for white matter at the wall and far from it: grey matter beside it is darker."""
+BIAS = {"from": 28.0, "white": 0.65, "ridge": 2.0}
+"""The bias field is fitted to pixels further than `from` millimetres from the hull's centre (age darkens those nearer) that
+are at least the share `white` of the way from grey to white; `ridge` holds it flat where they are few."""
+BIAS_ROUNDS = 3
 CLASSES = (0.2, 0.62, 0.95)
 """First guess of fluid, grey and white, against the image's bright tissue."""
 
@@ -82,7 +87,7 @@ def measure(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
 
 
 def features(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
-    """What is read off the slices before calibration: areas in cm² of the slice, age's sign and the contrast (no unit); each [N].
+    """What is read off the slices before calibration: areas in cm² of the slice, age's sign and the contrast, grey over white (no unit); each [N].
 
     Args:
         images: As in `measure`.
@@ -123,11 +128,12 @@ def _features(image: Image) -> dict[str, float]:
         return {}
     pixel = FIELD_OF_VIEW / len(image)
     unit = pixel * pixel / 100  # cm²
-    low, middle, high = classes(image)
-    if not low < middle < high:
-        return {}
     hull = _hull(image, pixel)
     if hull.sum() * unit < 20:
+        return {}
+    image = _without_bias(image, hull, pixel)
+    low, middle, high = classes(image)
+    if not low < middle < high:
         return {}
     fluid = np.clip((middle - image) / (middle - low), 0, 1)
     white = np.clip((image - middle) / (high - middle), 0, 1)
@@ -153,8 +159,30 @@ def _features(image: Image) -> dict[str, float]:
         "white": float(white[cortex].sum() * unit),
         "cortex": float(cortex.sum() * unit),
         "sign": float((far - near) / (high - low)),
-        "contrast": float((middle - low) / (high - low)),
+        "contrast": float(middle / high),
     }
+
+
+def _without_bias(image: Image, hull: NDArray[np.bool_], pixel: float) -> Image:
+    """The image divided by a smooth field, the exponential of a second-order polynomial fitted to its white matter."""
+    n = len(image)
+    y, x = np.meshgrid(*[np.linspace(-1, 1, n)] * 2, indexing="ij")
+    terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], -1)
+    rows, columns = np.nonzero(hull)
+    down, across = np.ogrid[:n, :n]
+    outer = hull & (np.hypot(down - rows.mean(), across - columns.mean()) * pixel > BIAS["from"])
+    flat = np.diag([0.0, *[BIAS["ridge"]] * 5])
+    out = image
+    for _ in range(BIAS_ROUNDS):
+        _, middle, high = classes(out)
+        white = outer & (out > middle + BIAS["white"] * (high - middle))
+        design = terms[white]
+        weights = np.linalg.solve(
+            design.T @ design + flat + 1e-6 * np.eye(6), design.T @ np.log(np.maximum(image[white], 1))
+        )
+        field = terms[..., 1:] @ weights[1:]
+        out = (image * np.exp(field[hull].mean() - field)).astype(np.float32)
+    return out
 
 
 def _hull(image: Image, pixel: float) -> NDArray[np.bool_]:
