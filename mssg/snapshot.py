@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from torch import nn
 
 import mssg
 from mssg.errors import SnapshotError
+from mssg.files import write_atomically
 from mssg.header import FORMAT_VERSION, Header, read_header, resolve_snapshot
 from mssg.networks import DiscriminatorConfig, GeneratorConfig, build_discriminator, build_generator
 from mssg.study import Study
@@ -29,34 +29,6 @@ from mssg.study import Study
 def latent(seed: int, z_dim: int) -> torch.Tensor:
     """The latent of a seed, float32 [1, z_dim]; the field's convention, numpy's legacy generator."""
     return torch.from_numpy(np.random.RandomState(seed & 0xFFFFFFFF).randn(1, z_dim)).float()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, flush it to disk, and rename it: readers see the old file or the whole new one.
-
-    Raises:
-        SnapshotError: The disk is full or the folder cannot be written; what stood at `path` before is untouched.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        if os.name == "posix":
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise SnapshotError(
-            f"cannot be written: {error.strerror}",
-            file=path,
-            hint="Free disk space or choose another --outdir, then resume",
-        ) from None
 
 
 def provenance(seed: int, command: str = "") -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+TRY_AGAIN = 75
+"""Exit code of a run that a signal stopped before its end (EX_TEMPFAIL): the batch script puts the job back in the queue."""
 OPTIONS_TO_FIELDS = {"kimg": "total_kimg", "freezed": "freeze_d", "lambda_": "lambda_max"}
 
 
@@ -73,6 +75,11 @@ def _device(name: str) -> str:
     help="Continue this run exactly where it was saved.",
 )
 @click.option(
+    "--requeue",
+    is_flag=True,
+    help="Continue the run in --outdir if this command made it before; stopped early, exit with 75. For schedulers.",
+)
+@click.option(
     "--init-from",
     default="",
     metavar="SNAPSHOT",
@@ -129,6 +136,7 @@ def train(
     study: str | None,
     outdir: str | None,
     resume_run: str | None,
+    requeue: bool,
     init_from: str,
     device: str,
     workers: int | None,
@@ -138,7 +146,8 @@ def train(
 ) -> None:
     """Train STUDY, a TOML file, into --outdir; or continue a run with --resume.
 
-    Ctrl-C or SIGTERM saves and stops; --resume then continues bit for bit (on the CPU).
+    Ctrl-C or SIGTERM saves and stops; --resume then continues bit for bit (on the CPU). With --requeue the same command
+    does both: it starts the run, or continues it.
     """
     from mssg.errors import UsageError
 
@@ -180,7 +189,15 @@ def train(
 
     if workers:
         torch.set_num_threads(workers)
+    stopped = []
+
+    def watch(row: Mapping[str, Any]) -> None:
+        stopped.extend([True] if row.get("stopped") else [])
+        show(row)
+
     if resume_run:
-        run.resume(resume_run, show, _device(device))
+        run.resume(resume_run, watch, _device(device))
     else:
-        run.start(str(study), str(outdir), fields, show, _device(device), init_from)
+        run.start(str(study), str(outdir), fields, watch, _device(device), init_from, requeue)
+    if stopped and requeue:
+        raise SystemExit(TRY_AGAIN)

@@ -107,6 +107,10 @@ class MultiSourceLoader:
         observed = np.stack([s.observed for s in self._sources])[source]
         return Batch(images, self._values(source, row), observed, source)
 
+    def values(self, step: int) -> NDArray[np.float64]:
+        """Native values [batch_size,V] of a step's whole global batch, the same on every rank, NaN as in `batch`."""
+        return self._values(*self._draw(_IMAGES, step, self.batch_size))
+
     def conditions(self, step: int, n: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Label rows for fakes, from the same tables by another stream; the same on every rank.
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from mssg.errors import RunError
+
+PATIENCE = timedelta(hours=1)
+"""How long a process waits for one that hangs: longer than the main one's validation takes. A death shows at once."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,8 @@ class World:
         """The tensor summed over all processes."""
         if self.size > 1:
             tensor = tensor.clone()
-            dist.all_reduce(tensor)
+            with _together():
+                dist.all_reduce(tensor)
         return tensor
 
     def any(self, flag: bool) -> bool:
@@ -42,50 +50,80 @@ class World:
         found: list[list[str]] = [list(names)]
         if self.size > 1:
             found = [[] for _ in range(self.size)]
-            dist.all_gather_object(found, list(names))
+            with _together():
+                dist.all_gather_object(found, list(names))
         return sorted({name for part in found for name in part})
 
     def broadcast(self, network: nn.Module) -> None:
         """Give every process the main process's parameters and buffers."""
         if self.size > 1:
-            for tensor in (*network.parameters(), *network.buffers()):
-                dist.broadcast(tensor.data, src=0)
+            with _together():
+                for tensor in (*network.parameters(), *network.buffers()):
+                    dist.broadcast(tensor.data, src=0)
 
     def barrier(self) -> None:
         """Wait for all processes."""
         if self.size > 1:
-            dist.barrier()
+            with _together():
+                dist.barrier()
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their means over all processes, in one message."""
+        if self.size > 1 and tensors:
+            flat = torch.cat([t.flatten() for t in tensors])
+            with _together():
+                dist.all_reduce(flat)
+            flat /= self.size
+            for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors])):
+                tensor.copy_(part.view_as(tensor))
 
     def reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Average gradients over processes and replace NaN by 0 and infinities by ±1e5 (METHOD section 5)."""
         gradients = [p.grad for p in parameters if p.grad is not None]
-        if self.size > 1 and gradients:
-            flat = torch.cat([g.flatten() for g in gradients])
-            dist.all_reduce(flat)
-            flat /= self.size
-            for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients])):
-                gradient.copy_(part.view_as(gradient))
+        self.average(gradients)
         for gradient in gradients:
             torch.nan_to_num(gradient, nan=0.0, posinf=1e5, neginf=-1e5, out=gradient)
 
 
-def join(device: str) -> World:
-    """Join the processes torchrun started, if it did.
+@contextmanager
+def _together() -> Iterator[None]:
+    """What one process's death does to the others, said clearly.
+
+    Raises:
+        RunError: A collective operation failed: another process has gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # torch.distributed's errors all are
+        raise RunError(
+            "another process of this run has ended or does not answer",
+            found=(str(error).splitlines() or [""])[0][:160],
+            hint="Its own message says why. Every process stops; continue with --resume",
+        ) from None
+
+
+@contextmanager
+def joined(device: str) -> Iterator[World]:
+    """Join the processes torchrun started, if it did; leave together with them.
 
     Args:
         device: "cpu", "cuda" (each process takes its local rank's GPU), or "mps".
+
+    Raises:
+        RunError: Another process has gone.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     if device == "cuda":
         device = f"cuda:{local}"
         torch.cuda.set_device(local)
-    if size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    return World(rank, size, device)
-
-
-def leave() -> None:
-    """Leave the group joined with `join`."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    if size > 1:
+        with _together():
+            dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
+    world = World(rank, size, device)
+    try:
+        yield world
+        world.barrier()  # a process that leaves while another still writes would tear the group down under it
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()

@@ -6,20 +6,23 @@ run continues, and whatever was written after the state that survives is written
 
 from __future__ import annotations
 
+import io
+import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import psutil
 import torch
 
 from mssg.errors import RunError
-from mssg.snapshot import provenance, save_snapshot, write_atomically
+from mssg.files import sweep, write_atomically
+from mssg.snapshot import provenance, save_snapshot
 from mssg.training.distributed import World
 from mssg.training.run import Run
-from mssg.training.stats import Meter, StatsLog
+from mssg.training.stats import Meter, StatsLog, read_rows
 from mssg.training.summary import summarise
 from mssg.training.validation import Validation, to_uint8
 
@@ -54,8 +57,8 @@ class Keeper:
         self.meter = Meter()
         self._started = self._ticked = time.perf_counter()
         self._first = self._ticked_step = first
-        self._finite = True
         if world.is_main:
+            sweep(run.path)
             rng = np.random.default_rng([run.config.seed, 4])
             tables = [s.values[s.rows("train")] for s in material.sources]
             self._summary = summarise(material.study, tables, material.models, rng)
@@ -92,7 +95,6 @@ class Keeper:
         kimg, since = self.kimg(step), self.kimg(step - self._ticked_step)
         per_kimg = (now - self._ticked) / max(since, 1e-9)
         self._ticked, self._ticked_step = now, step
-        self._finite = all(np.isfinite(v) for v in means.values())
         return {
             "kimg": kimg, "elapsed_sec": now - self._started, "sec_per_kimg": per_kimg,
             "eta_sec": per_kimg * (self._run.config.total_kimg - kimg), **means, "lambda": weight,
@@ -127,21 +129,11 @@ class Keeper:
     def commit(
         self, step: int, row: Mapping[str, Any], state: Callable[[dict[str, float]], bytes] | None
     ) -> bool:
-        """Write the tick's row and, last of all, the training state; True if training should stop here.
-
-        Raises:
-            RunError: A loss is not finite any more; the last state is the one before.
-        """
-        if not self._finite:
-            raise RunError(
-                "a loss is not finite any more", file=self._run.path, found=f"at {self.kimg(step):.1f} kimg",
-                hint="Start a new run from this one's last snapshot (--init-from) with lower learning rates or a larger --gamma",
-            )  # fmt: skip
+        """Write the tick's row and, last of all, the training state; True if training should stop here."""
         if self._world.is_main:
             self._stats.write(row)
             if state:
-                write_atomically(self._run.states / f"{step:09d}.pt", state(self._best))
-                self._run.prune_states()
+                self.keep_state(step, state)
             self._report(row)
         patience = self._run.config.patience
         stop = bool(patience) and self._best["stale"] >= patience
@@ -149,16 +141,48 @@ class Keeper:
             self.say(f"stopped early: no better for {patience} evaluations")
         return stop
 
-    def close(self, step: int, total: int) -> None:
+    def keep_state(self, step: int, state: Callable[[dict[str, float]], bytes]) -> None:
+        """Write the training state of a step, and drop the oldest."""
+        if self._world.is_main:
+            write_atomically(self._run.states / f"{step:09d}.pt", state(self._best), RunError)
+            self._run.prune_states()
+
+    def rewind(self, step: int, best: dict[str, float]) -> None:
+        """Go on from an earlier step, as a resumed run does."""
+        self._best = best or self._best
+        self._ticked, self._ticked_step = time.perf_counter(), step
+        if self._world.is_main:
+            self._stats = StatsLog(self._run.path, self.kimg(step))
+
+    def diverged(self, step: int, lost: list[str], setbacks: int, row: Mapping[str, Any]) -> NoReturn:
+        """Stop for good, leaving `diverged.json` as a report.
+
+        Raises:
+            RunError: Always.
+        """
+        file = self._run.path / "diverged.json"
+        if self._world.is_main:
+            rows = [*read_rows(self._run.path / "stats.jsonl")[-10:], row]
+            report = {
+                "kimg": self.kimg(step), "not_finite": lost, "setbacks": setbacks, "seed": self._run.config.seed,
+                "learning_rates": {k: getattr(self._run.config, k) * 0.5**setbacks for k in ("g_lr", "d_lr")},
+                "last_rows": [{k: v if np.isfinite(v) else None for k, v in r.items() if v is not None} for r in rows],
+            }  # fmt: skip
+            write_atomically(file, json.dumps(report, indent=1) + "\n", RunError)
+            self._run.log(f"stopped: {', '.join(lost)} not finite after {setbacks} setbacks")
+        raise RunError(
+            f"training diverges: not finite even with learning rates / {2**setbacks}: {', '.join(lost[:3])}",
+            file=file, found=f"at {self.kimg(step):.1f} kimg",
+            hint="Start a new run from this one's last snapshot (--init-from) with lower learning rates or a larger --gamma",
+        )  # fmt: skip
+
+    def close(self, step: int, finished: bool) -> None:
         """Last words."""
         if self._world.is_main:
-            self._stats.close()
-            done = step >= total
-            self.say(
-                f"finished at {self.kimg(step):.1f} kimg"
-                if done
-                else f"stopped at {self.kimg(step):.1f} kimg; continue with: mssg-train --resume {self._run.path}"
-            )
+            text = f"{'finished' if finished else 'stopped'} at {self.kimg(step):.1f} kimg"
+            text += "" if finished else f"; continue with: mssg-train --resume {self._run.path}"
+            self._run.log(text)
+            self._report({"event": text, "stopped": not finished})
 
     def _grid_requests(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Conditions and latents of the sample grid: rows of the training tables, completed; one latent each."""
@@ -179,6 +203,6 @@ class Keeper:
         canvas[:n] = images
         sheet = canvas.reshape(-1, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
         sheet = sheet.reshape(-1, columns * width, channels)
-        temporary = path.with_suffix(".tmp")
-        Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(temporary, "PNG")
-        temporary.replace(path)
+        buffer = io.BytesIO()
+        Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(buffer, "PNG")
+        write_atomically(path, buffer.getvalue(), RunError)

@@ -43,6 +43,8 @@ from mssg.training.step import (
 )
 
 Progress = Callable[[Mapping[str, Any]], None]
+MOST_SETBACKS = 3  # halvings of the learning rates before a run that keeps diverging is stopped
+RUNNING_MEANS = ("w_avg", "magnitude_ema")  # buffers that each process updates from its part of the batch
 ADAPT_EVERY = 4  # steps between two changes of the augmentation probability
 
 
@@ -129,6 +131,7 @@ def state_bytes(parts: Parts, G_ema: torch.nn.Module, step: int, best: dict[str,
     state = {
         "step": step, "G": parts.G.state_dict(), "D": parts.D.state_dict(), "G_ema": G_ema.state_dict(), "opt_G": parts.opt_G.state_dict(),
         "opt_D": parts.opt_D.state_dict(), "ada_p": parts.augment.p, "signs": parts.signs, "pl_mean": parts.pl_mean, "best": best,
+        "setbacks": parts.setbacks,
     }  # fmt: skip
     torch.save(state, buffer)
     return buffer.getvalue()
@@ -153,7 +156,11 @@ def restore(run: Run, parts: Parts, G_ema: torch.nn.Module) -> tuple[int, dict[s
             problem = f"{path.name}: {type(error).__name__}"
             run.log(f"training state {path.name} cannot be read, trying the one before")
             continue
-        parts.augment.p, parts.signs = state["ada_p"], list(state["signs"])
+        parts.augment.p, parts.signs, parts.setbacks = (
+            state["ada_p"],
+            list(state["signs"]),
+            state.get("setbacks", 0),
+        )
         parts.pl_mean.copy_(state["pl_mean"])
         return state["step"], state["best"]
     if problem:
@@ -169,13 +176,16 @@ def restore(run: Run, parts: Parts, G_ema: torch.nn.Module) -> tuple[int, dict[s
 def draw_real(
     material: Material, config: TrainConfig, world: World, step: int, rng: np.random.Generator
 ) -> Real:
-    """The step's real batch: images as D sees them, completed conditions, and which covariates count."""
-    batch = material.loader.batch(step)
+    """The step's real batch: images as D sees them, completed conditions, and which covariates count.
+
+    Draws are made for the whole global batch and each process keeps its rows: they do not depend on how many there are.
+    """
+    batch, mine = material.loader.batch(step), slice(world.rank, None, world.size)
     images = torch.from_numpy(batch.images).to(world.device).float() / 127.5 - 1
     if config.mirror:
-        flip = torch.from_numpy(rng.random(len(images)) < 0.5).to(world.device)
+        flip = torch.from_numpy(rng.random(config.batch)[mine] < 0.5).to(world.device)
         images = torch.where(flip[:, None, None, None], images.flip(3), images)
-    completed = material.models.complete(batch.values, rng)
+    completed = material.models.complete(material.loader.values(step), rng)[mine]
     observed = batch.observed & np.isfinite(batch.values)
     if config.covariate_target == "completed":
         observed = np.ones_like(observed)
@@ -203,13 +213,14 @@ def optimise(parts: Parts, G_ema: torch.nn.Module, material: Material, step: int
     for optimiser in (parts.opt_G, parts.opt_D):
         for group in optimiser.param_groups:
             group.setdefault("initial_lr", group["lr"])
-            group["lr"] = group["initial_lr"] * config.lr_scale_at(kimg)
+            group["lr"] = group["initial_lr"] * config.lr_scale_at(kimg) * 0.5**parts.setbacks
     weight = config.lambda_at(kimg)
     sigma = config.blur_sigma * max(0.0, 1 - kimg / (config.batch * 200 / 32)) if config.blur_sigma else 0.0
-    real = draw_real(material, config, world, step, np.random.default_rng([config.seed, 3, step, world.rank]))
+    real = draw_real(material, config, world, step, np.random.default_rng([config.seed, 3, step]))
     fakes = [draw_fakes(material, config, world, step, phase) for phase in (0, 1)]
 
     meter.add(generator_phase(parts, fakes[0], real, weight, sigma))
+    world.average([b for n, b in parts.G.named_buffers() if n.endswith(RUNNING_MEANS)])
     if config.pl_weight and step % config.pl_interval == 0:
         meter.add(path_length_phase(parts, fakes[0]))
     meter.add(discriminator_phase(parts, fakes[1], real, weight, sigma))
@@ -226,6 +237,46 @@ def optimise(parts: Parts, G_ema: torch.nn.Module, material: Material, step: int
 
 def _mix(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def step_back(
+    run: Run,
+    parts: Parts,
+    G_ema: torch.nn.Module,
+    keeper: Keeper,
+    step: int,
+    lost: list[str],
+    row: dict[str, Any],
+) -> int:
+    """Back to the last saved state with half the learning rates, because of a loss that is not finite.
+
+    The halving is saved before it is tried: a run that is killed from here on goes on the same way.
+
+    Args:
+        run, parts, G_ema, keeper: As in `train`.
+        step: Where the loss was seen.
+        lost: Names of what is not finite.
+        row: The tick that shows it.
+
+    Returns:
+        The step to go on from.
+
+    Raises:
+        RunError: After MOST_SETBACKS of them; `diverged.json` is the report.
+    """
+    setbacks = parts.setbacks + 1
+    if setbacks > MOST_SETBACKS:
+        keeper.diverged(step, lost, parts.setbacks, row)
+    first, best = restore(run, parts, G_ema)
+    parts.setbacks = setbacks
+    parts.world.barrier()  # every process has read the state before it is replaced
+    keeper.rewind(first, best)
+    keeper.keep_state(first, functools.partial(state_bytes, parts, G_ema, first))
+    keeper.say(
+        f"{', '.join(lost[:3])} not finite at {keeper.kimg(step):.1f} kimg: back to {keeper.kimg(first):.1f} kimg "
+        f"with learning rates / {2**setbacks}"
+    )
+    return first
 
 
 def train(run: Run, world: World, progress: Progress | None = None) -> None:
@@ -246,21 +297,25 @@ def train(run: Run, world: World, progress: Progress | None = None) -> None:
         keeper = Keeper(run, world, material, parts, G_ema, best, report, first)
         per_tick = max(1, round(run.config.tick_kimg * 1000 / run.config.batch))
         total = run.config.total_steps
-        step, stopped = first, False
+        step, stopped, interrupt = first, False, False
         if first == 0:
             keeper.save(0, evaluate=False, row={})
+            keeper.keep_state(0, functools.partial(state_bytes, parts, G_ema, 0))
         while step < total and not stopped:
             weight = optimise(parts, G_ema, material, step, keeper.meter)
             step += 1
             interrupt = world.any(interrupted.is_set())
             if step % per_tick == 0 or step == total or interrupt:
                 row = keeper.tick(step, weight)
+                if lost := sorted(k for k, v in row.items() if not np.isfinite(v)):
+                    step = step_back(run, parts, G_ema, keeper, step, lost, row)
+                    continue
                 keep = step % (per_tick * run.config.snap) == 0 or step == total or interrupt
                 if keep:
                     keeper.save(step, evaluate=not interrupt, row=row)
                 state = functools.partial(state_bytes, parts, G_ema, step) if keep else None
                 stopped = keeper.commit(step, row, state) or interrupt
-        keeper.close(step, total)
+        keeper.close(step, step >= total or not interrupt)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mssg.errors import RunError
+from mssg.files import write_atomically
 from mssg.study import Study, load_study
 from mssg.training.config import TrainConfig, resolve
 
@@ -62,9 +63,7 @@ class Run:
 
     def mark_best(self, snapshot: Path) -> None:
         """Name the best snapshot so far in the file `best`."""
-        temporary = self.path / ".best.tmp"
-        temporary.write_text(snapshot.name + "\n", encoding="utf-8")
-        temporary.replace(self.path / "best")
+        write_atomically(self.path / "best", snapshot.name + "\n", RunError)
 
 
 @contextmanager
@@ -72,10 +71,9 @@ def locked(path: Path):
     """Hold the run's lock; the system releases it when the process ends, however it ends.
 
     Raises:
-        RunError: Another trainer holds it.
+        RunError: Another trainer holds it, or the folder cannot be written.
     """
-    file = open(path / "lock", "a+", encoding="utf-8")
-    try:
+    with disk_trouble(path), open(path / "lock", "a+", encoding="utf-8") as file:
         try:
             if os.name == "nt":
                 import msvcrt
@@ -94,8 +92,25 @@ def locked(path: Path):
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
-    finally:
-        file.close()
+
+
+@contextmanager
+def disk_trouble(path: Path):
+    """A full, read-only or failing disk becomes a message; what was saved before stays valid.
+
+    Raises:
+        RunError: Naming the file.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # whoever read our output has gone; no file is concerned
+    except OSError as error:
+        raise RunError(
+            f"cannot be written: {error.strerror or error}",
+            file=error.filename or path,
+            hint="Free disk space, or make the folder writable; then continue with --resume",
+        ) from None
 
 
 def create(
@@ -110,33 +125,44 @@ def create(
     study = load_study(study_path)
     config = resolve(study, options)
     path = Path(outdir)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        hint = (
-            f"Continue it with `mssg-train --resume {path}` or choose another --outdir"
-            if (path / "config.json").exists()
-            else "Choose an empty or new folder"
-        )
-        raise RunError("the output folder is not empty", file=path, hint=hint)
+    if path.exists() and not path.is_dir():
+        raise RunError("the output folder is a file", file=path, hint="Choose an empty or new folder")
     document = {
         "format_version": 1,
         "study_folder": str(Path(study_path).resolve().parent),
         "train": config.to_json(),
         "init_from": init_from,
     }
-    try:
-        for folder in (path, path / "snapshots", path / "state", path / "grids"):
-            folder.mkdir(parents=True, exist_ok=True)
-        (path / "study.toml").write_text(study.to_toml(), encoding="utf-8")
-        temporary = path / ".config.json.tmp"
-        temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path / "config.json")
-    except OSError as error:
-        raise RunError(
-            f"the output folder cannot be written: {error.strerror}",
-            file=path,
-            hint="Choose another --outdir",
-        ) from None
-    return Run(path, study, config, init_from)
+    run = Run(path, study, config, init_from)
+    with disk_trouble(path):
+        _refuse_used(path)
+        path.mkdir(parents=True, exist_ok=True)
+        with locked(path):
+            _refuse_used(path)  # again: another trainer may have come first
+            for folder in (run.snapshots, run.states, run.grids):
+                folder.mkdir(exist_ok=True)
+            write_atomically(path / "study.toml", study.to_toml(), RunError)
+            write_atomically(path / "config.json", json.dumps(document, indent=1) + "\n", RunError)
+    return run
+
+
+def _refuse_used(path: Path) -> None:
+    """Refuse a folder that holds a run, or anything but what `create` leaves when it is killed before config.json.
+
+    Raises:
+        RunError: Saying which.
+    """
+    if (path / "config.json").exists():
+        hint = f"Continue it with `mssg-train --resume {path}` or choose another --outdir"
+        raise RunError("the output folder holds a run", file=path, hint=hint)
+    begun = {"lock", "study.toml", "snapshots", "state", "grids"}
+    for entry in path.iterdir() if path.is_dir() else ():
+        ours = entry.name in begun or entry.name.endswith(".tmp")
+        if not ours or (entry.is_dir() and any(entry.iterdir())):
+            raise RunError(
+                "the output folder is not empty", file=path, found=entry.name,
+                hint="Choose an empty or new folder",
+            )  # fmt: skip
 
 
 def open_run(path: str | Path) -> Run:
@@ -166,6 +192,31 @@ def open_run(path: str | Path) -> Run:
     return Run(path, study, config, init_from)
 
 
+def reopen(
+    study_path: str | Path, outdir: str | Path, options: Mapping[str, Any] | None = None, init_from: str = ""
+) -> Run:
+    """The run that the same command made before, or a new one if there is none.
+
+    Raises:
+        RunError: The folder's run is another study's, or was started with other options.
+    """
+    path = Path(outdir)
+    if not (path / "config.json").exists():
+        return create(study_path, outdir, options, init_from)
+    run, study = open_run(path), load_study(study_path)
+    asked = {"study.toml": study.to_toml(), "init_from": init_from} | resolve(study, options).to_json()
+    held = {"study.toml": run.study.to_toml(), "init_from": run.init_from} | run.config.to_json()
+    for name, value in asked.items():
+        if held[name] != value:
+            short = name == "study.toml"
+            raise RunError(
+                "the run in this folder was started differently", file=path, field=name,
+                found=None if short else repr(held[name]), expected=None if short else repr(value),
+                hint="Give the options it was started with, or choose another --outdir",
+            )  # fmt: skip
+    return run
+
+
 def start(
     study_path: str | Path,
     outdir: str | Path,
@@ -173,6 +224,7 @@ def start(
     progress: Callable[[Mapping[str, Any]], None] | None = None,
     device: str = "cpu",
     init_from: str = "",
+    requeue: bool = False,
 ) -> Path:
     """Train a study from the beginning.
 
@@ -183,24 +235,21 @@ def start(
         progress: Called with every tick's row of stats.jsonl, and with {"event": text} for other news.
         device: "cpu", "cuda" or "mps".
         init_from: A snapshot whose weights the networks start from.
+        requeue: Continue the run if the same call made it before: what a scheduler restarts is one command.
 
     Returns:
         The run's folder.
     """
-    from mssg.training.distributed import join, leave
+    from mssg.training.distributed import joined
     from mssg.training.loop import train
 
-    world = join(device)
-    try:
+    with joined(device) as world:
         if world.is_main:
-            run = create(study_path, outdir, options, init_from)
+            run = (reopen if requeue else create)(study_path, outdir, options, init_from)
         world.barrier()
         if not world.is_main:
             run = open_run(outdir)
         train(run, world, progress)
-        world.barrier()  # a process that leaves while another still writes would tear the group down under it
-    finally:
-        leave()
     return Path(outdir)
 
 
@@ -212,13 +261,9 @@ def resume(
     Raises:
         RunError: Not a run, locked by another trainer, or its states are all damaged.
     """
-    from mssg.training.distributed import join, leave
+    from mssg.training.distributed import joined
     from mssg.training.loop import train
 
-    world = join(device)
-    try:
+    with joined(device) as world:
         train(open_run(path), world, progress)
-        world.barrier()
-    finally:
-        leave()
     return Path(path)

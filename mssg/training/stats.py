@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from mssg.errors import RunError
+from mssg.files import write_atomically
 from mssg.training.distributed import World
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.event_pb2 import Event
 
 
 class Meter:
@@ -47,28 +53,50 @@ class StatsLog:
         self.path = run / "stats.jsonl"
         if self.path.exists():
             rows = [row for row in read_rows(self.path) if row["kimg"] <= kimg + 1e-9]
-            text = "".join(json.dumps(row) + "\n" for row in rows)
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(self.path)
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(run), purge_step=round(kimg * 1000) + 1 if kimg else None)
+            write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in rows), RunError)
+        self._events = Events(run, round(kimg * 1000) + 1 if kimg else None)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append one tick; numbers that are not finite become null."""
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(clean) + "\n")
-        step = round(row["kimg"] * 1000)
-        for name, value in clean.items():
-            if isinstance(value, int | float) and name != "kimg":
-                self._writer.add_scalar(name, value, step)
-        self._writer.flush()
+        numbers = {k: v for k, v in clean.items() if isinstance(v, int | float) and k != "kimg"}
+        self._events.write(numbers, round(row["kimg"] * 1000))
 
-    def close(self) -> None:
-        """Close the TensorBoard file."""
-        self._writer.close()
+
+class Events:
+    """A file of TensorBoard events, written here and now: no thread that outlives an error, no name of the machine.
+
+    Files are numbered, so that TensorBoard reads them in order whatever the clock said.
+
+    Args:
+        run: The run's folder.
+        purge: Steps from here on, in files before this one, no longer count; None for a new run.
+    """
+
+    def __init__(self, run: Path, purge: int | None) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+        self._path = run / f"events.out.tfevents.{len(list(run.glob('events.*'))):06d}"
+        start = [] if purge is None else [Event(step=purge, session_log=SessionLog(status=SessionLog.START))]
+        self._add(Event(file_version="brain.Event:2"), *start)
+
+    def _add(self, *events: Event) -> None:
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        with open(self._path, "ab") as file:
+            for event in events:
+                event.wall_time = time.time()
+                RecordWriter(file).write(event.SerializeToString())
+
+    def write(self, numbers: Mapping[str, float], step: int) -> None:
+        """One scalar for each name."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in numbers.items()]
+        self._add(Event(step=step, summary=Summary(value=values)))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -30,6 +30,9 @@ class Parts:
     config: TrainConfig
     world: World
     pl_mean: Tensor
+    setbacks: int = (
+        0  # how often the run went back after a loss that was not finite; each halves the learning rates
+    )
     signs: list[float] = field(default_factory=list)  # [sum, count] of sign(D(real)) since p was last adapted
 
 

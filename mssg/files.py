@@ -1,0 +1,50 @@
+"""Writing files so that readers see the old one or the whole new one, whatever happens in between. No torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mssg.errors import MssgError, SnapshotError
+
+
+def write_atomically(path: Path, data: bytes | str, error: type[MssgError] = SnapshotError) -> None:
+    """Write a file under a temporary name, flush it to disk, and rename it.
+
+    Args:
+        path: Final name; what stood there before is replaced in one step.
+        data: Content; text is encoded as UTF-8.
+        error: What to raise.
+
+    Raises:
+        MssgError: The disk is full or the folder cannot be written; what stood at `path` before is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        if os.name == "posix":
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except OSError as problem:
+        try:
+            temporary.unlink(missing_ok=True)
+        except OSError:
+            pass  # a folder that went read-only keeps it; the next start sweeps it away
+        raise error(
+            f"cannot be written: {problem.strerror}",
+            file=path,
+            hint="Free disk space or choose another --outdir, then resume",
+        ) from None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what `write_atomically` left under temporary names when a process was killed; call it with a lock held."""
+    for leftover in folder.rglob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
