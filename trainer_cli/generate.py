@@ -31,7 +31,7 @@ from mssg.request import (
 if TYPE_CHECKING:
     from mssg.render import Renderer
 
-FORMATS = (".png", ".npy")
+FORMATS = (".png", ".npy", ".nii.gz", ".nii")
 MAX_IMAGES = 100_000
 SHOW_PROGRESS_FROM = 100
 
@@ -68,7 +68,8 @@ class Plan:
 @click.option("--noise", type=click.Choice(NOISE_MODES), default="const", show_default=True, help="Noise inputs of StyleGAN2: as trained, drawn anew, or none.")  # fmt: skip
 @click.option("--noise-seed", default=0, show_default=True, type=click.IntRange(0, MAX_SEED), help="Seed of --noise random.")  # fmt: skip
 @click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda or mps.")
-@click.option("-o", "--output", required=True, metavar="FILE", help=".png (one picture of all images, native pixels) or .npy (uint8 [N, C, H, W], with a .csv that says what each image is).")  # fmt: skip
+@click.option("-o", "--output", required=True, metavar="FILE", help=".png (one picture of all images, native pixels), .npy (uint8 [N, C, H, W], with a .csv that says what each image is), or .nii.gz (a slice, or a stack over one sweep, in the study's millimetres, with a .json that says what it is).")  # fmt: skip
+@click.option("--bits", type=click.Choice(["8", "16"]), default="8", show_default=True, help="Bits of a .png; 16 keeps what 256 grey levels round off.")  # fmt: skip
 def generate(
     snapshot: str,
     seeds: str,
@@ -81,11 +82,14 @@ def generate(
     noise_seed: int,
     device: str,
     output: str,
+    bits: str,
 ) -> None:
     """Draw images with SNAPSHOT; covariates in native units.
 
-    A .png with sweeps has the last --sweep along its columns, and seeds and other sweeps along its rows.
+    A .png with sweeps has the last --sweep along its columns, and seeds and other sweeps along its rows. A .nii.gz overlays the
+    volumes of the study's space in any viewer; a sweep is its fourth axis.
     """
+    from mssg import picture_files as files
     from mssg.render import Renderer
     from mssg.request import outside_training
     from mssg.snapshot import load_snapshot
@@ -100,6 +104,10 @@ def generate(
     study, summary = renderer.study, renderer.header.summary
     plan = _plan(renderer, (None,) if w_path else parse_seeds(seeds), parse_values(study, fix), sweep)
     path = writable(output)
+    if bits == "16" and suffix != ".png":
+        raise UsageError("only a .png has 8 or 16 bits", field="--bits", found=suffix)
+    if suffix in files.NIFTI_SUFFIXES:
+        files.check_nifti(renderer.header, plan.sweeps, len(plan.seeds))
     requests = [
         RenderRequest(
             seed=seed,
@@ -113,7 +121,7 @@ def generate(
         for seed in plan.seeds
         for values in plan.covariates
     ]
-    images = draw(renderer, requests)
+    images = draw(renderer, requests, np.uint8 if suffix == ".npy" else np.float32)
     for note in outside_training(study, summary, plan.fixed | {s.name: s.values for s in plan.sweeps}):
         click.echo(f"Note: {note}.", err=True)
     if suffix == ".npy":
@@ -122,7 +130,18 @@ def generate(
         _write_table(table, renderer, requests)
         click.echo(f"{path}: uint8 {list(images.shape)}; {table}: what each image is")
         return
-    _write_png(path, images, plan.columns, _metadata(renderer, requests, snapshot, path))
+    images, metadata = files.to_grey(images), _metadata(renderer, requests, snapshot, path)
+    if suffix in files.NIFTI_SUFFIXES:
+        sweep_along = plan.sweeps[0] if plan.sweeps else None
+        stated = [_values(renderer, r) for r in requests]
+        sidecar = files.save_nifti(
+            path, images, renderer.header, requests, stated, sweep_along, metadata["Command"]
+        )
+        click.echo(
+            f"{path}: {len(images)} of {images.shape[3]} x {images.shape[2]} pixels; {sidecar}: what it is"
+        )
+        return
+    files.save_png(path, images, plan.columns, metadata, int(bits))
     shape = (
         f"{math.ceil(len(images) / plan.columns)} x {plan.columns} images" if len(images) > 1 else "1 image"
     )
@@ -164,8 +183,13 @@ def _plan(
     return plan
 
 
-def draw(renderer: Renderer, requests: list[RenderRequest]) -> np.ndarray:
-    """Images of the requests, uint8 [N, C, H, W]; many at a time where they differ in seed and covariates only.
+def draw(renderer: Renderer, requests: list[RenderRequest], dtype: type = np.uint8) -> np.ndarray:
+    """Images of the requests [N, C, H, W]; many at a time where they differ in seed and covariates only.
+
+    Args:
+        renderer: Draws them.
+        requests: What to draw.
+        dtype: np.uint8 for grey levels, np.float32 for the generator's own range.
 
     Raises:
         UsageError: A request that cannot be carried out.
@@ -183,23 +207,27 @@ def draw(renderer: Renderer, requests: list[RenderRequest]) -> np.ndarray:
         with bar as shown:
             progress = shown.update if shown else None
             return renderer.images(
-                values, seeds, first.psi, first.cutoff, first.noise_mode, progress=progress
+                values, seeds, first.psi, first.cutoff, first.noise_mode, dtype=dtype, progress=progress
             )
     out = []
     for request in requests:
         result = renderer.render(request)
         if result.image is None:
             raise UsageError(result.error or "nothing was drawn")
-        out.append(to_uint8(result.image))
+        out.append(to_uint8(result.image) if dtype is np.uint8 else result.image)
     return np.stack(out)
 
 
-def _stated(renderer: Renderer, request: RenderRequest) -> dict[str, str]:
-    """All conditions of a picture as words, those that took their default included; none for a latent w."""
+def _values(renderer: Renderer, request: RenderRequest) -> dict[str, float]:
+    """All conditions of a picture, those that took their default included; none for a latent w."""
     if request.w_path:
         return {}
-    values = renderer.values(request.covariates)
-    return {c.name: plain(c, v) for c, v in zip(renderer.study.conditions, values)}
+    return dict(zip(renderer.study.condition_names, renderer.values(request.covariates).tolist()))
+
+
+def _stated(renderer: Renderer, request: RenderRequest) -> dict[str, str]:
+    """The same as words."""
+    return {n: plain(renderer.study.covariate(n), v) for n, v in _values(renderer, request).items()}
 
 
 def _write_table(path: Path, renderer: Renderer, requests: list[RenderRequest]) -> None:
@@ -225,18 +253,3 @@ def _metadata(renderer: Renderer, requests: list[RenderRequest], snapshot: str, 
         "Command": command,
         "Software": "mssg",
     }
-
-
-def _write_png(path: Path, images: np.ndarray, columns: int, metadata: dict[str, str]) -> None:
-    from PIL import Image, PngImagePlugin
-
-    n, channels, h, w = images.shape
-    rows = math.ceil(n / columns)
-    sheet = np.zeros((rows * h, columns * w, channels), np.uint8)
-    for i, image in enumerate(images):
-        top, left = i // columns * h, i % columns * w
-        sheet[top : top + h, left : left + w] = image.transpose(1, 2, 0)
-    info = PngImagePlugin.PngInfo()
-    for key, text in metadata.items():
-        info.add_text(key, text)
-    Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(path, pnginfo=info)
