@@ -36,6 +36,8 @@ DEEP = 22.0
 """Millimetres under the hull from which on fluid can be a ventricle's."""
 WINDOW = {"aside": 26.0, "low": -4.0, "high": 24.0}
 """Where a ventricle's centre can lie: millimetres to the side of the hull's centre, and above it."""
+SMALLEST = 0.3
+"""cm² added to the ventricles' area before its logarithm, about what is too small to be seen."""
 CORTEX = 20.0
 """Millimetres from the ventricles from which on tissue counts as the cortex' surroundings."""
 BRAINSTEM = -45.0
@@ -52,7 +54,7 @@ CLASSES = (0.2, 0.62, 0.95)
 """First guess of fluid, grey and white, against the image's bright tissue."""
 
 FEATURES = {
-    "ventricle": ("ventricle_area",),
+    "ventricle": ("log_ventricle_area",),
     "grey_matter": ("hull", "fluid", "white", "cortex", "ventricle_area"),
     "age": ("sign", "ventricle_area"),
 }
@@ -87,7 +89,7 @@ def measure(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
 
 
 def features(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
-    """What is read off the slices before calibration: areas in cm² of the slice, age's sign and the contrast, grey over white (no unit); each [N].
+    """What is read off the slices before calibration: areas in cm² of the slice (and a logarithm of one), age's sign and the contrast, grey over white (no unit); each [N].
 
     Args:
         images: As in `measure`.
@@ -105,7 +107,7 @@ def features(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
     return {name: np.array([row.get(name, np.nan) for row in rows], np.float64) for name in _NAMES}
 
 
-_NAMES = ("ventricle_area", "hull", "fluid", "white", "cortex", "sign", "contrast")
+_NAMES = ("ventricle_area", "log_ventricle_area", "hull", "fluid", "white", "cortex", "sign", "contrast")
 
 
 def classes(image: Image) -> tuple[float, float, float]:
@@ -152,8 +154,10 @@ def _features(image: Image) -> dict[str, float]:
     wall = (away >= WALL[0]) & (away < WALL[1])
     far = np.percentile(image[hull & (away > 16)], FAR_PERCENTILE)
     near = np.percentile(image[wall], WALL_PERCENTILE)
+    area = float(fluid[ndimage.binary_dilation(ventricles)].sum() * unit)
     return {
-        "ventricle_area": float(fluid[ndimage.binary_dilation(ventricles)].sum() * unit),
+        "ventricle_area": area,
+        "log_ventricle_area": float(np.log(area + SMALLEST)),
         "hull": float(hull.sum() * unit),
         "fluid": float(fluid[cortex].sum() * unit),
         "white": float(white[cortex].sum() * unit),
