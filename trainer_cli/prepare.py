@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from trainer_cli.common import out_option, progress, say_counts, split_options
-from trainer_cli.prepare_cohort import mri
+from trainer_cli.prepare_cohort import fundus, mri
 
 
 @click.group()
@@ -137,3 +137,4 @@ def phantom(
 
 
 prepare.add_command(mri)
+prepare.add_command(fundus)

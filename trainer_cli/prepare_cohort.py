@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from trainer_cli.common import out_option, progress, say_counts, split_options
 
 if TYPE_CHECKING:
     from mssg.data.intake import Summary
+    from mssg.data.recipes.gather import Request
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -44,7 +46,7 @@ def cohort_options(command):
 @click.option("--plane", type=click.Choice(["coronal", "axial", "sagittal"]), default="coronal", show_default=True, help="How volumes are cut.")  # fmt: skip
 @click.option("--at", multiple=True, default=("middle",), show_default=True, metavar="POSITION", help="Where: middle, a slice's number in RAS order (90), or millimetres (-18mm). Repeatable.")  # fmt: skip
 @click.option("--resolution", type=click.Choice(["32", "64", "128", "256", "512"]), default="128", show_default=True, help="Side of the pictures in pixels.")  # fmt: skip
-@click.option("--pixel-mm", type=click.FloatRange(0, min_open=True), help="Edge of a pixel; default: the first volume's voxels, or larger where its head would not fit.")  # fmt: skip
+@click.option("--pixel-mm", type=click.FloatRange(0, min_open=True), help="Edge of a pixel; default: the first volumes' voxels, or larger where their heads would not fit.")  # fmt: skip
 @click.option("--intensity", type=click.Choice(["robust", "minmax"]), default="robust", show_default=True, help="Grey levels from quantiles, or from the smallest and the largest value.")  # fmt: skip
 @click.option("--common-space/--own-space", default=None, help="All volumes lie in one space, such as MNI, or each in its own; default: as the cohort map says.")  # fmt: skip
 @click.option("--mask", default="", metavar="TEMPLATE", help="Brain mask of each volume, such as derivatives/{folder}/{stem}_mask.nii.gz or a column, {mask}.")  # fmt: skip
@@ -70,10 +72,6 @@ def mri(
     label_scheme: str,
     nan_as_zero: bool,
     save_slices: bool,
-    cohort: str | None,
-    divide: str | None,
-    study: str | None,
-    workers: int | None,
     out: Path,
     **further,
 ) -> None:
@@ -87,20 +85,73 @@ def mri(
     options = recipe.Options(
         plane, at, int(resolution), pixel_mm, intensity, mask, bias_field, labels, label_scheme, nan_as_zero, common_space
     )  # fmt: skip
+    carry_out(lambda request: recipe.prepare(request, options, save_slices), "Cutting slices", path, out, **further)  # fmt: skip
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--resolution", type=click.Choice(["32", "64", "128", "256", "512", "1024"]), default="128", show_default=True, help="Side of the pictures in pixels.")  # fmt: skip
+@click.option("--flip", type=click.Choice(["left", "right", "none"]), default="left", show_default=True, help="Mirror eyes of this side, so that all look like the other.")  # fmt: skip
+@click.option("--trim/--no-trim", default=True, show_default=True, help="Cut the black rows and columns around the eye.")  # fmt: skip
+@click.option("--balance", metavar="NAME=SHARE", help="Thin out the more frequent kind until NAME is above 0 in this share of the images.")  # fmt: skip
+@cohort_options
+@split_options(test=0.15, val=0.1)
+@out_option
+def fundus(
+    path: Path, resolution: str, flip: str, trim: bool, balance: str | None, out: Path, **further
+) -> None:
+    """Fundus photographs: a cohort's folder with its tables, or a table with a path a row.
+
+    Writes OUT/NAME (the source), OUT/NAME.toml (a study to start from) and OUT/NAME-report: skipped.csv (every file left out,
+    and why), qc.csv and contact sheets. Can be interrupted and resumed.
+    """
+    from mssg.data.recipes import fundus as recipe
+
+    options = recipe.Options(int(resolution), flip, trim, parse_balance(balance))
+    carry_out(lambda request: recipe.prepare(request, options), "Reading photographs", path, out, **further)
+
+
+def carry_out(
+    prepare: Callable[[Request], Summary],
+    label: str,
+    path: Path,
+    out: Path,
+    study: str | None,
+    divide: str | None,
+    workers: int | None,
+    **further,
+) -> None:
+    """Run a recipe with a progress bar and say what came of it."""
+    from mssg.data.intake import default_workers
+    from mssg.data.recipes.gather import Request
+
     start = time.monotonic()
     with ExitStack() as stack:
-        summary = recipe.prepare(
+        request = Request(
             path,
             out,
-            options,
-            cohort,
             divide=split_names(divide),
-            workers=workers or _cores(),
-            save_slices=save_slices,
-            progress=lambda count: stack.enter_context(progress(count, "Cutting slices")),
+            workers=workers or default_workers(),
+            progress=lambda count: stack.enter_context(progress(count, label)),
             **further,
         )
+        summary = prepare(request)
     say(summary, study, out, time.monotonic() - start)
+
+
+def parse_balance(text: str | None) -> tuple[str, float] | None:
+    """A covariate and a share from NAME=SHARE.
+
+    Raises:
+        UsageError: Anything else.
+    """
+    if text is None:
+        return None
+    name, _, share = text.partition("=")
+    try:
+        return name, float(share)
+    except ValueError:
+        raise UsageError("not a share", field="--balance", found=text, expected="for example retinopathy=0.45") from None  # fmt: skip
 
 
 def split_names(text: str | None) -> tuple[str, ...]:
@@ -113,12 +164,6 @@ def split_names(text: str | None) -> tuple[str, ...]:
     if text and (len(names) < 2 or len(set(names)) < len(names) or any("/" in n or n[0] == "." for n in names)):  # fmt: skip
         raise UsageError("not names to divide among", field="--divide", found=text, expected="two or more, such as a,b")  # fmt: skip
     return names
-
-
-def _cores() -> int:
-    from mssg.data.intake import default_workers
-
-    return default_workers()
 
 
 def say(summary: Summary, study: str | None, out: Path, seconds: float) -> None:

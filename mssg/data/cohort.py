@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -146,12 +146,14 @@ def names_in(template: str) -> tuple[str, ...]:
     return tuple(_PLACE.findall(template))
 
 
-def alternatives(choice: Choice) -> tuple[str, ...]:
-    """Every text that a choice can come to."""
+def alternatives(choice: Choice, variants: Sequence[str] = (), variant: str = "") -> tuple[str, ...]:
+    """Every text that a choice can come to; of those keyed by variants, those of one variant."""
     if isinstance(choice, str):
         return (choice,)
     if isinstance(choice, Mapping):
-        return tuple(text for part in choice.values() for text in alternatives(part))
+        if any(key in variants for key in choice):
+            return alternatives(choice.get(variant, ()), variants, variant)
+        return tuple(text for part in choice.values() for text in alternatives(part, variants, variant))
     return tuple(choice)
 
 

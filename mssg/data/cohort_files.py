@@ -10,6 +10,9 @@ from pathlib import Path
 from mssg.data.cohort import Cohort, Found, Skip, chosen, fill, pattern
 from mssg.errors import DataError
 
+STEM = r"(\.nii)?\.[^.]*$"
+"""What a file's name has beyond its stem: .nii.gz, .mgz, .jpeg."""
+
 
 def find(
     root: Path, cohort: Cohort, variant: str = "", suffixes: Sequence[str] = ()
@@ -69,6 +72,8 @@ def _add(
         skips.append(Skip(name, "files", f"its subject is not known: {cohort.subject}"))
         return
     session = fill(cohort.session, facts) or "" if cohort.session else ""
+    folder, _, file = name.rpartition("/")
+    facts |= {"folder": folder or ".", "stem": re.sub(STEM, "", file)}
     found.append(Found(path, name, subject, session, facts | {"subject": facts.get("subject") or subject}))
 
 

@@ -186,8 +186,9 @@ def join(
     columns = {name for _, path, _ in sources for name in header_of(path)}
     if cohort.column and found:
         columns |= set(found[0].facts)
-    readings = _usable(cohort, columns, [path for _, path, _ in sources])
-    needed = _needed(cohort, readings)
+    variant = found[0].facts["variant"] if found else ""
+    readings = _usable(cohort, columns, [path for _, path, _ in sources], variant)
+    needed = _needed(cohort, readings, variant)
     wanted = {n: re.compile("|".join(map(_as_regex, needed))).fullmatch(n) is not None for n in columns}
     records = [
         _records(spec, path, facts, {n for n in columns if wanted[n]}, found, problems)
@@ -278,26 +279,28 @@ def _as_regex(text: str) -> str:
     return ".*".join(re.escape(part).replace(r"\*", ".*") for part in _PLACE.split(text)) or "(?!)"
 
 
-def _columns(cohort: Cohort, reading: Reading) -> list[str]:
-    out = list(alternatives(reading.column))
-    return out + [c for rule in reading.rules for one in rule.all for c in alternatives(one.columns)]
+def _columns(cohort: Cohort, reading: Reading, variant: str) -> list[str]:
+    choices = [reading.column, *(one.columns for rule in reading.rules for one in rule.all)]
+    return [text for choice in choices for text in alternatives(choice, cohort.variants, variant)]
 
 
-def _needed(cohort: Cohort, readings: Sequence[Reading]) -> list[str]:
-    out = [c for reading in readings for c in _columns(cohort, reading)]
+def _needed(cohort: Cohort, readings: Sequence[Reading], variant: str) -> list[str]:
+    out = [c for reading in readings for c in _columns(cohort, reading, variant)]
     out += [c for _, condition in cohort.excludes for c in alternatives(condition.columns)]
     return out or ["(?!)"]
 
 
-def _usable(cohort: Cohort, columns: set[str], paths: Sequence[Path]) -> list[Reading]:
-    """The readings whose columns are there.
+def _usable(cohort: Cohort, columns: set[str], paths: Sequence[Path], variant: str) -> list[Reading]:
+    """The readings of a variant whose columns are there.
 
     Raises:
         DataError: A column that is not optional is missing.
     """
     usable = []
     for reading in cohort.readings:
-        texts = _columns(cohort, reading)
+        texts = _columns(cohort, reading, variant)
+        if not texts:
+            continue
         if any(re.fullmatch(_as_regex(text), c) for text in texts for c in columns):
             usable.append(reading)
         elif not reading.optional:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,9 +98,11 @@ def contact_sheets(
     cell_w, cell_h = THUMBNAIL + gap, THUMBNAIL + text + gap
     files = []
     for page in range(0, len(rows), COLUMNS * ROWS):
-        sheet = Image.new("RGB", (COLUMNS * cell_w + gap, ROWS * cell_h + gap), (24, 24, 24))
+        shown_rows = rows[page : page + COLUMNS * ROWS]
+        size = (min(COLUMNS, len(shown_rows)) * cell_w + gap, math.ceil(len(shown_rows) / COLUMNS) * cell_h + gap)  # fmt: skip
+        sheet = Image.new("RGB", size, (24, 24, 24))
         draw = ImageDraw.Draw(sheet)
-        for place, row in enumerate(rows[page : page + COLUMNS * ROWS]):
+        for place, row in enumerate(shown_rows):
             x, y = gap + place % COLUMNS * cell_w, gap + place // COLUMNS * cell_h
             picture = images[row].transpose(1, 2, 0)
             tile = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)

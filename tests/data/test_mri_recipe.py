@@ -10,17 +10,26 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from mssg import load_study
+from mssg import assets, load_study
 from mssg.data import intake
-from mssg.data.cohort_tables import other_unit, parse_reading
+from mssg.data.cohort import load_cohort
+from mssg.data.cohort_files import find
+from mssg.data.cohort_tables import Item, other_unit, parse_reading
 from mssg.data.dataset import open_sources, verify_hashes
+from mssg.data.nifti import Position
 from mssg.data.recipes import mri
+from mssg.data.recipes.gather import Request
 from mssg.data.recipes.mri import Options
 from mssg.errors import DataError, UsageError
 from tests.data.stand_ins import VOXEL, bids, head, paths_table, person, save_volume, write_rows
 from trainer_cli import main as entry
 
 SMALL = Options(resolution=32)
+
+
+def prepare(path, out, options=SMALL, cohort=None, save_slices=False, **further):
+    """`mri.prepare` of a folder or table."""
+    return mri.prepare(Request(path, out, cohort, **further), options, save_slices)
 
 
 def table(path):
@@ -33,7 +42,7 @@ def reasons(summary):
 
 
 def test_a_bids_folder_becomes_a_source_that_its_study_opens(tmp_path):
-    summary = mri.prepare(bids(tmp_path / "bids"), tmp_path / "out", SMALL)
+    summary = prepare(bids(tmp_path / "bids"), tmp_path / "out", SMALL)
     study = load_study(summary.study)
     (source,) = open_sources(study, verify=True)
     assert summary.covariates == ("age", "sex") == study.condition_names and not summary.skipped
@@ -55,7 +64,7 @@ def test_a_bids_folder_becomes_a_source_that_its_study_opens(tmp_path):
 @pytest.mark.parametrize("form", ["participants", "visits"])
 def test_sessions_have_values_of_their_own_and_share_a_split(form, tmp_path):
     root = bids(tmp_path / "bids", 4, ("bl", "y2"), form)
-    summary = mri.prepare(root, tmp_path / "out", SMALL)
+    summary = prepare(root, tmp_path / "out", SMALL)
     (source,) = open_sources(load_study(summary.study))
     assert len(source) == 8 and list(source.table["session"][:2]) == ["bl", "y2"]
     assert source.values[1, 0] == pytest.approx(source.values[0, 0] + 2)
@@ -66,7 +75,7 @@ def test_sessions_have_values_of_their_own_and_share_a_split(form, tmp_path):
 
 def test_several_slices_each_with_its_place(tmp_path):
     options = Options(resolution=32, at=("middle", "-8mm", "5"), plane="axial")
-    summary = mri.prepare(bids(tmp_path / "bids", 3), tmp_path / "out", options, save_slices=True)
+    summary = prepare(bids(tmp_path / "bids", 3), tmp_path / "out", options, save_slices=True)
     (source,) = open_sources(load_study(summary.study))
     assert len(source) == 9 and sorted(set(source.table["slice"])) == ["-8mm", "5", "middle"]
     assert load_study(summary.study).geometry.affine == "none"
@@ -92,7 +101,7 @@ def check_overlay(data, affine, whole):
 
 def test_a_common_space_has_one_plane_for_all(tmp_path):
     options = Options(resolution=32, common_space=True)
-    summary = mri.prepare(bids(tmp_path / "bids", 3), tmp_path / "out", options)
+    summary = prepare(bids(tmp_path / "bids", 3), tmp_path / "out", options)
     geometry = load_study(summary.study).geometry
     assert geometry.affine == "common" and geometry.position_mm == VOXEL / 2
     info = json.loads((tmp_path / "out/bids/source.json").read_text())
@@ -102,19 +111,19 @@ def test_a_common_space_has_one_plane_for_all(tmp_path):
 def test_a_table_of_paths(tmp_path):
     path = paths_table(tmp_path)
     more = ("age=continuous:years", "lat@ventricle=continuous:ml:1..90", "sex=binary:0,1")
-    summary = mri.prepare(path, tmp_path / "out", SMALL, covariates=more, prefix="x-", name="mine")
+    summary = prepare(path, tmp_path / "out", SMALL, covariates=more, prefix="x-", name="mine")
     (source,) = open_sources(load_study(summary.study))
     assert source.name == "mine" and source.subjects[0] == "x-p0"
     assert source.values[2].tolist() == [person(2)["age"], person(2)["ventricle"], 0.0]
     with pytest.raises(UsageError, match="no covariate"):
-        mri.prepare(path, tmp_path / "none", SMALL)
+        prepare(path, tmp_path / "none", SMALL)
     with pytest.raises(DataError, match=r"column is missing.*Is it 'ventricle'"):
-        mri.prepare(path, tmp_path / "none", SMALL, covariates=["v@ventricles=continuous"])
+        prepare(path, tmp_path / "none", SMALL, covariates=["v@ventricles=continuous"])
 
 
 def test_one_population_is_divided_by_subject(tmp_path):
     root = bids(tmp_path / "bids", 12, ("1", "2"), "visits")
-    summary = mri.prepare(root, tmp_path / "out", SMALL, divide=("a", "b"))
+    summary = prepare(root, tmp_path / "out", SMALL, divide=("a", "b"))
     study = load_study(summary.study)
     a, b = open_sources(study)
     assert {a.name, b.name} == {"bids-a", "bids-b"} and not set(a.subjects) & set(b.subjects)
@@ -142,18 +151,18 @@ def test_masks_bias_fields_and_label_maps(tmp_path):
         labels="derivatives/sub-{subject}/anat/*_seg.mgz",
         bias_field=place + "_bias.nii",
     )
-    summary = mri.prepare(root, tmp_path / "out", options)
+    summary = prepare(root, tmp_path / "out", options)
     (source,) = open_sources(load_study(summary.study))
     assert source.table["ventricle"][0] == pytest.approx(64 * VOXEL**3 / 1000)
     assert source.table["left_hippocampus"][0] == pytest.approx(64 * VOXEL**3 / 1000)
     assert reasons(summary) == {"sub-02/anat/sub-02_T1w.nii.gz": "mask: no such file, found derivatives/sub-02/anat/sub-02_T1w_mask.nii.gz"}  # fmt: skip
-    plain = mri.prepare(root, tmp_path / "plain", SMALL)
+    plain = prepare(root, tmp_path / "plain", SMALL)
     (without,) = open_sources(load_study(plain.study))
     left, right = (source.images[0, 0][:, s].astype(float).mean() for s in (slice(8, 15), slice(17, 24)))
     assert left > 2 * right and (source.images == 0).mean() > (without.images == 0).mean()
     with pytest.raises(DataError, match="label scheme"):
         (tmp_path / "own.toml").write_text("structures = 3")
-        mri.prepare(root, tmp_path / "x", Options(labels="*.mgz", label_scheme=str(tmp_path / "own.toml")))
+        prepare(root, tmp_path / "x", Options(labels="*.mgz", label_scheme=str(tmp_path / "own.toml")))
 
 
 def test_interrupted_work_is_resumed_and_other_settings_start_anew(tmp_path, monkeypatch):
@@ -169,14 +178,14 @@ def test_interrupted_work_is_resumed_and_other_settings_start_anew(tmp_path, mon
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(mri.SliceMaker, "__call__", counted)
-        mri.prepare(root, out, SMALL)
+        prepare(root, out, SMALL)
     assert not (out / "bids").exists()
     journal = out / ".bids-draft/journal.jsonl"
     journal.write_text(journal.read_text() + '[4, [{"sl')  # killed while writing
     told = []
-    summary = mri.prepare(root, out, SMALL, progress=lambda n: told.append)
+    summary = prepare(root, out, SMALL, progress=lambda n: told.append)
     assert summary.resumed == 3 and sum(told) == 5 and not (out / ".bids-draft").exists()
-    whole = mri.prepare(root, tmp_path / "whole", SMALL)
+    whole = prepare(root, tmp_path / "whole", SMALL)
     (a,), (b,) = open_sources(load_study(summary.study)), open_sources(load_study(whole.study))
     np.testing.assert_array_equal(a.images, b.images)
     assert (out / "bids/table.csv").read_text() == (tmp_path / "whole/bids/table.csv").read_text()
@@ -184,11 +193,11 @@ def test_interrupted_work_is_resumed_and_other_settings_start_anew(tmp_path, mon
 
 def test_many_processes_give_the_same_and_survive_one_that_dies(tmp_path):
     root = bids(tmp_path / "bids", 5)
-    one = mri.prepare(root, tmp_path / "one", SMALL)
+    one = prepare(root, tmp_path / "one", SMALL)
     shutil.copyfile(root / "sub-00/anat/sub-00_T1w.nii.gz", root / "sub-03/anat/sub-03_T1w.nii.gz")
-    maker = mri.SliceMaker(root, SMALL, (mri.Position("middle"),), VOXEL, ())
-    found, _ = mri.find(root, mri.load_cohort("bids"))
-    items = [mri.Item(image, {}) for image in found]
+    maker = mri.SliceMaker(root, SMALL, (Position("middle"),), VOXEL, ())
+    found, _ = find(root, load_cohort("bids"))
+    items = [Item(image, {}) for image in found]
     images = tmp_path / "images.npy"
     np.lib.format.open_memmap(images, "w+", np.uint8, (5, 1, 32, 32)).flush()
     todo = list(enumerate(items))
@@ -218,18 +227,18 @@ def test_quality_thresholds_and_reject_lists(tmp_path):
     bright[:3] = 1
     save_volume(root / "sub-01/anat/sub-01_T1w.nii.gz", bright)
     cohort = tmp_path / "mine.toml"
-    text = mri.assets.path("cohorts/bids.toml").read_text()
+    text = assets.path("cohorts/bids.toml").read_text()
     cohort.write_text(text + "\n[qc]\nmean = [10, 200]\nborder_columns = 10\nborder_mean = 100\n")
     options = Options(resolution=32, intensity="minmax", pixel_mm=VOXEL * 0.6)
-    first = mri.prepare(root, tmp_path / "out", options, cohort)
+    first = prepare(root, tmp_path / "out", options, cohort)
     assert list(reasons(first)) == ["sub-01/anat/sub-01_T1w.nii.gz"]
     assert "mean grey level" in reasons(first)["sub-01/anat/sub-01_T1w.nii.gz"]
     rows = table(first.report / "qc.csv")
     assert rows[0]["decision"] == "reject"  # the least usual comes first
     hand = write_rows(tmp_path / "hand.csv", [{"file": rows[-1]["file"], "reason": "moved"}])
-    second = mri.prepare(root, tmp_path / "out", options, cohort, reject=hand)
+    second = prepare(root, tmp_path / "out", options, cohort, reject=hand)
     assert reasons(second)[rows[-1]["file"]] == "moved" and sum(second.counts["bids"].values()) == 3
-    robust = mri.prepare(root, tmp_path / "robust", Options(resolution=32), cohort)
+    robust = prepare(root, tmp_path / "robust", Options(resolution=32), cohort)
     assert not robust.skipped  # thresholds hold for min-max slices only
 
 
@@ -257,7 +266,7 @@ def test_what_cannot_be_used_has_its_reason(tmp_path):
     people.append(people[9] | {"age": "33"})
     people.pop(10)
     write_rows(root / "participants.tsv", people, "\t")
-    summary = mri.prepare(root, tmp_path / "out", SMALL)
+    summary = prepare(root, tmp_path / "out", SMALL)
     got = reasons(summary)
     expected = {
         0: "cannot be read", 1: "three-dimensional", 2: "not finite", 3: "slice is empty", 4: "leads outside",
@@ -280,11 +289,11 @@ def test_nothing_left_is_an_error_that_names_the_report(tmp_path):
     for path in root.rglob("*.nii.gz"):
         path.write_bytes(b"")
     with pytest.raises(DataError, match=r"skipped\.csv: no image is left"):
-        mri.prepare(root, tmp_path / "out", SMALL)
+        prepare(root, tmp_path / "out", SMALL)
     assert len(table(tmp_path / "out/bids-report/skipped.csv")) == 2
     with pytest.raises(DataError, match="no file fits"):
         (tmp_path / "empty").mkdir()
-        mri.prepare(tmp_path / "empty", tmp_path / "out2", SMALL)
+        prepare(tmp_path / "empty", tmp_path / "out2", SMALL)
 
 
 def test_tables_of_paths_are_held_to_their_folder(tmp_path):
@@ -300,7 +309,7 @@ def test_tables_of_paths_are_held_to_their_folder(tmp_path):
     rows.append(dict(rows[5]))
     rows.append(rows[6] | {"path": "scans/0.nii.gz", "age": "51"})
     write_rows(path, rows)
-    summary = mri.prepare(path, tmp_path / "out", SMALL, covariates=["age=continuous:years"])
+    summary = prepare(path, tmp_path / "out", SMALL, covariates=["age=continuous:years"])
     got = reasons(summary)
     assert "leads outside" in got["../secret.nii.gz"] and "leads outside" in got[rows[1]["path"]]
     assert "no path" in got["images.csv, line 4"] and "not a file" in got["scans"]

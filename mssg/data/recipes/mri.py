@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 
 from mssg import assets
 from mssg.data import intake, nifti
-from mssg.data.cohort import Cohort, Found, Reading, Skip, fill, load_cohort, pattern
-from mssg.data.cohort_files import find, from_rows, outside
-from mssg.data.cohort_tables import Item, header_of, join, parse_reading, rows_of
+from mssg.data.cohort import Found, Reading, Skip, chosen, fill, pattern
+from mssg.data.cohort_files import STEM, outside
+from mssg.data.cohort_tables import Item
 from mssg.data.nifti import AXES, PlaneGrid, Position
+from mssg.data.recipes.gather import Request, gather
 from mssg.errors import DataError, UsageError
 from mssg.study import Covariate, Geometry
 
 INTENSITIES = ("robust", "minmax")
-TABLES = (".csv", ".tsv")
 RESOLUTIONS = (32, 64, 128, 256, 512)
+SAMPLE = 100
+"""Volumes whose headers decide the pixel size where none is stated."""
 KEPT = ("slice", "position_mm", "across_mm", "up_mm")
 """Columns that say where a picture lies: what was asked for, and its plane and centre in millimetres."""
 
@@ -35,7 +37,7 @@ class Options:
         plane: coronal, axial or sagittal.
         at: Positions, one picture each.
         resolution: Pixels a side.
-        pixel_mm: Edge of a pixel; None: the first volume's voxels, or larger where its head would not fit.
+        pixel_mm: Edge of a pixel; None: the largest voxels among the first volumes, or larger where their heads would not fit.
         intensity: "robust" or "minmax" grey levels, within each picture.
         mask, bias_field, labels: Templates of further files, relative to the folder: {subject}, {session}, {folder}, {stem} and
             every column of a table of paths; * is allowed. Brain mask, field to divide by, label map.
@@ -116,9 +118,7 @@ def related(root: Path, image: Found, template: str, what: str) -> Path | None:
     """
     if not template:
         return None
-    folder, _, file = image.name.rpartition("/")
-    stem = re.sub(r"\.(nii|nii\.gz|mgz|mgh)$", "", file)
-    text = fill(template, {**image.facts, "folder": folder or ".", "stem": stem})
+    text = fill(template, image.facts)
     if not text:
         raise DataError(f"no {what}", found=f"nothing for {template}")
     if any(mark in text for mark in "*?"):
@@ -157,109 +157,48 @@ def structures_of(scheme: str) -> dict[str, NDArray[np.int64]]:
         raise DataError(f"cannot be read as a label scheme: {error}", file=path, expected="[structures] with name = [1, \"10-13\"]") from None  # fmt: skip
 
 
-def prepare(
-    path: str | Path,
-    out_dir: str | Path,
-    options: Options | None = None,
-    cohort: str | Path | None = None,
-    variant: str | None = None,
-    tables: Sequence[str | Path] = (),
-    covariates: Sequence[str] = (),
-    root: str | Path | None = None,
-    name: str | None = None,
-    prefix: str = "",
-    divide: Sequence[str] = (),
-    reject: str | Path | None = None,
-    seed: int = 0,
-    test: float = 0.15,
-    val: float = 0.1,
-    workers: int = 1,
-    save_slices: bool = False,
-    progress: Callable[[int], Callable[[int], None] | None] | None = None,
-) -> intake.Summary:
+def prepare(request: Request, options: Options | None = None, save_slices: bool = False) -> intake.Summary:
     """Prepare one cohort as a source (with `divide`, several of one population), a report, and a study to start from.
 
     Args:
-        path: A folder (BIDS, or a cohort's), or a .csv or .tsv with a path a row.
-        out_dir: Folder to write.
-        options: How volumes become pictures.
-        cohort: Cohort map: a TOML, or a shipped name. None: "bids" for a folder, "csv" for a table.
-        variant: One of the map's variants; None: its first.
-        tables: Tables of covariates; none: those the map finds in the folder.
-        covariates: More of them (`parse_reading`); one of the map's of the same name is replaced.
-        root: Folder that a table's paths start at, and that no file may lie outside of; None: the table's own.
-        name: The source's name; None: the map's.
-        prefix: Put before every subject: ids of different cohorts are different people.
-        divide: Names of parts; the population is divided among them by subject.
-        reject: Table with a column `file`: what a person has rejected, qc.csv edited.
-        seed, test, val: The split by subject.
-        workers: Processes.
+        request: Where volumes come from.
+        options: How they become pictures.
         save_slices: Also write every picture as NIfTI.
-        progress: Called with the number of files; gives the function to tell how many more are done.
 
     Raises:
         UsageError, DataError: What cannot be, or no image is left.
     """
     options = options or Options()
-    path, out = Path(path), Path(out_dir)
-    chart = _chart(path, cohort, covariates, options)
-    variant = chart.variant(variant)
     positions = _checked(options)
-    found, skips, home = _images(path, root, chart, variant)
-    found = [replace(image, subject=prefix + image.subject) for image in found]
     structures = structures_of(options.label_scheme) if options.labels else {}
-    items, more, readings = join(found, list(map(Path, tables)), home, chart, alone=not structures)
-    readings = [r for r in readings if r.covariate.name not in structures]
-    readings += [Reading(Covariate(s, "continuous", unit="ml"), s) for s in structures]
-    if not readings:
-        columns = ", ".join(sorted(found[0].facts)) if found and chart.column else None
-        raise UsageError("no covariate", field="--covariate", found=columns, expected="for example --covariate age=continuous:years")  # fmt: skip
+    measured = [Reading(Covariate(name, "continuous", unit="ml"), name) for name in structures]
+    got = gather(request, "mri", nifti.SUFFIXES, measured)
     common = options.common_space
     if common is None:
-        common = "common" in _affines(chart, variant)
-    pixel_mm, grids, unreadable = _grids(items, options, positions, common)
-    items = [item for item in items if item.image.name not in unreadable]
-    skips = [*skips, *more, *unreadable.values()]
+        common = "common" in chosen(got.chart.affine, {"variant": got.variant})
+    pixel_mm, grids, unreadable = _grids(got.items, options, positions, common)
+    items = [item for item in got.items if item.image.name not in unreadable]
     geometry = _geometry(options, pixel_mm, grids)
-    qc = chart.qc if options.intensity == "minmax" else {}
-    source = name or chart.name
-    plan = intake.Plan(
-        out,
-        source,
-        len(positions),
-        (1, options.resolution, options.resolution),
-        {"recipe": "mri", **vars(options), "pixel_mm": pixel_mm, "grids": [vars(g) for g in grids]},
-        {
+    plan = got.plan(
+        request,
+        per_item=len(positions),
+        shape=(1, options.resolution, options.resolution),
+        settings={"recipe": "mri", **vars(options), "pixel_mm": pixel_mm, "grids": [vars(g) for g in grids]},
+        info={
             "recipe": "mri",
-            "cohort": chart.name,
-            "variant": variant or None,
             "options": {k: v for k, v in vars(options).items() if v not in ("", None)},
             "geometry": {k: v for k, v in vars(geometry).items() if v is not None},
         },
-        seed,
-        test,
-        val,
-        tuple(divide),
-        qc,
-        Path(reject) if reject else None,
-        geometry,
+        qc=got.chart.qc if options.intensity == "minmax" else {},
+        geometry=geometry,
     )
-    maker = SliceMaker(home, options, positions, pixel_mm, grids, structures)
-    tell = progress(len(items)) if progress else None
-    summary = intake.prepare(plan, items, skips, readings, maker, workers, tell)
+    maker = SliceMaker(got.home, options, positions, pixel_mm, grids, structures)
+    skips = [*got.skips, *unreadable.values()]
+    tell = request.progress(len(items)) if request.progress else None
+    summary = intake.prepare(plan, items, skips, got.readings, maker, request.workers, tell)
     if save_slices:
-        write_slices(out / source, out / f"{source}-slices")
+        write_slices(plan.out / plan.name, plan.out / f"{plan.name}-slices")
     return summary
-
-
-def _chart(path: Path, cohort: str | Path | None, covariates: Sequence[str], options: Options) -> Cohort:
-    chart = load_cohort(cohort or ("csv" if path.suffix.lower() in TABLES else "bids"))
-    if chart.kind != "mri":
-        raise UsageError(f"cohort {chart.name} is no MRI", field="--cohort", hint=f"mssg prepare {chart.kind}")  # fmt: skip
-    more = [parse_reading(text) for text in covariates]
-    names = [reading.covariate.name for reading in more]
-    kept = [reading for reading in chart.readings if reading.covariate.name not in names]
-    return replace(chart, readings=(*kept, *more))
 
 
 def _checked(options: Options) -> tuple[Position, ...]:
@@ -278,41 +217,17 @@ def _checked(options: Options) -> tuple[Position, ...]:
     return positions
 
 
-def _images(
-    path: Path, root: str | Path | None, chart: Cohort, variant: str
-) -> tuple[list[Found], list[Skip], Path]:
-    """The cohort's images, what was left out, and the folder they lie in."""
-    if not chart.column:
-        home = Path(root or path)
-        return *find(home, chart, variant, nifti.SUFFIXES), home
-    if path.suffix.lower() not in TABLES:
-        raise UsageError(f"cohort {chart.name} names its images in a table", file=path, expected="a .csv or .tsv file")  # fmt: skip
-    home = Path(root or path.parent)
-    if not home.is_dir():
-        raise DataError("no such folder", file=home, field="--root")
-    header = header_of(path)
-    for column in (chart.column, *re.findall(r"\{([^{}]+)\}", chart.subject)):
-        if column not in header:
-            raise DataError("column is missing", file=path, field=column, found=", ".join(header[:12]))
-    problems: list[Skip] = []
-    found, skips = from_rows(rows_of(path, problems), path, home, chart, variant)
-    return found, [*problems, *skips], home
-
-
-def _affines(chart: Cohort, variant: str) -> tuple[str, ...]:
-    from mssg.data.cohort import chosen
-
-    return chosen(chart.affine, {"variant": variant})
-
-
 def _grids(
     items: Sequence[Item], options: Options, positions: tuple[Position, ...], common: bool
 ) -> tuple[float, tuple[PlaneGrid, ...], dict[str, Skip]]:
-    """Pixel size, and in a common space the grids of all volumes, from the first volume that can be read.
+    """Pixel size, and in a common space the grids of all volumes, from the first volumes that can be read.
 
-    Volumes before it are left out at once: they would fail later for the same reason.
+    Unreadable volumes among them are left out at once: they would fail later for the same reason.
     """
     unreadable: dict[str, Skip] = {}
+    first: list[PlaneGrid] = []
+    pixel_mm = 0.0
+    wanted = 1 if common or options.pixel_mm else SAMPLE
     for item in items:
         image = item.image
         try:
@@ -325,8 +240,10 @@ def _grids(
             nifti.fit_grid(shape, affine, options.plane, at, options.resolution, options.pixel_mm)
             for at in mm
         ]
-        return grids[0].pixel_mm, tuple(grids) if common else (), unreadable
-    return options.pixel_mm or 1.0, (), unreadable
+        first, pixel_mm, wanted = first or grids, max(pixel_mm, grids[0].pixel_mm), wanted - 1
+        if not wanted:
+            break
+    return pixel_mm or options.pixel_mm or 1.0, tuple(first) if common else (), unreadable
 
 
 def _geometry(options: Options, pixel_mm: float, grids: tuple[PlaneGrid, ...]) -> Geometry:
@@ -358,6 +275,6 @@ def write_slices(source: Path, folder: Path) -> int:
     for row, picture in enumerate(images):
         position, across, up = (float(table[name][row]) for name in KEPT[1:])
         grid = PlaneGrid(geometry["plane"], position, geometry["pixel_mm"], picture.shape[-1], (across, up))
-        stem = re.sub(r"\.(nii|nii\.gz|mgz|mgh)$", "", table["file"][row]).replace("/", "_")
+        stem = re.sub(STEM, "", table["file"][row]).replace("/", "_")
         nifti.to_image(picture[0], grid).to_filename(folder / f"{stem}_{table['slice'][row]}.nii.gz")
     return len(images)

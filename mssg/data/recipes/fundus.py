@@ -1,0 +1,146 @@
+"""Fundus photographs: trimmed, padded to a square, turned to one side, resized without aliasing; three channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mssg.data import intake
+from mssg.data.cohort_tables import Item
+from mssg.data.recipes.gather import Request, gather
+from mssg.errors import DataError, UsageError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
+RESOLUTIONS = (32, 64, 128, 256, 512, 1024)
+SIDES = ("left", "right", "none")
+LARGEST = 2**27
+"""Pixels above which a photograph is refused."""
+DARK = 12
+"""Grey level up to which a pixel counts as the black around the eye: noise of a JPEG stays below."""
+SEEN = 0.02
+"""Share of a row or column that is brighter where the eye begins."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How photographs become pictures.
+
+    Attributes:
+        resolution: Pixels a side.
+        flip: Eyes of this side are mirrored, so that all look like the other: "left", "right" or "none".
+        trim: Cut the black rows and columns around the eye.
+        balance: A covariate and the share of images in which it shall be above 0.
+    """
+
+    resolution: int = 128
+    flip: str = "left"
+    trim: bool = True
+    balance: tuple[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class PhotoMaker:
+    """Makes one photograph's picture; see `intake.Maker`."""
+
+    options: Options
+
+    def __call__(self, item: Item) -> tuple[NDArray[np.uint8], list[intake.Row | str]]:
+        """Picture uint8 [1, 3, R, R], and its side."""
+        side = item.image.facts.get("side", "")
+        photo = read_photo(item.image.path)
+        if self.options.trim:
+            photo = trimmed(photo)
+        flipped = side != "" and side == self.options.flip
+        picture = resized(padded(photo[:, ::-1] if flipped else photo), self.options.resolution)
+        return picture.transpose(2, 0, 1)[None], [{"side": side, "flipped": int(flipped)}]
+
+
+def read_photo(path: Path) -> NDArray[np.uint8]:
+    """A photograph as uint8 [H, W, 3].
+
+    Raises:
+        DataError: Missing, damaged, or of another colour mode.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > LARGEST:
+                raise DataError("too large", file=path, found=f"{width} x {height} pixels")
+            if image.mode not in ("RGB", "L", "P", "RGBA", "YCbCr"):
+                raise DataError("not a supported colour mode", file=path, found=image.mode, expected="8 bits a channel")  # fmt: skip
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except DataError:
+        raise
+    except Exception as error:  # a damaged file makes its reader fail in any way it likes
+        text = str(error).replace(str(path), path.name)[:200]
+        raise DataError(f"cannot be read: {text}", file=path, expected="an intact photograph") from None
+
+
+def trimmed(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A photograph without the black rows and columns around the eye.
+
+    Args:
+        photo: uint8 [H, W, 3].
+
+    Raises:
+        DataError: All of it is black.
+    """
+    bright = photo.max(axis=2) > DARK
+    rows, columns = (np.flatnonzero(bright.mean(axis) > SEEN) for axis in (1, 0))
+    if not rows.size or not columns.size:
+        raise DataError("the photograph is black")
+    return photo[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def padded(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A photograph in the middle of a black square."""
+    height, width = photo.shape[:2]
+    side = max(height, width)
+    out = np.zeros((side, side, 3), np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    out[top : top + height, left : left + width] = photo
+    return out
+
+
+def resized(photo: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
+    """A square photograph at another size; its filter grows with the step down, so that nothing is aliased."""
+    from PIL import Image
+
+    image = Image.fromarray(np.ascontiguousarray(photo))
+    return np.asarray(image.resize((resolution, resolution), Image.Resampling.LANCZOS))
+
+
+def prepare(request: Request, options: Options | None = None) -> intake.Summary:
+    """Prepare photographs as a source (with `divide`, several of one population), a report, and a study to start from.
+
+    Args:
+        request: Where they come from.
+        options: How they become pictures.
+
+    Raises:
+        UsageError, DataError: What cannot be, or no image is left.
+    """
+    options = options or Options()
+    for value, choices, name in ((options.flip, SIDES, "--flip"), (options.resolution, RESOLUTIONS, "--resolution")):  # fmt: skip
+        if value not in choices:
+            raise UsageError("unknown value", field=name, found=value, expected=" | ".join(map(str, choices)))
+    if options.balance and not 0 < options.balance[1] < 1:
+        raise UsageError("not a share", field="--balance", found=options.balance[1], expected="between 0 and 1")  # fmt: skip
+    got = gather(request, "fundus", SUFFIXES)
+    settings = {"recipe": "fundus", "resolution": options.resolution, "flip": options.flip, "trim": options.trim}  # fmt: skip
+    plan = got.plan(
+        request,
+        per_item=1,
+        shape=(3, options.resolution, options.resolution),
+        settings=settings,
+        info={**settings, "geometry": None, "balance": list(options.balance) if options.balance else None},
+        balance=options.balance,
+    )
+    tell = request.progress(len(got.items)) if request.progress else None
+    return intake.prepare(plan, got.items, got.skips, got.readings, PhotoMaker(options), request.workers, tell)  # fmt: skip
