@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from mssg.errors import MssgError, UsageError
 from mssg.networks import Generator
@@ -53,6 +54,7 @@ class Renderer:
         self._defaults: dict[str, float] | None = None
         self._ws: OrderedDict[tuple[Any, ...], torch.Tensor] = OrderedDict()
         self._w_files: dict[str, np.ndarray] = {}
+        self._inverted: dict[str, Any] = {}
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -210,7 +212,10 @@ class Renderer:
         return self._ws[key]
 
     def _given_w(self, request: RenderRequest) -> torch.Tensor:
+        """w of a file as it stands; with covariates stated, edited to them (files of `mssg invert`)."""
         path = str(request.w_path)
+        if request.covariates:
+            return self._edited_w(path, dict(request.covariates))
         if path not in self._w_files:
             self._w_files[path] = read_w(path)
         w = self._w_files[path]
@@ -220,6 +225,44 @@ class Renderer:
                 "the latent does not fit this snapshot", file=path, found=list(w.shape), expected=expected
             )
         return torch.from_numpy(w).to(self.device).expand(1, self.G.num_ws, self.G.w_dim)
+
+    def latent_values(self, request: RenderRequest) -> dict[str, float]:
+        """Conditions behind a request for the latent of a file, edits included; none where the file does not say."""
+        inverted = self._inverted_image(str(request.w_path))
+        if inverted is None:
+            return {}
+        names = self.study.condition_names
+        return dict(zip(names, inverted.edited(names, dict(request.covariates))[0].tolist()))
+
+    def _inverted_image(self, path: str) -> Any:
+        """The `InvertedImage` of a file; None for a bare w, or one of another snapshot."""
+        from mssg.inverted import InvertedImage
+
+        if path not in self._inverted:
+            try:
+                self._inverted[path] = InvertedImage.load(path).fitting(self.snapshot, path)
+            except UsageError:
+                self._inverted[path] = None
+        return self._inverted[path]
+
+    def _edited_w(self, path: str, given: dict[str, float]) -> torch.Tensor:
+        from mssg.invert import edited_ws
+        from mssg.inverted import InvertedImage
+
+        inverted = self._inverted_image(path)
+        if inverted is None:
+            InvertedImage.load(path).fitting(self.snapshot, path)  # says what is wrong
+        self.values(given)  # refuses names and values that cannot be
+        values = inverted.edited(self.study.condition_names, given)
+        return edited_ws(self.G, self.study, inverted.inversion, values)
+
+    def _stored_noise(self, request: RenderRequest) -> dict[str, torch.Tensor]:
+        """Noise inputs that belong to the latent of a file; none: the network's own."""
+        if not request.w_path or request.noise_mode != "const":
+            return {}
+        inverted = self._inverted_image(request.w_path)
+        noise = inverted.inversion.noise if inverted else {}
+        return {name: torch.from_numpy(array).to(self.device) for name, array in noise.items()}
 
     def _synthesise(
         self, ws: torch.Tensor, request: RenderRequest, stop_at: nn.Module | None
@@ -233,6 +276,8 @@ class Renderer:
         hook = target.register_forward_hook(reached) if target is not None else None
         try:
             with _own_random_state(request.noise_seed, self.device, request.noise_mode == "random"):
+                if stored := self._stored_noise(request):
+                    return functional_call(self.G.synthesis, stored, (ws,))
                 return self.G.synthesis(ws, noise_mode=request.noise_mode)
         except _Reached as done:
             return done.output

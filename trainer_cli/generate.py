@@ -62,7 +62,7 @@ class Plan:
 @click.option("--seed", "seeds", default="0", show_default=True, metavar="S", help="Seed of the latent; several as 1,2,5 or 0-7.")  # fmt: skip
 @click.option("--fix", multiple=True, metavar="NAME=VALUE", help="A covariate's value in native units; repeatable. Default: the training median, or the most frequent level.")  # fmt: skip
 @click.option("--sweep", multiple=True, metavar="NAME=LO:HI:N", help="Go through values of a covariate (also NAME=A,B,C, or NAME alone); repeatable.")  # fmt: skip
-@click.option("--w", "w_path", metavar="FILE", help="Draw a latent w of `mssg invert` instead of seed and covariates.")  # fmt: skip
+@click.option("--w", "w_path", metavar="FILE", help="Draw the latent w of a file of `mssg invert` instead of a seed; --fix and --sweep edit its image.")  # fmt: skip
 @click.option("--psi", default=1.0, show_default=True, help="Truncation: 1 = none, 0 = the average image.")
 @click.option("--cutoff", type=click.IntRange(0), help="Truncate only the first so many layers.")
 @click.option("--noise", type=click.Choice(NOISE_MODES), default="const", show_default=True, help="Noise inputs of StyleGAN2: as trained, drawn anew, or none.")  # fmt: skip
@@ -96,10 +96,6 @@ def generate(
     from trainer_cli.common import check_suffix, checked_device, writable
 
     suffix = check_suffix(output, FORMATS)
-    if w_path and (fix or sweep):
-        raise UsageError(
-            "a latent w already holds its covariates", field="--w", hint="Leave out --fix and --sweep"
-        )
     renderer = Renderer(load_snapshot(snapshot, checked_device(device)))
     study, summary = renderer.study, renderer.header.summary
     plan = _plan(renderer, (None,) if w_path else parse_seeds(seeds), parse_values(study, fix), sweep)
@@ -219,9 +215,9 @@ def draw(renderer: Renderer, requests: list[RenderRequest], dtype: type = np.uin
 
 
 def _values(renderer: Renderer, request: RenderRequest) -> dict[str, float]:
-    """All conditions of a picture, those that took their default included; none for a latent w."""
+    """All conditions of a picture, those that took their default included; for a bare latent w there are none."""
     if request.w_path:
-        return {}
+        return renderer.latent_values(request)
     return dict(zip(renderer.study.condition_names, renderer.values(request.covariates).tolist()))
 
 

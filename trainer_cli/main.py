@@ -37,6 +37,10 @@ COMMANDS = {
     "inspect": ("trainer_cli.inspect:inspect", "Say what a snapshot holds."),
     "generate": ("trainer_cli.generate:generate", "Draw images with a snapshot."),
     "figure": ("trainer_cli.figure:figure", "Draw the paper's figures with a snapshot."),
+    "invert": (
+        "trainer_cli.invert:invert",
+        "Find the latent of a real image, so that its covariates can be edited.",
+    ),
     "import": (
         "trainer_cli.import_:import_",
         "Turn an official network pickle into a snapshot, running nothing in it.",

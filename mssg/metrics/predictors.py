@@ -85,7 +85,7 @@ class Predictor:
         parts = []
         for start in range(0, len(images), BATCH):
             x = torch.from_numpy(np.array(images[start : start + BATCH])).to(device).float() / 127.5 - 1
-            parts.append(_to_columns(self.study, self.network(x)).cpu().numpy())
+            parts.append(to_columns(self.study, self.network(x)).cpu().numpy())
         values = self.study.decode(np.concatenate(parts))
         return {name: values[:, v] for v, name in enumerate(self.study.condition_names)}
 
@@ -145,7 +145,7 @@ class Predictor:
         )
 
 
-def _to_columns(study: Study, outputs: torch.Tensor) -> torch.Tensor:
+def to_columns(study: Study, outputs: torch.Tensor) -> torch.Tensor:
     """Outputs -> condition columns: logits of binaries become probabilities, the rest stays."""
     columns = outputs.clone()
     for covariate in study.conditions:

@@ -196,7 +196,7 @@ def test_generate_from_a_latent_file_and_with_random_noise(run, tiny_snapshot, t
         "-o",
         tmp_path / "w.png",
     )
-    refused(result, "--w", "already holds")
+    refused(result, "w.safetensors", "holds no inverted image")
     words = ["generate", tiny_snapshot, "--noise", "random", "--noise-seed", 3, "-o"]
     assert run(*words, tmp_path / "a.npy").exit_code == run(*words, tmp_path / "b.npy").exit_code == 0
     assert np.array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))

@@ -1,0 +1,174 @@
+"""`mssg invert`: a real image as a latent, for counterfactuals."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from mssg.inverted import InvertedImage
+    from mssg.snapshot import Snapshot
+
+
+@click.command()
+@click.argument("image")
+@click.option("--snapshot", required=True, metavar="SNAPSHOT", help="A .safetensors file, a run's folder (its newest) or a shipped name.")  # fmt: skip
+@click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .safetensors. An unfinished one of the same task is continued.")  # fmt: skip
+@click.option("--fix", multiple=True, metavar="NAME=VALUE", help="A covariate of the image in native units; repeatable. What is not stated is read off the image.")  # fmt: skip
+@click.option("--predictor", metavar="FILE", help="Predictor (`mssg predictors`) that reads covariates nobody stated; without it the study's instrument or the discriminator does.")  # fmt: skip
+@click.option("--space", type=click.Choice(["w", "w+"]), default="w+", show_default=True, help="One residual for all layers, or one for each.")  # fmt: skip
+@click.option(
+    "--steps", default=400, show_default=True, type=click.IntRange(1), help="Steps of the optimiser."
+)
+@click.option("--features", default="discriminator", show_default=True, help="What sees the image beside its pixels: discriminator (the snapshot's own), efficientnet_lite0, lpips-alex, lpips-vgg, lpips-squeeze, inception, a TorchScript file, a predictor's file, or none.")  # fmt: skip
+@click.option("--weights", metavar="FILE", help="Weights of an LPIPS trunk or of inception, where they are not to be downloaded.")  # fmt: skip
+@click.option("--free-noise", is_flag=True, help="Also fit StyleGAN2's noise inputs: closer to the image, worse for editing.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of the starting points and of the noise of the search.")  # fmt: skip
+@click.option("--restart", is_flag=True, help="Start anew, whatever FILE holds.")
+@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda or mps.")
+def invert(
+    image: str,
+    snapshot: str,
+    output: str,
+    fix: tuple[str, ...],
+    predictor: str | None,
+    space: str,
+    steps: int,
+    features: str,
+    weights: str | None,
+    free_noise: bool,
+    seed: int,
+    restart: bool,
+    device: str,
+) -> None:
+    """Find the latent w of a real IMAGE (.png, .jpg, .npy, .nii.gz), so that its covariates can be edited.
+
+    Then: `mssg figure counterfactuals FILE --rows NAME --cols NAME`, `mssg generate --w FILE --fix NAME=VALUE`. Ctrl-C keeps the
+    best so far in FILE; the same command continues. FILE holds the image: treat it like the image itself.
+    """
+    from mssg.invert import InvertConfig
+    from mssg.inverted import InvertedImage, estimate_values
+    from mssg.metrics.predictors import Predictor
+    from mssg.picture_input import read_picture
+    from mssg.request import outside_training, parse_values
+    from mssg.snapshot import load_snapshot
+    from trainer_cli.common import check_suffix, checked_device, writable
+
+    check_suffix(output, (".safetensors",))
+    loaded = load_snapshot(snapshot, checked_device(device))
+    study, path = loaded.study, writable(output)
+    picture = read_picture(image, study)
+    given = parse_values(study, fix)
+    reader = Predictor.load(predictor, device) if predictor else None
+    values, how = estimate_values(loaded, picture, given, reader)
+    config = InvertConfig(space, steps, features=features, weights=weights, free_noise=free_noise, seed=seed)
+    task = InvertedImage(
+        loaded.header.snapshot_id, study.name, picture, how, config, _nothing(values), values
+    )
+    before = _earlier(path, task, restart)
+    for covariate, value in zip(study.conditions, values[0]):
+        click.echo(f"{covariate.name:<16}{covariate.format(value):<16}{how[covariate.name]}")
+    for note in outside_training(study, loaded.header.summary, dict(zip(study.condition_names, values[0]))):
+        click.echo(f"Note: {note}.", err=True)
+    done = before if before and before.finished else _search(loaded, task, before, path)
+    _say(loaded, done, path)
+
+
+def _nothing(values):
+    """The inversion before its first step."""
+    import numpy as np
+
+    from mssg.invert import Inversion
+
+    empty = np.zeros((1, 0), np.float32)
+    return Inversion(values, empty, empty, {}, np.full(1, np.inf), 0)
+
+
+def _earlier(path: Path, task: InvertedImage, restart: bool) -> InvertedImage | None:
+    """What FILE holds of the same task.
+
+    Raises:
+        UsageError: It holds something else.
+    """
+    from mssg.errors import UsageError
+    from mssg.inverted import InvertedImage
+
+    if restart or not path.exists():
+        return None
+    hint = "Choose another file, or replace it with --restart"
+    try:
+        before = InvertedImage.load(path)
+    except UsageError as error:
+        raise UsageError(error.message, file=path, found=error.found, hint=hint) from None
+    if not before.same_task(task):
+        raise UsageError("holds another inversion (image, snapshot, covariates or settings differ)", file=path, hint=hint)  # fmt: skip
+    return before
+
+
+def _search(loaded: Snapshot, task: InvertedImage, before: InvertedImage | None, path: Path) -> InvertedImage:
+    """Invert, show progress, save; stop at an interruption."""
+    from mssg.invert import edited_ws, invert, perceptual_distance
+    from trainer_cli.common import progress
+    from trainer_cli.main import INTERRUPTED
+
+    config = task.config
+    distance = perceptual_distance(config.features, loaded, config.weights)
+    start = before.inversion.steps if before else 0
+    if start:
+        click.echo(f"{path}: continuing at step {start}", err=True)
+    with progress(config.steps - start, "Inverting") as tell, _interruptible() as interrupted:
+
+        def after(step: int) -> bool:
+            tell(1)
+            return bool(interrupted)
+
+        resume = before.inversion if before else None
+        found = invert(
+            loaded.G, loaded.study, task.image[None], task.inversion.values, config, distance, resume, after
+        )
+    w = edited_ws(loaded.G, loaded.study, found)[0].detach().cpu().numpy()
+    done = replace(task, inversion=found, w=w)
+    done.save(path)
+    if not done.finished:
+        click.echo(
+            f"{path}: stopped at step {found.steps} of {config.steps}; the best so far is saved, the same command continues",
+            err=True,
+        )
+        raise SystemExit(INTERRUPTED)
+    return done
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """A list that fills when the user (or the queue) asks to stop; a second time stops at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        asked.append(number)
+        signal.signal(number, old[number])
+
+    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _say(loaded: Snapshot, done: InvertedImage, path: Path) -> None:
+    from mssg.invert import draw
+    from mssg.metrics.pairwise import WINDOW, psnr, ssim
+
+    drawn = draw(loaded.G, loaded.study, done.inversion)
+    alike = f"PSNR {psnr(done.image[None], drawn)[0]:.1f} dB"
+    if min(drawn.shape[2:]) >= WINDOW:
+        alike += f", SSIM {ssim(done.image[None], drawn)[0]:.3f}"
+    click.echo(
+        f"{path}: w {list(done.w.shape)}, {done.inversion.steps} steps, {alike} between image and reconstruction"
+    )
