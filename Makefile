@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test setup display lint table storm wheel clean
+.PHONY: demo test setup display lint table storm fuzz wheel clean
 
 demo: $(VENV)/.ready  ## prepare the shipped digits, train on 30,000 images, draw the Figure-1 grid, print the control table
 	$(BIN)/mssg demo
@@ -27,6 +27,9 @@ runs/digits: | $(VENV)/.ready
 SEED ?= 0
 storm: $(VENV)/.ready  ## training killed 100 times, and every other fault; about twenty minutes, docs/reliability.md
 	$(BIN)/python tests/faults/storm.py --points 100 --times 8 --seed $(SEED)
+
+fuzz: $(VENV)/.ready-dev  ## 200,000 broken files and arguments for every reader; about ten minutes on a quiet core
+	$(BIN)/python tests/fuzz/fuzz.py --cases 200000 --seed $(SEED)
 
 wheel: $(VENV)/.ready-dev  ## a wheel in dist/
 	$(BIN)/pip wheel --no-deps -w dist .

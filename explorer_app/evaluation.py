@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from explorer_app.picture import Latent, Picture, Probe, Transform
 from explorer_app.population import Population
 from explorer_app.state import AppState, set_values
 from mssg.errors import SnapshotError
+from mssg.files import parse_json
 
 Edges = tuple[float, float]
 
@@ -78,10 +78,10 @@ def load(path: str | Path) -> tuple[Table, ...]:
     """
     path = Path(path)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SnapshotError(f"the evaluation cannot be read: {error.strerror}", file=path) from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise SnapshotError(
             "not an evaluation: it is no JSON", file=path, hint="Give a file `mssg evaluate` wrote"
         ) from None
@@ -123,7 +123,7 @@ def _cell(result: Any) -> Cell | None:
     value = result.get("value")
     number = float(value) if isinstance(value, (int, float)) else math.nan
     count = result.get("n")
-    return Cell(tuple(stratum), number, int(count) if isinstance(count, (int, float)) else 0)
+    return Cell(tuple(stratum), number, count if isinstance(count, int) else 0)
 
 
 def _table(metric: str, cells: list[Cell]) -> Table:

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 from explorer_app import picture, state
 from explorer_app.state import AppState
 from mssg.errors import SnapshotError
+from mssg.files import parse_json
 
 FORMAT_VERSION = 1
 KIND = "mssg-explorer-session"
@@ -53,14 +54,14 @@ def load(path: str | Path) -> Session:
     """
     path = Path(path)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SnapshotError(
             f"the session cannot be read: {error.strerror}",
             file=path,
             hint="Give a session saved by the explorer",
         ) from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise SnapshotError(
             "not a session: it is no JSON", file=path, hint="Give a session saved by the explorer"
         ) from None
@@ -80,7 +81,7 @@ def load(path: str | Path) -> Session:
             str(document["snapshot_id"]),
             str(document.get("layout", "")),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise SnapshotError("a part of the session makes no sense", file=path, found=str(error)) from None
 
 

@@ -1,9 +1,11 @@
-"""Writing files so that readers see the old one or the whole new one, whatever happens in between. No torch."""
+"""Files written so that readers see the old one or the whole new one; JSON read from anybody. No torch."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from mssg.errors import MssgError, SnapshotError
 
@@ -42,6 +44,25 @@ def write_atomically(path: Path, data: bytes | str, error: type[MssgError] = Sna
             file=path,
             hint="Free disk space or choose another --outdir, then resume",
         ) from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text from anywhere: whole numbers fit 64 bits, so that no later arithmetic can fail on them.
+
+    Raises:
+        ValueError: No JSON, nested too deeply, or with a larger number.
+    """
+
+    def integer(digits: str) -> int:
+        value = int(digits[:40])
+        if len(digits) > 20 or not -(2**63) <= value < 2**64:
+            raise ValueError(f"a number of {len(digits)} digits")
+        return value
+
+    try:
+        return json.loads(text, parse_int=integer)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def sweep(folder: Path) -> None:

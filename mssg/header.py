@@ -7,7 +7,6 @@ metadata key `mssg`. Source: FORMATS, Snapshot.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,10 +17,12 @@ import numpy as np
 
 from mssg import assets
 from mssg.errors import MssgError, SnapshotError
+from mssg.files import parse_json
 from mssg.study import Study
 
 FORMAT_VERSION = 1
 _HEADER_LIMIT = 64 * 2**20
+_SENSELESS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
 _DTYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -58,7 +59,24 @@ class Header:
         """The fitted covariate models (`mssg.covariates.CovariateModels`)."""
         from mssg.covariates import CovariateModels
 
-        return CovariateModels.from_state(self.study, dict(self.covariate_state), dict(self.covariate_arrays))
+        try:
+            models = CovariateModels.from_state(
+                self.study, dict(self.covariate_state), dict(self.covariate_arrays)
+            )
+            drawn = models.sample(
+                256, None, np.random.default_rng(0)
+            )  # damage shows here, not in somebody's work
+            self.study.encode(np.stack([drawn[name] for name in self.study.condition_names], 1))
+        except MssgError as error:
+            raise _damaged(self.path, error.message, field=error.field, found=error.found) from None
+        except _SENSELESS as error:
+            raise _damaged(
+                self.path,
+                "its covariate models make no sense",
+                field="covariates",
+                found=type(error).__name__,
+            ) from None
+        return models
 
     @cached_property
     def snapshot_id(self) -> str:
@@ -83,8 +101,8 @@ def _layout(path: Path) -> tuple[dict[str, Any], int]:
         if len(head) < 8 or not 2 <= length <= min(size - 8, _HEADER_LIMIT):
             raise _damaged(path, "it is truncated or no safetensors file", found=f"{size} bytes")
         try:
-            contents = json.loads(file.read(length))
-        except (ValueError, RecursionError):
+            contents = parse_json(file.read(length))
+        except ValueError:
             raise _damaged(path, "its header is not valid JSON") from None
     if not isinstance(contents, dict):
         raise _damaged(path, "its header is not a table")
@@ -96,7 +114,7 @@ def _layout(path: Path) -> tuple[dict[str, Any], int]:
             start, stop = entry["data_offsets"]
             count = int(np.prod(entry["shape"], dtype=object)) if entry["shape"] else 1
             sound = stop - start == count * np.dtype(_DTYPES[entry["dtype"]]).itemsize and 0 <= start
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             sound = False
         if not sound:
             raise _damaged(path, "an entry of its table of contents makes no sense", field=name)
@@ -119,7 +137,7 @@ def read_header(path: str | Path) -> Header:
         )
     contents, offset = _layout(path)
     try:
-        document = json.loads(contents["__metadata__"]["mssg"])
+        document = parse_json(contents["__metadata__"]["mssg"])
         version = document["format_version"]
     except (KeyError, TypeError, ValueError):
         raise _damaged(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from mssg.data.table import (
     write_table,
 )
 from mssg.errors import DataError, UsageError
+from mssg.files import parse_json
 from mssg.study import SOURCE, Study
 
 FORMAT_VERSION = 1
@@ -268,12 +270,12 @@ def _read_info(folder: Path) -> dict[str, Any]:
             hint="Run mssg prepare, or correct the source's path in the study TOML",
         )
     try:
-        info = json.loads((folder / INFO).read_text(encoding="utf-8"))
+        info = parse_json((folder / INFO).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(
             "no such file", file=folder / INFO, hint="Prepare this source again with mssg prepare"
         ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise DataError(f"cannot be read as JSON: {error}", file=folder / INFO) from None
     if not isinstance(info, dict) or info.get("format_version") != FORMAT_VERSION:
         raise DataError(
@@ -312,7 +314,7 @@ def _read_images(path: Path, study: Study) -> NDArray[np.uint8]:
         raise DataError(
             "no such file", file=path, hint="Prepare this source again with mssg prepare"
         ) from None
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, OverflowError, SyntaxError, TokenError) as error:
         raise DataError(f"cannot be read as a NumPy array: {error}", file=path) from None
     wanted = (study.channels, study.resolution, study.resolution)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != wanted:

@@ -21,6 +21,7 @@ from torch import nn
 
 from mssg.data.dataset import PackedSource
 from mssg.errors import DataError, SnapshotError, UsageError
+from mssg.files import parse_json
 from mssg.losses.covariate import CovariateLoss
 from mssg.study import Study
 
@@ -113,7 +114,7 @@ class Predictor:
 
         try:
             with safe_open(str(path), "pt") as file:
-                document = json.loads((file.metadata() or {})["mssg-predictor"])
+                document = parse_json((file.metadata() or {})["mssg-predictor"])
             tensors = load_file(path)
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise SnapshotError(
@@ -122,27 +123,26 @@ class Predictor:
                 found=type(error).__name__,
                 expected="a file of `mssg predictors`",
             ) from None
-        if document.get("format_version") != FORMAT_VERSION:
+        version = document.get("format_version") if isinstance(document, dict) else None
+        if version != FORMAT_VERSION:
             raise SnapshotError(
                 "unknown format version",
                 file=path,
-                found=document.get("format_version"),
+                found=version,
                 expected=FORMAT_VERSION,
             )
-        study = Study.from_json(document["study"], str(path))
-        network = build(document["architecture"], study)
         try:
+            study, architecture = Study.from_json(document["study"], str(path)), document["architecture"]
+            errors = tuple(PredictorError(**e) for e in document["errors"])
+            network = build(architecture, study)
             network.load_state_dict(tensors)
         except RuntimeError as error:
             raise SnapshotError(
                 "its tensors do not fit", file=path, found=str(error).splitlines()[-1].strip()
             ) from None
-        return Predictor(
-            study,
-            document["architecture"],
-            network.eval().to(device),
-            tuple(PredictorError(**e) for e in document["errors"]),
-        )
+        except (KeyError, TypeError) as error:
+            raise SnapshotError("its description lacks a part", file=path, found=error) from None
+        return Predictor(study, architecture, network.eval().to(device), errors)
 
 
 def to_columns(study: Study, outputs: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mssg.errors import DataError, UsageError
+from mssg.files import parse_json
 
 FORMAT_VERSION = 1
 REAL = "real"
@@ -186,10 +187,10 @@ class Evaluation:
             DataError: Missing, damaged, or of an unknown format version.
         """
         try:
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
+            document = parse_json(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise DataError("no such file", file=path, hint="Make it with `mssg evaluate`") from None
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise DataError(f"cannot be read as JSON: {error}", file=path) from None
         version = document.get("format_version") if isinstance(document, dict) else None
         if version != FORMAT_VERSION:

@@ -123,6 +123,8 @@ class TrainConfig:
     @staticmethod
     def from_json(document: Mapping[str, Any], file: str | None = None) -> TrainConfig:
         """The configuration of a JSON object written by `to_json`."""
+        if not isinstance(document, Mapping):
+            raise StudyError("must be a table", file=file, field="config", found=repr(document)[:80])
         return _updated(TrainConfig(), document, file, "config")
 
 

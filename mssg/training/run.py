@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mssg.errors import RunError
-from mssg.files import write_atomically
+from mssg.files import parse_json, write_atomically
 from mssg.study import Study, load_study
 from mssg.training.config import TrainConfig, resolve
 
@@ -175,7 +175,7 @@ def open_run(path: str | Path) -> Run:
 
     path = Path(path)
     try:
-        document = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        document = parse_json((path / "config.json").read_text(encoding="utf-8"))
         config = TrainConfig.from_json(document["train"], str(path / "config.json"))
         folder, init_from = document["study_folder"], document["init_from"]
     except (FileNotFoundError, NotADirectoryError):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mssg.errors import RunError
-from mssg.files import write_atomically
+from mssg.files import parse_json, write_atomically
 from mssg.training.distributed import World
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if path.exists():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                row = json.loads(line)
+                row = parse_json(line)
             except ValueError:
                 continue
             if isinstance(row, dict) and isinstance(row.get("kimg"), int | float):

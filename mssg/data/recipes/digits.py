@@ -7,8 +7,10 @@ METHOD section 3. One population is divided into two sources that record differe
 from __future__ import annotations
 
 import gzip
+import io
 import re
 import tarfile
+import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -38,6 +40,8 @@ SHIPPED = "digits/mnist-10000.npz"
 CREDIT = "MNIST: Yann LeCun, Corinna Cortes, Christopher J. C. Burges; CC BY-SA 3.0"
 PARTS = (("train", "train-images", "train-labels"), ("t10k", "t10k-images", "t10k-labels"))
 RESOLUTIONS = (32, 64, 128)
+LARGEST_IDX = 64 * 2**20
+"""Bytes of an unpacked idx file; MNIST's largest has 47 million."""
 CHUNK = 100
 TOLERANCES = 0.1, 3.0
 """How near to its targets (px, degrees) a digit is brought: the tables hold what it measures, not the targets."""
@@ -203,8 +207,10 @@ def read_idx(data: bytes, dimensions: int, file: str | Path) -> NDArray[np.uint8
     """
     if data[:2] == b"\x1f\x8b":
         try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError) as error:
+            # never more than the largest idx file of MNIST, whatever the archive would unpack to
+            with gzip.open(io.BytesIO(data)) as unpacked:
+                data = unpacked.read(LARGEST_IDX)
+        except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"damaged gzip file: {error}", file=file, hint="Download it again") from None
     header = 4 + 4 * dimensions
     if len(data) < header or data[:4] != bytes([0, 0, 8, dimensions]):

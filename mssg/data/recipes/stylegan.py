@@ -6,10 +6,10 @@ A zip archive is read in place: nothing is unpacked, and names inside it are key
 from __future__ import annotations
 
 import io
-import json
 import math
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from mssg.data.dataset import check_target, write_packed
 from mssg.data.split import SPLITS, split_subjects
 from mssg.errors import DataError, UsageError
+from mssg.files import parse_json
 from mssg.study import KINDS, Covariate, Source, Study
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -162,9 +163,9 @@ class _Zip:
         self._path = path
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
             raise DataError(f"not a readable zip archive: {error}", file=path) from None
-        self._members = {m.filename: m for m in self._zip.infolist() if not m.is_dir()}
+        self._members = {m.filename: m for m in self._zip.infolist() if m.filename and not m.is_dir()}
 
     def __enter__(self) -> _Zip:
         return self
@@ -190,7 +191,14 @@ class _Zip:
             # the size in the directory may lie: never read more than it says
             with self._zip.open(member) as stream:
                 return stream.read(member.file_size + 1)[: member.file_size]
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError) as error:
+        except (
+            zipfile.BadZipFile,
+            RuntimeError,
+            NotImplementedError,
+            OSError,
+            EOFError,
+            zlib.error,
+        ) as error:
             raise DataError(
                 f"damaged or encrypted member: {error}",
                 file=self._path,
@@ -295,10 +303,10 @@ def _labels(path: Path, archive: _Folder | _Zip) -> dict[str, Any] | None:
     if LABELS not in archive.names():
         return None
     try:
-        document = json.loads(archive.read(LABELS).decode("utf-8"))
+        document = parse_json(archive.read(LABELS))
         entries = document["labels"]
         return None if entries is None else {str(name): label for name, label in entries}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"cannot be read: {type(error).__name__}: {error}",
             file=path,
