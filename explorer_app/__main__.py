@@ -33,11 +33,13 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def _default() -> str:
-    """The first shipped snapshot, if any."""
+def default_snapshot() -> str:
+    """The shipped snapshot to start with, "" if none is shipped: the brain, else the first by name."""
     from mssg import assets
 
-    shipped = sorted((assets.root() / "snapshots").glob("*.safetensors"))
+    shipped = sorted(
+        (assets.root() / "snapshots").glob("*.safetensors"), key=lambda p: (p.stem != "brain", p.name)
+    )
     return str(shipped[0]) if shipped else ""
 
 
@@ -76,7 +78,7 @@ def _window(arguments: argparse.Namespace) -> int:
             f"mssg explore: --size: expected WxH such as 1280x800, found {arguments.size!r}", file=sys.stderr
         )
         return 2
-    target = arguments.session or arguments.target or _default()
+    target = arguments.session or arguments.target or default_snapshot()
     Explorer(target, size=(width, height), scale=arguments.scale).run()
     return 0
 

@@ -7,12 +7,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from imgui_bundle import ImVec2, hello_imgui, imgui, immapp
 
-from explorer_app import config, theme
+from explorer_app import config, export, layout, theme
 from explorer_app.context import Context
-from explorer_app.display import Screen
+from explorer_app.display import Screen, read_window
 from explorer_app.panels import (
     adjust,
     covariates,
@@ -74,10 +75,12 @@ class Explorer:
         self.started = time.perf_counter()
         self.first_frame_s = 0.0
         self.context = Context(service or RenderService(wake=hello_imgui.request_refresh), Screen())
+        self.context.quit = lambda: setattr(hello_imgui.get_runner_params(), "app_shall_exit", True)
         self.frames = 0
         self.faults: list[str] = []
         self._target = target
         self._last = 0.0
+        self._clear = 0  # frames without a dialog
         self.parameters = self._parameters(size, scale, remember)
 
     def run(self) -> None:
@@ -105,7 +108,7 @@ class Explorer:
         window.default_imgui_window_type = hello_imgui.DefaultImGuiWindowType.provide_full_screen_dock_space
         window.show_menu_bar, window.show_menu_app, window.show_menu_view = True, False, False
         window.show_status_bar = window.remember_status_bar_settings = False
-        window.background_color = theme.vec(theme.BACKGROUND)
+        window.background_color = theme.vec(theme.PANEL)  # docked panels draw none of their own
         options = hello_imgui.OpenGlOptions()
         options.anti_aliasing_samples = 0  # imgui smooths its own edges; multisampling only costs
         p.renderer_backend_options.open_gl_options = options
@@ -120,6 +123,7 @@ class Explorer:
         calls.pre_new_frame = self._begin
         calls.show_gui = self._overlays
         calls.before_imgui_render = self._end
+        calls.before_swap = self._capture
         calls.post_init = _accept_drops(self.context)
         calls.before_exit = self.context.screen.close
         if remember:
@@ -145,20 +149,26 @@ class Explorer:
         ]
         docking.main_dock_space_node_flags = imgui.DockNodeFlags_.none
         windows = []
-        for label, space, panel in PANELS:
-            window = hello_imgui.DockableWindow(label, space, lambda panel=panel: self._panel(panel))
+        for index, (label, space, panel) in enumerate(PANELS):
+            window = hello_imgui.DockableWindow(label, space)
+            window.gui_function = lambda panel=panel, index=index: self._docked_panel(panel, index)
             window.can_be_closed = False  # no close buttons: View shows and hides panels
-            if label == "Picture":
-                window.imgui_window_flags = (
-                    imgui.WindowFlags_.no_scrollbar | imgui.WindowFlags_.no_scroll_with_mouse
-                )
+            window.imgui_window_flags = _flags(label, docked=True)
             windows.append(window)
         docking.dockable_windows = windows
+
+    def _docked_panel(self, panel: Panel, index: int) -> None:
+        """Draw a panel's window. Only a panel torn out of the dock paints its background: with a software driver the
+        others' would cost a third of every frame."""
+        window = self.parameters.docking_params.dockable_windows[index]
+        window.imgui_window_flags = _flags(window.label, imgui.is_window_docked())
+        self._panel(panel)
 
     def _panel(self, panel: Panel) -> None:
         """Draw a panel; a fault in it is told and leaves the state as it was, it does not take the window down."""
         try:
             self.context.state = panel(self.context, self.context.state)
+            self.context.follow_snapshot()  # the next panel must find the population that belongs to the state
         except Exception:
             self._fault()
 
@@ -170,6 +180,7 @@ class Explorer:
             self.context.note(f"Internal error, please report it: {text.strip().splitlines()[-1]}", bad=True)
 
     def _begin(self) -> None:
+        imgui.get_io().config_error_recovery_enable_assert = False  # a panel's fault is told, see `_panel`
         now = time.perf_counter()
         if self._last and now - self._last < 1:
             self.context.frame_ms.append((now - self._last) * 1e3)
@@ -181,6 +192,9 @@ class Explorer:
             self.context.open(self._target)
         if self.frames in _FRONT:
             self.parameters.docking_params.focus_dockable_window(_FRONT[self.frames])
+        if self.context.layout:
+            layout.restore(self.context.layout)
+            self.context.layout = ""
         self.parameters.fps_idling.fps_max = float(self.context.fps_limit)
         self.context.begin_frame()
 
@@ -192,9 +206,30 @@ class Explorer:
     def _end(self) -> None:
         context = self.context
         context.end_frame(held=imgui.is_any_item_active() or imgui.is_mouse_down(0) or imgui.is_mouse_down(1))
-        context.layout = imgui.save_ini_settings_to_memory() if "save" in context.dialogs else context.layout
         if context.service.busy or context.animate or context.working:
             hello_imgui.request_refresh()
+
+    def _capture(self) -> None:
+        """Photograph the window where that was asked for, once the dialog that asked has left it."""
+        context = self.context
+        self._clear = 0 if context.dialogs else self._clear + 1
+        if not context.capture or self._clear < 3:
+            return
+        path, context.capture = context.capture, ""
+        io = imgui.get_io()
+        size, scale = io.display_size, io.display_framebuffer_scale
+        pixels = read_window(round(size.x * scale.x), round(size.y * scale.y))
+        context.in_background(
+            lambda: export.save_window(path, pixels, context.about()), f"wrote {Path(path).name}"
+        )
+
+
+def _flags(label: str, docked: bool) -> int:
+    """Window flags of a panel."""
+    flags = imgui.WindowFlags_.no_background if docked else imgui.WindowFlags_.none
+    if label == "Picture":
+        flags |= imgui.WindowFlags_.no_scrollbar | imgui.WindowFlags_.no_scroll_with_mouse
+    return int(flags)
 
 
 def _configure() -> None:

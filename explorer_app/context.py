@@ -13,24 +13,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer_app import config, session
+from explorer_app import animate, config, export, session
 from explorer_app.follow import Run, is_run
 from explorer_app.geometry import mirrored
 from explorer_app.history import History
 from explorer_app.messages import Frame, Model
 from explorer_app.picture import Picture
 from explorer_app.population import Drag, Population
-from explorer_app.state import AppState, drag_latent, opened
+from explorer_app.state import AppState, opened
 from explorer_app.worker import RenderService
 from mssg.errors import MssgError
 from mssg.header import read_header, resolve_snapshot
+from mssg.measure import instrument
 
 if TYPE_CHECKING:
     from explorer_app.display import Screen
     from explorer_app.evaluation import Table
     from explorer_app.launch import Training
 
-NOTE_S = 6.0
+NOTE_S, BAD_NOTE_S = 6.0, 12.0
 
 
 class Context:
@@ -48,8 +49,10 @@ class Context:
         self.run: Run | None = None
         self.follow = False
         self.shown: Frame | None = None
+        self.measured: Frame | None = None  # the last picture shown that instruments have read
         self.drag: Drag | None = None
-        self.tool, self.animate = "pan", ""
+        self.tool = "pan"
+        self.animate, self.speed = "", 1.0
         self.dialogs: set[str] = set()
         self.fields: dict[str, str] = {}
         self.tables: tuple[Table, ...] = ()
@@ -57,15 +60,22 @@ class Context:
         self.frame_ms: deque[float] = deque(maxlen=240)
         self.latency_ms: deque[float] = deque(maxlen=240)
         self.notes: deque[tuple[float, str, bool]] = deque(maxlen=4)
-        self.maps: dict[str, Any] = {}
+        self._maps: dict[str, tuple[list[np.ndarray], tuple[Any, ...], np.ndarray]] = {}
         self.fps_limit = 60
-        self.capture = ""
-        self.layout = ""
+        self.quit: Callable[[], None] = lambda: None
+        self.capture = ""  # where to write a photograph of the window
+        self.layout = ""  # to be restored before the next frame
         self._wanted: list[Picture] = []
+        self._measured: list[Picture] = []
         self._pending = session.Session(AppState())
         self._failed: dict[str, str] = {}
-        self._matched = time.perf_counter()
-        self._asked: tuple[Picture | None, float] = (None, 0.0)
+        self._readable = AppState()  # the last state whose snapshot could be read
+        self._matched = self._begun = time.perf_counter()
+        self._animated = self._moving = 0.0
+        self._main: Picture | None = None
+        self._asked: deque[tuple[Picture, float]] = deque(
+            maxlen=1000
+        )  # main pictures not seen yet, and since when
         self._jobs = ThreadPoolExecutor(1, thread_name_prefix="export")
         self._results: list[tuple[Future[Any], str]] = []
 
@@ -89,8 +99,8 @@ class Context:
         return time.perf_counter() - self._matched
 
     def note(self, text: str, bad: bool = False) -> None:
-        """Show a message for a few seconds."""
-        self.notes.append((time.monotonic() + NOTE_S, text, bad))
+        """Show a message for a few seconds, one about something wrong for longer."""
+        self.notes.append((time.monotonic() + (BAD_NOTE_S if bad else NOTE_S), text, bad))
 
     def open(self, name: str | Path) -> bool:
         """Open a snapshot, a run folder (its newest, followed from then on), a session, or a shipped snapshot's name."""
@@ -109,6 +119,8 @@ class Context:
                 path = Path(self.run.checkpoints[-1].path)
             target = str(resolve_snapshot(path if path.exists() else str(name)))
             self.load(target)
+            if self.run is not None and self.run.index(target) < 0:
+                self.run, self.follow = None, False  # another model: its run is no longer followed
             config.remember(str(name) if Path(name).exists() else target)
             return True
         except MssgError as error:
@@ -127,17 +139,20 @@ class Context:
         population = self._read(path)
         self.population = population
         self.fields.pop("problem", None)
-        state = opened(self.state, path, population.defaults(), population.ranges())
-        if quietly:
+        state = opened(self.state, path, population.defaults(), population.axes())
+        if quietly or not self.state.snapshot:  # nobody wants to undo that there is a picture
             self.history.replace(state)
         else:
             self.state = state
 
     def _read(self, path: str) -> Population:
         population = Population(read_header(path))
+        population.path = path  # as the state spells it
         population.study.encode(
             np.array([list(population.defaults().values())])
         )  # refuses what cannot be rendered
+        if population.study.instrument:
+            instrument(population.study.instrument)
         population.support(
             tuple(population.defaults().items())
         )  # damaged covariate models are refused here, not while dragging
@@ -177,11 +192,14 @@ class Context:
                         saved.state,
                         saved.state.snapshot,
                         self.population.defaults(),
-                        self.population.ranges(),
+                        self.population.axes(),
                     ),
                 )
-        self.history.commit()
-        self.state = saved.state
+        if not self.state.snapshot:
+            self.history.replace(saved.state)
+        else:
+            self.history.commit()
+            self.state = saved.state
 
     def supply_missing(self, path: str) -> bool:
         """Answer the question for a session's missing snapshot; False when that file will not do."""
@@ -200,7 +218,7 @@ class Context:
             return False
 
     def save_session(self, path: str, layout: str) -> None:
-        """Save the session.
+        """Save the session, with the window's layout as text.
 
         Raises:
             SnapshotError: It cannot be written.
@@ -211,27 +229,57 @@ class Context:
         self.note(f"saved {Path(path).name}")
 
     def follow_snapshot(self) -> None:
-        """After undo or redo: read the header of the snapshot the state now names."""
-        path = self.state.snapshot
-        if path and (self.population is None or str(self.population.header.path) != path):
+        """Read the header of the snapshot the state now names: after undo, redo, or taking over a pin.
+
+        A state whose snapshot cannot be read any more is not entered.
+        """
+        state = self.state
+        if state.snapshot and (self.population is None or self.population.path != state.snapshot):
             try:
-                self.population = self._read(path)
+                self.population = self._read(state.snapshot)
             except MssgError as error:
                 self.note(str(error), bad=True)
+                self.state = self._readable
+        self._readable = self.state
 
-    def want(self, pictures: Iterable[Picture]) -> None:
-        """Ask for pictures beside the main one, this frame."""
-        self._wanted.extend(pictures)
+    def undo(self) -> None:
+        """Go one step back."""
+        self.history.undo()
+        self.follow_snapshot()
+
+    def redo(self) -> None:
+        """Go one step forward again."""
+        self.history.redo()
+        self.follow_snapshot()
+
+    def want(self, pictures: Iterable[Picture], measured: bool = False) -> None:
+        """Ask for pictures beside the main one, this frame; with what instruments read on them if they are `measured`."""
+        (self._measured if measured else self._wanted).extend(pictures)
+
+    def computed(
+        self, name: str, images: list[np.ndarray], settings: tuple[Any, ...], work: Callable[[], np.ndarray]
+    ) -> np.ndarray:
+        """A map made of images, made again only when one of them or a setting is another."""
+        held = self._maps.get(name)
+        if held is None or held[1] != settings or [id(i) for i in held[0]] != [id(i) for i in images]:
+            held = self._maps[name] = (images, settings, work())
+        return held[2]
+
+    def map(self, name: str) -> np.ndarray:
+        """The map of that name as it was last computed."""
+        return self._maps[name][2]
 
     def begin_frame(self) -> None:
         """Take in what arrived, follow the run, move what is animated."""
+        before, self._begun = self._begun, time.perf_counter()
         self.service.poll()
+        self._show(self._main)
         if self.service.notice:
             self.note(self.service.notice)
             self.service.notice = ""
         if self.run is not None and self.run.poll() and self.follow:
             self._swap(self.run.checkpoints[-1].path)
-        self._animate()
+        self._animate(min(0.2, self._begun - before))
         for future, done in [r for r in self._results if r[0].done()]:
             self._results.remove((future, done))
             problem = future.exception()
@@ -252,16 +300,16 @@ class Context:
             self._failed[path] = str(error)
             self.note(str(error), bad=True)
 
-    def _animate(self) -> None:
+    def _animate(self, seconds: float) -> None:
+        """Move on once the last picture is there; the whole animation is one undo step."""
         if not self.animate:
+            self._animated = 0.0
             return
-        t, latent = time.monotonic(), self.state.latent
-        if self.animate == "latent":
-            latent = drag_latent(latent, 0.02, 0.004)
-        else:
-            latent = replace(latent, psi=round(abs((t / 2) % 2 - 1), 3))
+        self._moving += seconds * self.speed
         if self.shown is None or self.shown.picture == self.state.picture:
-            self.history.replace(replace(self.state, latent=latent))
+            before, self._animated = self._animated, self._animated + self._moving
+            self._moving = 0.0
+            self.state = animate.advanced(self.state, self.animate, before, self._animated)
 
     def end_frame(self, held: bool) -> None:
         """Send this frame's wishes and close the undo step once no control is held."""
@@ -269,24 +317,40 @@ class Context:
             self.history.commit()
         self.follow_snapshot()
         state = self.state
-        main = state.picture if state.snapshot and self.population is not None else None
-        if main is not None and main != self._asked[0]:
-            self._asked = (main, time.perf_counter())
+        main = self._main = state.picture if state.snapshot and self.population is not None else None
+        if main is not None and (main != self._asked[-1][0] if self._asked else self._lacks(main)):
+            self._asked.append((main, self._begun))
         extra = [state.pin.picture] if state.pin and state.display.compare != "A" else []
-        self.service.want(main, [*extra, *self._wanted])
+        self.service.want(main, [*extra, *self._wanted], self._measured, state.analysis.predictor)
         self._wanted.clear()
+        self._measured.clear()
         self._show(main)
 
+    def _lacks(self, main: Picture) -> bool:
+        return self.shown is None or self.shown.picture != main
+
     def _show(self, main: Picture | None) -> None:
+        """Put the main picture on the screen; while a drag is ahead of it, the latest that was asked for on the way."""
         if main is None:
             return
-        found = self.service.frame(main)
-        now = time.perf_counter()
+        found, now = self.service.frame(main), time.perf_counter()
         if found is not None:
-            if found is not self.shown and self._asked[0] == main and self._asked[1]:
-                self.latency_ms.append((now - self._asked[1]) * 1e3)
-                self._asked = (main, 0.0)
-            self.shown, self._matched = found, now
+            self._matched = now
+        elif self.service.latest is not None and any(
+            p == self.service.latest.picture for p, _ in self._asked
+        ):
+            found = self.service.latest
+        if found is None:
+            return
+        if any(p == found.picture for p, _ in self._asked):
+            while self._asked:  # what was asked for before is answered by a later picture
+                picture, since = self._asked.popleft()
+                self.latency_ms.append((now - since) * 1e3)
+                if picture == found.picture:
+                    break
+        self.shown = found
+        if found.measured is not None:
+            self.measured = found
 
     def mirrored(self, state: AppState) -> bool:
         """True when pictures are drawn right to left."""
@@ -296,7 +360,10 @@ class Context:
 
     def problem(self, state: AppState) -> str:
         """Why the picture asked for cannot be shown; "" when nothing is wrong."""
-        return self.service.failed.get(state.snapshot, "") or self.service.errors.get(state.picture, "")
+        service = self.service
+        return (
+            service.broken or service.failed.get(state.snapshot, "") or service.errors.get(state.picture, "")
+        )
 
     def empty_message(self, state: AppState) -> tuple[str, str]:
         """Title and text for a window without a picture."""
@@ -316,6 +383,22 @@ class Context:
             "Nothing open yet",
             "Open a snapshot (.safetensors), a training run's folder, or a saved session. You can also drop one onto the window.",
         )
+
+    def measurable(self) -> tuple[str, ...]:
+        """Covariates of the current study that an instrument reads off a picture."""
+        if self.population is None:
+            return ()
+        study = self.population.study
+        names = {name for name, _ in self.service.instrument.errors}
+        if study.instrument:
+            names |= set(instrument(study.instrument).COVARIATES)
+        return tuple(name for name in study.condition_names if name in names)
+
+    def about(self) -> dict[str, Any]:
+        """Provenance of what is on the screen."""
+        if self.population is None or self.shown is None:
+            return {}
+        return export.provenance(self.population.header, self.shown.picture)
 
     def random_seed(self) -> int:
         """A seed nobody chose."""

@@ -280,3 +280,11 @@ class Screen:
         for target in self.targets.values():
             target.delete()
         self.targets.clear()
+
+
+def read_window(width: int, height: int) -> np.ndarray:
+    """What the window shows, uint8 [H, W, 3], row 0 at the top; between drawing a frame and swapping it."""
+    GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, 0)
+    GL.glPixelStorei(GL.GL_PACK_ALIGNMENT, 1)
+    data = GL.glReadPixels(0, 0, width, height, GL.GL_RGB, GL.GL_UNSIGNED_BYTE)
+    return np.frombuffer(data, np.uint8).reshape(height, width, 3)[::-1].copy()

@@ -5,27 +5,38 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from explorer_app.messages import Frame, Layer, Model
+from explorer_app.messages import PREDICTOR, Frame, Instrument, Layer, Model
 from explorer_app.picture import Picture, Transform
 from explorer_app.state import blend
 from mssg.errors import MssgError, UsageError
 from mssg.measure import instrument
+from mssg.metrics.predictors import Predictor
 from mssg.render import Renderer
-from mssg.request import RenderRequest, RenderResult, to_uint8
-from mssg.snapshot import load_snapshot
+from mssg.request import RenderRequest, RenderResult
+from mssg.snapshot import Snapshot, load_snapshot
+from mssg.study import Covariate
 
 HELD_SNAPSHOTS = 3
+Measure = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 class StyleMixer(Renderer):
-    """A renderer that can take the style of some layers from another seed."""
+    """A renderer that can take the style of some layers from another seed.
 
-    styles: tuple[int, tuple[int, ...]] = (0, ())
+    `half_blocks` are the parts of the network made to compute in float16 on CUDA.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__(snapshot)
+        self.styles: tuple[int, tuple[int, ...]] = (0, ())
+        self.half_blocks: list[Any] = [m for m in self.G.synthesis.modules() if getattr(m, "use_fp16", False)]
 
     def _latents(self, request: RenderRequest) -> torch.Tensor:
         ws = super()._latents(request)
@@ -51,7 +62,8 @@ class Engine:
         self._renderers: OrderedDict[str, StyleMixer] = OrderedDict()
         self._models: dict[str, Model] = {}
         self._seen: dict[str, dict[str, Layer]] = {}
-        self._instruments: dict[str, Callable[..., dict[str, np.ndarray]] | None] = {}
+        self._oracles: dict[str, Measure | None] = {}
+        self._predictor: Predictor | None = None
 
     def open(self, path: str) -> Model | None:
         """Make a snapshot ready; returns its model when there is something new to say about it.
@@ -68,10 +80,10 @@ class Engine:
         self._watch(path, renderer)
         while len(self._renderers) > HELD_SNAPSHOTS:
             old, _ = self._renderers.popitem(last=False)
-            for table in (self._models, self._seen, self._instruments):
+            for table in (self._models, self._seen, self._oracles):
                 table.pop(old, None)
         name = renderer.study.instrument
-        self._instruments[path] = instrument(name).measure if name else None
+        self._oracles[path] = instrument(name).measure if name else None
         synthesis = renderer.G.synthesis
         self._models[path] = Model(
             path,
@@ -79,6 +91,7 @@ class Engine:
             equivariant=hasattr(getattr(synthesis, "input", None), "transform"),
             has_noise=any("noise_const" in n for n, _ in synthesis.named_buffers()),
             instrument=name,
+            half=renderer.device.type == "cuda" and bool(renderer.half_blocks),
             device=str(renderer.device),
             threads=self.threads,
             load_ms=(time.perf_counter() - start) * 1e3,
@@ -108,8 +121,6 @@ class Engine:
 
     def _described(self, path: str) -> Model | None:
         """The model with its layers, once, after the first picture has shown their shapes."""
-        from dataclasses import replace
-
         known = tuple(self._seen[path].values())
         if len(known) <= len(self._models[path].layers):
             return None
@@ -127,6 +138,8 @@ class Engine:
         renderer.styles = (picture.latent.mix_seed, picture.latent.mix_layers)
         if preview and (picture.probe.layer or renderer._preview_block() is None):
             return None
+        for block in renderer.half_blocks:
+            block.use_fp16 = not picture.float32
         result = renderer.render(_request(picture), cancelled, preview)
         if result.error:
             raise UsageError(result.error.rstrip("."))
@@ -149,20 +162,63 @@ class Engine:
         if picture.transform.untransform:
             raw = _moved_back(raw, picture.transform)
         image = (raw + 1) * 127.5
-        measured: dict[str, float] = {}
-        measure = self._instruments.get(picture.snapshot)
-        if measure is not None and not result.preview:
-            start = time.perf_counter()
-            measured = _reading(measure, raw)
-            timings["measure"] = (time.perf_counter() - start) * 1e3
         shown = image[0] if len(image) == 1 else np.moveaxis(image[:3], 0, -1)
-        return Frame(picture, np.ascontiguousarray(shown), result.preview, measured, statistics, timings)
+        return Frame(picture, np.ascontiguousarray(shown), result.preview, None, statistics, timings)
+
+    def predict_with(self, path: str) -> Instrument:
+        """Take a learned predictor as a second instrument; "" puts it away. What is wrong with it is in the answer."""
+        self._predictor = None
+        if not path:
+            return Instrument("")
+        file = Path(path) / "predictor.safetensors" if Path(path).is_dir() else Path(path)
+        try:
+            self._predictor = Predictor.load(file)
+        except (
+            Exception
+        ) as error:  # whatever a damaged file makes of itself must end as a message in the window
+            return Instrument(
+                path,
+                problem=str(error) if isinstance(error, MssgError) else f"{type(error).__name__}: {error}",
+            )
+        errors = tuple(
+            (e.covariate, e.mae if np.isfinite(e.mae) else e.accuracy) for e in self._predictor.errors
+        )
+        return Instrument(path, self._predictor.architecture, errors)
+
+    def measure(self, frame: Frame) -> Frame:
+        """A full picture's frame with what every instrument reads on it; one that cannot read it says nothing."""
+        if frame.measured is not None:
+            return frame
+        start = time.perf_counter()
+        image = frame.image[None] if frame.image.ndim == 2 else np.moveaxis(frame.image, -1, 0)
+        grey = np.rint(np.clip(image, 0, 255)).astype(np.uint8)[None]
+        study = self._renderers[frame.picture.snapshot].study
+        measured, oracle, predictor = {}, self._oracles.get(frame.picture.snapshot), self._predictor
+        if oracle is not None:
+            measured[study.instrument] = _reading(oracle, grey)
+        if predictor is not None and grey.shape[1:] == (
+            predictor.study.channels,
+            *2 * (predictor.study.resolution,),
+        ):
+            found = _reading(predictor.measure, grey)
+            measured[PREDICTOR] = {
+                c.name: found[c.name]
+                for c in study.conditions
+                if c.name in found and _same(c, predictor.study.covariate(c.name))
+            }
+        timings = {**frame.timings_ms, "measure": (time.perf_counter() - start) * 1e3}
+        return replace(frame, measured=measured, timings_ms=timings)
 
 
-def _reading(measure: Callable[..., dict[str, np.ndarray]], raw: np.ndarray) -> dict[str, float]:
-    """What the instrument reads on an image [C, H, W]; an image it cannot read gives nothing."""
+def _same(one: Covariate, other: Covariate) -> bool:
+    """Whether two studies mean the same covariate; their fitted statistics may differ."""
+    return (one.name, one.kind, one.unit, one.levels) == (other.name, other.kind, other.unit, other.levels)
+
+
+def _reading(measure: Measure, grey: np.ndarray) -> dict[str, float]:
+    """What an instrument reads on an image, uint8 [1, C, H, W]; an image it cannot read gives nothing."""
     try:
-        found = measure(to_uint8(raw)[None])
+        found = measure(grey)
     except MssgError:
         return {}
     return {name: float(np.ravel(value)[0]) for name, value in found.items()}
@@ -214,7 +270,7 @@ def _tiles(raw: np.ndarray, picture: Picture) -> np.ndarray:
         low, high = float(chosen.min()), float(chosen.max())
         chosen = (chosen - low) / max(high - low, 1e-12) * 255
     else:
-        chosen = (chosen + 1) * 127.5
+        chosen = (chosen * 10 ** (probe.gain_db / 20) + 1) * 127.5
     columns = int(np.ceil(np.sqrt(len(chosen))))
     rows = -(-len(chosen) // columns)
     height, width = chosen.shape[1:]

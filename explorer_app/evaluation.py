@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,27 @@ import numpy as np
 from explorer_app.picture import Latent, Picture, Probe, Transform
 from explorer_app.population import Population
 from explorer_app.state import AppState, set_values
-from mssg.errors import SnapshotError
-from mssg.files import parse_json
+from mssg.errors import DataError
+from mssg.metrics.results import JOINT, Evaluation, Result
+from mssg.study import Study
 
 Edges = tuple[float, float]
+_SHOWN = 3  # rows, columns, panels
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One stratum: edges by covariate (native units), the metric's value and how many images it rests on."""
+    """One stratum: edges by covariate (native units), the metric's value and how many images it rests on.
+
+    From a file also the real images in the stratum, the bootstrap interval and the value between real images.
+    """
 
     stratum: tuple[tuple[str, Edges], ...]
     value: float
     count: int
+    real: int | None = None
+    interval: tuple[float, float] | None = None
+    floor: float | None = None
 
     def edges(self, name: str) -> Edges | None:
         """The stratum's edges along a covariate."""
@@ -47,6 +55,7 @@ class Table:
     columns: str
     panel: str
     cells: tuple[Cell, ...]
+    unit: str = ""
 
     def panels(
         self,
@@ -70,66 +79,77 @@ class Table:
         return out
 
 
-def load(path: str | Path) -> tuple[Table, ...]:
-    """The stratified metrics of an eval.json, one table per metric, covariate and source.
+def load(path: str | Path, study: Study) -> tuple[Table, ...]:
+    """The stratified results of an eval.json, one table for each metric, covariate, reference, source and model.
+
+    A table shows strata of three covariates; of a fourth and further ones every stratum has its own table.
+
+    Args:
+        path: The file.
+        study: Gives the levels of discrete covariates their numbers.
 
     Raises:
-        SnapshotError: Not an evaluation, or one without strata.
+        DataError: Not an evaluation, of another format version, or one without strata.
     """
-    path = Path(path)
     try:
-        document = parse_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SnapshotError(f"the evaluation cannot be read: {error.strerror}", file=path) from None
-    except ValueError:
-        raise SnapshotError(
-            "not an evaluation: it is no JSON", file=path, hint="Give a file `mssg evaluate` wrote"
-        ) from None
-    results = document.get("results") if isinstance(document, dict) else document
-    if not isinstance(results, list):
-        raise SnapshotError(
-            "not an evaluation: it holds no results", file=path, hint="Give a file `mssg evaluate` wrote"
-        )
-    groups: dict[tuple[str, str, str], list[Cell]] = {}
-    for result in results:
-        cell = _cell(result)
-        if cell is not None:
-            key = tuple(str(result.get(k) or "") for k in ("metric", "covariate", "source"))
-            groups.setdefault(key, []).append(cell)  # type: ignore[arg-type]
-    tables = tuple(
-        _table(" · ".join(k for k in key if k), cells) for key, cells in groups.items() if len(cells) > 1
-    )
+        tables = _tables(Evaluation.load(path).results, study)
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DataError("damaged: a result is of a wrong kind", file=path, found=error) from None
     if not tables:
-        raise SnapshotError(
-            "the evaluation holds no strata", file=path, hint="Run `mssg evaluate` with strata"
-        )
+        raise DataError("the evaluation holds no strata", file=path, hint="Run `mssg evaluate` with strata")
     return tables
 
 
-def _cell(result: Any) -> Cell | None:
-    if (
-        not isinstance(result, Mapping)
-        or not isinstance(result.get("stratum"), Mapping)
-        or not result["stratum"]
-    ):
-        return None
+def _tables(results: Sequence[Result], study: Study) -> tuple[Table, ...]:
+    groups: dict[tuple[str, ...], list[Cell]] = {}
+    units: dict[tuple[str, ...], str] = {}
+    for result in results:
+        if result.stratum:
+            key = (
+                str(result.metric).removeprefix("strata/"),
+                str(result.covariate or ""),
+                f"against {result.reference}" if result.reference else "",
+                "" if result.source == JOINT else f"source {result.source}",
+                str(result.model),
+                ", ".join(f"{n} {_limits(v)}" for n, v in list(result.stratum.items())[_SHOWN:]),
+            )
+            groups.setdefault(key, []).append(_cell(result, study))
+            units[key] = str(result.unit or "")
+    told = [i for i in range(6) if i < 2 or len({key[i] for key in groups}) > 1]
+    return tuple(
+        _table(" · ".join(key[i] for i in told if key[i]), units[key], cells) for key, cells in groups.items()
+    )
+
+
+def _limits(limits: Any) -> str:
+    """Edges, or a level, as text."""
+    return limits if isinstance(limits, str) else "–".join(f"{float(edge):.4g}" for edge in limits)
+
+
+def _cell(result: Result, study: Study) -> Cell:
+    """A result as a cell. A level stands for itself: both its edges are its number."""
     stratum = []
-    for name, edges in result["stratum"].items():
-        try:
-            low, high = (edges, edges) if isinstance(edges, (int, float)) else (float(e) for e in edges)
-        except (TypeError, ValueError):
-            return None
-        stratum.append((str(name), (float(low), float(high))))
-    value = result.get("value")
-    number = float(value) if isinstance(value, (int, float)) else math.nan
-    count = result.get("n")
-    return Cell(tuple(stratum), number, count if isinstance(count, int) else 0)
+    for name, limits in (result.stratum or {}).items():
+        if isinstance(limits, str):
+            levels = study.covariate(name).levels if name in study.condition_names else ()
+            number = float((levels or ("0", "1")).index(limits) if limits in (levels or ("0", "1")) else -1)
+            stratum.append((name, (number, number)))
+        else:
+            low, high = (float(edge) for edge in limits)
+            stratum.append((name, (low, high)))
+    value = math.nan if result.value is None else float(result.value)
+    low, high = (float(v) for v in result.ci95) if result.ci95 else (math.nan, math.nan)
+    floor = None if result.real_floor is None else float(result.real_floor)
+    real = None if result.n_real is None else int(result.n_real)
+    return Cell(
+        tuple(stratum), value, int(result.n), real, (low, high) if math.isfinite(low) else None, floor
+    )
 
 
-def _table(metric: str, cells: list[Cell]) -> Table:
+def _table(metric: str, unit: str, cells: list[Cell]) -> Table:
     names = list(dict.fromkeys(name for cell in cells for name, _ in cell.stratum))
-    names += [""] * (3 - len(names))
-    return Table(metric, names[0], names[1], names[2], tuple(cells))
+    names += [""] * (_SHOWN - len(names))
+    return Table(metric, names[0], names[1], names[2], tuple(cells), unit)
 
 
 def quantile_bins(population: Population, name: str, count: int = 4) -> list[Edges]:

@@ -62,17 +62,30 @@ def save_png(
         UsageError: 16 bits of a colour picture.
     """
     from PIL import Image as Pil
-    from PIL.PngImagePlugin import PngInfo
 
-    info = PngInfo()
-    info.add_itxt("mssg", json.dumps(about))
     if bits == 16:
         if image.ndim == 3:
             raise UsageError("a 16-bit PNG holds one channel", found="a colour picture", hint="Export 8 bits")
         picture = Pil.fromarray(np.rint(np.clip(image, 0, 255) * 257).astype(np.uint16))
     else:
         picture = Pil.fromarray(coloured(image, display))
-    _written(path, lambda target: picture.save(target, format="PNG", pnginfo=info))
+    _written(path, lambda target: picture.save(target, format="PNG", pnginfo=_text(about)))
+
+
+def save_window(path: str | Path, pixels: np.ndarray, about: Mapping[str, Any]) -> None:
+    """Write a photograph of the window, uint8 [H, W, 3], as PNG."""
+    from PIL import Image as Pil
+
+    _written(path, lambda target: Pil.fromarray(pixels).save(target, format="PNG", pnginfo=_text(about)))
+
+
+def _text(about: Mapping[str, Any]) -> Any:
+    """Provenance as text of a PNG."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_itxt("mssg", json.dumps(about))
+    return info
 
 
 def coloured(image: Image, display: Display) -> np.ndarray:
@@ -191,11 +204,8 @@ def save_grid(
     mosaic = np.concatenate([np.concatenate([coloured(c, display) for c in row], 1) for row in images], 0)
     if Path(path).suffix.lower() == ".png":
         from PIL import Image as Pil
-        from PIL.PngImagePlugin import PngInfo
 
-        info = PngInfo()
-        info.add_itxt("mssg", json.dumps(about))
-        _written(path, lambda target: Pil.fromarray(mosaic).save(target, format="PNG", pnginfo=info))
+        _written(path, lambda target: Pil.fromarray(mosaic).save(target, format="PNG", pnginfo=_text(about)))
     elif Path(path).suffix.lower() == ".pdf":
         _written(path, lambda target: _grid_figure(target, mosaic, grid, study, about))
     else:

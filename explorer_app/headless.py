@@ -10,11 +10,9 @@ import numpy as np
 from explorer_app import export, session
 from explorer_app.picture import Picture
 from explorer_app.population import Population
-from explorer_app.state import Axis, grid_pictures, sweep_pictures
+from explorer_app.state import SWEEP_STEPS, Axis, grid_pictures, sweep_pictures
 from mssg.errors import SnapshotError, UsageError
 from mssg.header import read_header, resolve_snapshot
-
-SWEEP_STEPS = 24
 
 
 def export_session(path: str, output: str, snapshot: str = "") -> str:

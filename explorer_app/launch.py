@@ -72,10 +72,13 @@ class Training:
         return self._process.poll()
 
     def stop(self) -> None:
-        """Ask the whole process group to end; training writes a last snapshot on the way out."""
+        """Ask the whole process group to end; training writes a last snapshot on the way out.
+
+        By SIGTERM: a window started in the background of a shell ignores SIGINT, and so would its children.
+        """
         if self.running:
             if os.name == "posix":
-                os.killpg(self._process.pid, signal.SIGINT)
+                os.killpg(self._process.pid, signal.SIGTERM)
             else:
                 self._process.terminate()
 

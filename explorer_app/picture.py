@@ -32,12 +32,16 @@ class Latent:
 
 @dataclass(frozen=True)
 class Probe:
-    """Which tensor is looked at: the image (layer "") or channels of a layer."""
+    """Which tensor is looked at: the image (layer "") or channels of a layer.
+
+    `normalise` stretches the channels shown to the full grey range; without it they are multiplied by `gain_db`.
+    """
 
     layer: str = ""
     channel: int = 0
     count: int = 1
     normalise: bool = True
+    gain_db: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Transform:
 class Picture:
     """Everything that decides a picture's pixels.
 
-    `values` are native covariate values by name, in the study's order; `snapshot` is the path of the snapshot.
+    `values` are native covariate values by name, in the study's order; `snapshot` is the path of the snapshot;
+    `float32` forces full precision where the model would compute in float16 (on CUDA).
     """
 
     snapshot: str
@@ -62,3 +67,16 @@ class Picture:
     latent: Latent = field(default_factory=Latent)
     probe: Probe = field(default_factory=Probe)
     transform: Transform = field(default_factory=Transform)
+    float32: bool = False
+
+    def __hash__(self) -> int:
+        """Kept, for a window asks for it hundreds of times a frame."""
+        found = self.__dict__.get("_hash")
+        if found is None:
+            found = hash((self.snapshot, self.values, self.latent, self.probe, self.transform, self.float32))
+            object.__setattr__(self, "_hash", found)
+        return found
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the hash: another process has other hashes of the same text."""
+        return {k: v for k, v in self.__dict__.items() if k != "_hash"}

@@ -6,16 +6,22 @@ Reads a snapshot's header only (numpy; no torch). Source: METHOD section 3 for t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from explorer_app.state import GRID_LIMIT, Axis
+from mssg.errors import MssgError
 from mssg.header import Header
+from mssg.request import round_values
 from mssg.study import Covariate
+
+Values = tuple[tuple[str, float], ...]  # native value by covariate, in the study's order
 
 RARE, OUTSIDE = 5.0, 1.0  # percentiles of log-density below which a condition is called rare, outside
 _QUANTILE_CLIP = 1e-4
+_NO_ANSWER = (MssgError, KeyError, ValueError, ArithmeticError, NotImplementedError)  # of a covariate model
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Drag:
 
     moved: str
     start: float
-    values: tuple[tuple[str, float], ...]
+    values: Values
     quantiles: tuple[tuple[str, float], ...]
 
 
@@ -45,11 +51,12 @@ class Population:
     """Distributions of a snapshot's training data and the covariate models fitted to them."""
 
     def __init__(self, header: Header) -> None:
-        self.header, self.study = header, header.study
+        self.header, self.study, self.path = header, header.study, str(header.path)
         self._summaries: Mapping[str, dict] = header.summary.get("covariates", {})
         density = header.summary.get("log_density", {}) or {}
         self._percentiles = np.asarray(density.get("percentiles", ()), dtype=np.float64)
         self._support_cache: dict[tuple, Support] = {}
+        self._percentile_cache: dict[Values, float] = {}
 
     def summary(self, name: str) -> dict:
         """The training summary of a covariate; empty when the snapshot holds none."""
@@ -98,9 +105,29 @@ class Population:
         """The median of every covariate, in the study's order."""
         return {c.name: self.median(c.name) for c in self.study.conditions}
 
-    def ranges(self) -> dict[str, tuple[float, float]]:
-        """The range of every continuous covariate."""
-        return {c.name: self.range(c.name) for c in self.study.conditions if c.is_continuous}
+    def default_axis(self, name: str, steps: int = 4) -> Axis:
+        """An axis of round values between the training 5 % and 95 % quantiles, or of every level."""
+        covariate = self.study.covariate(name)
+        if not covariate.is_continuous:
+            top = 1 if covariate.kind == "binary" else len(covariate.levels) - 1
+            return Axis(name, 0.0, float(top), max(1, min(GRID_LIMIT, top + 1)))
+        table = self.summary(name).get("quantiles")
+        low, high = np.interp([0.05, 0.95], table["q"], table["values"]) if table else self.range(name)
+        values = round_values(float(low), float(high), steps)
+        return Axis(name, values[0], values[-1], steps)
+
+    def axes(self) -> dict[str, Axis]:
+        """The default grid axis of every covariate: first the two whose combination says most about the model.
+
+        These are two that no source recorded together (the paper's Figure 1), else the first two continuous ones.
+        """
+        names = sorted(self.study.condition_names, key=lambda n: not self.study.covariate(n).is_continuous)
+        for name in names:
+            apart = [n for n in self.never_together(name) if self.study.covariate(n).is_continuous]
+            if apart and self.study.covariate(name).is_continuous:
+                names = [name, apart[0], *(n for n in names if n not in (name, apart[0]))]
+                break
+        return {name: self.default_axis(name) for name in names}
 
     def never_together(self, name: str) -> tuple[str, ...]:
         """Covariates that no source records together with this one."""
@@ -111,7 +138,7 @@ class Population:
             if c.name != name and not mine & set(self.study.observers(c.name))
         )
 
-    def start_drag(self, moved: str, values: tuple[tuple[str, float], ...]) -> Drag:
+    def start_drag(self, moved: str, values: Values) -> Drag:
         """Take the conditional quantiles of the other continuous covariates given the moved one."""
         table = dict(values)
         quantiles = []
@@ -160,7 +187,7 @@ class Population:
                     )
                 )[0]
             )
-        except (KeyError, ValueError, NotImplementedError):
+        except _NO_ANSWER:
             return None
         return q if math.isfinite(q) else None
 
@@ -170,36 +197,63 @@ class Population:
                 name, np.array([q]), {k: np.array([v]) for k, v in given.items()}
             )
             x = float(np.ravel(out)[0])
-        except (KeyError, ValueError, NotImplementedError):
+        except _NO_ANSWER:
             return None
         return x if math.isfinite(x) else None
 
-    def support(self, values: tuple[tuple[str, float], ...]) -> Support:
-        """How well training data cover a condition (cached)."""
-        found = self._support_cache.get(values)
+    def percentiles(self, rows: Sequence[Values]) -> list[float]:
+        """Percentile of the log-density of conditions among training rows, 0..100; NaN where the snapshot does not say.
+
+        Many at once cost little more than one (cached).
+        """
+        cache = self._percentile_cache
+        new = list(dict.fromkeys(row for row in rows if row not in cache))
+        if new and self._percentiles.size >= 2:
+            if len(cache) > 2048:
+                cache.clear()
+                new = list(dict.fromkeys(rows))
+            density = self._density(new)
+            share = np.interp(density, self._percentiles, np.linspace(0, 100, self._percentiles.size))
+            share[~(density >= self._percentiles[0])] = (
+                0.0  # also minus infinity: impossible under the models
+            )
+            cache.update(zip(new, share.tolist()))
+        return [cache.get(row, math.nan) for row in rows]
+
+    def _density(self, rows: Sequence[Values]) -> np.ndarray:
+        """Log-density [n]; minus infinity for values a covariate cannot take."""
+        try:
+            return self.header.models.log_density(np.array([[v for _, v in row] for row in rows]))
+        except (MssgError, ArithmeticError, ValueError):
+            return (
+                np.concatenate([self._density([r]) for r in rows]) if len(rows) > 1 else np.array([-np.inf])
+            )
+
+    def support(self, values: Values, thorough: bool = True) -> Support:
+        """How well training data cover a condition (cached).
+
+        Args:
+            values: Native values.
+            thorough: Look at pairs of covariates too when it has to say why; without, at each alone: much quicker.
+        """
+        found = self._support_cache.get((values, thorough))
         if found is None:
             if len(self._support_cache) > 256:
                 self._support_cache.clear()
-            found = self._support_cache[values] = self._support(values)
+            found = self._support_cache[values, thorough] = self._support(values, thorough)
         return found
 
-    def _support(self, values: tuple[tuple[str, float], ...]) -> Support:
-        if self._percentiles.size < 2:
-            return Support(math.nan, "unknown", "this snapshot holds no log-densities of its training data")
-        density = float(self.header.models.log_density(np.array([[v for _, v in values]]))[0])
-        if not math.isfinite(density):
-            return Support(0.0, "outside", self._reason(values) or "impossible under the covariate model")
-        percentile = float(np.interp(density, self._percentiles, np.linspace(0, 100, self._percentiles.size)))
-        if density < self._percentiles[0]:
-            percentile = 0.0
-        if percentile >= RARE:
-            return Support(percentile, "covered", f"more likely than {percentile:.0f} % of training rows")
-        word = "rare" if percentile >= OUTSIDE else "outside"
-        return Support(
-            percentile, word, self._reason(values) or "an unusual combination of all values together"
-        )
+    def _support(self, values: Values, thorough: bool) -> Support:
+        (percentile,) = self.percentiles([values])
+        word = support_word(percentile)
+        if word == "unknown":
+            return Support(percentile, word, "this snapshot holds no log-densities of its training data")
+        if word == "covered":
+            return Support(percentile, word, f"more likely than {min(percentile, 99):.0f} % of training rows")
+        reason = self._reason(values, thorough)
+        return Support(percentile, word, reason or "an unusual combination of all values together")
 
-    def _reason(self, values: tuple[tuple[str, float], ...]) -> str:
+    def _reason(self, values: Values, thorough: bool) -> str:
         """The most extreme marginal or pairwise conditional position, as a sentence."""
         best, sentence = 0.02, ""
         for name, value in values:
@@ -211,7 +265,7 @@ class Population:
                 q = float(np.interp(value, table["values"], table["q"]))
                 if min(q, 1 - q) < best:
                     best, sentence = min(q, 1 - q), _sentence(covariate, q)
-        for name, value in values:
+        for name, value in values if thorough else ():
             covariate = self.study.covariate(name)
             if not covariate.is_continuous:
                 continue
@@ -225,6 +279,13 @@ class Population:
                     best = min(q, 1 - q)
                     sentence = _sentence(covariate, q, f" with {other} {known.format(held)}")
         return sentence
+
+
+def support_word(percentile: float) -> str:
+    """The word for a percentile of log-density."""
+    if math.isnan(percentile):
+        return "unknown"
+    return "covered" if percentile >= RARE else "rare" if percentile >= OUTSIDE else "outside"
 
 
 def _sentence(covariate: Covariate, q: float, rest: str = "") -> str:

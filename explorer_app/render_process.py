@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from explorer_app.messages import Frame
 from explorer_app.picture import Picture
 from explorer_app.ring import Ring
 from mssg.errors import MssgError
@@ -68,43 +69,57 @@ class Loop:
         self.pipe, self.ring, self.mailbox, self.generation = pipe, ring, mailbox, generation
         self.engine = Engine(threads)
         self.full_ms = 0.0
+        self.predictor = ""
 
     def run(self) -> None:
         """Serve wishes until the window goes away."""
         main: Picture | None = None
-        queue: list[Picture] = []
+        queue: list[tuple[Picture, bool]] = []
         number = 0
         while True:
             # A generation ahead of ours means that a newer wish is on its way: nothing older is worth starting.
             idle = (main is None and not queue) or self.generation.value != number
             wish = self.mailbox.take(wait=idle)
             if wish is not None:
-                _, number, main, others = wish
+                _, number, main, others, predictor = wish
                 queue = list(others)
+                if predictor != self.predictor:
+                    self.predictor = predictor
+                    self.pipe.send(("instrument", self.engine.predict_with(predictor)))
             stale = self._stale(number)
             if main is not None:
-                self._picture(main, stale, first=True)
+                self._picture(main, True, stale, first=True)
                 main = None
-            elif queue and (self._picture(queue[0], stale) or not stale()):
+            elif queue and (self._picture(*queue[0], stale) or not stale()):
                 queue.pop(0)
             self.pipe.send(("counts", self.engine.mappings, self.engine.syntheses))
 
     def _stale(self, number: int) -> Callable[[], bool]:
         return lambda: self.generation.value != number
 
-    def _picture(self, picture: Picture, cancelled: Callable[[], bool], first: bool = False) -> bool:
-        """Render one picture and send it; False when it was dropped or failed."""
+    def _picture(
+        self, picture: Picture, measure: bool, cancelled: Callable[[], bool], first: bool = False
+    ) -> bool:
+        """Render one picture and send it; False when it was dropped or failed.
+
+        The first one, which is on the screen, is sent before it is measured. Its first pixels are drawn to the end even
+        when a newer wish has come: during a drag every frame has one, and nothing would ever be seen.
+        """
         try:
             if not self._open(picture.snapshot):
                 return False
+            seen = not first
             if first and self.full_ms > PREVIEW_FROM_MS:
-                self._send(self.engine.render(picture, cancelled, preview=True), cancelled)
+                seen = self._send(self.engine.render(picture, _never, preview=True), _never, first)
             start = time.perf_counter()
-            frame = self.engine.render(picture, cancelled, preview=False)
+            frame = self.engine.render(picture, cancelled if seen else _never, preview=False)
             if frame is None:
                 return False
             self.full_ms = (time.perf_counter() - start) * 1e3
-            sent = self._send(frame, lambda: False)
+            if first and self._send(frame, _never, first) and not cancelled():
+                frame = self.engine.measure(frame)
+                self.pipe.send(("measured", picture, frame.measured, frame.timings_ms, self.predictor))
+            sent = first or self._send(self.engine.measure(frame) if measure else frame, _never)
             self._open(picture.snapshot)  # the first picture has shown the layers' shapes
             return sent
         except MssgError as error:
@@ -127,13 +142,13 @@ class Loop:
         except Exception as error:
             # Whatever a damaged file makes of itself must end as a message in the window, not as a dead process.
             text = str(error) if isinstance(error, MssgError) else f"{type(error).__name__}: {error}"
-            self.pipe.send(("failed", path, text))
+            self.pipe.send(("failed", path, text if path in text else f"{path}: {text}"))
             return False
         if model is not None:
             self.pipe.send(("model", model))
         return True
 
-    def _send(self, frame: Any, cancelled: Callable[[], bool]) -> bool:
+    def _send(self, frame: Frame | None, cancelled: Callable[[], bool], main: bool = False) -> bool:
         if frame is None:
             return False
         try:
@@ -141,6 +156,20 @@ class Loop:
         except InterruptedError:
             return False
         self.pipe.send(
-            ("frame", frame.picture, place, frame.preview, frame.measured, frame.statistics, frame.timings_ms)
+            (
+                "frame",
+                frame.picture,
+                place,
+                frame.preview,
+                frame.measured,
+                frame.statistics,
+                frame.timings_ms,
+                self.predictor,
+                main,
+            )
         )
         return True
+
+
+def _never() -> bool:
+    return False

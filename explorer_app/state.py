@@ -16,6 +16,7 @@ COMPARE_MODES = ("A", "flip", "side", "difference")
 COLORMAPS = ("grey", "viridis", "magma", "inferno", "bone")
 LINK_MODES = ("linked", "free")
 GRID_LIMIT = 12
+SWEEP_STEPS = 24
 PIN_LIMIT = 8
 ZOOM_RANGE = (0.05, 64.0)
 FULL_LEVEL, FULL_WIDTH = 127.5, 255.0  # grey levels
@@ -76,9 +77,13 @@ class Grid:
 
 @dataclass(frozen=True)
 class Analysis:
-    """Settings of the analyses beside the picture: seeds of the uncertainty maps, strata of the live heatmap."""
+    """Settings of the analyses beside the picture.
 
-    uncertainty: str = "off"  # off | mean | sd
+    `uncertainty` off | mean | sd | both, over `seeds` seeds; `strata_…` the live heatmap; `predictor` the file of a learned instrument;
+    `spectrum_…` the Kaiser window and the decibels shown.
+    """
+
+    uncertainty: str = "off"
     seeds: int = 8
     strata_rows: str = ""
     strata_columns: str = ""
@@ -86,6 +91,9 @@ class Analysis:
     strata_metric: str = ""
     strata_images: int = 4
     strata_live: bool = False
+    predictor: str = ""
+    spectrum_beta: float = 8.0
+    spectrum_range_db: float = 80.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,7 @@ class AppState:
     latent: Latent = field(default_factory=Latent)
     probe: Probe = field(default_factory=Probe)
     transform: Transform = field(default_factory=Transform)
+    float32: bool = False
     display: Display = field(default_factory=Display)
     pins: tuple[Pin, ...] = ()
     active_pin: int = 0
@@ -107,7 +116,7 @@ class AppState:
     @property
     def picture(self) -> Picture:
         """The picture this state asks for."""
-        return Picture(self.snapshot, self.values, self.latent, self.probe, self.transform)
+        return Picture(self.snapshot, self.values, self.latent, self.probe, self.transform, self.float32)
 
     @property
     def pin(self) -> Pin | None:
@@ -119,33 +128,25 @@ class AppState:
         return dict(self.values)[name]
 
 
-def opened(
-    state: AppState, path: str, defaults: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]
-) -> AppState:
+def opened(state: AppState, path: str, defaults: Mapping[str, float], axes: Mapping[str, Axis]) -> AppState:
     """The state after a snapshot was opened: values of covariates it shares are kept, the others take its defaults.
 
     Args:
         state: The state before.
         path: The snapshot's file.
         defaults: Default native value by covariate, in the study's order.
-        ranges: Range in native units of every continuous covariate.
+        axes: The default grid axis of every covariate, those that suit a grid best first.
     """
     old = dict(state.values)
     values = tuple((name, old.get(name, default)) for name, default in defaults.items())
-    names = [n for n in defaults if n in ranges] or list(defaults)
+    names = list(axes)
     grid = state.grid
     if names and not {grid.rows.name, grid.columns.name} <= set(defaults):
-        first, second = names[0], names[min(1, len(names) - 1)]
-        grid = Grid(_axis(second, ranges), _axis(first, ranges))
+        grid = Grid(axes[names[0]], axes[names[min(1, len(names) - 1)]])
     analysis = state.analysis
     if {analysis.strata_rows, analysis.strata_columns, analysis.strata_panel} - set(defaults) - {""}:
         analysis = Analysis()
     return replace(state, snapshot=path, values=values, grid=grid, analysis=analysis)
-
-
-def _axis(name: str, ranges: Mapping[str, tuple[float, float]], steps: int = 4) -> Axis:
-    low, high = ranges.get(name, (0.0, 1.0))
-    return Axis(name, low, high, steps)
 
 
 def set_values(state: AppState, **changes: float) -> AppState:
@@ -163,6 +164,7 @@ def take_over(state: AppState, picture: Picture) -> AppState:
         latent=picture.latent,
         probe=picture.probe,
         transform=picture.transform,
+        float32=picture.float32,
     )
 
 
@@ -214,9 +216,20 @@ def set_compare(state: AppState, mode: str) -> AppState:
     return replace(state, display=replace(state.display, compare=mode, flipped=False))
 
 
-def set_axis(state: AppState, which: str, **changes: float | str) -> AppState:
-    """The state with one grid axis ("rows" or "columns") changed; steps are kept within 1..12."""
-    axis: Axis = replace(getattr(state.grid, which), **changes)  # type: ignore[arg-type]
+def choose_axis(state: AppState, which: str, axis: Axis) -> AppState:
+    """The state with another grid axis ("rows" or "columns"); one that the other axis has takes the place of this one."""
+    other = "columns" if which == "rows" else "rows"
+    grid = state.grid
+    if getattr(grid, other).name == axis.name:
+        grid = replace(grid, **{other: getattr(grid, which)})
+        axis = getattr(state.grid, other)
+    return replace(state, grid=replace(grid, **{which: axis}))
+
+
+def set_axis(state: AppState, which: str, **changes: float) -> AppState:
+    """The state with one grid axis ("rows" or "columns") changed; steps are kept within 1..12, and what is not finite is
+    ignored."""
+    axis: Axis = replace(getattr(state.grid, which), **{k: v for k, v in changes.items() if math.isfinite(v)})
     axis = replace(axis, steps=max(1, min(GRID_LIMIT, int(axis.steps))))
     return replace(state, grid=replace(state.grid, **{which: axis}))
 

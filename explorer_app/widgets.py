@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from imgui_bundle import ImVec2, imgui, imgui_ctx
 
 from explorer_app import theme
+from explorer_app.display import Look, Target
 from explorer_app.theme import em, u32, vec
 
 
@@ -82,9 +85,10 @@ def segmented(
 
 
 def float_slider(label: str, value: float, low: float, high: float, form: str, flags: int = 0) -> float:
-    """A slider; returns the very value it was given unless it was moved (imgui's floats are single precision)."""
-    changed, new = imgui.slider_float(label, value, low, high, form, flags)
-    return new if changed else value
+    """A slider that stays within its ends; returns the very value it was given unless it was moved (imgui's floats are
+    single precision)."""
+    changed, new = imgui.slider_float(label, value, low, high, form, flags | imgui.SliderFlags_.always_clamp)
+    return new if changed and math.isfinite(new) else value
 
 
 def combo(label: str, options: Sequence[str], current: str, width: float = 0.0, empty: str = "—") -> str:
@@ -254,3 +258,29 @@ def empty_note(title: str, body: str) -> None:
     imgui.push_text_wrap_pos(imgui.get_cursor_pos_x() + width)
     text(body, theme.DIM)
     imgui.pop_text_wrap_pos()
+
+
+def map_view(target: Target, image: np.ndarray, look: Look, side: float, mirror: bool = False) -> None:
+    """A map [H, W] fitted into a square.
+
+    Args:
+        target: Draws it.
+        image: float32 [H, W].
+        look: Its window, level and colours; size, origin and step are filled in here.
+        side: Of the square, in imgui's units.
+        mirror: Right to left.
+    """
+    pixels = max(1, round(side * (imgui.get_io().display_framebuffer_scale.x or 1)))
+    rows, columns = image.shape[:2]
+    step = max(rows, columns) / pixels
+    left, top = (columns - step * pixels) / 2, (rows - step * pixels) / 2
+    place = {"size": (pixels, pixels), "origin": (columns - left if mirror else left, top)}
+    texture = target.show(image, replace(look, **place, step=(-step if mirror else step, step)))
+    imgui.image(imgui.ImTextureRef(texture), ImVec2(side, side))
+
+
+def centre(width: float) -> None:
+    """Move the cursor so that an item of this width stands in the middle of the panel."""
+    imgui.set_cursor_pos_x(
+        imgui.get_cursor_pos_x() + max(0.0, (imgui.get_content_region_avail().x - width) / 2)
+    )

@@ -14,15 +14,19 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from explorer_app.messages import Frame, Model
+from explorer_app.messages import Frame, Instrument, Model
 from explorer_app.picture import Picture
 from explorer_app.ring import Ring
 
-CACHE_BYTES = 64 * 2**20
+CACHE_BYTES = 32 * 2**20  # of pictures not wanted at the moment; those wanted are kept however many
 RESTART_PAUSE_S = 1.0
+Target = tuple[
+    Picture | None, tuple[tuple[Picture, bool], ...]
+]  # the main picture; others, and whether to measure them
+HASTY_RESTARTS = 5  # so many deaths without a word from the process, and it is not started again
 
 
 @dataclass
@@ -53,6 +57,10 @@ class RenderService:
         self.errors: dict[Picture, str] = {}
         self.failed: dict[str, str] = {}  # snapshot path -> why it cannot be rendered
         self.notice = ""
+        self.broken = ""  # why nothing can be rendered any more
+        self.predictor = ""
+        self.instrument = Instrument("")
+        self.latest: Frame | None = None  # the last main picture that arrived, be it wanted still or not
         self.counters = Counters()
         self.last_ms: deque[float] = deque(maxlen=240)
         self._cache: OrderedDict[Picture, Frame] = OrderedDict()
@@ -60,8 +68,10 @@ class RenderService:
         self._preview: Frame | None = None
         self._inbox: deque[tuple[Any, ...]] = deque()
         self._wanted: tuple[Picture | None, tuple[Picture, ...]] = (None, ())
+        self._measure: set[Picture | None] = set()
         self._context = mp.get_context("spawn")
         self._closed = False
+        self._silent_deaths = 0
         self._started_at = 0.0
         self._start()
 
@@ -76,7 +86,7 @@ class RenderService:
         self._process = self._context.Process(target=main, args=arguments, name="mssg-render", daemon=True)
         self._process.start()
         theirs.close()
-        self._sent: tuple[Picture | None, tuple[Picture, ...]] | None = None
+        self._sent: Target | None = None
         self._outgoing: tuple[Any, ...] | None = None
         self._signal = threading.Condition()
         self._alive = True
@@ -120,14 +130,30 @@ class RenderService:
         """Process id of the render process."""
         return self._process.pid
 
-    def want(self, main: Picture | None, others: Iterable[Picture] = ()) -> None:
-        """Say which picture is shown and which others are wanted; the latest call replaces all earlier ones."""
-        others = tuple(dict.fromkeys(others))
-        self._wanted = (main, others)
+    def want(
+        self,
+        main: Picture | None,
+        others: Iterable[Picture] = (),
+        measured: Iterable[Picture] = (),
+        predictor: str = "",
+    ) -> None:
+        """Say what is wanted; the latest call replaces all earlier ones.
+
+        Args:
+            main: The picture shown: it comes first, and is measured.
+            others: Pictures wanted beside it.
+            measured: More of them, to be measured too.
+            predictor: File of the learned predictor that reads pictures beside the study's oracle; "" for none.
+        """
+        if predictor != self.predictor:
+            self._predict_with(predictor)
+        read = dict.fromkeys(measured)
+        others = tuple(dict.fromkeys((*others, *read)))
+        self._wanted, self._measure = (main, others), {main, *read}
         for picture in itertools.chain([main] if main else [], others):
             if picture in self._cache:
                 self._cache.move_to_end(picture)
-        missing = tuple(p for p in others if p != main and self._lacks(p))
+        missing = tuple((p, p in read) for p in others if p != main and self._lacks(p))
         target = (main if main is not None and self._lacks(main) else None, missing)
         if not self._alive or (self._sent is not None and self._covers(self._sent, target)):
             return
@@ -136,16 +162,23 @@ class RenderService:
         self._sent = target
         self.counters.wishes += 1
         with self._signal:
-            self._outgoing = ("want", self.generation.value, *target)
+            self._outgoing = ("want", self.generation.value, *target, self.predictor)
             self._signal.notify_all()
 
+    def _predict_with(self, predictor: str) -> None:
+        """Every picture is to be measured anew."""
+        self.predictor, self.instrument, self._sent = predictor, Instrument(predictor), None
+        for picture, frame in self._cache.items():
+            self._cache[picture] = replace(frame, measured=None)
+
     def _lacks(self, picture: Picture) -> bool:
-        return (
-            picture not in self._cache and picture not in self.errors and picture.snapshot not in self.failed
-        )
+        frame = self._cache.get(picture)
+        if self.broken or picture in self.errors or picture.snapshot in self.failed:
+            return False
+        return frame is None or (frame.measured is None and picture in self._measure)
 
     @staticmethod
-    def _covers(sent: tuple, target: tuple) -> bool:
+    def _covers(sent: Target, target: Target) -> bool:
         """True when what was sent already leads to the target: the same main picture, no other that was not asked for."""
         if sent[0] != target[0] and target[0] is not None:
             return False
@@ -159,24 +192,42 @@ class RenderService:
         while self._inbox:
             self._take(self._inbox.popleft())
             count += 1
-        if not self._alive and not self._closed and time.monotonic() - self._started_at > RESTART_PAUSE_S:
+        self._silent_deaths = 0 if count else self._silent_deaths
+        if (
+            not self._alive
+            and not (self._closed or self.broken)
+            and time.monotonic() - self._started_at > RESTART_PAUSE_S
+        ):
             self._restart()
         return count
 
     def _restart(self) -> None:
+        self._silent_deaths += 1
+        if self._silent_deaths > HASTY_RESTARTS:
+            self.broken = "The render process cannot be started; the terminal says why. Restart the explorer."
+            return
         self._dispose()
         self.counters.restarts += 1
         self.notice = "the render process ended and was started again"
         self.models.clear()
         self._start()
-        self.want(*self._wanted)
+        main, others = self._wanted
+        self.want(main, others, [p for p in others if p in self._measure], self.predictor)
 
     def _take(self, message: tuple[Any, ...]) -> None:
         kind = message[0]
         if kind == "frame":
-            self._keep(Frame(*message[1:]))
+            *parts, predictor, main = message[1:]
+            frame = Frame(*parts)
+            self._keep(frame if predictor == self.predictor else replace(frame, measured=None))
+            self.latest = frame if main else self.latest
         elif kind == "model":
             self.models[message[1].path] = message[1]
+        elif kind == "measured" and message[1] in self._cache and message[-1] == self.predictor:
+            _, picture, measured, timings, _ = message
+            self._cache[picture] = replace(self._cache[picture], measured=measured, timings_ms=timings)
+        elif kind == "instrument":
+            self.instrument = message[1] if message[1].path == self.predictor else self.instrument
         elif kind == "failed":
             self.failed[message[1]] = message[2]
         elif kind == "error":
@@ -198,6 +249,8 @@ class RenderService:
         old = self._cache.pop(frame.picture, None)
         self._cache_bytes += frame.image.nbytes - (old.image.nbytes if old else 0)
         self._cache[frame.picture] = frame
+        if self._cache_bytes <= CACHE_BYTES:
+            return
         wanted = {self._wanted[0], *self._wanted[1]}
         for picture in list(self._cache):
             if self._cache_bytes <= CACHE_BYTES:

@@ -39,7 +39,7 @@ def draw(app: Context, state: AppState) -> AppState:
     """Draw the panel."""
     frame = app.shown
     display = state.display
-    display = _histogram(frame.image if frame else None, display)
+    display = _histogram(_counts(app) if frame else None, display)
     label = em(5)
     label_at(
         "window",
@@ -97,13 +97,21 @@ def draw(app: Context, state: AppState) -> AppState:
     return _pins(state)
 
 
-def _histogram(image: np.ndarray | None, display: Display) -> Display:
+def _counts(app: Context) -> np.ndarray:
+    """How often each of 64 grey levels occurs in the picture, float64 [64]."""
+    assert app.shown is not None
+    image = app.shown.image
+    return app.computed(
+        "grey levels", [image], (), lambda: np.histogram(image, 64, (0, 255))[0].astype(np.float64)
+    )
+
+
+def _histogram(counts: np.ndarray | None, display: Display) -> Display:
     """The picture's grey levels with the window over them, and the colour bar; drag moves level and width."""
     corner, width, tall = imgui.get_cursor_screen_pos(), imgui.get_content_region_avail().x, em(2.6)
     draw = imgui.get_window_draw_list()
     draw.add_rect_filled(corner, ImVec2(corner.x + width, corner.y + tall), u32(theme.CANVAS), em(0.25))
-    if image is not None:
-        counts = np.histogram(image, 64, (0, 255))[0].astype(np.float64)
+    if counts is not None:
         heights = np.sqrt(counts / max(1.0, counts.max())) * (tall - em(0.3))
         step = width / 64
         for i, h in enumerate(heights):

@@ -27,7 +27,7 @@ def draw(app: Context, state: AppState) -> AppState:
     if population is None:
         widgets.empty_note("No snapshot", "Open a snapshot or a run to see its covariates.")
         return state
-    support = population.support(state.values)
+    support = population.support(state.values, thorough=app.drag is None)
     line, gap = imgui.get_text_line_height(), imgui.get_style().item_spacing.y
     foot = imgui.get_frame_height() + 3 * line + em(0.45) + 4 * gap
     if imgui.begin_child("covariate list", ImVec2(0, -foot)):
@@ -122,8 +122,8 @@ def _slider(
         state = set_values(state, **population.follow(app.drag, new))
     elif changed:
         state = set_values(state, **{name: new})
-    if imgui.is_item_deactivated():
-        app.drag = None
+    if not imgui.is_item_active() and app.drag is not None and app.drag.moved == name:
+        app.drag = None  # also after a key or a double-click, which hold nothing
     return state
 
 

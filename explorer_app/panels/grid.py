@@ -10,9 +10,10 @@ from explorer_app.context import Context
 from explorer_app.display import Look
 from explorer_app.messages import Frame
 from explorer_app.picture import Picture
-from explorer_app.population import Population
-from explorer_app.state import GRID_LIMIT, AppState, Axis, grid_pictures, set_axis, take_over
+from explorer_app.population import Population, support_word
+from explorer_app.state import GRID_LIMIT, AppState, Axis, choose_axis, grid_pictures, set_axis, take_over
 from explorer_app.theme import em, u32
+from mssg.study import Covariate
 
 
 def draw(app: Context, state: AppState) -> AppState:
@@ -23,10 +24,11 @@ def draw(app: Context, state: AppState) -> AppState:
         return state
     side = em(14.5)
     if imgui.begin_child("grid settings", ImVec2(side, 0)):
-        state = _settings(app, state, population)
+        state, pictures = _settings(app, state, population)
+    else:
+        pictures = grid_pictures(state)
     imgui.end_child()
     imgui.same_line()
-    pictures = grid_pictures(state)
     if imgui.begin_child("grid cells", ImVec2(0, 0)):
         if pictures:
             app.want(p for row in pictures for p in row)
@@ -37,7 +39,10 @@ def draw(app: Context, state: AppState) -> AppState:
     return state
 
 
-def _settings(app: Context, state: AppState, population: Population) -> AppState:
+Rows = tuple[tuple[Picture, ...], ...]
+
+
+def _settings(app: Context, state: AppState, population: Population) -> tuple[AppState, Rows]:
     for which, title in (("rows", "rows"), ("columns", "cols")):
         state = _axis(state, population, which, title)
     pictures = grid_pictures(state)
@@ -64,12 +69,11 @@ def _settings(app: Context, state: AppState, population: Population) -> AppState
         imgui.set_clipboard_text(export.grid_command(state, population.study))
         app.note("command copied to the clipboard")
     widgets.tooltip("Copy the command that draws this grid: " + export.grid_command(state, population.study))
-    return state
+    return state, pictures
 
 
 def _axis(state: AppState, population: Population, which: str, title: str) -> AppState:
     axis: Axis = getattr(state.grid, which)
-    other = state.grid.columns if which == "rows" else state.grid.rows
     names = [c.name for c in population.study.conditions]
     imgui.align_text_to_frame_padding()
     widgets.text(title, theme.DIM)
@@ -77,40 +81,60 @@ def _axis(state: AppState, population: Population, which: str, title: str) -> Ap
     name = widgets.combo(f"##{which}", names, axis.name, width=em(7.6))
     widgets.tooltip(f"Covariate along the {which}.")
     if name != axis.name:
-        low, high = population.range(name)
-        covariate = population.study.covariate(name)
-        steps = axis.steps if covariate.is_continuous else max(2, len(covariate.levels))
-        if name == other.name:
-            state = set_axis(
-                state, "columns" if which == "rows" else "rows", name=axis.name, low=axis.low, high=axis.high
-            )
-        state = set_axis(state, which, name=name, low=low, high=high, steps=steps)
+        state = choose_axis(state, which, population.default_axis(name, axis.steps))
         axis = getattr(state.grid, which)
+    if axis.name not in names:
+        return state
+    covariate = population.study.covariate(axis.name)
     imgui.same_line(0, em(0.25))
     imgui.set_next_item_width(-1)
+    imgui.begin_disabled(not covariate.is_continuous)
     _, steps = imgui.slider_int(
         f"##{which} steps", axis.steps, 1, GRID_LIMIT, "%d", imgui.SliderFlags_.always_clamp
     )
-    widgets.tooltip(f"Number of {which}, 1 to {GRID_LIMIT}.")
-    covariate = population.study.covariate(axis.name) if axis.name in names else None
-    low, high = axis.low, axis.high
-    if covariate is not None and covariate.is_continuous:
-        imgui.dummy(ImVec2(0, 0))
-        imgui.same_line(em(2.6))
-        speed = max(1e-6, (axis.high - axis.low) / 200)
-        unit = f" {covariate.unit}".replace("%", "%%") if len(covariate.unit) <= 5 else ""
-        imgui.set_next_item_width(-1)
-        changed, ends = imgui.drag_float2(f"##{which} range", [low, high], speed, 0, 0, f"%.4g{unit}")
-        low, high = ends if changed else (low, high)
-        widgets.tooltip(
-            f"First and last value in {covariate.unit or 'native units'}. Drag, or Ctrl-click to type."
-        )
+    imgui.end_disabled()
+    widgets.tooltip(
+        f"Number of {which}, 1 to {GRID_LIMIT}." if covariate.is_continuous else "One for every level."
+    )
+    if steps != axis.steps and axis == population.default_axis(axis.name, axis.steps):
+        axis = population.default_axis(axis.name, steps)  # an untouched range stays round
+    imgui.dummy(ImVec2(0, 0))
+    imgui.same_line(em(2.6))
+    imgui.set_next_item_width(-1)
+    if covariate.is_continuous:
+        low, high = _range(covariate, which, axis)
+    else:
+        low, high = _levels(covariate, which, axis)
+        steps = round(high - low) + 1
     return set_axis(state, which, steps=steps, low=low, high=high)
 
 
-def _cells(
-    app: Context, state: AppState, population: Population, pictures: tuple[tuple[Picture, ...], ...]
-) -> AppState:
+def _range(covariate: Covariate, which: str, axis: Axis) -> tuple[float, float]:
+    """First and last value of a continuous axis."""
+    speed = max(1e-6, abs(axis.high - axis.low) / 200)
+    unit = f" {covariate.unit}".replace("%", "%%") if len(covariate.unit) <= 3 else ""
+    changed, ends = imgui.drag_float2(f"##{which} range", [axis.low, axis.high], speed, 0, 0, f"%.4g{unit}")
+    widgets.tooltip(
+        f"First and last value in {covariate.unit or 'native units'}; at first round values between the 5 % and 95 % "
+        "quantiles of the training data. Drag, or Ctrl-click to type."
+    )
+    return (ends[0], ends[1]) if changed else (axis.low, axis.high)
+
+
+def _levels(covariate: Covariate, which: str, axis: Axis) -> tuple[float, float]:
+    """First and last level of a discrete axis."""
+    top = 1 if covariate.kind == "binary" else len(covariate.levels) - 1
+    changed, first, last = imgui.drag_int_range2(
+        f"##{which} range", round(axis.low), round(axis.high), 0.05, 0, top, "level %d", "%d", imgui.SliderFlags_.always_clamp
+    )  # fmt: skip
+    widgets.tooltip("First and last level: " + ", ".join(covariate.levels or ("no", "yes")) + ".")
+    if not changed:
+        return axis.low, axis.high
+    first = max(0, min(first, top))
+    return float(first), float(max(first, min(last, top, first + GRID_LIMIT - 1)))
+
+
+def _cells(app: Context, state: AppState, population: Population, pictures: Rows) -> AppState:
     rows, columns = len(pictures), len(pictures[0])
     study = population.study
     row_labels = [
@@ -131,6 +155,7 @@ def _cells(
         if width < cell + gap or j in (0, columns - 1):
             x = corner.x + left + j * (cell + gap) + (cell - width) / 2
             draw.add_text(ImVec2(x, corner.y), u32(theme.DIM), label)
+    words = [support_word(p) for p in population.percentiles([c.values for row in pictures for c in row])]
     for i, row in enumerate(pictures):
         y = corner.y + top + i * (cell + gap)
         if cell >= imgui.get_text_line_height() * 0.8:
@@ -139,9 +164,8 @@ def _cells(
                 ImVec2(text_x, y + (cell - imgui.get_text_line_height()) / 2), u32(theme.DIM), row_labels[i]
             )
         for j, picture in enumerate(row):
-            state = _cell(
-                app, state, population, picture, (i, j), (corner.x + left + j * (cell + gap), y), cell
-            )
+            at, word = (corner.x + left + j * (cell + gap), y), words[i * columns + j]
+            state = _cell(app, state, population, picture, word, (i, j), at, cell)
     imgui.set_cursor_screen_pos(corner)
     imgui.dummy(ImVec2(left + columns * (cell + gap), top + rows * (cell + gap)))
     app.screen.keep({f"grid {i} {j}" for i in range(rows) for j in range(columns)}, "grid ")
@@ -153,6 +177,7 @@ def _cell(
     state: AppState,
     population: Population,
     picture: Picture,
+    word: str,
     place: tuple[int, int],
     at: tuple[float, float],
     cell: float,
@@ -178,9 +203,8 @@ def _cell(
         study = population.study
         names = (state.grid.rows.name, state.grid.columns.name)
         text = "\n".join(f"{n}  {study.covariate(n).format(dict(picture.values)[n])}" for n in names)
-        support = population.support(picture.values)
-        widgets.tooltip(f"{text}\nsupport: {support.word}\nClick to take it over.")
-    if population.support(picture.values).word == "outside":
+        widgets.tooltip(f"{text}\nsupport: {word}\nClick to take it over.")
+    if word == "outside":
         draw.add_text(
             ImVec2(x + em(0.15), y + em(0.05)), u32(theme.AMBER), icons.ICON_FA_TRIANGLE_EXCLAMATION
         )

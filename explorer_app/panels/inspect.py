@@ -10,12 +10,11 @@ from imgui_bundle import ImVec2, imgui
 from explorer_app import theme, widgets
 from explorer_app.context import Context
 from explorer_app.display import Look
-from explorer_app.panels.latent import label_at
+from explorer_app.panels.latent import label_at, play, speed
 from explorer_app.picture import Probe, Transform
-from explorer_app.state import AppState
+from explorer_app.state import Analysis, AppState
 from explorer_app.theme import em
 
-KAISER_BETA = 8.0
 _TILES = (1, 4, 9, 16, 25)
 
 
@@ -30,10 +29,10 @@ def draw(app: Context, state: AppState) -> AppState:
             state = _layers(app, state)
             imgui.end_tab_item()
         if imgui.begin_tab_item("spectrum")[0]:
-            _spectrum(app)
+            state = replace(state, analysis=_spectrum(app, state.analysis))
             imgui.end_tab_item()
         if imgui.begin_tab_item("transform")[0]:
-            state = replace(state, transform=_transform(state.transform, model.equivariant))
+            state = replace(state, transform=_transform(app, state.transform, model.equivariant))
             imgui.end_tab_item()
         imgui.end_tab_bar()
     return state
@@ -46,6 +45,15 @@ def _layers(app: Context, state: AppState) -> AppState:
         s = frame.statistics
         widgets.text(f"mean {s['mean']:.3g}   sd {s['sd']:.3g}   {s['min']:.3g} to {s['max']:.3g}", theme.DIM)
         widgets.tooltip("Of the tensor shown: the image (−1 black, 1 white) or the layer's activations.")
+    imgui.begin_disabled(not model.half)
+    _, float32 = imgui.checkbox("force float32##precision", state.float32 or not model.half)
+    imgui.end_disabled()
+    widgets.tooltip(
+        "Compute in float32 where the model would take float16."
+        if model.half
+        else f"This model computes in float32 on this device ({model.device}) anyway."
+    )
+    state = replace(state, float32=float32 and model.half)
     if probe.layer:
         channels = next((layer.shape[0] for layer in model.layers if layer.name == probe.layer), 1)
         probe = _channels(probe, channels)
@@ -81,47 +89,69 @@ def _channels(probe: Probe, channels: int) -> Probe:
     widgets.tooltip("How many channels side by side.")
     _, normalise = imgui.checkbox("normalise##probe", probe.normalise)
     widgets.tooltip("Stretch the channels shown to the full grey range; otherwise −1 is black and 1 white.")
-    return replace(probe, channel=channel, count=int(tiles.removeprefix("× ")), normalise=normalise)
+    gain = probe.gain_db
+    if not normalise:
+        imgui.same_line()
+        imgui.set_next_item_width(-1)
+        gain = widgets.float_slider("##gain", gain, -40.0, 40.0, "%+.0f dB")
+        widgets.tooltip("Scale: activations are multiplied by this before −1 becomes black and 1 white.")
+    return replace(
+        probe, channel=channel, count=int(tiles.removeprefix("× ")), normalise=normalise, gain_db=gain
+    )
 
 
-def spectrum(image: np.ndarray) -> np.ndarray:
+def spectrum(image: np.ndarray, beta: float) -> np.ndarray:
     """Log power spectrum of a picture [H, W] under a Kaiser window, in dB relative to its maximum: float32 [H, W]."""
     grey = image if image.ndim == 2 else image.mean(-1)
-    window = np.outer(np.kaiser(grey.shape[0], KAISER_BETA), np.kaiser(grey.shape[1], KAISER_BETA))
+    window = np.outer(np.kaiser(grey.shape[0], beta), np.kaiser(grey.shape[1], beta))
     power = np.abs(np.fft.fftshift(np.fft.fft2((grey - grey.mean()) * window))) ** 2
     return (10 * np.log10(np.maximum(power, 1e-12) / max(power.max(), 1e-12))).astype(np.float32)
 
 
-def _spectrum(app: Context) -> None:
+def _spectrum(app: Context, analysis: Analysis) -> Analysis:
     frame = app.shown
     if frame is None:
         widgets.text("no picture yet", theme.DIM)
-        return
-    if app.maps.get("spectrum of") is not frame.image:
-        app.maps["spectrum of"], app.maps["spectrum"] = frame.image, spectrum(frame.image)
-    power = app.maps["spectrum"]
-    side = max(em(4), min(imgui.get_content_region_avail().x, imgui.get_content_region_avail().y - em(1.5)))
-    pixels = max(1, round(side * (imgui.get_io().display_framebuffer_scale.x or 1)))
-    step = max(power.shape) / pixels
-    look = Look((pixels, pixels), (0, 0), (step, step), level=-40, width=80, colormap="inferno")
-    imgui.set_cursor_pos_x(
-        imgui.get_cursor_pos_x() + max(0.0, (imgui.get_content_region_avail().x - side) / 2)
+        return analysis
+    beta, decibels = analysis.spectrum_beta, analysis.spectrum_range_db
+    power = app.computed("spectrum", [frame.image], (beta,), lambda: spectrum(frame.image, beta))
+    region = imgui.get_content_region_avail()
+    side = max(em(4), min(region.x, region.y - 2 * imgui.get_frame_height_with_spacing()))
+    look = Look((1, 1), (0, 0), (1, 1), level=-decibels / 2, width=decibels, colormap="inferno")
+    widgets.centre(side)
+    widgets.map_view(app.screen.target("spectrum"), power, look, side)
+    widgets.tooltip(
+        f"Power spectrum, zero frequency in the middle, 0 to −{decibels:.0f} dB below its maximum."
     )
-    imgui.image(imgui.ImTextureRef(app.screen.target("spectrum").show(power, look)), ImVec2(side, side))
-    widgets.tooltip("Power spectrum, zero frequency in the middle.")
-    widgets.text(f"0 to −80 dB, Kaiser window (β = {KAISER_BETA:g})", theme.FAINT)
+    label_at("beta", em(4.2))
+    beta = widgets.float_slider("##beta", beta, 0.0, 20.0, "Kaiser β %.1f")
+    widgets.tooltip("Shape of the Kaiser window that keeps the picture's edges out of its spectrum. 0: none.")
+    label_at("range", em(4.2))
+    decibels = widgets.float_slider("##decibels", decibels, 20.0, 140.0, "%.0f dB")
+    widgets.tooltip("From the maximum down to black.")
+    return replace(analysis, spectrum_beta=beta, spectrum_range_db=decibels)
 
 
-def _transform(move: Transform, equivariant: bool) -> Transform:
+def _transform(app: Context, move: Transform, equivariant: bool) -> Transform:
     if not equivariant:
         widgets.wrapped("This generator has no translation or rotation input (StyleGAN2); StyleGAN3 has.")
     imgui.begin_disabled(not equivariant)
-    label_at("x", em(4.2))
+    label, play_width = em(4.2), em(2.2)
+    label_at("x", label)
+    imgui.set_next_item_width(imgui.get_content_region_avail().x - play_width)
     x = widgets.float_slider("##translate x", move.x, -1, 1, "%.3f widths")
-    label_at("y", em(4.2))
+    imgui.same_line()
+    play(app, "translate", "Move the picture on a circle.")
+    label_at("y", label)
+    imgui.set_next_item_width(imgui.get_content_region_avail().x - play_width)
     y = widgets.float_slider("##translate y", move.y, -1, 1, "%.3f widths")
-    label_at("rotate", em(4.2))
+    label_at("rotate", label)
+    imgui.set_next_item_width(imgui.get_content_region_avail().x - play_width)
     angle = widgets.float_slider("##rotate", move.angle * 360, -180, 180, "%.1f°")
+    imgui.same_line()
+    play(app, "rotate", "Turn the picture.")
+    if app.animate in ("translate", "rotate"):
+        speed(app, label)
     _, back = imgui.checkbox("untransform##equivariance", move.untransform)
     widgets.tooltip("Move the picture back afterwards: an equivariant generator then stands still.")
     imgui.same_line()

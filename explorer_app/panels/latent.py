@@ -8,6 +8,7 @@ from imgui_bundle import ImVec2, imgui, imgui_ctx
 from imgui_bundle import icons_fontawesome_6 as icons
 
 from explorer_app import theme, widgets
+from explorer_app.animate import SPEEDS
 from explorer_app.context import Context
 from explorer_app.picture import NOISE_MODES, Latent
 from explorer_app.state import AppState, blend, drag_latent
@@ -24,9 +25,28 @@ def draw(app: Context, state: AppState) -> AppState:
     latent = _truncation(app, latent, label)
     model = app.model
     if model is None or model.has_noise:
-        latent = _noise(latent, label)
+        latent = _noise(app, latent, label)
     latent = _mixing(latent, label, model.num_ws if model is not None else 8)
+    if app.animate in ("latent", "psi", "noise"):
+        speed(app, label)
     return replace(state, latent=latent)
+
+
+def play(app: Context, kind: str, tip: str) -> None:
+    """The button that starts and stops an animation."""
+    on = app.animate == kind
+    icon = icons.ICON_FA_STOP if on else icons.ICON_FA_PLAY
+    if widgets.icon_button(icon, f"animate {kind}", tip + (" Click to stop." if on else ""), on):
+        app.animate = "" if on else kind
+
+
+def speed(app: Context, label: float) -> None:
+    """The speed of the running animation."""
+    label_at("speed", label)
+    app.speed = widgets.float_slider("##speed", app.speed, *SPEEDS, "%.2f ×", imgui.SliderFlags_.logarithmic)
+    if widgets.double_clicked():
+        app.speed = 1.0
+    widgets.tooltip("Speed of the animation. Double-click: 1.")
 
 
 def label_at(text: str, width: float, tip: str = "") -> None:
@@ -66,10 +86,7 @@ def _seed(app: Context, latent: Latent, label: float) -> Latent:
         f"Drag to move between four neighbouring seeds ({weights}). Double-click: back to the seed."
     )
     imgui.same_line()
-    if widgets.icon_button(
-        icons.ICON_FA_PLAY, "animate latent", "Walk through latent space.", app.animate == "latent"
-    ):
-        app.animate = "" if app.animate == "latent" else "latent"
+    play(app, "latent", "Walk through latent space.")
     return latent
 
 
@@ -83,34 +100,33 @@ def _truncation(app: Context, latent: Latent, label: float) -> Latent:
         psi = 1.0
     widgets.tooltip("Truncation psi, −1 to 2. Double-click: 1 (no truncation).")
     imgui.same_line()
-    if widgets.icon_button(
-        icons.ICON_FA_PLAY, "animate psi", "Swing psi between 0 and 1.", app.animate == "psi"
-    ):
-        app.animate = "" if app.animate == "psi" else "psi"
+    play(app, "psi", "Swing psi between 0 and 1.")
     layers = app.model.num_ws if app.model else 1
     label_at(
         "cutoff", label, "Truncate only this many layers, from the coarsest; the finer ones stay as trained."
     )
     cutoff = layers if latent.cutoff is None else min(latent.cutoff, layers)
-    _, cutoff = imgui.slider_int(
-        "##cutoff", cutoff, 0, layers, "all layers" if cutoff == layers else "%d layers"
-    )
+    form = "all layers" if cutoff == layers else "%d layers"
+    _, cutoff = imgui.slider_int("##cutoff", cutoff, 0, layers, form, imgui.SliderFlags_.always_clamp)
     widgets.tooltip("Truncation cutoff in layers; the right end truncates all.")
     return replace(latent, psi=psi, cutoff=None if cutoff >= layers else cutoff)
 
 
-def _noise(latent: Latent, label: float) -> Latent:
+def _noise(app: Context, latent: Latent, label: float) -> Latent:
     label_at("noise", label, "const: as trained · none: without · random: from its own seed")
+    width = imgui.get_content_region_avail().x - em(2.2)
     mode = widgets.combo(
-        "##noise", NOISE_MODES, latent.noise_mode, width=em(5.2) if latent.noise_mode == "random" else -1
+        "##noise", NOISE_MODES, latent.noise_mode, width=em(5.4) if latent.noise_mode == "random" else width
     )
     widgets.tooltip("Noise inputs of the synthesis network: constant, none, or random from a seed.")
     seed = latent.noise_seed
     if mode == "random":
         imgui.same_line()
-        imgui.set_next_item_width(-1)
-        _, seed = imgui.input_int("##noise seed", seed)
+        imgui.set_next_item_width(imgui.get_content_region_avail().x - em(2.2))
+        _, seed = imgui.input_int("##noise seed", seed, 0)
         widgets.tooltip("Seed of the random noise.")
+    imgui.same_line()
+    play(app, "noise", "New random noise all the time.")
     return replace(latent, noise_mode=mode, noise_seed=max(0, seed))
 
 

@@ -1,130 +1,195 @@
-"""Measured: what the study's instrument reads on the picture, against what was requested; uncertainty over seeds."""
+"""Measured: what instruments read on the picture, against what was requested; mean and deviation over seeds."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
-from imgui_bundle import ImVec2, imgui
+from imgui_bundle import ImVec2, imgui, imgui_ctx
+from imgui_bundle import icons_fontawesome_6 as icons
 
 from explorer_app import theme, widgets
 from explorer_app.context import Context
 from explorer_app.display import Look
+from explorer_app.messages import PREDICTOR, Frame
+from explorer_app.population import Population
 from explorer_app.state import AppState, seed_pictures
 from explorer_app.theme import em
+from mssg.study import Covariate
+
+MODES = ("off", "mean", "sd", "both")
+_LARGE = 0.15  # share of the training range beyond which an error is marked
 
 
 def draw(app: Context, state: AppState) -> AppState:
     """Draw the panel."""
-    population, frame = app.population, app.shown
+    population, frame = app.population, app.measured
     if population is None:
         widgets.empty_note("Nothing to measure", "Open a snapshot.")
         return state
-    if frame is None or not frame.measured:
-        name = population.study.instrument
+    if state.probe.layer:
+        widgets.wrapped("A layer is shown (Inspect): values are measured on pictures.")
+    elif frame is None:
+        widgets.wrapped("measuring …" if app.shown else "Waiting for a picture to measure.")
+    elif not frame.measured:
         widgets.wrapped(
-            f"Waiting for a picture to measure with the {name} instrument." if name
-            else "This study names no instrument, and no predictors are loaded: requested values cannot be checked on the picture."
-        )  # fmt: skip
+            "Nothing reads this picture: the study names no oracle. A predictor that `mssg predictors` trained can."
+        )
     else:
-        _table(app, state)
+        for name, values in frame.measured.items():
+            _table(app, population, frame, name, values)
+    state = _predictor(app, state)
     widgets.heading("Over seeds")
     return _uncertainty(app, state)
 
 
-def _table(app: Context, state: AppState) -> None:
-    population, frame = app.population, app.shown
-    assert population is not None and frame is not None
-    flags = imgui.TableFlags_.sizing_stretch_prop | imgui.TableFlags_.pad_outer_x
-    if imgui.begin_table("measured", 4, flags):
+def _table(
+    app: Context, population: Population, frame: Frame, instrument: str, values: dict[str, float]
+) -> None:
+    asked = dict(frame.picture.values)
+    current = app.shown is not None and app.shown.picture == frame.picture
+    flags = imgui.TableFlags_.sizing_stretch_prop | imgui.TableFlags_.no_pad_outer_x
+    if imgui.begin_table(f"measured by {instrument}", 4, flags):
         for title, weight in (("", 2.2), ("requested", 1.8), ("measured", 1.8), ("error", 1.6)):
             imgui.table_setup_column(title, 0, weight)
         imgui.table_next_row()
-        for title in ("", "requested", "measured", "error"):
+        learned = instrument == PREDICTOR
+        name = app.service.instrument.network if learned else f"{instrument} oracle"
+        for title in (name, "requested", "measured", "error"):
             imgui.table_next_column()
             widgets.text(title, theme.FAINT)
-        asked = dict(frame.picture.values)
-        for name, value in frame.measured.items():
-            if name not in population.study.condition_names:
-                continue
-            covariate = population.study.covariate(name)
-            low, high = population.range(name)
-            error = value - asked[name]
-            known = math.isfinite(error)
-            large = known and abs(error) > 0.15 * (high - low)
-            told = "–" if not known else f"{error:+.2f}" if abs(error) < 10 else f"{error:+.1f}"
-            imgui.table_next_row()
-            imgui.table_next_column()
-            widgets.text(name)
-            cells = (
-                covariate.format(asked[name], unit=False),
-                covariate.format(value, unit=False) if known else "–",
-                told,
-            )
-            for i, text in enumerate(cells):
-                imgui.table_next_column()
-                widgets.text(
-                    text + (" !" if large and i == 2 else ""), theme.AMBER if large and i == 2 else theme.TEXT
-                )
-                widgets.tooltip(_explained(name, covariate.unit, error, high - low))
+            if title == name:
+                widgets.tooltip(_LEARNED if learned else _ORACLE)
+        errors = dict(app.service.instrument.errors) if learned else {}
+        for covariate in population.study.conditions:
+            if covariate.name in values and covariate.name in asked:
+                value = values[covariate.name]
+                _row(population, covariate, asked[covariate.name], value, errors.get(covariate.name), current)
         imgui.end_table()
-    widgets.text(f"by the {population.study.instrument} oracle, on this picture", theme.FAINT)
-    widgets.tooltip(
-        "An oracle measures the pixels themselves; its own error is small and is documented with it."
+
+
+_ORACLE = "An oracle measures the pixels themselves; its own error is small and is documented with it."
+_LEARNED = (
+    "A network trained on real images to read the covariates; its own error on real images it had not seen is in the tooltips. "
+    "An error not larger than that says nothing about the generator."
+)
+
+
+def _row(
+    population: Population, covariate: Covariate, asked: float, value: float, own: float | None, current: bool
+) -> None:
+    """One covariate; faint while the picture on the screen is a later one that has yet to be measured."""
+    low, high = population.range(covariate.name)
+    known = math.isfinite(value)
+    if covariate.is_continuous:
+        error = value - asked
+        large = known and abs(error) > max(_LARGE * (high - low), own or 0.0)
+        told = "–" if not known else f"{error:+.2f}" if abs(error) < 10 else f"{error:+.1f}"
+        tip = f"error {error:+.3g}, {100 * abs(error) / (high - low):.0f} % of the training range"
+        tip += f"; the predictor's own on real images: {own:.3g}" if own is not None else ""
+    else:
+        large = known and value != asked
+        told = "–" if not known else "other" if large else "same"
+        tip = (
+            f"the predictor reads {100 * own:.0f} % of real images rightly"
+            if own is not None
+            else "read as asked or not"
+        )
+    tip = tip if known else f"the instrument finds no {covariate.name} on this picture"
+    cells = (
+        covariate.format(asked, unit=False),
+        covariate.format(value, unit=False) if known else "–",
+        told + (" !" if large else ""),
     )
+    imgui.table_next_row()
+    imgui.table_next_column()
+    widgets.text(covariate.name)
+    for i, text in enumerate(cells):
+        imgui.table_next_column()
+        colour = theme.AMBER if large and i == 2 else theme.TEXT
+        widgets.text(text, colour if current else theme.FAINT)
+        widgets.tooltip(
+            f"{covariate.name} in {covariate.unit}: {tip}." if covariate.unit else f"{covariate.name}: {tip}."
+        )
 
 
-def _explained(name: str, unit: str, error: float, span: float) -> str:
-    if not math.isfinite(error):
-        return f"The instrument finds no {name} on this picture."
-    return f"{name} in {unit or 'native units'}; error {error:+.3g}, {100 * abs(error) / span:.0f} % of the training range."
+def _predictor(app: Context, state: AppState) -> AppState:
+    """The learned predictor: load one, or put it away."""
+    path, loaded = state.analysis.predictor, app.service.instrument
+    if not path:
+        if imgui.button(f"{icons.ICON_FA_FOLDER_OPEN}  load a predictor…##predictor", ImVec2(-1, 0)):
+            app.dialogs.add("predictor")
+        widgets.tooltip("A network that `mssg predictors` trained reads the covariates off the picture too.")
+        return state
+    if loaded.problem:
+        widgets.wrapped(loaded.problem, theme.RED)
+    elif loaded.errors and app.shown is not None and PREDICTOR not in (app.shown.measured or {PREDICTOR: {}}):
+        widgets.wrapped("The predictor reads pictures of another size than this model's.", theme.AMBER)
+    with imgui_ctx.push_style_color(imgui.Col_.text, theme.vec(theme.DIM)):
+        imgui.align_text_to_frame_padding()
+        imgui.text_unformatted(Path(path).name)
+    widgets.tooltip(path)
+    imgui.same_line(imgui.get_content_region_avail().x - em(1.75) + imgui.get_style().window_padding.x)
+    if widgets.icon_button(icons.ICON_FA_XMARK, "no predictor", "Put the predictor away."):
+        state = replace(state, analysis=replace(state.analysis, predictor=""))
+    return state
 
 
 def _uncertainty(app: Context, state: AppState) -> AppState:
     analysis = state.analysis
-    mode = widgets.segmented("uncertainty", ("off", "mean", "sd"), analysis.uncertainty, (
-        "No statistics over seeds.", "Mean picture over seeds at these covariates.", "Standard deviation over seeds: where pictures of these covariates differ.",
-    ), imgui.get_content_region_avail().x - em(6.2))  # fmt: skip
-    imgui.same_line()
+    mode = widgets.segmented("uncertainty", MODES, analysis.uncertainty, (
+        "No statistics over seeds.", "Mean picture over seeds at these covariates.",
+        "Standard deviation over seeds: where pictures of these covariates differ.", "Mean and standard deviation.",
+    ))  # fmt: skip
+    if mode == "off" or not state.snapshot:
+        return replace(state, analysis=replace(analysis, uncertainty=mode))
     imgui.set_next_item_width(-1)
     _, seeds = imgui.slider_int("##seeds", analysis.seeds, 2, 64, "%d seeds", imgui.SliderFlags_.always_clamp)
     widgets.tooltip("How many seeds, starting from the current one.")
     state = replace(state, analysis=replace(analysis, uncertainty=mode, seeds=seeds))
-    if mode == "off" or not state.snapshot:
-        return state
     pictures = seed_pictures(state)
     app.want(pictures)
     images = [f.image for p in pictures if (f := app.service.frame(p)) is not None and not f.preview]
     if len(images) < 2:
         widgets.text("rendering", theme.DIM)
         return state
-    _map(app, state, images, mode, len(pictures))
+    _maps(app, state, images, len(pictures))
     return state
 
 
-def _map(app: Context, state: AppState, images: list[np.ndarray], mode: str, wanted: int) -> None:
-    key = (mode, tuple(id(i) for i in images))
-    if app.maps.get("seeds key") != key:
-        stack = np.stack(images)
-        app.maps["seeds key"] = key
-        app.maps["seeds"] = (stack.mean(0) if mode == "mean" else stack.std(0, ddof=1)).astype(np.float32)
-    image = app.maps["seeds"]
-    top = max(1.0, float(image.max()))
-    side = max(em(5), min(imgui.get_content_region_avail().x, imgui.get_content_region_avail().y - em(1.6)))
-    pixels = max(1, round(side * (imgui.get_io().display_framebuffer_scale.x or 1)))
-    rows, columns = image.shape[:2]
-    step = max(rows, columns) / pixels
-    mirror = app.mirrored(state)
-    look = Look(
-        (pixels, pixels), (columns if mirror else 0, 0), (-step if mirror else step, step), linear=True
+def _maps(app: Context, state: AppState, images: list[np.ndarray], wanted: int) -> None:
+    """The chosen maps beside each other, each with its scale."""
+    mode, done = (
+        state.analysis.uncertainty,
+        f"{len(images)} of {wanted} seeds" if len(images) < wanted else f"{wanted} seeds",
     )
-    if mode == "sd":
-        look = replace(look, level=top / 2, width=top, colormap="magma")
-    texture = app.screen.target("seeds").show(image, look)
-    x = max(0.0, (imgui.get_content_region_avail().x - side) / 2)
-    imgui.set_cursor_pos_x(imgui.get_cursor_pos_x() + x)
-    imgui.image(imgui.ImTextureRef(texture), ImVec2(side, side))
-    note = "mean grey level" if mode == "mean" else f"sd, 0 to {top:.0f} grey levels"
-    widgets.tooltip(f"{note}, over {len(images)} of {wanted} seeds at these covariates.")
-    widgets.text(f"{note} · {len(images)} of {wanted} seeds", theme.FAINT)
+    region, gap, line = imgui.get_content_region_avail(), em(0.5), imgui.get_text_line_height_with_spacing()
+    shown = ("mean", "sd") if mode == "both" else (mode,)
+    side = max(em(4), min((region.x - gap * (len(shown) - 1)) / len(shown), region.y - 2 * line))
+    widgets.centre(side * len(shown) + gap * (len(shown) - 1))
+    for i, name in enumerate(shown):
+        if i:
+            imgui.same_line(0, gap)
+        imgui.begin_group()
+        image = app.computed(name, images, (), lambda name=name: _statistic(name, images))
+        if name == "mean":
+            look, note = Look((1, 1), (0, 0), (1, 1), linear=True), "mean"
+        else:
+            top = max(1.0, float(image.max()))
+            look = Look((1, 1), (0, 0), (1, 1), level=top / 2, width=top, colormap="magma", linear=True)
+            note = f"sd, 0 to {top:.0f}"
+        widgets.map_view(app.screen.target(f"seeds {name}"), image, look, side, app.mirrored(state))
+        widgets.tooltip(
+            f"{'Mean' if name == 'mean' else 'Standard deviation'} in grey levels over {done} at these covariates."
+        )
+        widgets.text(note, theme.FAINT)
+        imgui.end_group()
+    widgets.text(done, theme.FAINT)
+
+
+def _statistic(name: str, images: list[np.ndarray]) -> np.ndarray:
+    """Mean or standard deviation over pictures: float32 [H, W]."""
+    stack = np.stack([i if i.ndim == 2 else i.mean(-1) for i in images])
+    return (stack.mean(0) if name == "mean" else stack.std(0, ddof=1)).astype(np.float32)

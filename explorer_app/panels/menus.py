@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from imgui_bundle import hello_imgui, imgui
@@ -51,18 +50,19 @@ def _file(app: Context) -> None:
     if _item("Copy command", enabled=app.population is not None) and app.population is not None:
         imgui.set_clipboard_text(export.picture_command(app.state, app.population.study))
         app.note("command copied to the clipboard")
-    if _item("Capture window…"):
-        app.capture = str(Path.cwd() / "explorer.png")
+    if _item("Capture window…", enabled=app.shown is not None):
+        app.fields["export"], app.fields["export kind"] = "explorer.png", "window"
+        app.dialogs.add("export")
     imgui.separator()
     if _item("Quit", "Ctrl+Q"):
-        hello_imgui.get_runner_params().app_shall_exit = True
+        app.quit()
 
 
 def _edit(app: Context) -> None:
     if _item("Undo", "Ctrl+Z", enabled=app.history.can_undo):
-        app.history.undo()
+        app.undo()
     if _item("Redo", "Ctrl+Y", enabled=app.history.can_redo):
-        app.history.redo()
+        app.redo()
     imgui.separator()
     if _item("Medians", "M", enabled=app.population is not None) and app.population is not None:
         app.state = set_values(app.state, **app.population.defaults())
@@ -186,11 +186,11 @@ def keyboard(app: Context) -> None:
 def _chords(app: Context) -> None:
     pressed = imgui.is_key_pressed
     if pressed(_KEYS.z):
-        app.history.redo() if imgui.get_io().key_shift else app.history.undo()
+        app.redo() if imgui.get_io().key_shift else app.undo()
     if pressed(_KEYS.y):
-        app.history.redo()
+        app.redo()
     for key, dialog in ((_KEYS.o, "open"), (_KEYS.s, "save"), (_KEYS.e, "export")):
         if pressed(key, False) and (dialog != "export" or app.shown is not None):
             app.dialogs.add(dialog)
     if pressed(_KEYS.q, False):
-        hello_imgui.get_runner_params().app_shall_exit = True
+        app.quit()

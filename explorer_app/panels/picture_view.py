@@ -32,11 +32,11 @@ def draw(app: Context, state: AppState) -> AppState:
     corner, size = imgui.get_cursor_screen_pos(), imgui.get_content_region_avail()
     if size.x < 8 or size.y < 8:
         return state
-    imgui.get_window_draw_list().add_rect_filled(
-        corner, ImVec2(corner.x + size.x, corner.y + size.y), u32(theme.CANVAS)
-    )
     frame = app.shown
     if frame is None:
+        imgui.get_window_draw_list().add_rect_filled(
+            corner, ImVec2(corner.x + size.x, corner.y + size.y), u32(theme.CANVAS)
+        )
         _nothing(app, state, corner, size)
         return state
     views = _views(app, state, frame, corner, size)

@@ -12,6 +12,7 @@ from imgui_bundle import icons_fontawesome_6 as icons
 from explorer_app import colormaps, theme, widgets
 from explorer_app.context import Context
 from explorer_app.evaluation import Cell, Edges, Table, live_pictures
+from explorer_app.messages import Frame
 from explorer_app.population import Population
 from explorer_app.state import AppState, set_values
 from explorer_app.theme import em, u32
@@ -45,7 +46,7 @@ def _settings(app: Context, state: AppState, population: Population) -> AppState
     if imgui.button(f"{icons.ICON_FA_FOLDER_OPEN}  load evaluation…##strata", ImVec2(-1, 0)):
         app.dialogs.add("evaluation")
     widgets.tooltip("Load an eval.json.")
-    measured = _measurable(app, population)
+    measured = list(app.measurable())
     live = analysis.strata_live
     if app.tables:
         source = widgets.segmented("strata source", ("file", "live"), "live" if live else "file")
@@ -63,7 +64,9 @@ def _settings(app: Context, state: AppState, population: Population) -> AppState
         )
         return replace(state, analysis=replace(analysis, strata_live=False, strata_metric=metric))
     if not measured:
-        widgets.wrapped("This study names no instrument, so nothing can be measured live.")
+        widgets.wrapped(
+            "This study names no instrument, so nothing can be measured live; a learned predictor (Measured) can."
+        )
         return replace(state, analysis=replace(analysis, strata_live=False))
     if live:
         analysis = _live_settings(population, analysis, measured)
@@ -109,13 +112,6 @@ def _live_settings(population: Population, analysis, measured: list[str]):
     )
 
 
-def _measurable(app: Context, population: Population) -> list[str]:
-    """Continuous covariates the study's instrument reads off a picture."""
-    frame = app.shown
-    found = set(frame.measured) if frame else set()
-    return [c.name for c in population.study.covariates if c.name in found and c.is_continuous]
-
-
 def _loaded(app: Context, state: AppState) -> Table | None:
     if not app.tables:
         return None
@@ -127,21 +123,31 @@ def _live(app: Context, state: AppState, population: Population) -> Table | None
     metric = state.analysis.strata_metric
     if not strata or not metric:
         return None
-    app.want(p for pictures in strata.values() for p in pictures)
+    app.want((p for pictures in strata.values() for p in pictures), measured=True)
     cells = []
     for stratum, pictures in strata.items():
-        frames = [f for p in pictures if (f := app.service.frame(p)) is not None and metric in f.measured]
-        errors = [abs(f.measured[metric] - dict(f.picture.values)[metric]) for f in frames]
+        frames = [f for p in pictures if (f := app.service.frame(p)) is not None]
+        errors = [
+            _error(population, metric, f, value) for f in frames if (value := f.reading(metric)) is not None
+        ]
         cells.append(Cell(stratum, float(np.mean(errors)) if errors else math.nan, len(errors)))
     analysis = state.analysis
-    unit = population.study.covariate(metric).unit
+    covariate = population.study.covariate(metric)
     return Table(
-        f"mean |error| of {metric} ({unit or 'native units'})",
+        f"mean |error| of {metric} ({covariate.unit or 'native units'})"
+        if covariate.is_continuous
+        else f"share of {metric} read otherwise than asked",
         analysis.strata_rows,
         analysis.strata_columns,
         analysis.strata_panel,
         tuple(cells),
     )
+
+
+def _error(population: Population, metric: str, frame: Frame, value: float) -> float:
+    """Distance between what was read and what was asked; for levels 0 or 1."""
+    asked = dict(frame.picture.values)[metric]
+    return abs(value - asked) if population.study.covariate(metric).is_continuous else float(value != asked)
 
 
 def _edges(population: Population, name: str, edges: Edges | None) -> str:
@@ -158,7 +164,8 @@ def _maps(state: AppState, population: Population, table: Table) -> AppState:
     values = np.array([c.value for c in table.cells])
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    widgets.text(f"{table.metric}   {table.rows} ↓  {table.columns} →", theme.DIM)
+    unit = f" ({table.unit})" if table.unit else ""
+    widgets.text(f"{table.metric}{unit}   {table.rows} ↓  {table.columns} →", theme.DIM)
     region, corner = imgui.get_content_region_avail(), imgui.get_cursor_screen_pos()
     bar, top = em(4.2), em(1.2) + (em(1.1) if table.panel else 0)
     rows, columns = panels[0][1], panels[0][2]
@@ -252,8 +259,7 @@ def _cell(
             "\n".join(
                 [
                     *lines,
-                    f"{table.metric}: {value:.4g}",
-                    f"{cell.count} images",
+                    *_numbers(table, cell),
                     "Click to set the sliders to this stratum.",
                 ]
             )
@@ -262,6 +268,18 @@ def _cell(
         known = {n: v for n, v in cell.centre.items() if n in population.study.condition_names}
         return set_values(state, **known)
     return state
+
+
+def _numbers(table: Table, cell: Cell) -> list[str]:
+    """What is known of a cell, line by line."""
+    unit = f" {table.unit}" if table.unit else ""
+    lines = [f"{table.metric}: {cell.value:.4g}{unit}"]
+    if cell.interval is not None:
+        lines.append("95 % interval {:.4g} to {:.4g}".format(*cell.interval))
+    if cell.floor is not None:
+        lines.append(f"between real images: {cell.floor:.4g}")
+    count = f"{cell.count} images"
+    return [*lines, count if cell.real is None else f"{count}, {cell.real} real ones in the stratum"]
 
 
 def _scale(at: ImVec2, tall: float, low: float, high: float) -> None:

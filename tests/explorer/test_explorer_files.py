@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
 from dataclasses import replace
@@ -17,8 +16,9 @@ from explorer_app import config, evaluation, export, follow, launch
 from explorer_app.picture import Latent
 from explorer_app.population import Population
 from explorer_app.state import AppState, Axis, Grid, grid_pictures, opened
-from mssg.errors import DataError, SnapshotError, UsageError
+from mssg.errors import DataError, UsageError
 from mssg.header import read_header
+from mssg.metrics.results import Evaluation, Model, Result
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def population(tiny_snapshot):
 
 @pytest.fixture(scope="module")
 def state(population, tiny_snapshot) -> AppState:
-    return opened(AppState(), str(tiny_snapshot), population.defaults(), population.ranges())
+    return opened(AppState(), str(tiny_snapshot), population.defaults(), population.axes())
 
 
 def test_run_reads_only_whole_lines_and_starts_over_when_rows_are_dropped(tmp_path):
@@ -141,39 +141,69 @@ def test_sweep_runs_to_and_fro(tmp_path):
 
 def test_commands_name_every_held_value(state, population):
     command = export.grid_command(state, population.study)
-    assert (
-        command.startswith("mssg figure grid ")
-        and "--rows intensity=" in command
-        and "--cols thickness=" in command
-    )
-    assert "--fix slant=" in command and "--fix digit=" in command and "--seed 0" in command
+    assert command.startswith("mssg figure grid ")
+    assert "--rows intensity=" in command and "--cols slant=" in command
+    assert "--fix thickness=" in command and "--fix digit=" in command and "--seed 0" in command
     assert "--fix thickness=" in export.picture_command(state, population.study)
 
 
-EVAL = {"results": [
-    {"metric": "fid", "value": 10.0 + i + 10 * j, "n": 50, "source": "A", "stratum": {"thickness": [i, i + 1], "slant": [j, j + 1]}}
-    for i in range(3) for j in range(2)
-] + [{"metric": "fid", "value": 3.0, "n": 9, "stratum": None}]}  # fmt: skip
-
-
-def test_evaluation_becomes_a_table_of_strata(tmp_path):
-    path = tmp_path / "eval.json"
-    path.write_text(json.dumps(EVAL))
-    (table,) = evaluation.load(path)
-    ((edges, rows, columns, values, cells),) = table.panels()
-    assert edges is None and len(rows) == 3 and len(columns) == 2 and table.metric == "fid · A"
-    assert (
-        values[2, 1] == 22.0
-        and cells[2, 1].count == 50
-        and cells[2, 1].centre == {"thickness": 2.5, "slant": 1.5}
+def stratified(count: int = 6, **changes) -> Evaluation:
+    """An evaluation with a small error for each stratum of thickness, slant and digit, as `mssg evaluate` writes it."""
+    results = [
+        Result("strata/mae", 1.0 + i + 10 * j, "tiny", 50, 9, (0.5, 40.0), covariate="slant", unit="°", reference=reference,
+               stratum={"thickness": [i, i + 1], "slant": [10 * j, 10 * j + 10], "digit": str(k)}, real_floor=0.25)
+        for reference in ("requested", "real") for i in range(3) for j in range(2) for k in range(2)
+    ]  # fmt: skip
+    results.append(Result("strata/mae", None, "tiny", 0, covariate="slant", reference="real"))
+    return Evaluation(
+        "strokes", "test", 0, (Model("tiny", "0" * 12, "strokes", 12.0),), tuple(results[-count:])
     )
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"results": [1, {"metric": "fid"}]}'])
-def test_files_without_strata_are_refused(tmp_path, content):
+def test_evaluation_becomes_a_table_of_strata(tmp_path, population):
+    path = stratified(99).save(tmp_path / "eval.json")
+    requested, real = evaluation.load(path, population.study)
+    assert (requested.metric, real.metric) == (
+        "mae · slant · against requested",
+        "mae · slant · against real",
+    )
+    assert (requested.rows, requested.columns, requested.panel, requested.unit) == (
+        "thickness",
+        "slant",
+        "digit",
+        "°",
+    )
+    (edges, rows, columns, values, cells), _ = requested.panels()
+    assert edges == (0.0, 0.0) and len(rows) == 3 and len(columns) == 2 and values[2, 1] == 13.0
+    cell = cells[2, 1]
+    assert (cell.count, cell.real, cell.interval, cell.floor) == (50, 9, (0.5, 40.0), 0.25)
+    assert cell.centre == {"thickness": 2.5, "slant": 15.0, "digit": 0.0}
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"format_version": 1, "results": [1]}', '{"format_version": 9}']
+)
+def test_what_is_no_evaluation_is_refused(tmp_path, population, content):
     (tmp_path / "e.json").write_text(content)
-    with pytest.raises(SnapshotError):
-        evaluation.load(tmp_path / "e.json")
+    with pytest.raises(DataError):
+        evaluation.load(tmp_path / "e.json", population.study)
+
+
+def test_strata_of_a_fourth_covariate_have_tables_of_their_own(tmp_path, population):
+    results = tuple(
+        Result("strata/f1", i / 2, "m", 5, covariate="digit", stratum={"thickness": [0, 1], "slant": [0, 1], "intensity": [0, 9], "digit": str(i)})
+        for i in range(3)
+    )  # fmt: skip
+    tables = evaluation.load(
+        replace(stratified(), results=results).save(tmp_path / "e.json"), population.study
+    )
+    assert [t.metric for t in tables] == [f"f1 · digit · digit {i}" for i in range(3)]
+    assert [t.cells[0].value for t in tables] == [0.0, 0.5, 1.0]
+
+
+def test_an_evaluation_without_strata_is_refused(tmp_path, population):
+    with pytest.raises(DataError, match="no strata"):
+        evaluation.load(stratified(1).save(tmp_path / "e.json"), population.study)
 
 
 def test_live_strata_lie_inside_the_training_data(state, population):
@@ -188,14 +218,21 @@ def test_live_strata_lie_inside_the_training_data(state, population):
     assert grid_pictures(chosen)
 
 
+TRAINER = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(print('saved')))
+print('started', flush=True)
+time.sleep(60)
+"""
+
+
 @pytest.mark.skipif(os.name != "posix", reason="process groups")
 def test_training_is_its_own_process_group_and_ends_on_request(tmp_path):
-    script = "import sys, time\nprint('started', flush=True)\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('saved')\n"
-    training = launch.Training([sys.executable, "-c", script], str(tmp_path / "run"))
+    training = launch.Training([sys.executable, "-c", TRAINER], str(tmp_path / "run"))
     end = time.monotonic() + 20
     while "started" not in training.tail() and time.monotonic() < end:
         time.sleep(0.05)
     assert training.running and os.getpgid(training._process.pid) != os.getpgid(0)
     training.stop()
     assert training._process.wait(20) == 0 and training.tail() == ["started", "saved"]
-    assert signal.SIGINT and not training.running and Path(training.output).is_file()
+    assert not training.running and Path(training.output).is_file()

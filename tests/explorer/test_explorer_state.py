@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from explorer_app import colormaps, geometry, session
@@ -38,6 +38,7 @@ def test_set_values_ignores_what_is_not_finite_or_unknown():
     assert states.set_values(BASE, age=70).values == (("age", 70.0), ("volume", 30.0), ("sex", 1.0))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no defect
 @given(st.lists(st.tuples(st.floats(-3, 3), st.floats(-3, 3)), max_size=8))
 def test_latent_drag_keeps_fractions_and_blend_weights_sum_to_one(moves):
     latent = Latent(seed=5000)
@@ -78,11 +79,11 @@ def test_grid_covers_both_ranges_and_is_limited_to_twelve():
 
 
 def test_opening_another_snapshot_keeps_shared_covariates():
-    ranges = {"age": (20.0, 90.0), "height": (150.0, 200.0)}
-    state = states.opened(BASE, "b.safetensors", {"age": 50.0, "height": 170.0}, ranges)
+    axes = {"height": Axis("height", 150, 200), "age": Axis("age", 20, 90)}
+    state = states.opened(BASE, "b.safetensors", {"age": 50.0, "height": 170.0}, axes)
     assert state.values == (("age", 60.0), ("height", 170.0))
-    assert (state.grid.rows.name, state.grid.columns.name) == ("height", "age")
-    assert states.opened(BASE, "c.safetensors", dict(BASE.values), ranges).grid == BASE.grid
+    assert state.grid == Grid(axes["height"], axes["age"])
+    assert states.opened(BASE, "c.safetensors", dict(BASE.values), axes).grid == BASE.grid
 
 
 def test_undo_steps_are_commits_not_changes():
@@ -121,7 +122,7 @@ _STATES = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_STATES)
 def test_sessions_return_the_same_state(tmp_path_factory, state):
     path = tmp_path_factory.mktemp("session") / "s.json"

@@ -55,7 +55,8 @@ def test_picture_is_what_the_renderer_draws_and_is_measured(service, picture, ti
     frame = service.frame(picture)
     expected = tiny_renderer.render(RenderRequest(seed=0, covariates=picture.values)).image
     assert np.allclose(frame.image, (expected[0] + 1) * 127.5, atol=0.02)
-    assert set(frame.measured) >= {"thickness", "intensity", "slant"}
+    wait(service, lambda: not service.busy)  # measured after it was shown
+    assert set(service.frame(picture).measured["digits"]) >= {"thickness", "intensity", "slant"}
     wait(service, lambda: service.models[picture.snapshot].layers)
     assert service.models[picture.snapshot].layers[0].shape[1:] == (4, 4) and not service.busy
 
@@ -63,6 +64,7 @@ def test_picture_is_what_the_renderer_draws_and_is_measured(service, picture, ti
 def test_equal_pictures_are_answered_from_the_cache(service, picture):
     service.want(picture)
     wait(service, lambda: service.frame(picture))
+    wait(service, lambda: not service.busy and service.counters.syntheses)
     wishes, syntheses = service.counters.wishes, service.counters.syntheses
     for _ in range(50):
         service.want(Picture(picture.snapshot, picture.values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import json
@@ -10,6 +11,7 @@ import random
 import shutil
 import struct
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -183,8 +185,6 @@ def _change_archive(held: Input, rng: random.Random) -> Input:
 
 def _snapshot_file() -> bytes:
     """A snapshot of a very small network."""
-    import tempfile
-
     import torch
     from conftest import STUDY, write_study
 
@@ -251,18 +251,15 @@ def _sessions() -> list[Input]:
 
 
 def _evaluations() -> list[Input]:
-    result = {"metric": "strata-mae", "value": 1.5, "ci95": [1.0, 2.0], "n": 100, "source": "A", "split": "test",
-              "covariate": "age", "stratum": {"age": [40.0, 60.0], "volume": [1, 2]}}  # fmt: skip
-    plain = {"results": [result, result | {"stratum": {"age": [60.0, 80.0], "volume": [1, 2]}}]}
-    found: list[dict[str, Any]] = [plain, plain | {"format_version": 1, "models": [], "notes": []}]
-    try:
-        from mssg.metrics import results
+    from mssg.metrics.results import Evaluation, Model, Result
 
-        whole = results.Evaluation(models=(), notes=(), results=())
-        found.append(json.loads(json.dumps(whole.to_json())))
-    except (ImportError, TypeError):
-        pass
-    return [{"x.json": json.dumps(d).encode()} for d in found]
+    results = tuple(
+        Result("strata/mae", 1.5, "m", 100, 9, (1.0, 2.0), covariate="slant", unit="°", reference="real", real_floor=0.5,
+               stratum={"thickness": [2.0, 3.0 + i], "slant": [-5, 5.5], "digit": "1", "intensity": [0, 255]})
+        for i in range(2)
+    )  # fmt: skip
+    whole = Evaluation("strokes", "test", 0, (Model("m", "0" * 12, "strokes", 4.0),), results)
+    return [{"x.json": json.dumps(whole.to_json()).encode()}]
 
 
 def _pickles() -> list[Input]:
@@ -522,7 +519,18 @@ def _read_evaluation(folder: Path) -> None:
         Evaluation.load(folder / "x.json")
     except MssgError:
         pass
-    evaluation.load(folder / "x.json")
+    evaluation.load(folder / "x.json", _known_study())
+
+
+@functools.cache
+def _known_study() -> Any:
+    """The study whose covariates strata are named after."""
+    from mssg.study import load_study
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "study.toml")
+        path.write_bytes(_study())
+        return load_study(path)
 
 
 def _read_pickle(folder: Path) -> None:

@@ -25,8 +25,9 @@ SCALE = 0.5
 class Driver:
     """What a scenario may use: the test engine's context, the explorer's context, and a folder for files."""
 
-    def __init__(self, explorer, folder: Path, target: str) -> None:
+    def __init__(self, explorer, folder: Path, target: str, scale: float = SCALE) -> None:
         self.explorer, self.app, self.folder, self.target = explorer, explorer.context, folder, target
+        self.scale = scale
         self.ctx: imgui.test_engine.TestContext
         self._work: list[Callable[[], object]] = []
         callbacks = explorer.parameters.callbacks
@@ -38,6 +39,31 @@ class Driver:
                 self._work.pop()()
 
         callbacks.show_gui = show
+        self._photograph: Path | None = None
+        captured = callbacks.before_swap
+
+        def capture() -> None:
+            captured()
+            if self._photograph is not None:
+                self._save(self._photograph)
+                self._photograph = None
+
+        callbacks.before_swap = capture
+
+    @staticmethod
+    def _save(path: Path) -> None:
+        from PIL import Image
+
+        from explorer_app.display import read_window
+
+        io = imgui.get_io()
+        size, scale = io.display_size, io.display_framebuffer_scale
+        Image.fromarray(read_window(round(size.x * scale.x), round(size.y * scale.y))).save(path)
+
+    def photograph(self, path: Path) -> None:
+        """Write what the window shows, dialogs included, as PNG."""
+        self._photograph = path
+        self.wait(lambda: self._photograph is None)
 
     def on_gui(self, work: Callable[[], object]):
         """Do something on the window's thread, where OpenGL may be called, and return its result."""
@@ -100,13 +126,13 @@ class Driver:
         """Back to a fresh window on the target."""
         app = self.app
         app.dialogs.clear()
-        app.animate, app.drag, app.tool = "", None, "pan"
+        app.animate, app.speed, app.drag, app.tool = "", 1.0, None, "pan"
         if self.target and app.population is not None:
             from explorer_app.history import History
             from explorer_app.state import AppState, opened
 
             app.history = History(
-                opened(AppState(), app.state.snapshot, app.population.defaults(), app.population.ranges())
+                opened(AppState(), app.state.snapshot, app.population.defaults(), app.population.axes())
             )
         self.ctx.key_press(imgui.Key.escape)
         self.rest()
@@ -114,11 +140,11 @@ class Driver:
 
     def rest(self) -> None:
         """Put the mouse where nothing is."""
-        self.ctx.mouse_move_to_pos((640 * SCALE, 10 * SCALE))
+        self.ctx.mouse_move_to_pos((640 * self.scale, 10 * self.scale))
 
     def drag(self, ref: str, dx: float, dy: float = 0.0) -> None:
         """Drag a control by pixels at scale 1."""
-        self.ctx.item_drag_with_delta(ref, (dx * SCALE, dy * SCALE))
+        self.ctx.item_drag_with_delta(ref, (dx * self.scale, dy * self.scale))
 
     def front(self, name: str) -> None:
         """Bring a panel to the front."""

@@ -19,6 +19,7 @@ from imgui_bundle import imgui
 
 from explorer_app import colormaps, session
 from explorer_app.state import grid_pictures, seed_pictures
+from mssg.metrics.results import Evaluation, Result
 
 CTRL = imgui.Key.mod_ctrl
 
@@ -56,6 +57,26 @@ def main_free_drag_moves_one_covariate_linked_the_others_too(d):
     linked = dict(d.state.values)
     assert linked["intensity"] < moved["intensity"] - 5 and linked["slant"] < moved["slant"] - 1
     assert linked["digit"] == start["digit"]
+
+
+def main_picture_answers_while_the_mouse_moves(d):
+    """With an input in every frame no picture is ever the latest for long; what was drawn on the way is shown."""
+    box = d.ctx.item_info(slider("thickness")).rect_full
+    d.ctx.mouse_move(slider("thickness"))
+    d.ctx.mouse_down()
+    seen, asked, y, step = set(), set(), (box.min.y + box.max.y) / 2, 0
+    start = time.monotonic()
+    while len(seen) < 4 and time.monotonic() - start < 60:
+        step += 1
+        share = 0.1 + 0.8 * (step % 97) / 97
+        d.ctx.mouse_teleport_to_pos((box.min.x + share * (box.max.x - box.min.x), y))
+        d.ctx.yield_()
+        asked.add(d.state.picture)
+        seen.add(d.app.shown.picture)
+    d.ctx.mouse_up()
+    assert len(seen) >= 4 and len(asked) > len(seen)
+    d.settle()
+    assert d.app.measured.picture == d.state.picture
 
 
 def main_double_click_resets_to_the_median(d):
@@ -145,12 +166,11 @@ def main_strata_are_measured_live_and_set_the_sliders(d):
 
 
 def main_strata_come_from_an_evaluation(d):
-    results = [
-        {"metric": "mae", "value": i + j / 10, "n": 20, "covariate": "slant", "stratum": {"thickness": [2 + i, 3 + i], "slant": [5 * j, 5 * j + 5]}}
+    results = tuple(
+        Result("strata/mae", i + j / 10, "tiny", 20, covariate="slant", stratum={"thickness": [2 + i, 3 + i], "slant": [5 * j, 5 * j + 5]})
         for i in range(2) for j in range(3)
-    ]  # fmt: skip
-    path = d.folder / "eval.json"
-    path.write_text(json.dumps({"results": results}))
+    )  # fmt: skip
+    path = Evaluation("strokes", "test", 0, (), results).save(d.folder / "eval.json")
     d.front("Strata")
     d.app.dialogs.add("evaluation")
     d.frames(4)
@@ -211,7 +231,7 @@ def main_layers_spectrum_and_greyed_transform(d):
     d.settle()
     d.ctx.item_click("//Inspect/inspect/spectrum")
     d.frames()
-    power = d.app.maps["spectrum"]
+    power = d.app.map("spectrum")
     assert power.shape == d.app.shown.image.shape and power.max() == 0
     assert not d.app.model.equivariant
     d.ctx.item_click("//Inspect/inspect/transform")
@@ -225,7 +245,7 @@ def main_animation_walks_and_stops(d):
     d.wait(lambda: d.state.latent != start)
     d.app.animate = ""
     d.settle()
-    assert d.app.history.steps == 0  # an animation floods no undo
+    assert d.app.history.steps == 1  # an animation is one undo step
 
 
 # --- 6 the radiologist's view ----------------------------------------------------------------------------------------
@@ -343,12 +363,12 @@ def medical_nifti_is_exported_with_millimetres(d):
 
 def main_uncertainty_is_the_deviation_over_seeds(d):
     d.front("Measured")
-    d.ctx.item_click("//Measured/sd##uncertainty")
+    d.ctx.item_click("//Measured/both##uncertainty")
     d.ctx.item_input_value("//Measured/##seeds", 5)
     d.settle()
     d.frames(4)
     images = np.stack([d.app.service.frame(p).image for p in seed_pictures(d.state)])
-    assert images.shape[0] == 5 and np.allclose(d.app.maps["seeds"], images.std(0, ddof=1), atol=1e-3)
+    assert images.shape[0] == 5 and np.allclose(d.app.map("sd"), images.std(0, ddof=1), atol=1e-3)
 
 
 def main_measured_values_are_those_of_the_instrument(d):
@@ -357,7 +377,7 @@ def main_measured_values_are_those_of_the_instrument(d):
     frame = d.app.shown
     grey = np.rint(np.clip(frame.image, 0, 255)).astype(np.uint8)
     expected = instrument("digits").measure(grey[None, None])
-    for name, value in frame.measured.items():
+    for name, value in frame.measured["digits"].items():
         assert np.isclose(value, expected[name][0], atol=0.3, equal_nan=True), name
 
 
@@ -432,7 +452,10 @@ def main_shortcuts_are_listed_and_escape_closes(d):
 def main_training_is_started_seen_and_stopped(d):
     from explorer_app import launch
 
-    script = "import time\nprint('tick 1', flush=True)\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('saved')\n"
+    script = (
+        "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(print('saved')))\n"
+        "print('tick 1', flush=True)\ntime.sleep(60)\n"
+    )
     original = launch.command
     launch.command = lambda study, outdir, preset, kimg: [sys.executable, "-c", script]
     try:
@@ -482,14 +505,42 @@ def main_picture_and_sweep_are_exported(d):
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
+_DAMAGE = {  # name -> (bytes of a good snapshot, and what they become; what the message says)
+    "truncated header": (None, 3000, "truncated"),
+    "truncated weights": (None, -1000, "truncated"),
+    "from the future": (rb"\"format_version\": 1", rb"\"format_version\": 9", "format version"),
+    "unknown instrument": (rb"\"instrument\": \"digits\"", rb"\"instrument\": \"x-rays\"", "x-rays"),
+    "unknown kind": (rb"\"kind\": \"categorical\"", rb"\"kind\": \"cathegories\"", "cathegories"),
+    "unknown network": (rb"\"kind\": \"stylegan2\"", rb"\"kind\": \"stylegan9\"", "stylegan9"),
+}
+
+
+def _damaged(d, name: str, good: str) -> tuple[Path, str]:
+    """A snapshot with a defect, and a word its refusal must hold."""
+    old, new, word = _DAMAGE[name]
+    content = Path(good).read_bytes()
+    path = d.folder / f"{name.replace(' ', '-')}.safetensors"
+    path.write_bytes(content[:new] if old is None else content.replace(old, new))
+    assert path.read_bytes() != content
+    return path, word
+
+
 def main_bad_snapshots_leave_the_last_good_picture(d):
-    bad = d.folder / "bad.safetensors"
-    bad.write_bytes(Path(d.state.snapshot).read_bytes()[:3000])
-    before = d.state
-    assert not d.app.open(bad)
-    d.frames(4)
-    assert d.state == before and d.app.shown is not None
-    assert any("not a usable snapshot" in text for _, text, _ in d.app.notes)
+    before, good = d.state, d.state.snapshot
+    for name in _DAMAGE:
+        path, word = _damaged(d, name, good)
+        d.app.notes.clear()
+        opened = d.app.open(path)
+        # What only the weights can tell is told by the render process, over the last good picture.
+        d.wait(lambda: d.app.notes or d.app.problem(d.state), what=name)
+        told = d.app.problem(d.state) or d.app.notes[-1][1]
+        assert word in told and path.name in told and "Traceback" not in told, (name, told)
+        d.frames(3)
+        assert d.app.shown is not None and d.app.shown.picture == before.picture
+        if opened:
+            d.app.undo()
+        d.frames(2)
+        assert d.state == before, name
 
 
 def main_killed_render_process_is_restarted_with_the_state_kept(d):

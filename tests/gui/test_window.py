@@ -81,7 +81,7 @@ def test_session_is_exported_without_a_display(tmp_path, tiny_snapshot):
     from mssg.header import read_header
 
     population = Population(read_header(tiny_snapshot))
-    state = opened(AppState(), str(tiny_snapshot), population.defaults(), population.ranges())
+    state = opened(AppState(), str(tiny_snapshot), population.defaults(), population.axes())
     session.save(tmp_path / "s.json", session.Session(state))
     bare = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
     words = [sys.executable, "-m", "explorer_app", "--export", str(tmp_path / "s.json"), "-o"]

@@ -1,0 +1,44 @@
+"""Animations: what moves by itself, as pure functions of the state and of the time that has passed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from explorer_app.state import AppState, drag_latent
+
+KINDS = ("latent", "psi", "noise", "translate", "rotate")
+SPEEDS = (0.1, 10.0)
+
+_SEEDS_PER_S, _SWING_S, _NOISES_PER_S, _CIRCLE_S, _TURN_S = 0.6, 4.0, 8.0, 8.0, 20.0
+_CIRCLE_WIDTHS = 0.1
+
+
+def advanced(state: AppState, kind: str, before: float, after: float) -> AppState:
+    """The state as an animation moves it from one time to another.
+
+    Args:
+        state: Where it stands.
+        kind: One of `KINDS`: a walk through latent space, psi swinging between 0 and 1, new noise, the picture moved on a
+            circle, the picture turned.
+        before: Seconds since the animation's start, multiplied by its speed, at the state given.
+        after: The same, at the state returned.
+    """
+    latent, move = state.latent, state.transform
+    if kind == "latent":
+        step = (after - before) * _SEEDS_PER_S
+        return replace(state, latent=drag_latent(latent, step, 0.2 * step))
+    if kind == "psi":
+        psi = abs(2 * (after / _SWING_S % 1) - 1)
+        return replace(state, latent=replace(latent, psi=round(psi, 3)))
+    if kind == "noise":
+        seed = latent.noise_seed + int(after * _NOISES_PER_S) - int(before * _NOISES_PER_S)
+        return replace(state, latent=replace(latent, noise_mode="random", noise_seed=seed))
+    if kind == "translate":
+        angle = 2 * math.pi * after / _CIRCLE_S
+        x, y = _CIRCLE_WIDTHS * math.sin(angle), _CIRCLE_WIDTHS * (1 - math.cos(angle))
+        return replace(state, transform=replace(move, x=round(x, 4), y=round(y, 4)))
+    if kind == "rotate":
+        turned = move.angle + (after - before) / _TURN_S
+        return replace(state, transform=replace(move, angle=(turned + 0.5) % 1 - 0.5))
+    raise ValueError(kind)
