@@ -12,7 +12,7 @@ from math import sqrt
 import torch
 
 from mssg.errors import UsageError
-from mssg.ops import fast, reference
+from mssg.ops import fast, gpu, reference
 from mssg.ops.activations import ACTIVATIONS, Activation
 from mssg.ops.dispatch import Backend, backend, register_backend, use_backend
 from mssg.ops.filters import (
@@ -53,6 +53,8 @@ for _name, _module in (("reference", reference), ("torch", fast)):
         conv2d_resample=_module.conv2d_resample,
         modulated_conv2d=_module.modulated_conv2d,
     )
+_names = ("bias_act", "upfirdn2d", "filtered_lrelu", "conv2d_resample", "modulated_conv2d")
+register_backend("cuda", **{_name: gpu.operation(_name) for _name in _names})
 
 _chosen_backend = backend  # `backend` is also the name of every operation's keyword
 Padding = int | Sequence[int]

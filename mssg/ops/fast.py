@@ -27,12 +27,12 @@ def bias_act(x, b, dim, act, alpha, gain, clamp):
     if b is not None:
         b = b.to(x.dtype).reshape([-1 if d == dim else 1 for d in range(x.ndim)])
     if act in ("linear", "lrelu") and gain > 0:
-        return _leaky_tail(x, None, None, b, act, alpha, gain, clamp)
+        return leaky_tail(x, None, None, b, act, alpha, gain, clamp)
     y = activation.function(x if b is None else x + b, alpha) * gain
     return y if clamp is None else y.clamp(-clamp, clamp)
 
 
-def _leaky_tail(x, scale, noise, b, act, alpha, gain, clamp):
+def leaky_tail(x, scale, noise, b, act, alpha, gain, clamp):
     """clamp(gain * act(scale * x + noise + b)): the gain moves inside, since act(gain x) = gain act(x)."""
     slope = 1.0 if act == "linear" else alpha
     if gain != 1:
@@ -141,35 +141,38 @@ def filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_fil
     return upfirdn2d(x, fd, (1, 1), (down, down), (0, 0, 0, 0), flip_filter, 1.0)
 
 
-def conv2d_resample(x, w, f, up, down, padding, flip_weight):
-    """See `reference.conv2d_resample`. The convolution always runs at the lower resolution."""
+def conv2d_resample(x, w, f, up, down, padding, flip_weight, *, fir=upfirdn2d):
+    """See `reference.conv2d_resample`. The convolution always runs at the lower resolution.
+
+    Other backends bring their own `fir`, with the signature of `upfirdn2d`.
+    """
     w = w.to(x.dtype)
     if up > 1:
         padding = upsampling_padding(f, (up, up), padding)
     if down > 1:
         padding = downsampling_padding(f, (down, down), padding)
     if up > 1:
-        x = _convolve_up(x, w, f, up, padding, flip_weight)
-        return x if down == 1 else upfirdn2d(x, f, (1, 1), (down, down), (0, 0, 0, 0), False, 1.0)
+        x = _convolve_up(x, w, f, up, padding, flip_weight, fir)
+        return x if down == 1 else fir(x, f, (1, 1), (down, down), (0, 0, 0, 0), False, 1.0)
     w = w if flip_weight else w.flip([2, 3])
     if down == 1:
         return _convolve(x, w, 1, padding)
     if w.shape[2:] == (1, 1):
-        return _convolve(upfirdn2d(x, f, (1, 1), (down, down), padding, False, 1.0), w, 1, (0, 0, 0, 0))
-    return _convolve(upfirdn2d(x, f, (1, 1), (1, 1), padding, False, 1.0), w, down, (0, 0, 0, 0))
+        return _convolve(fir(x, f, (1, 1), (down, down), padding, False, 1.0), w, 1, (0, 0, 0, 0))
+    return _convolve(fir(x, f, (1, 1), (1, 1), padding, False, 1.0), w, down, (0, 0, 0, 0))
 
 
-def _convolve_up(x, w, f, up, padding, flip_weight):
+def _convolve_up(x, w, f, up, padding, flip_weight, fir):
     """Transposed convolution, then the low-pass filter."""
     if w.shape[2:] == (1, 1):
         x = _convolve(x, w, 1, (0, 0, 0, 0))
-        return upfirdn2d(x, f, (up, up), (1, 1), padding, False, float(up**2))
+        return fir(x, f, (up, up), (1, 1), padding, False, float(up**2))
     kh, kw = w.shape[2:]
     x = F.conv_transpose2d(x, (w.flip([2, 3]) if flip_weight else w).transpose(0, 1), stride=up)
     # The transposed convolution has padded by k - 1 and left out the last up - 1 zeros.
     x0, x1, y0, y1 = padding
     rest = (x0 - kw + 1, x1 - kw + up, y0 - kh + 1, y1 - kh + up)
-    return upfirdn2d(x, f, (1, 1), (1, 1), rest, False, float(up**2))
+    return fir(x, f, (1, 1), (1, 1), rest, False, float(up**2))
 
 
 def _convolve(x, w, stride, padding):
@@ -183,9 +186,28 @@ def _convolve(x, w, stride, padding):
 
 
 def modulated_conv2d(
-    x, w, s, f, up, padding, flip_weight, demodulate, input_gain, noise, b, act, gain, clamp
+    x,
+    w,
+    s,
+    f,
+    up,
+    padding,
+    flip_weight,
+    demodulate,
+    input_gain,
+    noise,
+    b,
+    act,
+    gain,
+    clamp,
+    *,
+    fir=upfirdn2d,
+    tail=leaky_tail,
 ):
-    """See `reference.modulated_conv2d`: (sum_i w_oi s_i x_i) d_o instead of sum_i (w_oi s_i d_o) x_i."""
+    """See `reference.modulated_conv2d`: (sum_i w_oi s_i x_i) d_o instead of sum_i (w_oi s_i d_o) x_i.
+
+    Other backends bring their own `fir` and `tail`, with the signatures of `upfirdn2d` and `leaky_tail`.
+    """
     if x.dtype == torch.float16 and demodulate:
         # Keep half precision in range; demodulation cancels both factors.
         w = w / w.abs().amax([1, 2, 3], keepdim=True)
@@ -198,13 +220,14 @@ def modulated_conv2d(
         x = _pointwise_per_sample(x, per_sample if d is None else per_sample * d[:, :, None])
         d = None
     else:
-        x = conv2d_resample(modulate(x, s.to(x.dtype)[:, :, None, None]), w, f, up, 1, padding, flip_weight)
+        x = modulate(x, s.to(x.dtype)[:, :, None, None])
+        x = conv2d_resample(x, w, f, up, 1, padding, flip_weight, fir=fir)
     d = None if d is None else d.to(x.dtype)[:, :, None, None]
     noise = None if noise is None else noise.to(x.dtype)[(None,) * (4 - noise.ndim)]
     b = None if b is None else b.to(x.dtype)[None, :, None, None]
     if act in ("linear", "lrelu") and gain > 0:
-        return _leaky_tail(x, d, noise, b, act, ACTIVATIONS[act].alpha, gain, clamp)
-    x = _leaky_tail(x, d, noise, b, "linear", 0.0, 1.0, None)
+        return tail(x, d, noise, b, act, ACTIVATIONS[act].alpha, gain, clamp)
+    x = tail(x, d, noise, b, "linear", 0.0, 1.0, None)
     return bias_act(x, None, 1, act, ACTIVATIONS[act].alpha, gain, clamp)
 
 

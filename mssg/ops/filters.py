@@ -10,7 +10,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from mssg.errors import UsageError
 
 _RANK_TOLERANCE = 1e-7  # of the largest singular value: below it a separable pass is lost in float32 rounding
-_separable_terms: WeakIdKeyDictionary = WeakIdKeyDictionary()  # filter tensor -> (version, terms)
+_separable_terms: WeakIdKeyDictionary = WeakIdKeyDictionary()  # filter tensor -> {(version, exact): terms}
 
 
 def setup_filter(
@@ -79,24 +79,22 @@ def downsampling_padding(
     return x0 + (fw - dx + 1) // 2, x1 + (fw - dx) // 2, y0 + (fh - dy + 1) // 2, y1 + (fh - dy) // 2
 
 
-def separable_terms(f: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def separable_terms(f: torch.Tensor, exact: bool = False) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Split a 2-D filter into the fewest products column x row that add up to it (its singular vectors).
 
     Args:
         f: [h, w] filter.
+        exact: All terms there are, in float64; else as many as float32 can tell, in the dtype of f.
 
     Returns:
-        List of (column [h], row [w]) with f = sum of outer products, to float32 precision. Remembered for as long
-        as the filter lives unchanged, since layers ask again at every call.
+        List of (column [h], row [w]) with f = sum of outer products. Remembered for as long as the filter lives
+        unchanged, since layers ask again at every call.
     """
-    version = None if f.is_inference() else f._version
-    known = _separable_terms.get(f)
-    if known is not None and known[0] == version:
-        return known[1]
-    u, s, vh = torch.linalg.svd(f.detach().cpu().double())
-    rank = max(int((s > _RANK_TOLERANCE * s[0]).sum()), 1)
-    root = s[:rank].sqrt()
-    columns, rows = (u[:, :rank] * root).T.to(f), (vh[:rank] * root[:, None]).to(f)
-    terms = list(zip(columns, rows))
-    _separable_terms[f] = (version, terms)
-    return terms
+    known, key = _separable_terms.setdefault(f, {}), (None if f.is_inference() else f._version, exact)
+    if key not in known:
+        u, s, vh = torch.linalg.svd(f.detach().cpu().double())
+        rank = len(s) if exact else max(int((s > _RANK_TOLERANCE * s[0]).sum()), 1)
+        root, like = s[:rank].sqrt(), s.to(f.device) if exact else f
+        columns, rows = (u[:, :rank] * root).T.to(like), (vh[:rank] * root[:, None]).to(like)
+        known[key] = list(zip(columns, rows))
+    return known[key]

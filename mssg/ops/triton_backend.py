@@ -1,0 +1,371 @@
+"""The `cuda` backend: the Triton kernels as differentiable operations.
+
+Every backward pass is again one of these operations with the roles of its filters exchanged, so gradients of any order
+exist (R1 and path length need the second). Only float16, float32 and float64 tensors on a GPU come here (or on the
+CPU under Triton's interpreter); everything else is left to the `torch` backend.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from mssg.ops import fast, reference
+from mssg.ops import triton_kernels as kernels
+from mssg.ops.filters import separable_terms
+
+INTERPRETED = not isinstance(kernels.tail_kernel, triton.JITFunction)
+_ACCUMULATOR = {torch.float16: tl.float32, torch.float32: tl.float32, torch.float64: tl.float64}
+_PIECEWISE_LINEAR = ("linear", "relu", "lrelu")  # whose second derivative is zero
+_SMALLEST = 16  # side of the smallest block
+_LARGEST = 128  # side of the largest: longer filters are left to torch
+_POINTS = 1024  # elements a program of the pointwise kernel works on
+
+
+def _serves(x: Tensor) -> bool:
+    if INTERPRETED:
+        return x.device.type == "cpu" and x.dtype in _ACCUMULATOR
+    return x.is_cuda and x.dtype in (torch.float16, torch.float32)
+
+
+@dataclass(frozen=True)
+class Taps:
+    """A filter as a sum of separable terms, to correlate with: y [rank, taps] down the columns, x [rank, taps]."""
+
+    y: Tensor
+    x: Tensor
+
+    @cached_property
+    def flipped(self) -> Taps:
+        return Taps(self.y.flip(1).contiguous(), self.x.flip(1).contiguous())
+
+
+_taps: WeakIdKeyDictionary = WeakIdKeyDictionary()  # filter -> {(version, dtype, flip, gain): Taps}
+
+
+def _filter_taps(f: Tensor | None, like: Tensor, flip_filter: bool, gain: float) -> Taps:
+    """Taps of an operation's filter in the dtype of `like`, remembered since layers ask again at every call."""
+    if f is None:
+        return Taps(like.new_full((1, 1), gain), like.new_ones(1, 1))
+    known = _taps.setdefault(f, {})
+    key = (None if f.is_inference() else f._version, like.dtype, like.device, flip_filter, gain)
+    if key not in known:
+        terms = [(f, f)] if f.ndim == 1 else separable_terms(f, exact=like.dtype == torch.float64)
+        y, x = (torch.stack([term[i].to(like) for term in terms]) for i in (0, 1))
+        taps = Taps((y * gain).contiguous(), x.contiguous())
+        known[key] = taps if flip_filter else taps.flipped
+    return known[key]
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """upfirdn2d as a linear map: output r gets tap c * up + pad - r * down of input c. Factors and pads as (y, x)."""
+
+    taps: Taps
+    up: tuple[int, int]
+    down: tuple[int, int]
+    pad: tuple[int, int]
+    size: tuple[int, int]
+    out: tuple[int, int]
+
+    @cached_property
+    def transposed(self) -> Resampling:
+        pad = self.taps.y.shape[1] - 1 - self.pad[0], self.taps.x.shape[1] - 1 - self.pad[1]
+        return Resampling(self.taps.flipped, self.down, self.up, pad, self.out, self.size)
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        return self.taps.y.shape[1], self.taps.x.shape[1]
+
+
+def _resampling(x, size, f, up, down, padding, flip_filter, gain):
+    taps = _filter_taps(f, x, flip_filter, gain)
+    (ux, uy), (dx, dy), (x0, x1, y0, y1) = up, down, padding
+    out = (
+        (size[0] * uy + y0 + y1 - taps.y.shape[1]) // dy + 1,
+        (size[1] * ux + x0 + x1 - taps.x.shape[1]) // dx + 1,
+    )
+    return Resampling(taps, (uy, ux), (dy, dx), (y0, x0), tuple(size), out)
+
+
+def _block(n: int) -> int:
+    return max(triton.next_power_of_2(n), _SMALLEST)
+
+
+def _inputs(results: int, up: int, down: int, taps: int) -> int:
+    """How many input samples a run of results can depend on, wherever it starts."""
+    return ((results - 1) * down + taps - 1) // up + 2
+
+
+def _blank(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """An empty image of a given size with the batch, channels and memory layout of x."""
+    return x.new_empty((*x.shape[:2], *size)).contiguous(memory_format=_layout(x))
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    last = x.stride(1) == 1 and x.shape[1] > 1
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _group(x: Tensor) -> int:
+    """Channels a program works on: enough to share the cache lines of channels_last, and the filters' matrices."""
+    return 16 if _layout(x) == torch.channels_last else 4
+
+
+def _warps(*sides: int) -> int:
+    return 8 if max(sides) > 32 else 4
+
+
+def upfirdn2d(x, f, up, down, padding, flip_filter, gain):
+    """See `reference.upfirdn2d`."""
+    if _serves(x):
+        resampling = _resampling(x, x.shape[2:], f, up, down, padding, flip_filter, gain)
+        if all(_tiles(resampling)) and all(_tiles(resampling.transposed)):
+            return _Upfirdn.apply(x, resampling)
+    return fast.upfirdn2d(x, f, up, down, padding, flip_filter, gain)
+
+
+def _tiles(r: Resampling) -> list[tuple[int, int, int] | None]:
+    """For y and x: results in a tile, and the sides of its input and output blocks; None = the filter is too long."""
+    axes = []
+    for up, down, taps, out in zip(r.up, r.down, r.lengths, r.out):
+        fits = None
+        for block in (32, 64, _LARGEST):
+            results = min(((block - 1) * up - taps) // down + 1, out, 32)
+            if results >= min(8, out):
+                fits = results, _block(_inputs(results, up, down, taps)), _block(results)
+                break
+        axes.append(fits)
+    return axes
+
+
+class _Upfirdn(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, resampling):
+        ctx.resampling = resampling
+        y = _blank(x, resampling.out)
+        if y.numel() == 0:
+            return y
+        (tile_y, in_y, out_y), (tile_x, in_x, out_x) = _tiles(resampling)
+        tiles = triton.cdiv(y.shape[2], tile_y), triton.cdiv(y.shape[3], tile_x)
+        group = _group(x)
+        grid = (tiles[0] * tiles[1] * triton.cdiv(x.shape[1], group) * len(x),)
+        r = resampling
+        kernels.upfirdn2d_kernel[grid](
+            x, y, r.taps.y, r.taps.x, *x.shape[1:], *y.shape[2:], *x.stride(), *y.stride(), *r.pad, *tiles,
+            *r.up, *r.down, *r.lengths, len(r.taps.y), tile_y, tile_x, in_y, in_x, out_y, out_x,
+            group, _ACCUMULATOR[x.dtype], num_warps=_warps(in_y, in_x), num_stages=1,
+        )  # fmt: skip
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _Upfirdn.apply(grad, ctx.resampling.transposed), None
+
+
+def bias_act(x, b, dim, act, alpha, gain, clamp):
+    """See `reference.bias_act`."""
+    if not _serves(x):
+        return fast.bias_act(x, b, dim, act, alpha, gain, clamp)
+    return _tail(x, None, None, b, act, alpha, gain, clamp, dim % x.ndim)
+
+
+def _tail(x, scale, noise, b, act, alpha, gain, clamp, dim=1):
+    """clamp(gain * act(scale * x + noise + b)); scale [B, C, 1, 1], noise [1 or B, 1, H, W]."""
+    if not _serves(x):
+        b = None if b is None else b.reshape([-1 if d == dim else 1 for d in range(x.ndim)])
+        return fast.leaky_tail(x, scale, noise, b, act, alpha, gain, clamp)
+    if noise is not None:
+        noise = noise.expand(len(noise), 1, *x.shape[2:])
+    b = None if b is None else b.reshape(-1)
+    return _Tail.apply(x, scale, noise, b, Tail(act, alpha, gain, clamp, dim))
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The constants of a pointwise layer tail; the bias runs along dimension `dim`."""
+
+    act: str
+    alpha: float
+    gain: float
+    clamp: float | None
+    dim: int
+
+
+def _dense(x: Tensor) -> Tensor:
+    """x itself if its elements fill a stretch of memory without gaps, else a contiguous copy."""
+    return x if torch.ops.aten.is_non_overlapping_and_dense(x) else x.contiguous()
+
+
+def _like(x: Tensor, model: Tensor) -> Tensor:
+    """x in the memory order of a model."""
+    return x if x.stride() == model.stride() else torch.empty_like(model, dtype=x.dtype).copy_(x)
+
+
+def _launch_tail(x, grad, scale, noise, b, tail):
+    y = torch.empty_like(x)
+    if x.numel() == 0:
+        return y
+    pixels = x.shape[2:].numel() if x.ndim > 2 else 1
+    pixel_stride = x.stride(-1) if x.ndim > 2 else 1
+    scale, noise, b = (None if t is None else t.contiguous() for t in (scale, noise, b))
+    grid = (triton.cdiv(x.numel(), _POINTS),)
+    kernels.tail_kernel[grid](
+        x, grad, scale, noise, b, y, x.numel(), x.shape[tail.dim], pixels, x.stride(tail.dim), pixel_stride,
+        1 if noise is None else len(noise), tail.act, tail.alpha, tail.gain, tail.clamp,
+        _ACCUMULATOR[x.dtype], x.numel() > 2**31 - _POINTS, _POINTS,
+    )  # fmt: skip
+    return y
+
+
+class _Tail(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, scale, noise, b, tail):
+        x = _dense(x)
+        ctx.save_for_backward(x, scale, noise, b)
+        ctx.tail = tail
+        return _launch_tail(x, None, scale, noise, b, tail)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, scale, noise, b = ctx.saved_tensors
+        tail = ctx.tail
+        if torch.is_grad_enabled() and tail.act not in _PIECEWISE_LINEAR:
+            bias = None if b is None else b
+            inputs = [t for t, need in zip((x, bias), (True, b is not None)) if need]
+            y = reference.bias_act(x, bias, tail.dim, tail.act, tail.alpha, tail.gain, tail.clamp)
+            grads = iter(torch.autograd.grad(y, inputs, grad, create_graph=True))
+            return next(grads), None, None, None if b is None else next(grads), None
+        g = _TailGradient.apply(grad, x, scale, noise, b, tail)
+        return _sums(ctx, g, x, scale, noise, b, tail.dim)
+
+
+def _sums(ctx, g, x, scale, noise, b, dim):
+    """Gradients of x, scale, noise and bias from that of scale * x + noise + bias."""
+    needs = ctx.needs_input_grad
+    grad_x = g if scale is None else g * scale
+    grad_scale = (g * x).sum_to_size(scale.shape) if needs[1] else None
+    grad_noise = g.sum_to_size(noise.shape) if needs[2] else None
+    grad_b = g.sum([d for d in range(g.ndim) if d != dim]) if needs[3] else None
+    return grad_x, grad_scale, grad_noise, grad_b, None
+
+
+class _TailGradient(torch.autograd.Function):
+    """grad times the derivative of the tail, which does not depend on x but by jumps."""
+
+    @staticmethod
+    def forward(ctx, grad, x, scale, noise, b, tail):
+        ctx.save_for_backward(x, scale, noise, b)
+        ctx.tail = tail
+        return _launch_tail(x, _like(grad, x), scale, noise, b, tail)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _TailGradient.apply(grad, *ctx.saved_tensors, ctx.tail), None, None, None, None, None
+
+
+@dataclass(frozen=True)
+class Activation:
+    """filtered_lrelu: the signal goes up, through leaky ReLU, gain and clamp, and down."""
+
+    up: Resampling
+    down: Resampling
+    gain: float
+    slope: float
+    clamp: float | None
+
+
+def filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter, scale=None):
+    """See `reference.filtered_lrelu`; scale [B, C] is a factor of x before the bias."""
+    if _serves(x):
+        ups = _resampling(x, x.shape[2:], fu, (up, up), (1, 1), padding, flip_filter, float(up**2))
+        downs = _resampling(x, ups.out, fd, (1, 1), (down, down), (0, 0, 0, 0), flip_filter, 1.0)
+        activation = Activation(ups, downs, gain, slope, clamp)
+        pairs = ((ups, downs), (downs.transposed, ups.transposed))
+        if all(_activation_tiles(ups, value, final, axis) for value, final in pairs for axis in (0, 1)):
+            return _FilteredLrelu.apply(x, scale, b, activation)
+    if scale is not None:
+        x = x * scale.to(x.dtype)[:, :, None, None]
+    return fast.filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter)
+
+
+def _activation_tiles(up, value, final, axis) -> tuple[int, int, int, int, int] | None:
+    """Results in a tile, and the sides of the blocks of x, of the value, at the raised rate, and of the result."""
+    down, taps, out = final.down[axis], final.lengths[axis], final.out[axis]
+    for block in (32, 64, _LARGEST):
+        results = min((block - taps) // down + 1, out)
+        if results >= min(3, out):
+            middle = _block((results - 1) * down + taps)
+            blocks = [_block(_inputs(middle, r.up[axis], 1, r.lengths[axis])) for r in (up, value)]
+            return (results, *blocks, middle, _block(results)) if max(blocks) <= _LARGEST else None
+    return None
+
+
+def _launch_filtered(x, scale, b, grad, value, final, activation):
+    y = _blank(x, final.out)
+    if y.numel() == 0:
+        return y
+    up = activation.up
+    along_y, along_x = (_activation_tiles(up, value, final, axis) for axis in (0, 1))
+    blocks = [side for pair in zip(along_y[1:], along_x[1:]) for side in pair]
+    tiles = triton.cdiv(y.shape[2], along_y[0]), triton.cdiv(y.shape[3], along_x[0])
+    group = _group(x)
+    grid = (tiles[0] * tiles[1] * triton.cdiv(x.shape[1], group) * len(x),)
+    scale, b = (None if t is None else t.contiguous() for t in (scale, b))
+    g = x if grad is None else grad
+    kernels.filtered_lrelu_kernel[grid](
+        x, scale, b, grad, y, up.taps.y, up.taps.x, value.taps.y, value.taps.x, final.taps.y, final.taps.x,
+        *x.shape[1:], *g.shape[2:], *y.shape[2:], *x.stride(), *g.stride(), *y.stride(),
+        *up.pad, *value.pad, *final.pad, *tiles,
+        up.up[0], *up.lengths, len(up.taps.y), value.up[0], *value.lengths, len(value.taps.y),
+        final.down[0], *final.lengths, len(final.taps.y),
+        activation.gain, activation.slope, activation.clamp, along_y[0], along_x[0], *blocks,
+        group, _ACCUMULATOR[x.dtype], num_warps=_warps(*blocks) if grad is None else 8, num_stages=1,
+    )  # fmt: skip
+    return y
+
+
+class _FilteredLrelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, scale, b, activation):
+        ctx.save_for_backward(x, scale, b)
+        ctx.activation = activation
+        return _launch_filtered(x, scale, b, None, activation.up, activation.down, activation)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, scale, b = ctx.saved_tensors
+        g = _FilteredGradient.apply(grad, x, scale, b, ctx.activation, True)
+        return (
+            g if scale is None else g * scale.to(g.dtype)[:, :, None, None],
+            (g * x).sum([2, 3]).to(scale.dtype) if ctx.needs_input_grad[1] else None,
+            g.sum([0, 2, 3]).to(b.dtype) if ctx.needs_input_grad[2] else None,
+            None,
+        )
+
+
+class _FilteredGradient(torch.autograd.Function):
+    """The derivative of filtered_lrelu at x applied to a vector: backwards (to a gradient of y) or forwards."""
+
+    @staticmethod
+    def forward(ctx, vector, x, scale, b, activation, backwards):
+        ctx.save_for_backward(x, scale, b)
+        ctx.activation, ctx.backwards = activation, backwards
+        up, down = activation.up, activation.down
+        value, final = (down.transposed, up.transposed) if backwards else (up, down)
+        return _launch_filtered(x, scale, b, vector, value, final, activation)
+
+    @staticmethod
+    def backward(ctx, grad):
+        back = _FilteredGradient.apply(grad, *ctx.saved_tensors, ctx.activation, not ctx.backwards)
+        return back, None, None, None, None, None
+
+
+conv2d_resample = partial(fast.conv2d_resample, fir=upfirdn2d)
+modulated_conv2d = partial(fast.modulated_conv2d, fir=upfirdn2d, tail=_tail)
