@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from math import sqrt
 
 import torch
@@ -52,9 +53,10 @@ for _name, _module in (("reference", reference), ("torch", fast)):
         filtered_lrelu=_module.filtered_lrelu,
         conv2d_resample=_module.conv2d_resample,
         modulated_conv2d=_module.modulated_conv2d,
+        modulated_filtered_lrelu=getattr(_module, "modulated_filtered_lrelu", None),
     )
-_names = ("bias_act", "upfirdn2d", "filtered_lrelu", "conv2d_resample", "modulated_conv2d")
-register_backend("cuda", **{_name: gpu.operation(_name) for _name in _names})
+_names = [_field.name for _field in fields(Backend) if _field.name not in ("name", "serves")]
+register_backend("cuda", serves=gpu.serves, **{_name: gpu.operation(_name) for _name in _names})
 
 _chosen_backend = backend  # `backend` is also the name of every operation's keyword
 Padding = int | Sequence[int]

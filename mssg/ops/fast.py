@@ -186,28 +186,23 @@ def _convolve(x, w, stride, padding):
 
 
 def modulated_conv2d(
-    x,
-    w,
-    s,
-    f,
-    up,
-    padding,
-    flip_weight,
-    demodulate,
-    input_gain,
-    noise,
-    b,
-    act,
-    gain,
-    clamp,
-    *,
-    fir=upfirdn2d,
-    tail=leaky_tail,
-):
+    x, w, s, f, up, padding, flip_weight, demodulate, input_gain, noise, b, act, gain, clamp, *, fir=upfirdn2d, tail=leaky_tail
+):  # fmt: skip
     """See `reference.modulated_conv2d`: (sum_i w_oi s_i x_i) d_o instead of sum_i (w_oi s_i d_o) x_i.
 
     Other backends bring their own `fir` and `tail`, with the signatures of `upfirdn2d` and `leaky_tail`.
     """
+    x, d = convolve_modulated(x, w, s, f, up, padding, flip_weight, demodulate, input_gain, fir)
+    noise = None if noise is None else noise.to(x.dtype)[(None,) * (4 - noise.ndim)]
+    b = None if b is None else b.to(x.dtype)[None, :, None, None]
+    if act in ("linear", "lrelu") and gain > 0:
+        return tail(x, d, noise, b, act, ACTIVATIONS[act].alpha, gain, clamp)
+    x = tail(x, d, noise, b, "linear", 0.0, 1.0, None)
+    return bias_act(x, None, 1, act, ACTIVATIONS[act].alpha, gain, clamp)
+
+
+def convolve_modulated(x, w, s, f, up, padding, flip_weight, demodulate, input_gain, fir=upfirdn2d):
+    """The convolution of `modulated_conv2d` and the factor [B, O, 1, 1] its result lacks; None = it lacks nothing."""
     if x.dtype == torch.float16 and demodulate:
         # Keep half precision in range; demodulation cancels both factors.
         w = w / w.abs().amax([1, 2, 3], keepdim=True)
@@ -217,18 +212,18 @@ def modulated_conv2d(
         s = s * input_gain
     if w.shape[2:] == (1, 1) and up == 1 and padding == (0, 0, 0, 0):
         per_sample = w[:, :, 0, 0] * s[:, None, :]  # [B, O, I]: small, so both factors may as well go there
-        x = _pointwise_per_sample(x, per_sample if d is None else per_sample * d[:, :, None])
-        d = None
-    else:
-        x = modulate(x, s.to(x.dtype)[:, :, None, None])
-        x = conv2d_resample(x, w, f, up, 1, padding, flip_weight, fir=fir)
-    d = None if d is None else d.to(x.dtype)[:, :, None, None]
-    noise = None if noise is None else noise.to(x.dtype)[(None,) * (4 - noise.ndim)]
+        return _pointwise_per_sample(x, per_sample if d is None else per_sample * d[:, :, None]), None
+    x = modulate(x, s.to(x.dtype)[:, :, None, None])
+    x = conv2d_resample(x, w, f, up, 1, padding, flip_weight, fir=fir)
+    return x, None if d is None else d.to(x.dtype)[:, :, None, None]
+
+
+def modulated_filtered_lrelu(x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail):
+    """See `ops.modulated_filtered_lrelu`: demodulation and bias share one pass. tail: as in `filtered_lrelu`."""
+    x, d = convolve_modulated(x, w, s, None, 1, (conv_padding,) * 4, True, demodulate, input_gain)
     b = None if b is None else b.to(x.dtype)[None, :, None, None]
-    if act in ("linear", "lrelu") and gain > 0:
-        return tail(x, d, noise, b, act, ACTIVATIONS[act].alpha, gain, clamp)
-    x = tail(x, d, noise, b, "linear", 0.0, 1.0, None)
-    return bias_act(x, None, 1, act, ACTIVATIONS[act].alpha, gain, clamp)
+    x = leaky_tail(x, d, None, b, "linear", 0.0, 1.0, None)
+    return filtered_lrelu(x, fu, fd, None, *tail, False)
 
 
 def _pointwise_per_sample(x, w):

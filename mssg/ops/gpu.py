@@ -1,4 +1,4 @@
-"""The `cuda` backend, imported when first used: Triton is slow to import and missing on some systems."""
+"""When the `cuda` backend serves; imported when first used, since Triton is slow to import and missing on some systems."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from mssg.ops import fast
+
+OLDEST = (8, 0)  # compute capability whose tensor cores know float32's parts (tf32)
 
 
 @cache
@@ -17,11 +21,29 @@ def implementation() -> ModuleType:
     try:
         from mssg.ops import triton_backend
     except ImportError as error:
-        warnings.warn(
-            f"no GPU kernels ({error}): the torch backend serves instead", RuntimeWarning, stacklevel=3
-        )
+        warnings.warn(f"no GPU kernels ({error}): the torch backend serves", RuntimeWarning, stacklevel=2)
         return fast
     return triton_backend
+
+
+@cache
+def _new_enough(device: int) -> bool:
+    capability = torch.cuda.get_device_capability(device)
+    if capability < OLDEST:
+        found, expected = (".".join(map(str, version)) for version in (capability, OLDEST))
+        message = f"GPU {device} has compute capability {found}, its kernels need {expected}: the torch backend serves"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+    return capability >= OLDEST
+
+
+def serves(x: Any) -> bool:
+    """Whether this backend should be taken for a tensor where nobody chose one."""
+    return (
+        x.is_cuda
+        and x.dtype in (torch.float16, torch.float32)
+        and implementation() is not fast
+        and _new_enough(x.device.index)
+    )
 
 
 def operation(name: str) -> Callable[..., Any]:

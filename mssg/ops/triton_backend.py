@@ -237,9 +237,8 @@ class _Tail(torch.autograd.Function):
         x, scale, noise, b = ctx.saved_tensors
         tail = ctx.tail
         if torch.is_grad_enabled() and tail.act not in _PIECEWISE_LINEAR:
-            bias = None if b is None else b
-            inputs = [t for t, need in zip((x, bias), (True, b is not None)) if need]
-            y = reference.bias_act(x, bias, tail.dim, tail.act, tail.alpha, tail.gain, tail.clamp)
+            inputs = [t for t in (x, b) if t is not None]
+            y = reference.bias_act(x, b, tail.dim, tail.act, tail.alpha, tail.gain, tail.clamp)
             grads = iter(torch.autograd.grad(y, inputs, grad, create_graph=True))
             return next(grads), None, None, None if b is None else next(grads), None
         g = _TailGradient.apply(grad, x, scale, noise, b, tail)
@@ -282,16 +281,19 @@ class Activation:
 
 
 def filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter, scale=None):
-    """See `reference.filtered_lrelu`; scale [B, C] is a factor of x before the bias."""
+    """See `reference.filtered_lrelu`; scale [B, C, 1, 1] is a factor of x before the bias."""
     if _serves(x):
         ups = _resampling(x, x.shape[2:], fu, (up, up), (1, 1), padding, flip_filter, float(up**2))
         downs = _resampling(x, ups.out, fd, (1, 1), (down, down), (0, 0, 0, 0), flip_filter, 1.0)
         activation = Activation(ups, downs, gain, slope, clamp)
         pairs = ((ups, downs), (downs.transposed, ups.transposed))
         if all(_activation_tiles(ups, value, final, axis) for value, final in pairs for axis in (0, 1)):
+            trivial = fu is None and fd is None and up == down == 1 and not any(padding)
+            if trivial:
+                return _tail(x, scale, None, b, "lrelu", slope, gain, clamp)
             return _FilteredLrelu.apply(x, scale, b, activation)
     if scale is not None:
-        x = x * scale.to(x.dtype)[:, :, None, None]
+        x = x * scale
     return fast.filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter)
 
 
@@ -343,9 +345,9 @@ class _FilteredLrelu(torch.autograd.Function):
         x, scale, b = ctx.saved_tensors
         g = _FilteredGradient.apply(grad, x, scale, b, ctx.activation, True)
         return (
-            g if scale is None else g * scale.to(g.dtype)[:, :, None, None],
-            (g * x).sum([2, 3]).to(scale.dtype) if ctx.needs_input_grad[1] else None,
-            g.sum([0, 2, 3]).to(b.dtype) if ctx.needs_input_grad[2] else None,
+            g if scale is None else g * scale,
+            (g * x).sum_to_size(scale.shape) if ctx.needs_input_grad[1] else None,
+            g.sum([0, 2, 3]) if ctx.needs_input_grad[2] else None,
             None,
         )
 
@@ -369,3 +371,9 @@ class _FilteredGradient(torch.autograd.Function):
 
 conv2d_resample = partial(fast.conv2d_resample, fir=upfirdn2d)
 modulated_conv2d = partial(fast.modulated_conv2d, fir=upfirdn2d, tail=_tail)
+
+
+def modulated_filtered_lrelu(x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail):
+    """See `ops.modulated_filtered_lrelu`: demodulation rides on filtered_lrelu. tail: as in `filtered_lrelu`."""
+    x, d = fast.convolve_modulated(x, w, s, None, 1, (conv_padding,) * 4, True, demodulate, input_gain)
+    return filtered_lrelu(x, fu, fd, b, *tail, False, scale=d)

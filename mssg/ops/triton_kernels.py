@@ -156,7 +156,7 @@ def _product(band, inside, x, ACC: tl.constexpr):
     """band @ x, in which a non-finite sample of x reaches no further than the band does."""
     bad = (x - x) != 0
     y = tl.dot(band, tl.where(bad, 0.0, x).to(band.dtype), input_precision="tf32x3", out_dtype=ACC)
-    if tl.max(tl.max(bad.to(tl.int32), 1), 0) > 0:
+    if tl.max(bad.to(tl.int32)) > 0:
         # Infinities of one sign add up, of both signs make NaN, as do NaN itself and 0 times infinity.
         sign = tl.where(bad, tl.where(x > 0, 1.0, tl.where(x < 0, -1.0, 0.0)), 0.0).to(tl.float16)
         taps = tl.where(band > 0, 1.0, tl.where(band < 0, -1.0, 0.0)).to(tl.float16)

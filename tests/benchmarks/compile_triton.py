@@ -67,7 +67,7 @@ def layers(quick: bool):
     long = torch.tensor(design_lowpass_filter(24, 32, 16, 512), dtype=torch.float32)
     radial = torch.tensor(design_lowpass_filter(12, 32, 16, 256, radial=True), dtype=torch.float32)
     f4 = ops.setup_filter([1, 3, 3, 1])
-    b, scale = torch.zeros(32), torch.ones(2, 32)
+    b, scale = torch.zeros(32), torch.ones(2, 32, 1, 1)
     noise = torch.zeros(1, 1, 84, 84)
 
     def flrelu(fu, fd, up, down):
@@ -79,7 +79,7 @@ def layers(quick: bool):
         return run
 
     def tail(x):
-        return triton_backend._tail(x, scale[:, :, None, None], noise, b, "lrelu", 0.2, 2**0.5, 256.0)
+        return triton_backend._tail(x, scale, noise, b, "lrelu", 0.2, 2**0.5, 256.0)
 
     def smooth(x):
         return ops.bias_act(x, b, act="swish")

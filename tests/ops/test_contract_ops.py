@@ -1,5 +1,12 @@
-"""One contract for every backend: the numbers and the gradients of the reference, in float64, for any geometry."""
+"""One contract for every backend: the numbers and the gradients of the reference, in float64, for any geometry.
 
+MSSG_CONTRACT_EXAMPLES sets how many examples each test draws (`make contract` draws many); the Triton kernels run in
+an interpreter here, some hundred times slower than the others, and get a tenth of them.
+"""
+
+import os
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -8,10 +15,33 @@ from hypothesis import strategies as st
 from mssg import ops
 from mssg.ops import dispatch
 
-CONTRACT = settings(max_examples=40, deadline=None, derandomize=True)
+EXAMPLES = int(os.environ.get("MSSG_CONTRACT_EXAMPLES", 40))
 FACTOR = st.sampled_from([1, 2, 4])
 PAD = st.integers(-2, 7)
-BACKENDS = sorted(set(dispatch.names()) - {"reference"})
+BACKENDS = [
+    pytest.param(name, EXAMPLES // 10 if name == "cuda" else EXAMPLES, id=name)
+    for name in dispatch.names()
+    if name != "reference"
+]
+
+
+def contract(*strategies):
+    """Run a test(backend, *drawn) on examples of the strategies, for every backend but the reference."""
+
+    def decorate(test):
+        @pytest.mark.parametrize(("name", "examples"), BACKENDS)
+        def run(name, examples):
+            @settings(max_examples=examples, deadline=None, derandomize=True)
+            @given(st.tuples(*strategies))
+            def check(drawn):
+                test(name, *drawn)
+
+            check()
+
+        run.__name__, run.__doc__ = test.__name__, test.__doc__
+        return run
+
+    return decorate
 
 
 @st.composite
@@ -66,9 +96,7 @@ def agree(operation, tensors, name):
         torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-@CONTRACT
-@given(images(), filters(), FACTOR, FACTOR, FACTOR, FACTOR, st.tuples(PAD, PAD, PAD, PAD), st.booleans())
+@contract(images(), filters(), FACTOR, FACTOR, FACTOR, FACTOR, st.tuples(PAD, PAD, PAD, PAD), st.booleans())
 def test_upfirdn2d(name, x, f, ux, uy, dx, dy, padding, flip):
     x0, x1, y0, y1 = padding
     assume(x.shape[3] * ux + x0 + x1 >= 6 and x.shape[2] * uy + y0 + y1 >= 6)
@@ -81,9 +109,7 @@ def test_upfirdn2d(name, x, f, ux, uy, dx, dy, padding, flip):
     )
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-@CONTRACT
-@given(
+@contract(
     images(), filters(), filters(), FACTOR, FACTOR, st.booleans(), st.sampled_from([None, 0.7]), st.booleans()
 )
 def test_filtered_lrelu(name, x, fu, fd, up, down, with_bias, clamp, flip):
@@ -97,9 +123,7 @@ def test_filtered_lrelu(name, x, fu, fd, up, down, with_bias, clamp, flip):
     agree(operation, [x, b], name)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-@CONTRACT
-@given(
+@contract(
     images(),
     st.sampled_from(sorted(ops.ACTIVATIONS)),
     st.booleans(),
@@ -111,9 +135,7 @@ def test_bias_act(name, x, act, with_bias, gain, clamp):
     agree(lambda x, b: ops.bias_act(x, b, act=act, gain=gain, clamp=clamp), [x, b], name)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-@CONTRACT
-@given(
+@contract(
     images(),
     filters(),
     st.sampled_from([(1, 1), (3, 3), (3, 1), (2, 4)]),
@@ -132,9 +154,7 @@ def test_conv2d_resample(name, x, f, kernel, factors, padding, flip):
     agree(operation, [x, w], name)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-@CONTRACT
-@given(
+@contract(
     images(),
     st.sampled_from([1, 3]),
     st.sampled_from([1, 2]),
@@ -162,3 +182,21 @@ def test_modulated_conv2d(name, x, kernel, up, demodulate, with_gain, noise_kind
         )
 
     agree(operation, [x, w, s, noise, b], name)
+
+
+NOT_FINITE = st.sampled_from([float("nan"), float("inf"), -float("inf")])
+
+
+@contract(filters(), FACTOR, FACTOR, NOT_FINITE, st.booleans())
+def test_non_finite_pixels_spread_as_in_the_reference(name, fu, up, down, value, clamped):
+    """NaN and infinities reach as far as the filter does, and no further."""
+    assume(value != value or fu is None or fu.ndim == 1)  # a sum of separable terms makes NaN of inf - inf
+    x = torch.linspace(-1, 1, 2 * 9 * 8, dtype=torch.float64).reshape(1, 2, 9, 8)
+    x[0, 1, 4, 3] = value
+    clamp = 0.5 if clamped else None
+    with np.errstate(invalid="ignore"):
+        expected, got = (
+            ops.filtered_lrelu(x, fu, None, up=up, down=down, padding=5, clamp=clamp, backend=backend)
+            for backend in ("reference", name)
+        )
+    torch.testing.assert_close(got, expected, equal_nan=True, rtol=1e-9, atol=1e-9)

@@ -102,4 +102,4 @@ def test_a_whole_layer_is_its_two_operations(backend):
         x, w, s, f, f, b, conv_padding=2, input_gain=gain, **tail, backend=backend
     )
     y = ops.modulated_conv2d(x, w, s, padding=2, input_gain=gain, backend=backend)
-    assert torch.equal(whole, ops.filtered_lrelu(y, f, f, b, **tail, backend=backend))
+    torch.testing.assert_close(whole, ops.filtered_lrelu(y, f, f, b, **tail, backend=backend))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mssg import ops
+from mssg.ops import dispatch
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ops.npz"
 
@@ -47,7 +48,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("backend", ["reference", "torch"])
+@pytest.mark.parametrize("backend", dispatch.names())
 @pytest.mark.parametrize("name", CASES)
 def test_matches(name, backend, golden):
     with ops.use_backend(backend):
