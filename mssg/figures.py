@@ -134,7 +134,7 @@ def grid(
     described += [f"seed {seed}"] + ([f"ψ {psi:g}"] if psi != 1 else [])
     axes = study.covariate(rows.name), study.covariate(cols.name)
     layout = _Layout.of(
-        images.shape, _tick_labels(axes[0], rows.values), _tick_labels(axes[1], cols.values), described, names
+        images.shape, tick_labels(axes[0], rows.values), tick_labels(axes[1], cols.values), described, names
     )
     covariates = {s.name: [plain(study.covariate(s.name), v) for v in s.values] for s in (rows, cols)}
     covariates |= {name: plain(study.covariate(name), value) for name, value in fixed.items()}
@@ -216,7 +216,7 @@ def _shown(covariate: Covariate, value: float) -> str:
     return f"{value:.6g}{unit}".replace("-", MINUS)
 
 
-def _tick_labels(covariate: Covariate, values: Sequence[float]) -> list[str]:
+def tick_labels(covariate: Covariate, values: Sequence[float]) -> list[str]:
     """Labels with as many digits as the values have, and no more than tell them apart."""
     if not covariate.is_continuous:
         return [covariate.format(v) for v in values]
@@ -350,7 +350,7 @@ def _draw(
                 np.arange(n_rows) + 0.5, layout.ticks[0] if number == 0 else [""] * n_rows, fontsize=SMALL
             )
             axis.tick_params(length=0, pad=GAP)
-            axis.set_xlabel(_axis_label(axes[1]), fontsize=FONT, labelpad=GAP)
+            axis.set_xlabel(axis_label(axes[1]), fontsize=FONT, labelpad=GAP)
             for spine in axis.spines.values():
                 spine.set_visible(False)
             if names:
@@ -367,13 +367,13 @@ def _titles(figure: Figure, layout: _Layout, rows: Covariate) -> None:
     point = layout.dpi / 72
     middle = 1 - (layout.top + layout.block[1] / 2) / layout.height
     x = (PAD + FONT * 0.6) * point / layout.width
-    figure.text(x, middle, _axis_label(rows), fontsize=FONT, rotation=90, ha="center", va="center")
+    figure.text(x, middle, axis_label(rows), fontsize=FONT, rotation=90, ha="center", va="center")
     for number, line in enumerate(layout.title):
         y = 1 - (PAD + number * _size("", TITLE)[1]) * point / layout.height
         figure.text(layout.left / layout.width, y, line, fontsize=TITLE, ha="left", va="top")
 
 
-def _axis_label(covariate: Covariate) -> str:
+def axis_label(covariate: Covariate) -> str:
     name = covariate.name.replace("_", " ")
     return f"{name} ({covariate.unit})" if covariate.unit else name
 

@@ -70,7 +70,7 @@ class InvertConfig:
     weights: str | None = None
     feature_weight: float = 0.1
     pixel_weight: float = 1.0
-    residual_weight: float = 0.002
+    residual_weight: float = 0.05
     free_noise: bool = False
     noise_weight: float = 1e5
     explore: float = 0.05

@@ -60,3 +60,39 @@ def grid(
     click.echo(
         f"{path}: {len(sides[0].values)} x {len(sides[1].values)} images, {sides[0].name} by {sides[1].name}"
     )
+
+
+@figure.command()
+@click.argument("latent")
+@click.option("--snapshot", required=True, metavar="SNAPSHOT", help="The snapshot LATENT was inverted with.")
+@click.option("--rows", metavar="NAME[=LO:HI[:N]]", help="Covariate along the rows of a grid; with --cols.")
+@click.option("--cols", metavar="NAME[=LO:HI[:N]]", help="Covariate along the columns. Without both, one strip for each covariate.")  # fmt: skip
+@click.option("--fix", multiple=True, metavar="NAME=VALUE", help="Also change another covariate, in native units; repeatable. What is not changed stays as it is in the image.")  # fmt: skip
+@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda or mps.")
+@click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png or .pdf.")
+def counterfactuals(
+    latent: str,
+    snapshot: str,
+    rows: str | None,
+    cols: str | None,
+    fix: tuple[str, ...],
+    device: str,
+    output: str,
+) -> None:
+    """What a real image would be with other covariates; LATENT is a file of `mssg invert`."""
+    from mssg import figures
+    from mssg.counterfactual_figure import counterfactual_figure
+    from mssg.render import Renderer
+    from mssg.request import parse_values
+    from mssg.snapshot import load_snapshot
+    from trainer_cli.common import check_suffix, checked_device, writable
+
+    check_suffix(output, figures.FORMATS)
+    path, renderer = writable(output), Renderer(load_snapshot(snapshot, checked_device(device)))
+    words = ["mssg", "figure", "counterfactuals", latent, "--snapshot", snapshot]
+    words += ["--rows", rows, "--cols", cols] if rows and cols else []
+    words += [word for text in fix for word in ("--fix", text)] + ["-o", output]
+    fixed = parse_values(renderer.study, fix)
+    drawn = counterfactual_figure(renderer, latent, rows, cols, fixed, shlex.join(words))
+    drawn.save(path)
+    click.echo(f"{path}: {drawn.images.shape[1]} x {drawn.images.shape[2]} counterfactuals")
