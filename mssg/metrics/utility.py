@@ -1,0 +1,133 @@
+"""Are generated images of use? A predictor trained on them, tested on real images, against one trained on real images.
+
+Source: the measure is known as "train on synthetic, test on real" (Esteban et al. 2017, "Real-valued (medical) time series
+generation with recurrent conditional GANs") or classification accuracy score (Ravuri & Vinyals 2019).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mssg.data.dataset import PackedSource
+from mssg.errors import UsageError
+from mssg.metrics.counterfactual import mean_and_interval
+from mssg.metrics.predictors import Predictor, train
+from mssg.metrics.results import Result
+from mssg.study import Covariate, Study
+
+VALIDATION = 0.15
+"""Share of generated images that stops the training early."""
+FEWEST = 32
+
+Train = Callable[[Sequence[PackedSource]], Predictor]
+
+
+def synthetic_source(study: Study, images: np.ndarray, values: np.ndarray, seed: int) -> PackedSource:
+    """Generated images as a source to train on: every requested covariate is known.
+
+    Args:
+        study: Whose covariates.
+        images: uint8 [N, C, H, W].
+        values: What was requested, native [N, V].
+        seed: Which of them validate.
+    """
+    held = np.random.default_rng([seed, 31]).permutation(len(images)) < VALIDATION * len(images)
+    names = np.array([f"generated-{i}" for i in range(len(images))])
+    split = np.where(held, "val", "train")
+    observed = np.ones(len(study.conditions), bool)
+    return PackedSource("generated", Path("generated"), images, values, observed, split, names, {}, {})
+
+
+def utility(
+    study: Study,
+    sources: Sequence[PackedSource],
+    generate: Callable[[np.ndarray, int], np.ndarray],
+    requests: np.ndarray,
+    test_images: np.ndarray,
+    test_values: np.ndarray,
+    model: str = "model",
+    split: str = "test",
+    seed: int = 0,
+    architecture: str = "resnet18",
+    epochs: int = 10,
+    device: str = "cpu",
+    fit: Train | None = None,
+) -> list[Result]:
+    """Train the same predictor on real and on generated images, test both on real images neither has seen.
+
+    Args:
+        study: Fitted.
+        sources: Real images to train on.
+        generate: (values [N, V], seed) -> uint8 [N, C, H, W].
+        requests: Conditions of the generated images [N, V], nothing missing: those of as many real training images.
+        test_images: Real images [M, C, H, W].
+        test_values: Their covariates [M, V], NaN where unknown.
+        model, split: For the results.
+        seed: Of training and of what is generated.
+        architecture, epochs, device: Of the predictors; as many real images are used as there are requests.
+        fit: Trains a predictor on sources; None: `mssg.metrics.predictors.train`.
+
+    Returns:
+        Metric "utility/mae" or "utility/accuracy" for each covariate: of the predictor trained on generated images; `real_floor` is
+        that of the predictor trained on real ones, `detail` has the guess of one who sees no image.
+
+    Raises:
+        UsageError: Too few images.
+    """
+    if len(requests) < FEWEST or len(test_images) < 2:
+        raise UsageError(
+            "too few images to train a predictor", found=len(requests), expected=f"{FEWEST} or more"
+        )
+
+    def default(of: Sequence[PackedSource]) -> Predictor:
+        return train(study, of, architecture, epochs, limit=len(requests), seed=seed, device=device)
+
+    fit = fit or default
+    real = fit(sources).measure(test_images)
+    images = np.asarray(generate(requests, seed))
+    fake = fit([synthetic_source(study, images, requests, seed)]).measure(test_images)
+    rng = np.random.default_rng([seed, 33])
+    results = []
+    for v, covariate in enumerate(study.conditions):
+        known = np.isfinite(test_values[:, v])
+        if not known.any() or covariate.name not in real:
+            continue
+        truth, training = (
+            test_values[known, v],
+            np.concatenate([s.values[s.rows("train"), v] for s in sources]),
+        )
+        value, interval, n = mean_and_interval(_errors(covariate, truth, fake[covariate.name][known]), rng)
+        floor = _errors(covariate, truth, real[covariate.name][known])
+        detail: dict[str, Any] = {
+            "blind_guess": float(_errors(covariate, truth, _blind(covariate, training)).mean()),
+            "trained_on": len(requests), "architecture": architecture, "epochs": epochs,
+            "difference_ci95": list(mean_and_interval(_errors(covariate, truth, fake[covariate.name][known]) - floor, rng)[1] or ()),
+        }  # fmt: skip
+        kind = "mae" if covariate.is_continuous else "accuracy"
+        results.append(
+            Result(f"utility/{kind}", value, model, len(requests), n, interval, instrument=f"predictor-{architecture}", split=split,
+                   covariate=covariate.name, unit=covariate.unit or None, reference="label", real_floor=float(floor.mean()),
+                   real_floor_n=n, detail=detail)
+        )  # fmt: skip
+    return results
+
+
+def _errors(covariate: Covariate, truth: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Absolute error, or hit, of each image."""
+    return np.abs(found - truth) if covariate.is_continuous else (np.rint(found) == truth).astype(float)
+
+
+def _blind(covariate: Covariate, training: np.ndarray) -> np.ndarray:
+    """The best guess without an image: median or most frequent level of the training images."""
+    known = training[np.isfinite(training)]
+    if not known.size:
+        return np.array([math.nan])
+    if covariate.is_continuous:
+        return np.array([np.median(known)])
+    levels, counts = np.unique(known, return_counts=True)
+    return np.array([levels[counts.argmax()]])
