@@ -1,6 +1,6 @@
-"""Ship a trained digit run as assets/snapshots/digits.safetensors (float16 weights) and measure what was shipped.
+"""Measure the shipped digit snapshot (`ship_snapshot.py` made it from a run).
 
-    python tests/benchmarks/shipped_digits.py RUN --data DIR [--predictor FILE]
+    python tests/benchmarks/shipped_digits.py digits --data DIR [--predictor FILE]
 
 DIR is what `mssg prepare digits --mnist PATH --out DIR` made, FILE a predictor of DIR/study-all.toml
 (`mssg predictors`). Writes docs/results/digits.json and digits.txt.
@@ -13,42 +13,27 @@ import json
 from pathlib import Path
 
 import mssg
-from mssg import assets
 from mssg.data.dataset import open_sources
 from mssg.measure import instrument
 from mssg.metrics.control import control
 from mssg.metrics.predictors import Predictor
-from mssg.networks import DiscriminatorConfig, GeneratorConfig
-from mssg.snapshot import load_snapshot, save_snapshot
+from mssg.snapshot import load_snapshot
 from mssg.training.validation import generator_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def ship(run: Path) -> Path:
-    """Save the run's newest snapshot with float16 weights among the assets."""
-    snapshot = load_snapshot(run)
-    header = snapshot.header
-    folder = assets.root() / "snapshots"
-    folder.mkdir(exist_ok=True)
-    return save_snapshot(
-        folder / "digits.safetensors", header.study, header.models, {n: snapshot.load(n) for n in ("G_ema", "G", "D")},
-        GeneratorConfig.from_json(dict(header.generator)), DiscriminatorConfig.from_json(dict(header.discriminator)),
-        header.progress, header.summary, header.provenance, half=True,
-    )  # fmt: skip
-
-
 def main() -> None:
-    """Ship, measure, write."""
+    """Measure, write."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path)
+    parser.add_argument("snapshot")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--predictor", type=Path, help="without it, digit accuracy is left out")
     parser.add_argument("--images", type=int, default=4000)
     options = parser.parse_args()
-    snapshot = load_snapshot(ship(options.run))
+    snapshot = load_snapshot(options.snapshot)
     generate = generator_of(snapshot.G, snapshot.study, "cpu")
     report = control(
         generate, snapshot.study, snapshot.models, instrument(snapshot.study.instrument).measure, n=options.images, seed=2000,
