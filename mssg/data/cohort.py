@@ -43,13 +43,17 @@ class Skip:
 
 @dataclass(frozen=True)
 class Found:
-    """An image that was found: absolute path, path relative to the folder, subject, session, and what its name says."""
+    """An image that was found: path, path relative to the folder, subject, session, what templates may ask for, and its row.
+
+    `facts` hold what the file's name says (or its row), and variant, folder and stem; `cells` the row of a table of paths.
+    """
 
     path: Path
     name: str
     subject: str
     session: str
     facts: Mapping[str, str]
+    cells: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,13 @@ def find(
 
 
 def _add(
-    path: Path, name: str, facts: dict[str, str], cohort: Cohort, found: list[Found], skips: list[Skip]
+    path: Path,
+    name: str,
+    facts: dict[str, str],
+    cohort: Cohort,
+    found: list[Found],
+    skips: list[Skip],
+    cells: Mapping[str, str] | None = None,
 ) -> None:
     for fact, codes in cohort.codes.items():
         facts[fact] = codes.get(facts.get(fact, ""), "")
@@ -74,7 +80,16 @@ def _add(
     session = fill(cohort.session, facts) or "" if cohort.session else ""
     folder, _, file = name.rpartition("/")
     facts |= {"folder": folder or ".", "stem": re.sub(STEM, "", file)}
-    found.append(Found(path, name, subject, session, facts | {"subject": facts.get("subject") or subject}))
+    found.append(
+        Found(
+            path,
+            name,
+            subject,
+            session,
+            facts | {"subject": facts.get("subject") or subject},
+            dict(cells or {}),
+        )
+    )
 
 
 def from_rows(
@@ -107,8 +122,8 @@ def from_rows(
         if problem:
             skips.append(Skip(name, "files", problem))
             continue
-        facts = {**row, "variant": variant, "line": str(line)}
-        _add(path, name, facts, cohort, found, skips)
+        facts = {**row, "variant": variant, "line": str(line), "table": table.name}
+        _add(path, name, facts, cohort, found, skips, row)
     return found, skips
 
 

@@ -181,13 +181,16 @@ def join(
     Raises:
         DataError: A table is missing or lacks a column.
     """
+    if not found:
+        return [], [], list(cohort.readings)
     problems: list[Skip] = []
     sources = _sources(tables, root, cohort, problems)
-    columns = {name for _, path, _ in sources for name in header_of(path)}
-    if cohort.column and found:
-        columns |= set(found[0].facts)
-    variant = found[0].facts["variant"] if found else ""
-    readings = _usable(cohort, columns, [path for _, path, _ in sources], variant)
+    columns, names = {n for _, path, _ in sources for n in header_of(path)}, [p.name for _, p, _ in sources]
+    if cohort.column:
+        columns |= set(found[0].cells)
+        names.append(found[0].facts["table"])
+    variant = found[0].facts["variant"]
+    readings = _usable(cohort, columns, names, variant)
     needed = _needed(cohort, readings, variant)
     wanted = {n: re.compile("|".join(map(_as_regex, needed))).fullmatch(n) is not None for n in columns}
     records = [
@@ -196,7 +199,7 @@ def join(
     ]
     items: list[Item] = []
     for image in found:
-        cells, clashes, known = dict(image.facts) if cohort.column else {}, {}, bool(cohort.column)
+        cells, clashes, known = dict(image.cells), {}, bool(cohort.column)
         for (spec, _, _), record_of in zip(sources, records):
             record = record_of.get(fill(spec.match, image.facts) or "")
             if record:
@@ -290,7 +293,7 @@ def _needed(cohort: Cohort, readings: Sequence[Reading], variant: str) -> list[s
     return out or ["(?!)"]
 
 
-def _usable(cohort: Cohort, columns: set[str], paths: Sequence[Path], variant: str) -> list[Reading]:
+def _usable(cohort: Cohort, columns: set[str], tables: Sequence[str], variant: str) -> list[Reading]:
     """The readings of a variant whose columns are there.
 
     Raises:
@@ -307,7 +310,7 @@ def _usable(cohort: Cohort, columns: set[str], paths: Sequence[Path], variant: s
             near = difflib.get_close_matches(texts[0], sorted(columns), 1)
             raise DataError(
                 "column is missing",
-                file=", ".join(p.name for p in paths[:3]) or None,
+                file=", ".join(dict.fromkeys(tables[:3])) or None,
                 field=reading.covariate.name,
                 found=", ".join(sorted(columns)[:12]) or "no table",
                 expected=" | ".join(texts),

@@ -291,6 +291,7 @@ def _read_info(folder: Path) -> dict[str, Any]:
 
 def _check_meaning(path: Path, info: Mapping[str, Any], study: Study, observes: Sequence[str]) -> None:
     """Refuse a source whose source.json states another unit or other levels for a covariate than the study does."""
+    _check_geometry(path, info.get("geometry"), study)
     stated = info.get("covariates")
     for name in observes:
         entry = stated.get(name) if isinstance(stated, dict) else None
@@ -305,6 +306,27 @@ def _check_meaning(path: Path, info: Mapping[str, Any], study: Study, observes: 
                     expected=wanted,
                     hint="Convert the source's column when preparing it, or correct the study TOML",
                 )
+
+
+def _check_geometry(path: Path, stated: Any, study: Study) -> None:
+    """Refuse a source that was cut in another plane, size or place than the study says."""
+    if not isinstance(stated, dict) or study.geometry is None:
+        return
+    keys = ("plane", "pixel_mm")
+    if stated.get("affine") == study.geometry.affine == "common":
+        keys = (*keys, "position_mm", "centre_mm")
+    for key in keys:
+        found, wanted = stated.get(key), getattr(study.geometry, key)
+        same = found == wanted if isinstance(wanted, str) else found is None or np.allclose(found, wanted, atol=1e-3)  # fmt: skip
+        if found is not None and not same:
+            raise DataError(
+                f"the source's {key} clashes with the study's",
+                file=path,
+                field=f"geometry.{key}",
+                found=found,
+                expected=list(wanted) if isinstance(wanted, tuple) else wanted,
+                hint="Prepare the source again with the study's, or correct [geometry] in the study TOML",
+            )
 
 
 def _read_images(path: Path, study: Study) -> NDArray[np.uint8]:

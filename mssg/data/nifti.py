@@ -7,6 +7,7 @@ the qform; METHOD section 6 (row 0 superior, column 0 the patient's left; a coro
 
 from __future__ import annotations
 
+import gzip
 import logging
 import math
 import re
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mssg.study import Geometry
 
 SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
+COMPRESSED = (".gz", ".mgz")
 AXES = {"coronal": (1, 0, 2), "axial": (2, 0, 1), "sagittal": (0, 1, 2)}
 """Plane -> patient axis that is cut, axis along the columns (rising), axis along the rows (falling)."""
 LARGEST = 2**29
@@ -113,6 +115,11 @@ def _read(path: Path, dtype: type) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Data [nx, ny, nz] and affine of a file."""
     image, shape, affine = _open(path)
     try:
+        if path.name.lower().endswith(COMPRESSED):
+            # to the end, or the checksum is not looked at and damage goes unnoticed
+            with gzip.open(path) as file:
+                content = file.read(LARGEST * 8)
+            image = type(image).from_bytes(content)
         with np.errstate(all="ignore"):
             return image.get_fdata(dtype=dtype, caching="unchanged").reshape(shape), affine
     except Exception as error:  # a damaged file makes its reader fail in any way it likes

@@ -106,6 +106,14 @@ def test_a_common_space_has_one_plane_for_all(tmp_path):
     assert geometry.affine == "common" and geometry.position_mm == VOXEL / 2
     info = json.loads((tmp_path / "out/bids/source.json").read_text())
     assert info["geometry"]["centre_mm"] == list(geometry.centre_mm)
+    text = summary.study.read_text()
+    for old, new, said in (
+        ("coronal", "axial", "plane"),
+        ("position_mm = 4.0", "position_mm = 5.0", "position_mm"),
+    ):
+        summary.study.write_text(text.replace(old, new))
+        with pytest.raises(DataError, match=f"{said} clashes"):
+            open_sources(load_study(summary.study))
 
 
 def test_a_table_of_paths(tmp_path):

@@ -107,7 +107,7 @@ def gather(
     names = [reading.covariate.name for reading in measured]
     readings = [*(r for r in readings if r.covariate.name not in names), *measured]
     if not readings:
-        columns = ", ".join(sorted(found[0].facts)) if found and chart.column else None
+        columns = ", ".join(sorted(found[0].cells)) if found and chart.column else None
         raise UsageError("no covariate", field="--covariate", found=columns, expected="for example --covariate age=continuous:years")  # fmt: skip
     return Gathered(chart, variant, items, [*skips, *more], readings, home)
 
@@ -144,4 +144,6 @@ def _images(
             raise DataError("column is missing", file=path, field=column, found=", ".join(header[:12]))
     problems: list[Skip] = []
     found, skips = from_rows(rows_of(path, problems), path, home, chart, variant)
+    if not (found or skips or problems):
+        raise DataError("names no image", file=path, expected="a line of column names and one row an image")
     return found, [*problems, *skips], home
