@@ -19,12 +19,13 @@ import torch
 
 from mssg.errors import RunError
 from mssg.files import sweep, write_atomically
+from mssg.metrics.sampling import to_uint8
 from mssg.snapshot import provenance, save_snapshot
 from mssg.training.distributed import World
 from mssg.training.run import Run
 from mssg.training.stats import Meter, StatsLog, read_rows
 from mssg.training.summary import summarise
-from mssg.training.validation import Validation, to_uint8
+from mssg.training.validation import Validation
 
 if TYPE_CHECKING:
     from mssg.training.loop import Material

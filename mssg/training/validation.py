@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,33 +10,11 @@ import torch
 from mssg.data.dataset import PackedSource
 from mssg.losses.covariate import CovariateLoss
 from mssg.measure import instrument
+from mssg.metrics.sampling import BATCH, generator_of
 from mssg.study import Study
 
 if TYPE_CHECKING:
     from mssg.covariates import CovariateModels
-
-BATCH = 50
-
-
-def to_uint8(images: torch.Tensor) -> np.ndarray:
-    """Images in about [−1, 1] -> uint8 [B, C, H, W]."""
-    return ((images + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
-
-
-def generator_of(G: torch.nn.Module, study: Study, device: str) -> Callable[[np.ndarray, int], np.ndarray]:
-    """A function (native values [N, V], seed) -> images uint8 [N, C, H, W], each with its own latent."""
-
-    @torch.no_grad()
-    def generate(values: np.ndarray, seed: int) -> np.ndarray:
-        c = torch.from_numpy(study.encode(values))
-        z = torch.from_numpy(np.random.default_rng(seed).standard_normal((len(c), G.z_dim), dtype=np.float32))
-        parts = [
-            to_uint8(G(z[i : i + BATCH].to(device), c[i : i + BATCH].to(device)))
-            for i in range(0, len(c), BATCH)
-        ]
-        return np.concatenate(parts)
-
-    return generate
 
 
 class Validation:

@@ -81,7 +81,7 @@ def evaluate(run: Path, reference: Path, data: Path, n: int) -> dict[str, float]
     from mssg.data.dataset import open_sources
     from mssg.measure import instrument
     from mssg.metrics.control import control
-    from mssg.training.validation import generator_of
+    from mssg.metrics.sampling import generator_of
 
     torch.set_num_threads(1)
     whole, model = mssg.load_snapshot(reference), mssg.load_snapshot(run)

@@ -17,8 +17,8 @@ from mssg.data.dataset import open_sources
 from mssg.measure import instrument
 from mssg.metrics.control import control
 from mssg.metrics.predictors import Predictor
+from mssg.metrics.sampling import generator_of
 from mssg.snapshot import load_snapshot
-from mssg.training.validation import generator_of
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,0 +1,243 @@
+"""Drawing images and reading them, chunk by chunk: nothing but what was read is kept, and what was read is not read twice.
+
+A reader turns a chunk of images into numbers: features, covariates, similarities to real images. Numbers go to a folder under
+a hash of all that decides them, so an interrupted evaluation continues, several processes share the work, and real images
+are read once for all evaluations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from mssg.errors import DataError
+from mssg.study import Study
+
+CHUNK = 250
+"""Images drawn and read at a time, unless they are large."""
+CHUNK_BYTES = 64 << 20
+BATCH = 50
+"""Images in the generator at a time, unless they are large."""
+BYTES_PER_PIXEL = 2048
+"""What a generator holds for one pixel of one image, as an upper estimate."""
+
+Numbers = dict[str, np.ndarray]
+Progress = Callable[[str, int, int], None]
+"""(what is done, images done, images in all)."""
+Generate = Callable[[np.ndarray, int], np.ndarray]
+
+
+class World(Protocol):
+    """The processes that share the work (`mssg.training.distributed.World`)."""
+
+    rank: int
+    size: int
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+
+
+class Alone:
+    """One process."""
+
+    rank, size = 0, 1
+
+    def barrier(self) -> None:
+        """Nobody to wait for."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Something that reads numbers off images.
+
+    Attributes:
+        identity: Whatever decides its numbers besides the images: name, hash of weights.
+        read: (uint8 [n, C, H, W], slice of the rows they are) -> name -> array [n, ...].
+    """
+
+    identity: str
+    read: Callable[[np.ndarray, slice], Mapping[str, np.ndarray]]
+
+
+def to_uint8(images: torch.Tensor) -> np.ndarray:
+    """Images in about [−1, 1] -> uint8 [B, C, H, W]."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
+
+
+def batch_for(resolution: int, memory_gb: float, limit: int = BATCH) -> int:
+    """Images a generator may draw at a time within a memory budget."""
+    return int(np.clip(memory_gb * 2**30 / 2 / (BYTES_PER_PIXEL * resolution**2), 1, limit))
+
+
+def chunk_for(study: Study) -> int:
+    """Images of a study read at a time: `CHUNK`, fewer where they are large."""
+    return int(np.clip(CHUNK_BYTES // (study.channels * study.resolution**2), 1, CHUNK))
+
+
+def generator_of(G: torch.nn.Module, study: Study, device: str, batch: int = BATCH) -> Generate:
+    """A function (native values [N, V], seed) -> images uint8 [N, C, H, W], each with its own latent."""
+
+    @torch.no_grad()
+    def generate(values: np.ndarray, seed: int) -> np.ndarray:
+        c = torch.from_numpy(study.encode(values))
+        z = torch.from_numpy(np.random.default_rng(seed).standard_normal((len(c), G.z_dim), dtype=np.float32))
+        parts = [
+            to_uint8(G(z[i : i + batch].to(device), c[i : i + batch].to(device)))
+            for i in range(0, len(c), batch)
+        ]
+        return np.concatenate(parts)
+
+    return generate
+
+
+@dataclass(frozen=True)
+class Store:
+    """Arrays in a folder, by the hash of what decides them; a half-written or damaged file counts as none."""
+
+    folder: Path
+
+    def get(self, key: Sequence[Any], compute: Callable[[], Mapping[str, np.ndarray]]) -> Numbers:
+        """What is stored under a key, else what `compute` gives, stored."""
+        path = self._path(key)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        except (OSError, ValueError, EOFError, KeyError):
+            pass
+        found = {name: np.asarray(value) for name, value in compute().items()}
+        self._write(path, found)
+        return found
+
+    def has(self, key: Sequence[Any]) -> bool:
+        """Whether something is stored under a key."""
+        return self._path(key).exists()
+
+    def clear(self) -> None:
+        """Remove everything stored, and the folder."""
+        for path in self.folder.glob("*.npz"):
+            path.unlink()
+        if self.folder.exists() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    def _path(self, key: Sequence[Any]) -> Path:
+        digest = hashlib.sha256()
+        for part in key:
+            part = np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part
+            shape = f"{part.dtype}{part.shape}" if isinstance(part, np.ndarray) else ""
+            digest.update(shape.encode())
+            digest.update(part if isinstance(part, np.ndarray) else json.dumps(part).encode())
+        return self.folder / f"{digest.hexdigest()[:32]}.npz"
+
+    def _write(self, path: Path, arrays: Numbers) -> None:
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(buffer.getvalue())
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise DataError(
+                f"cannot be written: {error.strerror}",
+                file=self.folder,
+                hint="Free disk space, or choose another folder with -o or --cache",
+            ) from None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Draws and reads.
+
+    Attributes:
+        drawn: Where numbers of generated images are kept.
+        real: Where numbers of real images are kept.
+        chunk: Images at a time.
+        world: The processes that share the work.
+        progress: Told how far it is.
+    """
+
+    drawn: Store
+    real: Store
+    chunk: int = CHUNK
+    world: World = Alone()
+    progress: Progress | None = None
+
+    def draw(
+        self, label: str, identity: Sequence[Any], generate: Generate, values: np.ndarray, seed: int, readers: Sequence[Reader],
+    ) -> Numbers:  # fmt: skip
+        """Draw images and read them.
+
+        Args:
+            label: For the progress.
+            identity: What decides the images besides values and seed: the snapshot's hash, the device.
+            generate: See `generator_of`.
+            values: Conditions, native [N, V].
+            seed: Decides the latents.
+            readers: What reads them.
+
+        Returns:
+            All readers' numbers, each array [N, ...].
+        """
+
+        def part(rows: slice, number: int) -> Numbers:
+            own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+            images: list[np.ndarray] = []
+            numbers: Numbers = {}
+            for reader in readers:
+
+                def compute(reader: Reader = reader) -> Mapping[str, np.ndarray]:
+                    if not images:
+                        images.append(generate(values[rows], own))
+                    return reader.read(images[0], rows)
+
+                key = [*identity, values[rows], own, reader.identity]
+                numbers |= self.drawn.get(key, compute)
+            return numbers
+
+        return self._all(label, len(values), part)
+
+    def read(
+        self, label: str, images: Callable[[slice], np.ndarray], n: int, readers: Sequence[Reader]
+    ) -> Numbers:
+        """Read real images, by their content.
+
+        Args:
+            label: For the progress.
+            images: slice -> uint8 [n, C, H, W].
+            n: How many there are.
+            readers: What reads them; they may not look at the slice.
+        """
+
+        def part(rows: slice, number: int) -> Numbers:
+            chunk, numbers = np.ascontiguousarray(images(rows)), {}
+            for reader in readers:
+                key = [reader.identity, chunk]
+                numbers |= self.real.get(key, lambda reader=reader: reader.read(chunk, rows))
+            return numbers
+
+        return self._all(label, n, part)
+
+    def _all(self, label: str, n: int, part: Callable[[slice, int], Numbers]) -> Numbers:
+        """Every chunk; with several processes, each computes its share and then takes the others' from the folder."""
+        slices = [slice(start, min(start + self.chunk, n)) for start in range(0, n, self.chunk)]
+        if self.world.size > 1:
+            for number, rows in enumerate(slices):
+                if number % self.world.size == self.world.rank:
+                    part(rows, number)
+            self.world.barrier()
+        parts = []
+        for number, rows in enumerate(slices):
+            parts.append(part(rows, number))
+            if self.progress and self.world.rank == 0:
+                self.progress(label, rows.stop, n)
+        return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]} if parts else {}

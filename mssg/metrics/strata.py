@@ -1,0 +1,255 @@
+"""The strata prediction score: within cells of similar people, does a generated image show what was asked?
+
+Real images are divided into strata: quantile bins of every continuous covariate, levels of the others. In each stratum,
+images are generated with the covariates of its real images, an instrument reads them, and the readings are compared with the
+reading of the real image and with the value asked for. Means over strata are weighted by their real images.
+Source: Lai et al. 2024, strata prediction score (METHOD section 7).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mssg.errors import UsageError
+from mssg.study import Covariate, Study
+
+BINS = 3
+MIN_COUNT = 5
+"""Real images below which a stratum is left out."""
+PER_STRATUM = 500
+"""Images generated for each stratum; 10,000 in the paper."""
+BOOTSTRAPS = 500
+MOST_STRATA = 200
+CONTINUOUS_STATS = ("mse", "mae", "pearson")
+DISCRETE_STATS = ("accuracy", "balanced_accuracy", "f1")
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """One cell.
+
+    Attributes:
+        limits: Covariate name -> [low, high] in native units (the lowest bin includes low, every bin its high), or the
+            level as text.
+        cell: Position along each covariate, such as (0, 2).
+        rows: The real images in it, positions in what was stratified.
+    """
+
+    limits: Mapping[str, Any]
+    cell: tuple[int, ...]
+    rows: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Strata:
+    """All cells with enough real images, and how many had too few.
+
+    Attributes:
+        names: The covariates that form the cells.
+        cells: Kept strata, the last covariate running fastest.
+        too_few: Strata with a real image but fewer than were asked for.
+        rows_lost: Real images in those.
+        rows_unknown: Real images that lack one of the covariates.
+    """
+
+    names: tuple[str, ...]
+    cells: tuple[Stratum, ...]
+    too_few: int
+    rows_lost: int
+    rows_unknown: int
+
+
+def stratify(
+    study: Study, values: np.ndarray, names: Sequence[str], bins: int = BINS, min_count: int = MIN_COUNT,
+    edges_from: np.ndarray | None = None,
+) -> Strata:  # fmt: skip
+    """Divide real images into strata.
+
+    Args:
+        study: Kinds and levels.
+        values: Native values [N, V], NaN where unknown.
+        names: Covariates that form the strata.
+        bins: Quantile bins of a continuous covariate; a value at an edge belongs to the lower bin.
+        min_count: Real images a stratum must have.
+        edges_from: Rows [M, V] that give the quantiles, where not `values` itself.
+
+    Raises:
+        UsageError: No covariate, fewer than two bins, or far more strata than anybody looks at.
+    """
+    if not names or bins < 2:
+        raise UsageError(
+            "strata need a covariate and two bins", found=f"{len(names)} covariates, {bins} bins"
+        )
+    pool = values if edges_from is None else edges_from
+    sides = [_side(study.covariate(n), pool[:, study.index(n)], bins) for n in names]
+    if math.prod(len(labels) for _, labels in sides) > 100 * MOST_STRATA:
+        raise UsageError("too many strata", field=", ".join(names), hint="Name fewer covariates with --by")
+    columns = [study.index(name) for name in names]
+    known = np.isfinite(values[:, columns]).all(axis=1)
+    codes = np.full((len(values), len(names)), -1)
+    for j, (edges, _) in enumerate(sides):
+        x = values[known, columns[j]]
+        codes[known, j] = x.astype(int) if edges is None else np.searchsorted(edges, x, side="left")
+    cells, few, lost = [], 0, 0
+    for cell in itertools.product(*(range(len(labels)) for _, labels in sides)):
+        rows = np.flatnonzero((codes == cell).all(axis=1))
+        if len(rows) >= max(1, min_count):
+            limits = {name: labels[k] for name, (_, labels), k in zip(names, sides, cell)}
+            cells.append(Stratum(limits, cell, rows))
+        elif len(rows):
+            few, lost = few + 1, lost + len(rows)
+    return Strata(tuple(names), tuple(cells), few, lost, int((~known).sum()))
+
+
+def _side(covariate: Covariate, x: np.ndarray, bins: int) -> tuple[np.ndarray | None, list[Any]]:
+    """Inner edges of a continuous covariate's bins (None for others), and what each bin is called."""
+    if not covariate.is_continuous:
+        levels = covariate.levels or ("0", "1")
+        return None, list(levels)
+    x = x[np.isfinite(x)]
+    if not x.size:
+        raise UsageError("no real image records it", field=covariate.name, hint="Leave it out with --by")
+    edges = np.quantile(x, np.linspace(0, 1, bins + 1))
+    return edges[1:-1], [[float(a), float(b)] for a, b in itertools.pairwise(edges)]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic, its bootstrap interval and the bootstrap draws behind it [B]."""
+
+    value: float
+    ci95: tuple[float, float]
+    draws: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well measured values agree with a reference.
+
+    Attributes:
+        stats: By name: `CONTINUOUS_STATS`, or `DISCRETE_STATS` of a covariate with levels.
+        n: Images that could be read.
+        unmeasurable: Share of images on which the instrument found nothing.
+        sd: Standard deviation of the reference.
+        bias: Mean of measured − reference (continuous).
+    """
+
+    stats: Mapping[str, Estimate]
+    n: int
+    unmeasurable: float
+    sd: float
+    bias: float
+
+
+def score(
+    covariate: Covariate, reference: np.ndarray, measured: np.ndarray, image: np.ndarray, rng: np.random.Generator,
+    bootstraps: int = BOOTSTRAPS,
+) -> Score:  # fmt: skip
+    """Compare measured with reference values.
+
+    Args:
+        covariate: What they are.
+        reference, measured: Native values [N]; pairs with a NaN are left out.
+        image: Which real image a pair belongs to, int [N]: the bootstrap draws real images, each with all its pairs.
+        rng: Of the bootstrap.
+        bootstraps: Draws.
+
+    Source: the statistics' textbook definitions; balanced accuracy is the mean recall over levels that occur in the
+        reference; F1 that of level 1 for a binary covariate, else the mean over levels that occur on either side.
+    """
+    usable = np.isfinite(reference) & np.isfinite(measured)
+    lost = float(1 - usable.mean()) if usable.size else math.nan
+    x, y = reference[usable], measured[usable]
+    names = CONTINUOUS_STATS if covariate.is_continuous else DISCRETE_STATS
+    if not x.size:
+        nothing = Estimate(math.nan, (math.nan, math.nan), np.full(bootstraps, math.nan))
+        return Score(dict.fromkeys(names, nothing), 0, lost, math.nan, math.nan)
+    sums = _sums(covariate, x, y)
+    statistics = _continuous if covariate.is_continuous else _discrete(covariate)
+    _, cluster = np.unique(image[usable], return_inverse=True)
+    by_image = np.zeros((cluster.max() + 1, sums.shape[1]))
+    np.add.at(by_image, cluster, sums)
+    count = len(by_image)
+    weights = rng.multinomial(count, np.full(count, 1 / count), size=bootstraps).astype(np.float64)
+    whole, drawn = statistics(sums.sum(axis=0)), statistics(weights @ by_image)
+    stats = {name: Estimate(float(whole[name]), interval(drawn[name]), drawn[name]) for name in names}
+    bias = float((y - x).mean()) if covariate.is_continuous else math.nan
+    return Score(stats, int(x.size), lost, float(x.std()), bias)
+
+
+def weighted(estimates: Sequence[Estimate], weights: Sequence[float]) -> Estimate:
+    """Mean of estimates over strata, weighted by their real images; undefined ones are left out."""
+    usable = [(e, w) for e, w in zip(estimates, weights) if math.isfinite(e.value)]
+    if not usable:
+        draws = estimates[0].draws if estimates else np.full(BOOTSTRAPS, math.nan)
+        return Estimate(math.nan, (math.nan, math.nan), np.full_like(draws, math.nan))
+    share = np.array([w for _, w in usable], np.float64)
+    value = float(np.average([e.value for e, _ in usable], weights=share))
+    stack = np.stack([np.where(np.isfinite(e.draws), e.draws, e.value) for e, _ in usable])
+    draws = np.average(stack, axis=0, weights=share)
+    return Estimate(value, interval(draws), draws)
+
+
+def interval(draws: np.ndarray) -> tuple[float, float]:
+    """2.5 % and 97.5 % quantiles of the finite draws."""
+    draws = draws[np.isfinite(draws)]
+    return (
+        (float(np.quantile(draws, 0.025)), float(np.quantile(draws, 0.975)))
+        if draws.size
+        else (math.nan, math.nan)
+    )
+
+
+def _sums(covariate: Covariate, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Terms [N, M] whose sums over images give every statistic: moments, or the cells of the confusion matrix."""
+    if covariate.is_continuous:
+        error, middle = y - x, x.mean()
+        x, y = x - middle, y - middle
+        return np.stack([np.ones_like(x), error**2, np.abs(error), x, y, x * x, y * y, x * y], axis=1)
+    levels = max(2, len(covariate.levels))
+    cell = np.rint(x).astype(int) * levels + np.rint(y).astype(int)
+    return np.eye(levels * levels)[cell]
+
+
+def _continuous(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """Statistics from sums [..., 8]."""
+    n, squared, absolute, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variances = (xx - x * x / n) * (yy - y * y / n)
+        noise = 1e-24 * np.maximum(xx, 1e-300) * np.maximum(yy, 1e-300)
+        pearson = np.where(
+            variances > noise, (xy - x * y / n) / np.sqrt(np.maximum(variances, 1e-300)), math.nan
+        )
+        return {"mse": squared / n, "mae": absolute / n, "pearson": np.clip(pearson, -1, 1)}
+
+
+def _discrete(covariate: Covariate):
+    """The function that makes statistics of confusion counts [..., L²]."""
+    levels = max(2, len(covariate.levels))
+
+    def statistics(sums: np.ndarray) -> dict[str, np.ndarray]:
+        table = sums.reshape(*sums.shape[:-1], levels, levels)  # [..., reference, measured]
+        hits = np.diagonal(table, axis1=-2, axis2=-1)
+        of_reference, of_measured = table.sum(-1), table.sum(-2)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            recall = np.where(of_reference > 0, hits / of_reference, math.nan)
+            either = of_reference + of_measured
+            f1 = np.where(either > 0, 2 * hits / either, math.nan)
+            accuracy = hits.sum(-1) / table.sum((-2, -1))
+        f1 = f1[..., 1] if covariate.kind == "binary" else _mean(f1)
+        return {"accuracy": accuracy, "balanced_accuracy": _mean(recall), "f1": f1}
+
+    return statistics
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is defined."""
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(known, values, 0).sum(-1) / known.sum(-1)
