@@ -34,6 +34,10 @@ COMMANDS = {
         "trainer_cli.predictors:predictors",
         "Train networks that read covariates off real images.",
     ),
+    "evaluate": (
+        "trainer_cli.evaluate:evaluate",
+        "Measure snapshots: distances, strata prediction score, control.",
+    ),
     "inspect": ("trainer_cli.inspect:inspect", "Say what a snapshot holds."),
     "generate": ("trainer_cli.generate:generate", "Draw images with a snapshot."),
     "figure": ("trainer_cli.figure:figure", "Draw the paper's figures with a snapshot."),

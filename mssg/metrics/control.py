@@ -39,6 +39,7 @@ DESIGNS = {
 
 Generate = Callable[[np.ndarray, int], np.ndarray]
 Measure = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+Read = Callable[[np.ndarray, int], Mapping[str, np.ndarray]]
 Progress = Callable[[int, int], None]
 
 
@@ -145,6 +146,7 @@ class _Bench:
     seed: int
     total: int
     progress: Progress | None
+    read: Read | None = None
     done: int = 0
 
     def __call__(
@@ -155,10 +157,14 @@ class _Bench:
         for number, start in enumerate(range(0, len(values), CHUNK)):
             part = values[start : start + CHUNK]
             seed = int(np.random.SeedSequence([self.seed, stream, number]).generate_state(1)[0])
-            images = np.asarray(self.generate(part, seed))
-            parts.append(dict(self.measure(images)))
-            if variance is not None:
-                variance.add(images, part[:, self.study.index(kind.name)] if kind else np.zeros(len(part)))
+            if self.read is not None and variance is None:
+                parts.append(dict(self.read(part, seed)))
+            else:
+                images = np.asarray(self.generate(part, seed))
+                parts.append(dict(self.measure(images)))
+                if variance is not None:
+                    level = part[:, self.study.index(kind.name)] if kind else np.zeros(len(part))
+                    variance.add(images, level)
             self.done += len(part)
             if self.progress:
                 self.progress(self.done, self.total)
@@ -218,6 +224,7 @@ def control(
     designs: Sequence[str] = ("a", "b", "c", "shuffled"),
     shared: Sequence[str] | None = None,
     progress: Progress | None = None,
+    read: Read | None = None,
 ) -> ControlReport:
     """Measure what a generator controls.
 
@@ -234,6 +241,8 @@ def control(
         shared: Covariates held fixed in b and removed in partial correlations; None = what every source records.
             Where that is everything, each covariate is varied given all others. Name them to compare studies.
         progress: Called with (images done, images in all).
+        read: (values [N, V], seed) -> what `measure` says of the images `generate` gives, from wherever it is kept; used
+            where the images themselves are not needed.
 
     Raises:
         UsageError: Nothing of the study can be measured, or an unknown design or covariate.
@@ -245,15 +254,15 @@ def control(
     anchors = {name: anchor for name in plan.varied if (anchor := _anchor(plan, name))}
     batches = ("a" in designs or bool(sources)) + ("b" in designs) * len(plan.varied)
     batches += ("c" in designs) * len(anchors) + ("shuffled" in designs)
-    bench = _Bench(generate, measure, study, seed, batches * n, progress)
+    bench = _Bench(generate, measure, study, seed, batches * n, progress, read)
     rows: list[ControlRow] = []
     cells: list[Cell] = []
     spread: tuple[Spread, ...] = ()
     if "a" in designs or sources:
         kind = class_covariate(study)
-        variance = ClassVariance(kind.width if kind else 1)
+        variance = ClassVariance(kind.width if kind else 1) if sources else None
         rows += [row for row in _drawn(plan, bench, variance) if "a" in designs]
-        spread = compare(variance, real_variance(sources, study), study) if sources else ()
+        spread = compare(variance, real_variance(sources, study), study) if variance else ()
     if "b" in designs:
         rows += _conditional(plan, bench)
     if "c" in designs:
@@ -294,7 +303,7 @@ def _plan(
     return _Plan(study, models, measurable, tied, free or measurable, n, seed, rng)
 
 
-def _drawn(plan: _Plan, bench: _Bench, variance: ClassVariance) -> Iterator[ControlRow]:
+def _drawn(plan: _Plan, bench: _Bench, variance: ClassVariance | None) -> Iterator[ControlRow]:
     """Design a."""
     values = plan.draw(plan.n, plan.rng(1))
     measured = bench(values, 1, variance)

@@ -162,6 +162,7 @@ class Bench:
         drawn: Where numbers of generated images are kept.
         real: Where numbers of real images are kept.
         chunk: Images at a time.
+        device: Where feature networks run.
         world: The processes that share the work.
         progress: Told how far it is.
     """
@@ -169,6 +170,7 @@ class Bench:
     drawn: Store
     real: Store
     chunk: int = CHUNK
+    device: str = "cpu"
     world: World = Alone()
     progress: Progress | None = None
 
@@ -178,7 +180,7 @@ class Bench:
         """Draw images and read them.
 
         Args:
-            label: For the progress.
+            label: For the progress; empty for none.
             identity: What decides the images besides values and seed: the snapshot's hash, the device.
             generate: See `generator_of`.
             values: Conditions, native [N, V].
@@ -238,6 +240,6 @@ class Bench:
         parts = []
         for number, rows in enumerate(slices):
             parts.append(part(rows, number))
-            if self.progress and self.world.rank == 0:
+            if self.progress and label and self.world.rank == 0:
                 self.progress(label, rows.stop, n)
         return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]} if parts else {}

@@ -1,0 +1,90 @@
+"""Off-target leakage: one covariate is moved, the latent and all others stay; how does every reading move?
+
+An entry is the shift of a reading in standard deviations (of the real images' transformed values), for one standard
+deviation of the covariate that is moved: 1 on the diagonal and 0 elsewhere would be perfect control. Moving one covariate
+alone leaves the data's support where covariates depend on each other, and an oracle may itself confuse them: read it beside
+the instrument's own error. Source: METHOD section 7.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mssg.metrics.strata import BOOTSTRAPS, interval
+from mssg.study import SOURCE, Covariate, Study
+
+STEP = 1.0
+"""Standard deviations moved to each side."""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far one reading moves.
+
+    Attributes:
+        moved, measured: The covariate that was moved, and the one that was read.
+        value: Mean shift in sd of `measured`, for one sd of `moved` (binary: for the change from 0 to 1; categorical
+            `moved`: mean absolute shift over a change of level). For a `measured` with levels: share of images whose
+            reading changes over the whole move.
+        ci95: Bootstrap interval over images.
+        n: Images read on both sides.
+    """
+
+    moved: str
+    measured: str
+    value: float
+    ci95: tuple[float, float]
+    n: int
+
+
+def movable(study: Study) -> tuple[Covariate, ...]:
+    """What is moved: every covariate but the source."""
+    return tuple(c for c in study.conditions if c.name != SOURCE)
+
+
+def ends(
+    covariate: Covariate, values: np.ndarray, column: int, sd: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Requests [N, V] before and after one covariate is moved: ±1 sd of the transformed value, 0 and 1, or another level."""
+    low, high = values.copy(), values.copy()
+    if covariate.is_continuous:
+        t = covariate.forward(values[:, column])
+        low[:, column], high[:, column] = covariate.inverse(t - STEP * sd), covariate.inverse(t + STEP * sd)
+    elif covariate.kind == "binary":
+        low[:, column], high[:, column] = 0.0, 1.0
+    else:
+        levels = len(covariate.levels)
+        high[:, column] = (values[:, column] + rng.integers(1, levels, size=len(values))) % levels
+    return low, high
+
+
+def spread(covariate: Covariate, values: np.ndarray) -> float:
+    """Standard deviation of a covariate's transformed values [N], NaN ignored; 1 for covariates with levels."""
+    return float(np.nanstd(covariate.forward(values))) if covariate.is_continuous else 1.0
+
+
+def shift(
+    moved: Covariate, measured: Covariate, low: np.ndarray, high: np.ndarray, sd: float, rng: np.random.Generator
+) -> Shift:
+    """Compare readings before [N] and after [N] a move.
+
+    Args:
+        moved, measured: See `Shift`.
+        low, high: Native readings of `measured`, NaN where nothing was read.
+        sd: Of `measured`, as `spread` gives it.
+        rng: Of the bootstrap.
+    """
+    if measured.is_continuous:
+        steps = 2 * STEP if moved.is_continuous else 1.0
+        change = (measured.forward(high) - measured.forward(low)) / (steps * sd or math.nan)
+        change = np.abs(change) if moved.kind == "categorical" else change
+    else:
+        change = np.where(np.isfinite(low) & np.isfinite(high), np.rint(low) != np.rint(high), math.nan)
+    change = change[np.isfinite(change)]
+    if not change.size:
+        return Shift(moved.name, measured.name, math.nan, (math.nan, math.nan), 0)
+    draws = change[rng.integers(change.size, size=(BOOTSTRAPS, change.size))].mean(axis=1)
+    return Shift(moved.name, measured.name, float(change.mean()), interval(draws), int(change.size))

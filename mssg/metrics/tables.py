@@ -1,0 +1,139 @@
+"""Comparison tables of an evaluation: models side by side, as text, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mssg.metrics.report import NONE, aligned
+from mssg.metrics.results import JOINT, REAL, Evaluation, Result
+
+DISTANCES = ("kid", "fid", "fid_infinity", "is", "precision", "recall", "density", "coverage", "ppl", "strata_kid", "strata_fid")
+PAIRS = ("ssim", "ms_ssim", "psnr", "spread", "eq_t", "eq_r")
+UPRIGHT = {"fid": "FID", "kid": "KID", "is": "IS", "fid_infinity": "FID∞", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "psnr": "PSNR", "ppl": "PPL", "eq_t": "EQ-T", "eq_r": "EQ-R", "strata_kid": "KID in strata", "strata_fid": "FID in strata"}  # fmt: skip
+LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "²": r"\textsuperscript{2}", "°": r"\textdegree{}", "∞": r"$\infty$", "±": r"$\pm$", "–": "--", "−": "$-$"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: what each line is about, and one cell a model, with the real images or their floor last."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left: int
+
+    def text(self) -> str:
+        """Aligned text."""
+        return aligned(self.header, self.rows, self.left)
+
+    def csv(self) -> str:
+        """Comma-separated."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerows([self.header, *self.rows])
+        return out.getvalue()
+
+    def latex(self) -> str:
+        """A tabular with booktabs rules."""
+        columns = "l" * self.left + "r" * (len(self.header) - self.left)
+        lines = [r"% needs \usepackage{booktabs,textcomp}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+        lines += [_tex(self.header), r"\midrule", *(_tex(row) for row in self.rows), r"\bottomrule", r"\end{tabular}"]
+        return "\n".join(lines) + "\n"
+
+
+def comparison(found: Evaluation) -> Table:
+    """All numbers over the whole split and over all strata: one line a metric, one column a model."""
+    labels = [m.label for m in found.models]
+    keys: dict[tuple[str, ...], dict[str, Result]] = {}
+    for result in found.results:
+        if result.stratum is None and result.metric not in ("leakage",) and result.design in (None, "a", "b"):
+            keys.setdefault(_line(result), {})[result.model] = result
+    merged: dict[tuple[str, ...], dict[str, Result]] = {}
+    for key, cells in keys.items():
+        if key[2] != "label":
+            merged[key] = cells
+    rows = []
+    for key, cells in merged.items():
+        floor = next((r.real_floor for r in cells.values() if r.real_floor is not None), None)
+        rows.append((*key, *(_cell(cells.get(label)) for label in labels), NONE if floor is None else _number(floor)))
+    header = ("metric", "covariate", "against", "source", *labels, "real")
+    return Table(header, tuple(rows), 4)
+
+
+def summary(found: Evaluation) -> str:
+    """What to look at first."""
+    table = comparison(found)
+    chosen = []
+    for row in table.rows:
+        metric, _, against, source = row[:4]
+        joint = source == JOINT or metric.startswith(("strata", "KID in", "FID in"))
+        if joint and not metric.startswith("overall") and against in ("", "requested") and not metric.endswith(("mse", "balanced accuracy", "f1")):  # fmt: skip
+            chosen.append(row)
+    return Table(table.header, tuple(chosen), table.left).text() if chosen else "nothing could be measured"
+
+
+def strata_table(found: Evaluation, metric: str, reference: str | None = None) -> Table:
+    """One line a stratum and covariate, one column a model.
+
+    Args:
+        found: An evaluation.
+        metric: Such as "strata/mae", or "strata_kid-…".
+        reference: "requested" or "real", for scores.
+    """
+    labels = [m.label for m in found.models]
+    lines: dict[tuple[str, str, str], dict[str, Result]] = {}
+    for r in found.find(metric=metric):
+        if r.reference in (reference, "label") or reference is None:
+            place = "all, weighted" if r.stratum is None else ", ".join(f"{k} {_limits(v)}" for k, v in r.stratum.items())
+            lines.setdefault((r.source, place, r.covariate or ""), {})[r.model] = r
+    rows = []
+    for key, cells in lines.items():
+        floor = next((r.real_floor for r in cells.values() if r.real_floor is not None), None)
+        count = next((str(r.n_real) for r in cells.values() if r.n_real is not None), "")
+        rows.append((*key, count, *(_cell(cells.get(label)) for label in labels), NONE if floor is None else _number(floor)))
+    return Table(("source", "stratum", "covariate", "real images", *labels, REAL), tuple(rows), 3)
+
+
+def metric_name(metric: str) -> str:
+    """A metric for people: "KID (efficientnet_lite0)", "strata MAE"."""
+    head, _, features = metric.partition("-")
+    if "/" in head:
+        group, stat = head.split("/", 1)
+        return f"{group} {stat.upper() if stat in ('mse', 'mae') else stat.replace('_', ' ')}"
+    name = UPRIGHT.get(head, head.replace("_", " "))
+    return f"{name} ({features})" if features else name
+
+
+def _line(r: Result) -> tuple[str, ...]:
+    name = metric_name(r.metric) + (f", design {r.design}" if r.design else "")
+    unit = f" [{r.unit}]" if r.unit else ""
+    return (name + unit, r.covariate or "", r.reference or "", r.source)
+
+
+def _cell(r: Result | None) -> str:
+    if r is None or r.value is None or not math.isfinite(r.value):
+        return NONE
+    if r.sd is not None:
+        return f"{_number(r.value)} ± {_number(r.sd)}"
+    if r.ci95 and all(v is not None for v in r.ci95):
+        return f"{_number(r.value)} [{_number(r.ci95[0])}, {_number(r.ci95[1])}]"
+    return _number(r.value)
+
+
+def _number(value: float) -> str:
+    """Three significant digits."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:.0f}"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:.{min(digits, 5)}f}"
+
+
+def _limits(limits: object) -> str:
+    return f"{_number(limits[0])}–{_number(limits[1])}" if isinstance(limits, Sequence) and not isinstance(limits, str) else str(limits)
+
+
+def _tex(cells: Iterable[str]) -> str:
+    return " & ".join("".join(LATEX.get(ch, ch) for ch in cell) for cell in cells) + r" \\"
