@@ -22,30 +22,139 @@ QUIET_SECONDS = 10.0
 
 @click.command()
 @click.argument("snapshots", nargs=-1, required=True, metavar="[LABEL=]SNAPSHOT|RUN ...")
-@click.option("--study", "study_path", metavar="STUDY.toml", help="Whose real images to compare with. Default: the run's own study.")
-@click.option("--metrics", default="default", show_default=True, metavar="NAMES", help="Comma-separated; `default` and `all` stand for many. See `mssg evaluate --list`.")
-@click.option("--list", "show", is_flag=True, is_eager=True, expose_value=False, callback=lambda ctx, _, value: _list(ctx) if value else None, help="List the metrics and exit.")
-@click.option("--split", default="test", show_default=True, help="Split of the real images: train, val or test.")
-@click.option("--features", default="efficientnet_lite0", show_default=True, help="efficientnet_lite0 (offline), inception, a TorchScript file, or a predictor's .safetensors.")
-@click.option("--weights", metavar="FILE", help="Weights of --features inception, instead of downloading them.")
-@click.option("--predictor", "predictors", multiple=True, metavar="FILE", help="Predictor of `mssg predictors`, for covariates that no oracle reads; repeatable.")
-@click.option("--images", type=click.IntRange(2), help="Images drawn for the whole split. Default: as many as are real, 1,000 to 10,000.")
-@click.option("--per-stratum", default=500, show_default=True, type=click.IntRange(2), help="Images drawn for each stratum (10,000 in the paper).")
-@click.option("--by", default="", metavar="NAMES", help="Covariates that form the strata, comma-separated. Default: all.")
-@click.option("--bins", default=3, show_default=True, type=click.IntRange(2), help="Quantile bins of a continuous covariate.")
-@click.option("--min-count", default=5, show_default=True, type=click.IntRange(1), help="Real images a stratum must have.")
-@click.option("--control-images", default=1000, show_default=True, type=click.IntRange(10), help="Images a control design and covariate.")
-@click.option("--leakage-images", default=500, show_default=True, type=click.IntRange(2), help="Images each covariate is moved on.")
-@click.option("--smooth-images", default=500, show_default=True, type=click.IntRange(2), help="Images for path length and equivariance.")
-@click.option("--kid-subset", type=click.IntRange(2), help="Rows of a KID subset. Default: what fits every source and half of its real images.")
-@click.option("--lpips", "lpips_net", default="alex", show_default=True, help="Trunk of LPIPS: alex, vgg or squeeze.")
+@click.option(
+    "--study",
+    "study_path",
+    metavar="STUDY.toml",
+    help="Whose real images to compare with. Default: the run's own study.",
+)
+@click.option(
+    "--metrics",
+    default="default",
+    show_default=True,
+    metavar="NAMES",
+    help="Comma-separated; `default` and `all` stand for many. See `mssg evaluate --list`.",
+)
+@click.option(
+    "--list",
+    "show",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda ctx, _, value: _list(ctx) if value else None,
+    help="List the metrics and exit.",
+)
+@click.option(
+    "--split", default="test", show_default=True, help="Split of the real images: train, val or test."
+)
+@click.option(
+    "--features",
+    default="efficientnet_lite0",
+    show_default=True,
+    help="efficientnet_lite0 (offline), inception, a TorchScript file, or a predictor's .safetensors.",
+)
+@click.option(
+    "--weights", metavar="FILE", help="Weights of --features inception, instead of downloading them."
+)
+@click.option(
+    "--predictor",
+    "predictors",
+    multiple=True,
+    metavar="FILE",
+    help="Predictor of `mssg predictors`, for covariates that no oracle reads; repeatable.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(2),
+    help="Images drawn for the whole split. Default: as many as are real, 1,000 to 10,000.",
+)
+@click.option(
+    "--per-stratum",
+    default=500,
+    show_default=True,
+    type=click.IntRange(2),
+    help="Images drawn for each stratum (10,000 in the paper).",
+)
+@click.option(
+    "--by",
+    default="",
+    metavar="NAMES",
+    help="Covariates that form the strata, comma-separated. Default: all.",
+)
+@click.option(
+    "--bins",
+    default=3,
+    show_default=True,
+    type=click.IntRange(2),
+    help="Quantile bins of a continuous covariate.",
+)
+@click.option(
+    "--min-count",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Real images a stratum must have.",
+)
+@click.option(
+    "--control-images",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(10),
+    help="Images a control design and covariate.",
+)
+@click.option(
+    "--leakage-images",
+    default=500,
+    show_default=True,
+    type=click.IntRange(2),
+    help="Images each covariate is moved on.",
+)
+@click.option(
+    "--smooth-images",
+    default=500,
+    show_default=True,
+    type=click.IntRange(2),
+    help="Images for path length and equivariance.",
+)
+@click.option(
+    "--kid-subset",
+    type=click.IntRange(2),
+    help="Rows of a KID subset. Default: what fits every source and half of its real images.",
+)
+@click.option(
+    "--lpips", "lpips_net", default="alex", show_default=True, help="Trunk of LPIPS: alex, vgg or squeeze."
+)
 @click.option("--lpips-weights", metavar="FILE", help="Its ImageNet weights, instead of downloading them.")
-@click.option("--all-snapshots", is_flag=True, help="Every snapshot of a RUN, not only its newest: for `mssg figure curves`.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of everything drawn: equal seeds give equal numbers.")
+@click.option(
+    "--all-snapshots",
+    is_flag=True,
+    help="Every snapshot of a RUN, not only its newest: for `mssg figure curves`.",
+)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**32 - 1),
+    help="Of everything drawn: equal seeds give equal numbers.",
+)
 @click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda or mps.")
-@click.option("--memory-gb", default=4.0, show_default=True, type=click.FloatRange(0.1), help="Memory the generator may take; decides how many images it draws at a time.")
-@click.option("--cache", type=click.Path(file_okay=False), help="Where readings of real images are kept. Default: the user's cache folder.")
-@click.option("--add", is_flag=True, help="Add to FILE if it is there: results about the same are replaced, others stay.")
+@click.option(
+    "--memory-gb",
+    default=4.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    help="Memory the generator may take; decides how many images it draws at a time.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False),
+    help="Where readings of real images are kept. Default: the user's cache folder.",
+)
+@click.option(
+    "--add",
+    is_flag=True,
+    help="Add to FILE if it is there: results about the same are replaced, others stay.",
+)
 @click.option("-o", "--output", required=True, metavar="FILE", help="The eval.json to write.")  # fmt: skip
 def evaluate(
     snapshots: tuple[str, ...], study_path: str | None, metrics: str, split: str, features: str, weights: str | None, predictors: tuple[str, ...],
@@ -63,7 +172,7 @@ def evaluate(
     from mssg.metrics.frame import contender, instruments, open_frame
     from mssg.metrics.sampling import Bench, Store, chunk_for
     from mssg.snapshot import load_snapshot
-    from mssg.training.distributed import join, leave
+    from mssg.training.distributed import joined
     from trainer_cli.common import check_suffix, checked_device, writable
 
     check_suffix(output, (".json",))
@@ -72,25 +181,25 @@ def evaluate(
         _metrics(metrics), seed, images, per_stratum, _names(by), bins, min_count, control_images, leakage_images, smooth_images,
         kid_subset, (lpips_net, lpips_weights),
     )  # fmt: skip
-    world = join(checked_device(device))
-    try:
+    with joined(checked_device(device)) as world:
         named = _expanded(snapshots, all_snapshots)
         loaded = [load_snapshot(file, world.device) for _, file in named]
-        study = _study(study_path, snapshots)
-        frame, notes = open_frame(study, split, loaded)
-        models = [contender(label, s, frame.study, memory_gb) for (label, _), s in zip(_labels(named, loaded), loaded)]
+        frame, notes = open_frame(_study(study_path, snapshots), split, loaded)
+        labels = _labels(named, loaded)
+        models = [contender(label, s, frame.study, memory_gb) for label, s in zip(labels, loaded)]
         readers, more = instruments(frame.study, predictors, world.device)
-        network = load_features(features, weights, world.device) if set(options.metrics) & FROM_FEATURES else None
+        network = (
+            load_features(features, weights, world.device) if set(options.metrics) & FROM_FEATURES else None
+        )
         parts = Store(path.with_name(path.name + ".parts"))
-        bench = Bench(parts, Store(Path(cache) if cache else _cache()), chunk_for(study), world.device, world, _teller())
+        real = Store(Path(cache) if cache else _cache())
+        bench = Bench(parts, real, chunk_for(frame.study), world.device, world, _teller())
         evaluator = Evaluator(frame, bench, options, readers, network, [*notes, *more])
         found = measure(evaluator, models, shlex.join(["mssg", *_arguments()]))
-        world.barrier()
+        world.barrier()  # nobody needs the parts any more
         if world.is_main:
             _finish(found, path, add)
             parts.clear()
-    finally:
-        leave()
 
 
 def _list(ctx: click.Context) -> None:
@@ -136,17 +245,19 @@ def _expanded(snapshots: Sequence[str], every: bool) -> list[tuple[str, Path]]:
     return out
 
 
-def _labels(named: Sequence[tuple[str, Path]], loaded: Sequence[Snapshot]) -> list[tuple[str, Path]]:
-    """Labels for those without: the study's name, made unique."""
+def _labels(named: Sequence[tuple[str, Path]], loaded: Sequence[Snapshot]) -> list[str]:
+    """Labels as given; for those without, the study's name, made unique."""
     from mssg.errors import UsageError
 
-    out: list[tuple[str, Path]] = []
-    for (label, file), snapshot in zip(named, loaded):
-        plain, taken = label or snapshot.study.name, {known for known, _ in out}
-        if label and label in taken:
-            raise UsageError("two models have this label", field=label, hint="Give each its own LABEL=SNAPSHOT")
-        number = next(i for i in range(1, len(named) + 2) if (plain if i == 1 else f"{plain} {i}") not in taken)
-        out.append((plain if number == 1 else f"{plain} {number}", file))
+    out: list[str] = []
+    for (label, _), snapshot in zip(named, loaded):
+        if label in out:
+            raise UsageError(
+                "two models have this label", field=label, hint="Give each its own LABEL=SNAPSHOT"
+            )
+        name = snapshot.study.name
+        candidates = [label] if label else [name, *(f"{name} {i}" for i in range(2, len(named) + 2))]
+        out.append(next(c for c in candidates if c not in out))
     return out
 
 
@@ -193,7 +304,9 @@ def _teller() -> Callable[[str, int, int], None]:
             return
         last[0] = now
         left = (now - since) * (total - done) / max(done - before, 1)
-        text = f"{label}: {done} of {total}" + (f", {left:.0f} s left" if done < total and done > before else "")
+        text = f"{label}: {done} of {total}" + (
+            f", {left:.0f} s left" if done < total and done > before else ""
+        )
         click.echo(f"\r\x1b[K{text}" if terminal else text, err=True, nl=not terminal or done == total)
 
     return tell
@@ -209,7 +322,9 @@ def _finish(found: Evaluation, path: Path, add: bool) -> None:
     if add and path.exists():
         old = Evaluation.load(path)
         known = {m.label: m for m in (*old.models, *found.models)}
-        found = replace(found, models=tuple(known.values()), results=old.results, notes=old.notes).add(found.results, found.notes)
+        found = replace(found, models=tuple(known.values()), results=old.results, notes=old.notes).add(
+            found.results, found.notes
+        )
     found.save(path)
     click.echo(summary(found))
     for note in found.notes:

@@ -83,7 +83,9 @@ class Options:
     def __post_init__(self) -> None:
         for name in self.metrics:
             if name not in METRICS:
-                raise UsageError("no such metric", field="--metrics", found=name, expected=" | ".join(METRICS))
+                raise UsageError(
+                    "no such metric", field="--metrics", found=name, expected=" | ".join(METRICS)
+                )
 
 
 @dataclass
@@ -255,7 +257,10 @@ def evaluate(evaluator: Evaluator, contenders: Sequence[Contender], command: str
     if evaluator.features is not None:
         evaluator.features(frame.images(slice(0, 2)))
     results = evaluator.run(contenders)
-    sizes = asdict(options) | {"images": len(evaluator.picks), "features": evaluator.features and evaluator.features.name}
+    sizes = asdict(options) | {
+        "images": len(evaluator.picks),
+        "features": evaluator.features and evaluator.features.name,
+    }
     versions = {"mssg": mssg.__version__, "torch": torch.__version__, "numpy": np.__version__}
     return Evaluation(
         frame.study.name, frame.split, options.seed, tuple(c.model for c in contenders), tuple(results),

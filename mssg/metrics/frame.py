@@ -80,9 +80,7 @@ class Frame:
         return self.models.complete(self.values, np.random.default_rng([seed, 7]))
 
 
-def open_frame(
-    study: Study, split: str, snapshots: Sequence[Snapshot] = ()
-) -> tuple[Frame, list[Note]]:
+def open_frame(study: Study, split: str, snapshots: Sequence[Snapshot] = ()) -> tuple[Frame, list[Note]]:
     """Open the real images of a split.
 
     Args:
@@ -100,7 +98,12 @@ def open_frame(
         if not len(rows):
             notes.append(Note(packed.name, f"the source has no image in the {split} split"))
         elif len(set(packed.subjects[rows])) < 2:
-            notes.append(Note(packed.name, f"all images of the {split} split are of one subject: no interval or floor can be trusted"))
+            notes.append(
+                Note(
+                    packed.name,
+                    f"all images of the {split} split are of one subject: no interval or floor can be trusted",
+                )
+            )
     if not any(len(rows) for *_, rows in parts):
         raise DataError("no image in this split", file=sources[0].path, field="split", found=split, hint="Prepare the data with a larger share for it, or choose another --split")  # fmt: skip
     observed = np.concatenate([p.values[rows] for _, p, rows in parts])
@@ -109,11 +112,15 @@ def open_frame(
         if not np.isfinite(values[:, v]).any():
             notes.append(Note(name, f"no image of the {split} split has a value of this covariate: it is requested from the covariate model and only compared with what was requested"))  # fmt: skip
     names = study.condition_names
-    own = next((s.models for s in snapshots if s.study.condition_names == names and _same(s.study, study)), None)
+    own = next(
+        (s.models for s in snapshots if s.study.condition_names == names and _same(s.study, study)), None
+    )
     models = own or fit_models(study, [s.columns(study, "train") for s in sources])
     fitted = replace(study, covariates=models.study.covariates)
     source = np.concatenate([np.full(len(rows), i) for i, _, rows in parts])
-    return Frame(fitted, split, sources, models, values, observed, source, np.concatenate([r for *_, r in parts])), notes
+    return Frame(
+        fitted, split, sources, models, values, observed, source, np.concatenate([r for *_, r in parts])
+    ), notes
 
 
 def _truth(study: Study, packed: PackedSource, rows: np.ndarray, notes: list[Note]) -> np.ndarray:
@@ -176,12 +183,16 @@ def contender(label: str, snapshot: Snapshot, study: Study, memory_gb: float = 4
                 raise UsageError("the model is told the source, the study is not", file=snapshot.header.path, hint="Give the study with condition_on_source = true")  # fmt: skip
             continue
         theirs = study.covariate(mine.name)
-        if (mine.kind, mine.unit) != (theirs.kind, theirs.unit) or (mine.levels != theirs.levels and mine.name != SOURCE):
+        if (mine.kind, mine.unit) != (theirs.kind, theirs.unit) or (
+            mine.levels != theirs.levels and mine.name != SOURCE
+        ):
             raise UsageError("means something else in the model's study", file=snapshot.header.path, field=mine.name, found=f"{mine.kind} {mine.unit} {list(mine.levels)}", expected=f"{theirs.kind} {theirs.unit} {list(theirs.levels)}")  # fmt: skip
         if mine.name == SOURCE and mine.levels != theirs.levels:
             raise UsageError("the model was trained on other sources", file=snapshot.header.path, found=", ".join(mine.levels), expected=", ".join(theirs.levels))  # fmt: skip
     batch = batch_for(own.resolution, memory_gb)
-    taken = [(j, study.index(name)) for j, name in enumerate(own.condition_names) if name in study.condition_names]
+    taken = [
+        (j, study.index(name)) for j, name in enumerate(own.condition_names) if name in study.condition_names
+    ]
     model = Model(label, snapshot.header.snapshot_id, own.name, float(snapshot.header.progress.get("kimg", 0)), own.condition_names, tuple(s.name for s in own.sources))  # fmt: skip
 
     def generate(values: np.ndarray, seed: int) -> np.ndarray:
@@ -215,7 +226,9 @@ class Instruments:
         return found
 
 
-def instruments(study: Study, predictors: Sequence[str | Path] = (), device: str = "cpu") -> tuple[Instruments, list[Note]]:
+def instruments(
+    study: Study, predictors: Sequence[str | Path] = (), device: str = "cpu"
+) -> tuple[Instruments, list[Note]]:
     """The instruments of a study.
 
     Args:
@@ -246,7 +259,9 @@ def instruments(study: Study, predictors: Sequence[str | Path] = (), device: str
     return Instruments(tuple(readers), by), notes
 
 
-def _predictor(study: Study, path: str | Path, device: str, taken: dict[str, str]) -> tuple[Reader, dict[str, str]]:
+def _predictor(
+    study: Study, path: str | Path, device: str, taken: dict[str, str]
+) -> tuple[Reader, dict[str, str]]:
     """A predictor's reader of what is not read yet."""
     from mssg.data.dataset import file_hash
     from mssg.metrics.predictors import Predictor
@@ -264,7 +279,9 @@ def _predictor(study: Study, path: str | Path, device: str, taken: dict[str, str
             raise DataError("the predictor's covariate means something else", file=path, field=covariate.name, found=f"{covariate.kind} {covariate.unit} {list(covariate.levels)}", expected=f"{theirs.kind} {theirs.unit} {list(theirs.levels)}")  # fmt: skip
         names.append(covariate.name)
     identity = f"predictor-{predictor.architecture}@{file_hash(Path(path))[:8]}"
-    return Reader(f"{identity}:{','.join(names)}", _reading(predictor.measure, tuple(names))), dict.fromkeys(names, identity)
+    return Reader(f"{identity}:{','.join(names)}", _reading(predictor.measure, tuple(names))), dict.fromkeys(
+        names, identity
+    )
 
 
 def _reading(measure: Callable[[np.ndarray], dict[str, np.ndarray]], names: tuple[str, ...]):
@@ -286,5 +303,3 @@ def _version(module: object) -> str:
     if calibration:
         digest.update(assets.path(calibration).read_bytes())
     return digest.hexdigest()[:8]
-
-

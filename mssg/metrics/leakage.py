@@ -67,7 +67,12 @@ def spread(covariate: Covariate, values: np.ndarray) -> float:
 
 
 def shift(
-    moved: Covariate, measured: Covariate, low: np.ndarray, high: np.ndarray, sd: float, rng: np.random.Generator
+    moved: Covariate,
+    measured: Covariate,
+    low: np.ndarray,
+    high: np.ndarray,
+    sd: float,
+    rng: np.random.Generator,
 ) -> Shift:
     """Compare readings before [N] and after [N] a move.
 

@@ -101,7 +101,9 @@ def _distances(
         assert e.features is not None
         splits = min(10, max(1, len(fake) // 100))
         value = distribution.inception_score(e.features.probabilities(fake), splits, e.options.seed)
-        own = distribution.inception_score(e.features.probabilities(real), min(splits, len(real)), e.options.seed)
+        own = distribution.inception_score(
+            e.features.probabilities(real), min(splits, len(real)), e.options.seed
+        )
         yield "is", value.mean, value.sd, None, {"splits": splits, "real": own.mean}
 
 
@@ -203,7 +205,9 @@ def _overall(e: Evaluator, contender: Contender | None) -> Iterator[Result]:
         for covariate in _readable(e):
             for reference in _references(e, contender):
                 found = _compared(e, covariate, reference, rows, numbers[covariate.name][images])
-                yield from _score_results(e, contender, "overall", covariate, reference, found, len(real), source)
+                yield from _score_results(
+                    e, contender, "overall", covariate, reference, found, len(real), source
+                )
 
 
 def strata_of(e: Evaluator) -> dict[str, Strata]:
@@ -215,11 +219,15 @@ def _divide(e: Evaluator) -> dict[str, Strata]:
     frame, study, options = e.frame, e.frame.study, e.options
     for name in options.by:
         study.index(name)
-    jointly = not study.condition_on_source and set(options.by or [c.name for c in study.covariates]) <= set(frame.known())
+    jointly = not study.condition_on_source and set(options.by or [c.name for c in study.covariates]) <= set(
+        frame.known()
+    )
     if not jointly and not study.condition_on_source:
         e.note("strata", "not every image has a value of every covariate: strata are formed within each source, over what is known there")  # fmt: skip
     out = {}
-    for source in (JOINT,) if jointly else [s.name for i, s in enumerate(study.sources) if (frame.source == i).any()]:
+    for source in (
+        (JOINT,) if jointly else [s.name for i, s in enumerate(study.sources) if (frame.source == i).any()]
+    ):
         rows = frame.of(source)
         known = frame.known(rows)
         if study.condition_on_source:
@@ -323,7 +331,9 @@ def _strata_distance(e: Evaluator, contender: Contender, kind: str) -> Iterator[
         rows = []
         for cell, place in zip(strata.cells, places[source]):
             a, b = real[cell.rows], fake[place]
-            floor = e.remember(f"{kind} {source} {cell.cell}", lambda a=a: _floor(distance, a, e.options.seed, 4))
+            floor = e.remember(
+                f"{kind} {source} {cell.cell}", lambda a=a: _floor(distance, a, e.options.seed, 4)
+            )
             found = _distance_result(e, contender, f"strata_{kind}", distance(a, b), None, len(b), len(a), source, floor, {}, cell.limits)  # fmt: skip
             rows.append(found)
             yield found
@@ -331,7 +341,9 @@ def _strata_distance(e: Evaluator, contender: Contender, kind: str) -> Iterator[
         if rows:
             mean = float(np.average([r.value for r in rows], weights=counts))  # type: ignore[arg-type]
             floors = [(r.real_floor, c) for r, c in zip(rows, counts) if r.real_floor is not None]
-            low = float(np.average([f for f, _ in floors], weights=[c for _, c in floors])) if floors else None  # type: ignore[arg-type]
+            low = (
+                float(np.average([f for f, _ in floors], weights=[c for _, c in floors])) if floors else None
+            )  # type: ignore[arg-type]
             yield _distance_result(e, contender, f"strata_{kind}", mean, None, sum(r.n for r in rows), sum(counts), source, low, {"strata": len(rows)})  # fmt: skip
 
 
@@ -369,15 +381,23 @@ def _leakage(e: Evaluator, contender: Contender) -> Iterator[Result]:
     """Every covariate moved in turn: how every reading moves."""
     study, rng = e.frame.study, np.random.default_rng([e.options.seed, 17])
     if not e.instruments.readers:
-        raise UsageError("nothing reads covariates off these images", field="leakage", hint="Give a --predictor")
+        raise UsageError(
+            "nothing reads covariates off these images", field="leakage", hint="Give a --predictor"
+        )
     base = e.requests[rng.integers(len(e.requests), size=e.options.leakage_images)]
     sd = {c.name: leakage.spread(c, e.requests[:, study.index(c.name)]) for c in leakage.movable(study)}
     for moved in leakage.movable(study):
         column = study.index(moved.name)
-        sides = leakage.ends(moved, base, column, sd[moved.name], np.random.default_rng([e.options.seed, 19, column]))
-        low, high = (e.draw(contender, f"moving {moved.name}", side, 3, e.instruments.readers) for side in sides)
+        sides = leakage.ends(
+            moved, base, column, sd[moved.name], np.random.default_rng([e.options.seed, 19, column])
+        )
+        low, high = (
+            e.draw(contender, f"moving {moved.name}", side, 3, e.instruments.readers) for side in sides
+        )
         for measured in _readable(e):
-            found = leakage.shift(moved, measured, low[measured.name], high[measured.name], sd[measured.name], e.rng)
+            found = leakage.shift(
+                moved, measured, low[measured.name], high[measured.name], sd[measured.name], e.rng
+            )
             unit = "sd" if measured.is_continuous else "share changed"
             yield Result("leakage", found.value, contender.model.label, found.n, ci95=found.ci95, instrument=e.instruments.by_covariate[measured.name], split=e.frame.split, covariate=measured.name, unit=unit, moved=moved.name)  # fmt: skip
 
@@ -404,7 +424,9 @@ def _spread(e: Evaluator, contender: Contender) -> Iterator[Result]:
 def _smooth_chunks(e: Evaluator, contender: Contender, label: str, compute: Callable[[torch.Tensor, int], np.ndarray]) -> np.ndarray:  # fmt: skip
     """A function of (encoded conditions, seed) over chunks of the split's requests."""
     study, own = e.frame.study, contender.snapshot.study
-    values = e.requests[np.random.default_rng([e.options.seed, 29]).integers(len(e.requests), size=e.options.smooth_images)]
+    values = e.requests[
+        np.random.default_rng([e.options.seed, 29]).integers(len(e.requests), size=e.options.smooth_images)
+    ]
     asked = np.full((len(values), len(own.condition_names)), np.nan)
     for j, name in enumerate(own.condition_names):
         if name in study.condition_names:
@@ -442,5 +464,3 @@ def _equivariance(e: Evaluator, contender: Contender) -> Iterator[Result]:
             return [Result(name, smoothness.decibels(found), contender.model.label, len(found), split=e.frame.split, unit="dB")]  # fmt: skip
 
         yield from e.guarded(f"{contender.model.label}: {name}", part)
-
-

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from mssg.errors import DataError, UsageError
-from mssg.files import parse_json
+from mssg.files import parse_json, write_atomically
 
 FORMAT_VERSION = 1
 REAL = "real"
@@ -176,7 +175,11 @@ class Evaluation:
         path, document = Path(path), self.to_json()
         results = ",\n".join("  " + json.dumps(r, ensure_ascii=False) for r in document.pop("results"))
         head = json.dumps(document, indent=1, ensure_ascii=False)[: -len("\n}")]
-        write_text(path, f'{head},\n "results": [\n{results}\n ]\n}}\n')
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"the folder cannot be made: {error.strerror}", file=path.parent) from None
+        write_atomically(path, f'{head},\n "results": [\n{results}\n ]\n}}\n', DataError)
         return path
 
     @staticmethod
@@ -224,22 +227,6 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file beside its place and rename it there.
-
-    Raises:
-        DataError: The folder cannot be made or written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(f"cannot be written: {error.strerror or error}", file=path) from None
 
 
 def _matches(result: Result, name: str, wanted: Any) -> bool:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 
 from mssg.errors import DataError
+from mssg.files import write_atomically
 from mssg.study import Study
 
 CHUNK = 250
@@ -140,18 +140,11 @@ class Store:
     def _write(self, path: Path, arrays: Numbers) -> None:
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(buffer.getvalue())
-            temporary.replace(path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise DataError(
-                f"cannot be written: {error.strerror}",
-                file=self.folder,
-                hint="Free disk space, or choose another folder with -o or --cache",
-            ) from None
+            raise DataError(f"the folder cannot be made: {error.strerror}", file=self.folder) from None
+        write_atomically(path, buffer.getvalue(), DataError)
 
 
 @dataclass(frozen=True)
@@ -171,7 +164,7 @@ class Bench:
     real: Store
     chunk: int = CHUNK
     device: str = "cpu"
-    world: World = Alone()
+    world: World = field(default_factory=Alone)
     progress: Progress | None = None
 
     def draw(

@@ -43,7 +43,10 @@ def path_distances(
     z = torch.from_numpy(rng.standard_normal((2, len(c), G.z_dim), dtype=np.float32)).to(c.device)
     t = torch.from_numpy(rng.random((len(c), 1, 1), dtype=np.float32)).to(c.device)
     w0, w1 = G.mapping(z[0], c), G.mapping(z[1], c)
-    ends = [embed((G.synthesis(torch.lerp(w0, w1, t + e), noise_mode="const") + 1) * 127.5) for e in (0.0, epsilon)]
+    ends = [
+        embed((G.synthesis(torch.lerp(w0, w1, t + e), noise_mode="const") + 1) * 127.5)
+        for e in (0.0, epsilon)
+    ]
     return ((ends[1].double() - ends[0].double()) ** 2).sum(dim=1).cpu().numpy() / epsilon**2
 
 
@@ -68,7 +71,9 @@ def translation_errors(G: torch.nn.Module, c: Tensor, seed: int) -> np.ndarray:
     plain, out = G.synthesis(ws), []
     for i in range(len(c)):
         right, down = (int(v) for v in rng.integers(-most, most + 1, size=2))
-        moved = _moved(G, ws[i : i + 1], torch.tensor([[1.0, 0, -right / size], [0, 1, -down / size], [0, 0, 1]]))[0]
+        moved = _moved(
+            G, ws[i : i + 1], torch.tensor([[1.0, 0, -right / size], [0, 1, -down / size], [0, 0, 1]])
+        )[0]
         there = moved[:, max(down, 0) : size + min(down, 0), max(right, 0) : size + min(right, 0)]
         here = plain[i][:, max(-down, 0) : size + min(-down, 0), max(-right, 0) : size + min(-right, 0)]
         out.append([float(((there - here).double() ** 2).sum()), there.numel()])
@@ -112,7 +117,9 @@ def rotate(image: Tensor, angle: float) -> tuple[Tensor, Tensor]:
     """
     size = image.shape[-1]
     if size <= 3 * LOBES:
-        raise UsageError("the image is too small to be rotated", found=f"{size} pixels", expected=f"more than {3 * LOBES}")
+        raise UsageError(
+            "the image is too small to be rotated", found=f"{size} pixels", expected=f"more than {3 * LOBES}"
+        )
     middle = (size - 1) / 2
     axis = torch.arange(size, dtype=torch.float64) - middle
     y, x = torch.meshgrid(axis, axis, indexing="ij")
@@ -127,14 +134,18 @@ def rotate(image: Tensor, angle: float) -> tuple[Tensor, Tensor]:
         weight = torch.sinc(distance) * torch.sinc((distance / LOBES).clamp(-1, 1))
         weights.append(weight / weight.sum(-1, keepdim=True))
         places.append((base[..., None].long() + taps).clamp(0, size - 1))
-    picked = image.double().cpu()[:, places[0][:, :, :, None], places[1][:, :, None, :]]  # [C, H, H, taps, taps]
+    picked = image.double().cpu()[
+        :, places[0][:, :, :, None], places[1][:, :, None, :]
+    ]  # [C, H, H, taps, taps]
     out = torch.einsum("chwab,hwa,hwb->chw", picked, weights[0], weights[1])
     return out.to(image), inside.to(image.device)
 
 
 def _ws(G: torch.nn.Module, c: Tensor, rng: np.random.Generator) -> Tensor:
     if not hasattr(getattr(G.synthesis, "input", None), "transform"):
-        raise UsageError("equivariance is defined for StyleGAN3 only: this network's input cannot be moved", field="eq")
+        raise UsageError(
+            "equivariance is defined for StyleGAN3 only: this network's input cannot be moved", field="eq"
+        )
     z = torch.from_numpy(rng.standard_normal((len(c), G.z_dim), dtype=np.float32)).to(c.device)
     return G.mapping(z, c)
 
@@ -148,5 +159,3 @@ def _moved(G: torch.nn.Module, ws: Tensor, matrix: Tensor) -> Tensor:
         return G.synthesis(ws)
     finally:
         buffer.copy_(before)
-
-

@@ -11,7 +11,19 @@ from dataclasses import dataclass
 from mssg.metrics.report import NONE, aligned
 from mssg.metrics.results import JOINT, REAL, Evaluation, Result
 
-DISTANCES = ("kid", "fid", "fid_infinity", "is", "precision", "recall", "density", "coverage", "ppl", "strata_kid", "strata_fid")
+DISTANCES = (
+    "kid",
+    "fid",
+    "fid_infinity",
+    "is",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "ppl",
+    "strata_kid",
+    "strata_fid",
+)
 PAIRS = ("ssim", "ms_ssim", "psnr", "spread", "eq_t", "eq_r")
 UPRIGHT = {"fid": "FID", "kid": "KID", "is": "IS", "fid_infinity": "FID∞", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "psnr": "PSNR", "ppl": "PPL", "eq_t": "EQ-T", "eq_r": "EQ-R", "strata_kid": "KID in strata", "strata_fid": "FID in strata"}  # fmt: skip
 LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "²": r"\textsuperscript{2}", "°": r"\textdegree{}", "∞": r"$\infty$", "±": r"$\pm$", "–": "--", "−": "$-$"}  # fmt: skip
@@ -40,7 +52,13 @@ class Table:
         """A tabular with booktabs rules."""
         columns = "l" * self.left + "r" * (len(self.header) - self.left)
         lines = [r"% needs \usepackage{booktabs,textcomp}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
-        lines += [_tex(self.header), r"\midrule", *(_tex(row) for row in self.rows), r"\bottomrule", r"\end{tabular}"]
+        lines += [
+            _tex(self.header),
+            r"\midrule",
+            *(_tex(row) for row in self.rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
         return "\n".join(lines) + "\n"
 
 
@@ -58,7 +76,9 @@ def comparison(found: Evaluation) -> Table:
     rows = []
     for key, cells in merged.items():
         floor = next((r.real_floor for r in cells.values() if r.real_floor is not None), None)
-        rows.append((*key, *(_cell(cells.get(label)) for label in labels), NONE if floor is None else _number(floor)))
+        rows.append(
+            (*key, *(_cell(cells.get(label)) for label in labels), NONE if floor is None else _number(floor))
+        )
     header = ("metric", "covariate", "against", "source", *labels, "real")
     return Table(header, tuple(rows), 4)
 
@@ -87,13 +107,24 @@ def strata_table(found: Evaluation, metric: str, reference: str | None = None) -
     lines: dict[tuple[str, str, str], dict[str, Result]] = {}
     for r in found.find(metric=metric):
         if r.reference in (reference, "label") or reference is None:
-            place = "all, weighted" if r.stratum is None else ", ".join(f"{k} {_limits(v)}" for k, v in r.stratum.items())
+            place = (
+                "all, weighted"
+                if r.stratum is None
+                else ", ".join(f"{k} {_limits(v)}" for k, v in r.stratum.items())
+            )
             lines.setdefault((r.source, place, r.covariate or ""), {})[r.model] = r
     rows = []
     for key, cells in lines.items():
         floor = next((r.real_floor for r in cells.values() if r.real_floor is not None), None)
         count = next((str(r.n_real) for r in cells.values() if r.n_real is not None), "")
-        rows.append((*key, count, *(_cell(cells.get(label)) for label in labels), NONE if floor is None else _number(floor)))
+        rows.append(
+            (
+                *key,
+                count,
+                *(_cell(cells.get(label)) for label in labels),
+                NONE if floor is None else _number(floor),
+            )
+        )
     return Table(("source", "stratum", "covariate", "real images", *labels, REAL), tuple(rows), 3)
 
 
@@ -132,7 +163,11 @@ def _number(value: float) -> str:
 
 
 def _limits(limits: object) -> str:
-    return f"{_number(limits[0])}–{_number(limits[1])}" if isinstance(limits, Sequence) and not isinstance(limits, str) else str(limits)
+    return (
+        f"{_number(limits[0])}–{_number(limits[1])}"
+        if isinstance(limits, Sequence) and not isinstance(limits, str)
+        else str(limits)
+    )
 
 
 def _tex(cells: Iterable[str]) -> str:
