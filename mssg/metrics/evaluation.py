@@ -130,9 +130,9 @@ class Evaluator:
             except MssgError as error:
                 self.note(about, str(error))
                 found = []
-        for warning in caught:
-            if issubclass(warning.category, SmallSampleWarning):
-                self.note(about, str(warning.message))
+        small = [str(w.message) for w in caught if issubclass(w.category, SmallSampleWarning)]
+        if small:  # once is enough: the same holds for every part and floor of it
+            self.remember(f"warned {about.split(',')[0]}", lambda: self.note(about, small[0]))
         return found
 
     def note(self, about: str, message: str) -> None:
@@ -252,8 +252,11 @@ def evaluate(evaluator: Evaluator, contenders: Sequence[Contender], command: str
 
     Raises:
         DataError: The feature network does not accept these images: found out before any work is done.
+        UsageError: Strata by a covariate that the study does not have.
     """
     frame, options = evaluator.frame, evaluator.options
+    for name in options.by:
+        frame.study.index(name)
     if evaluator.features is not None:
         evaluator.features(frame.images(slice(0, 2)))
     results = evaluator.run(contenders)

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,7 +180,12 @@ def _predictor(path: Path, device: str) -> Features:
 
 def _torchscript(path: Path, device: str) -> Features:
     try:
-        module = torch.jit.load(str(path), map_location=device).eval()
+        with (
+            warnings.catch_warnings()
+        ):  # torch means to give TorchScript up; until then it is how networks travel
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            module = torch.jit.load(str(path), map_location=device).eval()
     except (RuntimeError, ValueError) as error:
         raise DataError(
             "cannot be read as TorchScript",

@@ -174,6 +174,8 @@ def _score_results(
     e: Evaluator, contender: Contender | None, prefix: str, covariate: Covariate, reference: str, found: Score, n_real: int,
     source: str, stratum: Any = None,
 ) -> Iterator[Result]:  # fmt: skip
+    if not found.n and reference != "requested":
+        return  # no real image says what it shows
     for stat, estimate in found.stats.items():
         detail = {"requested_sd": found.sd, "bias": found.bias, "unmeasurable": found.unmeasurable}
         yield _stat_result(e, contender, f"{prefix}/{stat}", covariate, reference, estimate, found.n, n_real, source, stratum, detail)  # fmt: skip
@@ -217,8 +219,6 @@ def strata_of(e: Evaluator) -> dict[str, Strata]:
 
 def _divide(e: Evaluator) -> dict[str, Strata]:
     frame, study, options = e.frame, e.frame.study, e.options
-    for name in options.by:
-        study.index(name)
     jointly = not study.condition_on_source and set(options.by or [c.name for c in study.covariates]) <= set(
         frame.known()
     )
@@ -308,7 +308,7 @@ def _weighted(
     source: str,
 ) -> Iterator[Result]:  # fmt: skip
     """The strata prediction score as one number a covariate: mean over strata, weighted by real images."""
-    if not scores:
+    if not scores or (reference != "requested" and not any(s.n for s in scores)):
         return
     counts = [len(cell.rows) for cell in strata.cells]
     known = [(s.sd, c) for s, c in zip(scores, counts) if np.isfinite(s.sd)]

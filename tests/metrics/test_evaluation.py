@@ -1,0 +1,193 @@
+"""A whole evaluation of generators whose obedience is known, and of data that lack something."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import STUDY, draw_strokes, write_study
+
+from mssg.errors import DataError, UsageError
+from mssg.metrics import frame as frames
+from mssg.metrics.evaluation import Evaluator, Options, evaluate
+from mssg.metrics.features import Features
+from mssg.metrics.results import REAL, Evaluation, Model
+from mssg.metrics.sampling import Bench, Store
+from mssg.snapshot import load_snapshot
+from mssg.study import load_study
+
+NAMES = ("thickness", "intensity", "slant", "digit")
+PIXELS = Features("pixels", lambda x: x.flatten(1)[:, ::16] / 255)
+
+
+def obedient(values: np.ndarray, seed: int) -> np.ndarray:
+    return draw_strokes(*values.T[:4])
+
+
+def one_eyed(values: np.ndarray, seed: int) -> np.ndarray:
+    """Like a model of source A alone: it has no input for the slant."""
+    slant = np.random.default_rng(seed).normal(0, 10, len(values))
+    return draw_strokes(values[:, 0], values[:, 1], slant, values[:, 3])
+
+
+def run(folder, study, generators, split="test", **options) -> Evaluation:
+    frame, notes = frames.open_frame(load_study(study), split)
+    readers, more = frames.instruments(frame.study)
+    bench = Bench(Store(folder / "parts"), Store(folder / "real"), chunk=50)
+    settings = {"images": 60, "per_stratum": 20, "by": ("thickness", "slant"), "control_images": 50, "leakage_images": 20}  # fmt: skip
+    evaluator = Evaluator(frame, bench, Options(**settings | options), readers, PIXELS, [*notes, *more])
+    return evaluate(evaluator, [frames.Contender(Model(label, label, "strokes", 1.0), None, g, (label,)) for label, g in generators.items()])  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory, tiny_study) -> Evaluation:
+    folder = tmp_path_factory.mktemp("evaluation")
+    return run(folder, tiny_study, {"both": obedient, "A only": one_eyed})
+
+
+def test_scores_tell_who_obeys(found):
+    def mae(model, covariate, **more):
+        (result,) = found.find(metric="strata/mae", model=model, covariate=covariate, stratum=None, **more)
+        return result
+
+    for reference in ("requested", "real"):
+        good, bad = (mae(m, "slant", reference=reference) for m in ("both", "A only"))
+        assert bad.value > 3 * good.value and bad.ci95[0] > good.ci95[1]
+    own = mae(REAL, "slant", reference="label")
+    assert good.real_floor == own.value and own.n == own.n_real
+    assert mae("both", "intensity", reference="requested").value < 5
+    r = {m: found.find(metric="control/partial_r", model=m, covariate="slant", design="b")[0].value for m in ("both", "A only")}  # fmt: skip
+    assert r["both"] > 0.95 and abs(r["A only"]) < 0.4
+
+
+def test_strata_are_described_counted_and_averaged(found):
+    cells = [r for r in found.find(metric="strata/mae", model="both", covariate="slant", reference="requested") if r.stratum]  # fmt: skip
+    whole = found.find(
+        metric="strata/mae", model="both", covariate="slant", reference="requested", stratum=None
+    )[0]
+    weights = [r.n_real for r in cells]
+    assert all(r.n == 20 and r.n_real >= 5 and len(r.stratum["slant"]) == 2 for r in cells)
+    assert whole.value == pytest.approx(np.average([r.value for r in cells], weights=weights))
+    assert whole.n_real == sum(weights) and len(cells) == whole.detail["strata"]
+
+
+def test_distances_name_their_features_and_stand_beside_their_floor(found):
+    for metric in ("fid-pixels", "kid-pixels", "precision-pixels", "coverage-pixels"):
+        rows = found.find(metric=metric, model="both")
+        assert [r.source for r in rows] == ["A", "B", "joint"]
+        assert all(r.features == "pixels" and r.real_floor is not None and r.n and r.n_real for r in rows)
+    kid = found.find(metric="kid-", source="joint", model="both")[0]
+    assert kid.value < 5 * kid.detail["floor_sd"] + 0.01 and kid.detail["subset_size"] == 12
+    assert any(n.about.startswith("both: fid") and "KID" in n.message for n in found.notes)
+    assert found.find(metric="strata_kid-pixels", stratum=None, model="both")
+
+
+def test_leakage_is_one_on_the_diagonal_of_an_obedient_generator(found):
+    matrix = {(r.moved, r.covariate): r.value for r in found.find(metric="leakage", model="both")}
+    for name in ("thickness", "intensity", "slant"):
+        assert matrix[name, name] == pytest.approx(1, abs=0.25)  # the oracle is not perfect
+    assert abs(matrix["slant", "thickness"]) < 0.1 and abs(matrix["intensity", "slant"]) < 0.1
+    blind = found.find(metric="leakage", model="A only", moved="slant", covariate="slant")[0]
+    assert abs(blind.value) < 0.1
+
+
+def test_same_seed_same_numbers_and_another_seed_others(found, tmp_path, tiny_study):
+    again = run(tmp_path, tiny_study, {"both": obedient, "A only": one_eyed})
+    assert again.to_json() == found.to_json()
+    other = run(tmp_path, tiny_study, {"A only": one_eyed}, metrics=("overall",), seed=1)
+    same = found.find(
+        metric="overall/mae", model="A only", covariate="slant", source="joint", reference="requested"
+    )
+    new = other.find(
+        metric="overall/mae", covariate="slant", source="joint", reference="requested", model="A only"
+    )
+    assert same[0].value != new[0].value
+
+
+def test_what_is_missing_is_noted_and_the_rest_is_there(tmp_path, tiny_study):
+    """Equivariance of a network that is none, strata finer than the data, LPIPS without weights: the rest stays."""
+    found = run(
+        tmp_path, tiny_study, {"both": obedient}, metrics=("overall", "strata", "kid"), by=NAMES, min_count=40
+    )
+    assert any("no stratum has enough" in n.message for n in found.notes)
+    assert (
+        found.find(metric="overall/mae")
+        and found.find(metric="kid-pixels")
+        and not found.find(metric="strata/mae")
+    )
+    assert any(n.about == "digit" and "--predictor" in n.message for n in found.notes)
+
+
+def test_too_many_strata_leave_categorical_ones_out_and_say_so(tmp_path, tiny_study, monkeypatch):
+    monkeypatch.setattr("mssg.metrics.measures.MOST_STRATA", 30)
+    found = run(tmp_path, tiny_study, {"both": obedient}, metrics=("strata",), by=())
+    assert any(
+        "81 strata" in n.message and "thickness, intensity, slant alone" in n.message for n in found.notes
+    )
+    assert set(found.find(metric="strata/mae", model="both")[0].stratum) == {
+        "thickness",
+        "intensity",
+        "slant",
+    }
+
+
+def test_a_covariate_the_test_set_lacks_and_a_split_of_one_subject(tmp_path):
+    import csv
+
+    study = write_study(tmp_path / "data")
+    for source in ("a", "b"):
+        path = tmp_path / "data" / source / "table.csv"
+        rows = list(csv.DictReader(path.read_text().splitlines()))
+        for row in rows:
+            row["slant"] = "" if row["split"] == "test" or source == "a" else row["slant"]
+            if source == "b" and row["split"] == "test":
+                row["subject"] = "one"
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    found = run(tmp_path, study, {"both": obedient}, by=(), control_images=20, min_count=2)
+    text = " ".join(f"{n.about} {n.message}" for n in found.notes)
+    assert "slant no image of the test split has a value" in text and "B all images" in text
+    asked = found.find(
+        metric="strata/mae", covariate="slant", reference="requested", stratum=None, model="both"
+    )
+    assert asked and not found.find(covariate="slant", reference="real")
+    assert {r.source for r in asked} == {"A", "B"} and found.find(metric="kid-pixels")
+
+
+def test_strata_within_each_source_where_the_source_is_an_input(tmp_path):
+    study = write_study(tmp_path / "d", STUDY.replace("[train]", "[train]\ncondition_on_source = true"))
+    found = run(
+        tmp_path, study, {"both": obedient}, metrics=("strata", "control"), by=(), bins=2, min_count=2
+    )
+    cells = [
+        r
+        for r in found.find(metric="strata/mae", model="both", covariate="slant", reference="requested")
+        if r.stratum
+    ]
+    assert {tuple(r.stratum) for r in cells if r.source == "A"} == {("thickness", "intensity", "digit")}
+    assert {tuple(r.stratum) for r in cells if r.source == "B"} == {("thickness", "slant", "digit")}
+    assert found.find(metric="control/partial_r", design="b", covariate="slant")[0].value > 0.95
+
+
+def test_models_of_other_images_or_meanings_are_refused(make_snapshot, tiny_study, tmp_path):
+    frame, _ = frames.open_frame(load_study(tiny_study), "test")
+    small = load_snapshot(make_snapshot(name="tiny"))
+    assert frames.contender("x", small, frame.study).model.covariates == NAMES
+    with pytest.raises(UsageError, match="real images"):
+        frames.contender(REAL, small, frame.study)
+    from dataclasses import replace
+
+    with pytest.raises(UsageError, match="32²"):
+        frames.contender("x", small, replace(frame.study, resolution=64))
+    other = write_study(tmp_path, STUDY.replace('levels = ["0", "1", "2"]', 'levels = ["0", "1", "2", "3"]'))
+    with pytest.raises(UsageError, match="means something else"):
+        frames.contender("x", small, load_study(other))
+    with pytest.raises(UsageError, match="no such metric"):
+        Options(metrics=("fvd",))
+    with pytest.raises(DataError, match="no image in this split"):
+        empty = write_study(tmp_path / "e")
+        for source in ("a", "b"):
+            table = tmp_path / "e" / source / "table.csv"
+            table.write_text(table.read_text().replace(",test,", ",val,"))
+        frames.open_frame(load_study(empty), "test")
