@@ -1,9 +1,94 @@
-"""Build hook: the checkout's top-level assets/ travels in the wheel as the package mssg._assets."""
+"""Build hook: the native kernels, and the checkout's top-level assets/ as the package mssg._assets.
 
-from setuptools import find_packages, setup
+The kernels are plain C libraries, one for each instruction set, that Python opens through ctypes: they know neither
+Python nor torch, so one wheel serves every version of both. Without a C++ compiler the package installs all the
+same, and `mssg doctor` says what is missing.
+"""
+
+import platform
+import sys
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+NATIVE = Path("mssg/ops/native")
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+AVX512 = [
+    "-mavx512f",
+    "-mavx512dq",
+    "-mavx512bw",
+    "-mavx512vl",
+    "-mavx2",
+    "-mfma",
+    "-mprefer-vector-width=512",
+]
+VARIANTS = {"plain": []} | ({"avx2": ["-mavx2", "-mfma"], "avx512": AVX512} if X86 else {})
+FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-fvisibility=hidden",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+]
+
+
+class BuildKernels(build_ext):
+    """Compiles the libraries; what fails is reported and left out."""
+
+    def get_ext_filename(self, fullname):
+        """No Python in the name: nothing of Python is inside."""
+        ending = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+        return str(Path(*fullname.split("."))) + ending
+
+    def get_export_symbols(self, ext):
+        """Symbols are exported in the source."""
+        return []
+
+    def build_extension(self, ext):
+        """Objects of each variant in a folder of its own, since they come from the same sources."""
+        temporary, self.build_temp = self.build_temp, str(Path(self.build_temp) / ext.name)
+        try:
+            super().build_extension(ext)
+        finally:
+            self.build_temp = temporary
+
+
+def kernels() -> list[Extension]:
+    """One library for each instruction set."""
+    return [
+        Extension(
+            f"mssg.ops.native._native_{name}",
+            sources=[str(NATIVE / "src" / source) for source in ("kernels.cpp", "threads.cpp")],
+            depends=[str(path) for path in sorted((NATIVE / "src").glob("*.h"))],
+            extra_compile_args=FLAGS + flags,
+            extra_link_args=["-pthread"] if sys.platform.startswith("linux") else [],
+            language="c++",
+            optional=True,
+        )
+        for name, flags in VARIANTS.items()
+    ]
+
+
+def any_python() -> dict:
+    """The command that names a wheel: for this platform, but for any Python 3."""
+    try:
+        from setuptools.command.bdist_wheel import bdist_wheel
+    except ImportError:  # setuptools before 70.1: a wheel for this Python only
+        return {}
+
+    class Wheel(bdist_wheel):
+        def get_tag(self):
+            return "py3", "none", super().get_tag()[2]
+
+    return {"bdist_wheel": Wheel}
+
 
 setup(
     packages=[*find_packages(include=["mssg*", "explorer_app*", "trainer_cli*"]), "mssg._assets"],
     package_dir={"mssg._assets": "assets"},
     package_data={"mssg._assets": ["**/*"], "*": ["*.glsl", "py.typed"]},
+    ext_modules=kernels(),
+    cmdclass={"build_ext": BuildKernels} | any_python(),
 )

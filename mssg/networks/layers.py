@@ -24,6 +24,8 @@ def normalise(x: torch.Tensor) -> torch.Tensor:
 
 def fast_layout(x: torch.Tensor) -> torch.Tensor:
     """The memory layout in which convolutions run fastest: channels_last on the CPU and for float16."""
+    if x.stride(1) == 1:
+        return x  # channels are innermost already, perhaps with a gap behind them
     if x.device.type == "cpu" or x.dtype == torch.float16:
         return x.contiguous(memory_format=torch.channels_last)
     return x

@@ -15,7 +15,7 @@ import torch
 from mssg.errors import UsageError
 from mssg.ops import fast, gpu, reference
 from mssg.ops.activations import ACTIVATIONS, Activation
-from mssg.ops.dispatch import Backend, backend, register_backend, use_backend
+from mssg.ops.dispatch import Backend, backend, join, register_backend, use_backend
 from mssg.ops.filters import (
     downsampling_padding,
     filter_size,
@@ -25,6 +25,7 @@ from mssg.ops.filters import (
     upsampling_padding,
 )
 from mssg.ops.memory import keep_freed_memory
+from mssg.ops.native import backend as native_backend
 
 __all__ = [
     "ACTIVATIONS",
@@ -57,6 +58,8 @@ for _name, _module in (("reference", reference), ("torch", fast)):
     )
 _names = [_field.name for _field in fields(Backend) if _field.name not in ("name", "serves")]
 register_backend("cuda", serves=gpu.serves, **{_name: gpu.operation(_name) for _name in _names})
+
+native_backend.register()
 
 _chosen_backend = backend  # `backend` is also the name of every operation's keyword
 Padding = int | Sequence[int]
@@ -330,20 +333,4 @@ def modulated_filtered_lrelu(
     tail = (up, down, padding4(padding), float(gain), slope, clamp)
     if fused is not None:
         return fused(x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail)
-    x = chosen.modulated_conv2d(
-        x,
-        w,
-        s,
-        None,
-        1,
-        padding4(conv_padding),
-        True,
-        demodulate,
-        input_gain,
-        None,
-        None,
-        "linear",
-        1.0,
-        None,
-    )
-    return chosen.filtered_lrelu(x, fu, fd, b, *tail, False)
+    return join(chosen, x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail)

@@ -113,3 +113,27 @@ def use_backend(name: str) -> Iterator[Backend]:
         yield chosen
     finally:
         _chosen.reset(token)
+
+
+def join(
+    operations: Any,
+    x: Any,
+    w: Any,
+    s: Any,
+    fu: Any,
+    fd: Any,
+    b: Any,
+    conv_padding: int,
+    demodulate: bool,
+    input_gain: Any,
+    *tail: Any,
+) -> Any:
+    """`modulated_filtered_lrelu` from the two operations of a backend (or of a module that has them).
+
+    tail: up, down, padding, gain, slope, clamp of `filtered_lrelu`.
+    """
+    around = (conv_padding,) * 4
+    x = operations.modulated_conv2d(
+        x, w, s, None, 1, around, True, demodulate, input_gain, None, None, "linear", 1.0, None
+    )
+    return operations.filtered_lrelu(x, fu, fd, b, *tail, False)

@@ -35,7 +35,7 @@ def worst(result, golden):
     return (result - golden).abs().max().item()
 
 
-@pytest.fixture(params=["torch", "reference"])
+@pytest.fixture(params=ops.dispatch.names())
 def backend(request):
     with ops.use_backend(request.param) as chosen:
         yield chosen

@@ -1,0 +1,1 @@
+"""The `native` backend: C++ kernels for inference on the CPU."""

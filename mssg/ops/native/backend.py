@@ -1,0 +1,277 @@
+"""The operations on the native kernels. What these do not take goes to `torch`: other dtypes and devices, gradients,
+kernels other than 1x1 and 3x3, filters that are not products of a column and a row.
+
+Registered twice: `native-exact` convolves directly, `native` by Winograd's F(4x4, 3x3) where the kernel is 3x3.
+
+Activations stay in one layout from layer to layer: channels innermost, padded to a multiple of 16 floats. To torch
+such a tensor is an ordinary view of a slightly larger one.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from mssg.ops import fast
+from mssg.ops.activations import ACTIVATIONS
+from mssg.ops.dispatch import join, register_backend
+from mssg.ops.filters import separable_terms
+from mssg.ops.native import library
+from mssg.ops.native.library import CHANNEL_BLOCK, NOT_FINITE, Convolution, Epilogue, FilteredLrelu
+from mssg.ops.reference import DEMODULATION_EPS
+
+NO_CLAMP = -1.0
+_MOST_TERMS = 6  # a filter that needs more products of column and row is left to torch
+_prepared: WeakIdKeyDictionary = WeakIdKeyDictionary()  # weight -> (version, {what: tensor})
+
+
+def register() -> None:
+    """Add the backends where the library has been built; `native` then serves inference on the CPU by default."""
+    if isinstance(library.load(), str):
+        return
+    for name, winograd in (("native-exact", False), ("native", True)):
+        register_backend(
+            name,
+            base="torch",
+            serves=serves if winograd else lambda x: False,
+            filtered_lrelu=filtered_lrelu,
+            modulated_conv2d=partial(modulated_conv2d, winograd),
+            modulated_filtered_lrelu=partial(modulated_filtered_lrelu, winograd),
+        )
+
+
+def serves(x: Tensor) -> bool:
+    """Whether the kernels are the best choice for an operation on x: inference in float32 on the CPU."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled()
+
+
+def _takes(*tensors: Tensor | None) -> bool:
+    """Whether these arguments are plain float32 tensors on the CPU through which no gradient is wanted."""
+    present = [t for t in tensors if t is not None]
+    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in present)
+    return not wanted and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in present)
+
+
+# ---- Layout ---------------------------------------------------------------------------------------------------
+
+
+def _round_up(channels: int) -> int:
+    return -(-channels // CHANNEL_BLOCK) * CHANNEL_BLOCK
+
+
+def _in_layout(x: Tensor) -> Tensor:
+    """x itself where its pixels are whole blocks of channels in memory, else a copy for which that is so."""
+    batch, channels, height, width = x.shape
+    block = _round_up(channels)
+    n, c, h, w = x.stride()
+    end = x.storage_offset() + n * (batch - 1) + h * (height - 1) + w * (width - 1) + block
+    if (
+        c == 1
+        and w >= block
+        and w % CHANNEL_BLOCK == 0
+        and end * x.element_size() <= x.untyped_storage().nbytes()
+    ):
+        return x
+    copy = x.new_zeros(batch, height, width, block)
+    copy[..., :channels] = x.permute(0, 2, 3, 1)
+    return _view(copy, channels)
+
+
+def _view(pixels: Tensor, channels: int) -> Tensor:
+    """[B, H, W, block] as [B, channels, H, W]."""
+    return pixels.permute(0, 3, 1, 2)[:, :channels]
+
+
+def _new(x: Tensor, channels: int, height: int, width: int) -> Tensor:
+    return _view(x.new_empty(len(x), height, width, _round_up(channels)), channels)
+
+
+def _padded_channels(values: Tensor | None) -> Tensor | None:
+    """[…, C] -> contiguous […, whole blocks], zeros behind."""
+    if values is None:
+        return None
+    values = values.detach()
+    return F.pad(values, (0, _round_up(values.shape[-1]) - values.shape[-1])).contiguous()
+
+
+def _pointer(values: Tensor | None) -> int | None:
+    return None if values is None else values.data_ptr()
+
+
+def _place(arguments: Convolution | FilteredLrelu, x: Tensor, y: Tensor) -> None:
+    """Fill in where input and output lie."""
+    arguments.x, arguments.y = x.data_ptr(), y.data_ptr()
+    arguments.x_batch, _, arguments.x_row, arguments.x_pixel = x.stride()
+    arguments.y_batch, _, arguments.y_row, arguments.y_pixel = y.stride()
+    arguments.batch, _, arguments.height, arguments.width = x.shape
+    arguments.threads = torch.get_num_threads()
+
+
+# ---- Filtered leaky ReLU --------------------------------------------------------------------------------------
+
+
+def filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter):
+    """See `reference.filtered_lrelu`."""
+    terms_up, terms_down = _terms(fu, flip_filter), _terms(fd, flip_filter)
+    if not _takes(x, b) or gain <= 0 or terms_up is None or terms_down is None or len(terms_up[0]) != 1:
+        return fast.filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter)
+    return _filtered_lrelu(_in_layout(x), terms_up, terms_down, b, up, down, padding, gain, slope, clamp)
+
+
+def _filtered_lrelu(x, terms_up, terms_down, b, up, down, padding, gain, slope, clamp):
+    (up_column, up_row), (down_column, down_row) = terms_up, terms_down
+    x0, x1, y0, y1 = padding
+    channels, height, width = x.shape[1:]
+    out_height = (height * up + y0 + y1 - up_column.shape[1] + 1 - down_column.shape[1]) // down + 1
+    out_width = (width * up + x0 + x1 - up_row.shape[1] + 1 - down_row.shape[1]) // down + 1
+    y = _new(x, channels, out_height, out_width)
+    bias, up_row, up_column = _padded_channels(b), up_row * up, up_column * up  # factors restore the mean
+    arguments = FilteredLrelu()
+    _place(arguments, x, y)
+    arguments.channels, arguments.out_height, arguments.out_width = channels, out_height, out_width
+    arguments.up, arguments.down, arguments.pad_x, arguments.pad_y = up, down, x0, y0
+    arguments.bias, arguments.up_row, arguments.up_column = (
+        _pointer(bias),
+        _pointer(up_row),
+        _pointer(up_column),
+    )
+    arguments.down_row, arguments.down_column = _pointer(down_row), _pointer(down_column)
+    arguments.up_row_taps, arguments.up_column_taps = up_row.shape[1], up_column.shape[1]
+    arguments.down_row_taps, arguments.down_column_taps = down_row.shape[1], down_column.shape[1]
+    arguments.terms = len(down_row)
+    arguments.gain, arguments.slope = gain, slope
+    arguments.clamp = NO_CLAMP if clamp is None else clamp
+    library.filtered_lrelu(arguments)
+    return y
+
+
+_ONE_TAP = torch.ones(1, 1)
+
+
+def _terms(f: Tensor | None, flip_filter: bool) -> tuple[Tensor, Tensor] | None:
+    """A filter as columns [R, h] and rows [R, w] of correlation taps; None where R would be large."""
+    if f is None:
+        return _ONE_TAP, _ONE_TAP
+    if f.ndim == 1:
+        columns = rows = f[None]
+    else:
+        terms = separable_terms(f)
+        if len(terms) > _MOST_TERMS:
+            return None
+        columns, rows = (torch.stack(part) for part in zip(*terms))
+    if not flip_filter:
+        columns, rows = columns.flip(1), rows.flip(1)
+    return columns.detach().float().cpu().contiguous(), rows.detach().float().cpu().contiguous()
+
+
+# ---- Convolution ----------------------------------------------------------------------------------------------
+
+
+def _prepare(w: Tensor, what: tuple, make) -> Tensor:
+    """What `make()` derives from a weight, remembered for as long as the weight lives unchanged."""
+    version = None if w.is_inference() else w._version
+    known = _prepared.get(w)
+    if known is None or known[0] != version:
+        known = (version, {})
+        _prepared[w] = known
+    if what not in known[1]:
+        known[1][what] = make()
+    return known[1][what]
+
+
+def _packed(w: Tensor, flip_weight: bool, winograd: bool) -> Tensor:
+    def make() -> Tensor:
+        native, (outputs, inputs, kernel, _) = library.loaded(), w.shape
+        plain = (w if flip_weight else w.flip([2, 3])).detach().contiguous()
+        packed = w.new_empty(native.mssg_packed_size(outputs, inputs, kernel, winograd), requires_grad=False)
+        threads = torch.get_num_threads()
+        native.mssg_pack_weight(
+            plain.data_ptr(), packed.data_ptr(), outputs, inputs, kernel, winograd, threads
+        )
+        return packed
+
+    return _prepare(w, (flip_weight, winograd), make)
+
+
+def _demodulation(w: Tensor, s: Tensor) -> Tensor:
+    """[B, O]: what brings each output channel's scaled weights to unit length."""
+    energy = _prepare(w, ("energy",), lambda: w.detach().square().sum([2, 3]).T.contiguous())
+    return (s.square() @ energy + DEMODULATION_EPS).rsqrt()
+
+
+def _convolve(winograd, x, w, s, d, noise, b, padding, flip_weight, gain, slope, clamp):
+    """clamp(gain * lrelu(d * (w * (s x)) + noise + b)) in one pass over the output."""
+    kernel = w.shape[2]
+    y = _new(x, w.shape[0], x.shape[2] + 2 * padding - kernel + 1, x.shape[3] + 2 * padding - kernel + 1)
+    s, d, b = _padded_channels(s), _padded_channels(d), _padded_channels(b)
+    arguments = Convolution()
+    _place(arguments, x, y)
+    arguments.in_scale = _pointer(s)
+    arguments.out_channels, arguments.in_channels, arguments.kernel = w.shape[:3]
+    arguments.padding = padding
+    limit = NO_CLAMP if clamp is None else clamp
+    stride = 0 if noise is None or len(noise) == 1 else noise.stride(0)
+    arguments.epilogue = Epilogue(_pointer(d), _pointer(b), _pointer(noise), stride, gain, slope, limit)
+    for fast_kernel in (True, False) if winograd and kernel == 3 else (False,):
+        packed = _packed(w, flip_weight, fast_kernel)
+        arguments.weight, arguments.winograd = packed.data_ptr(), fast_kernel
+        # Winograd would spread an Inf or NaN over the whole tile: then convolve directly, as the definition says.
+        if library.convolve(arguments) != NOT_FINITE:
+            break
+    return y
+
+
+def _modulation(x, w, s, demodulate, input_gain):
+    """Factors of the convolution's input [B, I] and output [B, O] (or None)."""
+    d = _demodulation(w, s) if demodulate else None
+    return (s if input_gain is None else s * input_gain), d
+
+
+def modulated_conv2d(
+    winograd, x, w, s, f, up, padding, flip_weight, demodulate, input_gain, noise, b, act, gain, clamp
+):
+    """See `reference.modulated_conv2d`."""
+    plain = up == 1 and len(set(padding)) == 1 and padding[0] >= 0 and act in ("linear", "lrelu") and gain > 0
+    if not plain or w.shape[2:] not in ((1, 1), (3, 3)) or not _takes(x, w, s, input_gain, noise, b):
+        rest = (flip_weight, demodulate, input_gain, noise, b, act, gain, clamp)
+        return fast.modulated_conv2d(x, w, s, f, up, padding, *rest)
+    slope = 1.0 if act == "linear" else ACTIVATIONS[act].alpha
+    noise = None if noise is None else noise.reshape(-1, *noise.shape[-2:]).contiguous()
+    s, d = _modulation(x, w, s, demodulate, input_gain)
+    return _convolve(winograd, _in_layout(x), w, s, d, noise, b, padding[0], flip_weight, gain, slope, clamp)
+
+
+def modulated_filtered_lrelu(
+    winograd,
+    x,
+    w,
+    s,
+    fu,
+    fd,
+    b,
+    conv_padding,
+    demodulate,
+    input_gain,
+    up,
+    down,
+    padding,
+    gain,
+    slope,
+    clamp,
+):
+    """See `mssg.ops.modulated_filtered_lrelu`."""
+    tail = (up, down, padding, gain, slope, clamp)
+    terms_up, terms_down = _terms(fu, False), _terms(fd, False)
+    fits = terms_up is not None and terms_down is not None and len(terms_up[0]) == 1 and gain > 0
+    if not fits or w.shape[2:] not in ((1, 1), (3, 3)) or not _takes(x, w, s, b, input_gain):
+        return join(fast, x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail)
+    s, d = _modulation(x, w, s, demodulate, input_gain)
+    x = _in_layout(x)
+    if fu is None and fd is None and up == down == 1 and padding == (0, 0, 0, 0):
+        return _convolve(winograd, x, w, s, d, None, b, conv_padding, True, gain, slope, clamp)
+    x = _convolve(winograd, x, w, s, d, None, b, conv_padding, True, 1.0, 1.0, None)
+    return _filtered_lrelu(x, terms_up, terms_down, None, *tail)

@@ -1,0 +1,68 @@
+// The C interface of the native kernels. Python fills these structures through ctypes (mssg/ops/native/library.py),
+// so their fields may only change together with it and with MSSG_NATIVE_ABI.
+//
+// Layout of activations: float32, channels innermost. A pixel holds `round_up(channels, 16)` floats that may all be
+// read and written; what the padding lanes hold never reaches a real channel. Strides count floats.
+#pragma once
+#include <cstdint>
+
+#if defined(_WIN32)
+#define MSSG_EXPORT extern "C" __declspec(dllexport)
+#else
+#define MSSG_EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+constexpr int MSSG_NATIVE_ABI = 1;
+constexpr int kChannelBlock = 16;  // channels are padded to a multiple of this, whatever the vector length
+
+static constexpr int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
+
+// What happens to a convolution's result: clamp(gain * lrelu(scale * y + noise + bias)); slope 1 = linear.
+struct Epilogue {
+  const float* scale;    // [batch, round_up(out, 16)] or null
+  const float* bias;     // [round_up(out, 16)] or null
+  const float* noise;    // [height, width] of every image, or null
+  int64_t noise_stride;  // from one image's noise to the next; 0 = shared
+  float gain, slope, clamp;  // clamp < 0: none
+};
+
+// out = epilogue(correlation of x * in_scale with a k x k kernel), zero padding on every side.
+struct Convolution {
+  const float* x;
+  float* y;
+  const float* in_scale;  // [batch, round_up(in, 16)] or null
+  const float* weight;    // as mssg_pack_weight wrote it
+  Epilogue epilogue;
+  int64_t x_batch, x_row, x_pixel, y_batch, y_row, y_pixel;
+  int32_t batch, height, width, in_channels, out_channels, kernel, padding;
+  int32_t winograd;  // 1: F(4x4, 3x3)
+  int32_t threads;
+};
+
+// Filters are correlation taps: already flipped where a convolution is meant.
+struct FilteredLrelu {
+  const float* x;
+  float* y;
+  const float* bias;               // [round_up(channels, 16)] or null
+  const float* up_row;             // [up_row_taps], along x
+  const float* up_column;          // [up_column_taps], along y
+  const float* down_row;           // [terms, down_row_taps]; the down filter is sum_r column_r x row_r
+  const float* down_column;        // [terms, down_column_taps]
+  int64_t x_batch, x_row, x_pixel, y_batch, y_row, y_pixel;
+  int32_t batch, height, width, channels, out_height, out_width;
+  int32_t up, down, pad_x, pad_y;  // padding before the image, after upsampling
+  int32_t up_row_taps, up_column_taps, down_row_taps, down_column_taps, terms;
+  float gain, slope, clamp;        // clamp < 0: none
+  int32_t threads;
+};
+
+enum Status : int32_t { kOk = 0, kBadArgument = 1, kNotFinite = 2, kNoMemory = 3 };
+
+MSSG_EXPORT int32_t mssg_abi();
+MSSG_EXPORT const char* mssg_processor();  // the best variant that this processor runs
+MSSG_EXPORT int64_t mssg_buffered_bytes();
+MSSG_EXPORT int64_t mssg_packed_size(int32_t out_channels, int32_t in_channels, int32_t kernel, int32_t winograd);
+MSSG_EXPORT void mssg_pack_weight(const float* w, float* packed, int32_t out_channels, int32_t in_channels, int32_t kernel,
+                                  int32_t winograd, int32_t threads);
+MSSG_EXPORT int32_t mssg_convolve(const Convolution* c);
+MSSG_EXPORT int32_t mssg_filtered_lrelu(const FilteredLrelu* p);

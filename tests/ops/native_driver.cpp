@@ -1,0 +1,118 @@
+// Runs the native kernels over random shapes in buffers of exactly the promised sizes, and checks the results against
+// plain loops. Built with sanitizers by test_native_ops.py.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <vector>
+
+#include "api.h"
+
+static std::mt19937 generator(1);
+static int pick(int low, int high) { return low + (int)(generator() % (unsigned)(high - low + 1)); }
+static std::vector<float> noise(size_t n) {
+  std::normal_distribution<float> normal;
+  std::vector<float> out(n);
+  for (float& v : out) v = normal(generator);
+  return out;
+}
+
+struct Image {
+  int batch, height, width, channels, block;
+  std::vector<float> data;
+  Image(int n, int h, int w, int c) : batch(n), height(h), width(w), channels(c), block(round_up(c, 16)) {
+    data = noise((size_t)n * h * w * block);
+  }
+  float at(int n, int c, int y, int x) const {
+    if (y < 0 || x < 0 || y >= height || x >= width) return 0;
+    return data[(((size_t)n * height + y) * width + x) * block + c];
+  }
+};
+
+template <class Arguments>
+static void place(Arguments& a, const Image& x, Image& y) {
+  a.x = x.data.data(), a.y = y.data.data();
+  a.x_pixel = x.block, a.x_row = (int64_t)x.width * x.block, a.x_batch = a.x_row * x.height;
+  a.y_pixel = y.block, a.y_row = (int64_t)y.width * y.block, a.y_batch = a.y_row * y.height;
+  a.batch = x.batch, a.height = x.height, a.width = x.width, a.threads = pick(1, 3);
+}
+
+static void require(double got, double expected, double scale, const char* what) {
+  if (std::fabs(got - expected) <= 2e-4 * (1 + scale)) return;
+  std::printf("%s: %g instead of %g\n", what, got, expected);
+  std::exit(1);
+}
+
+static void convolution() {
+  const int k = pick(0, 1) ? 3 : 1, padding = pick(0, 2), in = pick(1, 40), out = pick(1, 40);
+  Image x(pick(1, 2), pick(k, 13), pick(k, 13), in);
+  Image y(x.batch, x.height + 2 * padding - k + 1, x.width + 2 * padding - k + 1, out);
+  const auto w = noise((size_t)out * in * k * k), scale = noise((size_t)x.batch * x.block);
+  const auto gain = noise((size_t)x.batch * y.block), bias = noise(y.block);
+  const auto grain = noise((size_t)y.height * y.width);
+  for (int winograd = 0; winograd <= (k == 3); winograd++) {
+    std::vector<float> packed(mssg_packed_size(out, in, k, winograd));
+    mssg_pack_weight(w.data(), packed.data(), out, in, k, winograd, 2);
+    Convolution c{};
+    place(c, x, y);
+    c.in_scale = scale.data(), c.weight = packed.data(), c.in_channels = in, c.out_channels = out;
+    c.kernel = k, c.padding = padding, c.winograd = winograd;
+    c.epilogue = {gain.data(), bias.data(), grain.data(), 0, 1.5f, 0.2f, 6.f};
+    require(mssg_convolve(&c), kOk, 0, "status");
+    for (int check = 0; check < 200; check++) {
+      const int n = pick(0, x.batch - 1), o = pick(0, out - 1), r = pick(0, y.height - 1), q = pick(0, y.width - 1);
+      double s = 0, size = 0;
+      for (int i = 0; i < in; i++)
+        for (int t = 0; t < k * k; t++) {
+          const double v = (double)w[((size_t)o * in + i) * k * k + t] * scale[n * x.block + i] *
+                           x.at(n, i, r + t / k - padding, q + t % k - padding);
+          s += v, size += std::fabs(v);
+        }
+      s = s * gain[n * y.block + o] + bias[o] + grain[(size_t)r * y.width + q];
+      s = std::fmin(std::fmax((s > 0 ? s : 0.2 * s) * 1.5, -6), 6);
+      require(y.at(n, o, r, q), s, size, winograd ? "winograd" : "direct");
+    }
+  }
+}
+
+static void resampling() {
+  FilteredLrelu p{};
+  const bool six = pick(0, 1);
+  p.up = six ? 2 * pick(1, 2) : pick(1, 4), p.down = six ? 2 : pick(1, 4), p.terms = pick(1, 3);
+  p.up_row_taps = six ? 6 * p.up : pick(1, 9), p.up_column_taps = six ? 6 * p.up : pick(1, 9);
+  p.down_row_taps = six ? 12 : pick(1, 9), p.down_column_taps = six ? 12 : pick(1, 9);
+  p.pad_x = pick(-2, 14), p.pad_y = pick(-2, 14), p.channels = pick(1, 20);
+  Image x(1, pick(1, 20), pick(1, 20), p.channels), y(1, pick(1, 30), pick(1, 60), p.channels);
+  const auto bias = noise(x.block), ur = noise(p.up_row_taps), uc = noise(p.up_column_taps);
+  const auto dr = noise((size_t)p.terms * p.down_row_taps), dc = noise((size_t)p.terms * p.down_column_taps);
+  place(p, x, y);
+  p.out_height = y.height, p.out_width = y.width, p.bias = bias.data();
+  p.up_row = ur.data(), p.up_column = uc.data(), p.down_row = dr.data(), p.down_column = dc.data();
+  p.gain = 1.3f, p.slope = 0.1f, p.clamp = pick(0, 1) ? 2.f : -1.f;
+  require(mssg_filtered_lrelu(&p), kOk, 0, "status");
+  for (int check = 0; check < 60; check++) {
+    const int c = pick(0, p.channels - 1), r = pick(0, y.height - 1), q = pick(0, y.width - 1);
+    double s = 0, size = 0;
+    for (int a = 0; a < p.down_column_taps; a++)
+      for (int b = 0; b < p.down_row_taps; b++) {
+        double f = 0, v = 0;
+        for (int t = 0; t < p.terms; t++) f += (double)dc[t * p.down_column_taps + a] * dr[t * p.down_row_taps + b];
+        for (int i = 0; i < p.up_column_taps; i++)
+          for (int j = 0; j < p.up_row_taps; j++) {
+            const int ty = r * p.down + a + i - p.pad_y, tx = q * p.down + b + j - p.pad_x;
+            if (ty < 0 || tx < 0 || ty % p.up || tx % p.up) continue;
+            if (ty / p.up >= x.height || tx / p.up >= x.width) continue;
+            v += (double)uc[i] * ur[j] * (x.at(0, c, ty / p.up, tx / p.up) + bias[c]);
+          }
+        v = (v > 0 ? v : 0.1 * v) * 1.3;
+        if (p.clamp >= 0) v = std::fmin(std::fmax(v, -p.clamp), p.clamp);
+        s += f * v, size += std::fabs(f * v);
+      }
+    require(y.at(0, c, r, q), s, size, six ? "six taps" : "any taps");
+  }
+}
+
+int main(int, char** arguments) {
+  for (int i = 0; i < std::atoi(arguments[1]); i++) convolution(), resampling();
+  std::puts("fine");
+}
