@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test setup display lint table storm fuzz wheel clean
+.PHONY: demo test setup display lint table storm fuzz malformed wheel clean
 
 demo: $(VENV)/.ready  ## prepare the shipped digits, train on 30,000 images, draw the Figure-1 grid, print the control table
 	$(BIN)/mssg demo
@@ -30,6 +30,9 @@ storm: $(VENV)/.ready  ## training killed 100 times, and every other fault; abou
 
 fuzz: $(VENV)/.ready-dev  ## 200,000 broken files and arguments for every reader; about ten minutes on a quiet core
 	$(BIN)/python tests/fuzz/fuzz.py --cases 200000 --seed $(SEED)
+
+malformed: $(VENV)/.ready-dev  ## 1,000 malformed volumes, rows and tables, each with its reason; five minutes, docs/data.md
+	$(BIN)/python tests/benchmarks/malformed_inputs.py --out docs/results/malformed.json
 
 wheel: $(VENV)/.ready-dev  ## a wheel in dist/
 	$(BIN)/pip wheel --no-deps -w dist .

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/malformed_inputs.py --out docs/results/malformed.json [--inputs 1000] [--seed 0]
 
-About eight minutes on one core. Exits with 1 where an input was not treated as it must be.
+About five minutes on a busy core. Exits with 1 where an input was not treated as it must be.
 """
 
 from __future__ import annotations
