@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test setup display lint table storm fuzz malformed wheel clean
+.PHONY: demo test setup display lint table storm fuzz ranks malformed docs wheel clean
 
 demo: $(VENV)/.ready  ## prepare the shipped digits, train on 30,000 images, draw the Figure-1 grid, print the control table
 	$(BIN)/mssg demo
@@ -33,6 +33,13 @@ fuzz: $(VENV)/.ready-dev  ## 200,000 broken files and arguments for every reader
 
 malformed: $(VENV)/.ready-dev  ## 1,000 malformed volumes, rows and tables, each with its reason; five minutes, docs/data.md
 	$(BIN)/python tests/benchmarks/malformed_inputs.py --out docs/results/malformed.json
+
+ranks: $(VENV)/.ready  ## several processes: same batches, lost ranks, other sizes, clean exits
+	$(BIN)/python tests/faults/ranks.py --runs 20 --times 8 --seed $(SEED)
+
+docs: $(VENV)/.ready  ## the documentation in site/, with every warning an error
+	$(BIN)/pip install --quiet '.[docs]'
+	$(BIN)/mkdocs build --strict
 
 wheel: $(VENV)/.ready-dev  ## a wheel in dist/
 	$(BIN)/pip wheel --no-deps -w dist .

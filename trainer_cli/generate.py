@@ -234,6 +234,18 @@ def _write_table(path: Path, renderer: Renderer, requests: list[RenderRequest]) 
         writer.writerows(rows)
 
 
+def _private(command: str) -> str:
+    """The command without what may name a person: the latent of somebody's image, and folders of the output."""
+    words, after = shlex.split(command), ""
+    for i, word in enumerate(words):
+        if after == "--w" or word.startswith("--w="):
+            words[i] = "FILE.safetensors" if after == "--w" else "--w=FILE.safetensors"
+        elif after in ("-o", "--output"):
+            words[i] = Path(word).name
+        after = word
+    return shlex.join(words)
+
+
 def _metadata(renderer: Renderer, requests: list[RenderRequest], snapshot: str, path: Path) -> dict[str, str]:
     first = requests[0]
     command = (
@@ -246,6 +258,6 @@ def _metadata(renderer: Renderer, requests: list[RenderRequest], snapshot: str, 
         "Snapshot": renderer.header.snapshot_id,
         "Seed": ", ".join(dict.fromkeys(str(r.seed) for r in requests)),
         "Covariates": json.dumps(covariates[0] if len(requests) == 1 else covariates),
-        "Command": command,
+        "Command": _private(command),
         "Software": "mssg",
     }

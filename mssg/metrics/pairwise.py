@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.error import URLError
 
 import numpy as np
 
@@ -187,8 +186,8 @@ def load_lpips(net: str = "alex", weights: str | PathLike[str] | None = None, de
 
     Args:
         net: "alex", "vgg" or "squeeze".
-        weights: torchvision's weights of the trunk (.pth or .safetensors); None takes them from torch's cache or downloads
-            them; "random" is an untrained trunk with a fixed seed, for tests.
+        weights: torchvision's weights of the trunk (.pth or .safetensors); None takes them from torch's cache, and nothing is
+            ever downloaded; "random" is an untrained trunk with a fixed seed, for tests.
         device: Where it runs.
 
     Returns:
@@ -206,32 +205,26 @@ def load_lpips(net: str = "alex", weights: str | PathLike[str] | None = None, de
     import torch
 
     file, least = TRUNKS[net]
-    name = f"lpips-{net}"
+    name, cached = f"lpips-{net}", Path(torch.hub.get_dir()) / "checkpoints" / file
+    if weights is None and not cached.is_file():
+        raise _no_weights(net, cached)
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")  # the package uses torchvision's old names of options
         torch.manual_seed(0)
-        if weights is None:
-            try:
-                module = lpips.LPIPS(net=net, verbose=False)
-            except (URLError, OSError, RuntimeError) as error:
-                raise _no_weights(net, file, error) from None
+        module = lpips.LPIPS(net=net, verbose=False, pnet_rand=True)
+        if str(weights) == "random":
+            name += "-random-trunk"
         else:
-            module = lpips.LPIPS(net=net, verbose=False, pnet_rand=True)
-            if str(weights) == "random":
-                name += "-random-trunk"
-            else:
-                _load_trunk(module.net, Path(weights))
+            _load_trunk(module.net, Path(weights or cached))
     return Lpips(module.to(device).eval(), name, least)
 
 
-def _no_weights(net: str, file: str, error: Exception) -> DataError:
-    """What to say when the trunk's weights are neither there nor to be downloaded."""
-    import torch
-
+def _no_weights(net: str, cached: Path) -> DataError:
+    """What to say when the trunk's weights are not there."""
     return DataError(
-        f"the ImageNet weights of the LPIPS trunk {net!r} are missing and cannot be downloaded ({error})",
-        file=Path(torch.hub.get_dir()) / "checkpoints" / file,
-        hint=f"put https://download.pytorch.org/models/{file} there, or give its path as the weights; without them use "
+        f"the ImageNet weights of the LPIPS trunk {net!r} are missing; nothing is downloaded",
+        file=cached,
+        hint=f"put https://download.pytorch.org/models/{cached.name} there, or give its path as the weights; without them use "
         "SSIM or MS-SSIM for pairs, or distances of the offline features",
     )
 
