@@ -126,6 +126,12 @@ QUIET_SECONDS = 10.0
 )
 @click.option("--lpips-weights", metavar="FILE", help="Its ImageNet weights, instead of downloading them.")
 @click.option(
+    "--blind",
+    default="",
+    metavar="NAMES",
+    help="Also evaluate the first SNAPSHOT without telling it each of these covariates: what ignoring it scores.",
+)
+@click.option(
     "--all-snapshots",
     is_flag=True,
     help="Every snapshot of a RUN, not only its newest: for `mssg figure curves`.",
@@ -159,7 +165,7 @@ QUIET_SECONDS = 10.0
 def evaluate(
     snapshots: tuple[str, ...], study_path: str | None, metrics: str, split: str, features: str, weights: str | None, predictors: tuple[str, ...],
     images: int | None, per_stratum: int, by: str, bins: int, min_count: int, control_images: int, leakage_images: int, smooth_images: int,
-    kid_subset: int | None, lpips_net: str, lpips_weights: str | None, all_snapshots: bool, seed: int, device: str, memory_gb: float,
+    kid_subset: int | None, lpips_net: str, lpips_weights: str | None, blind: str, all_snapshots: bool, seed: int, device: str, memory_gb: float,
     cache: str | None, add: bool, output: str,
 ) -> None:  # fmt: skip
     """Measure SNAPSHOTs side by side against the real images of a study, and write one eval.json.
@@ -187,6 +193,10 @@ def evaluate(
         frame, notes = open_frame(_study(study_path, snapshots), split, loaded)
         labels = _labels(named, loaded)
         models = [contender(label, s, frame.study, memory_gb) for label, s in zip(labels, loaded)]
+        models += [
+            contender(f"{name} not told", loaded[0], frame.study, memory_gb, (name,))
+            for name in _names(blind)
+        ]
         readers, more = instruments(frame.study, predictors, world.device)
         network = (
             load_features(features, weights, world.device) if set(options.metrics) & FROM_FEATURES else None

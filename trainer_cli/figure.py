@@ -96,3 +96,120 @@ def counterfactuals(
     drawn = counterfactual_figure(renderer, latent, rows, cols, fixed, shlex.join(words))
     drawn.save(path)
     click.echo(f"{path}: {drawn.images.shape[1]} x {drawn.images.shape[2]} counterfactuals")
+
+
+@figure.command()
+@click.argument("evaluation", metavar="EVAL.json")
+@click.option(
+    "--metric",
+    default="strata/mae",
+    show_default=True,
+    help="strata/mae, strata/mse, strata/pearson, strata/accuracy, strata_kid- …: as they stand in the file; a name that ends in - stands for any features.",
+)
+@click.option("--covariate", help="Whose score; needed where there are several.")
+@click.option(
+    "--reference",
+    default="requested",
+    show_default=True,
+    type=click.Choice(["requested", "real"]),
+    help="Compared with the value requested, or with the reading of the real image.",
+)
+@click.option("--source", help="Whose strata, where they were formed within each source.")
+@click.option(
+    "--axes",
+    default="",
+    metavar="COLS,ROWS,PANELS",
+    help="Which covariate goes where. Default: the last, the one before it, the first.",
+)
+@click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png or .pdf.")  # fmt: skip
+def heatmap(
+    evaluation: str, metric: str, covariate: str | None, reference: str, source: str | None, axes: str, output: str
+) -> None:  # fmt: skip
+    """Strata scores of EVAL.json, the paper's Figure 3: models side by side, real images last, one colour scale."""
+    from mssg import charts
+    from mssg.metrics.results import Evaluation
+    from trainer_cli.common import check_suffix, writable
+
+    check_suffix(output, charts.FORMATS)
+    found = Evaluation.load(evaluation)
+    names = [a.strip() for a in axes.split(",") if a.strip()]
+    drawn = charts.heatmap(found, metric, covariate, reference, source, names)
+    click.echo(charts.save(drawn, writable(output), found))
+
+
+@figure.command()
+@click.argument("evaluation", metavar="EVAL.json")
+@click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png or .pdf.")
+def leakage(evaluation: str, output: str) -> None:
+    """Leakage matrices of EVAL.json: one covariate is moved, how every reading moves."""
+    from mssg import charts
+    from mssg.metrics.results import Evaluation
+    from trainer_cli.common import check_suffix, writable
+
+    check_suffix(output, charts.FORMATS)
+    found = Evaluation.load(evaluation)
+    click.echo(charts.save(charts.leakage(found), writable(output), found))
+
+
+@figure.command()
+@click.argument("path", metavar="EVAL.json|RUN")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="TEXT",
+    help="Only panels whose title contains this; repeatable.",
+)
+@click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png or .pdf.")  # fmt: skip
+def curves(path: str, metrics: tuple[str, ...], output: str) -> None:
+    """Numbers over training: of an EVAL.json of several snapshots, or of a RUN's own log."""
+    from pathlib import Path
+
+    from mssg import charts
+    from mssg.metrics.results import Evaluation
+    from mssg.training.stats import read_rows
+    from trainer_cli.common import check_suffix, writable
+
+    check_suffix(output, charts.FORMATS)
+    found = None
+    if Path(path).is_dir():
+        lines = charts.lines_of_run(read_rows(Path(path) / "stats.jsonl"))
+        metrics = metrics or ("metric/", "score/")
+    else:
+        found = Evaluation.load(path)
+        lines = charts.lines_of_evaluation(found)
+    click.echo(charts.save(charts.curves(lines, metrics), writable(output), found))
+
+
+@figure.command()
+@click.argument("evaluation", metavar="EVAL.json")
+@click.option(
+    "--strata",
+    metavar="METRIC",
+    help="One line a stratum of this metric, such as strata/mae; without it, one line a metric.",
+)
+@click.option(
+    "--reference",
+    default="requested",
+    show_default=True,
+    type=click.Choice(["requested", "real"]),
+    help="With --strata: what scores are compared with.",
+)
+@click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .csv, .tex (LaTeX, booktabs) or .txt.")  # fmt: skip
+def table(evaluation: str, strata: str | None, reference: str, output: str) -> None:
+    """Comparison table of EVAL.json: models side by side, with intervals and the real images' own numbers."""
+    from mssg.errors import UsageError
+    from mssg.files import write_atomically
+    from mssg.metrics import tables
+    from mssg.metrics.results import Evaluation
+    from trainer_cli.common import check_suffix, writable
+
+    suffix = check_suffix(output, (".csv", ".tex", ".txt"))
+    found = Evaluation.load(evaluation)
+    made = tables.strata_table(found, strata, reference) if strata else tables.comparison(found)
+    if not made.rows:
+        raise UsageError("this evaluation has nothing of the kind", file=evaluation, field=strata)
+    text = {".csv": made.csv, ".tex": made.latex, ".txt": lambda: made.text() + "\n"}[suffix]()
+    path = writable(output)
+    write_atomically(path, text, UsageError)
+    click.echo(f"{path}: {len(made.rows)} lines")

@@ -163,8 +163,18 @@ class Contender:
     identity: tuple[str, ...]
 
 
-def contender(label: str, snapshot: Snapshot, study: Study, memory_gb: float = 4.0) -> Contender:
+def contender(
+    label: str, snapshot: Snapshot, study: Study, memory_gb: float = 4.0, blind: Sequence[str] = ()
+) -> Contender:
     """A snapshot, made to answer the requests of a study.
+
+    Args:
+        label: How results call it.
+        snapshot: The model.
+        study: Of the frame.
+        memory_gb: What its generator may take.
+        blind: Covariates it is not told, but draws from its own covariate models: what a model scores that knows the
+            others and ignores these. An error says little beside anything but that.
 
     Raises:
         UsageError: Another image size, or a covariate that means something else in the two studies.
@@ -189,11 +199,19 @@ def contender(label: str, snapshot: Snapshot, study: Study, memory_gb: float = 4
             raise UsageError("means something else in the model's study", file=snapshot.header.path, field=mine.name, found=f"{mine.kind} {mine.unit} {list(mine.levels)}", expected=f"{theirs.kind} {theirs.unit} {list(theirs.levels)}")  # fmt: skip
         if mine.name == SOURCE and mine.levels != theirs.levels:
             raise UsageError("the model was trained on other sources", file=snapshot.header.path, found=", ".join(mine.levels), expected=", ".join(theirs.levels))  # fmt: skip
+    for name in blind:
+        own.index(name)
     batch = batch_for(own.resolution, memory_gb)
     taken = [
-        (j, study.index(name)) for j, name in enumerate(own.condition_names) if name in study.condition_names
+        (j, study.index(name))
+        for j, name in enumerate(own.condition_names)
+        if name in study.condition_names and name not in blind
     ]
-    model = Model(label, snapshot.header.snapshot_id, own.name, float(snapshot.header.progress.get("kimg", 0)), own.condition_names, tuple(s.name for s in own.sources))  # fmt: skip
+    told = tuple(n for n in own.condition_names if n not in blind)
+    kimg = float(snapshot.header.progress.get("kimg", 0))
+    model = Model(
+        label, snapshot.header.snapshot_id, own.name, kimg, told, tuple(s.name for s in own.sources)
+    )
 
     def generate(values: np.ndarray, seed: int) -> np.ndarray:
         requested = np.full((len(values), len(own.condition_names)), np.nan)
@@ -203,7 +221,7 @@ def contender(label: str, snapshot: Snapshot, study: Study, memory_gb: float = 4
             requested = snapshot.models.complete(requested, np.random.default_rng([seed, 1]))
         return generator_of(snapshot.G, own, snapshot.device, batch)(requested, seed)
 
-    return Contender(model, snapshot, generate, (model.snapshot, snapshot.device, str(batch)))
+    return Contender(model, snapshot, generate, (model.snapshot, snapshot.device, str(batch), *blind))
 
 
 @dataclass(frozen=True)

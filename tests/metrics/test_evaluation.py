@@ -174,6 +174,13 @@ def test_models_of_other_images_or_meanings_are_refused(make_snapshot, tiny_stud
     frame, _ = frames.open_frame(load_study(tiny_study), "test")
     small = load_snapshot(make_snapshot(name="tiny"))
     assert frames.contender("x", small, frame.study).model.covariates == NAMES
+    deaf = frames.contender("x", small, frame.study, blind=("slant",))
+    assert deaf.model.covariates == ("thickness", "intensity", "digit") and "slant" in deaf.identity
+    requests, moved = frame.requests(0)[:4], frame.requests(0)[:4]
+    moved[:, 2] += 20
+    assert np.array_equal(deaf.generate(requests, 1), deaf.generate(moved, 1))
+    with pytest.raises(UsageError, match="no such covariate"):
+        frames.contender("x", small, frame.study, blind=("age",))
     with pytest.raises(UsageError, match="real images"):
         frames.contender(REAL, small, frame.study)
     from dataclasses import replace
