@@ -228,7 +228,7 @@ def tick_labels(covariate: Covariate, values: Sequence[float]) -> list[str]:
     return [f"{v + 0.0:.{exact}f}".replace("-", MINUS) for v in values]
 
 
-def _size(text: str, points: float) -> tuple[float, float]:
+def text_size(text: str, points: float) -> tuple[float, float]:
     """Width and height of a line of text, in points."""
     if not text.strip():
         return 0.0, points * LINE
@@ -268,17 +268,17 @@ class _Layout:
         def pixels(points: float) -> int:
             return math.ceil(points * dpi / 72)
 
-        row_width = max(_size(label, SMALL)[0] for label in rows)
-        col_width = max(_size(label, SMALL)[0] for label in cols)
+        row_width = max(text_size(label, SMALL)[0] for label in rows)
+        col_width = max(text_size(label, SMALL)[0] for label in cols)
         turned = pixels(col_width) > 0.92 * w * scale
-        line = _size("", FONT)[1]
+        line = text_size("", FONT)[1]
         left = pixels(PAD + line + GAP + row_width + GAP)
-        bottom = pixels(PAD + line + GAP + (col_width if turned else _size("", SMALL)[1]) + GAP)
+        bottom = pixels(PAD + line + GAP + (col_width if turned else text_size("", SMALL)[1]) + GAP)
         between = pixels(3 * GAP)
         right = pixels(PAD)
         width = left + blocks * block[0] + (blocks - 1) * between + right
         title = _wrapped(described, (width - left - pixels(PAD)) * 72 / dpi)
-        top = pixels(PAD + len(title) * _size("", TITLE)[1] + GAP + (line if names else 0))
+        top = pixels(PAD + len(title) * text_size("", TITLE)[1] + GAP + (line if names else 0))
         return _Layout(
             dpi,
             scale,
@@ -299,7 +299,7 @@ def _wrapped(parts: Sequence[str], width: float) -> tuple[str, ...]:
     lines: list[str] = []
     for part in parts:
         longer = f"{lines[-1]}  ·  {part}" if lines else part
-        if lines and _size(longer, TITLE)[0] <= width:
+        if lines and text_size(longer, TITLE)[0] <= width:
             lines[-1] = longer
         else:
             lines.append(part)
@@ -369,7 +369,7 @@ def _titles(figure: Figure, layout: _Layout, rows: Covariate) -> None:
     x = (PAD + FONT * 0.6) * point / layout.width
     figure.text(x, middle, axis_label(rows), fontsize=FONT, rotation=90, ha="center", va="center")
     for number, line in enumerate(layout.title):
-        y = 1 - (PAD + number * _size("", TITLE)[1]) * point / layout.height
+        y = 1 - (PAD + number * text_size("", TITLE)[1]) * point / layout.height
         figure.text(layout.left / layout.width, y, line, fontsize=TITLE, ha="left", va="top")
 
 

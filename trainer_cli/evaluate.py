@@ -117,6 +117,45 @@ QUIET_SECONDS = 10.0
     help="Images for path length and equivariance.",
 )
 @click.option(
+    "--counterfactual-images",
+    default=32,
+    show_default=True,
+    type=click.IntRange(8),
+    help="Real images that are inverted and edited.",
+)
+@click.option(
+    "--invert-steps",
+    default=200,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Steps of each inversion.",
+)
+@click.option(
+    "--invert-features",
+    default="discriminator",
+    show_default=True,
+    help="What sees the image beside its pixels, as in `mssg invert --features`.",
+)
+@click.option(
+    "--memorisation-images",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(2),
+    help="Generated images that are searched for copies of training images.",
+)
+@click.option(
+    "--utility-images",
+    type=click.IntRange(32),
+    help="Images a predictor is trained on for utility. Default: as many as are real.",
+)
+@click.option(
+    "--utility-epochs",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Passes over them at most.",
+)
+@click.option(
     "--kid-subset",
     type=click.IntRange(2),
     help="Rows of a KID subset. Default: what fits every source and half of its real images.",
@@ -165,6 +204,7 @@ QUIET_SECONDS = 10.0
 def evaluate(
     snapshots: tuple[str, ...], study_path: str | None, metrics: str, split: str, features: str, weights: str | None, predictors: tuple[str, ...],
     images: int | None, per_stratum: int, by: str, bins: int, min_count: int, control_images: int, leakage_images: int, smooth_images: int,
+    counterfactual_images: int, invert_steps: int, invert_features: str, memorisation_images: int, utility_images: int | None, utility_epochs: int,
     kid_subset: int | None, lpips_net: str, lpips_weights: str | None, blind: str, all_snapshots: bool, seed: int, device: str, memory_gb: float,
     cache: str | None, add: bool, output: str,
 ) -> None:  # fmt: skip
@@ -185,7 +225,8 @@ def evaluate(
     path = writable(output)
     options = Options(
         _metrics(metrics), seed, images, per_stratum, _names(by), bins, min_count, control_images, leakage_images, smooth_images,
-        kid_subset, (lpips_net, lpips_weights),
+        kid_subset, (lpips_net, lpips_weights), counterfactual_images, invert_steps, invert_features, memorisation_images,
+        utility_images, utility_epochs,
     )  # fmt: skip
     with joined(checked_device(device)) as world:
         named = _expanded(snapshots, all_snapshots)

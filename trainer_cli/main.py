@@ -41,6 +41,7 @@ COMMANDS = {
     "inspect": ("trainer_cli.inspect:inspect", "Say what a snapshot holds."),
     "generate": ("trainer_cli.generate:generate", "Draw images with a snapshot."),
     "figure": ("trainer_cli.figure:figure", "Draw the paper's figures with a snapshot."),
+    "report": ("trainer_cli.report:report", "Write what a model is and does as one HTML page or PDF."),
     "invert": (
         "trainer_cli.invert:invert",
         "Find the latent of a real image, so that its covariates can be edited.",

@@ -54,24 +54,34 @@ class GeneratorEditor:
         config: How images are inverted.
         batch: Images inverted at a time.
         told: Called with the number of images just inverted.
+        store: Keeps inversions (`mssg.metrics.sampling.Store`), so that an interrupted evaluation continues.
     """
 
     snapshot: Any
     config: Any
     batch: int = 64
     told: Callable[[int], None] | None = None
+    store: Any = None
 
     def abduct(self, images: np.ndarray, values: np.ndarray) -> list[Any]:
         """Invert images, `batch` at a time."""
-        from mssg.invert import invert, perceptual_distance
+        from mssg.invert import Inversion, invert, perceptual_distance
 
-        distance = perceptual_distance(self.config.features, self.snapshot, self.config.weights)
-        parts = []
+        snapshot, config, parts = self.snapshot, self.config, []
+        distance = perceptual_distance(config.features, snapshot, config.weights)
         for start in range(0, len(images), self.batch):
-            rows = slice(start, start + self.batch)
-            parts.append(invert(self.snapshot.G, self.snapshot.study, images[rows], values[rows], self.config, distance))  # fmt: skip
+            some, known = images[start : start + self.batch], values[start : start + self.batch]
+
+            def arrays(some: np.ndarray = some, known: np.ndarray = known) -> dict[str, np.ndarray]:
+                found = invert(snapshot.G, snapshot.study, some, known, config, distance)
+                return {"z": found.z, "residual": found.residual, "loss": found.loss, **found.noise}
+
+            key = ["inversion", snapshot.header.snapshot_id, str(snapshot.device), repr(config), some, known]
+            kept = dict(self.store.get(key, arrays) if self.store else arrays())
+            z, residual, loss = (kept.pop(k) for k in ("z", "residual", "loss"))
+            parts.append(Inversion(known, z, residual, kept, loss, config.steps))
             if self.told:
-                self.told(len(images[rows]))
+                self.told(len(some))
         return parts
 
     def predict(self, state: list[Any], values: np.ndarray) -> np.ndarray:

@@ -41,10 +41,24 @@ METRICS = {
     "lpips": "LPIPS of pairs (needs ImageNet weights of its trunk)",
     "ppl": "path length in features",
     "eq": "equivariance to shifts and rotations (StyleGAN3)",
+    "counterfactual": "real images inverted and edited: composition, effectiveness, reversibility, minimality",
+    "memorisation": "nearest training images in features and pixels, against those of held-out real images",
+    "memorisation_pixels": "the same in pixels alone: quick",
+    "utility": "predictors trained on generated images, tested on real ones",
 }
 """What can be asked for; the first ten are the default."""
 DEFAULT = tuple(METRICS)[:10]
-FROM_FEATURES = {"fid", "kid", "prdc", "fid_infinity", "is", "strata_kid", "strata_fid", "ppl"}
+FROM_FEATURES = {
+    "fid",
+    "kid",
+    "prdc",
+    "fid_infinity",
+    "is",
+    "strata_kid",
+    "strata_fid",
+    "ppl",
+    "memorisation",
+}
 FEWEST, MOST = 1000, 10_000
 """Images drawn for the whole split where nobody says how many: as many as are real, within these."""
 
@@ -65,6 +79,11 @@ class Options:
         smooth_images: Images for path length and equivariance.
         kid_subset: Rows of a KID subset; None: as many as fit every source and half of its real images, 1000 at most.
         lpips: Trunk of LPIPS, and its weights if they are not to be downloaded.
+        counterfactual_images: Real images that are inverted and edited.
+        invert_steps, invert_features: How (`mssg.invert.InvertConfig`).
+        memorisation_images: Generated images that are searched for copies.
+        utility_images: Images a predictor is trained on; None: as many as are real.
+        utility_epochs: Passes over them at most.
     """
 
     metrics: tuple[str, ...] = DEFAULT
@@ -79,6 +98,12 @@ class Options:
     smooth_images: int = 500
     kid_subset: int | None = None
     lpips: tuple[str, str | None] = ("alex", None)
+    counterfactual_images: int = 32
+    invert_steps: int = 200
+    invert_features: str = "discriminator"
+    memorisation_images: int = 1000
+    utility_images: int | None = None
+    utility_epochs: int = 10
 
     def __post_init__(self) -> None:
         for name in self.metrics:

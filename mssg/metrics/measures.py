@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mssg.errors import DataError, UsageError
-from mssg.metrics import distribution, leakage, smoothness
+from mssg.metrics import distribution, evidence, leakage, smoothness
 from mssg.metrics.control import DESIGNS, control
 from mssg.metrics.evaluation import Evaluator
 from mssg.metrics.frame import Contender
@@ -47,6 +47,10 @@ def of_model(e: Evaluator, metric: str, contender: Contender) -> list[Result]:
         "spread": lambda: _spread(e, contender),
         "ppl": lambda: _path_length(e, contender),
         "eq": lambda: _equivariance(e, contender),
+        "counterfactual": lambda: evidence.counterfactuals(e, contender),
+        "memorisation": lambda: evidence.copies(e, contender, e.features),
+        "memorisation_pixels": lambda: evidence.copies(e, contender, None),
+        "utility": lambda: evidence.use(e, contender),
     }
     return list(group[metric]())
 

@@ -1,0 +1,111 @@
+"""`mssg report`: what a model is and does, as one HTML page or PDF."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mssg.metrics.results import Evaluation
+    from mssg.snapshot import Snapshot
+
+FORMATS = (".html", ".pdf")
+
+
+@click.command()
+@click.argument("snapshot", metavar="SNAPSHOT|RUN")
+@click.option("--evaluation", metavar="FILE", help="The eval.json of `mssg evaluate`. Default: RUN/eval.json where there is one.")  # fmt: skip
+@click.option("--study", "study_path", metavar="STUDY.toml", help="Study with the prepared data, for the gallery of nearest training images. Default: the run's own.")  # fmt: skip
+@click.option("--latent", "latents", multiple=True, metavar="FILE", help="File of `mssg invert` whose counterfactuals are shown; repeatable.")  # fmt: skip
+@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda or mps.")
+@click.option("-o", "--output", "outputs", multiple=True, required=True, metavar="FILE", help="File to write: .html (one file, nothing fetched) or .pdf; repeatable.")  # fmt: skip
+def report(
+    snapshot: str,
+    evaluation: str | None,
+    study_path: str | None,
+    latents: tuple[str, ...],
+    device: str,
+    outputs: tuple[str, ...],
+) -> None:
+    """Write a report on SNAPSHOT: data, training, all of its eval.json, figures, limits, and how to make it again."""
+    from mssg.errors import UsageError
+    from mssg.files import write_atomically
+    from mssg.metrics.results import Evaluation
+    from mssg.render import Renderer
+    from mssg.report import Material, build, to_html, to_pdf
+    from mssg.report.sections import read_stats
+    from mssg.snapshot import load_snapshot
+    from trainer_cli.common import check_suffix, checked_device, writable
+
+    targets = [(check_suffix(output, FORMATS), writable(output)) for output in outputs]
+    loaded = load_snapshot(snapshot, checked_device(device))
+    run = Path(snapshot) if Path(snapshot).is_dir() else None
+    missing: list[str] = []
+    file = Path(evaluation) if evaluation else (run / "eval.json" if run else None)
+    found = Evaluation.load(file) if file and (evaluation or file.exists()) else None
+    if found is None:
+        missing.append(
+            "Nothing was measured: make an eval.json with `mssg evaluate` and give it with --evaluation."
+        )
+    elif all(m.snapshot != loaded.header.snapshot_id for m in found.models):
+        raise UsageError(
+            "evaluates other snapshots than this one", file=file, found=", ".join(m.snapshot for m in found.models),
+            expected=loaded.header.snapshot_id,
+        )  # fmt: skip
+    stats = read_stats(run / "stats.jsonl") if run and (run / "stats.jsonl").exists() else []
+    study_path = study_path or (str(run / "study.toml") if run and (run / "study.toml").exists() else None)
+    galleries = _galleries(loaded, found, study_path, missing)
+    words = ["mssg", "report", snapshot, *(["--evaluation", evaluation] if evaluation else [])]
+    words += [*(["--study", study_path] if study_path else [])] + [
+        w for f in latents for w in ("--latent", f)
+    ]
+    words += [w for output in outputs for w in ("-o", output)]
+    commands = [*([found.command] if found and found.command else []), shlex.join(words)]
+    material = Material(
+        snapshot,
+        Renderer(loaded),
+        found,
+        stats,
+        tuple(Path(f) for f in latents),
+        galleries,
+        commands,
+        missing,
+    )
+    blocks = build(material)
+    title = f"{loaded.study.name}: report on {loaded.header.snapshot_id}"
+    for suffix, path in targets:
+        data = to_html(blocks, title) if suffix == ".html" else to_pdf(blocks, title)
+        write_atomically(path, data, UsageError)
+        click.echo(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
+    for sentence in missing:
+        click.echo(f"Note: {sentence}", err=True)
+
+
+def _galleries(
+    loaded: Snapshot, found: Evaluation | None, study_path: str | None, missing: list[str]
+) -> dict[str, Any]:
+    """Space -> the most suspect pairs, drawn and read again; none where the data are not at hand."""
+    from mssg.errors import MssgError
+    from mssg.metrics.evidence import gallery
+    from mssg.metrics.frame import contender, open_frame
+    from mssg.study import load_study
+
+    model = (
+        next((m for m in found.models if m.snapshot == loaded.header.snapshot_id), None) if found else None
+    )
+    wanted = [r for r in found.results if r.metric.startswith("memorisation-") and r.model == model.label] if found and model else []  # fmt: skip
+    if not wanted or found is None or model is None:
+        return {}
+    if study_path is None:
+        missing.append("The gallery of nearest training images is not shown: give the data with --study.")
+        return {}
+    try:
+        frame, _ = open_frame(load_study(study_path), found.split, [loaded])
+        drawer = contender(model.label, loaded, frame.study)
+        return {r.features or "": gallery(frame, drawer, found.seed, r) for r in wanted}
+    except (MssgError, KeyError, IndexError) as error:
+        missing.append(f"The gallery of nearest training images is not shown: {error}")
+        return {}
