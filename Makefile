@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test setup display lint table storm fuzz ranks malformed docs wheel clean
+.PHONY: demo test setup display lint table storm fuzz ranks malformed docs drag monkey photographs wheel clean
 
 demo: $(VENV)/.ready  ## prepare the shipped digits, train on 30,000 images, draw the Figure-1 grid, print the control table
 	$(BIN)/mssg demo
@@ -40,6 +40,16 @@ ranks: $(VENV)/.ready  ## several processes: same batches, lost ranks, other siz
 docs: $(VENV)/.ready  ## the documentation in site/, with every warning an error
 	$(BIN)/pip install --quiet '.[docs]'
 	$(BIN)/mkdocs build --strict
+
+SCREEN := xvfb-run -a -s "-screen 0 2560x1440x24"
+drag: $(VENV)/.ready-dev display  ## how quickly the explorer answers a drag, on a virtual screen
+	$(SCREEN) $(BIN)/python tests/benchmarks/explorer_drag.py $(SNAPSHOT)
+
+monkey: $(VENV)/.ready-dev display  ## 10,000 random actions on the explorer's window; about half an hour
+	$(SCREEN) $(BIN)/python tests/gui/monkey.py $(SNAPSHOT) --actions 10000 --seed $(SEED)
+
+photographs: $(VENV)/.ready-dev display  ## the pictures of docs/explorer.md: make photographs SNAPSHOT=… RUN=…
+	$(SCREEN) $(BIN)/python tests/gui/photographs.py $(SNAPSHOT) $(RUN) docs/explorer
 
 wheel: $(VENV)/.ready-dev  ## a wheel in dist/
 	$(BIN)/pip wheel --no-deps -w dist .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from mssg.errors import MssgError
@@ -79,7 +80,18 @@ def _window(arguments: argparse.Namespace) -> int:
         )
         return 2
     target = arguments.session or arguments.target or default_snapshot()
-    Explorer(target, size=(width, height), scale=arguments.scale).run()
+    try:
+        Explorer(target, size=(width, height), scale=arguments.scale).run()
+    except RuntimeError as error:
+        if "glfw" not in str(error).lower():
+            raise
+        display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or ""
+        print(
+            f"mssg explore: no window can be opened on display {display!r}: it cannot be reached, or has no OpenGL 3.3.\n"
+            "`mssg explore --export SESSION -o out.png` needs neither.",
+            file=sys.stderr,
+        )
+        return 2
     return 0
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from imgui_bundle import ImVec2, hello_imgui, imgui, immapp
+from imgui_bundle import icons_fontawesome_6 as icons
 
 from explorer_app import config, export, layout, theme
 from explorer_app.context import Context
@@ -264,6 +265,7 @@ def _notes(context: Context) -> None:
     viewport, draw = imgui.get_main_viewport(), imgui.get_foreground_draw_list()
     y = viewport.pos.y + viewport.size.y - em(0.8)
     for _, text, bad in reversed(context.notes):
+        text = f"{icons.ICON_FA_TRIANGLE_EXCLAMATION}  {text}" if bad else text
         width = min(em(46), viewport.size.x - em(4))
         size = imgui.calc_text_size(text, wrap_width=width)
         y -= size.y + em(1.2)

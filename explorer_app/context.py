@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import deque
@@ -319,7 +320,8 @@ class Context:
         state = self.state
         main = self._main = state.picture if state.snapshot and self.population is not None else None
         if main is not None and (main != self._asked[-1][0] if self._asked else self._lacks(main)):
-            self._asked.append((main, self._begun))
+            loading = self.service.loading(main.snapshot)  # how long that takes says nothing about answers
+            self._asked.append((main, math.nan if loading else self._begun))
         extra = [state.pin.picture] if state.pin and state.display.compare != "A" else []
         self.service.want(main, [*extra, *self._wanted], self._measured, state.analysis.predictor)
         self._wanted.clear()
@@ -345,7 +347,8 @@ class Context:
         if any(p == found.picture for p, _ in self._asked):
             while self._asked:  # what was asked for before is answered by a later picture
                 picture, since = self._asked.popleft()
-                self.latency_ms.append((now - since) * 1e3)
+                if math.isfinite(since):
+                    self.latency_ms.append((now - since) * 1e3)
                 if picture == found.picture:
                     break
         self.shown = found

@@ -21,7 +21,8 @@ from explorer_app.messages import Frame, Instrument, Model
 from explorer_app.picture import Picture
 from explorer_app.ring import Ring
 
-CACHE_BYTES = 32 * 2**20  # of pictures not wanted at the moment; those wanted are kept however many
+# Of pictures not wanted at the moment (those wanted are kept however many), and of a frame without its pixels.
+CACHE_BYTES, FRAME_BYTES = 32 * 2**20, 8192
 RESTART_PAUSE_S = 1.0
 Target = tuple[
     Picture | None, tuple[tuple[Picture, bool], ...]
@@ -247,7 +248,7 @@ class RenderService:
         if self._preview is not None and self._preview.picture == frame.picture:
             self._preview = None
         old = self._cache.pop(frame.picture, None)
-        self._cache_bytes += frame.image.nbytes - (old.image.nbytes if old else 0)
+        self._cache_bytes += _bytes(frame) - (_bytes(old) if old else 0)
         self._cache[frame.picture] = frame
         if self._cache_bytes <= CACHE_BYTES:
             return
@@ -256,7 +257,7 @@ class RenderService:
             if self._cache_bytes <= CACHE_BYTES:
                 break
             if picture not in wanted:
-                self._cache_bytes -= self._cache.pop(picture).image.nbytes
+                self._cache_bytes -= _bytes(self._cache.pop(picture))
 
     def frame(self, picture: Picture) -> Frame | None:
         """The frame of a picture: the full one if it is there, else a preview of it, else None."""
@@ -300,3 +301,7 @@ class RenderService:
         if not self._closed:
             self._closed = True
             self._dispose()
+
+
+def _bytes(frame: Frame) -> int:
+    return frame.image.nbytes + FRAME_BYTES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 
@@ -24,7 +25,10 @@ def explore(ctx: click.Context, snapshot: str | None, **options: str | float | N
 
     command = [sys.executable, "-m", "explorer_app"]
     if snapshot:
-        resolve_snapshot(snapshot)  # a wrong name is told here, before a window opens
+        if not Path(
+            snapshot, "config.json"
+        ).is_file():  # a run may have no snapshot yet: the window waits for it
+            resolve_snapshot(snapshot)  # a wrong name is told here, before a window opens
         command.append(snapshot)
     for name, value in options.items():
         command += [f"--{name}", str(value)] if value is not None else []

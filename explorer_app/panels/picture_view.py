@@ -162,7 +162,8 @@ def _draw_view(app: Context, name: str, label: str, view: View, frame: Frame, ot
     draw.add_image(imgui.ImTextureRef(texture), ImVec2(view.x, view.y), end)
     if label:
         widgets.chip(label, view.x + em(0.5), view.y + em(0.5), theme.TEXT)
-    _annotations(app, view)
+    if not frame.picture.probe.layer:  # millimetres are the picture's, not a layer's
+        _annotations(app, view)
 
 
 def _annotations(app: Context, view: View) -> None:
@@ -198,7 +199,7 @@ def _readout(app: Context, view: View, frame: Frame, other: Frame | None, mouse:
     x, y = int(column), int(row)
     parts = [f"x {x}  y {y}"]
     study = app.population.study if app.population else None
-    if study is not None and study.geometry is not None:
+    if study is not None and study.geometry is not None and not frame.picture.probe.layer:
         right, up = geometry.millimetres(study.geometry, column, row, view.columns, view.rows)
         parts.append(f"{right:+.1f}, {up:+.1f} mm")
     value = frame.image[y, x] - (other.image[y, x] if other else 0)

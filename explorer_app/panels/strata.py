@@ -24,11 +24,12 @@ def draw(app: Context, state: AppState) -> AppState:
     if population is None:
         widgets.empty_note("No snapshot", "Open one, then load an evaluation or measure the model live.")
         return state
-    if imgui.begin_child("strata settings", ImVec2(em(14.5), 0)):
+    if imgui.begin_child("strata settings", ImVec2(em(12.5), 0)):
         state = _settings(app, state, population)
     imgui.end_child()
     imgui.same_line()
-    if imgui.begin_child("strata maps", ImVec2(0, 0)):
+    scrolled = imgui.WindowFlags_.horizontal_scrollbar
+    if imgui.begin_child("strata maps", ImVec2(0, 0), 0, scrolled):
         table = _live(app, state, population) if state.analysis.strata_live else _loaded(app, state)
         if table is None:
             widgets.empty_note(
@@ -167,12 +168,12 @@ def _maps(state: AppState, population: Population, table: Table) -> AppState:
     unit = f" ({table.unit})" if table.unit else ""
     widgets.text(f"{table.metric}{unit}   {table.rows} ↓  {table.columns} →", theme.DIM)
     region, corner = imgui.get_content_region_avail(), imgui.get_cursor_screen_pos()
-    bar, top = em(4.2), em(1.2) + (em(1.1) if table.panel else 0)
+    bar, gap, top = em(3.4), em(0.5), em(1.2) + (em(1.1) if table.panel else 0)
     rows, columns = panels[0][1], panels[0][2]
     left = max(imgui.calc_text_size(_edges(population, table.rows, e)).x for e in rows) + em(0.5)
-    width = (region.x - bar - left - em(0.6) * len(panels)) / len(panels)
+    width = (region.x - bar - left - gap * len(panels)) / len(panels)
     cell = ImVec2(
-        max(em(2.6), min(em(5.5), width / len(columns))),
+        max(em(1.95), min(em(5.5), width / len(columns))),
         max(em(1.3), min(em(2.6), (region.y - top) / len(rows))),
     )
     draw = imgui.get_window_draw_list()
@@ -183,22 +184,14 @@ def _maps(state: AppState, population: Population, table: Table) -> AppState:
             ImVec2(corner.x + left - em(0.35) - imgui.calc_text_size(label).x, y), u32(theme.DIM), label
         )
     for k, (edges, _, _, grid, placed) in enumerate(panels):
-        x = corner.x + left + k * (cell.x * len(columns) + em(0.6))
+        x = corner.x + left + k * (cell.x * len(columns) + gap)
         if table.panel:
             draw.add_text(
                 ImVec2(x, corner.y),
                 u32(theme.TEXT),
                 f"{table.panel} {_edges(population, table.panel, edges)}",
             )
-        for j, column in enumerate(columns):
-            label = _edges(population, table.columns, column)
-            size = imgui.calc_text_size(label).x
-            if size < cell.x or len(columns) == 1:
-                draw.add_text(
-                    ImVec2(x + j * cell.x + (cell.x - size) / 2, corner.y + top - em(1.15)),
-                    u32(theme.DIM),
-                    label,
-                )
+        _column_labels(population, table, columns, ImVec2(x, corner.y + top - em(1.15)), cell.x)
         for (i, j), value in np.ndenumerate(grid):
             place = ImVec2(x + j * cell.x, corner.y + top + i * cell.y)
             state = _cell(
@@ -212,10 +205,30 @@ def _maps(state: AppState, population: Population, table: Table) -> AppState:
                 cell,
                 f"{k} {i} {j}",
             )
-    _scale(ImVec2(corner.x + region.x - bar + em(0.8), corner.y + top), len(rows) * cell.y, low, high)
+    used = left + len(panels) * (cell.x * len(columns) + gap)
+    _scale(ImVec2(corner.x + used, corner.y + top), len(rows) * cell.y, low, high)
     imgui.set_cursor_screen_pos(corner)
-    imgui.dummy(ImVec2(region.x, top + len(rows) * cell.y))
+    imgui.dummy(ImVec2(used + bar, top + len(rows) * cell.y))
     return state
+
+
+def _column_labels(
+    population: Population, table: Table, columns: list[Edges], at: ImVec2, width: float
+) -> None:
+    """Every column's edges where there is room for them, else the first and the last edge of all."""
+    draw, labels = imgui.get_window_draw_list(), [_edges(population, table.columns, c) for c in columns]
+    sizes = [imgui.calc_text_size(label).x for label in labels]
+    if max(sizes) < width or len(columns) == 1:
+        for j, (label, size) in enumerate(zip(labels, sizes)):
+            draw.add_text(ImVec2(at.x + j * width + (width - size) / 2, at.y), u32(theme.DIM), label)
+        return
+    first = _edges(population, table.columns, (columns[0][0],) * 2)
+    last = _edges(population, table.columns, (columns[-1][1],) * 2)
+    known = table.columns in population.study.condition_names
+    unit = f" {population.study.covariate(table.columns).unit}" if known else " "
+    first, last, room = first.removesuffix(unit), last.removesuffix(unit), len(columns) * width
+    draw.add_text(at, u32(theme.DIM), first)
+    draw.add_text(ImVec2(at.x + room - imgui.calc_text_size(last).x, at.y), u32(theme.DIM), last)
 
 
 def _cell(
@@ -241,7 +254,10 @@ def _cell(
         t = (value - span[0]) / max(span[1] - span[0], 1e-12)
         colour = colormaps.table("viridis")[int(255 * min(1.0, max(0.0, t)))] / 255
         draw.add_rect_filled(at, end, u32(tuple(colour), 0.85))
-        text, ink = f"{value:.3g}", (0.05, 0.05, 0.06) if colour.mean() > 0.52 else (0.97, 0.97, 0.98)
+        text = f"{value:.3g}"
+        if imgui.calc_text_size(text).x > size.x - 2:
+            text = f"{value:.2g}"
+        ink = (0.05, 0.05, 0.06) if colour.mean() > 0.52 else (0.97, 0.97, 0.98)
     width = imgui.calc_text_size(text).x
     draw.add_text(
         ImVec2(at.x + (size.x - width) / 2, at.y + (size.y - imgui.get_text_line_height()) / 2),

@@ -16,13 +16,6 @@ from explorer_app.panels.grid import thumbnail
 from explorer_app.state import AppState
 from explorer_app.theme import em, u32
 
-_GROUPS = {
-    "losses": ("loss/",),
-    "scores": ("score/",),
-    "metrics": ("metric/",),
-    "progress": ("sec_per_kimg", "ada_p", "lambda", "memory_gb"),
-}
-
 
 def draw_timeline(app: Context, state: AppState) -> AppState:
     """Draw the Timeline panel: the run's snapshots at the same seed and covariates."""
@@ -130,19 +123,36 @@ def draw_training(app: Context, state: AppState) -> AppState:
             "Open a run's folder or start a training: losses and metrics appear here as they are written.",
         )
         return state
+    imgui.same_line()
+    chosen = _chosen(app, run.statistics.names)
     _progress(run)
-    region = imgui.get_content_region_avail()
+    names = run.statistics.names
+    losses = [
+        n for n in names if n.startswith("loss/") and n.count("/") == 2
+    ]  # a covariate's own: in the list
     groups = [
-        (title, names)
-        for title, prefixes in _GROUPS.items()
-        if (names := [n for n in run.statistics.names if n.startswith(prefixes)])
-    ][:4]
+        ("losses", losses),
+        ("scores", [n for n in names if n.startswith("score/")]),
+        (chosen, [chosen]),
+    ]
+    groups = [(title, members) for title, members in groups if members]
+    region = imgui.get_content_region_avail()
     width = (region.x - em(0.4) * (len(groups) - 1)) / len(groups)
-    for i, (title, names) in enumerate(groups):
+    for i, (title, members) in enumerate(groups):
         if i:
             imgui.same_line(0, em(0.4))
-        _plot(run, title, names, ImVec2(width, region.y))
+        _plot(run, title, members, ImVec2(width, region.y))
     return state
+
+
+def _chosen(app: Context, names: tuple[str, ...]) -> str:
+    """The curve the user looks at beside losses and scores; at first a metric."""
+    known = app.fields.get("curve", "")
+    if known not in names:
+        known = next((n for n in names if n.startswith("metric/")), names[0])
+    app.fields["curve"] = widgets.combo("##curve", names, known, width=em(15))
+    widgets.tooltip("A curve of its own: any loss, score or metric of the run.")
+    return app.fields["curve"]
 
 
 def _progress(run: Run) -> None:
@@ -167,6 +177,7 @@ def duration(seconds: float) -> str:
 
 def _plot(run: Run, title: str, names: list[str], size: ImVec2) -> None:
     flags = implot.Flags_.no_menus | implot.Flags_.no_box_select
+    flags |= implot.Flags_.no_legend if len(names) < 2 else 0
     if implot.begin_plot(f"{title}##plot", size, flags):
         fit = implot.AxisFlags_.auto_fit
         implot.setup_axes(

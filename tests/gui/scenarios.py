@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from imgui_bundle import imgui
 
-from explorer_app import colormaps, session
+from explorer_app import colormaps, layout, session
 from explorer_app.state import grid_pictures, seed_pictures
 from mssg.metrics.results import Evaluation, Result
 
@@ -426,6 +426,21 @@ def main_session_is_saved_and_restored(d):
     assert d.state == saved
 
 
+def main_layout_returns_with_the_session(d):
+    windows = {w.label: w for w in d.explorer.parameters.docking_params.dockable_windows}
+    path = d.folder / "layout.json"
+    windows["Log"].is_visible = False
+    d.frames(3)
+    d.app.save_session(str(path), layout.current())
+    windows["Log"].is_visible = True
+    d.frames(3)
+    assert d.app.open(path)
+    d.frames(3)
+    assert not windows["Log"].is_visible and windows["Grid"].is_visible
+    windows["Log"].is_visible = True
+    d.frames(3)
+
+
 def main_missing_snapshot_of_a_session_is_asked_for(d):
     path, real = d.folder / "moved.json", d.state.snapshot
     session.save(path, session.Session(replace(d.state, snapshot="/gone/away.safetensors")))
@@ -500,6 +515,20 @@ def main_picture_and_sweep_are_exported(d):
         assert np.array_equal(np.asarray(image), shown)
     with Image.open(d.folder / "c.gif") as image:
         assert image.n_frames == 46
+
+
+def main_window_is_photographed(d):
+    from PIL import Image
+
+    d.app.fields["export"], d.app.fields["export kind"] = "explorer.png", "window"
+    d.app.dialogs.add("export")
+    d.frames(4)
+    path = d.folder / "window.png"
+    d.ctx.item_input_value("//Export/##export path", str(path))
+    d.wait(path.exists)
+    with Image.open(path) as image:
+        assert image.size == (1280 * d.scale, 800 * d.scale) and "mssg" in image.text
+        assert len(image.convert("L").getcolors()) > 50
 
 
 # --- failures --------------------------------------------------------------------------------------------------------

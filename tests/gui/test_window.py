@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import shutil
 import subprocess
@@ -56,20 +57,34 @@ def test_window_without_a_snapshot(drive, name):
     check(drive("empty", ""), name)
 
 
+def test_monkey(environment, tiny_snapshot, tmp_path):
+    """300 of the monkey's random actions, the render process killed in the middle; `make monkey` does 10,000."""
+    out = tmp_path / "monkey.json"
+    words = [sys.executable, str(Path(__file__).parent / "monkey.py"), str(tiny_snapshot), "--actions", "300"]
+    done = subprocess.run(
+        [*words, "--out", str(out)], env=environment, capture_output=True, text=True, timeout=900
+    )
+    told = (done.stdout + done.stderr)[-4000:]
+    report = json.loads(out.read_text()) if out.exists() else {}
+    assert done.returncode == 0 and report["actions"] == 300 and not report["wrong"], told
+    assert report["render_processes"] == 2 and "Traceback" not in told, told
+
+
 def test_windows_process_never_imports_torch(drive, tiny_snapshot):
     assert drive("main", str(tiny_snapshot))["torch"] is False
 
 
-def test_without_a_display_there_is_a_message_and_exit_2():
+@pytest.mark.parametrize(("display", "told"), [(None, "no display"), (":4711", "no window can be opened")])
+def test_without_a_display_there_is_a_message_and_exit_2(display, told):
     bare = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
     done = subprocess.run(
         [sys.executable, "-m", "explorer_app"],
-        env=bare,
+        env=bare | ({"DISPLAY": display} if display else {}),
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
     )
-    assert done.returncode == 2 and "no display" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
 def test_session_is_exported_without_a_display(tmp_path, tiny_snapshot):
