@@ -11,7 +11,17 @@ from explorer_app.display import Look
 from explorer_app.messages import Frame
 from explorer_app.picture import Picture
 from explorer_app.population import Population, support_word
-from explorer_app.state import GRID_LIMIT, AppState, Axis, choose_axis, grid_pictures, set_axis, take_over
+from explorer_app.state import (
+    FULL_LEVEL,
+    FULL_WIDTH,
+    GRID_LIMIT,
+    AppState,
+    Axis,
+    choose_axis,
+    grid_pictures,
+    set_axis,
+    take_over,
+)
 from explorer_app.theme import em, u32
 from mssg.study import Covariate
 
@@ -222,12 +232,13 @@ def thumbnail(app: Context, name: str, frame: Frame, cell: float, state: AppStat
     mirror = app.mirrored(state)
     if mirror:
         origin = (columns - origin[0], origin[1])
+    signed = display.compare == "difference"  # the window is that of the differences then
     look = Look(
         (side, side),
         origin,
         (-step if mirror else step, step),
-        display.level,
-        display.width,
+        FULL_LEVEL if signed else display.level,
+        FULL_WIDTH if signed else display.width,
         display.colormap,
         display.invert,
         True,
