@@ -54,6 +54,7 @@ def cohort_options(command):
 @click.option("--labels", default="", metavar="TEMPLATE", help="Label map of each volume: its structures' volumes in ml become covariates.")  # fmt: skip
 @click.option("--label-scheme", default="freesurfer", show_default=True, metavar="NAME|TOML", help="Whose labels: freesurfer, synthseg, fast, or your own TOML.")  # fmt: skip
 @click.option("--nan-as-zero", is_flag=True, help="Take voxels that are not finite numbers as 0 instead of refusing the volume.")  # fmt: skip
+@click.option("--assume-las", is_flag=True, help="Take volumes that state no orientation as stored from right to left, as nibabel does, instead of refusing them.")  # fmt: skip
 @click.option("--save-slices", is_flag=True, help="Also write every picture as NIfTI, to be laid over its volume in a viewer.")  # fmt: skip
 @cohort_options
 @split_options(test=0.15, val=0.1)
@@ -71,6 +72,7 @@ def mri(
     labels: str,
     label_scheme: str,
     nan_as_zero: bool,
+    assume_las: bool,
     save_slices: bool,
     out: Path,
     **further,
@@ -83,7 +85,7 @@ def mri(
     from mssg.data.recipes import mri as recipe
 
     options = recipe.Options(
-        plane, at, int(resolution), pixel_mm, intensity, mask, bias_field, labels, label_scheme, nan_as_zero, common_space
+        plane, at, int(resolution), pixel_mm, intensity, mask, bias_field, labels, label_scheme, nan_as_zero, common_space, assume_las
     )  # fmt: skip
     carry_out(lambda request: recipe.prepare(request, options, save_slices), "Cutting slices", path, out, **further)  # fmt: skip
 

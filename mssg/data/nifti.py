@@ -56,12 +56,13 @@ class Volume:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
 
-def read_volume(path: str | Path, nan_as_zero: bool = False) -> Volume:
+def read_volume(path: str | Path, nan_as_zero: bool = False, assume_las: bool = False) -> Volume:
     """Read a T1 volume: .nii, .nii.gz, .mgz or .mgh.
 
     Args:
         path: The file.
         nan_as_zero: Take voxels that are not finite as 0 (SPM writes NaN outside the brain) instead of refusing them.
+        assume_las: Take a volume that states no orientation as stored from right to left, instead of refusing it.
 
     Returns:
         The volume as stored; float32.
@@ -69,7 +70,7 @@ def read_volume(path: str | Path, nan_as_zero: bool = False) -> Volume:
     Raises:
         DataError: Missing, damaged, not three-dimensional, without a usable affine, or with voxels that are not finite.
     """
-    data, affine = _read(Path(path), np.float32)
+    data, affine = _read(Path(path), np.float32, assume_las)
     finite = np.isfinite(data)
     if not finite.all():
         if not nan_as_zero:
@@ -84,12 +85,12 @@ def read_volume(path: str | Path, nan_as_zero: bool = False) -> Volume:
 
 
 def read_labels(path: str | Path) -> Volume:
-    """Read a label map: whole numbers, int32.
+    """Read a label map: whole numbers, int32. Its orientation does not matter: only volumes are taken from it.
 
     Raises:
         DataError: As `read_volume`, or values that are no labels.
     """
-    data, affine = _read(Path(path), np.float32)
+    data, affine = _read(Path(path), np.float32, assume_las=True)
     if not np.isfinite(data).all() or (data != np.rint(data)).any() or data.min() < 0 or data.max() >= 2**24:
         raise DataError(
             "not a label map", file=path, found="values that are not whole", expected="0, 1, 2, …"
@@ -97,7 +98,7 @@ def read_labels(path: str | Path) -> Volume:
     return Volume(data.astype(np.int32), affine)
 
 
-def read_space(path: str | Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+def read_space(path: str | Path, assume_las: bool = False) -> tuple[tuple[int, ...], NDArray[np.float64]]:
     """Shape and affine of a volume in RAS order, from its header alone.
 
     Raises:
@@ -105,15 +106,15 @@ def read_space(path: str | Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
     """
     from nibabel.orientations import inv_ornt_aff, io_orientation
 
-    _, shape, affine = _open(Path(path))
+    _, shape, affine = _open(Path(path), assume_las)
     orientation = io_orientation(affine)
     order = np.argsort(orientation[:, 0])
     return tuple(shape[i] for i in order), affine @ inv_ornt_aff(orientation, shape)
 
 
-def _read(path: Path, dtype: type) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def _read(path: Path, dtype: type, assume_las: bool) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Data [nx, ny, nz] and affine of a file."""
-    image, shape, affine = _open(path)
+    image, shape, affine = _open(path, assume_las)
     try:
         if path.name.lower().endswith(COMPRESSED):
             # to the end, or the checksum is not looked at and damage goes unnoticed
@@ -126,7 +127,7 @@ def _read(path: Path, dtype: type) -> tuple[NDArray[Any], NDArray[np.float64]]:
         raise _damaged(path, error) from None
 
 
-def _open(path: Path) -> tuple[Any, tuple[int, ...], NDArray[np.float64]]:
+def _open(path: Path, assume_las: bool) -> tuple[Any, tuple[int, ...], NDArray[np.float64]]:
     """A file's image (data still on disk), shape and affine, its header believed only after a check."""
     import nibabel
 
@@ -145,7 +146,7 @@ def _open(path: Path) -> tuple[Any, tuple[int, ...], NDArray[np.float64]]:
             raise DataError("not a three-dimensional volume", file=path, found=found, expected="[nx, ny, nz]")
         if math.prod(shape) > LARGEST:
             raise DataError("too large", file=path, found=list(shape), expected=f"at most {LARGEST} voxels")
-        return image, shape, _affine(path, image)
+        return image, shape, _affine(path, image, assume_las)
     except DataError:
         raise
     except Exception as error:
@@ -157,16 +158,16 @@ def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(f"cannot be read: {text[:200]}", file=path, expected="an intact volume")
 
 
-def _affine(path: Path, image: Any) -> NDArray[np.float64]:
+def _affine(path: Path, image: Any, assume_las: bool) -> NDArray[np.float64]:
     affine, header = np.array(image.affine, np.float64), image.header
     codes = [int(header[c]) for c in ("qform_code", "sform_code") if c in header.keys()]
-    if codes and not any(codes):
+    if codes and not any(codes) and not assume_las:
         raise DataError(
             "states no orientation, so left and right cannot be told apart",
             file=path,
             field="qform_code, sform_code",
             found="0, 0",
-            hint="Write the affine into the header, or convert the scan again",
+            hint="Write the affine into the header, convert the scan again, or take it as LAS with --assume-las",
         )
     with np.errstate(all="ignore"):
         edges = np.linalg.norm(affine[:3, :3], axis=0)

@@ -172,6 +172,8 @@ def test_what_is_no_volume_is_refused(tmp_path):
         with pytest.raises(DataError, match=said):
             nifti.read_volume(tmp_path / name)
     assert nifti.read_volume(tmp_path / "nan.nii", nan_as_zero=True).data[1, 1, 1] == 0
+    lost = nifti.read_volume(tmp_path / "lost.nii", assume_las=True)
+    assert nibabel.aff2axcodes(lost.affine) == ("L", "A", "S")
     with pytest.raises(DataError, match="not a label map"):
         nifti.read_labels(write(tmp_path / "half.nii", good / 2))
 

@@ -43,6 +43,7 @@ class Options:
             every column of a table of paths; * is allowed. Brain mask, field to divide by, label map.
         label_scheme: Whose labels: a TOML, or a shipped name.
         nan_as_zero: Take voxels that are not finite as 0.
+        assume_las: Take volumes that state no orientation as stored from right to left.
         common_space: All volumes lie in one space (MNI): one position and one centre for all. None: as the cohort says.
     """
 
@@ -57,6 +58,7 @@ class Options:
     label_scheme: str = "freesurfer"
     nan_as_zero: bool = False
     common_space: bool | None = None
+    assume_las: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,11 @@ class SliceMaker:
     def __call__(self, item: Item) -> tuple[NDArray[np.uint8], list[intake.Row | str]]:
         """Pictures uint8 [S, 1, R, R], and where each lies."""
         o, image = self.options, item.image
-        volume = nifti.read_volume(image.path, o.nan_as_zero)
+        volume = nifti.read_volume(image.path, o.nan_as_zero, o.assume_las)
         mask = self._further(image, o.mask, "mask")
         bias = self._further(image, o.bias_field, "bias field")
         values = self._volumes(image)
-        shape, affine = nifti.read_space(image.path)
+        shape, affine = nifti.read_space(image.path, o.assume_las)
         pictures = np.zeros((len(self.positions), 1, o.resolution, o.resolution), np.uint8)
         rows: list[intake.Row | str] = []
         for number, position in enumerate(self.positions):
@@ -103,7 +105,7 @@ class SliceMaker:
 
     def _further(self, image: Found, template: str, what: str) -> nifti.Volume | None:
         path = related(self.root, image, template, what)
-        return nifti.read_volume(path) if path else None
+        return nifti.read_volume(path, assume_las=self.options.assume_las) if path else None
 
     def _volumes(self, image: Found) -> dict[str, float]:
         path = related(self.root, image, self.options.labels, "label map")
@@ -231,7 +233,7 @@ def _grids(
     for item in items:
         image = item.image
         try:
-            shape, affine = nifti.read_space(image.path)
+            shape, affine = nifti.read_space(image.path, options.assume_las)
             mm = [position.to_mm(shape, affine, options.plane) for position in positions]
         except DataError as error:
             unreadable[image.name] = Skip(image.name, "image", error.message, image.subject, image.session)
