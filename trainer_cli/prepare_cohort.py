@@ -51,6 +51,7 @@ def cohort_options(command):
 @click.option("--common-space/--own-space", default=None, help="All volumes lie in one space, such as MNI, or each in its own; default: as the cohort map says.")  # fmt: skip
 @click.option("--mask", default="", metavar="TEMPLATE", help="Brain mask of each volume, such as derivatives/{folder}/{stem}_mask.nii.gz or a column, {mask}.")  # fmt: skip
 @click.option("--bias-field", default="", metavar="TEMPLATE", help="Bias field of each volume, to divide by.")
+@click.option("--bias-correct", is_flag=True, help="Estimate each volume's bias field, a smooth polynomial, and divide by it.")  # fmt: skip
 @click.option("--labels", default="", metavar="TEMPLATE", help="Label map of each volume: its structures' volumes in ml become covariates.")  # fmt: skip
 @click.option("--label-scheme", default="freesurfer", show_default=True, metavar="NAME|TOML", help="Whose labels: freesurfer, synthseg, fast, or your own TOML.")  # fmt: skip
 @click.option("--nan-as-zero", is_flag=True, help="Take voxels that are not finite numbers as 0 instead of refusing the volume.")  # fmt: skip
@@ -69,6 +70,7 @@ def mri(
     common_space: bool | None,
     mask: str,
     bias_field: str,
+    bias_correct: bool,
     labels: str,
     label_scheme: str,
     nan_as_zero: bool,
@@ -85,7 +87,7 @@ def mri(
     from mssg.data.recipes import mri as recipe
 
     options = recipe.Options(
-        plane, at, int(resolution), pixel_mm, intensity, mask, bias_field, labels, label_scheme, nan_as_zero, common_space, assume_las
+        plane, at, int(resolution), pixel_mm, intensity, mask, bias_field, labels, label_scheme, nan_as_zero, common_space, assume_las, bias_correct
     )  # fmt: skip
     carry_out(lambda request: recipe.prepare(request, options, save_slices), "Cutting slices", path, out, **further)  # fmt: skip
 

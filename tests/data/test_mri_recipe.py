@@ -168,6 +168,9 @@ def test_masks_bias_fields_and_label_maps(tmp_path):
     (without,) = open_sources(load_study(plain.study))
     left, right = (source.images[0, 0][:, s].astype(float).mean() for s in (slice(8, 15), slice(17, 24)))
     assert left > 2 * right and (source.images == 0).mean() > (without.images == 0).mean()
+    corrected = prepare(root, tmp_path / "corrected", Options(resolution=32, bias_correct=True))
+    (even,) = open_sources(load_study(corrected.study))
+    assert even.images.shape == without.images.shape and not np.array_equal(even.images, without.images)
     with pytest.raises(DataError, match="label scheme"):
         (tmp_path / "own.toml").write_text("structures = 3")
         prepare(root, tmp_path / "x", Options(labels="*.mgz", label_scheme=str(tmp_path / "own.toml")))

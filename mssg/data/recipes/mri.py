@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mssg import assets
 from mssg.data import intake, nifti
+from mssg.data.bias import estimate
 from mssg.data.cohort import Found, Reading, Skip, chosen, fill, pattern
 from mssg.data.cohort_files import STEM, outside
 from mssg.data.cohort_tables import Item
@@ -43,6 +44,7 @@ class Options:
             every column of a table of paths; * is allowed. Brain mask, field to divide by, label map.
         label_scheme: Whose labels: a TOML, or a shipped name.
         nan_as_zero: Take voxels that are not finite as 0.
+        bias_correct: Estimate each volume's bias field and divide by it.
         assume_las: Take volumes that state no orientation as stored from right to left.
         common_space: All volumes lie in one space (MNI): one position and one centre for all. None: as the cohort says.
     """
@@ -59,6 +61,7 @@ class Options:
     nan_as_zero: bool = False
     common_space: bool | None = None
     assume_las: bool = False
+    bias_correct: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class SliceMaker:
         volume = nifti.read_volume(image.path, o.nan_as_zero, o.assume_las)
         mask = self._further(image, o.mask, "mask")
         bias = self._further(image, o.bias_field, "bias field")
+        smooth = estimate(volume) if o.bias_correct else None
         values = self._volumes(image)
         shape, affine = nifti.read_space(image.path, o.assume_las)
         pictures = np.zeros((len(self.positions), 1, o.resolution, o.resolution), np.uint8)
@@ -89,6 +93,8 @@ class SliceMaker:
                 if bias is not None:
                     divisor, known = nifti.cut(bias, grid)
                     picture = np.divide(picture, divisor, out=np.zeros_like(picture), where=known & (divisor > 1e-6))  # fmt: skip
+                if smooth is not None:
+                    picture = picture / smooth.at(grid.points()).astype(np.float32)
                 if mask is not None:
                     inside &= nifti.cut(mask, grid, nearest=True)[0] > 0
                 pictures[number, 0] = nifti.to_levels(picture, inside, o.intensity)
