@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -83,6 +84,19 @@ def test_latest_wish_wins_over_a_flood(service, picture):
     last = seeded(picture, 399)
     wait(service, lambda: service.frame(last))
     assert service.counters.frames - before < 150  # most of the flood was never drawn
+
+
+def test_an_input_in_every_frame_cancels_no_first_pixels(service, picture):
+    """A drag faster than rendering: what is drawn on the way arrives, though it is never the latest wish."""
+    seen, end = set(), time.monotonic() + 60
+    for seed in itertools.count(70_000):
+        service.want(seeded(picture, seed))
+        service.poll()
+        seen |= {service.latest.picture} if service.latest else set()
+        if len(seen) >= 4:
+            break
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 def test_other_pictures_follow_the_main_one(service, picture):

@@ -64,17 +64,16 @@ def main_picture_answers_while_the_mouse_moves(d):
     box = d.ctx.item_info(slider("thickness")).rect_full
     d.ctx.mouse_move(slider("thickness"))
     d.ctx.mouse_down()
-    seen, asked, y, step = set(), set(), (box.min.y + box.max.y) / 2, 0
+    seen, y, step = set(), (box.min.y + box.max.y) / 2, 0
     start = time.monotonic()
     while len(seen) < 4 and time.monotonic() - start < 60:
         step += 1
         share = 0.1 + 0.8 * (step % 97) / 97
         d.ctx.mouse_teleport_to_pos((box.min.x + share * (box.max.x - box.min.x), y))
         d.ctx.yield_()
-        asked.add(d.state.picture)
         seen.add(d.app.shown.picture)
     d.ctx.mouse_up()
-    assert len(seen) >= 4 and len(asked) > len(seen)
+    assert len(seen) >= 4
     d.settle()
     assert d.app.measured.picture == d.state.picture
 
