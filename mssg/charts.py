@@ -29,7 +29,7 @@ FONT, SMALL = 9.0, 7.5
 INK, FAINT, EMPTY = "#111111", "#666666", "#eeeeee"
 BETTER_HIGH = ("pearson", "accuracy", "balanced_accuracy", "f1", "precision", "recall", "density", "coverage")
 CELL_INCHES = 0.52
-MOST_PANELS = 12
+MOST_PANELS = 24
 MINUS = "−"
 STYLE: dict[Any, Any] = {"font.family": "DejaVu Sans", "font.size": FONT, "text.color": INK, "axes.labelcolor": INK, "pdf.fonttype": 42}  # fmt: skip
 

@@ -373,9 +373,10 @@ def _finish(found: Evaluation, path: Path, add: bool) -> None:
     if add and path.exists():
         old = Evaluation.load(path)
         known = {m.label: m for m in (*old.models, *found.models)}
-        found = replace(found, models=tuple(known.values()), results=old.results, notes=old.notes).add(
-            found.results, found.notes
-        )
+        command = "\n".join(dict.fromkeys((old.command, found.command)))
+        found = replace(
+            found, models=tuple(known.values()), results=old.results, notes=old.notes, command=command
+        ).add(found.results, found.notes)
     found.save(path)
     click.echo(summary(found))
     for note in found.notes:

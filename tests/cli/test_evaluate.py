@@ -27,6 +27,7 @@ def test_evaluate_writes_results_adds_to_them_and_leaves_nothing_behind(tiny_sna
     done = call(f"mine={tiny_snapshot}", f"twin={tiny_snapshot}", *common, "--metrics", "pairs", "--add")
     assert done.exit_code == 0, done.output
     more = Evaluation.load(out)
+    assert more.command.count("\n") == found.command.count("\n") + (more.command != found.command)
     assert [m.label for m in more.models] == ["mine", "twin"]
     assert more.find(metric="overall/mae") == found.find(metric="overall/mae") and len(more.find(metric="ssim", source="joint")) == 2  # fmt: skip
 
