@@ -32,7 +32,7 @@ def evaluation(tiny_renderer):
         Result("counterfactual/minimality", 0.2, label, 24, 24, ci, covariate="slant", moved="digit", unit="sd", detail={"another_image": 1.1, "reconstruction": 0.1}),
         Result("counterfactual/identity", 0.7, label, 24, 24, ci, moved="digit"),
         Result("counterfactual/reversibility", 6.0, label, 24, 24, ci, moved="digit", unit="grey levels", detail={"edited": 20.0, "another_image": 40.0}),
-        Result("memorisation-pixels", 0.004, label, 500, 200, ci, features="pixels", real_floor=0.01, detail={"threshold": 0.8, "median_ratio": 1.02, "relative_distance": 0.97, "n_train": 200}),
+        Result("memorisation-pixels", 0.004, label, 500, 200, ci, features="pixels", real_floor=0.01, detail={"threshold": 0.8, "median_ratio": 1.02, "relative_distance": 0.97, "n_train": 100}),
         Result("utility/mae", 0.33, label, 200, 60, ci, covariate="thickness", unit="px", real_floor=0.3, detail={"blind_guess": 0.8, "architecture": "resnet18", "epochs": 3}),
         Result("utility/accuracy", None, label, 200, 60, covariate="digit"),
     ]  # fmt: skip
@@ -150,6 +150,14 @@ def test_paper_holds_every_section_and_stays_on_its_pages(material):
         width = text_size(text, size)[0] / 72 if ha == "left" and "mono" not in text else 0
         assert x + width <= paper.WIDTH - paper.MARGIN + 0.02, (text, width)
         assert x >= paper.MARGIN - 0.01
+
+
+def test_columns_are_pressed_evenly():
+    from mssg.report.paper import _pressed
+
+    assert _pressed([1, 2, 3], 6.5) == [1, 2, 3]
+    assert _pressed([1, 4, 5, 1], 6) == [1, 2, 2, 1]
+    assert sum(_pressed([0.7, 3, 9, 2], 6)) == pytest.approx(6)
 
 
 def test_smaller_pictures_stay_the_same_picture():

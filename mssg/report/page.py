@@ -12,18 +12,18 @@ from mssg.report.blocks import Block, Code, Heading, Notes, Picture, Table, Text
 STYLE = """
 :root { color-scheme: light; --ink: #1a1c1f; --soft: #5b6470; --line: #d9dde3; --tint: #f5f7f9; --warn: #9a3412; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 2.5rem 1.5rem 5rem; color: var(--ink); background: #fff;
+body { margin: 0 auto; max-width: 76rem; padding: 2.5rem 1.5rem 5rem; color: var(--ink); background: #fff;
   font: 16px/1.55 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem; } h2 { font-size: 1.3rem; margin: 2.6rem 0 .7rem; padding-top: .6rem;
   border-top: 2px solid var(--ink); } h3 { font-size: 1.05rem; margin: 1.8rem 0 .4rem; }
 p { margin: .5rem 0 .8rem; max-width: 46rem; } nav { columns: 2; font-size: .92rem; margin: 1.2rem 0 0; max-width: 46rem; }
 nav a { display: block; color: #1d4ed8; text-decoration: none; padding: .08rem 0; }
 .wide { overflow-x: auto; margin: .6rem 0 1.3rem; }
-table { border-collapse: collapse; font-size: .87rem; line-height: 1.4; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: .82rem; line-height: 1.4; font-variant-numeric: tabular-nums; }
 caption, figcaption { text-align: left; color: var(--soft); font-size: .87rem; padding: 0 0 .35rem; max-width: 46rem; }
-th { text-align: right; font-weight: 600; border-bottom: 1.5px solid var(--ink); padding: .3rem .8rem .3rem 0; vertical-align: bottom; }
-td { text-align: right; border-bottom: 1px solid var(--line); padding: .25rem .8rem .25rem 0; vertical-align: top; white-space: nowrap; }
-th.l, td.l { text-align: left; white-space: normal; } td.l:first-child { min-width: 9.5rem; } tr:nth-child(even) td { background: var(--tint); }
+th { text-align: right; font-weight: 600; border-bottom: 1.5px solid var(--ink); padding: .3rem .6rem .3rem 0; vertical-align: bottom; }
+td { text-align: right; border-bottom: 1px solid var(--line); padding: .25rem .6rem .25rem 0; vertical-align: top; white-space: nowrap; }
+th.l, td.l { text-align: left; white-space: normal; } td.l:first-child { min-width: 8.5rem; } tr:nth-child(even) td { background: var(--tint); }
 figure { margin: 1rem 0 1.6rem; } figure img { max-width: 100%; height: auto; display: block; } figcaption { padding: .4rem 0 0; }
 pre { background: var(--tint); border: 1px solid var(--line); border-radius: 4px; padding: .8rem 1rem; font-size: .84rem;
   white-space: pre-wrap; overflow-wrap: anywhere; }

@@ -18,6 +18,8 @@ SPACE = 0.318
 """Width of a space, in font sizes."""
 GAP, NARROWEST = 0.1, 0.62
 """Inches between columns, and the narrowest that a column is pressed to."""
+HEAD_AND_TEXT, HEAD_AND_PICTURE = 1.2, 5.5
+"""Inches that must be left for a title to stay on the page."""
 INK, SOFT, LINE = "#1a1c1f", "#5b6470", "#d9dde3"
 
 
@@ -72,7 +74,9 @@ def to_pdf(blocks: Sequence[Block], title: str) -> bytes:
 
     with matplotlib.rc_context({"font.family": "DejaVu Sans", "pdf.fonttype": 42, "savefig.bbox": None}):
         paper = _Paper(title)
-        for block in blocks:
+        for block, following in zip(blocks, [*blocks[1:], None]):
+            if isinstance(block, Heading):
+                paper.room(HEAD_AND_PICTURE if isinstance(following, Picture) else HEAD_AND_TEXT)
             _set(paper, block)
         buffer = io.BytesIO()
         with PdfPages(buffer, metadata={"Title": title, "Creator": "mssg", "CreationDate": None}) as file:
@@ -114,7 +118,6 @@ def _set(paper: _Paper, block: Block) -> None:
     if isinstance(block, Heading):
         size = {1: 18, 2: 13, 3: 10.5}[block.level]
         paper.y += {1: 0, 2: 0.25, 3: 0.12}[block.level] if paper.y > MARGIN else 0
-        paper.room(1.2)
         paper.lines(_wrapped(block.text, size), size, weight="bold")
         paper.y += 0.08
     elif isinstance(block, Text):
@@ -146,17 +149,14 @@ def _table(paper: _Paper, block: Table) -> None:
         return (sum(map(_width, text.split())) + SPACE * text.count(" ")) * size / 72 + GAP
 
     widths = [max(needed(row[i]) for row in table) for i in range(len(block.header))]
-    excess = sum(widths) - total
-    for i in sorted(range(len(widths)), key=lambda i: -widths[i]):
-        cut = min(max(excess, 0.0), max(0.0, widths[i] - NARROWEST))
-        widths[i], excess = widths[i] - cut, excess - cut
+    widths = _pressed(widths, total)
     if block.caption:
         paper.room(0.9)
         paper.lines(_wrapped(block.caption, SMALL), SMALL, color=SOFT)
         paper.y += 0.03
     for number, row in enumerate(table):
         cells = [_wrapped(text, size, width - GAP) for text, width in zip(row, widths)]
-        height = max(len(c) for c in cells) * size * LEADING / 72 + 0.03
+        height = max(len(c) for c in cells) * size * LEADING / 72 + 0.04
         paper.room(height + (0.4 if number == 0 else 0))
         x = MARGIN
         for i, (lines, width) in enumerate(zip(cells, widths)):
@@ -168,9 +168,20 @@ def _table(paper: _Paper, block: Table) -> None:
                 paper.write(line, size, at, weight="bold" if number == 0 else "normal", **flush)
                 paper.y = kept
             x += width
-        paper.y += height
+        paper.y += height + 0.02
         paper.rule(INK if number == 0 else LINE, 0.9 if number == 0 else 0.4)
     paper.y += 0.16
+
+
+def _pressed(widths: list[float], total: float) -> list[float]:
+    """The widest columns cut to one width, so that all fit into so many inches."""
+    rest, left = total, sorted(widths)
+    for i, width in enumerate(left):
+        cap = rest / (len(left) - i)
+        if width > cap:
+            return [min(w, max(cap, NARROWEST)) for w in widths]
+        rest -= width
+    return widths
 
 
 def _picture(paper: _Paper, block: Picture) -> None:

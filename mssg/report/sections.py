@@ -105,7 +105,7 @@ def _data(m: Material) -> Iterable[Block]:
         (s.name, str(counts.get(s.name, {}).get("n", NONE)), ", ".join(s.observes)) for s in study.sources
     ]
     yield Table(
-        ("source", "training images", "records"), tuple((a, b, c) for a, b, c in rows), "Sources", left=1
+        ("source", "training images", "records"), tuple((a, b, c) for a, b, c in rows), "Sources", left=3
     )
     rows = []
     for c in study.covariates:
@@ -256,6 +256,9 @@ def _memorisation(m: Material) -> Iterable[Block]:
     yield Text("Every generated image's nearest training image, against its nearest real image that was not trained on. A ratio well below one is suspect; the threshold flags a known share of real held-out images, which are copies of nothing.")  # fmt: skip
     rows = [(r.features or NONE, f"{r.n}", _percent(r), _percent_of(r.real_floor), _plain(r.detail.get("threshold")), _plain(r.detail.get("median_ratio")), _plain(r.detail.get("relative_distance"))) for r in results]  # fmt: skip
     yield table(("seen in", "generated", "flagged [95 %]", "false alarms", "threshold", "median ratio", "distance / that of held-out"), rows, f"Training images: {results[0].detail.get('n_train', NONE)}")  # fmt: skip
+    known, all_of_them = results[0].detail.get("n_train"), _trained_on(m)
+    if known and all_of_them > known:
+        yield Notes((f"Only {known} of the {all_of_them} images it was trained on were at hand: copies of the others are not found.",), warn=True)  # fmt: skip
     yield Notes((DISCLAIMER + " What is not flagged may still reveal a training image.",), warn=True)
     for space, pairs in m.galleries.items():
         yield Picture(lambda p=pairs: pictures.pairs(p), f"The most suspect pairs in {space}: generated above, nearest training image below, with the ratio of distances.")  # fmt: skip
@@ -324,6 +327,11 @@ def _label(m: Material) -> str:
     return next((x.label for x in models if x.snapshot == m.renderer.header.snapshot_id), "")
 
 
+def _trained_on(m: Material) -> int:
+    """Training images of all sources, as the snapshot counts them."""
+    return sum(int(s.get("n", 0)) for s in m.renderer.header.summary.get("sources", {}).values())
+
+
 def _of(m: Material, prefix: str) -> list[Result]:
     label = _label(m)
     return [
@@ -341,7 +349,9 @@ def _plain(value: Any) -> str:
     """Three significant digits, without exponents where a person reads it."""
     if value is None or not isinstance(value, int | float) or not math.isfinite(value):
         return NONE
-    if value and abs(value) < 0.001:
+    if abs(value) < 1e-5:
+        return "0"
+    if abs(value) < 0.001:
         return f"{value:.1e}"
     return amount(value) if abs(value) >= 1 else f"{value:.3f}"
 
