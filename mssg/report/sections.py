@@ -171,7 +171,7 @@ def _measured(m: Material) -> Iterable[Block]:
         "carries, and are never zero: the last column is the same distance between two halves of the real images. KID leads on small sets."
     )
     found = comparison(e)
-    apart = ("counterfactual", "memorisation", "utility")
+    apart = ("counterfactual", "memorisation", "utility", "control ")
     rows = [row for row in found.rows if not any(word in " ".join(row) for word in apart)]
     yield Table(
         found.header, tuple(rows), f"Real images: {e.study}, {e.split} split, seed {e.seed}", found.left
