@@ -65,7 +65,9 @@ class Loop:
 
     def __init__(self, pipe: Any, ring: Ring, mailbox: Mailbox, generation: Any, threads: int) -> None:
         from explorer_app.engine import Engine
+        from mssg.ops import keep_freed_memory
 
+        keep_freed_memory()
         self.pipe, self.ring, self.mailbox, self.generation = pipe, ring, mailbox, generation
         self.engine = Engine(threads)
         self.full_ms = 0.0

@@ -18,6 +18,7 @@ from torch.func import functional_call
 
 from mssg.errors import MssgError, UsageError
 from mssg.networks import Generator
+from mssg.recall import Recall
 from mssg.request import RenderRequest, RenderResult, find_covariate, read_w, to_uint8, training_defaults
 from mssg.snapshot import Snapshot, latent
 
@@ -51,6 +52,7 @@ class Renderer:
         self.G = cast(Generator, snapshot.G)
         self.device = next(self.G.parameters()).device
         self._layers = {n: m for n, m in self.G.synthesis.named_modules() if hasattr(m, "affine")}
+        self.recall = Recall(self._layers)
         self._defaults: dict[str, float] | None = None
         self._ws: OrderedDict[tuple[Any, ...], torch.Tensor] = OrderedDict()
         self._w_files: dict[str, np.ndarray] = {}
@@ -275,7 +277,10 @@ class Renderer:
         target = stop_at if request.layer is None else self._layer(request.layer)
         hook = target.register_forward_hook(reached) if target is not None else None
         try:
-            with _own_random_state(request.noise_seed, self.device, request.noise_mode == "random"):
+            if request.noise_mode == "random":
+                with _own_random_state(request.noise_seed, self.device):
+                    return self.G.synthesis(ws, noise_mode=request.noise_mode)
+            with self.recall.active():
                 if stored := self._stored_noise(request):
                     return functional_call(self.G.synthesis, stored, (ws,))
                 return self.G.synthesis(ws, noise_mode=request.noise_mode)
@@ -361,11 +366,8 @@ def _timed(timings: list[tuple[str, float]], stage: str) -> Iterator[None]:
 
 
 @contextmanager
-def _own_random_state(seed: int, device: torch.device, active: bool) -> Iterator[None]:
+def _own_random_state(seed: int, device: torch.device) -> Iterator[None]:
     """Draw from a seed inside the block and leave the caller's random state as it was."""
-    if not active:
-        yield
-        return
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

@@ -191,7 +191,7 @@ def test_a_picture_is_the_network_s_own(tiny_renderer):
             latent(5, tiny_renderer.G.z_dim), c, truncation_psi=0.8, truncation_cutoff=3
         )[0]
     assert result.error is None and not result.preview and result.image.dtype == np.float32
-    np.testing.assert_allclose(result.image, expected.numpy(), atol=1e-6)
+    np.testing.assert_allclose(result.image, expected.numpy(), atol=1e-5)
     assert [stage for stage, _ in result.timings_ms] == ["mapping", "synthesis"]
     assert np.array_equal(tiny_renderer.render(request).image, result.image)
 
@@ -280,7 +280,7 @@ def test_a_latent_from_a_file(tiny_renderer, tmp_path):
     image = tiny_renderer.render(RenderRequest(seed=None, w_path=str(path))).image
     with torch.no_grad():
         np.testing.assert_allclose(
-            image, G.synthesis(torch.from_numpy(w), noise_mode="const")[0].numpy(), atol=1e-6
+            image, G.synthesis(torch.from_numpy(w), noise_mode="const")[0].numpy(), atol=1e-5
         )
     save_file({"w": w[:, :2]}, path)
     assert (
@@ -355,3 +355,43 @@ def test_a_large_stylegan2_gives_a_small_preview():
     assert quick.preview and quick.image.shape == (1, 32, 32) and full.image.shape == (1, 128, 128)
     small = full.image.reshape(1, 32, 4, 32, 4).mean((2, 4))
     assert np.corrcoef(quick.image.ravel(), small.ravel())[0, 1] > 0.3
+
+
+@pytest.mark.parametrize("cfg", ["stylegan2", "stylegan3-t"])
+def test_a_picture_resumes_where_it_first_differs(make_snapshot, cfg):
+    from safetensors.numpy import save_file
+
+    from mssg.render import Renderer
+    from mssg.snapshot import load_snapshot
+
+    path = make_snapshot(cfg=cfg, name=f"recall-{cfg}")
+    renderer, fresh = Renderer(load_snapshot(path)), lambda r: Renderer(load_snapshot(path)).render(r).image
+    ran = []
+    for name, layer in renderer._layers.items():
+        layer.affine.register_forward_hook(lambda *_, name=name: ran.append(name))
+    request = RenderRequest(seed=1, covariates=VALUES)
+    first = renderer.render(request).image
+    assert ran == list(renderer.layers)
+    ran.clear()
+    assert np.array_equal(renderer.render(request).image, first) and not ran, "nothing changed, nothing runs"
+    name = renderer.layers[2]
+    assert renderer.render(RenderRequest(seed=1, covariates=VALUES, layer=name)).image is not None and not ran
+
+    G = renderer.G
+    w = np.random.default_rng(0).standard_normal((G.num_ws, G.w_dim)).astype(np.float32)
+    for i, changed in enumerate((None, G.num_ws - 1)):
+        if changed is not None:
+            w[changed] += 1
+        file = path.with_name(f"{cfg}-{i}.safetensors")
+        save_file({"w": w.copy()}, file)
+        ran.clear()
+        late = RenderRequest(seed=None, w_path=str(file))
+        assert np.array_equal(renderer.render(late).image, fresh(late))
+    assert ran == [renderer.layers[-1]], "only the last w differs"
+
+    last = RenderRequest(seed=2, covariates=VALUES)
+    with torch.no_grad():
+        before = renderer.render(last).image
+        list(renderer._layers.values())[1].bias.add_(1)
+        assert not np.array_equal(renderer.render(last).image, before), "changed weights are noticed"
+    assert not any("forward" in vars(layer) for layer in renderer._layers.values())

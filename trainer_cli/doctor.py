@@ -181,7 +181,20 @@ def computing() -> list[Finding]:
         out.append(
             Finding("mps", OK if works else LIMITED, "Apple GPU usable" if works else "no Apple GPU usable")
         )
-    return out + [_backend(name) for name in _backend_names()]
+    return out + [_native(), *(_backend(name) for name in _backend_names())]
+
+
+def _native() -> Finding:
+    """Whether the C++ kernels were built, and which of them this processor runs."""
+    from mssg.ops.native import library
+
+    if isinstance(reason := library.load(), str):
+        advice = (
+            "Install a C++ compiler (Debian: apt install g++), then mssg again; drawing is slower without"
+        )
+        return Finding("native kernels", LIMITED, reason, advice)
+    note = "" if platform.machine().lower() in ("x86_64", "amd64") else "Not yet verified on this processor"
+    return Finding("native kernels", LIMITED if note else OK, f"{library.variant()} kernels", note)
 
 
 def _backend_names() -> list[str]:
@@ -196,9 +209,12 @@ def _backend(name: str) -> Finding:
 
     from mssg import ops
 
-    chosen = " (in use)" if ops.backend().name == name else ""
+    x = torch.ones(1, 2, 8, 8)
+    with torch.inference_mode():
+        uses = {"training": ops.backend().name, "drawing on the CPU": ops.backend(x=x).name}
+    uses = [use for use, chosen in uses.items() if chosen == name]
+    chosen = f" (in use for {' and '.join(uses)})" if uses else ""
     try:
-        x = torch.ones(1, 2, 8, 8)
         y = ops.filtered_lrelu(
             x,
             ops.setup_filter([1, 3, 3, 1]),

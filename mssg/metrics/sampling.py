@@ -87,7 +87,7 @@ def chunk_for(study: Study) -> int:
 def generator_of(G: torch.nn.Module, study: Study, device: str, batch: int = BATCH) -> Generate:
     """A function (native values [N, V], seed) -> images uint8 [N, C, H, W], each with its own latent."""
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def generate(values: np.ndarray, seed: int) -> np.ndarray:
         c = torch.from_numpy(study.encode(values))
         z = torch.from_numpy(np.random.default_rng(seed).standard_normal((len(c), G.z_dim), dtype=np.float32))

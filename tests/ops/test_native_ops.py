@@ -194,6 +194,8 @@ def test_native_serves_inference_and_leaves_training_to_torch(monkeypatch):
     x = torch.zeros(1, 1, 4, 4)
     assert ops.backend(x=x).name == "torch"
     with torch.no_grad():
+        assert ops.backend(x=x).name == "torch"  # a training step's own drawing: its weights change at once
+    with torch.inference_mode():
         assert ops.backend(x=x).name == "native" and ops.backend(x=x.double()).name == "torch"
     w = draw(1, 2, 1, 3, 3).requires_grad_()
     y = ops.modulated_conv2d(x + 1, w, torch.ones(1, 1), padding=1, backend="native")

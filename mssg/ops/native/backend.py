@@ -45,8 +45,11 @@ def register() -> None:
 
 
 def serves(x: Tensor) -> bool:
-    """Whether the kernels are the best choice for an operation on x: inference in float32 on the CPU."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled()
+    """Whether the kernels are the best choice for an operation on x: float32 on the CPU in `torch.inference_mode`.
+
+    Not under `no_grad` alone: that is how training steps draw, whose weights change before a second use.
+    """
+    return x.device.type == "cpu" and x.dtype == torch.float32 and torch.is_inference_mode_enabled()
 
 
 def _takes(*tensors: Tensor | None) -> bool:
