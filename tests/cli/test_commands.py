@@ -375,7 +375,7 @@ def test_doctor_says_what_works_and_what_to_do(run, monkeypatch):
         "torch",
         "ops reference  works",
         "ops torch",
-        "(in use)",
+        "(in use for training",
         "cores",
         "GiB",
         "pip install no-such-package",
