@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test setup display lint table storm fuzz ranks malformed docs drag monkey photographs wheel clean
+.PHONY: demo test setup display lint table storm fuzz ranks scaling malformed docs drag monkey photographs wheel clean
 
 demo: $(VENV)/.ready  ## prepare the shipped digits, train on 30,000 images, draw the Figure-1 grid, print the control table
 	$(BIN)/mssg demo
@@ -26,16 +26,19 @@ runs/digits: | $(VENV)/.ready
 
 SEED ?= 0
 storm: $(VENV)/.ready  ## training killed 100 times, and every other fault; about twenty minutes, docs/reliability.md
-	$(BIN)/python tests/faults/storm.py --points 100 --times 8 --seed $(SEED)
+	$(BIN)/python tests/faults/storm.py --points 100 --times 8 --seed $(SEED) --json docs/results/storm.json
 
 fuzz: $(VENV)/.ready-dev  ## 200,000 broken files and arguments for every reader; about ten minutes on a quiet core
-	$(BIN)/python tests/fuzz/fuzz.py --cases 200000 --seed $(SEED)
+	$(BIN)/python tests/fuzz/fuzz.py --cases 200000 --seed $(SEED) --coverage --json docs/results/fuzz.json
 
 malformed: $(VENV)/.ready-dev  ## 1,000 malformed volumes, rows and tables, each with its reason; five minutes, docs/data.md
 	$(BIN)/python tests/benchmarks/malformed_inputs.py --out docs/results/malformed.json
 
 ranks: $(VENV)/.ready  ## several processes: same batches, lost ranks, other sizes, clean exits
-	$(BIN)/python tests/faults/ranks.py --runs 20 --times 8 --seed $(SEED)
+	$(BIN)/python tests/faults/ranks.py --runs 20 --times 8 --seed $(SEED) --json docs/results/ranks.json
+
+scaling: $(VENV)/.ready  ## one process against two on this machine's cores, which should be quiet; three minutes
+	$(BIN)/python tests/benchmarks/scaling.py --json docs/results/scaling.json
 
 docs: $(VENV)/.ready  ## the documentation in site/, with every warning an error
 	$(BIN)/pip install --quiet '.[docs]'

@@ -136,7 +136,12 @@ def main(args: Sequence[str] | None = None) -> None:
         # the reader has gone (mssg … | head): nothing left to say, also not when Python flushes at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else 0
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # one of torchrun's processes: end here and now, for torch's threads can abort while Python takes itself apart
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def train_main() -> None:
