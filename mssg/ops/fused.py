@@ -54,9 +54,12 @@ class _ScaledLeaky(torch.autograd.Function):
         y = torch.empty_like(x)
         for piece in _pieces(x):
             terms = [_rows(term, piece) for term in (noise, bias) if term is not None]
-            _affine(x[piece], None if scale is None else _rows(scale, piece), terms, y[piece])
-            if slope != 1:
-                F.leaky_relu_(y[piece], slope)
+            if scale is None and not terms and slope != 1:
+                torch.ops.aten.leaky_relu.out(x[piece], slope, out=y[piece])
+            else:
+                _affine(x[piece], None if scale is None else _rows(scale, piece), terms, y[piece])
+                if slope != 1:
+                    F.leaky_relu_(y[piece], slope)
             if clamp is not None:
                 y[piece].clamp_(-clamp, clamp)
         ctx.save_for_backward(y, x if ctx.needs_input_grad[1] else None, scale)

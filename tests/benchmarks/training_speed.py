@@ -1,19 +1,23 @@
-"""Seconds per thousand training images, ours against the official implementation's, in one process by turns.
+"""Seconds per thousand training images, ours against the official implementation's, by turns.
 
     python tests/benchmarks/training_speed.py --official DIR [--quick] [--out FILE.json]
 
 DIR is a checkout of NVlabs/stylegan3. Both train networks of the same sizes on random images of batch 16 on the CPU in
 float32: a generator and a discriminator phase every step, path lengths (StyleGAN2) every fourth, R1 every sixteenth,
-Adam and the average of weights. Every phase is timed by itself, official and ours alternating, and a kimg is put
-together from the medians. Official phases are its own `accumulate_gradients` and what its training loop does around it.
+Adam and the average of weights. Each lives in a process of its own, as it is run in practice: ours with
+`keep_freed_memory`, as `mssg train` sets it, the official as it comes (or with the same setting: --tune-official). Every
+phase is timed by itself, official and ours alternating, and a kimg is put together from the medians. Official phases are
+its own `accumulate_gradients` and what its training loop does around it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import importlib.util
 import json
+import multiprocessing
 import statistics
 import sys
 import time
@@ -162,30 +166,59 @@ def stand_in(module: str, **names: object) -> None:
         vars(sys.modules[module]).update(names)
 
 
-def measure(name: str, rounds: int, clock: Callable[[], float]) -> dict[str, object]:
+def serve(connection, rival: str, case: str, arguments: argparse.Namespace) -> None:
+    """Run the phases asked for, and answer with the seconds each took. The target of a rival's process."""
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    if rival == "ours" or arguments.tune_official:
+        ops.keep_freed_memory()
+    if rival == "official":
+        sys.path.insert(0, str(arguments.official.resolve()))
+        stand_in("requests"), stand_in("pkg_resources", parse_version=torch.torch_version.TorchVersion)
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
+    with ops.use_backend(arguments.backend) if arguments.backend else contextlib.nullcontext():
+        phases = {"official": official, "ours": ours}[rival](*CASES[case][:4])
+        connection.send(list(phases))
+        while (phase := connection.recv()) is not None:
+            start = clock()
+            phases[phase]()
+            connection.send(clock() - start)
+
+
+def measure(case: str, arguments: argparse.Namespace) -> dict[str, object]:
     """Median seconds of every phase of both, by turns, and the ratio per kimg."""
-    architecture, pixels, base, widest, target = CASES[name]
-    rivals = {
-        "official": official(architecture, pixels, base, widest),
-        "ours": ours(architecture, pixels, base, widest),
-    }
-    seconds: dict[str, dict[str, list[float]]] = {rival: {} for rival in rivals}
-    for turn in range(rounds + 1):
-        for phase in rivals["ours"]:
-            for rival, phases in rivals.items():
-                start = clock()
-                phases[phase]()
+    context, lines, workers = multiprocessing.get_context("spawn"), {}, []
+    for rival in ("official", "ours"):
+        lines[rival], other = context.Pipe()
+        workers.append(context.Process(target=serve, args=(other, rival, case, arguments), daemon=True))
+        workers[-1].start()
+        other.close()
+    names = {rival: line.recv() for rival, line in lines.items()}["ours"]
+    seconds: dict[str, dict[str, list[float]]] = {rival: {} for rival in lines}
+    for turn in range((2 if arguments.quick else 7) + 1):
+        for phase in names:
+            for rival, line in lines.items():
+                line.send(phase)
+                taken = line.recv()
                 if turn > 0:  # the first turn warms up
-                    seconds[rival].setdefault(phase, []).append(clock() - start)
-    medians = {r: {p: statistics.median(times) for p, times in s.items()} for r, s in seconds.items()}
+                    seconds[rival].setdefault(phase, []).append(taken)
+    for line, worker in zip(lines.values(), workers):
+        line.send(None)
+        worker.join()
+    return summary(case, {r: {p: statistics.median(t) for p, t in s.items()} for r, s in seconds.items()})
+
+
+def summary(case: str, medians: dict[str, dict[str, float]]) -> dict[str, object]:
+    """Put a kimg together, print it, and return what goes into the file."""
+    target = CASES[case][4]
     kimg = {r: sum(SHARE[p] * t for p, t in m.items()) * 1000 / BATCH for r, m in medians.items()}
     ratio = kimg["official"] / kimg["ours"]
-    print(f"{name:16s} official {kimg['official']:7.1f} s/kimg   ours {kimg['ours']:7.1f} s/kimg   "
+    print(f"{case:16s} official {kimg['official']:7.1f} s/kimg   ours {kimg['ours']:7.1f} s/kimg   "
           f"ratio {ratio:5.2f} (target {target})  {'ok' if ratio >= target else 'BELOW'}", flush=True)  # fmt: skip
     for phase, t in medians["ours"].items():
         o = medians["official"][phase]
         print(f"    {phase:12s} {o:8.4f} s  {t:8.4f} s  {o / t:5.2f}", flush=True)
-    return {"case": name, "target": target, "ratio": ratio, "s_per_kimg": kimg, "phases": medians}
+    return {"case": case, "target": target, "ratio": ratio, "s_per_kimg": kimg, "phases": medians}
 
 
 def main() -> None:
@@ -201,25 +234,14 @@ def main() -> None:
         "--cpu-time", action="store_true", help="processor instead of wall time, for a busy machine"
     )
     parser.add_argument(
-        "--keep-memory", action="store_true", help="tune the allocator for both, not for none"
+        "--tune-official", action="store_true", help="keep freed memory in the official process too"
     )
     parser.add_argument("--out", type=Path, help="write the figures here as JSON")
     arguments = parser.parse_args()
-    sys.path.insert(0, str(arguments.official.resolve()))
-    stand_in("requests"), stand_in("pkg_resources", parse_version=torch.torch_version.TorchVersion)
-    torch.set_num_threads(arguments.threads)
-    if arguments.keep_memory:
-        ops.keep_freed_memory()
-    torch.manual_seed(0)
-    clock = time.process_time if arguments.cpu_time else time.perf_counter
-    with ops.use_backend(arguments.backend or ops.backend(x=torch.zeros(1)).name):
-        results = [measure(name, 2 if arguments.quick else 7, clock) for name in arguments.cases]
+    results = [measure(case, arguments) for case in arguments.cases]
     if arguments.out:
-        report = {
-            "command": " ".join(["python", *sys.argv]),
-            "torch": torch.__version__,
-            "threads": arguments.threads,
-        }
+        report = {"command": " ".join(["python", *sys.argv]), "torch": torch.__version__}
+        report |= {"threads": arguments.threads, "clock": "processor" if arguments.cpu_time else "wall"}
         arguments.out.write_text(json.dumps(report | {"results": results}, indent=1) + "\n")
 
 
