@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test setup display lint table storm fuzz ranks scaling malformed docs drag monkey photographs wheel clean
+.PHONY: demo test setup display lint contract table storm fuzz ranks scaling malformed docs drag monkey photographs wheel clean
 
 demo: $(VENV)/.ready  ## prepare the shipped digits, train on 30,000 images, draw the Figure-1 grid, print the control table
 	$(BIN)/mssg demo
@@ -16,6 +16,9 @@ lint: $(VENV)/.ready-dev  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+contract: $(VENV)/.ready-dev  ## every ops backend against the definitions on fifty times as many examples as in `make test` (hours)
+	MSSG_CONTRACT_EXAMPLES=2000 $(BIN)/python -m pytest -n 2 tests/ops/test_contract_ops.py
 
 DATA ?= runs/digits
 table: $(VENV)/.ready $(DATA)  ## the table of docs/results.md (there DATA is all of MNIST): fifteen models, 225,000 images; resumes

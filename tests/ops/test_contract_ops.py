@@ -201,3 +201,38 @@ def test_non_finite_pixels_spread_as_in_the_reference(name, fu, up, down, value,
             for backend in ("reference", name)
         )
     torch.testing.assert_close(got, expected, equal_nan=True, rtol=1e-9, atol=1e-9)
+
+
+OPERATIONS = {
+    "bias_act": lambda x, f, b, up, down, clamp, how: ops.bias_act(x, b, act="lrelu", clamp=clamp, **how),
+    "upfirdn2d": lambda x, f, b, up, down, clamp, how: ops.upfirdn2d(
+        x, f, up=up, down=down, padding=(5, 6, 4, -1), **how
+    ),
+    "filtered_lrelu": lambda x, f, b, up, down, clamp, how: ops.filtered_lrelu(
+        x, f, f, b, up=up, down=down, padding=(9, 7, 8, 9), clamp=clamp, **how
+    ),
+}
+
+
+@contract(
+    st.sampled_from(sorted(OPERATIONS)),
+    st.sampled_from([1, 2, 3, 15, 16, 17, 33, 64, 513]),
+    st.sampled_from([5, 6, 8, 11]),
+    st.sampled_from([2, 7, 9]),
+    st.booleans(),
+    FACTOR,
+    FACTOR,
+    st.sampled_from([None, 0.8]),
+)
+def test_any_number_of_channels_in_float32(name, operation, channels, height, width, last, up, down, clamp):
+    generator = torch.Generator().manual_seed(channels)
+    x = torch.randn(2, channels, height, width, generator=generator)
+    x = x.contiguous(memory_format=torch.channels_last) if last else x
+    b = torch.randn(channels, generator=generator)
+    f = torch.rand(8, generator=generator) - 0.2
+    run = OPERATIONS[operation]
+    with torch.no_grad():
+        expected = run(x.double(), f.double(), b.double(), up, down, clamp, {"backend": "reference"})
+        got = run(x, f, b, up, down, clamp, {"backend": name})
+    assert got.dtype == torch.float32
+    assert (got - expected).abs().max() <= 5e-6 * expected.abs().max()

@@ -1,4 +1,4 @@
-"""First and second derivatives of the fast backend against finite differences."""
+"""First and second derivatives of the differentiable backends against finite differences."""
 
 import pytest
 import torch
@@ -47,6 +47,25 @@ def test_derivatives(name):
     operation, shapes = CASES[name]
     inputs = [draw(*shape) for shape in shapes]
     with ops.use_backend("torch"):
+        assert gradcheck(operation, inputs)
+        assert gradgradcheck(operation, inputs)
+
+
+SMALL = {  # for Triton's interpreter
+    "up and down": (lambda x: ops.upfirdn2d(x, F4, up=2, down=(1, 2), padding=(3, 1, 2, -1)), [(1, 1, 2, 3)]),
+    "filtered_lrelu": (
+        lambda x, b: ops.filtered_lrelu(x, F4[0], F4[0], b, up=2, down=2, padding=3, gain=9.0, clamp=0.5),
+        [(1, 1, 2, 3), (1,)],
+    ),
+    "bias_act": (lambda x, b: ops.bias_act(x, b, act="swish"), [(1, 2, 2, 1), (2,)]),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_derivatives_of_the_triton_kernels(name):
+    operation, shapes = SMALL[name]
+    inputs = [draw(*shape) for shape in shapes]
+    with ops.use_backend("cuda"):
         assert gradcheck(operation, inputs)
         assert gradgradcheck(operation, inputs)
 
