@@ -153,12 +153,13 @@ def _geometry(document: Any, file: str | None) -> Geometry | None:
     table = Table(document, "geometry", file)
     if not table.rest():
         return None
+    centre = table.get("centre_mm", "pair", [0.0, 0.0])
     geometry = Geometry(
         table.get("plane", "text", choices=PLANES),
         float(table.get("pixel_mm", "positive")),
         table.get("affine", "text", "none", ("common", "none")),
         table.get("position_mm", "number", None),
-        tuple(map(float, table.get("centre_mm", "pair", [0.0, 0.0]))),
+        (float(centre[0]), float(centre[1])),
     )
     table.finish()
     if geometry.affine == "common" and geometry.position_mm is None:

@@ -358,7 +358,7 @@ def _reading(name: str, document: Any, variants: tuple[str, ...], file: str | No
     if (span or factor != 1.0) and not covariate.is_continuous:
         raise table.error("range", "range and factor are for continuous covariates")
     return Reading(
-        covariate, column, codes, missing, factor, tuple(map(float, span)) if span else None, optional, tuple(rules)
+        covariate, column, codes, missing, factor, (float(span[0]), float(span[1])) if span else None, optional, tuple(rules)
     )  # fmt: skip
 
 

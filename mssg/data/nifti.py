@@ -130,8 +130,9 @@ def _read(path: Path, dtype: type, assume_las: bool) -> tuple[NDArray[Any], NDAr
 def _open(path: Path, assume_las: bool) -> tuple[Any, tuple[int, ...], NDArray[np.float64]]:
     """A file's image (data still on disk), shape and affine, its header believed only after a check."""
     import nibabel
+    from nibabel import imageglobals
 
-    nibabel.imageglobals.logger.setLevel(logging.CRITICAL)
+    imageglobals.logger.setLevel(logging.CRITICAL)
     if not path.is_file():
         raise DataError("no such file" if not path.exists() else "not a file", file=path)
     if not path.name.lower().endswith(SUFFIXES):
@@ -367,7 +368,7 @@ def cut(
     covered = ((at >= -0.5) & (at <= top)).all(0)
     picture = np.where(covered, sampled, np.float32(0)).reshape(n, parts, n, parts).mean((1, 3))
     at = voxels(grid.points())
-    return picture.astype(np.float32), ((at >= -0.5) & (at <= top)).all(0)
+    return picture.astype(np.float32), np.asarray(((at >= -0.5) & (at <= top)).all(0))
 
 
 def to_levels(

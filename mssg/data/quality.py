@@ -59,8 +59,7 @@ def likeness(images: NDArray[np.uint8], rows: Sequence[int]) -> NDArray[np.float
     Returns:
         float64 [len(rows)].
     """
-    rows = np.asarray(rows, int)
-    parts = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
+    parts = [np.asarray(rows[i : i + CHUNK]) for i in range(0, len(rows), CHUNK)]
     mean = sum(images[part].sum(0, dtype=np.float64) for part in parts) / max(len(rows), 1)
     mean = np.ravel(mean - np.mean(mean))
     out = []
