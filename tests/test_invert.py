@@ -191,7 +191,7 @@ def test_images_and_values_that_do_not_fit_are_refused(snapshot, drawn):
 
 
 def test_covariates_are_given_or_measured_or_read_by_the_discriminator(snapshot, drawn):
-    from conftest import draw_strokes
+    from strokes import draw_strokes
 
     image = draw_strokes(*(np.array([v]) for v in (4.0, 200.0, 10.0, 0.0)))[0]
     values, how = estimate_values(snapshot, image, {"slant": 33.0})

@@ -54,7 +54,7 @@ def test_no_module_assumes_fork_or_a_temporary_folder():
 
 
 @pytest.mark.parametrize(
-    ("there", "chosen"), [({"cuda", "mps"}, "cuda"), ({"mps"}, "mps"), (set(), "cpu")], ids=str
+    ("there", "chosen"), [(("cuda", "mps"), "cuda"), (("mps",), "mps"), ((), "cpu")], ids=str
 )
 def test_the_device_is_chosen_at_run_time(monkeypatch, there, chosen):
     import torch
@@ -65,6 +65,6 @@ def test_the_device_is_chosen_at_run_time(monkeypatch, there, chosen):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in there)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in there)
     assert _device("auto") == chosen and _device("cpu") == "cpu"
-    for name in {"cuda", "mps"} - there:
+    for name in {"cuda", "mps"}.difference(there):
         with pytest.raises(UsageError, match=name):
             _device(name)

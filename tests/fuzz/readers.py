@@ -101,7 +101,7 @@ def _files(held: Input, rng: random.Random) -> Input:
 
 
 def _study() -> bytes:
-    from conftest import STUDY
+    from strokes import STUDY
 
     more = """
 [geometry]
@@ -186,7 +186,7 @@ def _change_archive(held: Input, rng: random.Random) -> Input:
 def _snapshot_file() -> bytes:
     """A snapshot of a very small network."""
     import torch
-    from conftest import STUDY, write_study
+    from strokes import STUDY, write_study
 
     from mssg.covariates import fit_models
     from mssg.data.dataset import open_sources

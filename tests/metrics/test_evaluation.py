@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import STUDY, draw_strokes, write_study
+from strokes import STUDY, draw_strokes, write_study
 
 from mssg.errors import DataError, UsageError
 from mssg.metrics import frame as frames

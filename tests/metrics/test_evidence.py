@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import draw_strokes
+from strokes import draw_strokes
 
 from mssg.metrics import evidence
 from mssg.metrics import frame as frames

@@ -45,7 +45,7 @@ def material(tiny_study):
 
 
 def strokes(values, seed):
-    from conftest import draw_strokes
+    from strokes import draw_strokes
 
     return draw_strokes(values[:, 0], values[:, 1], np.zeros(len(values)), values[:, 3])
 
