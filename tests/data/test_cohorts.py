@@ -154,6 +154,11 @@ def test_example_studies_train_on_stand_ins(name, cohorts, tmp_path):
 def smaller(path):
     """The study at 32 pixels, with components that a dozen people can fill."""
     text = path.read_text(encoding="utf-8").replace("resolution = 256", "resolution = 32")
+    text = text.replace("pixel_mm = 1.0", "pixel_mm = 8.0")  # the same field of view
+    # the stand-ins' middle is not MNI's
+    text = re.sub(
+        r"(?m)^(position_mm|centre_mm) .*\n", "", text.replace('affine = "common"', 'affine = "none"')
+    )
     path.write_text(re.sub(r"components = \d+", "components = 1", text), encoding="utf-8")
     return path
 
