@@ -39,12 +39,12 @@ class Support:
 
 @dataclass(frozen=True)
 class Drag:
-    """A drag in linked mode: who is moved and the conditional quantiles the others keep."""
+    """A drag in linked mode: who is moved, and of each other its conditional quantile, kept, with its value at the start."""
 
     moved: str
     start: float
     values: Values
-    quantiles: tuple[tuple[str, float], ...]
+    quantiles: tuple[tuple[str, float, float], ...]
 
 
 class Population:
@@ -145,11 +145,14 @@ class Population:
         if self.study.covariate(moved).is_continuous:
             for covariate in self.study.conditions:
                 if covariate.name != moved and covariate.is_continuous:
-                    q = self._cdf(covariate.name, table[covariate.name], {moved: table[moved]})
-                    if q is not None:
-                        quantiles.append(
-                            (covariate.name, float(np.clip(q, _QUANTILE_CLIP, 1 - _QUANTILE_CLIP)))
-                        )
+                    given = {moved: table[moved]}
+                    q = self._cdf(covariate.name, table[covariate.name], given)
+                    if q is None:
+                        continue
+                    q = float(np.clip(q, _QUANTILE_CLIP, 1 - _QUANTILE_CLIP))
+                    before = self._quantile(covariate.name, q, given)
+                    if before is not None:
+                        quantiles.append((covariate.name, q, before))
         return Drag(moved, table[moved], values, tuple(quantiles))
 
     def follow(self, drag: Drag, value: float) -> dict[str, float]:
@@ -160,10 +163,9 @@ class Population:
         if value == drag.start:
             return dict(drag.values)
         out = {**dict(drag.values), drag.moved: value}
-        for name, q in drag.quantiles:
-            before = self._quantile(name, q, {drag.moved: drag.start})
+        for name, q, before in drag.quantiles:
             after = self._quantile(name, q, {drag.moved: value})
-            if before is None or after is None:
+            if after is None:
                 continue
             start = dict(drag.values)[name]
             covariate = self.study.covariate(name)

@@ -132,14 +132,16 @@ def quantile(
     n = len(q)
     left, right = np.full(n, float(low)), np.full(n, float(high))
     y = np.clip((w * m).sum(1) / w.sum(1) + np.zeros(n), low, high)
+    close = 1e-13 * (high - low)
     for _ in range(100):
         gap = cdf(y, w, m, s, low, high) - q
         left, right = np.where(gap < 0, y, left), np.where(gap < 0, right, y)
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             step = y - gap * np.exp(-log_density(y, w, m, s, low, high))
-        good = np.isfinite(step) & (step > left) & (step < right)
+        # y is one end of the bracket by now: a step too small to leave it has arrived
+        good = ((step > left) & (step < right)) | (np.abs(step - y) <= close)
         new = np.where(good, step, 0.5 * (left + right))
-        if np.all(np.abs(new - y) <= 1e-13 * (high - low)):
+        if np.all(np.abs(new - y) <= close):
             return new
         y = new
     return y
