@@ -374,6 +374,7 @@ def _titles(figure: Figure, layout: _Layout, rows: Covariate) -> None:
 
 
 def axis_label(covariate: Covariate) -> str:
+    """A covariate's name and unit, as an axis shows them."""
     name = covariate.name.replace("_", " ")
     return f"{name} ({covariate.unit})" if covariate.unit else name
 

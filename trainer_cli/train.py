@@ -46,24 +46,6 @@ _SHOWN = (
 )
 
 
-def _device(name: str) -> str:
-    import torch
-
-    from mssg.errors import UsageError
-
-    usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return next(d for d in ("cuda", "mps", "cpu") if usable[d])
-    if not usable[name]:
-        raise UsageError(
-            "this device cannot be used here",
-            field="--device",
-            found=name,
-            hint="`mssg doctor` says why; --device cpu always works",
-        )
-    return name
-
-
 @click.command()
 @click.argument("study", required=False, type=click.Path())
 @click.option("--outdir", type=click.Path(), help="The run's folder: new or empty.")
@@ -186,6 +168,7 @@ def train(
     import torch
 
     from mssg.training import run
+    from trainer_cli.common import checked_device
 
     if workers:
         torch.set_num_threads(workers)
@@ -196,8 +179,8 @@ def train(
         show(row)
 
     if resume_run:
-        run.resume(resume_run, watch, _device(device))
+        run.resume(resume_run, watch, checked_device(device))
     else:
-        run.start(str(study), str(outdir), fields, watch, _device(device), init_from, requeue)
+        run.start(str(study), str(outdir), fields, watch, checked_device(device), init_from, requeue)
     if stopped and requeue:
         raise SystemExit(TRY_AGAIN)

@@ -60,11 +60,11 @@ def test_the_device_is_chosen_at_run_time(monkeypatch, there, chosen):
     import torch
 
     from mssg.errors import UsageError
-    from trainer_cli.train import _device
+    from trainer_cli.common import checked_device
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in there)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in there)
-    assert _device("auto") == chosen and _device("cpu") == "cpu"
+    assert checked_device("auto") == chosen and checked_device("cpu") == "cpu"
     for name in {"cuda", "mps"}.difference(there):
         with pytest.raises(UsageError, match=name):
-            _device(name)
+            checked_device(name)
