@@ -16,7 +16,7 @@ import numpy as np
 
 from mssg.errors import UsageError
 from mssg.files import write_atomically
-from mssg.metrics.results import REAL, Evaluation, Result
+from mssg.metrics.results import JOINT, REAL, Evaluation, Result
 from mssg.metrics.tables import metric_name
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def _range(values: Sequence[float], stat: str) -> tuple[float, float]:
 
 
 def leakage(found: Evaluation, labels: Sequence[str] = ()) -> Figure:
-    """Leakage matrices: rows are moved, columns are read; one panel a model.
+    """Leakage matrices: rows are moved, columns are read; one panel a model, and one for each source where they are told apart.
 
     Raises:
         UsageError: The evaluation has none.
@@ -240,26 +240,27 @@ def leakage(found: Evaluation, labels: Sequence[str] = ()) -> Figure:
     from matplotlib.figure import Figure
 
     results = found.find(metric="leakage")
-    models = [m.label for m in found.models if any(r.model == m.label for r in results) and (not labels or m.label in labels)]  # fmt: skip
-    if not models:
+    chosen = [m.label for m in found.models if not labels or m.label in labels]
+    panels = list(dict.fromkeys((r.model, r.source) for label in chosen for r in results if r.model == label))
+    if not panels:
         raise UsageError("this evaluation has no leakage matrix", hint="Make it with `mssg evaluate --metrics leakage`")  # fmt: skip
     moved = list(dict.fromkeys(r.moved or "" for r in results))
     read = list(dict.fromkeys(r.covariate or "" for r in results))
     colours = matplotlib.colormaps["RdBu_r"].with_extremes(bad=EMPTY)
     side_w, side_h = 0.78 * len(read), 0.52 * len(moved)
-    width, height = 1.25 + len(models) * (side_w + 0.2) + 0.85, side_h + 1.55
+    width, height = 1.25 + len(panels) * (side_w + 0.2) + 0.85, side_h + 1.55
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-        grid = figure.add_gridspec(1, len(models), left=1.25 / width, right=1 - 0.85 / width, top=1 - 0.78 / height, bottom=0.77 / height, wspace=0.08)  # fmt: skip
-        for j, label in enumerate(models):
+        grid = figure.add_gridspec(1, len(panels), left=1.25 / width, right=1 - 0.85 / width, top=1 - 0.78 / height, bottom=0.77 / height, wspace=0.08)  # fmt: skip
+        for j, (label, source) in enumerate(panels):
             axis = figure.add_subplot(grid[0, j])
-            table = {(r.moved, r.covariate): r for r in results if r.model == label}
+            table = {(r.moved, r.covariate): r for r in results if (r.model, r.source) == (label, source)}
             shown = np.array([[_value(table.get((m, c))) for c in read] for m in moved])
             axis.imshow(np.ma.masked_invalid(shown), cmap=colours, vmin=-1.2, vmax=1.2, aspect="auto")
             for (y, x), value in np.ndenumerate(shown):
                 if math.isfinite(value):
                     axis.text(x, y, f"{value:.2f}".replace("-", MINUS), ha="center", va="center", fontsize=FONT, color="white" if abs(value) > 0.75 else INK)  # fmt: skip
-            axis.set_title(label, fontsize=FONT, pad=4)
+            axis.set_title(label if source == JOINT else f"{label}, {source}", fontsize=FONT, pad=4)
             axis.set_xticks(range(len(read)), [c.replace("_", " ") for c in read], fontsize=SMALL, rotation=25, rotation_mode="anchor", ha="right")  # fmt: skip
             axis.set_yticks(
                 range(len(moved)), [m.replace("_", " ") if j == 0 else "" for m in moved], fontsize=SMALL

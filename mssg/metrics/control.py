@@ -94,7 +94,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class ControlReport:
-    """All that `control` found; `n` is the number of images a design."""
+    """All that `control` found; `n` is the number of images a design, `source` the one all requests are of."""
 
     study: str
     n: int
@@ -103,6 +103,7 @@ class ControlReport:
     rows: tuple[ControlRow, ...]
     cells: tuple[Cell, ...] = ()
     spread: tuple[Spread, ...] = ()
+    source: str | None = None
 
     def row(self, design: str, covariate: str) -> ControlRow:
         """The row of a design and covariate.
@@ -183,6 +184,7 @@ class _Plan:
     n: int
     seed: int
     bootstrap: np.random.Generator = field(repr=False)
+    fixed: Mapping[str, float] = field(default_factory=dict)
 
     def rng(self, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, stream])
@@ -194,13 +196,14 @@ class _Plan:
     def draw(
         self, n: int, rng: np.random.Generator, given: Mapping[str, np.ndarray] | None = None
     ) -> np.ndarray:
-        """Conditions from the covariate model: [n, V] native."""
-        drawn = self.models.sample(n, dict(given or {}), rng)
+        """Conditions from the covariate model, given what is fixed for all of them: [n, V] native."""
+        known = {name: np.full(n, value) for name, value in self.fixed.items()}
+        drawn = self.models.sample(n, known | dict(given or {}), rng)
         return np.stack([np.asarray(drawn[name], np.float64) for name in self.study.condition_names], axis=1)
 
     def row(self, design: str, name: str, values: np.ndarray, measured: np.ndarray) -> ControlRow:
         covariate = self.study.covariate(name)
-        removed = self.given(name)
+        removed = tuple(g for g in self.given(name) if g not in self.fixed)
         requested = values[:, self.study.index(name)]
         usable = np.isfinite(measured)
         share = float(1 - usable.mean()) if len(usable) else math.nan
@@ -225,6 +228,7 @@ def control(
     shared: Sequence[str] | None = None,
     progress: Progress | None = None,
     read: Read | None = None,
+    source: str | None = None,
 ) -> ControlReport:
     """Measure what a generator controls.
 
@@ -243,11 +247,13 @@ def control(
         progress: Called with (images done, images in all).
         read: (values [N, V], seed) -> what `measure` says of the images `generate` gives, from wherever it is kept; used
             where the images themselves are not needed.
+        source: Every request is of this source, and drawn from the covariate model given it; None = of all sources, as the
+            model draws them. Only where the source is a condition.
 
     Raises:
-        UsageError: Nothing of the study can be measured, or an unknown design or covariate.
+        UsageError: Nothing of the study can be measured, or an unknown design, covariate or source.
     """
-    plan = _plan(study, models, measure, generate, n, seed, shared)
+    plan = _plan(study, models, measure, generate, n, seed, shared, source)
     unknown = [d for d in designs if d not in ("a", "b", "c", "shuffled")]
     if unknown:
         raise UsageError("no such design", field=unknown[0], expected="a | b | c | shuffled")
@@ -271,7 +277,7 @@ def control(
             rows, cells = rows + more_rows, cells + more_cells
     if "shuffled" in designs:
         rows += _shuffled(plan, bench)
-    return ControlReport(study.name, n, seed, plan.shared, tuple(rows), tuple(cells), spread)
+    return ControlReport(study.name, n, seed, plan.shared, tuple(rows), tuple(cells), spread, source)
 
 
 def _plan(
@@ -282,11 +288,13 @@ def _plan(
     n: int,
     seed: int,
     shared: Sequence[str] | None,
+    source: str | None,
 ) -> _Plan:
     if n < 10:
         raise UsageError("too few images to measure control", field="n", found=n, expected="10 or more")
     rng = np.random.default_rng([seed, 0])
-    probe = _Plan(study, models, (), (), (), n, seed, rng)
+    fixed = _fixed(study, source)
+    probe = _Plan(study, models, (), (), (), n, seed, rng, fixed)
     names = tuple(dict(measure(np.asarray(generate(probe.draw(2, rng), seed)))))
     measurable = tuple(c.name for c in study.covariates if c.name in names)
     if not measurable:
@@ -300,7 +308,16 @@ def _plan(
     else:
         tied = tuple(study.covariate(name).name for name in shared)
     free = tuple(name for name in measurable if name not in tied)
-    return _Plan(study, models, measurable, tied, free or measurable, n, seed, rng)
+    return _Plan(study, models, measurable, tied, free or measurable, n, seed, rng, fixed)
+
+
+def _fixed(study: Study, source: str | None) -> dict[str, float]:
+    """The condition that a source is: covariate -> value of all requests."""
+    if source is None:
+        return {}
+    if SOURCE not in study.condition_names:
+        raise UsageError("the source is no condition of this study", field="source", found=source, hint="Only a study with condition_on_source = true is asked for one source")  # fmt: skip
+    return {SOURCE: float(study.covariate(SOURCE).levels.index(study.source(source).name))}
 
 
 def _drawn(plan: _Plan, bench: _Bench, variance: ClassVariance | None) -> Iterator[ControlRow]:

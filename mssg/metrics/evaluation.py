@@ -23,6 +23,7 @@ from mssg.metrics.pairwise import load_lpips, ms_ssim, ms_ssim_scales, psnr, ssi
 from mssg.metrics.results import JOINT, Evaluation, Note, Result
 from mssg.metrics.sampling import Bench, Numbers, Reader
 from mssg.metrics.strata import BINS, MIN_COUNT, PER_STRATUM
+from mssg.study import Covariate
 
 METRICS = {
     "fid": "Fréchet distance of features, per source and joint",
@@ -176,6 +177,11 @@ class Evaluator:
     def rng(self) -> np.random.Generator:
         """For bootstraps: the same in every group, whatever else is computed."""
         return np.random.default_rng([self.options.seed, 99])
+
+    @property
+    def readable(self) -> list[Covariate]:
+        """Covariates that something reads off an image."""
+        return [c for c in self.frame.study.covariates if c.name in self.instruments.by_covariate]
 
     def readers(self, covariates: bool, features: bool) -> tuple[Reader, ...]:
         """Whatever reads real and generated images alike."""

@@ -9,12 +9,10 @@ import numpy as np
 import torch
 
 from mssg.errors import DataError, UsageError
-from mssg.metrics import distribution, evidence, leakage, smoothness
-from mssg.metrics.control import DESIGNS, control
+from mssg.metrics import distribution, evidence, obedience, smoothness
 from mssg.metrics.evaluation import Evaluator
 from mssg.metrics.frame import Contender
 from mssg.metrics.results import JOINT, REAL, Result
-from mssg.metrics.spread import ClassVariance, class_covariate, compare, real_variance
 from mssg.metrics.strata import MOST_STRATA, Estimate, Score, Strata, score, stratify, weighted
 from mssg.study import Covariate
 
@@ -42,9 +40,9 @@ def of_model(e: Evaluator, metric: str, contender: Contender) -> list[Result]:
         "strata_kid": lambda: _strata_distance(e, contender, "kid"),
         "strata_fid": lambda: _strata_distance(e, contender, "fid"),
         "overall": lambda: _overall(e, contender),
-        "control": lambda: _control(e, contender),
-        "leakage": lambda: _leakage(e, contender),
-        "spread": lambda: _spread(e, contender),
+        "control": lambda: obedience.controlled(e, contender),
+        "leakage": lambda: obedience.leaked(e, contender),
+        "spread": lambda: obedience.spreads(e, contender),
         "ppl": lambda: _path_length(e, contender),
         "eq": lambda: _equivariance(e, contender),
         "counterfactual": lambda: evidence.counterfactuals(e, contender),
@@ -155,10 +153,6 @@ def _references(e: Evaluator, contender: Contender | None) -> tuple[str, ...]:
     return ("label",) if contender is None else ("requested", "real")
 
 
-def _readable(e: Evaluator) -> list[Covariate]:
-    return [c for c in e.frame.study.covariates if c.name in e.instruments.by_covariate]
-
-
 def _compared(
     e: Evaluator, covariate: Covariate, reference: str, rows: np.ndarray, measured: np.ndarray
 ) -> Score:
@@ -208,7 +202,7 @@ def _overall(e: Evaluator, contender: Contender | None) -> Iterator[Result]:
     for source in e.frame.parts:
         real, fake = e.part(source)
         rows, images = (real, real) if contender is None else (e.picks[fake], fake)
-        for covariate in _readable(e):
+        for covariate in e.readable:
             for reference in _references(e, contender):
                 found = _compared(e, covariate, reference, rows, numbers[covariate.name][images])
                 yield from _score_results(
@@ -296,7 +290,7 @@ def _strata(e: Evaluator, contender: Contender | None) -> Iterator[Result]:
     picks, places = _strata_picks(e)
     numbers = e.real if contender is None else _strata_drawn(e, contender)
     for source, strata in strata_of(e).items():
-        for covariate in _readable(e):
+        for covariate in e.readable:
             for reference in _references(e, contender):
                 scores = []
                 for cell, place in zip(strata.cells, places[source]):
@@ -349,77 +343,6 @@ def _strata_distance(e: Evaluator, contender: Contender, kind: str) -> Iterator[
                 float(np.average([f for f, _ in floors], weights=[c for _, c in floors])) if floors else None
             )  # type: ignore[arg-type]
             yield _distance_result(e, contender, f"strata_{kind}", mean, None, sum(r.n for r in rows), sum(counts), source, low, {"strata": len(rows)})  # fmt: skip
-
-
-# What the model obeys
-
-
-def _control(e: Evaluator, contender: Contender) -> Iterator[Result]:
-    """Designs a, b, c and shuffled: requests from the covariate models of the study, the same for all models."""
-    if not e.instruments.readers:
-        raise UsageError("nothing reads covariates off these images", field="control", hint="Give a --predictor, or name an instrument in the study TOML")  # fmt: skip
-    frame, label = e.frame, f"{contender.model.label}, control"
-
-    def read(values: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-        return e.bench.draw("", contender.identity, contender.generate, values, seed, e.instruments.readers)
-
-    def tell(done: int, total: int) -> None:
-        if e.bench.progress and e.bench.world.rank == 0:
-            e.bench.progress(label, done, total)
-
-    report = control(
-        contender.generate, frame.study, frame.models, e.instruments.measure, e.options.control_images, e.options.seed,
-        designs=("a", "b", "c", "shuffled"), progress=tell, read=read,
-    )  # fmt: skip
-    for row in report.rows:
-        detail = {"removed": row.removed, "requested_sd": row.requested_sd, "unmeasurable": row.unmeasurable, "asked": DESIGNS[row.design]}  # fmt: skip
-        intervals = {"r": row.r_ci95, "partial_r": row.partial_r_ci95}
-        for stat in ("r", "partial_r", "slope", "mae", "bias", "accuracy"):
-            value = getattr(row, stat)
-            if np.isfinite(value):
-                unit = row.unit or None if stat in ("mae", "bias") else None
-                yield Result(f"control/{stat}", value, contender.model.label, row.n, ci95=intervals.get(stat), instrument=e.instruments.by_covariate[row.covariate], split=frame.split, covariate=row.covariate, unit=unit, reference="requested", design=row.design, detail=detail)  # fmt: skip
-
-
-def _leakage(e: Evaluator, contender: Contender) -> Iterator[Result]:
-    """Every covariate moved in turn: how every reading moves."""
-    study, rng = e.frame.study, np.random.default_rng([e.options.seed, 17])
-    if not e.instruments.readers:
-        raise UsageError(
-            "nothing reads covariates off these images", field="leakage", hint="Give a --predictor"
-        )
-    base = e.requests[rng.integers(len(e.requests), size=e.options.leakage_images)]
-    sd = {c.name: leakage.spread(c, e.requests[:, study.index(c.name)]) for c in leakage.movable(study)}
-    for moved in leakage.movable(study):
-        column = study.index(moved.name)
-        sides = leakage.ends(
-            moved, base, column, sd[moved.name], np.random.default_rng([e.options.seed, 19, column])
-        )
-        low, high = (
-            e.draw(contender, f"moving {moved.name}", side, 3, e.instruments.readers) for side in sides
-        )
-        for measured in _readable(e):
-            found = leakage.shift(
-                moved, measured, low[measured.name], high[measured.name], sd[measured.name], e.rng
-            )
-            unit = "sd" if measured.is_continuous else "share changed"
-            yield Result("leakage", found.value, contender.model.label, found.n, ci95=found.ci95, instrument=e.instruments.by_covariate[measured.name], split=e.frame.split, covariate=measured.name, unit=unit, moved=moved.name)  # fmt: skip
-
-
-def _spread(e: Evaluator, contender: Contender) -> Iterator[Result]:
-    """Pixel spread within a class, generated over real."""
-    frame, kind = e.frame, class_covariate(e.frame.study)
-    n, chunk = e.options.control_images, e.bench.chunk
-    values = e.requests[np.random.default_rng([e.options.seed, 23]).integers(len(e.requests), size=n)]
-    generated = ClassVariance(kind.width if kind else 1)
-    for start in range(0, n, chunk):
-        part = values[start : start + chunk]
-        level = part[:, frame.study.index(kind.name)] if kind else np.zeros(len(part))
-        generated.add(contender.generate(part, int(np.random.SeedSequence([e.options.seed, 23, start]).generate_state(1)[0])), level)  # fmt: skip
-    real = e.remember("real variance", lambda: real_variance(frame.sources, frame.study))
-    for row in compare(generated, real, frame.study):
-        stratum = {kind.name: row.level} if kind and row.level != "all" else None
-        yield Result("spread", row.ratio, contender.model.label, row.n_generated, row.n_real, split=frame.split, stratum=stratum, detail={"generated": row.generated, "real": row.real})  # fmt: skip
 
 
 # How smooth it is

@@ -76,7 +76,8 @@ def control_table(report: ControlReport) -> str:
     rows = [_cells(row) for row in report.rows]
     if all(row[-1] == NONE for row in rows):
         header, rows = header[:-1], [row[:-1] for row in rows]
-    lines = [f"Control of {report.study}: {report.n} images a design and covariate, seed {report.seed}", ""]
+    of = f"{report.study}, {report.source}" if report.source else report.study
+    lines = [f"Control of {of}: {report.n} images a design and covariate, seed {report.seed}", ""]
     lines += [aligned(header, rows, left=2), ""]
     used = list(dict.fromkeys(row.design for row in report.rows))
     lines += [f"{design:<9}  {DESIGNS[design]}" for design in used]

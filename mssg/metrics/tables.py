@@ -89,7 +89,11 @@ def summary(found: Evaluation) -> str:
     chosen = []
     for row in table.rows:
         metric, _, against, source = row[:4]
-        joint = source == JOINT or metric.startswith(("strata", "KID in", "FID in"))
+        joint = (
+            source == JOINT
+            or metric.startswith("control")
+            or metric.startswith(("strata", "KID in", "FID in"))
+        )
         if joint and not metric.startswith("overall") and against in ("", "requested") and not metric.endswith(("mse", "balanced accuracy", "f1")):  # fmt: skip
             chosen.append(row)
     return Table(table.header, tuple(chosen), table.left).text() if chosen else "nothing could be measured"

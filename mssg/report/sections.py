@@ -87,7 +87,8 @@ def _headline(m: Material) -> Iterable[tuple[str, str, str]]:
             yield (f"{_name(r)}, n = {r.n}", _value(r), f"real against real: {_floor(r)}")
     for r in e.find(metric="control/partial_r", model=label, design="b"):
         removed = ", ".join(r.detail.get("removed", ())) or "nothing"
-        yield (f"{r.covariate}: partial correlation of asked and measured", _value(r), f"1 obeys, 0 ignores; {removed} removed")  # fmt: skip
+        where = "" if r.source == JOINT else f", {_of_source(r)}"
+        yield (f"{r.covariate}{where}: partial correlation of asked and measured", _value(r), f"1 obeys, 0 ignores; {removed} removed")  # fmt: skip
     for r in e.results:
         if r.model != label:
             continue
@@ -189,13 +190,14 @@ def _control(m: Material) -> Iterable[Block]:
         yield Heading("Does it do what is asked?")
         yield Text("Where covariates depend on each other, the plain correlation of asked and measured proves little: obeying one covariate scores on the others. Design b with the shared covariates removed (partial r, slope) is the number to quote.")  # fmt: skip
         stats = list(dict.fromkeys(r.metric.split("/")[1] for r in rows))
-        lines: dict[tuple[str, str], dict[str, str]] = {}
+        lines: dict[tuple[str, ...], dict[str, str]] = {}
         for r in rows:
-            lines.setdefault((r.design or NONE, r.covariate or NONE), {})[r.metric.split("/")[1]] = _value(r)
+            key = (r.design or NONE, r.covariate or NONE, _of_source(r), str(r.n))
+            lines.setdefault(key, {})[r.metric.split("/")[1]] = _value(r)
         cells = [(*key, *(line.get(s, NONE) for s in stats)) for key, line in lines.items()]
         used = dict.fromkeys(key[0] for key in lines)
         caption = "; ".join(f"{d}: {DESIGNS[d]}" for d in used if d in DESIGNS)
-        yield table(("design", "covariate", *(s.replace("_", " ") for s in stats)), cells, caption, left=2)
+        yield table(("design", "covariate", "source", "n", *(s.replace("_", " ") for s in stats)), cells, caption, left=3)  # fmt: skip
     leaks = [r for r in e.results if r.metric == "leakage" and r.model == label]
     if leaks:
         yield Heading("What else moves", 3)
@@ -330,6 +332,15 @@ def _label(m: Material) -> str:
 def _trained_on(m: Material) -> int:
     """Training images of all sources, as the snapshot counts them."""
     return sum(int(s.get("n", 0)) for s in m.renderer.header.summary.get("sources", {}).values())
+
+
+def _of_source(r: Result) -> str:
+    """Whose images a control result is of, and whether that source taught the covariate."""
+    return (
+        "all"
+        if r.source == JOINT
+        else r.source + ("" if r.detail.get("recorded", True) else " (never recorded)")
+    )
 
 
 def _of(m: Material, prefix: str) -> list[Result]:

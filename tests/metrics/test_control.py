@@ -114,6 +114,22 @@ def test_an_obedient_generator_scores_one():
     )  # 16 pixels of noise 1, rounded: 0.25 grey levels and a little
 
 
+def test_requests_of_one_source_are_all_of_it():
+    study, asked = _study(condition_on_source=True), []
+
+    def generate(values, seed):
+        asked.append(values[:, 4])
+        return draw(values, seed)
+
+    found = control(generate, study, Equations(), read, 100, 0, designs=("a", "b", "shuffled"), source="B")
+    assert all((column == 1).all() for column in asked) and found.source == "B"
+    assert found.row("b", "slant").removed == TIED and "toy, B" in found.table()
+    with pytest.raises(UsageError, match="no such source"):
+        control(draw, study, Equations(), read, 100, source="C")
+    with pytest.raises(UsageError, match="condition_on_source"):
+        report(draw, n=100, source="B")
+
+
 def test_plain_correlation_is_fooled_and_partial_correlation_is_not():
     found = report(disobedient)
     for name in ("intensity", "slant"):

@@ -29,6 +29,13 @@ def one_eyed(values: np.ndarray, seed: int) -> np.ndarray:
     return draw_strokes(values[:, 0], values[:, 1], slant, values[:, 3])
 
 
+def half_obedient(values: np.ndarray, seed: int) -> np.ndarray:
+    """Obeys the slant on source B, which records it; on source A it draws any slant, and strokes too bright by ten levels."""
+    free = np.random.default_rng(seed).normal(0, 10, len(values))
+    taught = values[:, 4] == 1
+    return draw_strokes(values[:, 0], values[:, 1] + 10 * ~taught, np.where(taught, values[:, 2], free), values[:, 3])  # fmt: skip
+
+
 def run(folder, study, generators, split="test", **options) -> Evaluation:
     frame, notes = frames.open_frame(load_study(study), split)
     readers, more = frames.instruments(frame.study)
@@ -168,6 +175,36 @@ def test_strata_within_each_source_where_the_source_is_an_input(tmp_path):
     assert {tuple(r.stratum) for r in cells if r.source == "A"} == {("thickness", "intensity", "digit")}
     assert {tuple(r.stratum) for r in cells if r.source == "B"} == {("thickness", "slant", "digit")}
     assert found.find(metric="control/partial_r", design="b", covariate="slant")[0].value > 0.95
+
+
+def test_control_per_source_finds_who_obeys_on_one_source_only(tmp_path):
+    study = write_study(tmp_path / "d", STUDY.replace("[train]", "[train]\ncondition_on_source = true"))
+    found = run(tmp_path, study, {"half": half_obedient}, metrics=("control", "leakage"), control_images=100, leakage_images=120)  # fmt: skip
+
+    def control(stat, covariate, source, design="b"):
+        (result,) = found.find(metric=f"control/{stat}", covariate=covariate, source=source, design=design)
+        return result
+
+    a, b = (control("partial_r", "slant", source) for source in "AB")
+    assert b.value > 0.95 and abs(a.value) < 0.35 and a.ci95[1] < b.ci95[0]
+    assert a.value < control("partial_r", "slant", "joint").value < b.value
+    assert (a.detail["recorded"], b.detail["recorded"]) == (False, True) and a.n == b.n == 100
+    assert "source" not in a.detail["removed"] and "thickness" in a.detail["removed"]
+    assert control("bias", "intensity", "A").value - control("bias", "intensity", "B").value == pytest.approx(10, abs=2)  # fmt: skip
+    assert {r.design for r in found.find(source="A", metric="control/r")} == {"a", "b"}
+    leak = {s: found.find(metric="leakage", moved="slant", covariate="slant", source=s)[0] for s in ("A", "B", "joint")}  # fmt: skip
+    assert abs(leak["A"].value) < 0.15 and leak["B"].value == pytest.approx(1, abs=0.25)
+    assert leak["A"].n + leak["B"].n == leak["joint"].n
+    from mssg import charts
+    from mssg.metrics.tables import comparison, summary
+
+    titles = [axis.get_title() for axis in charts.leakage(found).axes]
+    assert {"half", "half, A", "half, B"} <= set(titles)
+    assert "never" not in summary(found) and {row[3] for row in comparison(found).rows} == {"joint", "A", "B"}
+
+
+def test_a_semi_study_has_no_control_per_source(found):
+    assert {r.source for r in found.results if r.metric.startswith(("control", "leakage"))} == {"joint"}
 
 
 def test_models_of_other_images_or_meanings_are_refused(make_snapshot, tiny_study, tmp_path):
