@@ -75,6 +75,8 @@ class Explorer:
     ) -> None:
         self.started = time.perf_counter()
         self.first_frame_s = 0.0
+        # A software driver's threads beside the render process's would only stand in each other's way.
+        os.environ.setdefault("LP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
         self.context = Context(service or RenderService(wake=hello_imgui.request_refresh), Screen())
         self.context.quit = lambda: setattr(hello_imgui.get_runner_params(), "app_shall_exit", True)
         self.frames = 0

@@ -5,6 +5,7 @@ Every call must come from the window's thread. A target is redrawn only when its
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,16 @@ from OpenGL import GL
 from explorer_app import colormaps
 
 _VERTEX = """#version 330 core
-uniform vec2 size;
+uniform vec4 box;
 out vec2 screen;
 void main() {
     vec2 corner = vec2((gl_VertexID << 1) & 2, gl_VertexID & 2);
-    screen = corner * size;
+    screen = box.xy + corner * box.zw;
     gl_Position = vec4(corner * 2.0 - 1.0, 0.0, 1.0);
 }
 """
 _UNIFORMS = (
-    "size", "first", "second", "colours", "origin", "pixel_step", "low", "width", "difference", "in_colour", "inverted", "background",
+    "box", "first", "second", "colours", "origin", "pixel_step", "low", "width", "inverted", "background",
 )  # fmt: skip
 _CAPABILITIES = (GL.GL_SCISSOR_TEST, GL.GL_BLEND, GL.GL_DEPTH_TEST, GL.GL_CULL_FACE)
 
@@ -105,25 +106,42 @@ class Look:
     background: tuple[float, float, float] = (0.055, 0.06, 0.07)
 
 
-class Shader:
-    """The one shader program and its colour tables."""
+class Program:
+    """The shader compiled for one kind of picture: "" grey levels through a colour table, DIFFERENCE, IN_COLOUR."""
 
-    def __init__(self) -> None:
-        source = Path(__file__).with_name("image.glsl").read_text(encoding="utf-8")
-        self.program = GL.glCreateProgram()
-        for kind, text in ((GL.GL_VERTEX_SHADER, _VERTEX), (GL.GL_FRAGMENT_SHADER, source)):
-            shader = GL.glCreateShader(kind)
+    def __init__(self, kind: str) -> None:
+        version, source = Path(__file__).with_name("image.glsl").read_text(encoding="utf-8").split("\n", 1)
+        define = f"#define {kind}\n" if kind else ""
+        self.id = GL.glCreateProgram()
+        for stage, text in (
+            (GL.GL_VERTEX_SHADER, _VERTEX),
+            (GL.GL_FRAGMENT_SHADER, f"{version}\n{define}{source}"),
+        ):
+            shader = GL.glCreateShader(stage)
             GL.glShaderSource(shader, text)
             GL.glCompileShader(shader)
             if not GL.glGetShaderiv(shader, GL.GL_COMPILE_STATUS):
                 raise RuntimeError(GL.glGetShaderInfoLog(shader))
-            GL.glAttachShader(self.program, shader)
-        GL.glLinkProgram(self.program)
-        if not GL.glGetProgramiv(self.program, GL.GL_LINK_STATUS):
-            raise RuntimeError(GL.glGetProgramInfoLog(self.program))
-        self.at = {name: GL.glGetUniformLocation(self.program, name) for name in _UNIFORMS}
+            GL.glAttachShader(self.id, shader)
+        GL.glLinkProgram(self.id)
+        if not GL.glGetProgramiv(self.id, GL.GL_LINK_STATUS):
+            raise RuntimeError(GL.glGetProgramInfoLog(self.id))
+        self.at = {name: GL.glGetUniformLocation(self.id, name) for name in _UNIFORMS}  # -1 where it has none
+
+
+class Shader:
+    """The one shader in its kinds, and its colour tables."""
+
+    def __init__(self) -> None:
         self.array = int(GL.glGenVertexArrays(1))
+        self._programs: dict[str, Program] = {}
         self._tables: dict[tuple[str, bool], Texture] = {}
+
+    def program(self, kind: str) -> Program:
+        """The program for a kind of picture."""
+        if kind not in self._programs:
+            self._programs[kind] = Program(kind)
+        return self._programs[kind]
 
     def table(self, name: str, invert: bool) -> Texture:
         """The texture of a colour table."""
@@ -161,7 +179,7 @@ class Target:
             return self.out.id
         if self.out.shape != ((look.size[1], look.size[0], 4), GL.GL_UNSIGNED_BYTE):
             self._resize(look.size)
-        self._draw(look, image.ndim == 3)
+        self._draw(look, image.shape)
         self._drawn = look
         self.draws += 1
         return self.out.id
@@ -185,32 +203,33 @@ class Target:
         if not complete:
             raise RuntimeError("this OpenGL driver cannot draw into a texture")
 
-    def _draw(self, look: Look, in_colour: bool) -> None:
-        shader, at = self.shader, self.shader.at
-        before = _State()
+    def _draw(self, look: Look, image: tuple[int, ...]) -> None:
+        shader = self.shader
+        program = shader.program("DIFFERENCE" if look.difference else "IN_COLOUR" if len(image) == 3 else "")
+        before, at, box = _State(), program.at, _covered(look, image)
         for capability in _CAPABILITIES:
             GL.glDisable(capability)
         GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, self._framebuffer)
-        GL.glViewport(0, 0, *look.size)
-        GL.glUseProgram(shader.program)
+        GL.glClearBufferfv(GL.GL_COLOR, 0, (*look.background, 1.0))
+        GL.glViewport(*box)
+        GL.glUseProgram(program.id)
         GL.glBindVertexArray(shader.array)
         table = shader.table(
             "signed" if look.difference else look.colormap, look.invert and not look.difference
         )
-        for unit, texture in enumerate((self.first, self.second, table)):
-            if unit < 2:
+        for unit, (name, texture) in enumerate(
+            (("first", self.first), ("second", self.second), ("colours", table))
+        ):
+            if texture is not table:
                 texture.interpolate(look.linear)
             GL.glActiveTexture(GL.GL_TEXTURE0 + unit)
             GL.glBindTexture(GL.GL_TEXTURE_2D, texture.id)
-        for unit, name in enumerate(("first", "second", "colours")):
             GL.glUniform1i(at[name], unit)
-        GL.glUniform2f(at["size"], *look.size)
+        GL.glUniform4f(at["box"], *box)
         GL.glUniform2f(at["origin"], *look.origin)
         GL.glUniform2f(at["pixel_step"], *look.step)
         GL.glUniform1f(at["low"], (0.0 if look.difference else look.level) - look.width / 2)
         GL.glUniform1f(at["width"], look.width)
-        GL.glUniform1i(at["difference"], int(look.difference))
-        GL.glUniform1i(at["in_colour"], int(in_colour))
         GL.glUniform1i(at["inverted"], int(look.invert))
         GL.glUniform3f(at["background"], *look.background)
         GL.glDrawArrays(GL.GL_TRIANGLES, 0, 3)
@@ -231,6 +250,17 @@ class Target:
         for texture in (self.first, self.second, self.out):
             texture.delete()
         GL.glDeleteFramebuffers(1, [self._framebuffer])
+
+
+def _covered(look: Look, image: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """The part of a target that an image [H, W, ...] may reach, in target pixels: left, top, width, height."""
+    ends = []
+    for axis, length in ((0, image[1]), (1, image[0])):
+        places = sorted((edge - look.origin[axis]) / look.step[axis] for edge in (0, length))
+        low, high = (min(max(v, 0.0), float(look.size[axis])) for v in places)
+        ends.append((math.floor(low), math.ceil(high)))
+    (left, right), (top, bottom) = ends
+    return left, top, right - left, bottom - top
 
 
 class _State:

@@ -20,6 +20,11 @@ class History:
         self._past: list[AppState] = []
         self._future: list[AppState] = []
 
+    @property
+    def committed(self) -> AppState:
+        """The state as it was before the control was taken hold of that is held now."""
+        return self._committed
+
     def commit(self) -> bool:
         """Make what changed since the last commit one undo step; True when something had changed."""
         if self.state == self._committed:

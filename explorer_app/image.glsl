@@ -1,5 +1,6 @@
 #version 330 core
 // One fragment of the picture: screen pixel -> image pixel (zoom, pan, mirror) -> value -> window/level -> colour.
+// DIFFERENCE or IN_COLOUR is defined in the programs for those: a software driver computes every branch of every pixel.
 in vec2 screen;             // pixels from the target's top left corner
 out vec4 colour;
 uniform sampler2D first;    // grey levels (R) or colours (RGB)
@@ -9,25 +10,23 @@ uniform vec2 origin;        // image pixel at the target's top left corner
 uniform vec2 pixel_step;    // image pixels per screen pixel; x negative when mirrored
 uniform float low;          // grey level of the first colour
 uniform float width;        // grey levels from first to last colour
-uniform int difference;     // 1: first - second
-uniform int in_colour;      // 1: keep the picture's own colours
 uniform int inverted;
 uniform vec3 background;
 
 void main() {
     vec2 size = vec2(textureSize(first, 0));
     vec2 place = origin + screen * pixel_step;
-    if (any(lessThan(place, vec2(0.0))) || any(greaterThanEqual(place, size))) {
-        colour = vec4(background, 1.0);
-        return;
-    }
     vec2 uv = place / size;
     vec3 value = texture(first, uv).rgb;
-    if (difference == 1) value -= texture(second, uv).rgb;
+#ifdef DIFFERENCE
+    value -= texture(second, uv).rgb;
+#endif
     vec3 t = clamp((value - low) / max(width, 1e-6), 0.0, 1.0);
-    if (in_colour == 1) {
-        colour = vec4(inverted == 1 ? 1.0 - t : t, 1.0);
-    } else {
-        colour = vec4(texture(colours, vec2((t.r * 255.0 + 0.5) / 256.0, 0.5)).rgb, 1.0);
-    }
+#ifdef IN_COLOUR
+    vec3 inside = inverted == 1 ? 1.0 - t : t;
+#else
+    vec3 inside = texture(colours, vec2((t.r * 255.0 + 0.5) / 256.0, 0.5)).rgb;
+#endif
+    bool outside = any(lessThan(place, vec2(0.0))) || any(greaterThanEqual(place, size));
+    colour = vec4(outside ? background : inside, 1.0);
 }

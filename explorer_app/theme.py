@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from imgui_bundle import ImVec2, ImVec4, hello_imgui, imgui
 
 from mssg import assets
@@ -49,6 +51,7 @@ def vec(colour: tuple[float, float, float], alpha: float = 1.0) -> ImVec4:
     return ImVec4(*colour, alpha)
 
 
+@lru_cache(4096)
 def u32(colour: tuple[float, float, float], alpha: float = 1.0) -> int:
     """A colour as draw lists take it."""
     return imgui.color_convert_float4_to_u32(vec(colour, alpha))

@@ -13,11 +13,12 @@ from explorer_app import theme
 from explorer_app.display import Look, Target
 from explorer_app.theme import em, u32, vec
 
+_TOOLTIP = imgui.HoveredFlags_.for_tooltip | imgui.HoveredFlags_.allow_when_disabled
+
 
 def tooltip(text: str) -> None:
     """A tooltip for the item just drawn, shown after the mouse rested on it; also on disabled items."""
-    flags = imgui.HoveredFlags_.for_tooltip | imgui.HoveredFlags_.allow_when_disabled
-    if imgui.is_item_hovered(flags) and not imgui.is_item_active() and imgui.begin_tooltip():
+    if imgui.is_item_hovered(_TOOLTIP) and not imgui.is_item_active() and imgui.begin_tooltip():
         imgui.push_text_wrap_pos(em(24))
         imgui.text_unformatted(text)
         imgui.pop_text_wrap_pos()
@@ -148,11 +149,16 @@ def histogram_slider(
     draw = imgui.get_window_draw_list()
     draw.add_rect_filled(corner, ImVec2(corner.x + width, corner.y + tall), u32(theme.CANVAS), em(0.25))
     span = max(high - low, 1e-12)
-
-    def x_of(v: float) -> float:
-        return corner.x + inset + (width - 2 * inset) * min(1.0, max(0.0, (v - low) / span))
-
-    _bars(draw, edges, counts, x_of, corner.y + tall - em(0.12), tall - em(0.35), value)
+    left, inner = corner.x + inset, width - 2 * inset
+    _bars(
+        draw,
+        edges,
+        counts,
+        value,
+        left + inner * np.clip((edges - low) / span, 0, 1),
+        corner.y + tall - em(0.12),
+        tall - em(0.35),
+    )
     pad = (tall - imgui.get_font_size()) / 2
     clear = vec(theme.CANVAS, 0)
     imgui.set_next_item_width(width)
@@ -167,14 +173,14 @@ def histogram_slider(
     ):
         changed, new = imgui.slider_float(name, value, low, high, "", imgui.SliderFlags_.no_round_to_format)
     active, hovered = imgui.is_item_active(), imgui.is_item_hovered()
-    changed, new = _fine(changed, new, value, span / max(width - 2 * inset, 1), low, high)
+    changed, new = _fine(changed, new, value, span / max(inner, 1), low, high)
     if hovered and not active and not imgui.get_io().want_text_input:
         step = span / (1000 if imgui.get_io().key_shift else 100)
         for key, sign in ((imgui.Key.left_arrow, -1), (imgui.Key.right_arrow, 1)):
             if imgui.is_key_pressed(key):
                 changed, new = True, min(high, max(low, value + sign * step))
     colour = theme.AMBER if caution else theme.ACCENT
-    x, strong = x_of(value), 1.0 if active or hovered else 0.9
+    x, strong = left + inner * min(1.0, max(0.0, (value - low) / span)), 1.0 if active or hovered else 0.9
     draw.add_line(
         ImVec2(x, corner.y + em(0.1)), ImVec2(x, corner.y + tall - em(0.1)), u32(colour, strong), em(0.13)
     )
@@ -182,18 +188,25 @@ def histogram_slider(
     return changed, new
 
 
-def _bars(draw, edges, counts, x_of, base: float, tall: float, value: float) -> None:
-    top = counts.max() if counts.size else 0
-    if top <= 0:
+def _bars(
+    draw: imgui.ImDrawList,
+    edges: np.ndarray,
+    counts: np.ndarray,
+    value: float,
+    xs: np.ndarray,
+    base: float,
+    tall: float,
+) -> None:
+    """The bars of a histogram whose edges stand at `xs` on the screen; the one that holds the value is lit."""
+    if not counts.size or counts.max() <= 0:
         return
-    for a, b, count in zip(edges[:-1], edges[1:], counts):
-        if count > 0:
-            h = max(1.0, tall * float(count / top))
-            here = a <= value <= b
-            x0, x1 = x_of(float(a)), max(x_of(float(b)) - 1, x_of(float(a)) + 1)
-            draw.add_rect_filled(
-                ImVec2(x0, base - h), ImVec2(x1, base), u32(theme.ACCENT, 0.62 if here else 0.34)
-            )
+    tops = base - np.maximum(1.0, tall * counts / counts.max())
+    rights = np.maximum(xs[1:] - 1, xs[:-1] + 1)
+    lit = (edges[:-1] <= value) & (value <= edges[1:])
+    plain, strong = u32(theme.ACCENT, 0.34), u32(theme.ACCENT, 0.62)
+    shown = counts > 0
+    for x0, x1, y, here in zip(*(a[shown].tolist() for a in (xs[:-1], rights, tops, lit))):
+        draw.add_rect_filled(ImVec2(x0, y), ImVec2(x1, base), strong if here else plain)
 
 
 def _fine(

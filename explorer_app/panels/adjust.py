@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 from imgui_bundle import ImVec2, imgui
@@ -26,6 +27,7 @@ from explorer_app.state import (
 from explorer_app.theme import em, u32
 
 PRESETS = {"full": (127.5, 255.0), "bright": (90.0, 180.0), "dark": (170.0, 170.0), "narrow": (127.5, 100.0)}
+_BAR_STEPS = 48
 _COMPARE_LABELS = ("A", "A/B", "side", "diff")
 _COMPARE_TIPS = (
     "Only the current picture.",
@@ -112,16 +114,12 @@ def _histogram(counts: np.ndarray | None, display: Display) -> Display:
     draw = imgui.get_window_draw_list()
     draw.add_rect_filled(corner, ImVec2(corner.x + width, corner.y + tall), u32(theme.CANVAS), em(0.25))
     if counts is not None:
-        heights = np.sqrt(counts / max(1.0, counts.max())) * (tall - em(0.3))
-        step = width / 64
+        heights = (np.sqrt(counts / max(1.0, counts.max())) * (tall - em(0.3))).tolist()
+        step, base, colour = width / 64, corner.y + tall, u32(theme.DIM, 0.45)
         for i, h in enumerate(heights):
             if h > 0:
                 x = corner.x + i * step
-                draw.add_rect_filled(
-                    ImVec2(x, corner.y + tall - max(1, h)),
-                    ImVec2(x + step - 1, corner.y + tall),
-                    u32(theme.DIM, 0.45),
-                )
+                draw.add_rect_filled(ImVec2(x, base - max(1, h)), ImVec2(x + step - 1, base), colour)
     low, high = display.level - display.width / 2, display.level + display.width / 2
     xs = [corner.x + width * min(1.0, max(0.0, v / 255)) for v in (low, high)]
     draw.add_line(ImVec2(xs[0], corner.y + tall), ImVec2(xs[1], corner.y + em(0.1)), u32(theme.ACCENT), 1.5)
@@ -146,19 +144,21 @@ def _histogram(counts: np.ndarray | None, display: Display) -> Display:
 
 def _colour_bar(display: Display, width: float) -> None:
     corner, tall = imgui.get_cursor_screen_pos(), em(0.55)
-    table = colormaps.table(display.colormap, display.invert)
-    draw = imgui.get_window_draw_list()
-    low = display.level - display.width / 2
-    for i in range(48):
-        t = ((i + 0.5) / 48 * 255 - low) / max(display.width, 1e-6)
-        colour = table[int(255 * min(1.0, max(0.0, t)))] / 255
-        x = corner.x + width * i / 48
-        draw.add_rect_filled(
-            ImVec2(x, corner.y), ImVec2(x + width / 48 + 1, corner.y + tall), u32(tuple(colour))
-        )
+    draw, step = imgui.get_window_draw_list(), width / _BAR_STEPS
+    for i, colour in enumerate(_bar_colours(display.colormap, display.invert, display.level, display.width)):
+        x = corner.x + i * step
+        draw.add_rect_filled(ImVec2(x, corner.y), ImVec2(x + step + 1, corner.y + tall), colour)
     imgui.dummy(ImVec2(width, tall))
     widgets.text("0", theme.FAINT)
     widgets.right_text("255", theme.FAINT)
+
+
+@lru_cache(16)
+def _bar_colours(colormap: str, invert: bool, level: float, width: float) -> tuple[int, ...]:
+    """The colours of grey levels 0 to 255 in even steps."""
+    levels = ((np.arange(_BAR_STEPS) + 0.5) / _BAR_STEPS * 255).astype(np.float32)
+    shown = colormaps.apply(levels[None], level, width, colormap, invert)[0] / 255
+    return tuple(u32(tuple(c)) for c in shown.tolist())
 
 
 def _pins(state: AppState) -> AppState:

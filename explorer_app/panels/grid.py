@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from imgui_bundle import ImVec2, imgui
 from imgui_bundle import icons_fontawesome_6 as icons
 
@@ -34,15 +36,20 @@ def draw(app: Context, state: AppState) -> AppState:
         return state
     side = em(14.5)
     if imgui.begin_child("grid settings", ImVec2(side, 0)):
-        state, pictures = _settings(app, state, population)
+        for which, title in (("rows", "rows"), ("columns", "cols")):
+            state = _axis(state, population, which, title)
+        still = _still(app, state)
+        pictures = grid_pictures(still)
+        _progress(app, state, population, pictures, still is not state)
     else:
-        pictures = grid_pictures(state)
+        still = _still(app, state)
+        pictures = grid_pictures(still)
     imgui.end_child()
     imgui.same_line()
     if imgui.begin_child("grid cells", ImVec2(0, 0)):
         if pictures:
             app.want(p for row in pictures for p in row)
-            state = _cells(app, state, population, pictures)
+            state = _cells(app, state, population, pictures, still is not state)
         else:
             widgets.empty_note("No grid", "Choose two different covariates.")
     imgui.end_child()
@@ -52,18 +59,31 @@ def draw(app: Context, state: AppState) -> AppState:
 Rows = tuple[tuple[Picture, ...], ...]
 
 
-def _settings(app: Context, state: AppState, population: Population) -> tuple[AppState, Rows]:
-    for which, title in (("rows", "rows"), ("columns", "cols")):
-        state = _axis(state, population, which, title)
-    pictures = grid_pictures(state)
+def _still(app: Context, state: AppState) -> AppState:
+    """The state whose grid is shown.
+
+    While something is dragged or animated this is the one before, or every cell would have to be rendered for every
+    value on the way, and none would be seen.
+    """
+    before = app.history.committed
+    held = {"values": before.values, "latent": before.latent, "float32": before.float32}
+    moves = any(getattr(state, name) != value for name, value in held.items())
+    return replace(state, **held) if moves and before.snapshot == state.snapshot else state
+
+
+def _progress(app: Context, state: AppState, population: Population, pictures: Rows, waits: bool) -> None:
+    """How far the grid is, and its exports."""
     flat = [p for row in pictures for p in row]
     done = sum(1 for p in flat if (f := app.service.frame(p)) is not None and not f.preview)
-    if done < len(flat):
+    if waits:
+        widgets.text("as before the change", theme.DIM)
+        widgets.tooltip("The grid is rendered anew when the slider is let go or the animation stops.")
+    elif done < len(flat):
         widgets.text(f"rendering {done} of {len(flat)}", theme.DIM)
         widgets.meter(done / max(1, len(flat)), theme.ACCENT, 0.3)
     else:
         widgets.text(f"{len(flat)} pictures, seed {state.latent.seed}", theme.DIM)
-    ready = bool(flat) and done == len(flat)
+    ready = bool(flat) and done == len(flat) and not waits
     imgui.begin_disabled(not ready)
     for kind in ("png", "pdf"):
         if imgui.button(f"{kind.upper()}##grid {kind}"):
@@ -79,7 +99,6 @@ def _settings(app: Context, state: AppState, population: Population) -> tuple[Ap
         imgui.set_clipboard_text(export.grid_command(state, population.study))
         app.note("command copied to the clipboard")
     widgets.tooltip("Copy the command that draws this grid: " + export.grid_command(state, population.study))
-    return state, pictures
 
 
 def _axis(state: AppState, population: Population, which: str, title: str) -> AppState:
@@ -144,7 +163,7 @@ def _levels(covariate: Covariate, which: str, axis: Axis) -> tuple[float, float]
     return float(first), float(max(first, min(last, top, first + GRID_LIMIT - 1)))
 
 
-def _cells(app: Context, state: AppState, population: Population, pictures: Rows) -> AppState:
+def _cells(app: Context, state: AppState, population: Population, pictures: Rows, waits: bool) -> AppState:
     rows, columns = len(pictures), len(pictures[0])
     study = population.study
     row_labels = [
@@ -175,7 +194,7 @@ def _cells(app: Context, state: AppState, population: Population, pictures: Rows
             )
         for j, picture in enumerate(row):
             at, word = (corner.x + left + j * (cell + gap), y), words[i * columns + j]
-            state = _cell(app, state, population, picture, word, (i, j), at, cell)
+            state = _cell(app, state, population, picture, word, (i, j), at, cell, waits)
     imgui.set_cursor_screen_pos(corner)
     imgui.dummy(ImVec2(left + columns * (cell + gap), top + rows * (cell + gap)))
     app.screen.keep({f"grid {i} {j}" for i in range(rows) for j in range(columns)}, "grid ")
@@ -191,6 +210,7 @@ def _cell(
     place: tuple[int, int],
     at: tuple[float, float],
     cell: float,
+    waits: bool,
 ) -> AppState:
     draw, (x, y) = imgui.get_window_draw_list(), at
     end = ImVec2(x + cell, y + cell)
@@ -202,6 +222,7 @@ def _cell(
             imgui.ImTextureRef(thumbnail(app, f"grid {place[0]} {place[1]}", frame, cell, state)),
             ImVec2(x, y),
             end,
+            col=u32((1.0, 1.0, 1.0), 0.45 if waits else 1.0),
         )
     imgui.set_cursor_screen_pos(ImVec2(x, y))
     if imgui.invisible_button(f"cell {place[0]} {place[1]}", ImVec2(cell, cell)):

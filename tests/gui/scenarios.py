@@ -130,6 +130,25 @@ def main_grid_fills_cell_takes_over_command_is_copied(d):
     assert imgui.get_clipboard_text().startswith("mssg figure grid ")
 
 
+def main_grid_stands_still_while_a_slider_is_held(d):
+    d.front("Grid")
+    d.settle()
+    before = {p for row in grid_pictures(d.state) for p in row}
+    d.ctx.mouse_move(slider("slant"))
+    d.ctx.mouse_down()
+    box = d.ctx.item_info(slider("slant")).rect_full
+    for share in (0.6, 0.7, 0.8):
+        d.ctx.mouse_teleport_to_pos(
+            (box.min.x + share * (box.max.x - box.min.x), (box.min.y + box.max.y) / 2)
+        )
+        d.frames()
+        assert d.state != d.app.history.committed and set(d.app.service._wanted[1]) == before
+    d.ctx.mouse_up()
+    d.settle()
+    after = {p for row in grid_pictures(d.state) for p in row}
+    assert not after & before and set(d.app.service._wanted[1]) == after
+
+
 def main_grid_is_exported(d):
     d.front("Grid")
     d.settle()
