@@ -110,17 +110,26 @@ def stylegan(
 @click.option("--subjects", type=click.IntRange(2), default=10000, show_default=True, help="How many heads, one slice each.")  # fmt: skip
 @click.option("--resolution", type=click.Choice(["32", "64", "128"]), default="64", show_default=True, help="Side of the images in pixels, over 160 mm.")  # fmt: skip
 @click.option("--plane", type=click.Choice(["coronal", "axial", "sagittal"]), default="coronal", show_default=True, help="How the head is cut.")  # fmt: skip
+@click.option("--head", type=click.Choice(["mni152", "colin27"]), default="mni152", show_default=True, help="Whose anatomy is deformed: an average of 152 heads, or one head, as another site.")  # fmt: skip
 @click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that draw heads."
 )
 @split_options(test=0.15, val=0.1)
 @out_option
 def phantom(
-    out: Path, subjects: int, resolution: str, plane: str, workers: int, seed: int, test: float, val: float
+    out: Path,
+    subjects: int,
+    resolution: str,
+    plane: str,
+    head: str,
+    workers: int,
+    seed: int,
+    test: float,
+    val: float,
 ) -> None:
     """Prepare semi-synthetic brain slices whose age, ventricle and grey-matter volume are known.
 
-    One real T1 template (MNI ICBM 152) is deformed at random, never folding. Writes OUT/a (age, ventricle), OUT/b (age,
+    One real T1 template (MNI ICBM 152, or Colin27 with --head) is deformed at random, never folding. Writes OUT/a (age, ventricle), OUT/b (age,
     grey_matter), OUT/all (everything recorded), OUT/b2 (b on another scanner) and a study TOML for each comparison.
     Phantoms test software; they say nothing about medicine.
     """
@@ -128,7 +137,7 @@ def phantom(
 
     start = time.monotonic()
     with progress(subjects, "Drawing heads") as tell:
-        summary = recipe.prepare(out, subjects, seed, int(resolution), plane, test, val, workers, tell)
+        summary = recipe.prepare(out, subjects, seed, int(resolution), plane, head, test, val, workers, tell)
     click.echo(f"{summary.folder}: semi-synthetic, {time.monotonic() - start:.0f} s")
     say_counts(summary.counts)
     errors = ", ".join(f"{name} {error:.3g}" for name, error in summary.mean_error.items())

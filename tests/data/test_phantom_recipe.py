@@ -11,16 +11,23 @@ from mssg.data.recipes import phantom as recipe
 from mssg.data.recipes import phantom_anatomy as anatomy
 from mssg.errors import UsageError
 
+FIRST, SECOND = anatomy.HEADS
+
 
 @pytest.fixture(scope="module")
 def built():
-    return anatomy.build()
+    return anatomy.build(FIRST)
+
+
+@pytest.fixture(scope="module", params=anatomy.HEADS)
+def whole(request, built):
+    return built[0] if request.param == FIRST else anatomy.anatomy_of(request.param)
 
 
 @pytest.fixture(scope="module")
 def prepared(built, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(anatomy, "build", lambda: built)
+        patch.setattr(anatomy, "build", lambda head: built)
         out = tmp_path_factory.mktemp("phantoms")
         return recipe.prepare(out / "twelve", 12), recipe.prepare(out / "five", 5), recipe.prepare(out / "large", 3, resolution=128)  # fmt: skip
 
@@ -34,14 +41,21 @@ def test_the_ventricles_are_the_lateral_ventricles(built):
     assert whole.t1[inside].max() < 0.4 and (whole.grey + whole.white)[inside].mean() < 0.3
 
 
-def test_the_two_velocities_never_meet(built):
-    whole, _ = built
+def test_the_second_head_has_its_own_ventricles_and_tissues(built):
+    first, second = built[0], anatomy.anatomy_of(SECOND)
+    assert 20 < (second.wall > 0).sum() / 1000 < 30
+    assert second.t1[second.wall > 0].max() < 0.4
+    assert 0.8e6 < second.grey.sum() < 1.1e6 and 0.5e6 < second.white.sum() < 0.7e6
+    # one space: mostly the same tissue at the same place, but folds of its own
+    assert 0.5 < np.corrcoef(first.white.ravel()[::7], second.white.ravel()[::7])[0, 1] < 0.9
+
+
+def test_the_two_velocities_never_meet(whole):
     meet = np.any(whole.ventricle_velocity != 0, 0) & np.any(whole.cortex_velocity != 0, 0)
     assert not meet.any()
 
 
-def test_flows_never_fold(built):
-    whole, _ = built
+def test_flows_never_fold(whole):
     slab = whole.slab(1, 100, 132)
     grid = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32) for n in slab.t1.shape], indexing="ij"))
     for velocity, strengths in (

@@ -51,7 +51,7 @@ SLAB = 26
 SUPERSAMPLING = 2
 CHUNK = 50
 AGES = (45.0, 82.0)
-LICENCE = "MNI ICBM 152 template, copyright 1993-2009 Louis Collins, McConnell Brain Imaging Centre, McGill University; notice in assets/brain"
+LICENCE = "MNI ICBM 152 and Colin27 templates, copyright 1993-2009 Louis Collins, McConnell Brain Imaging Centre, McGill University; notice in assets/brain"
 EQUATIONS = (
     "age = 45 + 37 Beta(2.4, 2.2); log ventricle = log 24 + 0.026 (age - 63) + N(0, sd 0.40); "
     "grey matter = 775 - 2.2 (age - 63) + N(0, sd 45)"
@@ -111,6 +111,7 @@ def prepare(
     seed: int = 0,
     resolution: int = 64,
     plane: str = "coronal",
+    head: str = anatomy.HEADS[0],
     test: float = TEST_SHARE,
     val: float = VAL_SHARE,
     workers: int = 1,
@@ -124,13 +125,14 @@ def prepare(
         seed: Seed of everything; a subject's head depends on it and on the subject alone.
         resolution: Side of the images, 32, 64 or 128, over 160 mm.
         plane: coronal, axial or sagittal.
+        head: Whose anatomy is deformed, one of `phantom_anatomy.HEADS`: another head is another site.
         test: Share of subjects to test on.
         val: Share of the rest to validate on.
         workers: Processes that draw heads.
         progress: Called with the number of heads done since the last call.
 
     Raises:
-        UsageError: A resolution, plane, share or number out of range.
+        UsageError: A resolution, plane, head, share or number out of range.
         DataError: A folder that cannot be written.
     """
     if resolution not in RESOLUTIONS:
@@ -139,19 +141,22 @@ def prepare(
         )
     if plane not in PLANES:
         raise UsageError("not a plane", found=plane, expected=" | ".join(PLANES))
+    if head not in anatomy.HEADS:
+        raise UsageError("not a head", found=head, expected=" | ".join(anatomy.HEADS))
     if subjects < 2:
         raise UsageError("too few subjects", field="subjects", found=subjects, expected="2 or more")
     out = Path(out_dir)
     for name in (*OBSERVES, "all", "b2"):
         check_target(out / name)
-    names = [f"phantom-{i:05d}" for i in range(subjects)]
+    prefix = "phantom" if head == anatomy.HEADS[0] else f"phantom-{head}"
+    names = [f"{prefix}-{i:05d}" for i in range(subjects)]
     split = split_subjects(names, seed, test, val)
     home = assign_sources(names, [1.0] * len(OBSERVES), seed)
-    images, targets, truth = _draw(names, seed, resolution, plane, workers, progress)
+    images, targets, truth = _draw(names, seed, resolution, plane, head, workers, progress)
     info = {
         "recipe": "phantom",
         "semi_synthetic": True,
-        "origin": f"{subjects} random deformations of one real T1 template (MNI ICBM 152); not patients",
+        "origin": f"{subjects} random deformations of one real T1 template ({head}); not patients",
         "licence": LICENCE,
         "seed": seed,
         "shares": {"test": test, "val": val},
@@ -322,10 +327,16 @@ def _draw_chunk(
 
 
 def _draw(
-    subjects: list[str], seed: int, resolution: int, plane: str, workers: int, progress: Progress | None
+    subjects: list[str],
+    seed: int,
+    resolution: int,
+    plane: str,
+    head: str,
+    workers: int,
+    progress: Progress | None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
     """Every subject, in order: `_draw_chunk` over all of them."""
-    whole, volumes = anatomy.build()
+    whole, volumes = anatomy.build(head)
     axis, position = PLANES[plane][:2]
     middle = round(position - anatomy.ORIGIN[axis])
     low = max(middle - SLAB, 0)

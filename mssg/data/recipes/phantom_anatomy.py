@@ -5,7 +5,7 @@ shape (an affine map and a smooth random one), cortex (moves the outer border of
 their wall). Each is the flow of a stationary velocity field, so it is a diffeomorphism whatever its strength. The
 fields of cortex and ventricles do not overlap, so the two commute, and the tissue they leave can be added up from two tables.
 
-Source: MNI ICBM 152 nonlinear symmetric 2009a (Fonov et al., NeuroImage 2011); flows of stationary velocity fields:
+Source: MNI ICBM 152 nonlinear symmetric 2009a (Fonov et al., NeuroImage 2011) and Colin27 (Holmes et al., J Comput Assist Tomogr 1998); flows of stationary velocity fields:
 Arsigny et al., MICCAI 2006. Coordinates are RAS millimetres of the template.
 """
 
@@ -20,11 +20,14 @@ from numpy.typing import NDArray
 from mssg import assets
 from mssg.errors import DataError
 
-TEMPLATE = "brain/mni152.npz"
+HEADS = ("mni152", "colin27")
+"""The templates in assets/brain: an average of 152 heads, and one head."""
 ORIGIN = np.array([-98.0, -134.0, -72.0])
 """Millimetres of voxel (0, 0, 0); voxels are 1 mm and aligned with the axes."""
 DEEP = 18.0
 """Millimetres under the brain's surface from which on cerebrospinal fluid counts as a ventricle's."""
+REACH = 5.0
+"""Millimetres around the first head's ventricles within which those of another lie: one head's open into cisterns."""
 SEEDS = ((-14.0, -15.0, 15.0), (14.0, -15.0, 15.0))
 """About the centres of the two lateral ventricles, in template millimetres."""
 WALL_REACH = (8.0, 20.0)
@@ -98,55 +101,75 @@ class Volumes:
     grey: Field
 
 
-def template() -> tuple[Field, Field, Field]:
-    """T1, grey and white matter of the shipped template, float32 [X, Y, Z] in 0 to 1."""
-    with np.load(assets.path(TEMPLATE), allow_pickle=False) as file:
+def template(head: str) -> tuple[Field, Field, Field]:
+    """T1, grey and white matter of one of `HEADS`, float32 [X, Y, Z] in 0 to 1, all on one grid."""
+    with np.load(assets.path(f"brain/{head}.npz"), allow_pickle=False) as file:
         return tuple(file[name].astype(np.float32) / 255 for name in ("t1", "grey", "white"))  # type: ignore[return-value]
 
 
-def build() -> tuple[Anatomy, Volumes]:
-    """Derive ventricles, velocity fields and volume tables from the template: about half a minute.
+def build(head: str) -> tuple[Anatomy, Volumes]:
+    """Derive ventricles, velocity fields and volume tables from the template of a head: about half a minute.
 
     Raises:
         DataError: No ventricles where they should be: not the template this was written for.
     """
-    t1, grey, white = template()
-    tissue = grey + white
-    ventricles = find_ventricles(t1, tissue)
-    wall = signed_distance(ventricles)
+    whole = anatomy_of(head)
+    return whole, volumes_of(whole)
+
+
+def anatomy_of(head: str) -> Anatomy:
+    """The template of one of `HEADS` with its ventricles and velocity fields."""
+    t1, grey, white = template(head)
+    wall = signed_distance(ventricles_of(head))
     outside = -wall
     ventricle_velocity = gradient(smooth(wall, 2.0)) * fade(outside, *WALL_REACH)[None]
-    border = signed_distance(tissue > 0.5)
+    border = signed_distance(grey + white > 0.5)
     # whole at the border of the cortex, zero where white matter begins and a centimetre outside
     room = np.clip(1 - 1.6 * smooth(white, 1.0), 0, 1) * fade(-border, 4.0, 10.0)
     cortex_velocity = -gradient(smooth(border, 1.0)) * (room * (1 - fade(outside, *CORTEX_START)))[None]
+    return Anatomy(t1, grey, white, wall, ventricle_velocity, cortex_velocity, np.zeros(3))
+
+
+def volumes_of(whole: Anatomy) -> Volumes:
+    """What the two flows do to the volumes of a whole template."""
+    grey, shape = whole.grey, whole.grey.shape
     cells = np.stack(
-        np.meshgrid(*[np.arange(TABLE_STEP // 2, n, TABLE_STEP) for n in t1.shape], indexing="ij"), -1
+        np.meshgrid(*[np.arange(TABLE_STEP // 2, n, TABLE_STEP) for n in shape], indexing="ij"), -1
     ).reshape(-1, 3)
-    near = outside < WALL_REACH[1]
-    ventricle, change = _table(
-        ventricle_velocity, VENTRICLE_STEPS, near, cells, (ventricles.astype(np.float32), grey)
-    )
+    near, ventricles = whole.wall > -WALL_REACH[1], (whole.wall > 0).astype(np.float32)
+    ventricle, change = _table(whole.ventricle_velocity, VENTRICLE_STEPS, near, cells, (ventricles, grey))
     change -= change[VENTRICLE_STEPS.tolist().index(0.0)]
-    (grey_volume,) = _table(cortex_velocity, CORTEX_STEPS, border > -12, cells, (grey,))
-    whole = Anatomy(t1, grey, white, wall, ventricle_velocity, cortex_velocity, np.zeros(3))
-    return whole, Volumes(t1.shape, cells, ventricle, change, grey_volume)
+    moved = signed_distance(grey + whole.white > 0.5) > -12
+    (grey_volume,) = _table(whole.cortex_velocity, CORTEX_STEPS, moved, cells, (grey,))
+    return Volumes(shape, cells, ventricle, change, grey_volume)
 
 
-def find_ventricles(t1: Field, tissue: Field) -> NDArray[np.bool_]:
-    """The lateral ventricles: fluid deep inside the brain that is connected with their known centres.
+def ventricles_of(head: str) -> NDArray[np.bool_]:
+    """The lateral ventricles of one of `HEADS`: fluid deep inside the brain, or near those of the first head."""
+    from scipy import ndimage
+
+    t1, grey, white = template(head)
+    if head == HEADS[0]:
+        brain = ndimage.binary_fill_holes(ndimage.binary_closing(grey + white > 0.4, iterations=6))
+        place = ndimage.distance_transform_edt(brain) > DEEP  # type: ignore[operator]
+    else:
+        place = signed_distance(ventricles_of(HEADS[0])) > -REACH
+    return find_ventricles(t1, grey + white, place)
+
+
+def find_ventricles(t1: Field, tissue: Field, place: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Fluid that is connected with the known centres of the lateral ventricles.
 
     Args:
         t1, tissue: float32 [X, Y, Z], the picture and the sum of grey and white matter.
+        place: bool [X, Y, Z], where ventricles can be.
 
     Raises:
         DataError: There is no fluid at a centre.
     """
     from scipy import ndimage
 
-    brain = ndimage.binary_fill_holes(ndimage.binary_closing(tissue > 0.4, iterations=6))
-    depth = ndimage.distance_transform_edt(brain)
-    parts, _ = ndimage.label((t1 < 0.38) & (tissue < 0.6) & (depth > DEEP))  # type: ignore[misc]
+    parts, _ = ndimage.label((t1 < 0.38) & (tissue < 0.6) & place)  # type: ignore[misc]
     found = np.zeros(t1.shape, bool)
     for seed in SEEDS:
         x, y, z = (round(s - o) for s, o in zip(seed, ORIGIN))
