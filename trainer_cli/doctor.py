@@ -209,6 +209,8 @@ def _backend(name: str) -> Finding:
 
     from mssg import ops
 
+    if name == "cuda" and not torch.cuda.is_available():
+        return Finding(f"ops {name}", LIMITED, "no GPU here to run its kernels on")
     x = torch.ones(1, 2, 8, 8)
     with torch.inference_mode():
         uses = {"training": ops.backend().name, "drawing on the CPU": ops.backend(x=x).name}
@@ -216,7 +218,7 @@ def _backend(name: str) -> Finding:
     chosen = f" (in use for {' and '.join(uses)})" if uses else ""
     try:
         y = ops.filtered_lrelu(
-            x,
+            x.to(name if name == "cuda" else "cpu"),
             ops.setup_filter([1, 3, 3, 1]),
             ops.setup_filter([1, 3, 3, 1]),
             up=2,
