@@ -37,7 +37,7 @@ class MssgError(Exception):
         if expected is not None:
             text += f" Expected {expected}."
         if hint:
-            text += f" {hint.rstrip('.')}."
+            text += f" {hint}" if hint.endswith("?") else f" {hint.rstrip('.')}."
         super().__init__(text)
 
 

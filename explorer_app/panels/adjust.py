@@ -120,11 +120,14 @@ def _histogram(counts: np.ndarray | None, display: Display) -> Display:
             if h > 0:
                 x = corner.x + i * step
                 draw.add_rect_filled(ImVec2(x, base - max(1, h)), ImVec2(x + step - 1, base), colour)
-    low, high = display.level - display.width / 2, display.level + display.width / 2
-    xs = [corner.x + width * min(1.0, max(0.0, v / 255)) for v in (low, high)]
-    draw.add_line(ImVec2(xs[0], corner.y + tall), ImVec2(xs[1], corner.y + em(0.1)), u32(theme.ACCENT), 1.5)
-    for x in xs:
-        draw.add_line(ImVec2(x, corner.y), ImVec2(x, corner.y + tall), u32(theme.ACCENT, 0.5))
+    if display.compare != "difference":  # whose window is one of differences
+        low, high = display.level - display.width / 2, display.level + display.width / 2
+        xs = [corner.x + width * min(1.0, max(0.0, v / 255)) for v in (low, high)]
+        draw.add_line(
+            ImVec2(xs[0], corner.y + tall), ImVec2(xs[1], corner.y + em(0.1)), u32(theme.ACCENT), 1.5
+        )
+        for x in xs:
+            draw.add_line(ImVec2(x, corner.y), ImVec2(x, corner.y + tall), u32(theme.ACCENT, 0.5))
     imgui.invisible_button("##window level", ImVec2(width, tall))
     if imgui.is_item_active():
         move = imgui.get_io().mouse_delta
@@ -143,14 +146,21 @@ def _histogram(counts: np.ndarray | None, display: Display) -> Display:
 
 
 def _colour_bar(display: Display, width: float) -> None:
+    """Grey levels 0 to 255 in their colours; of a difference, minus to plus half the window."""
     corner, tall = imgui.get_cursor_screen_pos(), em(0.55)
     draw, step = imgui.get_window_draw_list(), width / _BAR_STEPS
-    for i, colour in enumerate(_bar_colours(display.colormap, display.invert, display.level, display.width)):
+    if display.compare == "difference":
+        half = display.width / 2
+        colours, ends = _bar_colours("signed", False, 127.5, 255.0), (f"−{half:.0f}", f"+{half:.0f}")
+    else:
+        colours = _bar_colours(display.colormap, display.invert, display.level, display.width)
+        ends = ("0", "255")
+    for i, colour in enumerate(colours):
         x = corner.x + i * step
         draw.add_rect_filled(ImVec2(x, corner.y), ImVec2(x + step + 1, corner.y + tall), colour)
     imgui.dummy(ImVec2(width, tall))
-    widgets.text("0", theme.FAINT)
-    widgets.right_text("255", theme.FAINT)
+    widgets.text(ends[0], theme.FAINT)
+    widgets.right_text(ends[1], theme.FAINT)
 
 
 @lru_cache(16)

@@ -76,7 +76,7 @@ def _progress(app: Context, state: AppState, population: Population, pictures: R
     flat = [p for row in pictures for p in row]
     done = sum(1 for p in flat if (f := app.service.frame(p)) is not None and not f.preview)
     if waits:
-        widgets.text("as before the change", theme.DIM)
+        widgets.text("paused while values move", theme.DIM)
         widgets.tooltip("The grid is rendered anew when the slider is let go or the animation stops.")
     elif done < len(flat):
         widgets.text(f"rendering {done} of {len(flat)}", theme.DIM)

@@ -556,6 +556,8 @@ _DAMAGE = {  # name -> (bytes of a good snapshot, and what they become; what the
     "truncated header": (None, 3000, "truncated"),
     "truncated weights": (None, -1000, "truncated"),
     "from the future": (rb"\"format_version\": 1", rb"\"format_version\": 9", "format version"),
+    "from the past": (rb"\"format_version\": 1", rb"\"format_version\": 0", "format version"),
+    "without a study": (rb"\"study\": ", rb"\"stuby\": ", "study"),
     "unknown instrument": (rb"\"instrument\": \"digits\"", rb"\"instrument\": \"x-rays\"", "x-rays"),
     "unknown kind": (rb"\"kind\": \"categorical\"", rb"\"kind\": \"cathegories\"", "cathegories"),
     "unknown network": (rb"\"kind\": \"stylegan2\"", rb"\"kind\": \"stylegan9\"", "stylegan9"),
@@ -675,10 +677,18 @@ def empty_window_says_what_to_do(d):
 
 
 def empty_window_refuses_what_is_no_snapshot(d):
-    path = d.folder / "x.safetensors"
-    path.write_bytes(b"nonsense")
     from imgui_bundle import icons_fontawesome_6 as icons
 
+    from explorer_app.__main__ import default_snapshot
+
+    for name in ("truncated header", "from the future", "without a study"):
+        path, word = _damaged(d, name, default_snapshot())
+        assert not d.app.open(path)
+        d.frames()
+        title, body = d.app.empty_message(d.state)
+        assert title == "This cannot be opened" and path.name in body and word in body, (name, body)
+    path = d.folder / "x.safetensors"
+    path.write_bytes(b"nonsense")
     d.ctx.item_click(f"//Picture/**/{icons.ICON_FA_FOLDER_OPEN}  Open…##empty")
     d.frames(4)
     d.ctx.item_input_value("//Open/##open path", str(path))
