@@ -216,6 +216,7 @@ def evaluate(
     from mssg.metrics.evaluation import evaluate as measure
     from mssg.metrics.features import load_features
     from mssg.metrics.frame import contender, instruments, open_frame
+    from mssg.metrics.results import Evaluation
     from mssg.metrics.sampling import Bench, Store, chunk_for
     from mssg.snapshot import load_snapshot
     from mssg.training.distributed import joined
@@ -223,6 +224,7 @@ def evaluate(
 
     check_suffix(output, (".json",))
     path = writable(output)
+    old = Evaluation.load(path) if add and path.exists() else None  # a damaged file is found before the work
     options = Options(
         _metrics(metrics), seed, images, per_stratum, _names(by), bins, min_count, control_images, leakage_images, smooth_images,
         kid_subset, (lpips_net, lpips_weights), counterfactual_images, invert_steps, invert_features, memorisation_images,
@@ -245,11 +247,13 @@ def evaluate(
         parts = Store(path.with_name(path.name + ".parts"))
         real = Store(Path(cache) if cache else _cache())
         bench = Bench(parts, real, chunk_for(frame.study), world.device, world, _teller())
+        if old:
+            old.check_goes_with(frame.study.name, split, seed, [m.model for m in models])
         evaluator = Evaluator(frame, bench, options, readers, network, [*notes, *more])
         found = measure(evaluator, models, shlex.join(["mssg", *_arguments()]))
         world.barrier()  # nobody needs the parts any more
         if world.is_main:
-            _finish(found, path, add)
+            _finish(old.extended(found) if old else found, path)
             parts.clear()
 
 
@@ -363,20 +367,10 @@ def _teller() -> Callable[[str, int, int], None]:
     return tell
 
 
-def _finish(found: Evaluation, path: Path, add: bool) -> None:
+def _finish(found: Evaluation, path: Path) -> None:
     """Write the file and say the main numbers."""
-    from dataclasses import replace
-
-    from mssg.metrics.results import Evaluation
     from mssg.metrics.tables import summary
 
-    if add and path.exists():
-        old = Evaluation.load(path)
-        known = {m.label: m for m in (*old.models, *found.models)}
-        command = "\n".join(dict.fromkeys((old.command, found.command)))
-        found = replace(
-            found, models=tuple(known.values()), results=old.results, notes=old.notes, command=command
-        ).add(found.results, found.notes)
     found.save(path)
     click.echo(summary(found))
     for note in found.notes:

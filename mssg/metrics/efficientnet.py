@@ -46,13 +46,12 @@ class _Conv(nn.Module):
         self.stride, self.groups = stride, groups
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel, padding = self.weight.shape[-1], []
-        for size in (x.shape[-1], x.shape[-2]):
-            total = max(0, (-(-size // self.stride) - 1) * self.stride + kernel - size)
-            padding += [total // 2, total - total // 2]
-        if padding[0] == padding[1] == padding[2] == padding[3]:
-            return F.conv2d(x, self.weight, self.bias, self.stride, padding[0], 1, self.groups)
-        return F.conv2d(F.pad(x, padding), self.weight, self.bias, self.stride, 0, 1, self.groups)
+        kernel = self.weight.shape[-1]
+        high, wide = (max(0, (-(-s // self.stride) - 1) * self.stride + kernel - s) for s in x.shape[-2:])
+        # "SAME" puts an odd row of zeros last. A row of zeros before the kernel does the same, and copies no image.
+        weight = F.pad(self.weight, (wide % 2, 0, high % 2, 0))
+        padding = ((high + 1) // 2, (wide + 1) // 2)
+        return F.conv2d(x, weight, self.bias, self.stride, padding, 1, self.groups)
 
 
 class _Block(nn.Module):

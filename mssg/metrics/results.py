@@ -19,6 +19,7 @@ from mssg.files import parse_json, write_atomically
 FORMAT_VERSION = 1
 REAL = "real"
 """The label under which real images stand beside the models."""
+AMOUNTS = ("value", "n", "n_real", "sd", "real_floor", "real_floor_n")
 JOINT = "joint"
 """The source of a result over all sources together."""
 
@@ -155,6 +156,36 @@ class Evaluation:
             notes=tuple(dict.fromkeys((*self.notes, *notes))),
         )
 
+    def check_goes_with(self, study: str, split: str, seed: int, models: Iterable[Model]) -> None:
+        """Whether more results, of these, may stand in the same file.
+
+        Raises:
+            UsageError: They are of other real images or another seed, or one label would name two snapshots.
+        """
+        for name, mine, theirs in (("study", self.study, study), ("split", self.split, split), ("seed", self.seed, seed)):  # fmt: skip
+            if mine != theirs:
+                raise UsageError("the evaluation in this file is of another one", field=name, found=theirs, expected=mine, hint="Write to another file")  # fmt: skip
+        mine = {m.label: m.snapshot for m in self.models}
+        for model in models:
+            if mine.get(model.label, model.snapshot) != model.snapshot:
+                raise UsageError("another snapshot has this label in the file already", field=model.label, found=model.snapshot, expected=mine[model.label], hint="Give it another LABEL=SNAPSHOT, or write to another file")  # fmt: skip
+
+    def extended(self, more: Evaluation) -> Evaluation:
+        """This evaluation and a later one of the same data: its results replace those about the same.
+
+        Raises:
+            UsageError: See `check_goes_with`.
+        """
+        self.check_goes_with(more.study, more.split, more.seed, more.models)
+        models = {m.label: m for m in (*self.models, *more.models)}
+        metrics = dict.fromkeys((*self.options.get("metrics", ()), *more.options.get("metrics", ())))
+        newer = {k: v for k, v in more.options.items() if v is not None}
+        return replace(
+            self.add(more.results, more.notes), models=tuple(models.values()), versions=more.versions,
+            command="\n".join(dict.fromkeys((*self.command.split("\n"), more.command))),
+            options={**self.options, **newer, "metrics": list(metrics)},
+        )  # fmt: skip
+
     def to_json(self) -> dict[str, Any]:
         """The JSON document."""
         document = {"format_version": FORMAT_VERSION} | {
@@ -241,6 +272,24 @@ def _identity(result: Result) -> str:
 
 
 def _result(document: Mapping[str, Any]) -> Result:
-    """A result from its JSON object."""
+    """A result from its JSON object.
+
+    Raises:
+        TypeError, ValueError: A part is missing, unknown or of a wrong kind.
+    """
     interval = document.get("ci95")
-    return Result(**{**document, "ci95": tuple(interval) if interval else None})
+    if interval is not None:
+        low, high = interval
+        document = {**document, "ci95": (low, high)}
+    result = Result(**document)
+    amounts = {name: getattr(result, name) for name in AMOUNTS} | dict.fromkeys(("low", "high"))
+    amounts |= dict(zip(("low", "high"), result.ci95 or ()))
+    for name, value in amounts.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise TypeError(f"{name} is no number: {value!r}")
+    for name in ("metric", "model", "source", "split"):
+        if not isinstance(getattr(result, name), str):
+            raise TypeError(f"{name} is no text: {getattr(result, name)!r}")
+    if not isinstance(result.detail, Mapping) or not isinstance(result.stratum, Mapping | None):
+        raise TypeError("detail and stratum must be objects")
+    return result

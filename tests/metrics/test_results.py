@@ -50,6 +50,31 @@ def test_adding_replaces_what_is_about_the_same_and_keeps_the_rest():
     assert [r.value for r in more.results] == [2.5, 0.2, 0.3] and len(more.notes) == 2
 
 
+def test_a_later_evaluation_extends_an_earlier_one_of_the_same_data_only():
+    from dataclasses import replace
+
+    other = replace(WHOLE.models[0], label="A", snapshot="def")
+    newer = replace(KID, value=0.2, model="A")
+    later = Evaluation("digits", "test", 3, (other,), (newer,), (), "mssg later", {"images": 50, "features": None, "metrics": ["kid"]})  # fmt: skip
+    both = WHOLE.extended(later)
+    assert [m.label for m in both.models] == ["digits", "A"] and both.results == (KID, STRATUM, newer)
+    assert both.command == "mssg evaluate …\nmssg later" and both.extended(later).command == both.command
+    assert both.options == {"images": 50, "metrics": ["kid"]}
+    for change in ({"study": "brain"}, {"split": "val"}, {"seed": 4}, {"models": (replace(other, label="digits"),)}):  # fmt: skip
+        with pytest.raises(UsageError, match="file"):
+            WHOLE.extended(replace(later, **change))
+
+
+@pytest.mark.parametrize("bad", [{"value": "high"}, {"value": True}, {"n": "3"}, {"ci95": [1]}, {"ci95": ["a", "b"]}, {"detail": [1]}, {"stratum": 3}, {"model": None}, {"source": 3}])  # fmt: skip
+def test_results_of_a_wrong_kind_are_refused(tmp_path, bad):
+    path = WHOLE.save(tmp_path / "eval.json")
+    document = json.loads(path.read_text())
+    document["results"][0] |= bad
+    path.write_text(json.dumps(document))
+    with pytest.raises(DataError, match="damaged"):
+        Evaluation.load(path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
