@@ -8,7 +8,7 @@ number between two halves of the real images.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -189,10 +189,11 @@ def kid(a: object, b: object, subset_size: int | None = None, subsets: int = 100
     if subsets < 1:
         raise UsageError("at least one subset is needed", field="subsets", found=subsets)
     rng = np.random.RandomState(seed)  # the legacy generator: the same subsets as other programs draw
-    values = []
-    for _ in range(subsets):
-        of_a = a[rng.choice(len(a), subset_size, replace=False)]
-        values.append(_mmd2(of_a, b[rng.choice(len(b), subset_size, replace=False)]))
+    drawn = [(_choose(rng, len(a), subset_size), _choose(rng, len(b), subset_size)) for _ in range(subsets)]
+    if max(len(a), len(b)) ** 2 > subsets * subset_size**2:  # most pairs are in no subset
+        values = [_mmd2(a[i], b[j]) for i, j in drawn]
+    else:
+        values = _mmd2_of_subsets(a, b, [i for i, _ in drawn], [j for _, j in drawn])
     return Estimate(float(np.mean(values)), float(np.std(values)))
 
 
@@ -409,19 +410,59 @@ def _mmd2(a: np.ndarray, b: np.ndarray) -> float:
     return float(within_a / (n * (n - 1)) + within_b / (m * (m - 1)) - 2.0 * _kernel_sum(a, b) / (n * m))
 
 
+def _choose(rng: np.random.RandomState, n: int, size: int) -> np.ndarray:
+    return rng.choice(n, size, replace=False)
+
+
+def _mmd2_of_subsets(
+    a: np.ndarray, b: np.ndarray, of_a: list[np.ndarray], of_b: list[np.ndarray]
+) -> np.ndarray:
+    """`_mmd2` of equally large subsets [S], from one pass over all pairs: a pair counts where both are in the subset."""
+    size = len(of_a[0])
+    in_a, in_b = _membership(of_a, len(a)), _membership(of_b, len(b))
+    within = _sums_of_subsets(a, a, in_a, in_a) + _sums_of_subsets(b, b, in_b, in_b)
+    return within / (size * (size - 1)) - 2.0 * _sums_of_subsets(a, b, in_a, in_b) / size**2
+
+
+def _membership(subsets: list[np.ndarray], n: int) -> np.ndarray:
+    """Which rows are in which subset: 0 or 1 [S, n]."""
+    member = np.zeros((len(subsets), n))
+    for row, chosen in zip(member, subsets):
+        row[chosen] = 1.0
+    return member
+
+
+def _sums_of_subsets(a: np.ndarray, b: np.ndarray, in_a: np.ndarray, in_b: np.ndarray) -> np.ndarray:
+    """Sum of the kernel over the pairs of each subset [S]; over pairs of different rows where a and b are the same matrix."""
+    total = np.zeros(len(in_a))
+    for rows, columns, kernel in _kernel_blocks(a, b):
+        sums = np.einsum("sj,sj->s", in_a[:, rows] @ kernel, in_b[:, columns])
+        if a is b and rows == columns:
+            sums -= in_a[:, rows] @ np.diagonal(kernel)
+        total += 2.0 * sums if a is b and rows != columns else sums
+    return total
+
+
 def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
     """Sum of the kernel over all pairs; over pairs of different rows where a and b are the same matrix."""
     total = 0.0
+    for rows, columns, kernel in _kernel_blocks(a, b):
+        if a is not b:
+            total += kernel.sum()
+        else:
+            total += 2.0 * kernel.sum() if rows != columns else kernel.sum() - np.trace(kernel)
+    return total
+
+
+def _kernel_blocks(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """(rows, columns, cubic kernel of them); where a and b are the same matrix a block right of the diagonal stands for two."""
     for i in range(0, len(a), BLOCK):
         x = a[i : i + BLOCK].astype(np.float64)
         for j in range(i if a is b else 0, len(b), BLOCK):
             kernel = x @ b[j : j + BLOCK].astype(np.float64).T
-            kernel = (kernel / a.shape[1] + 1.0) ** 3
-            if a is not b:
-                total += kernel.sum()
-            else:  # symmetric: blocks right of the diagonal stand for two
-                total += 2.0 * kernel.sum() if j > i else kernel.sum() - np.trace(kernel)
-    return total
+            kernel /= a.shape[1]
+            kernel += 1.0
+            yield slice(i, i + BLOCK), slice(j, j + BLOCK), kernel * kernel * kernel
 
 
 def _two_sets(
