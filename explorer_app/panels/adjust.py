@@ -58,7 +58,9 @@ def draw(app: Context, state: AppState) -> AppState:
         label,
         "Level: the grey level shown in the middle. Also: right-drag on the picture, up and down.",
     )
+    imgui.begin_disabled(display.compare == "difference")  # its window stands around zero
     level = widgets.float_slider("##level", display.level, 0.0, 255.0, "%.0f")
+    imgui.end_disabled()
     if widgets.double_clicked():
         level = FULL_LEVEL
     display = replace(display, width=width, level=level)
