@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +15,7 @@ from mssg.metrics.evaluation import Evaluator
 from mssg.metrics.features import Features
 from mssg.metrics.frame import Contender, Frame
 from mssg.metrics.results import Result
+from mssg.metrics.sampling import Numbers
 
 PIXEL_SIDE = 32
 """Images are compared pixel by pixel after shrinking them to at most this side."""
@@ -134,10 +135,17 @@ def use(e: Evaluator, contender: Contender) -> Iterator[Result]:
     rng = np.random.default_rng([options.seed, 51])
     rows = np.sort(rng.permutation(len(known))[: options.utility_images or len(known)])
     requests = frame.models.complete(known[rows], rng)
+    images = [s.info.get("sha256") for s in frame.sources]
+
+    def keep(whose: str, compute: Callable[[], Numbers]) -> Numbers:
+        """Readings of a trained predictor: training on real images is the same for all models, and none is repeated."""
+        key = ["utility", whose != "real" and contender.identity, images, requests, frame.split, options.utility_epochs, options.seed, e.bench.device]  # fmt: skip
+        return e.bench.drawn.get(key, compute)
+
     everything = slice(0, len(frame))
     yield from utility(
         frame.study, frame.sources, contender.generate, requests, frame.images(everything), frame.values, contender.model.label,
-        frame.split, options.seed, epochs=options.utility_epochs, device=e.bench.device,
+        frame.split, options.seed, epochs=options.utility_epochs, device=e.bench.device, keep=keep,
     )  # fmt: skip
 
 

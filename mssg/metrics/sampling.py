@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from mssg.errors import DataError
+from mssg.errors import DataError, MssgError
 from mssg.files import write_atomically
 from mssg.study import Study
 
@@ -227,9 +227,12 @@ class Bench:
         """Every chunk; with several processes, each computes its share and then takes the others' from the folder."""
         slices = [slice(start, min(start + self.chunk, n)) for start in range(0, n, self.chunk)]
         if self.world.size > 1:
-            for number, rows in enumerate(slices):
-                if number % self.world.size == self.world.rank:
-                    part(rows, number)
+            try:
+                for number, rows in enumerate(slices):
+                    if number % self.world.size == self.world.rank:
+                        part(rows, number)
+            except MssgError:
+                pass  # all come upon it below; none may be left waiting for the others
             self.world.barrier()
         parts = []
         for number, rows in enumerate(slices):

@@ -25,6 +25,7 @@ VALIDATION = 0.15
 FEWEST = 32
 
 Train = Callable[[Sequence[PackedSource]], Predictor]
+Keep = Callable[[str, Callable[[], dict[str, np.ndarray]]], dict[str, np.ndarray]]
 
 
 def synthetic_source(study: Study, images: np.ndarray, values: np.ndarray, seed: int) -> PackedSource:
@@ -57,6 +58,7 @@ def utility(
     epochs: int = 10,
     device: str = "cpu",
     fit: Train | None = None,
+    keep: Keep | None = None,
 ) -> list[Result]:
     """Train the same predictor on real and on generated images, test both on real images neither has seen.
 
@@ -71,6 +73,7 @@ def utility(
         seed: Of training and of what is generated.
         architecture, epochs, device: Of the predictors; as many real images are used as there are requests.
         fit: Trains a predictor on sources; None: `mssg.metrics.predictors.train`.
+        keep: (whose, compute) -> what `compute` gives, kept where it was computed before; whose is "real" or the model.
 
     Returns:
         Metric "utility/mae" or "utility/accuracy" for each covariate: of the predictor trained on generated images; `real_floor` is
@@ -88,9 +91,14 @@ def utility(
         return train(study, of, architecture, epochs, limit=len(requests), seed=seed, device=device)
 
     fit = fit or default
-    real = fit(sources).measure(test_images)
-    images = np.asarray(generate(requests, seed))
-    fake = fit([synthetic_source(study, images, requests, seed)]).measure(test_images)
+    keep = keep or (lambda _, compute: compute())
+
+    def of_generated() -> dict[str, np.ndarray]:
+        images = np.asarray(generate(requests, seed))
+        return fit([synthetic_source(study, images, requests, seed)]).measure(test_images)
+
+    real = keep("real", lambda: fit(sources).measure(test_images))
+    fake = keep(model, of_generated)
     rng = np.random.default_rng([seed, 33])
     results = []
     for v, covariate in enumerate(study.conditions):

@@ -103,6 +103,30 @@ def test_processes_share_the_work(tmp_path):
     assert world.waited == 1 and work.drawn == 25 and len(found["mean"]) == 25
 
 
+def test_a_process_that_fails_still_meets_the_others(tmp_path):
+    """The second chunk cannot be read: both processes wait once, and both say why."""
+
+    class World:
+        size = 2
+
+        def __init__(self, rank: int) -> None:
+            self.rank, self.waited = rank, 0
+
+        def barrier(self) -> None:
+            self.waited += 1
+
+    def broken(images: np.ndarray, rows: slice) -> dict[str, np.ndarray]:
+        if rows.start == 10:
+            raise DataError("no matrix of finite numbers")
+        return {"mean": images.mean((1, 2, 3))}
+
+    for rank in (0, 1):
+        world = World(rank)
+        with pytest.raises(DataError, match="finite"):
+            bench(tmp_path, world=world).draw("x", ["id"], Counting().generate, VALUES, 0, [Reader("b", broken)])  # fmt: skip
+        assert world.waited == 1
+
+
 def test_what_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be made"):

@@ -72,6 +72,22 @@ def test_both_predictors_are_tested_on_the_same_real_images(material):
     assert results["digit"].metric == "utility/accuracy" and results["thickness"].n == 64
 
 
+def test_no_predictor_is_trained_twice(material):
+    study, sources, requests, images, values = material
+    made, kept = [], {}
+
+    def fit(of):
+        made.append(Line(study, of))
+        return made[-1]
+
+    def keep(whose, compute):
+        return kept[whose] if whose in kept else kept.setdefault(whose, compute())
+
+    runs = [utility(study, sources, strokes, requests, images, values, model, fit=fit, keep=keep) for model in ("A", "B", "A")]  # fmt: skip
+    assert len(made) == 3 and set(kept) == {"real", "A", "B"} and runs[0] == runs[2]
+    assert runs[0][0].real_floor == runs[1][0].real_floor
+
+
 def test_generated_images_without_content_are_of_no_use(material):
     study, sources, requests, images, values = material
     noise = lambda v, seed: np.random.default_rng(seed).integers(0, 255, (len(v), 1, 32, 32), np.uint8)  # noqa: E731
