@@ -96,7 +96,9 @@ class Moments:
             part = array[start : start + BLOCK].astype(np.float64)
             mean = part.mean(axis=0)
             part -= mean
-            self.merge(Moments(len(part), mean, part.T @ part))
+            with np.errstate(over="ignore", invalid="ignore"):  # refused where it is used
+                scatter = part.T @ part
+            self.merge(Moments(len(part), mean, scatter))
         return self
 
     def merge(self, other: Moments) -> Moments:
@@ -155,6 +157,7 @@ def fid(a: object, b: object) -> float:
     return _frechet(a.mean, np.trace(covariance), _root(covariance), b)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what leaves the range of numbers is refused at the end
 def kid(a: object, b: object, subset_size: int | None = None, subsets: int = 100, seed: int = 0) -> Estimate:
     """Kernel distance: the unbiased squared MMD with the kernel (x·y / F + 1)³.
 
@@ -178,7 +181,10 @@ def kid(a: object, b: object, subset_size: int | None = None, subsets: int = 100
     a, b = as_features(a, "a", 2), as_features(b, "b", 2)
     same_width(a, b, ("a", "b"))
     if subset_size is None:
-        return Estimate(_mmd2(a, b), 0.0)
+        return Estimate(_finite(_mmd2(a, b), "KID"), 0.0)
+    whole = all(isinstance(x, int | np.integer) for x in (subset_size, subsets, seed))
+    if not whole or not 0 <= seed < 2**32:
+        raise UsageError("sizes and seed are whole numbers, the seed below 2³²", field="subset_size, subsets, seed", found=f"{subset_size}, {subsets}, {seed}")  # fmt: skip
     if not 2 <= subset_size <= min(len(a), len(b)):
         raise UsageError(
             "a subset must fit into both sets",
@@ -194,7 +200,7 @@ def kid(a: object, b: object, subset_size: int | None = None, subsets: int = 100
         values = [_mmd2(a[i], b[j]) for i, j in drawn]
     else:
         values = _mmd2_of_subsets(a, b, [i for i, _ in drawn], [j for _, j in drawn])
-    return Estimate(float(np.mean(values)), float(np.std(values)))
+    return Estimate(_finite(float(np.mean(values)), "KID"), float(np.std(values)))
 
 
 def inception_score(probabilities: object, splits: int = 10, seed: int | None = None) -> Estimate:
@@ -389,6 +395,7 @@ def _warn_few(n: int, width: int) -> None:
 
 def _root(covariance: np.ndarray) -> np.ndarray:
     """Symmetric square root; eigenvalues that are rounding errors count as zero."""
+    _finite(float(np.abs(covariance).max()), "FID")
     values, vectors = np.linalg.eigh(covariance)
     noise = len(values) * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
     values = np.where(values > noise, values, 0.0)
@@ -407,7 +414,8 @@ def _mmd2(a: np.ndarray, b: np.ndarray) -> float:
     """Unbiased squared MMD of all rows with the cubic kernel."""
     n, m = len(a), len(b)
     within_a, within_b = _kernel_sum(a, a), _kernel_sum(b, b)
-    return float(within_a / (n * (n - 1)) + within_b / (m * (m - 1)) - 2.0 * _kernel_sum(a, b) / (n * m))
+    value = within_a / (n * (n - 1)) + within_b / (m * (m - 1)) - 2.0 * _kernel_sum(a, b) / (n * m)
+    return float(value)
 
 
 def _choose(rng: np.random.RandomState, n: int, size: int) -> np.ndarray:
@@ -441,6 +449,13 @@ def _sums_of_subsets(a: np.ndarray, b: np.ndarray, in_a: np.ndarray, in_b: np.nd
             sums -= in_a[:, rows] @ np.diagonal(kernel)
         total += 2.0 * sums if a is b and rows != columns else sums
     return total
+
+
+def _finite(value: float, name: str) -> float:
+    """The value, unless it left the range of numbers on the way."""
+    if not np.isfinite(value):
+        raise DataError(f"features are too large for {name}", found=value, hint="Scale both sets by the same factor; features of a network are of the order of one")  # fmt: skip
+    return value
 
 
 def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:

@@ -270,6 +270,46 @@ def test_wrong_features_are_told(metric, change, words, sets: tuple[np.ndarray, 
         metric(sets[0], change(sets[1]))
 
 
+def test_the_smallest_columns_come_from_as_many_groups() -> None:
+    """Many references, so that groups of columns are searched: neighbours are still those of the double loop, ties and all."""
+    rng = np.random.default_rng(8)
+    query, reference = rng.standard_normal((20, 3)), rng.standard_normal((1501, 3))
+    for kind in ("plain", "whole numbers", "all alike"):
+        if kind == "whole numbers":
+            query, reference = np.rint(query), np.rint(reference)
+        if kind == "all alike":
+            query, reference = np.ones_like(query), np.ones_like(reference)
+        d = ((query[:, None] - reference[None]) ** 2).sum(-1)
+        for k in (1, 4):
+            found = nearest(query, reference, k)
+            np.testing.assert_allclose(found.squared, np.sort(d, axis=1)[:, :k], rtol=1e-12)
+            np.testing.assert_allclose(np.take_along_axis(d, found.index, 1), found.squared, rtol=1e-12)
+            assert all(len(set(row)) == k for row in found.index.tolist())
+
+
+def test_one_pass_over_all_pairs_gives_the_kid_of_each_subset() -> None:
+    rng = np.random.default_rng(4)
+    a, b = rng.standard_normal((210, 9)), rng.standard_normal((190, 9)) + 0.3
+    draws, values = np.random.RandomState(6), []
+    for _ in range(30):
+        i, j = draws.choice(210, 60, replace=False), draws.choice(190, 60, replace=False)
+        values.append(kid(a[i], b[j]).mean)
+    together, apart = kid(a, b, 60, 30, seed=6), kid(a, b, 60, 2, seed=6)
+    np.testing.assert_allclose(together, (np.mean(values), np.std(values)), rtol=1e-10)
+    np.testing.assert_allclose(apart, (np.mean(values[:2]), np.std(values[:2])), rtol=1e-10)
+
+
+def test_numbers_out_of_range_are_refused(sets: tuple[np.ndarray, np.ndarray]) -> None:
+    a, b = sets
+    for metric, scale in ((fid, 1e200), (kid, 1e120)):
+        with warnings.catch_warnings(), pytest.raises(DataError, match="too large"):
+            warnings.simplefilter("ignore", SmallSampleWarning)
+            metric(a * scale, b)
+    for options in ({"subset_size": 2.5}, {"subsets": 2.5}, {"seed": -1}):
+        with pytest.raises(UsageError, match="whole numbers"):
+            kid(a, b, **({"subset_size": 5} | options))
+
+
 def test_number_of_neighbours(sets: tuple[np.ndarray, np.ndarray]) -> None:
     with pytest.raises(UsageError, match="positive"):
         precision_recall(*sets, k=0)
