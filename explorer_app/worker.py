@@ -7,6 +7,7 @@ pictures come from a cache. When the process dies it is started again and asked 
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import multiprocessing as mp
 import os
@@ -24,6 +25,7 @@ from explorer_app.ring import Ring
 # Of pictures not wanted at the moment (those wanted are kept however many), and of a frame without its pixels.
 CACHE_BYTES, FRAME_BYTES = 32 * 2**20, 8192
 RESTART_PAUSE_S = 1.0
+_M_ARENA_MAX = -8  # of glibc's malloc.h
 Target = tuple[
     Picture | None, tuple[tuple[Picture, bool], ...]
 ]  # the main picture; others, and whether to measure them
@@ -41,6 +43,15 @@ class Counters:
     restarts: int = 0
     mappings: int = 0
     syntheses: int = 0
+
+
+def _share_heap() -> None:
+    """Let all threads allocate from one heap. glibc gives each its own, and what is freed in the heap of a thread that has
+    ended, as after every restart of the render process, is lost to the others."""
+    try:
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+    except (AttributeError, OSError, TypeError):
+        return  # another C library
 
 
 class RenderService:
@@ -70,6 +81,7 @@ class RenderService:
         self._inbox: deque[tuple[Any, ...]] = deque()
         self._wanted: tuple[Picture | None, tuple[Picture, ...]] = (None, ())
         self._measure: set[Picture | None] = set()
+        _share_heap()
         self._context = mp.get_context("spawn")
         self._closed = False
         self._silent_deaths = 0
