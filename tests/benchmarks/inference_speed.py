@@ -1,13 +1,18 @@
-"""Seconds per image on the CPU, ours against the official implementation's, same weights, one process, by turns.
+"""Seconds per image on the CPU, ours against the official implementation's, same weights, each case its own process.
 
-    python tests/benchmarks/inference_speed.py --official DIR [--quick] [--cpu-time] [--out FILE.json]
+    python tests/benchmarks/inference_speed.py --official DIR --out FILE.json [--quick] [--case NAME …] [--cpu-time]
 
-DIR is a checkout of NVlabs/stylegan3. Everything is float32, batch 1. Both are timed twice: with the C library's
-allocator as it is, and told to keep freed memory (`mssg.ops.keep_freed_memory`), which is how our explorer runs.
-Errors are the largest difference from float64 over the image's largest value. Beside the ratios: arithmetic per
-second of the convolutions (as a direct convolution would need it) beside what a large matrix product reaches here, the
-least memory traffic beside what a large copy reaches, and the growth of peak memory by the first image.
---sweep DIR instead draws cost against resolution, batch and threads (`cost.png`, `cost.json`); it needs no --official.
+DIR is a checkout of NVlabs/stylegan3. Everything is float32, batch 1, the least of several images after one that
+warms up. Both are timed twice: with the C library's allocator as it is, and told to keep freed memory
+(`mssg.ops.keep_freed_memory`), which is how our explorer runs. Printed are seconds by the wall clock and (processor seconds per thread); on a quiet
+machine the two agree. Ratios are of the first, with --cpu-time of the second. Errors are the largest difference from float64 over the
+image's largest value. Beside the ratios: arithmetic per second of the convolutions (as a direct convolution would need
+it) beside what a large matrix product reaches here, the least memory traffic beside what a large copy reaches, and the
+growth of peak memory by the first image.
+
+Each finished case is written to FILE.json at once; the same command goes on where it was interrupted, and measures
+again only the cases named with --case. --sweep DIR instead draws cost against resolution, batch and threads
+(`cost.png`, `cost.json`); it needs no --official.
 """
 
 from __future__ import annotations
@@ -15,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -28,8 +32,10 @@ from training_speed import stand_in
 
 from mssg import ops
 from mssg.networks import Generator, GeneratorConfig, build_generator
+from mssg.ops.native import library
 
 Clock = Callable[[], float]
+Times = tuple[float, float]  # by the wall clock; of the processor, per thread
 
 
 @dataclass(frozen=True)
@@ -42,13 +48,13 @@ class Case:
     ratio: float
     tuned_ratio: float = 0.0
     error: float = 1e-5
-    seconds: float = float("inf")
+    seconds: float = 60.0
     base: int = 16384
     widest: int = 512
 
     @property
     def name(self) -> str:
-        return f"{self.kind} {self.pixels}² {self.backend}"
+        return f"{self.kind}-{self.pixels}-{self.backend}"
 
 
 CASES = [
@@ -97,10 +103,15 @@ def seconds(draw: Callable[[], object], clock: Clock) -> float:
     return clock() - start
 
 
-def by_turns(draws: list[Callable[[], object]], turns: int, clock: Clock) -> list[float]:
-    """Median seconds of each, taken in turns after one turn of warming up."""
-    taken = [[seconds(draw, clock) for draw in draws] for _ in range(turns + 1)][1:]
-    return [statistics.median(column) for column in zip(*taken)]
+def least(draw: Callable[[], object], images: int) -> Times:
+    """Least wall and least processor seconds of so many images, and of as many more as fit into half a second."""
+    wall: list[float] = []
+    processor: list[float] = []
+    while len(wall) < images or (sum(wall) < 0.5 and len(wall) < 20):
+        before = process_clock()
+        wall.append(seconds(draw, time.perf_counter))
+        processor.append(process_clock() - before)
+    return min(wall), min(processor)
 
 
 def convolution_work(network: Generator, ws: torch.Tensor) -> tuple[float, float]:
@@ -122,6 +133,10 @@ def convolution_work(network: Generator, ws: torch.Tensor) -> tuple[float, float
     return flops / 1e9, floats * 4 / 1e9
 
 
+def process_clock() -> float:
+    return time.process_time() / torch.get_num_threads()
+
+
 def machine(clock: Clock) -> dict[str, float]:
     """What a large matrix product and a large copy reach here, best of five."""
     a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
@@ -131,53 +146,53 @@ def machine(clock: Clock) -> dict[str, float]:
     return {"gflops": 2 * 2048**3 / product / 1e9, "gb_per_s": 2 * 4 * x.numel() / copy / 1e9}
 
 
-def measure(
-    case: Case, arguments: argparse.Namespace, clock: Clock, peak: dict[str, float]
-) -> dict[str, object]:
-    """Times, ratios and errors of one case."""
+def measure(case: Case, images: int, cpu_time: bool) -> dict[str, object]:
+    """Times, ratios and errors of one case. Tunes this process's allocator, which cannot be undone."""
+    peak = machine(process_clock if cpu_time else time.perf_counter)
     ours = build(case)
     theirs = official(case, ours)
     ws = torch.randn(1, ours.num_ws, 512)
+    kind = {} if case.kind != "stylegan2" else {"noise_mode": "const"}
 
     def draw() -> torch.Tensor:
         with ops.use_backend(case.backend):
             return ours.synthesis(ws)
 
-    kind = {} if case.kind != "stylegan2" else {"noise_mode": "const"}
-    draws = [lambda: theirs.synthesis(ws, **kind), draw]
+    def draw_theirs() -> torch.Tensor:
+        return theirs.synthesis(ws, **kind)
+
     with torch.inference_mode():
         gflop, gigabytes = convolution_work(ours, ws)
         with ops.use_backend("torch"):
             expected = build(case).double().synthesis(ws.double())
         size = expected.abs().max()
-        error, official_error = (((d() - expected).abs().max() / size).item() for d in (draw, draws[0]))
-        turns = 1 if arguments.quick else 3
-        times = {"as it is": by_turns(draws, turns, clock)}
+        error, official_error = (((d() - expected).abs().max() / size).item() for d in (draw, draw_theirs))
+        times = {"as it is": (least(draw_theirs, images), least(draw, images))}
+        ops.keep_freed_memory()
+        draw(), draw_theirs()
+        times["tuned"] = (least(draw_theirs, images), least(draw, images))
+    which = int(cpu_time)
+    ratios = {setting: theirs[which] / ours[which] for setting, (theirs, ours) in times.items()}
+    targets = {"as it is": case.ratio, "tuned": case.tuned_ratio}
+    fastest = min(ours[which] for _, ours in times.values())
+    fine = error <= case.error and fastest <= case.seconds and all(ratios[k] >= targets[k] for k in ratios)
     return {
-        "case": case, "times": times, "draws": draws, "error": error, "official_error": official_error,
-        "gflop": gflop, "gb": gigabytes, "turns": turns,
+        "case": case.name, "seconds": times, "ratios": ratios, "targets": targets, "most_seconds": case.seconds,
+        "error": error, "most_error": case.error, "official_error": official_error,
+        "gflops": gflop / fastest, "least_gb_per_s": gigabytes / fastest, "machine": peak, "ok": fine,
     }  # fmt: skip
 
 
-def report(found: dict, peak: dict[str, float]) -> dict[str, object]:
-    case, times = found["case"], found["times"]
-    ratios = {kind: theirs / ours for kind, (theirs, ours) in times.items()}
-    ours = min(t[1] for t in times.values())
-    wanted = {"as it is": case.ratio, "tuned": case.tuned_ratio}
-    fine = (
-        all(ratios[k] >= wanted[k] for k in ratios) and found["error"] <= case.error and ours <= case.seconds
-    )
-    for kind, (theirs, mine) in times.items():
-        print(f"{case.name:28s} {kind:9s} official {theirs:7.3f} s   ours {mine:7.3f} s   "
-              f"ratio {ratios[kind]:5.1f} (target {wanted[kind]:g})", flush=True)  # fmt: skip
-    speed, traffic = found["gflop"] / ours, found["gb"] / ours
-    print(f"{'':28s} error {found['error']:.1e} (target {case.error:.0e}; official {found['official_error']:.1e})   "
-          f"{speed:.0f} GFLOP/s of direct convolution (matrix product {peak['gflops']:.0f})   at least "
-          f"{traffic:.1f} GB/s (copy {peak['gb_per_s']:.1f})   {'ok' if fine else 'BELOW'}", flush=True)  # fmt: skip
-    return {
-        "case": case.name, "seconds": times, "ratios": ratios, "targets": wanted, "error": found["error"],
-        "official_error": found["official_error"], "gflops": speed, "least_gb_per_s": traffic, "ok": fine,
-    }  # fmt: skip
+def report(found: dict) -> None:
+    """Print one case."""
+    for setting, (theirs, ours) in found["seconds"].items():
+        print(f"{found['case']:24s} {setting:9s} official {theirs[0]:7.3f} s ({theirs[1]:.3f})   "
+              f"ours {ours[0]:7.3f} s ({ours[1]:.3f})   ratio "
+              f"{found['ratios'][setting]:5.1f} (target {found['targets'][setting]:g})", flush=True)  # fmt: skip
+    print(f"{'':24s} error {found['error']:.1e} (at most {found['most_error']:.0e}; official "
+          f"{found['official_error']:.1e})   {found['gflops']:.0f} GFLOP/s of direct convolution (matrix product "
+          f"{found['machine']['gflops']:.0f})   at least {found['least_gb_per_s']:.1f} GB/s (copy "
+          f"{found['machine']['gb_per_s']:.1f})   {'ok' if found['ok'] else 'BELOW'}", flush=True)  # fmt: skip
 
 
 def first_image(which: str, folder: Path | None) -> None:
@@ -193,20 +208,60 @@ def first_image(which: str, folder: Path | None) -> None:
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 
+def own_process(arguments: argparse.Namespace, *more: str) -> str:
+    """The last line that this script prints in a process of its own."""
+    command = [
+        sys.executable,
+        __file__,
+        f"--official={arguments.official}",
+        f"--threads={arguments.threads}",
+        *more,
+    ]
+    command += ["--quick"] * arguments.quick + ["--cpu-time"] * arguments.cpu_time
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1]
+
+
 def memory(arguments: argparse.Namespace) -> dict[str, float]:
     """Growth of peak memory by the first image, MiB, of both."""
-    out = {}
-    for which in ("official", "ours"):
-        command = [sys.executable, __file__, "--official", str(arguments.official), "--first-image", which]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        out[which] = float(done.stdout.split()[-1])
-    print(
-        f"peak memory of the first image, {CASES[0].name}: official {out['official']:.0f} MiB, ours {out['ours']:.0f} MiB"
-    )
+    out = {which: float(own_process(arguments, "--first-image", which)) for which in ("official", "ours")}
+    print(f"peak memory of the first image, {CASES[0].name}: official {out['official']:.0f} MiB, "
+          f"ours {out['ours']:.0f} MiB", flush=True)  # fmt: skip
     return out
 
 
-def sweep(folder: Path, clock: Clock, quick: bool) -> None:
+def compare(arguments: argparse.Namespace) -> None:
+    """Every case that the results lack, or those named; the results are complete after each."""
+    conditions = {
+        "command": "python tests/benchmarks/inference_speed.py --official DIR" + " --quick" * arguments.quick
+        + " --cpu-time" * arguments.cpu_time, "torch": torch.__version__, "threads": arguments.threads, "variant": library.variant(),
+        "seconds": "of each setting: the official's, ours; of each: by the wall clock, of the processor per thread",
+    }  # fmt: skip
+    known: dict = {"conditions": conditions, "peak_memory_mib": None, "results": {}}
+    if arguments.out and arguments.out.exists():
+        earlier = json.loads(arguments.out.read_text())
+        if earlier["conditions"] == conditions:
+            known = earlier
+        else:
+            print(f"{arguments.out} was measured otherwise: everything anew", flush=True)
+    for case in CASES:
+        if case.name in (arguments.case or [c.name for c in CASES if c.name not in known["results"]]):
+            known["results"][case.name] = json.loads(own_process(arguments, "--alone", case.name))
+            save(known, arguments.out)
+        if case.name in known["results"]:
+            report(known["results"][case.name])
+    if known["peak_memory_mib"] is None:
+        known["peak_memory_mib"] = memory(arguments)
+        save(known, arguments.out)
+
+
+def save(known: dict, out: Path | None) -> None:
+    if out:
+        unfinished = out.with_suffix(".tmp")
+        unfinished.write_text(json.dumps(known, indent=1) + "\n")
+        unfinished.replace(out)
+
+
+def sweep(folder: Path, cpu_time: bool, quick: bool) -> None:
     """Cost of StyleGAN3-T against resolution, batch and threads, as a plot and as numbers."""
     import matplotlib
 
@@ -218,7 +273,8 @@ def sweep(folder: Path, clock: Clock, quick: bool) -> None:
         network = build(Case("stylegan3-t", pixels, backend, 0, base=4096, widest=128))
         ws = torch.randn(batch, network.num_ws, 512)
         with torch.inference_mode(), ops.use_backend(backend):
-            (taken,) = by_turns([lambda: network.synthesis(ws)], 1 if quick else 3, clock)
+            network.synthesis(ws)
+            taken = least(lambda: network.synthesis(ws), 1 if quick else 3)[cpu_time]
         return taken / batch
 
     threads = torch.get_num_threads()
@@ -250,53 +306,34 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--official", type=Path, help="a checkout of NVlabs/stylegan3")
-    parser.add_argument("--quick", action="store_true", help="one turn instead of three")
+    parser.add_argument("--quick", action="store_true", help="at least 2 images instead of 4")
+    names = [case.name for case in CASES]
     parser.add_argument(
-        "--cases", nargs="+", default=[c.name for c in CASES], metavar="NAME", help="some cases only"
+        "--case", nargs="+", choices=names, metavar="NAME", help=f"only these of {', '.join(names)}"
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--cpu-time", action="store_true", help="processor seconds per thread, for a busy machine"
+        "--cpu-time", action="store_true", help="ratios of processor seconds, for a busy machine"
     )
     parser.add_argument("--out", type=Path, help="write the figures here as JSON")
     parser.add_argument("--sweep", type=Path, metavar="DIR", help="draw cost curves into DIR instead")
+    parser.add_argument("--alone", choices=names, help=argparse.SUPPRESS)
     parser.add_argument("--first-image", choices=["ours", "official"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    clock: Clock = time.perf_counter
-    if arguments.cpu_time:
-        clock = lambda: time.process_time() / arguments.threads  # noqa: E731
     if arguments.sweep:
-        return sweep(arguments.sweep, clock, arguments.quick)
+        return sweep(arguments.sweep, arguments.cpu_time, arguments.quick)
     if arguments.official is None:
         parser.error("--official DIR is needed")
     sys.path.insert(0, str(arguments.official.resolve()))
     stand_in("requests"), stand_in("pkg_resources", parse_version=torch.torch_version.TorchVersion)
     if arguments.first_image:
         return first_image(arguments.first_image, arguments.official)
-    peak = machine(clock)
-    used = memory(arguments)
-    found = [measure(case, arguments, clock, peak) for case in CASES if case.name in arguments.cases]
-    ops.keep_freed_memory()  # cannot be undone: every case as it is comes first
-    results = []
-    for one in found:
-        with torch.inference_mode():
-            one["times"]["tuned"] = by_turns(one.pop("draws"), one["turns"], clock)
-        results.append(report(one, peak))
-    if arguments.out:
-        head = {
-            "command": " ".join(["python", *sys.argv]),
-            "torch": torch.__version__,
-            "threads": arguments.threads,
-        }
-        head |= {"machine": peak, "peak_memory_mib": used, "variant": native_variant()}
-        arguments.out.write_text(json.dumps(head | {"results": results}, indent=1) + "\n")
-
-
-def native_variant() -> str:
-    from mssg.ops.native import library
-
-    return library.variant()
+    if arguments.alone:
+        (case,) = (c for c in CASES if c.name == arguments.alone)
+        print(json.dumps(measure(case, 2 if arguments.quick else 4, arguments.cpu_time)))
+        return None
+    return compare(arguments)
 
 
 if __name__ == "__main__":
