@@ -207,6 +207,8 @@ def contender(
         for j, name in enumerate(own.condition_names)
         if name in study.condition_names and name not in blind
     ]
+    if not taken and not blind:
+        raise UsageError("the model is told nothing that this study records", file=snapshot.header.path, found=", ".join(own.condition_names), expected=", ".join(study.condition_names), hint="Evaluate it with the study it was trained on")  # fmt: skip
     told = tuple(n for n in own.condition_names if n not in blind)
     kimg = float(snapshot.header.progress.get("kimg", 0))
     model = Model(

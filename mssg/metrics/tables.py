@@ -96,7 +96,8 @@ def summary(found: Evaluation) -> str:
         )
         if joint and not metric.startswith("overall") and against in ("", "requested") and not metric.endswith(("mse", "balanced accuracy", "f1")):  # fmt: skip
             chosen.append(row)
-    return Table(table.header, tuple(chosen), table.left).text() if chosen else "nothing could be measured"
+    rows = tuple(chosen) or tuple(row for row in table.rows if row[3] == JOINT)
+    return Table(table.header, rows, table.left).text() if rows else "nothing could be measured"
 
 
 def strata_table(found: Evaluation, metric: str, reference: str | None = None) -> Table:

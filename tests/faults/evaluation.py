@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ASKED = "--metrics kid,prdc,strata,control,leakage,memorisation_pixels --by thickness,slant --images 1000 --per-stratum 50 --control-images 300 --leakage-images 100"
+ASKED = "--metrics overall,strata,control,leakage --by thickness,slant --images 1000 --per-stratum 30 --control-images 250 --leakage-images 100"
 
 
 def command(study: str, folder: Path, launcher: list[str]) -> list[str]:

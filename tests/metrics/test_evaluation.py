@@ -227,6 +227,11 @@ def test_models_of_other_images_or_meanings_are_refused(make_snapshot, tiny_stud
     other = write_study(tmp_path, STUDY.replace('levels = ["0", "1", "2"]', 'levels = ["0", "1", "2", "3"]'))
     with pytest.raises(UsageError, match="means something else"):
         frames.contender("x", small, load_study(other))
+    strange = STUDY.replace("[measure]", "").replace('instrument = "digits"', "")
+    for name in NAMES:
+        strange = strange.replace(name, f"{name}_of_old")
+    with pytest.raises(UsageError, match="told nothing that this study records"):
+        frames.contender("x", small, load_study(write_study(tmp_path / "s", strange)))
     with pytest.raises(UsageError, match="no such metric"):
         Options(metrics=("fvd",))
     with pytest.raises(DataError, match="no image in this split"):
