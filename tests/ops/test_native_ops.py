@@ -18,7 +18,9 @@ from mssg.ops.native import library
 SOURCE = Path(library.__file__).parent / "src"
 BUILT = not isinstance(library.load(), str)
 needs_library = pytest.mark.skipif(not BUILT, reason="the native library is not built here (no C++ compiler)")
-CONTRACT = settings(max_examples=int(os.environ.get("MSSG_CONTRACT_EXAMPLES", 25)), deadline=None, derandomize=True)
+CONTRACT = settings(
+    max_examples=int(os.environ.get("MSSG_CONTRACT_EXAMPLES", 25)), deadline=None, derandomize=True
+)
 MODES = ["native", "native-exact"]
 
 
