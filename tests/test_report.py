@@ -24,6 +24,9 @@ def evaluation(tiny_renderer):
         Result("kid-efficientnet_lite0", 0.012, label, 100, 80, sd=0.001, features="efficientnet_lite0", real_floor=0.0004),
         Result("control/partial_r", 0.52, label, 1000, ci95=ci, covariate="intensity", design="b", detail={"removed": ["thickness", "digit"]}),
         Result("control/slope", 0.4, label, 1000, covariate="intensity", design="b"),
+        Result("control/partial_r", 0.47, label, 990, covariate="intensity", design="b", source="B", detail={"recorded": False}),
+        Result("control/bias", 30.7, label, 990, covariate="intensity", design="b", source="B", unit="levels", detail={"recorded": False}),
+        Result("control/partial_r", 0.88, label, 1000, covariate="thickness", design="a"),
         Result("leakage", 0.31, label, 500, covariate="intensity", moved="thickness"),
         Result("leakage", 0.9, label, 500, covariate="thickness", moved="thickness"),
         Result("strata/mae", 3.3, label, 50, 9, stratum={"thickness": [1, 2], "digit": "1"}, covariate="slant", unit="°", reference="requested"),
@@ -100,6 +103,12 @@ def test_every_number_of_the_evaluation_is_there(page, evaluation):
         "Not for diagnosis",
     ):
         assert text in page, text
+
+
+def test_a_bias_that_a_correlation_hides_is_in_short(page):
+    short = page[page.index("In short") : page.index("Study and data")]
+    assert "thickness: partial correlation" in short and "slope 0.400" in short
+    assert "intensity, B (never recorded)" in short and "bias 30.7 levels" in short and "n = 990" in short
 
 
 def test_pictures_are_in_the_page(page):

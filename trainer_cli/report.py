@@ -63,6 +63,7 @@ def report(
         w for f in latents for w in ("--latent", f)
     ]
     words += [w for output in outputs for w in ("-o", output)]
+    words = [Path(w).name if w.startswith("/") else w for w in words]  # no path of this machine
     commands = [*([found.command] if found and found.command else []), shlex.join(words)]
     material = Material(
         snapshot,

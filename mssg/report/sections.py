@@ -85,10 +85,15 @@ def _headline(m: Material) -> Iterable[tuple[str, str, str]]:
     ):
         if r.stratum is None:
             yield (f"{_name(r)}, n = {r.n}", _value(r), f"real against real: {_floor(r)}")
-    for r in e.find(metric="control/partial_r", model=label, design="b"):
+    obeyed = e.find(metric="control/partial_r", model=label, design="b")
+    varied = {r.covariate for r in obeyed}
+    drawn = e.find(metric="control/partial_r", model=label, design="a")
+    for r in (*(r for r in drawn if r.covariate not in varied), *obeyed):
         removed = ", ".join(r.detail.get("removed", ())) or "nothing"
         where = "" if r.source == JOINT else f", {_of_source(r)}"
-        yield (f"{r.covariate}{where}: partial correlation of asked and measured", _value(r), f"1 obeys, 0 ignores; {removed} removed")  # fmt: skip
+        same = {"model": label, "design": r.design, "covariate": r.covariate, "source": r.source}
+        beside = [f", {s} {_value(x)}" for s in ("slope", "bias") for x in e.find(metric=f"control/{s}", **same)]  # fmt: skip
+        yield (f"{r.covariate}{where}: partial correlation of asked and measured, n = {r.n}", _value(r), f"1 obeys, 0 ignores; {removed} removed{''.join(beside)}")  # fmt: skip
     for r in e.results:
         if r.model != label:
             continue
@@ -167,13 +172,16 @@ def _measured(m: Material) -> Iterable[Block]:
         return
     from mssg.metrics.tables import comparison
 
+    found = comparison(e)
+    apart = ("counterfactual", "memorisation", "utility", "control ")
+    rows = [row for row in found.rows if not any(word in " ".join(row) for word in apart)]
+    if not rows:
+        yield Text("No distance between sets of images and no score was asked of `mssg evaluate`.")
+        return
     yield Text(
         "Distances between sets of images are small where generated and real images are alike; they depend on the features, which the name "
         "carries, and are never zero: the last column is the same distance between two halves of the real images. KID leads on small sets."
     )
-    found = comparison(e)
-    apart = ("counterfactual", "memorisation", "utility", "control ")
-    rows = [row for row in found.rows if not any(word in " ".join(row) for word in apart)]
     yield Table(
         found.header, tuple(rows), f"Real images: {e.study}, {e.split} split, seed {e.seed}", found.left
     )
@@ -197,11 +205,12 @@ def _control(m: Material) -> Iterable[Block]:
         cells = [(*key, *(line.get(s, NONE) for s in stats)) for key, line in lines.items()]
         used = dict.fromkeys(key[0] for key in lines)
         caption = "; ".join(f"{d}: {DESIGNS[d]}" for d in used if d in DESIGNS)
-        yield table(("design", "covariate", "source", "n", *(s.replace("_", " ") for s in stats)), cells, caption, left=3)  # fmt: skip
+        yield table(("design", "covariate", "source", "n", *(CONTROL.get(s, s) for s in stats)), cells, caption, left=3)  # fmt: skip
     leaks = [r for r in e.results if r.metric == "leakage" and r.model == label]
     if leaks:
         yield Heading("What else moves", 3)
-        yield Picture(lambda: pictures.leakage(e), "One covariate moved by one standard deviation (row): shift of each reading (column), in its standard deviations. Off the diagonal, 0 is perfect.", width=0.6)  # fmt: skip
+        panels = {(r.model, r.source) for r in e.results if r.metric == "leakage"}
+        yield Picture(lambda: pictures.leakage(e), f"One covariate moved by one standard deviation (row): shift of each reading (column), in its standard deviations. Off the diagonal, 0 is perfect. {max(r.n for r in leaks)} images.", width=min(1.0, 0.3 + 0.3 * len(panels)))  # fmt: skip
 
 
 def _strata(m: Material) -> Iterable[Block]:
@@ -321,6 +330,9 @@ def _everything(m: Material) -> Iterable[Block]:
 
 
 # Words and numbers
+
+CONTROL = {"r": "r [95 %]", "partial_r": "partial r [95 %]", "mae": "MAE"}
+"""How the control table calls its columns, where not as the file does."""
 
 
 def _label(m: Material) -> str:
