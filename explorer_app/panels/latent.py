@@ -101,7 +101,8 @@ def _truncation(app: Context, latent: Latent, label: float) -> Latent:
     widgets.tooltip("Truncation psi, −1 to 2. Double-click: 1 (no truncation).")
     imgui.same_line()
     play(app, "psi", "Swing psi between 0 and 1.")
-    layers = app.model.num_ws if app.model else 1
+    # Until the render process has told how many layers there are, also after a restart, any cutoff is kept.
+    layers = app.model.num_ws if app.model else (latent.cutoff or 0) + 1
     label_at(
         "cutoff", label, "Truncate only this many layers, from the coarsest; the finer ones stay as trained."
     )

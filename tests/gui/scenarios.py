@@ -593,6 +593,8 @@ def main_bad_snapshots_leave_the_last_good_picture(d):
 
 
 def main_killed_render_process_is_restarted_with_the_state_kept(d):
+    d.app.state = replace(d.state, latent=replace(d.state.latent, cutoff=2, mix_layers=(1,)))
+    d.settle()
     first, state = d.app.service.pid, d.state
     os.kill(first, signal.SIGKILL)
     d.wait(lambda: d.app.service.pid != first)
