@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from os import PathLike
 
+_LONGEST_FOUND = 500
+_CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(9), *range(11, 32), *range(127, 160))}
+"""What a file says is shown, but does not get to steer the terminal: everything but tab and newline."""
+
 
 class MssgError(Exception):
     """An error that is shown to the user as it stands, without a traceback.
@@ -29,6 +33,8 @@ class MssgError(Exception):
     ) -> None:
         self.message, self.file, self.field = message, None if file is None else str(file), field
         self.found, self.expected, self.hint = found, expected, hint
+        if found is not None and len(shown := str(found)) > _LONGEST_FOUND:
+            found = f"{shown[:_LONGEST_FOUND]} …"
         place = ": ".join(part for part in (self.file, field) if part)
         text = f"{place}: {message}" if place else message
         text = text.rstrip(".") + "."
@@ -38,7 +44,7 @@ class MssgError(Exception):
             text += f" Expected {expected}."
         if hint:
             text += f" {hint}" if hint.endswith("?") else f" {hint.rstrip('.')}."
-        super().__init__(text)
+        super().__init__(text.translate(_CONTROL))
 
 
 class StudyError(MssgError):

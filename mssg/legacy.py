@@ -223,7 +223,8 @@ _RANGES = {
 }  # fmt: skip
 _SENSELESS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
 _DEEPEST = 32
-_MOST_TENSORS = 20_000
+_MOST_PARTS = 20_000
+_LONGEST_PREFIX = 1000
 _LARGEST_WIDTH = 2**20
 
 
@@ -388,10 +389,12 @@ def _state(module: PickledModule) -> dict[str, np.ndarray]:
     waiting, seen = [("", module, 0)], 0
     while waiting:
         prefix, here, depth = waiting.pop()
-        seen += 1
-        if depth > _DEEPEST or seen > _MOST_TENSORS or len(state) > _MOST_TENSORS:
+        # all entries count, tensors or not: thousands of layers may share one huge table
+        seen += 1 + sum(len(here.part(group)) for group in ("_parameters", "_buffers", "_modules"))
+        if depth > _DEEPEST or seen > _MOST_PARTS or len(prefix) > _LONGEST_PREFIX:
             raise SnapshotError("a network nested deeper, or with more parts, than any", field=prefix[:80])
-        temporary = here.state.get("_non_persistent_buffers_set") or ()
+        temporary = here.state.get("_non_persistent_buffers_set")
+        temporary = temporary if type(temporary) is set else ()
         for group in ("_parameters", "_buffers"):
             for name, value in here.part(group).items():
                 if value is None or (group == "_buffers" and name in temporary):

@@ -280,8 +280,8 @@ class _Machine:
 
 
 def _key(value: Any) -> str | int:
-    """Keys are texts or numbers: nothing whose hash could take long."""
-    if not isinstance(value, str | int):
+    """Keys are texts or small numbers: nothing whose hash takes long, or can be made to equal a thousand others."""
+    if not isinstance(value, str) and not (isinstance(value, int) and abs(value) < 2**31):
         raise TypeError
     return value
 
@@ -317,6 +317,8 @@ def _module(_: _Machine, arguments: tuple[Any, ...]) -> PickledModule:
     (meta,) = arguments
     if meta["type"] != "class" or not isinstance(meta["class_name"], str) or type(meta["state"]) is not dict:
         raise TypeError
+    if len(meta["class_name"]) > _LONGEST_NAME:
+        raise ValueError
     return PickledModule(meta["class_name"], meta["state"])
 
 
@@ -352,12 +354,15 @@ def _storage(machine: _Machine, arguments: tuple[Any, ...]) -> _Storage:
         reader.stack, reader.outer, reader.memo = [], [], {}
         values.append(reader.run())
     magic, protocol, system, (_, kind, key, _, length, _), keys = values
+    if type(key) is not str or type(keys) is not list or [type(k) for k in keys[:2]] != [str]:
+        raise TypeError  # before anything is compared: equality of what is nested could take for ever
     if (magic, protocol) != (_TORCH_MAGIC, _TORCH_PROTOCOL) or not system["little_endian"] or keys != [key]:
         machine.refuse("a storage that torch did not write")
-    if reader.number("q") != length:
+    if reader.number("q") != length or length < 0:
         raise ValueError
     dtype = np.dtype(_STORAGES[kind.text.removeprefix("torch.")])
-    return _Storage(np.frombuffer(reader.take(length * dtype.itemsize), dtype))
+    # a view, not a copy: a file may name the same bytes ten thousand times
+    return _Storage(np.frombuffer(data, dtype, length, reader.position) if length else np.zeros(0, dtype))
 
 
 def _tensor(machine: _Machine, arguments: tuple[Any, ...]) -> np.ndarray:

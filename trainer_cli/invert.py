@@ -151,7 +151,7 @@ def _interruptible() -> Iterator[list[int]]:
 
     def ask(number: int, frame: object) -> None:
         asked.append(number)
-        signal.signal(number, old[number])
+        signal.signal(number, old[signal.Signals(number)])
 
     old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -139,7 +139,8 @@ def main(args: Sequence[str] | None = None) -> None:
     code = code if isinstance(code, int) else 0
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         # one of torchrun's processes: end here and now, for torch's threads can abort while Python takes itself apart
-        sys.stdout.flush(), sys.stderr.flush()
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 

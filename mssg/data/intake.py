@@ -167,6 +167,12 @@ def _start(maker: Maker, images: Path) -> None:
     _set(maker, images)
 
 
+def reason(error: MssgError) -> str:
+    """What is wrong with a file, as a line of skipped.csv says it beside the file's name."""
+    found = "" if error.found is None else f", found {error.found}"
+    return error.message + found + ("" if error.expected is None else f", expected {error.expected}")
+
+
 def _set(maker: Maker, images: Path) -> None:
     _worker.update(maker=maker, images=np.load(images, mmap_mode="r+"))
 
@@ -180,8 +186,7 @@ def _job(index: int, item: Item) -> tuple[int, list[Row | str] | str]:
         store[index * len(rows) : (index + 1) * len(rows)] = made
         return index, rows
     except MssgError as error:
-        details = [f"found {error.found}" if error.found is not None else "", f"expected {error.expected}" if error.expected is not None else ""]  # fmt: skip
-        return index, ", ".join(part for part in (error.message, *details) if part)
+        return index, reason(error)
     except Exception as error:  # one file must not end the work on thousands
         return index, f"unexpected {type(error).__name__}: {str(error)[:200]}"
 

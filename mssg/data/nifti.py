@@ -320,7 +320,9 @@ def fit_grid(
     Returns:
         A grid whose pixels lie on voxels wherever they can, so that nothing is interpolated without need.
     """
-    extent = np.abs(affine[:3, :3]) @ np.array(shape)
+    extent = (
+        np.linalg.norm(affine[:3, :3], axis=0) * shape
+    )  # of a tilted volume too: its corners hold no head
     edges = np.abs(affine[:3, :3]).max(axis=1)
     middle = affine[:3, :3] @ ((np.array(shape) - 1) / 2) + affine[:3, 3]
     inplane = list(AXES[plane][1:])
@@ -347,7 +349,8 @@ def cut(
         nearest: Take the nearest voxel (label maps and masks) instead of interpolating.
 
     Returns:
-        picture: float32 [R, R], the mean over a pixel where pixels are larger than voxels; 0 outside the volume.
+        picture: float32 [R, R], the mean over a pixel where pixels are larger than voxels (at the volume's edge over the part
+            that it covers); 0 outside the volume.
         inside: bool [R, R], pixels whose centre the volume covers.
     """
     from scipy.ndimage import map_coordinates
@@ -366,7 +369,8 @@ def cut(
     sampled = map_coordinates(volume.data, at, np.float32, order=0 if nearest else 1, mode="nearest")
     top = np.array(volume.data.shape)[:, None, None] - 0.5
     covered = ((at >= -0.5) & (at <= top)).all(0)
-    picture = np.where(covered, sampled, np.float32(0)).reshape(n, parts, n, parts).mean((1, 3))
+    held = np.where(covered, sampled, np.float32(0)).reshape(n, parts, n, parts).sum((1, 3))
+    picture = held / np.maximum(covered.reshape(n, parts, n, parts).sum((1, 3)), 1)
     at = voxels(grid.points())
     return picture.astype(np.float32), np.asarray(((at >= -0.5) & (at <= top)).all(0))
 

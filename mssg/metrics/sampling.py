@@ -40,8 +40,15 @@ Generate = Callable[[np.ndarray, int], np.ndarray]
 class World(Protocol):
     """The processes that share the work (`mssg.training.distributed.World`)."""
 
-    rank: int
-    size: int
+    @property
+    def rank(self) -> int:
+        """This process's number."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        ...
 
     def barrier(self) -> None:
         """Wait for all processes."""

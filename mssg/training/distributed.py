@@ -102,6 +102,19 @@ def _together() -> Iterator[None]:
         ) from None
 
 
+def _store() -> dist.Store:
+    """Where processes tell each other their addresses.
+
+    torchrun keeps one store for all of a machine's restarts, with the addresses of those that are gone: each start gets
+    a part of its own. Machines count their restarts apart, so several of them need torchrun's own remedy (docs/scaling.md).
+    """
+    store = next(dist.rendezvous("env://", timeout=PATIENCE))[0]
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return (
+        dist.PrefixStore(f"start{start}", store) if os.environ.get("GROUP_WORLD_SIZE", "1") == "1" else store
+    )
+
+
 @contextmanager
 def joined(device: str) -> Iterator[World]:
     """Join the processes torchrun started, if it did; leave together with them.
@@ -119,7 +132,9 @@ def joined(device: str) -> Iterator[World]:
         torch.cuda.set_device(local)
     if size > 1:
         with _together():
-            dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
+            dist.init_process_group(
+                "nccl" if device.startswith("cuda") else "gloo", store=_store(), rank=rank, world_size=size, timeout=PATIENCE
+            )  # fmt: skip
     world = World(rank, size, device)
     try:
         yield world

@@ -211,3 +211,16 @@ def test_volumes_of_labels():
     assert got == {"ventricle": pytest.approx((100 + 64) * 2 / 1000), "cortex": 0.0}
     with pytest.raises(DataError, match="no label of this scheme"):
         nifti.volumes_of(Volume(np.ones((3, 3, 3), np.int32), np.eye(4)), structures)
+
+
+def test_the_edge_of_a_volume_is_not_darkened_by_what_lies_beyond():
+    """Intensities need not be 0 outside the head (scores, scaled integers): a pixel's mean is over what the volume covers."""
+    volume = nifti.Volume(np.full((20, 20, 20), -7.0, np.float32), np.eye(4))
+    picture, inside = nifti.cut(volume, nifti.PlaneGrid("coronal", 9.0, 3.0, 16, (9.0, 9.0)))
+    assert 0 < inside.sum() < inside.size and np.allclose(picture[inside], -7)
+
+
+def test_pixels_of_a_tilted_volume_fit_its_field_of_view():
+    c, s = np.cos(np.pi / 6), np.sin(np.pi / 6)
+    affine = np.array([[1, 0, 0, 0], [0, c, -s, 0], [0, s, c, 0], [0, 0, 0, 1.0]])
+    assert nifti.fit_grid((160, 240, 240), affine, "coronal", 0.0, 64).pixel_mm == 3.75

@@ -242,7 +242,9 @@ def _grids(
             shape, affine = nifti.read_space(image.path, options.assume_las)
             mm = [position.to_mm(shape, affine, options.plane) for position in positions]
         except DataError as error:
-            unreadable[image.name] = Skip(image.name, "image", error.message, image.subject, image.session)
+            unreadable[image.name] = Skip(
+                image.name, "image", intake.reason(error), image.subject, image.session
+            )
             continue
         grids = [
             nifti.fit_grid(shape, affine, options.plane, at, options.resolution, options.pixel_mm)
