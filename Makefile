@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test setup display lint contract table storm fuzz ranks scaling malformed docs drag monkey photographs wheel clean
+.PHONY: demo test setup display lint contract table storm fuzz ranks scaling malformed evaluation docs drag monkey photographs wheel clean
 
 demo: $(VENV)/.ready  ## prepare the shipped digits, train on 30,000 images, draw the Figure-1 grid, print the control table
 	$(BIN)/mssg demo
@@ -42,6 +42,10 @@ ranks: $(VENV)/.ready  ## several processes: same batches, lost ranks, other siz
 
 scaling: $(VENV)/.ready  ## one process against two on this machine's cores, which should be quiet; three minutes
 	$(BIN)/python tests/benchmarks/scaling.py --json docs/results/scaling.json
+
+evaluation: $(VENV)/.ready $(DATA)  ## an evaluation by two processes, and one killed at random: the same file; then its speed (quiet cores, 15 minutes)
+	$(BIN)/python tests/faults/evaluation.py --study $(DATA)/study.toml
+	for part in digits linear neighbours; do $(BIN)/python tests/benchmarks/evaluation_speed.py $$part --study $(DATA)/study.toml --json docs/results/evaluation-speed.json; done
 
 docs: $(VENV)/.ready  ## the documentation in site/, with every warning an error
 	$(BIN)/pip install --quiet '.[docs]'
