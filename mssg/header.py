@@ -23,6 +23,7 @@ from mssg.study import Study
 FORMAT_VERSION = 1
 _HEADER_LIMIT = 64 * 2**20
 _SENSELESS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
+_MOST_DIMENSIONS = 8
 _DTYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -112,8 +113,12 @@ def _layout(path: Path) -> tuple[dict[str, Any], int]:
             continue
         try:
             start, stop = entry["data_offsets"]
-            count = int(np.prod(entry["shape"], dtype=object)) if entry["shape"] else 1
-            sound = stop - start == count * np.dtype(_DTYPES[entry["dtype"]]).itemsize and 0 <= start
+            shape = entry["shape"]
+            count = int(np.prod(shape, dtype=object)) if shape else 1
+            sound = len(shape) <= _MOST_DIMENSIONS and all(type(n) is int and n >= 0 for n in shape)
+            sound = (
+                sound and stop - start == count * np.dtype(_DTYPES[entry["dtype"]]).itemsize and 0 <= start
+            )
         except (KeyError, TypeError, ValueError, OverflowError):
             sound = False
         if not sound:

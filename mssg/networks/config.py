@@ -79,6 +79,13 @@ def _check_decay(config: Any, *names: str) -> None:
             raise UsageError("not a possible decay", field=name, found=value, expected="a number from 0 to 1")
 
 
+def _check_positive(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
+            raise UsageError("not a possible value", field=name, found=value, expected="a number > 0")
+
+
 def _check_clamp(clamp: float | None) -> None:
     if clamp is not None and not clamp > 0:
         raise UsageError("the clamp is positive", field="conv_clamp", found=clamp, expected="> 0, or none")
@@ -157,6 +164,8 @@ class GeneratorConfig(_Config):
         _check_minimum(self, 1, "num_critical", "filter_size", "lrelu_upsampling", "conv_kernel")
         _check_minimum(self, 1, "embed_features", "layer_features")
         _check_decay(self, "w_avg_beta", "magnitude_ema_beta")
+        _check_positive(self, "mapping_lr_multiplier", "first_cutoff", "first_stopband", "last_stopband_rel")
+        _check_positive(self, "output_scale")
         _check_clamp(self.conv_clamp)
         if self.num_critical >= self.num_layers:
             raise UsageError(
@@ -219,6 +228,7 @@ class DiscriminatorConfig(_Config):
         _check_image(self.img_resolution, self.img_channels)
         _check_minimum(self, 0, "c_dim", "mbstd_channels", "num_fp16_res", "freeze_layers")
         _check_minimum(self, 1, "channel_base", "channel_max", "mapping_layers")
+        _check_positive(self, "mapping_lr_multiplier")
         _check_clamp(self.conv_clamp)
         if self.cmap_dim is None:
             object.__setattr__(self, "cmap_dim", self.channels(4))

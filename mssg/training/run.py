@@ -177,7 +177,7 @@ def open_run(path: str | Path) -> Run:
     try:
         document = parse_json((path / "config.json").read_text(encoding="utf-8"))
         config = TrainConfig.from_json(document["train"], str(path / "config.json"))
-        folder, init_from = document["study_folder"], document["init_from"]
+        folder, init_from = Path(document["study_folder"]), document["init_from"]
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(
             "this is not a run's folder",
@@ -188,7 +188,7 @@ def open_run(path: str | Path) -> Run:
         raise RunError(
             f"damaged: {error}", file=path / "config.json", hint="Restore the file or start a new run"
         ) from None
-    study = replace(load_study(path / "study.toml"), path=str(Path(folder) / "study.toml"))
+    study = replace(load_study(path / "study.toml"), path=str(folder / "study.toml"))
     return Run(path, study, config, init_from)
 
 
