@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import difflib
-import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mssg.errors import MssgError, StudyError
+
+LARGEST = sys.float_info.max
 
 TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "text": (lambda v: isinstance(v, str) and v.strip() != "", "a text"),
     "any text": (lambda v: isinstance(v, str), "a text"),
     "texts": (lambda v: isinstance(v, list) and all(isinstance(i, str) and i for i in v), "a list of texts"),
     "number": (
-        lambda v: isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v),
+        lambda v: isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= LARGEST,
         "a number",
     ),
     "positive": (lambda v: TYPES["number"][0](v) and v > 0, "a number above 0"),
