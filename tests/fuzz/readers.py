@@ -384,6 +384,21 @@ def _latent() -> list[Input]:
     ]
 
 
+def _volumes() -> list[Input]:
+    import nibabel as nib
+
+    values, out = np.arange(5 * 6 * 7).reshape(5, 6, 7), []
+    for kind, dtype in (
+        (nib.Nifti1Image, np.int16),
+        (nib.Nifti1Image, np.float32),
+        (nib.Nifti2Image, np.uint8),
+    ):
+        image = kind(values.astype(dtype), np.diag([-2.0, 2, 3, 1]))
+        image.header["scl_slope"], image.header["scl_inter"] = 0.5, 1
+        out.append({"x.nii": image.to_bytes()})
+    return out
+
+
 COMMANDS = (
     ["inspect", "x.safetensors"], ["inspect", "x.safetensors", "--json"], ["inspect", "x.safetensors", "--card"],
     ["generate", "x.safetensors", "--seed", "1", "--fix", "thickness=3", "-o", "a.png"],
@@ -559,6 +574,12 @@ def _read_digits(folder: Path) -> None:
     digits.load(folder)
 
 
+def _read_volume(folder: Path) -> None:
+    from mssg.data import nifti
+
+    nifti.to_ras(nifti.read_volume(folder / "x.nii"))
+
+
 def _read_predictor(folder: Path) -> None:
     from mssg.metrics.predictors import Predictor
 
@@ -582,6 +603,7 @@ READERS = (
     Reader("official", 3, _official, _one(mutate.raw), _read_official, ("legacy.py",)),
     Reader("run", 8, lambda: [_run_folder()], _files, _read_run, ()),
     Reader("digits", 6, lambda: [_digits()], _one(mutate.raw), _read_digits, ()),
+    Reader("volume", 12, _volumes, _one(mutate.raw), _read_volume, ("data/nifti.py",)),
     Reader("predictor", 6, lambda: [{"x.safetensors": _predictor_file()}], _change_tensors("mssg-predictor"), _read_predictor, ()),
     Reader("latent", 4, _latent, _change_tensors("mssg"), _read_latent, ()),
     Reader("commands", 3, _commands, _change_words, _run_command, ()),
