@@ -15,7 +15,7 @@ test: $(VENV)/.ready-dev display  ## the whole suite, on the CPU
 lint: $(VENV)/.ready-dev  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 contract: $(VENV)/.ready-dev  ## every ops backend against the definitions on fifty times as many examples as in `make test` (hours)
 	MSSG_CONTRACT_EXAMPLES=2000 $(BIN)/python -m pytest -n 2 tests/ops/test_contract_ops.py tests/ops/test_native_ops.py
