@@ -320,9 +320,8 @@ def fit_grid(
     Returns:
         A grid whose pixels lie on voxels wherever they can, so that nothing is interpolated without need.
     """
-    extent = (
-        np.linalg.norm(affine[:3, :3], axis=0) * shape
-    )  # of a tilted volume too: its corners hold no head
+    # the volume's own edges, tilted or not: the corners that a tilt adds hold no head
+    extent = np.linalg.norm(affine[:3, :3], axis=0) * shape
     edges = np.abs(affine[:3, :3]).max(axis=1)
     middle = affine[:3, :3] @ ((np.array(shape) - 1) / 2) + affine[:3, 3]
     inplane = list(AXES[plane][1:])
