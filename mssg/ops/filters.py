@@ -9,8 +9,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from mssg.errors import UsageError
 
-_RANK_TOLERANCE = 1e-7  # of the largest singular value: below it a separable pass is lost in float32 rounding
-_separable_terms: WeakIdKeyDictionary = WeakIdKeyDictionary()  # filter tensor -> {(version, exact): terms}
+RANK_TOLERANCE = 1e-7  # of the largest singular value: below it a separable pass is lost in float32 rounding
+_separable_terms: WeakIdKeyDictionary = WeakIdKeyDictionary()  # filter -> {(version, tolerance): terms}
 
 
 def setup_filter(
@@ -79,22 +79,25 @@ def downsampling_padding(
     return x0 + (fw - dx + 1) // 2, x1 + (fw - dx) // 2, y0 + (fh - dy + 1) // 2, y1 + (fh - dy) // 2
 
 
-def separable_terms(f: torch.Tensor, exact: bool = False) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def separable_terms(
+    f: torch.Tensor, tolerance: float = RANK_TOLERANCE
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Split a 2-D filter into the fewest products column x row that add up to it (its singular vectors).
 
     Args:
         f: [h, w] filter.
-        exact: All terms there are, in float64; else as many as float32 can tell, in the dtype of f.
+        tolerance: Singular values below this fraction of the largest are left out; 0 = all terms there are, in float64,
+            else they are in the dtype of f.
 
     Returns:
         List of (column [h], row [w]) with f = sum of outer products. Remembered for as long as the filter lives
         unchanged, since layers ask again at every call.
     """
-    known, key = _separable_terms.setdefault(f, {}), (None if f.is_inference() else f._version, exact)
+    known, key = _separable_terms.setdefault(f, {}), (None if f.is_inference() else f._version, tolerance)
     if key not in known:
         u, s, vh = torch.linalg.svd(f.detach().cpu().double())
-        rank = len(s) if exact else max(int((s > _RANK_TOLERANCE * s[0]).sum()), 1)
-        root, like = s[:rank].sqrt(), s.to(f.device) if exact else f
+        rank = max(int((s > tolerance * s[0]).sum()), 1) if tolerance else len(s)
+        root, like = s[:rank].sqrt(), f if tolerance else s.to(f.device)
         columns, rows = (u[:, :rank] * root).T.to(like), (vh[:rank] * root[:, None]).to(like)
         known[key] = list(zip(columns, rows))
     return known[key]

@@ -18,7 +18,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from mssg.ops import fast, reference
 from mssg.ops import triton_kernels as kernels
-from mssg.ops.filters import separable_terms
+from mssg.ops.filters import RANK_TOLERANCE, separable_terms
 
 INTERPRETED = not isinstance(kernels.tail_kernel, triton.JITFunction)
 _ACCUMULATOR = {torch.float16: tl.float32, torch.float32: tl.float32, torch.float64: tl.float64}
@@ -56,7 +56,8 @@ def _filter_taps(f: Tensor | None, like: Tensor, flip_filter: bool, gain: float)
     known = _taps.setdefault(f, {})
     key = (None if f.is_inference() else f._version, like.dtype, like.device, flip_filter, gain)
     if key not in known:
-        terms = [(f, f)] if f.ndim == 1 else separable_terms(f, exact=like.dtype == torch.float64)
+        tolerance = 0 if like.dtype == torch.float64 else RANK_TOLERANCE
+        terms = [(f, f)] if f.ndim == 1 else separable_terms(f, tolerance)
         y, x = (torch.stack([term[i].to(like) for term in terms]) for i in (0, 1))
         taps = Taps((y * gain).contiguous(), x.contiguous())
         known[key] = taps if flip_filter else taps.flipped

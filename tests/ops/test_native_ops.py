@@ -129,12 +129,16 @@ def test_filtered_lrelu(batch, c, h, w, fu, fd, up, down, padding, bias, clamp, 
 
 
 @needs_library
-@pytest.mark.parametrize("terms", [0, 1, 3])
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("terms", [0, 1, 2, 3, 4, 5])
 @pytest.mark.parametrize("up", [2, 4])
 @pytest.mark.parametrize("size", [(7, 5), (9, 53)])
-def test_the_six_tap_design(up, terms, size):
+def test_the_six_tap_design(up, terms, size, symmetric):
     """StyleGAN3's own geometry, which has kernels of its own; every phase of the padding, both orientations."""
-    fd = draw(1, 12) if terms == 0 else draw(1, 12, terms) @ draw(2, terms, 12)
+    columns, rows = draw(1, 12, max(terms, 1)), draw(2, max(terms, 1), 12)
+    if symmetric:
+        columns, rows = columns + columns.flip(0), rows + rows.flip(1)
+    fd = rows[0] if terms == 0 else columns @ rows
     for shift in (0, up - 1):
         kind = {"up": up, "down": 2, "padding": (up * 6 + shift, 18, 20, 17 - shift), "clamp": 0.8}
         agree(lambda x, fu, fd, b, backend, kind=kind: ops.filtered_lrelu(x, fu, fd, b, backend=backend, **kind),

@@ -1,7 +1,8 @@
 """The operations on the native kernels. What these do not take goes to `torch`: other dtypes and devices, gradients,
 kernels other than 1x1 and 3x3, filters that are not products of a column and a row.
 
-Registered twice: `native-exact` convolves directly, `native` by Winograd's F(4x4, 3x3) where the kernel is 3x3.
+Registered twice: `native-exact` convolves directly, `native` by Winograd's F(4x4, 3x3) where the kernel is 3x3, and
+leaves terms out of radial filters that are below that rounding.
 
 Activations stay in one layout from layer to layer: channels innermost, padded to a multiple of 16 floats. To torch
 such a tensor is an ordinary view of a slightly larger one.
@@ -19,12 +20,13 @@ from torch.utils.weak import WeakIdKeyDictionary
 from mssg.ops import fast
 from mssg.ops.activations import ACTIVATIONS
 from mssg.ops.dispatch import join, register_backend
-from mssg.ops.filters import separable_terms
+from mssg.ops.filters import RANK_TOLERANCE, separable_terms
 from mssg.ops.native import library
 from mssg.ops.native.library import CHANNEL_BLOCK, NOT_FINITE, Convolution, Epilogue, FilteredLrelu
 from mssg.ops.reference import DEMODULATION_EPS
 
 NO_CLAMP = -1.0
+_FAST_TOLERANCE = 3e-6  # of a filter's largest singular value: what `native` leaves out
 _MOST_TERMS = 6  # a filter that needs more products of column and row is left to torch
 _prepared: WeakIdKeyDictionary = WeakIdKeyDictionary()  # weight -> (version, {what: tensor})
 
@@ -33,14 +35,17 @@ def register() -> None:
     """Add the backends where the library has been built; `native` then serves inference on the CPU by default."""
     if isinstance(library.load(), str):
         return
-    for name, winograd in (("native-exact", False), ("native", True)):
+    for name, winograd, tolerance in (
+        ("native-exact", False, RANK_TOLERANCE),
+        ("native", True, _FAST_TOLERANCE),
+    ):
         register_backend(
             name,
             base="torch",
             serves=serves if winograd else lambda x: False,
-            filtered_lrelu=filtered_lrelu,
+            filtered_lrelu=partial(filtered_lrelu, tolerance),
             modulated_conv2d=partial(modulated_conv2d, winograd),
-            modulated_filtered_lrelu=partial(modulated_filtered_lrelu, winograd),
+            modulated_filtered_lrelu=partial(modulated_filtered_lrelu, winograd, tolerance),
         )
 
 
@@ -117,9 +122,9 @@ def _place(arguments: Convolution | FilteredLrelu, x: Tensor, y: Tensor) -> None
 # ---- Filtered leaky ReLU --------------------------------------------------------------------------------------
 
 
-def filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter):
+def filtered_lrelu(tolerance, x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter):
     """See `reference.filtered_lrelu`."""
-    terms_up, terms_down = _terms(fu, flip_filter), _terms(fd, flip_filter)
+    terms_up, terms_down = _terms(fu, flip_filter, tolerance), _terms(fd, flip_filter, tolerance)
     if not _takes(x, b) or gain <= 0 or terms_up is None or terms_down is None or len(terms_up[0]) != 1:
         return fast.filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter)
     return _filtered_lrelu(_in_layout(x), terms_up, terms_down, b, up, down, padding, gain, slope, clamp)
@@ -132,7 +137,8 @@ def _filtered_lrelu(x, terms_up, terms_down, b, up, down, padding, gain, slope, 
     out_height = (height * up + y0 + y1 - up_column.shape[1] + 1 - down_column.shape[1]) // down + 1
     out_width = (width * up + x0 + x1 - up_row.shape[1] + 1 - down_row.shape[1]) // down + 1
     y = _new(x, channels, out_height, out_width)
-    bias, up_row, up_column = _padded_channels(b), up_row * up, up_column * up  # factors restore the mean
+    # Factors restore the mean; a gain before the activation acts as one behind it.
+    bias, up_row, up_column = _padded_channels(b), up_row * up, up_column * (up * gain)
     arguments = FilteredLrelu()
     _place(arguments, x, y)
     arguments.channels, arguments.out_height, arguments.out_width = channels, out_height, out_width
@@ -146,7 +152,7 @@ def _filtered_lrelu(x, terms_up, terms_down, b, up, down, padding, gain, slope, 
     arguments.up_row_taps, arguments.up_column_taps = up_row.shape[1], up_column.shape[1]
     arguments.down_row_taps, arguments.down_column_taps = down_row.shape[1], down_column.shape[1]
     arguments.terms = len(down_row)
-    arguments.gain, arguments.slope = gain, slope
+    arguments.slope = slope
     arguments.clamp = NO_CLAMP if clamp is None else clamp
     library.filtered_lrelu(arguments)
     return y
@@ -155,14 +161,14 @@ def _filtered_lrelu(x, terms_up, terms_down, b, up, down, padding, gain, slope, 
 _ONE_TAP = torch.ones(1, 1)
 
 
-def _terms(f: Tensor | None, flip_filter: bool) -> tuple[Tensor, Tensor] | None:
+def _terms(f: Tensor | None, flip_filter: bool, tolerance: float) -> tuple[Tensor, Tensor] | None:
     """A filter as columns [R, h] and rows [R, w] of correlation taps; None where R would be large."""
     if f is None:
         return _ONE_TAP, _ONE_TAP
     if f.ndim == 1:
         columns = rows = f[None]
     else:
-        terms = separable_terms(f)
+        terms = separable_terms(f, tolerance)
         if len(terms) > _MOST_TERMS:
             return None
         columns, rows = (torch.stack(part) for part in zip(*terms))
@@ -250,6 +256,7 @@ def modulated_conv2d(
 
 def modulated_filtered_lrelu(
     winograd,
+    tolerance,
     x,
     w,
     s,
@@ -268,7 +275,7 @@ def modulated_filtered_lrelu(
 ):
     """See `mssg.ops.modulated_filtered_lrelu`."""
     tail = (up, down, padding, gain, slope, clamp)
-    terms_up, terms_down = _terms(fu, False), _terms(fd, False)
+    terms_up, terms_down = _terms(fu, False, tolerance), _terms(fd, False, tolerance)
     fits = terms_up is not None and terms_down is not None and len(terms_up[0]) == 1 and gain > 0
     if not fits or w.shape[2:] not in ((1, 1), (3, 3)) or not _takes(x, w, s, b, input_gain):
         return join(fast, x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail)

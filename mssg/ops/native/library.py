@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mssg.errors import UsageError
 
-ABI = 1
+ABI = 2
 ENVIRONMENT = "MSSG_NATIVE_ISA"
 VARIANTS = ("avx512", "avx2", "plain")
 CHANNEL_BLOCK = 16
@@ -54,7 +54,7 @@ class FilteredLrelu(Structure):
         *_fields(c_int64, "x_batch x_row x_pixel y_batch y_row y_pixel"),
         *_fields(c_int32, "batch height width channels out_height out_width up down pad_x pad_y"),
         *_fields(c_int32, "up_row_taps up_column_taps down_row_taps down_column_taps terms"),
-        *_fields(c_float, "gain slope clamp"),
+        *_fields(c_float, "slope clamp"),
         ("threads", c_int32),
     ]
 

@@ -12,7 +12,7 @@
 #define MSSG_EXPORT extern "C" __attribute__((visibility("default")))
 #endif
 
-constexpr int MSSG_NATIVE_ABI = 1;
+constexpr int MSSG_NATIVE_ABI = 2;
 constexpr int kChannelBlock = 16;  // channels are padded to a multiple of this, whatever the vector length
 
 static constexpr int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
@@ -45,14 +45,14 @@ struct FilteredLrelu {
   float* y;
   const float* bias;               // [round_up(channels, 16)] or null
   const float* up_row;             // [up_row_taps], along x
-  const float* up_column;          // [up_column_taps], along y
+  const float* up_column;          // [up_column_taps], along y; a gain > 0 before the clamp rides on these
   const float* down_row;           // [terms, down_row_taps]; the down filter is sum_r column_r x row_r
   const float* down_column;        // [terms, down_column_taps]
   int64_t x_batch, x_row, x_pixel, y_batch, y_row, y_pixel;
   int32_t batch, height, width, channels, out_height, out_width;
   int32_t up, down, pad_x, pad_y;  // padding before the image, after upsampling
   int32_t up_row_taps, up_column_taps, down_row_taps, down_column_taps, terms;
-  float gain, slope, clamp;        // clamp < 0: none
+  float slope, clamp;              // clamp < 0: none
   int32_t threads;
 };
 

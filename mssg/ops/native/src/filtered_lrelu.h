@@ -1,8 +1,9 @@
 // bias -> polyphase upsampling -> leaky ReLU, clamp -> downsampling, one cache-sized tile of one vector of channels at
-// a time. Along each column, upsampling, activation and downsampling run together: the signal at the high sampling
-// rate, four or sixteen times as large as the input, never reaches memory.
+// a time. Along each column, upsampling, activation and downsampling follow each other in a first-level cache: the
+// signal at the high sampling rate, four or sixteen times as large as the input, never reaches memory.
 #pragma once
 #include <algorithm>
+#include <cmath>
 
 #include "api.h"
 #include "threads.h"
@@ -12,214 +13,214 @@ using mssg::buffer;
 using mssg::parallel;
 
 static inline int floor_mod(int a, int b) { return (a % b + b) % b; }
-static inline int ceil_div(int a, int b) { return a >= 0 ? (a + b - 1) / b : -((-a) / b); }
 
-// The taps that make sample t of the upsampled signal: taps first, first + up, … meet inputs input, input + 1, …
-struct Phase {
-  int first, input;
-  Phase(int t, int up, int pad) : first(floor_mod(pad - t, up)), input((t + first - pad) / up) {}
+// What a filtered leaky ReLU does along one axis.
+struct Axis {
+  int up, down, pad, up_count, down_count;
+  const float *up_taps, *down_taps;  // [up_count], [terms, down_count]
 };
 
-// Sizes of one tile's intermediate signals; sample (0, 0) of it is sample (t_x, t_y) of the whole upsampled signal.
-template <int Up>
-struct Tile {
-  int image, channel, x0, x1, y0, y1;          // output pixels
-  int t_x, t_y, wide, high;                    // upsampled samples
-  int in_x, in_y, in_wide, in_high;            // input pixels
-  int out_high;                                // rows of the buffer before the last pass
+// A tile along one axis: its outputs, the upsampled samples they are made of, the inputs that those are made of.
+struct Span {
+  int outputs, samples, inputs;
+  int input;  // first of the inputs, in pixels of the image
+  int first;  // taps first, first + up, … of the upsampling filter make the first sample; one less makes the next
+  int lead;   // samples before the first output's
+
+  Span(const Axis& a, int start, int count, bool groups) : outputs(count) {
+    const int t = start * a.down;
+    first = floor_mod(a.pad - t, a.up);
+    input = (t + first - a.pad) / a.up;
+    lead = groups ? a.up - 1 - first : 0;  // whole groups of samples that are made of the same inputs
+    first += lead;
+    samples = lead + (count - 1) * a.down + a.down_count;
+    if (groups) samples = round_up(samples, a.up);
+    inputs = (samples - 1 + a.up - 1 - first) / a.up + (a.up_count - 1) / a.up + 1;
+  }
 };
 
-struct Geometry {
-  int up, down, up_row, up_column, down_row, down_column, terms;
+// Vectors in memory, `step` floats apart.
+struct Line {
+  float* data;
+  ptrdiff_t step;
+  V operator[](ptrdiff_t i) const { return load(data + i * step); }
+  void set(ptrdiff_t i, V v) const { store(data + i * step, v); }
+  Line from(ptrdiff_t i) const { return {data + i * step, step}; }
+  Line every(ptrdiff_t n) const { return {data, step * n}; }
 };
 
-// Template arguments: 0 = any. The usual six-tap design has them all fixed, which lets the compiler unroll everything.
-template <int Up, int Down, int Taps, int Terms>
+// Filters of any geometry. What comes out goes to use(sample, v) or use(output, term, v).
+struct AnyFilters {
+  static constexpr bool kGroups = false;
+  static constexpr int kTerms = 1;  // terms of the downsampling filter that one pass computes
+
+  static V activate(V x, V slope) { return leaky(x, slope); }
+
+  template <class Use>
+  static void upsample(const Axis& a, const Span& span, Line in, const Use& use) {
+    for (int t = 0, first = span.first, i = 0; t < span.samples; t++) {
+      V s{};
+      for (int k = first, j = i; k < a.up_count; k += a.up, j++) s += in[j] * a.up_taps[k];
+      use(t, s);
+      if (first-- == 0) first = a.up - 1, i++;
+    }
+  }
+
+  template <int Terms, class Use>
+  static void downsample(const Axis& a, int term, int outputs, Line in, const Use& use) {
+    const float* taps = a.down_taps + term * a.down_count;
+    for (int o = 0; o < outputs; o++) {
+      V s{};
+      for (int d = 0; d < a.down_count; d++) s += in[o * a.down + d] * taps[d];
+      use(o, term, s);
+    }
+  }
+};
+
+static inline V dot_six(const V* a, const V* b) {
+  V s = a[0] * b[0];
+  for (int k = 1; k < 6; k++) s += a[k] * b[k];
+  return s;
+}
+
+// StyleGAN3's usual design: six taps for each upsampled sample, twelve symmetric ones to halve the sampling rate, a
+// slope from 0 (without) to 1. Every input is loaded once and moves through a window of registers.
+template <int Up, int DownTerms>
+struct SixTaps {
+  static constexpr bool kGroups = true;
+  static constexpr int kTerms = DownTerms;
+
+  static bool fit(const Axis& a) {
+    if (a.up != Up || a.down != 2 || a.up_count != 6 * Up || a.down_count != 12) return false;
+    for (const float* f = a.down_taps; f < a.down_taps + 12 * DownTerms; f += 12) {
+      float largest = 0, difference = 0;
+      for (int d = 0; d < 12; d++) {
+        largest = std::max(largest, std::fabs(f[d]));
+        difference = std::max(difference, std::fabs(f[d] - f[11 - d]));
+      }
+      if (!(difference <= 1e-6f * largest)) return false;  // more than rounding
+    }
+    return true;
+  }
+
+  static V activate(V x, V slope) { return larger(x, x * slope); }
+
+  template <class Use>
+  static void upsample(const Axis& a, const Span& span, Line in, const Use& use) {
+    V taps[Up][6], window[6];
+    for (int q = 0; q < Up; q++)
+      for (int k = 0; k < 6; k++) taps[q][k] = splat(a.up_taps[Up - 1 - q + k * Up]);
+    for (int k = 0; k < 5; k++) window[k + 1] = in[k];
+    for (int g = 0; g * Up < span.samples; g++) {
+      for (int k = 0; k < 5; k++) window[k] = window[k + 1];
+      window[5] = in[g + 5];
+      for (int q = 0; q < Up; q++) use(g * Up + q, dot_six(window, taps[q]));
+    }
+  }
+
+  // Equal taps share a multiplication; an Inf or NaN passes as it would without.
+  template <int Terms, class Use>
+  static void downsample(const Axis& a, int term, int outputs, Line in, const Use& use) {
+    V taps[Terms][6], window[12], pairs[6];
+    for (int r = 0; r < Terms; r++)
+      for (int d = 0; d < 6; d++) taps[r][d] = splat(a.down_taps[(term + r) * 12 + d]);
+    for (int d = 0; d < 10; d++) window[d + 2] = in[d];
+    for (int o = 0; o < outputs; o++) {
+      for (int d = 0; d < 10; d++) window[d] = window[d + 2];
+      window[10] = in[2 * o + 10], window[11] = in[2 * o + 11];
+      for (int d = 0; d < 6; d++) pairs[d] = window[d] + window[11 - d];
+      for (int r = 0; r < Terms; r++) use(o, term + r, dot_six(pairs, taps[r]));
+    }
+  }
+};
+
+template <class Filters>
 struct Fused {
-  static constexpr bool kFixed = Up > 0;
-  static constexpr int kPerPhase = 6, kDownTaps = 12;
   const FilteredLrelu& p;
-  const int up = kFixed ? Up : p.up, down = kFixed ? Down : p.down;
-  const int terms = kFixed ? Terms : p.terms;
-  const int row_taps = kFixed ? kDownTaps : p.down_row_taps, column_taps = kFixed ? kDownTaps : p.down_column_taps;
+  const Axis x, y;
 
-  // Upsampled rows come in groups of `unit` so that the accumulators of `column_fixed` return to their places.
-  int unit() const { return kFixed ? 12 : 1; }
-  int high_of(int out_rows) const { return round_up((out_rows - 1) * down + column_taps, unit()); }
-  int wide_of(int out_columns) const { return round_up((out_columns - 1) * down + row_taps, up); }
-  int in_rows_of(int out_rows) const { return high_of(out_rows) / up + p.up_column_taps / up + 3; }
-  int in_columns_of(int out_columns) const { return wide_of(out_columns) / up + p.up_row_taps / up + 3; }
-  int out_rows_of(int out_rows) const { return kFixed ? high_of(out_rows) / 2 : out_rows; }
-
-  size_t floats(int tile) const {
-    const size_t h = (size_t)wide_of(tile) * in_rows_of(tile), v = (size_t)terms * wide_of(tile) * out_rows_of(tile);
-    return (h + v + in_columns_of(tile) + high_of(tile)) * kLanes;
+  Span across(int start, int count) const { return {x, start, count, Filters::kGroups}; }
+  Span along(int start, int count) const { return {y, start, count, Filters::kGroups}; }
+  int columns(const Span& sx) const { return sx.lead + (sx.outputs - 1) * x.down + x.down_count; }
+  size_t floats(const Span& sx, const Span& sy) const {
+    const size_t raised = (size_t)sy.inputs * sx.samples, finished = (size_t)p.terms * sy.outputs * columns(sx);
+    return (raised + finished + std::max({sx.inputs, sy.samples, sx.outputs})) * kLanes;
   }
 
   void run() const {
-    constexpr size_t kCacheFloats = (size_t)700 << 8;  // 700 KiB: the tile stays in a second-level cache
+    constexpr size_t kCacheFloats = (size_t)1000 << 8;  // 1000 KiB: the tile stays in a second-level cache
     int tile = 48;
-    while (tile > 8 && floats(tile) > kCacheFloats) tile -= 8;
+    while (tile > 8 && floats(across(0, tile), along(0, tile)) > kCacheFloats) tile -= 8;
     const int nx = (p.out_width + tile - 1) / tile, ny = (p.out_height + tile - 1) / tile;
     const int tx = (p.out_width + nx - 1) / nx, ty = (p.out_height + ny - 1) / ny;
     const int vectors = round_up(p.channels, kChannelBlock) / kLanes;
     parallel(p.batch * ny * nx * vectors, p.threads, [&](int task) {
-      const int channel = task % vectors * kLanes, x = task / vectors % nx, y = task / vectors / nx % ny;
-      const int x0 = x * tx, y0 = y * ty;
-      one(task / vectors / nx / ny, channel, x0, std::min(p.out_width, x0 + tx), y0, std::min(p.out_height, y0 + ty),
-          buffer(mssg::kTile, floats(tile)));
+      const int channel = task % vectors * kLanes, i = task / vectors % nx * tx, j = task / vectors / nx % ny * ty;
+      const int image = task / vectors / nx / ny;
+      const Span sx = across(i, std::min(tx, p.out_width - i)), sy = along(j, std::min(ty, p.out_height - j));
+      float* out = p.y + image * p.y_batch + j * p.y_row + i * p.y_pixel + channel;
+      one(sx, sy, p.x + image * p.x_batch + channel, channel, out, buffer(mssg::kTile, floats(sx, sy)));
     });
   }
 
-  void one(int image, int channel, int x0, int x1, int y0, int y1, float* memory) const {
-    const int wide = wide_of(x1 - x0), high = high_of(y1 - y0);
-    const int in_high = in_rows_of(y1 - y0), out_high = out_rows_of(y1 - y0);
-    float* h = memory;                                       // [wide][in_high] upsampled along x
-    float* v = h + (size_t)wide * in_high * kLanes;          // [terms][wide][out_high] finished along y
-    float* line = v + (size_t)terms * wide * out_high * kLanes;
-    const Phase left(x0 * down, up, p.pad_x), top(y0 * down, up, p.pad_y);
-    along_x(image, channel, left.input, top.input, x0 * down, wide, in_high, line, h);
-    for (int j = 0; j < wide; j++) {
-      const float* source = h + (size_t)j * in_high * kLanes;
-      float* target = v + (size_t)j * out_high * kLanes;
-      const size_t term = (size_t)wide * out_high * kLanes;
-      if constexpr (kFixed)
-        column_fixed(source, top.input, y0 * down, high, target, term);
-      else
-        column_any(source, top.input, y0 * down, high, y1 - y0, line, target, term);
-    }
-    along_x_down(image, channel, x0, x1, y0, y1, v, wide, out_high);
-  }
-
-  void along_x(int image, int channel, int in_x, int in_y, int t_x, int wide, int in_high, float* line, float* h) const {
-    const int in_wide = in_columns_of_samples(wide);
+  void one(const Span& sx, const Span& sy, const float* in, int channel, float* out, float* memory) const {
+    const int wide = columns(sx);
+    const Line raised{memory, kLanes};                                     // [sy.inputs, sx.samples]
+    const Line finished = raised.from((ptrdiff_t)sy.inputs * sx.samples);  // [terms, sy.outputs, wide]
+    const Line line = finished.from((ptrdiff_t)p.terms * sy.outputs * wide);
     const V bias = p.bias ? load(p.bias + channel) : V{};
-    for (int r = 0; r < in_high; r++) {
-      float* out = h + (size_t)r * kLanes;
-      const int y = in_y + r;
-      if (y < 0 || y >= p.height) {
-        for (int j = 0; j < wide; j++) store(out + (size_t)j * in_high * kLanes, V{});
+    for (int r = 0; r < sy.inputs; r++) {
+      const int row = sy.input + r;
+      const Line target = raised.from((ptrdiff_t)r * sx.samples);
+      if (row < 0 || row >= p.height) {
+        for (int t = 0; t < sx.samples; t++) target.set(t, V{});
         continue;
       }
-      const float* src = p.x + image * p.x_batch + y * p.x_row + channel;
-      for (int i = 0; i < in_wide; i++) {
-        const int x = in_x + i;
-        store(line + i * kLanes, x < 0 || x >= p.width ? V{} : load(src + x * p.x_pixel) + bias);
+      for (int i = 0; i < sx.inputs; i++) {
+        const int column = sx.input + i;
+        const float* pixel = in + row * p.x_row + column * p.x_pixel;
+        const bool inside = column >= 0 && column < p.width;
+        line.set(i, inside ? load(pixel) + bias : V{});
+        if (inside) __builtin_prefetch(pixel + p.x_row);
       }
-      for (int q = 0; q < up; q++) {
-        const Phase phase(t_x + q, up, p.pad_x);
-        const float* in = line + (phase.input - in_x) * kLanes;
-        float* to = out + (size_t)q * in_high * kLanes;
-        const bool any = kFixed || phase.first < p.up_row_taps;  // factors above the filter's length leave gaps
-        for (int j = q; j < wide; j += up, in += kLanes, to += (size_t)up * in_high * kLanes)
-          store(to, any ? fir(in, p.up_row + phase.first, p.up_row_taps - phase.first) : V{});
-      }
+      Filters::upsample(x, sx, line, [&](int t, V s) { target.set(t, s); });
     }
-  }
-
-  int in_columns_of_samples(int wide) const { return wide / up + p.up_row_taps / up + 3; }
-
-  // sum_k in[k] taps[k * up], while k * up < left
-  V fir(const float* in, const float* taps, int left) const {
-    V s = load(in) * taps[0];
-    if constexpr (kFixed) {
-#pragma GCC unroll 6
-      for (int k = 1; k < kPerPhase; k++) s += load(in + k * kLanes) * taps[k * Up];
-    } else {
-      for (int k = 1; k * up < left; k++) s += load(in + k * kLanes) * taps[k * up];
+    const V slope = splat(p.slope), low = splat(p.clamp >= 0 ? -p.clamp : -__builtin_inff());
+    const V high = splat(p.clamp >= 0 ? p.clamp : __builtin_inff());
+    for (int c = sx.lead; c < wide; c++) {
+      Filters::upsample(y, sy, raised.from(c).every(sx.samples),
+                        [&](int t, V s) { line.set(t, limit(Filters::activate(s, slope), low, high)); });
+      for (int r = 0; r < p.terms; r += Filters::kTerms)
+        Filters::template downsample<Filters::kTerms>(y, r, sy.outputs, line.from(sy.lead), [&](int o, int term, V s) {
+          finished.set(((ptrdiff_t)term * sy.outputs + o) * wide + c, s);
+        });
     }
-    return s;
-  }
-
-  // Any geometry: the upsampled column is short enough for a first-level cache.
-  void column_any(const float* h, int in_y, int t_y, int high, int out_rows, float* column, float* v, size_t term) const {
-    const V slope = splat(p.slope), gain = splat(p.gain), low = splat(-p.clamp), top = splat(p.clamp);
-    for (int t = 0; t < high; t++) {
-      const Phase phase(t_y + t, up, p.pad_y);
-      V s = V{};
-      if (phase.first < p.up_column_taps)
-        s = fir(h + (phase.input - in_y) * kLanes, p.up_column + phase.first, p.up_column_taps - phase.first);
-      s = leaky(s, slope) * gain;
-      store(column + t * kLanes, p.clamp >= 0 ? limit(s, low, top) : s);
-    }
-    for (int r = 0; r < terms; r++)
-      for (int y = 0; y < out_rows; y++) {
-        V s = V{};
-        for (int d = 0; d < column_taps; d++) s += load(column + (y * down + d) * kLanes) * p.down_column[r * column_taps + d];
-        store(v + r * term + (size_t)y * kLanes, s);
-      }
-  }
-
-  // Six outputs are under way at any time, each in an accumulator: output o takes samples 2 o … 2 o + 11.
-  void column_fixed(const float* h, int in_y, int t_y, int high, float* v, size_t term) const {
-    if constexpr (kFixed) {
-      const V slope = splat(p.slope), low = splat(p.clamp >= 0 ? -p.clamp : -__builtin_inff());
-      const V top = splat(p.clamp >= 0 ? p.clamp : __builtin_inff());
-      float taps[Up][kPerPhase];
-      int offset[Up];
-      for (int q = 0; q < Up; q++) {
-        const Phase phase(t_y + q, Up, p.pad_y);
-        offset[q] = (phase.input - in_y) * kLanes;
-        for (int k = 0; k < kPerPhase; k++) taps[q][k] = p.up_column[phase.first + Up * k] * p.gain;
-      }
-      V acc[Terms][6] = {};
-      for (int t = 0; t < high; t += 12) {
-#pragma GCC unroll 6
-        for (int m = 0; m < 6; m++) {  // samples t + 2 m and t + 2 m + 1
-          V s[2];
-#pragma GCC unroll 2
-          for (int e = 0; e < 2; e++) {
-            const int q = (2 * m + e) % Up;
-            const float* in = h + (ptrdiff_t)((t + 2 * m + e) / Up) * kLanes + offset[q];
-            V a = load(in) * taps[q][0], b = load(in + 3 * kLanes) * taps[q][3];
-            a += load(in + kLanes) * taps[q][1], b += load(in + 4 * kLanes) * taps[q][4];
-            a += load(in + 2 * kLanes) * taps[q][2], b += load(in + 5 * kLanes) * taps[q][5];
-            s[e] = limit(leaky(a + b, slope), low, top);
-          }
-#pragma GCC unroll 3
-          for (int r = 0; r < Terms; r++) {
-            const float* f = p.down_column + r * kDownTaps;
-            acc[r][m] = s[0] * f[0] + s[1] * f[1];
-#pragma GCC unroll 5
-            for (int d = 1; d < 6; d++) acc[r][(m - d + 6) % 6] += s[0] * f[2 * d] + s[1] * f[2 * d + 1];
-            const int o = t / 2 + m - 5;
-            if (o >= 0) store(v + r * term + (size_t)o * kLanes, acc[r][(m + 1) % 6]);
-          }
-        }
-      }
-    }
-  }
-
-  void along_x_down(int image, int channel, int x0, int x1, int y0, int y1, const float* v, int wide, int out_high) const {
-    const size_t column = (size_t)out_high * kLanes;
-    for (int x = x0; x < x1; x++) {
-      float* out = p.y + image * p.y_batch + y0 * p.y_row + x * p.y_pixel + channel;
-      for (int y = 0; y < y1 - y0; y++) {
-        V a = V{}, b = V{};
-        for (int r = 0; r < terms; r++) {
-          const float* in = v + ((size_t)r * wide + (x - x0) * down) * column + (size_t)y * kLanes;
-          const float* f = p.down_row + r * row_taps;
-          if constexpr (kFixed) {
-#pragma GCC unroll 6
-            for (int d = 0; d < kDownTaps; d += 2) a += load(in + d * column) * f[d], b += load(in + (d + 1) * column) * f[d + 1];
-          } else {
-            for (int d = 0; d < row_taps; d++) a += load(in + d * column) * f[d];
-          }
-        }
-        store(out + y * p.y_row, a + b);
+    for (int j = 0; j < sy.outputs; j++, out += p.y_row) {
+      for (int o = 0; o < sx.outputs; o++) __builtin_prefetch(out + p.y_row + o * p.y_pixel, 1);
+      for (int r = 0; r < p.terms; r++) {
+        const Line source = finished.from(((ptrdiff_t)r * sy.outputs + j) * wide + sx.lead);
+        const Line target = r == p.terms - 1 ? Line{out, p.y_pixel} : line;
+        Filters::template downsample<1>(x, r, sx.outputs, source,
+                                        [&](int o, int, V s) { target.set(o, r == 0 ? s : line[o] + s); });
       }
     }
   }
 };
 
+template <class Filters>
+static bool taken(const FilteredLrelu& p, const Axis& x, const Axis& y) {
+  const bool fits = p.terms == Filters::kTerms && p.slope > 0 && p.slope <= 1 && Filters::fit(x) && Filters::fit(y);
+  if (fits) Fused<Filters>{p, x, y}.run();
+  return fits;
+}
+
 static Status filtered_lrelu(const FilteredLrelu& p) {
   if (p.up < 1 || p.down < 1 || p.terms < 1 || p.up_row_taps < 1 || p.up_column_taps < 1) return kBadArgument;
-  const bool six = p.down == 2 && p.up_row_taps == 6 * p.up && p.up_column_taps == 6 * p.up && p.down_row_taps == 12 &&
-                   p.down_column_taps == 12;
-  if (six && p.up == 2 && p.terms == 1) Fused<2, 2, 6, 1>{p}.run();
-  else if (six && p.up == 4 && p.terms == 1) Fused<4, 2, 6, 1>{p}.run();
-  else if (six && p.up == 2 && p.terms == 3) Fused<2, 2, 6, 3>{p}.run();
-  else if (six && p.up == 4 && p.terms == 3) Fused<4, 2, 6, 3>{p}.run();
-  else Fused<0, 0, 0, 0>{p}.run();
+  const Axis x{p.up, p.down, p.pad_x, p.up_row_taps, p.down_row_taps, p.up_row, p.down_row};
+  const Axis y{p.up, p.down, p.pad_y, p.up_column_taps, p.down_column_taps, p.up_column, p.down_column};
+  if (!(taken<SixTaps<2, 1>>(p, x, y) || taken<SixTaps<2, 2>>(p, x, y) || taken<SixTaps<2, 3>>(p, x, y) ||
+        taken<SixTaps<2, 4>>(p, x, y) || taken<SixTaps<4, 1>>(p, x, y) || taken<SixTaps<4, 2>>(p, x, y) ||
+        taken<SixTaps<4, 3>>(p, x, y) || taken<SixTaps<4, 4>>(p, x, y)))
+    Fused<AnyFilters>{p, x, y}.run();
   return kOk;
 }

@@ -24,6 +24,7 @@ static inline V leaky(V x, V slope) {
   const V negative = x * slope;
   return x > V{} ? x : negative;
 }
+static inline V larger(V a, V b) { return b > a ? b : a; }  // a where either is not a number
 static inline V limit(V x, V low, V high) {
   x = low > x ? low : x;
   return high < x ? high : x;
