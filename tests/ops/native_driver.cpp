@@ -51,13 +51,13 @@ static void convolution() {
   const auto w = noise((size_t)out * in * k * k), scale = noise((size_t)x.batch * x.block);
   const auto gain = noise((size_t)x.batch * y.block), bias = noise(y.block);
   const auto grain = noise((size_t)y.height * y.width);
-  for (int winograd = 0; winograd <= (k == 3); winograd++) {
+  for (int winograd = 0; winograd <= (k == 3 ? 6 : 0); winograd += 2) {
     std::vector<float> packed(mssg_packed_size(out, in, k, winograd));
-    mssg_pack_weight(w.data(), packed.data(), out, in, k, winograd, 2);
+    mssg_pack_weight(w.data(), packed.data(), out, in, k, 1, winograd, 2);
     Convolution c{};
     place(c, x, y);
     c.in_scale = scale.data(), c.weight = packed.data(), c.in_channels = in, c.out_channels = out;
-    c.kernel = k, c.padding = padding, c.winograd = winograd;
+    c.kernel = k, c.padding = padding, c.winograd = winograd, c.up = 1;
     c.epilogue = {gain.data(), bias.data(), grain.data(), 0, 1.5f, 0.2f, 6.f};
     require(mssg_convolve(&c), kOk, 0, "status");
     for (int check = 0; check < 200; check++) {
@@ -73,6 +73,39 @@ static void convolution() {
       s = std::fmin(std::fmax((s > 0 ? s : 0.2 * s) * 1.5, -6), 6);
       require(y.at(n, o, r, q), s, size, winograd ? "winograd" : "direct");
     }
+  }
+}
+
+static void doubling() {
+  const int in = pick(1, 40), out = pick(1, 40);
+  Image x(pick(1, 2), pick(1, 9), pick(1, 9), in), y(x.batch, 2 * x.height, 2 * x.width, out);
+  const auto w = noise((size_t)out * in * 9), scale = noise((size_t)x.batch * x.block), bias = noise(y.block);
+  const auto row = noise(4), column = noise(4), grain = noise((size_t)y.height * y.width);
+  std::vector<float> packed(mssg_packed_size(out, in, 3, 0));
+  mssg_pack_weight(w.data(), packed.data(), out, in, 3, 2, 0, 2);
+  Convolution c{};
+  place(c, x, y);
+  c.in_scale = scale.data(), c.weight = packed.data(), c.in_channels = in, c.out_channels = out;
+  c.kernel = 3, c.padding = 1, c.up = 2, c.up_row = row.data(), c.up_column = column.data();
+  c.epilogue = {nullptr, bias.data(), grain.data(), 0, 1.5f, 0.2f, 6.f};
+  require(mssg_convolve(&c), kOk, 0, "status");
+  for (int check = 0; check < 60; check++) {
+    const int n = pick(0, x.batch - 1), o = pick(0, out - 1), r = pick(0, y.height - 1), q = pick(0, y.width - 1);
+    double s = 0, size = 0;
+    for (int a = 0; a < 4; a++)
+      for (int b = 0; b < 4; b++)
+        for (int t = 0; t < 9; t++) {
+          const int at_y = r + a - 1 - t / 3, at_x = q + b - 1 - t % 3;  // twice the input pixel this tap spreads
+          if (at_y < 0 || at_x < 0 || at_y % 2 || at_x % 2) continue;
+          for (int i = 0; i < in; i++) {
+            const double v = (double)column[a] * row[b] * w[((size_t)o * in + i) * 9 + t] * scale[n * x.block + i] *
+                             x.at(n, i, at_y / 2, at_x / 2);
+            s += v, size += std::fabs(v);
+          }
+        }
+    s += bias[o] + grain[(size_t)r * y.width + q];
+    s = std::fmin(std::fmax((s > 0 ? s : 0.2 * s) * 1.5, -6), 6);
+    require(y.at(n, o, r, q), s, size, "doubling");
   }
 }
 
@@ -117,6 +150,6 @@ static void resampling() {
 }
 
 int main(int, char** arguments) {
-  for (int i = 0; i < std::atoi(arguments[1]); i++) convolution(), resampling();
+  for (int i = 0; i < std::atoi(arguments[1]); i++) convolution(), doubling(), resampling();
   std::puts("fine");
 }

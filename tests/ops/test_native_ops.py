@@ -83,6 +83,36 @@ def test_modulated_convolution(name, batch, i, o, h, w, k, padding, demodulate, 
     agree(operation, [x, weight, s, b, noise, torch.tensor(0.7)], name, limit, size)
 
 
+@needs_library
+@pytest.mark.parametrize("name", MODES)
+@CONTRACT
+@given(
+    st.integers(1, 2),
+    st.sampled_from([1, 16, 40, 64]),
+    st.sampled_from([1, 3, 31, 80]),
+    st.integers(1, 13),
+    st.integers(1, 13),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([[1.0, 3.0, 3.0, 1.0], [0.3, -1.0, 2.0, 0.6]]),
+    st.sampled_from([None, 6.0]),
+)
+def test_stylegan2s_layer_onto_twice_the_size(name, batch, i, o, h, w, demodulate, flip, taps, clamp):
+    x, weight, s, b = draw(0, batch, i, h, w), draw(1, o, i, 3, 3), draw(2, batch, i) + 1, draw(3, o)
+    noise, f = draw(4, 2 * h, 2 * w), ops.setup_filter(taps)
+    kind = {
+        "up": 2,
+        "padding": 1,
+        "demodulate": demodulate,
+        "flip_weight": flip,
+        "act": "lrelu",
+        "clamp": clamp,
+    }
+    agree(lambda x, weight, s, f, noise, b, backend: ops.modulated_conv2d(
+            x, weight, s, f=f, noise=noise, b=b, backend=backend, **kind),
+          [x, weight, s, f, noise, b], name, 5e-6, 3 if demodulate else 6 * i**0.5)  # fmt: skip
+
+
 @st.composite
 def lowpass(draw_):
     """None, [n], a product [h, w], or a sum of three products."""

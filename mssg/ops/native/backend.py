@@ -1,8 +1,9 @@
 """The operations on the native kernels. What these do not take goes to `torch`: other dtypes and devices, gradients,
 kernels other than 1x1 and 3x3, filters that are not products of a column and a row.
 
-Registered twice: `native-exact` convolves directly, `native` by Winograd's F(4x4, 3x3) where the kernel is 3x3, and
-leaves terms out of radial filters that are below that rounding.
+Registered twice: 3x3 convolutions run by Winograd's F(4x4, 3x3) or F(6x6, 3x3) in `native`, which also leaves terms out of
+radial filters that are below that rounding; and in `native-exact` by F(2x2, 3x3), whose transforms only add and halve: its
+errors are those of a direct convolution in float32.
 
 Activations stay in one layout from layer to layer: channels innermost, padded to a multiple of 16 floats. To torch
 such a tensor is an ordinary view of a slightly larger one.
@@ -28,6 +29,7 @@ from mssg.ops.reference import DEMODULATION_EPS
 NO_CLAMP = -1.0
 _FAST_TOLERANCE = 3e-6  # of a filter's largest singular value: what `native` leaves out
 _MOST_TERMS = 6  # a filter that needs more products of column and row is left to torch
+_SIX_PIXELS, _SIX_SAVES = 90, 0.9  # see `_tile`
 _prepared: WeakIdKeyDictionary = WeakIdKeyDictionary()  # weight -> (version, {what: tensor})
 
 
@@ -35,17 +37,14 @@ def register() -> None:
     """Add the backends where the library has been built; `native` then serves inference on the CPU by default."""
     if isinstance(library.load(), str):
         return
-    for name, winograd, tolerance in (
-        ("native-exact", False, RANK_TOLERANCE),
-        ("native", True, _FAST_TOLERANCE),
-    ):
+    for name, exact in (("native-exact", True), ("native", False)):
         register_backend(
             name,
             base="torch",
-            serves=serves if winograd else lambda x: False,
-            filtered_lrelu=partial(filtered_lrelu, tolerance),
-            modulated_conv2d=partial(modulated_conv2d, winograd),
-            modulated_filtered_lrelu=partial(modulated_filtered_lrelu, winograd, tolerance),
+            serves=(lambda x: False) if exact else serves,
+            filtered_lrelu=partial(filtered_lrelu, exact),
+            modulated_conv2d=partial(modulated_conv2d, exact),
+            modulated_filtered_lrelu=partial(modulated_filtered_lrelu, exact),
         )
 
 
@@ -95,7 +94,12 @@ def _view(pixels: Tensor, channels: int) -> Tensor:
 
 
 def _new(x: Tensor, channels: int, height: int, width: int) -> Tensor:
-    return _view(x.new_empty(len(x), height, width, _round_up(channels)), channels)
+    block = _round_up(channels)
+    if (
+        block % (32 * CHANNEL_BLOCK) == 0
+    ):  # neighbours a multiple of 2 KiB apart would share a few lines of the cache
+        block += CHANNEL_BLOCK
+    return _view(x.new_empty(len(x), height, width, block), channels)
 
 
 def _padded_channels(values: Tensor | None) -> Tensor | None:
@@ -122,9 +126,9 @@ def _place(arguments: Convolution | FilteredLrelu, x: Tensor, y: Tensor) -> None
 # ---- Filtered leaky ReLU --------------------------------------------------------------------------------------
 
 
-def filtered_lrelu(tolerance, x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter):
+def filtered_lrelu(exact, x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter):
     """See `reference.filtered_lrelu`."""
-    terms_up, terms_down = _terms(fu, flip_filter, tolerance), _terms(fd, flip_filter, tolerance)
+    terms_up, terms_down = _terms(fu, flip_filter, exact), _terms(fd, flip_filter, exact)
     if not _takes(x, b) or gain <= 0 or terms_up is None or terms_down is None or len(terms_up[0]) != 1:
         return fast.filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter)
     return _filtered_lrelu(_in_layout(x), terms_up, terms_down, b, up, down, padding, gain, slope, clamp)
@@ -161,14 +165,14 @@ def _filtered_lrelu(x, terms_up, terms_down, b, up, down, padding, gain, slope, 
 _ONE_TAP = torch.ones(1, 1)
 
 
-def _terms(f: Tensor | None, flip_filter: bool, tolerance: float) -> tuple[Tensor, Tensor] | None:
+def _terms(f: Tensor | None, flip_filter: bool, exact: bool) -> tuple[Tensor, Tensor] | None:
     """A filter as columns [R, h] and rows [R, w] of correlation taps; None where R would be large."""
     if f is None:
         return _ONE_TAP, _ONE_TAP
     if f.ndim == 1:
         columns = rows = f[None]
     else:
-        terms = separable_terms(f, tolerance)
+        terms = separable_terms(f, RANK_TOLERANCE if exact else _FAST_TOLERANCE)
         if len(terms) > _MOST_TERMS:
             return None
         columns, rows = (torch.stack(part) for part in zip(*terms))
@@ -192,18 +196,36 @@ def _prepare(w: Tensor, what: tuple, make) -> Tensor:
     return known[1][what]
 
 
-def _packed(w: Tensor, flip_weight: bool, winograd: bool) -> Tensor:
+def _packed(w: Tensor, flip_weight: bool, up: int, tile: int) -> Tensor:
     def make() -> Tensor:
         native, (outputs, inputs, kernel, _) = library.loaded(), w.shape
         plain = (w if flip_weight else w.flip([2, 3])).detach().contiguous()
-        packed = w.new_empty(native.mssg_packed_size(outputs, inputs, kernel, winograd), requires_grad=False)
+        packed = w.new_empty(native.mssg_packed_size(outputs, inputs, kernel, tile), requires_grad=False)
         threads = torch.get_num_threads()
         native.mssg_pack_weight(
-            plain.data_ptr(), packed.data_ptr(), outputs, inputs, kernel, winograd, threads
+            plain.data_ptr(), packed.data_ptr(), outputs, inputs, kernel, up, tile, threads
         )
         return packed
 
-    return _prepare(w, (flip_weight, winograd), make)
+    return _prepare(w, (flip_weight, up, tile), make)
+
+
+def _tile(w: Tensor, height: int, width: int, exact: bool) -> int:
+    """Pixels along a Winograd tile for an output of this size; 0 = convolve directly.
+
+    F(6x6) multiplies a fifth less than F(4x4), but its packed weights are 7 times the weights: it is taken where it saves
+    work (edges count) and the weights are few beside the image.
+    """
+    if w.shape[2] != 3:
+        return 0
+    if exact:
+        return 2
+
+    def products(tile: int) -> int:
+        return -(-height // tile) * -(-width // tile) * (tile + 2) ** 2
+
+    few = w.shape[0] * w.shape[1] <= _SIX_PIXELS * height * width
+    return 6 if few and products(6) < _SIX_SAVES * products(4) else 4
 
 
 def _demodulation(w: Tensor, s: Tensor) -> Tensor:
@@ -212,10 +234,11 @@ def _demodulation(w: Tensor, s: Tensor) -> Tensor:
     return (s.square() @ energy + DEMODULATION_EPS).rsqrt()
 
 
-def _convolve(winograd, x, w, s, d, noise, b, padding, flip_weight, gain, slope, clamp):
-    """clamp(gain * lrelu(d * (w * (s x)) + noise + b)) in one pass over the output."""
-    kernel = w.shape[2]
-    y = _new(x, w.shape[0], x.shape[2] + 2 * padding - kernel + 1, x.shape[3] + 2 * padding - kernel + 1)
+def _convolve(exact, x, w, s, d, noise, b, padding, flip_weight, gain, slope, clamp, smoothing=None):
+    """clamp(gain * lrelu(d * (w * (s x)) + noise + b)), onto twice the size where a smoothing filter is given."""
+    kernel, up = w.shape[2], 1 if smoothing is None else 2
+    height, width = (up * (n + 2 * padding - kernel + 1) for n in x.shape[2:])
+    y = _new(x, w.shape[0], height, width)
     s, d, b = _padded_channels(s), _padded_channels(d), _padded_channels(b)
     arguments = Convolution()
     _place(arguments, x, y)
@@ -225,9 +248,13 @@ def _convolve(winograd, x, w, s, d, noise, b, padding, flip_weight, gain, slope,
     limit = NO_CLAMP if clamp is None else clamp
     stride = 0 if noise is None or len(noise) == 1 else noise.stride(0)
     arguments.epilogue = Epilogue(_pointer(d), _pointer(b), _pointer(noise), stride, gain, slope, limit)
-    for fast_kernel in (True, False) if winograd and kernel == 3 else (False,):
-        packed = _packed(w, flip_weight, fast_kernel)
-        arguments.weight, arguments.winograd = packed.data_ptr(), fast_kernel
+    arguments.up = up
+    if smoothing is not None:
+        column, row = (4 * smoothing[0][0], smoothing[1][0])  # the zeros between pixels take three quarters
+        arguments.up_column, arguments.up_row = column.data_ptr(), row.data_ptr()
+    for tile in dict.fromkeys((0 if up == 2 else _tile(w, height, width, exact), 0)):
+        packed = _packed(w, flip_weight, up, tile)
+        arguments.weight, arguments.winograd = packed.data_ptr(), tile
         # Winograd would spread an Inf or NaN over the whole tile: then convolve directly, as the definition says.
         if library.convolve(arguments) != NOT_FINITE:
             break
@@ -241,22 +268,33 @@ def _modulation(x, w, s, demodulate, input_gain):
 
 
 def modulated_conv2d(
-    winograd, x, w, s, f, up, padding, flip_weight, demodulate, input_gain, noise, b, act, gain, clamp
+    exact, x, w, s, f, up, padding, flip_weight, demodulate, input_gain, noise, b, act, gain, clamp
 ):
     """See `reference.modulated_conv2d`."""
-    plain = up == 1 and len(set(padding)) == 1 and padding[0] >= 0 and act in ("linear", "lrelu") and gain > 0
-    if not plain or w.shape[2:] not in ((1, 1), (3, 3)) or not _takes(x, w, s, input_gain, noise, b):
+    smoothing = _smoothing(w, f, up, padding)
+    plain = up == 1 and len(set(padding)) == 1 and padding[0] >= 0 and w.shape[2:] in ((1, 1), (3, 3))
+    known = act in ("linear", "lrelu") and gain > 0
+    if not (plain or smoothing) or not known or not _takes(x, w, s, input_gain, noise, b):
         rest = (flip_weight, demodulate, input_gain, noise, b, act, gain, clamp)
         return fast.modulated_conv2d(x, w, s, f, up, padding, *rest)
     slope = 1.0 if act == "linear" else ACTIVATIONS[act].alpha
     noise = None if noise is None else noise.reshape(-1, *noise.shape[-2:]).contiguous()
     s, d = _modulation(x, w, s, demodulate, input_gain)
-    return _convolve(winograd, _in_layout(x), w, s, d, noise, b, padding[0], flip_weight, gain, slope, clamp)
+    flip = flip_weight == (up == 1)  # a transposed convolution's kernel is stored the other way round
+    tail = (noise, b, padding[0], flip, gain, slope, clamp, smoothing)
+    return _convolve(exact, _in_layout(x), w, s, d, *tail)
+
+
+def _smoothing(w, f, up, padding):
+    """StyleGAN2's 4x4 smoothing filter as terms, where a layer is its 3x3 convolution onto twice the size; else None."""
+    if up != 2 or w.shape[2:] != (3, 3) or padding != (1, 1, 1, 1) or f is None or f.shape != (4, 4):
+        return None
+    terms = _terms(f, False, True)
+    return terms if terms is not None and len(terms[0]) == 1 else None
 
 
 def modulated_filtered_lrelu(
-    winograd,
-    tolerance,
+    exact,
     x,
     w,
     s,
@@ -275,13 +313,13 @@ def modulated_filtered_lrelu(
 ):
     """See `mssg.ops.modulated_filtered_lrelu`."""
     tail = (up, down, padding, gain, slope, clamp)
-    terms_up, terms_down = _terms(fu, False, tolerance), _terms(fd, False, tolerance)
+    terms_up, terms_down = _terms(fu, False, exact), _terms(fd, False, exact)
     fits = terms_up is not None and terms_down is not None and len(terms_up[0]) == 1 and gain > 0
     if not fits or w.shape[2:] not in ((1, 1), (3, 3)) or not _takes(x, w, s, b, input_gain):
         return join(fast, x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail)
     s, d = _modulation(x, w, s, demodulate, input_gain)
     x = _in_layout(x)
     if fu is None and fd is None and up == down == 1 and padding == (0, 0, 0, 0):
-        return _convolve(winograd, x, w, s, d, None, b, conv_padding, True, gain, slope, clamp)
-    x = _convolve(winograd, x, w, s, d, None, b, conv_padding, True, 1.0, 1.0, None)
+        return _convolve(exact, x, w, s, d, None, b, conv_padding, True, gain, slope, clamp)
+    x = _convolve(exact, x, w, s, d, None, b, conv_padding, True, 1.0, 1.0, None)
     return _filtered_lrelu(x, terms_up, terms_down, None, *tail)

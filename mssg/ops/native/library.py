@@ -39,10 +39,10 @@ class Convolution(Structure):
     """Arguments of `mssg_convolve`."""
 
     _fields_ = [
-        *_fields(c_void_p, "x y in_scale weight"),
+        *_fields(c_void_p, "x y in_scale weight up_row up_column"),
         ("epilogue", Epilogue),
         *_fields(c_int64, "x_batch x_row x_pixel y_batch y_row y_pixel"),
-        *_fields(c_int32, "batch height width in_channels out_channels kernel padding winograd threads"),
+        *_fields(c_int32, "batch height width in_channels out_channels kernel padding up winograd threads"),
     ]
 
 
@@ -97,7 +97,7 @@ def _open(variant: str) -> ctypes.CDLL | str:
         library.mssg_processor.restype = c_char_p
         library.mssg_buffered_bytes.restype = c_int64
         library.mssg_packed_size.argtypes, library.mssg_packed_size.restype = [c_int32] * 4, c_int64
-        library.mssg_pack_weight.argtypes = [c_void_p, c_void_p, *[c_int32] * 5]
+        library.mssg_pack_weight.argtypes = [c_void_p, c_void_p, *[c_int32] * 6]
         library.mssg_pack_weight.restype = None
         library.mssg_convolve.argtypes, library.mssg_convolve.restype = [POINTER(Convolution)], c_int32
         library.mssg_filtered_lrelu.argtypes = [POINTER(FilteredLrelu)]

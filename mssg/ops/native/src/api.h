@@ -26,16 +26,19 @@ struct Epilogue {
   float gain, slope, clamp;  // clamp < 0: none
 };
 
-// out = epilogue(correlation of x * in_scale with a k x k kernel), zero padding on every side.
+// out = epilogue(correlation of x * in_scale with a k x k kernel), zero padding on every side. With up = 2 the transposed
+// convolution with a 3x3 kernel at stride 2, smoothed by 4x4 taps, of twice the size: padding is 1 then.
 struct Convolution {
   const float* x;
   float* y;
   const float* in_scale;  // [batch, round_up(in, 16)] or null
   const float* weight;    // as mssg_pack_weight wrote it
+  const float *up_row, *up_column;  // [4] correlation taps along x and y; null where up = 1
   Epilogue epilogue;
   int64_t x_batch, x_row, x_pixel, y_batch, y_row, y_pixel;
   int32_t batch, height, width, in_channels, out_channels, kernel, padding;
-  int32_t winograd;  // 1: F(4x4, 3x3)
+  int32_t up;
+  int32_t winograd;  // 0: direct; 2, 4, 6: pixels of a tile
   int32_t threads;
 };
 
@@ -63,6 +66,6 @@ MSSG_EXPORT const char* mssg_processor();  // the best variant that this process
 MSSG_EXPORT int64_t mssg_buffered_bytes();
 MSSG_EXPORT int64_t mssg_packed_size(int32_t out_channels, int32_t in_channels, int32_t kernel, int32_t winograd);
 MSSG_EXPORT void mssg_pack_weight(const float* w, float* packed, int32_t out_channels, int32_t in_channels, int32_t kernel,
-                                  int32_t winograd, int32_t threads);
+                                  int32_t up, int32_t winograd, int32_t threads);
 MSSG_EXPORT int32_t mssg_convolve(const Convolution* c);
 MSSG_EXPORT int32_t mssg_filtered_lrelu(const FilteredLrelu* p);

@@ -32,24 +32,25 @@ static inline void multiply(const float* a, ptrdiff_t stride, const ptrdiff_t* t
     for (int v = 0; v < Vectors; v++) write(m, v, acc[m][v]);
 }
 
-// `rows` rows in pieces; the last piece of many overlaps its neighbour instead of being short.
+// Exactly `rows` rows, 1 … Most.
+template <int Vectors, int Most = kRows, class Write>
+static inline void multiply_few(int rows, const float* a, ptrdiff_t stride, const ptrdiff_t* taps, int tap_count, int depth,
+                                const float* b, const Write& write) {
+  if constexpr (Most > 1)
+    if (rows < Most) return multiply_few<Vectors, Most - 1>(rows, a, stride, taps, tap_count, depth, b, write);
+  multiply<Most, Vectors>(a, stride, taps, tap_count, depth, b, write);
+}
+
+// Any number of rows, in pieces of nearly equal size.
 template <int Vectors, class Write>
 static inline void multiply_rows(int rows, const float* a, ptrdiff_t stride, const ptrdiff_t* taps, int tap_count,
                                  int depth, const float* b, const Write& write) {
-  auto piece = [&](int m0) {
-    return [&write, m0](int m, int v, V x) { write(m0 + m, v, x); };
-  };
-  int m = 0;
-  for (; m + kRows <= rows; m += kRows)
-    multiply<kRows, Vectors>(a + m * stride, stride, taps, tap_count, depth, b, piece(m));
-  if (m < rows && rows >= kRows) {
-    m = rows - kRows;
-    multiply<kRows, Vectors>(a + m * stride, stride, taps, tap_count, depth, b, piece(m));
-    return;
+  for (int m = 0, pieces = (rows + kRows - 1) / kRows; pieces > 0; pieces--) {
+    const int some = (rows - m + pieces - 1) / pieces;
+    multiply_few<Vectors>(some, a + m * stride, stride, taps, tap_count, depth, b,
+                          [&write, m](int r, int v, V x) { write(m + r, v, x); });
+    m += some;
   }
-  for (; m + 4 <= rows; m += 4)
-    multiply<4, Vectors>(a + m * stride, stride, taps, tap_count, depth, b, piece(m));
-  for (; m < rows; m++) multiply<1, Vectors>(a + m * stride, stride, taps, tap_count, depth, b, piece(m));
 }
 
 // One panel of weights: a full one, or one whose second half is padding.

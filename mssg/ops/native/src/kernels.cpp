@@ -36,8 +36,8 @@ int64_t mssg_packed_size(int32_t out_channels, int32_t in_channels, int32_t kern
 }
 
 void mssg_pack_weight(const float* w, float* packed, int32_t out_channels, int32_t in_channels, int32_t kernel,
-                      int32_t winograd, int32_t threads) {
-  pack_weight(w, packed, out_channels, in_channels, kernel, winograd, threads);
+                      int32_t up, int32_t winograd, int32_t threads) {
+  pack_weight(w, packed, out_channels, in_channels, kernel, up, winograd, threads);
 }
 
 int32_t mssg_convolve(const Convolution* c) {
