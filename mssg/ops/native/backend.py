@@ -30,7 +30,7 @@ NO_CLAMP = -1.0
 _FAST_TOLERANCE = 3e-6  # of a filter's largest singular value: what `native` leaves out
 _MOST_TERMS = 6  # a filter that needs more products of column and row is left to torch
 _SIX_PIXELS, _SIX_SAVES = 90, 0.9  # see `_tile`
-_prepared: WeakIdKeyDictionary = WeakIdKeyDictionary()  # weight -> (version, {what: tensor})
+_prepared: WeakIdKeyDictionary = WeakIdKeyDictionary()  # weight or filter -> (version, {what: tensors})
 
 
 def register() -> None:
@@ -106,8 +106,9 @@ def _padded_channels(values: Tensor | None) -> Tensor | None:
     """[…, C] -> contiguous […, whole blocks], zeros behind."""
     if values is None:
         return None
+    missing = _round_up(values.shape[-1]) - values.shape[-1]
     values = values.detach()
-    return F.pad(values, (0, _round_up(values.shape[-1]) - values.shape[-1])).contiguous()
+    return (F.pad(values, (0, missing)) if missing else values).contiguous()
 
 
 def _pointer(values: Tensor | None) -> int | None:
@@ -128,21 +129,20 @@ def _place(arguments: Convolution | FilteredLrelu, x: Tensor, y: Tensor) -> None
 
 def filtered_lrelu(exact, x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter):
     """See `reference.filtered_lrelu`."""
-    terms_up, terms_down = _terms(fu, flip_filter, exact), _terms(fd, flip_filter, exact)
-    if not _takes(x, b) or gain <= 0 or terms_up is None or terms_down is None or len(terms_up[0]) != 1:
+    terms_up, terms_down = _upsampling_terms(fu, flip_filter, exact, up, gain), _terms(fd, flip_filter, exact)
+    if not _takes(x, b) or terms_up is None or terms_down is None:
         return fast.filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter)
-    return _filtered_lrelu(_in_layout(x), terms_up, terms_down, b, up, down, padding, gain, slope, clamp)
+    return _filtered_lrelu(_in_layout(x), terms_up, terms_down, b, up, down, padding, slope, clamp)
 
 
-def _filtered_lrelu(x, terms_up, terms_down, b, up, down, padding, gain, slope, clamp):
+def _filtered_lrelu(x, terms_up, terms_down, b, up, down, padding, slope, clamp):
     (up_column, up_row), (down_column, down_row) = terms_up, terms_down
     x0, x1, y0, y1 = padding
     channels, height, width = x.shape[1:]
     out_height = (height * up + y0 + y1 - up_column.shape[1] + 1 - down_column.shape[1]) // down + 1
     out_width = (width * up + x0 + x1 - up_row.shape[1] + 1 - down_row.shape[1]) // down + 1
     y = _new(x, channels, out_height, out_width)
-    # Factors restore the mean; a gain before the activation acts as one behind it.
-    bias, up_row, up_column = _padded_channels(b), up_row * up, up_column * (up * gain)
+    bias = _padded_channels(b)
     arguments = FilteredLrelu()
     _place(arguments, x, y)
     arguments.channels, arguments.out_height, arguments.out_width = channels, out_height, out_width
@@ -165,27 +165,37 @@ def _filtered_lrelu(x, terms_up, terms_down, b, up, down, padding, gain, slope, 
 _ONE_TAP = torch.ones(1, 1)
 
 
-def _terms(f: Tensor | None, flip_filter: bool, exact: bool) -> tuple[Tensor, Tensor] | None:
-    """A filter as columns [R, h] and rows [R, w] of correlation taps; None where R would be large."""
-    if f is None:
-        return _ONE_TAP, _ONE_TAP
-    if f.ndim == 1:
-        columns = rows = f[None]
-    else:
-        terms = separable_terms(f, RANK_TOLERANCE if exact else _FAST_TOLERANCE)
+def _terms(
+    f: Tensor | None, flip_filter: bool, exact: bool, factor: float = 1.0
+) -> tuple[Tensor, Tensor] | None:
+    """factor * filter as columns [R, h] and rows [R, w] of correlation taps; None where R would be large."""
+
+    def make() -> tuple[Tensor, Tensor] | None:
+        assert f is not None
+        terms = [(f, f)] if f.ndim == 1 else separable_terms(f, RANK_TOLERANCE if exact else _FAST_TOLERANCE)
         if len(terms) > _MOST_TERMS:
             return None
-        columns, rows = (torch.stack(part) for part in zip(*terms))
-    if not flip_filter:
-        columns, rows = columns.flip(1), rows.flip(1)
-    return columns.detach().float().cpu().contiguous(), rows.detach().float().cpu().contiguous()
+        columns, rows = (torch.stack(part).detach().float().cpu() for part in zip(*terms))
+        if not flip_filter:
+            columns, rows = columns.flip(1), rows.flip(1)
+        return (columns * factor).contiguous(), rows.contiguous()
+
+    if f is None:
+        return _ONE_TAP * factor, _ONE_TAP
+    return _prepare(f, ("terms", flip_filter, exact, factor), make)
+
+
+def _upsampling_terms(fu, flip_filter, exact, up, gain):
+    """One term, with the factors that restore the mean and the activation's gain (before it acts as behind it); or None."""
+    terms = _terms(fu, flip_filter, exact, up * up * gain)
+    return terms if terms is not None and len(terms[0]) == 1 and gain > 0 else None
 
 
 # ---- Convolution ----------------------------------------------------------------------------------------------
 
 
-def _prepare(w: Tensor, what: tuple, make) -> Tensor:
-    """What `make()` derives from a weight, remembered for as long as the weight lives unchanged."""
+def _prepare(w: Tensor, what: tuple, make):
+    """What `make()` derives from a weight or filter, remembered for as long as the weight lives unchanged."""
     version = None if w.is_inference() else w._version
     known = _prepared.get(w)
     if known is None or known[0] != version:
@@ -250,8 +260,7 @@ def _convolve(exact, x, w, s, d, noise, b, padding, flip_weight, gain, slope, cl
     arguments.epilogue = Epilogue(_pointer(d), _pointer(b), _pointer(noise), stride, gain, slope, limit)
     arguments.up = up
     if smoothing is not None:
-        column, row = (4 * smoothing[0][0], smoothing[1][0])  # the zeros between pixels take three quarters
-        arguments.up_column, arguments.up_row = column.data_ptr(), row.data_ptr()
+        arguments.up_column, arguments.up_row = (taps.data_ptr() for taps in smoothing)
     for tile in dict.fromkeys((0 if up == 2 else _tile(w, height, width, exact), 0)):
         packed = _packed(w, flip_weight, up, tile)
         arguments.weight, arguments.winograd = packed.data_ptr(), tile
@@ -289,7 +298,7 @@ def _smoothing(w, f, up, padding):
     """StyleGAN2's 4x4 smoothing filter as terms, where a layer is its 3x3 convolution onto twice the size; else None."""
     if up != 2 or w.shape[2:] != (3, 3) or padding != (1, 1, 1, 1) or f is None or f.shape != (4, 4):
         return None
-    terms = _terms(f, False, True)
+    terms = _terms(f, False, True, 4.0)  # the zeros between pixels took three quarters of the mean
     return terms if terms is not None and len(terms[0]) == 1 else None
 
 
@@ -312,14 +321,18 @@ def modulated_filtered_lrelu(
     clamp,
 ):
     """See `mssg.ops.modulated_filtered_lrelu`."""
-    tail = (up, down, padding, gain, slope, clamp)
-    terms_up, terms_down = _terms(fu, False, exact), _terms(fd, False, exact)
-    fits = terms_up is not None and terms_down is not None and len(terms_up[0]) == 1 and gain > 0
-    if not fits or w.shape[2:] not in ((1, 1), (3, 3)) or not _takes(x, w, s, b, input_gain):
+    terms_up, terms_down = _upsampling_terms(fu, False, exact, up, gain), _terms(fd, False, exact)
+    if (
+        terms_up is None
+        or terms_down is None
+        or w.shape[2:] not in ((1, 1), (3, 3))
+        or not _takes(x, w, s, b, input_gain)
+    ):
+        tail = (up, down, padding, gain, slope, clamp)
         return join(fast, x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail)
     s, d = _modulation(x, w, s, demodulate, input_gain)
     x = _in_layout(x)
     if fu is None and fd is None and up == down == 1 and padding == (0, 0, 0, 0):
         return _convolve(exact, x, w, s, d, None, b, conv_padding, True, gain, slope, clamp)
     x = _convolve(exact, x, w, s, d, None, b, conv_padding, True, 1.0, 1.0, None)
-    return _filtered_lrelu(x, terms_up, terms_down, None, *tail)
+    return _filtered_lrelu(x, terms_up, terms_down, None, up, down, padding, slope, clamp)
