@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+from mssg.files import parse_json
+
 RECENT_LIMIT = 12
 
 
@@ -22,7 +24,7 @@ def folder() -> Path:
 def recent() -> list[str]:
     """Recently opened snapshots, runs and sessions that still exist, newest first."""
     try:
-        names = json.loads((folder() / "recent.json").read_text(encoding="utf-8"))
+        names = parse_json((folder() / "recent.json").read_text(encoding="utf-8"))
         return [n for n in names if isinstance(n, str) and Path(n).exists()][:RECENT_LIMIT]
     except (OSError, ValueError, TypeError):
         return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mssg.files import parse_json
 from mssg.header import run_snapshots
 
 POLL_S = 0.5
@@ -96,7 +96,7 @@ class Statistics:
 def _rows(lines: list[str]) -> Iterator[dict[str, float]]:
     for line in lines:
         try:
-            row: Any = json.loads(line)
+            row: Any = parse_json(line)
         except ValueError:
             continue  # a crash may leave half a line; the rows after it are still good
         if isinstance(row, dict):

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from mssg.errors import UsageError
-from mssg.files import write_atomically
+from mssg.files import parse_json, write_atomically
 from mssg.invert import Inversion, InvertConfig
 from mssg.snapshot import Snapshot, latent
 
@@ -91,7 +91,7 @@ class InvertedImage:
             raise UsageError("no such file", file=path, expected="a file of `mssg invert`")
         try:
             with safe_open(str(path), "np") as file:
-                document = json.loads((file.metadata() or {})[KEY])
+                document = parse_json((file.metadata() or {})[KEY])
                 tensors = {k: file.get_tensor(k) for k in file.keys()}
             version = document["format_version"]
             if version != FORMAT_VERSION:
@@ -104,13 +104,39 @@ class InvertedImage:
                 tensors["values"], tensors["z"], tensors["residual"], parts["noise"], tensors["loss"],
                 int(document["steps"]), parts["state"],
             )  # fmt: skip
-            head = document["snapshot"], document["study"], tensors["image"], document["how"]
-            return InvertedImage(*head, InvertConfig(**document["config"]), inversion, tensors["w"])
-        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+            head = document["snapshot"], document["study"], tensors["image"], dict(document["how"])
+            found = InvertedImage(*head, InvertConfig(**document["config"]), inversion, tensors["w"])
+            found._check()
+            return found
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError, OverflowError) as error:
             raise UsageError(
                 "holds no inverted image", file=path, found=f"{type(error).__name__}: {error}",
                 expected="a file of `mssg invert`",
             ) from None  # fmt: skip
+
+    def _check(self) -> None:
+        """Refuse what could not have been saved.
+
+        Raises:
+            TypeError, ValueError: Of another kind or shape.
+        """
+        held, texts = self.inversion, (self.snapshot, self.study, *self.how, *self.how.values())
+        if not all(isinstance(t, str) for t in texts):
+            raise TypeError("a name that is no text")
+        shapes = (
+            held.values.ndim,
+            held.z.ndim,
+            held.residual.ndim,
+            held.loss.ndim,
+            self.w.ndim,
+            self.image.ndim,
+        )
+        if shapes != (2, 2, 3, 1, 2, 3) or held.residual.shape[1:] != self.w.shape:
+            raise ValueError("arrays that do not belong together")
+        if {len(held.values), len(held.z), len(held.residual), len(held.loss)} != {1}:
+            raise ValueError("not one image")
+        if self.image.dtype != np.uint8 or held.steps < 0:
+            raise ValueError("no image, or a number of steps below 0")
 
     def fitting(self, snapshot: Snapshot, path: str | Path) -> InvertedImage:
         """Itself, if it belongs to this snapshot.

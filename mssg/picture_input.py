@@ -37,9 +37,9 @@ def read_picture(path: str | Path, study: Study) -> NDArray[np.uint8]:
         raise DataError("no such file" if not path.exists() else "not a file", file=path)
     try:
         if suffix in PICTURES:
-            levels = _picture(path)
+            levels = _picture(path, study)
         else:
-            levels = _array(path) if suffix in ARRAYS else _slice(path)
+            levels = _array(path) if suffix in ARRAYS else _slice(path, study)
     except MssgError:
         raise
     except Exception as error:  # a damaged file makes its reader fail in any way it likes
@@ -48,10 +48,11 @@ def read_picture(path: str | Path, study: Study) -> NDArray[np.uint8]:
     return _fitting(path, levels, study)
 
 
-def _picture(path: Path) -> NDArray[Any]:
+def _picture(path: Path, study: Study) -> NDArray[Any]:
     from PIL import Image
 
-    with Image.open(path) as picture:
+    with Image.open(path, formats=("PNG", "JPEG")) as picture:
+        _check_side(path, picture.height, picture.width, study)
         if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
             raise DataError(
                 "has an alpha channel", file=path, found=picture.mode, hint="Save it without transparency"
@@ -67,7 +68,7 @@ def _picture(path: Path) -> NDArray[Any]:
 
 
 def _array(path: Path) -> NDArray[Any]:
-    pixels = np.load(path, allow_pickle=False)
+    pixels = np.load(path, mmap_mode="r", allow_pickle=False)  # not in memory before its size is known
     if pixels.ndim == 4 and len(pixels) == 1:
         pixels = pixels[0]
     if pixels.ndim == 2:
@@ -84,7 +85,7 @@ def _array(path: Path) -> NDArray[Any]:
     return pixels
 
 
-def _slice(path: Path) -> NDArray[Any]:
+def _slice(path: Path, study: Study) -> NDArray[Any]:
     import nibabel
 
     image: Any = nibabel.as_closest_canonical(nibabel.load(path))
@@ -99,22 +100,30 @@ def _slice(path: Path) -> NDArray[Any]:
             expected="three dimensions, one of them 1",
             hint="Cut and scale volumes as for training: `mssg prepare mri`",
         )
+    sides = [n for n in shape if n != 1] or [1]
+    _check_side(path, sides[-1], sides[0], study)
     stored = np.asarray(image.dataobj, np.float64).reshape(shape).squeeze()
     return stored.T[::-1][
         None
     ]  # row 0 = superior (or anterior), column 0 = patient left, as PlaneGrid.stored
 
 
-def _fitting(path: Path, pixels: NDArray[Any], study: Study) -> NDArray[np.uint8]:
-    side, channels = study.resolution, study.channels
-    if pixels.shape[1:] != (side, side):
+def _check_side(path: Path, height: int, width: int, study: Study) -> None:
+    """Refuse another size: where a header states it, before anything is read into memory."""
+    side = study.resolution
+    if (height, width) != (side, side):
         raise DataError(
             "another size than the snapshot's images",
             file=path,
-            found=f"{pixels.shape[1]} x {pixels.shape[2]} pixels",
+            found=f"{height} x {width} pixels",
             expected=f"{side} x {side}",
             hint="Cut and scale it as the training images were",
         )
+
+
+def _fitting(path: Path, pixels: NDArray[Any], study: Study) -> NDArray[np.uint8]:
+    channels = study.channels
+    _check_side(path, *pixels.shape[1:], study)
     if len(pixels) == 3 and channels == 1 and (pixels == pixels[:1]).all():
         pixels = pixels[:1]  # grey, saved as colour
     if len(pixels) != channels:

@@ -384,21 +384,18 @@ def load_study(path: str | Path) -> Study:
     Raises:
         StudyError: The file is missing, not TOML, or says something that cannot be; the message names table and key.
     """
-    import tomllib
-
+    from mssg.files import parse_toml
     from mssg.study_schema import from_document
 
     path = Path(path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = parse_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StudyError("no such file", file=path, hint="Give the path of a study TOML") from None
     except IsADirectoryError:
         raise StudyError("this is a folder", file=path, expected="a study TOML") from None
     except OSError as error:
         raise StudyError(f"cannot be read: {error.strerror}", file=path) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise StudyError(f"not valid TOML: {error}", file=path, hint="Correct the line named") from None
-    except RecursionError:
-        raise StudyError("not valid TOML: nested too deeply", file=path) from None
     return replace(from_document(document, str(path)), path=str(path))

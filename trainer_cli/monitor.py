@@ -5,7 +5,6 @@ It only reads files, so it survives a dead or restarted trainer and never distur
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mssg.errors import RunError, UsageError
+from mssg.files import parse_json
 
 FRAME_S = 0.1
 SILENT_S = 120.0
@@ -67,7 +67,7 @@ class Tail:
 
 def _numbers(line: bytes) -> dict[str, float]:
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except ValueError:
         return {}
     if not isinstance(row, dict) or not isinstance(row.get("kimg"), (int, float)):

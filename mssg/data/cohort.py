@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,6 +16,7 @@ from typing import Any
 
 from mssg import assets
 from mssg.errors import DataError, UsageError
+from mssg.files import parse_toml
 from mssg.study import Covariate
 from mssg.study_schema import covariate_of
 from mssg.toml_table import Table
@@ -206,10 +206,10 @@ def load_cohort(name: str | os.PathLike[str]) -> Cohort:
             )  # fmt: skip
         path = assets.path(f"cohorts/{name}.toml")
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = parse_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError("no such file", file=path) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"cannot be read as TOML: {error}", file=path) from None
     return from_document(document, str(path))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mssg.errors import MssgError, UsageError
+from mssg.files import parse_json
 from mssg.metrics.report import NONE, amount
 from mssg.metrics.results import JOINT, REAL, Evaluation, Result
 from mssg.report import pictures
@@ -421,13 +422,11 @@ def read_stats(path: Path) -> list[dict[str, Any]]:
     Raises:
         MssgError: It cannot be read.
     """
-    import json
-
     rows = []
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                row = json.loads(line)
+                row = parse_json(line)
             except ValueError:
                 continue
             if isinstance(row, dict):

@@ -384,6 +384,81 @@ def _latent() -> list[Input]:
     ]
 
 
+def _inverted() -> Input:
+    from mssg.invert import Inversion, InvertConfig
+    from mssg.inverted import InvertedImage
+
+    zeros = functools.partial(np.zeros, dtype=np.float32)
+    inversion = Inversion(
+        np.zeros((1, 4)), zeros((1, 2)), zeros((1, 3, 2)), {"b4": zeros((1, 1, 4, 4))}, np.zeros(1), 5
+    )
+    how = dict.fromkeys(("thickness", "intensity", "slant", "digit"), "given")
+    image = np.zeros((1, 32, 32), np.uint8)
+    InvertedImage("0" * 12, "strokes", image, how, InvertConfig(), inversion, zeros((3, 2))).save("seed")
+    data = Path("seed").read_bytes()
+    Path("seed").unlink()
+    return {"x.safetensors": data}
+
+
+COHORT = """name = "c"
+kind = "mri"
+variants = ["native", "mni"]
+[files]
+pattern = "*_T1w.nii"
+id = '^(?P<subject>[a-z0-9]+)(_(?P<session>[0-9]+))?_T1w'
+session = "{session}"
+[[tables]]
+pattern = "*.csv"
+key = "{eid}"
+match = "{subject}"
+[covariates.age]
+column = "{variant}_age_{session}"
+missing = ["-1"]
+range = [0, 120]
+kind = "continuous"
+unit = "years"
+[covariates.sex]
+column = ["sex", "gender"]
+codes = { F = 0, M = 1 }
+kind = "binary"
+[[exclude]]
+reason = "tumour"
+columns = "icd"
+any = ["C71*"]
+"""
+
+
+def _cohort() -> Input:
+    rows = "eid,native_age_1,native_age_2,mni_age_1,mni_age_2,sex,icd\n" + "".join(
+        f"s{i},{50 + i},{52 + i}.5,50,51,{'FM'[i % 2]},{'C711' if i == 3 else ''}\n" for i in range(8)
+    )
+    images = {f"s{i}_{1 + i % 2}_T1w.nii": b"" for i in range(8)}
+    labels = b'[structures]\nventricle = [4, 43]\ncortex = ["1000-1035", 42]\n'
+    return {"cohort.toml": COHORT.encode(), "table.csv": rows.encode(), "labels.toml": labels, **images}
+
+
+def _change_cohort(held: Input, rng: random.Random) -> Input:
+    name = rng.choice(("cohort.toml", "cohort.toml", "table.csv", "labels.toml"))
+    return held | {name: _by_suffix(held[name], rng, name)}
+
+
+def _pictures() -> list[Input]:
+    import nibabel
+    from PIL import Image
+
+    array, jpeg = io.BytesIO(), io.BytesIO()
+    np.save(array, np.full((1, 32, 32), 9.5, np.float32))
+    Image.new("L", (32, 32)).save(jpeg, "JPEG")
+    volume = nibabel.Nifti1Image(np.full((32, 1, 32), 9, np.uint8), np.eye(4)).to_bytes()
+    return [
+        {"x.png": _png()},
+        {"x.png": _png(32, "RGB")},
+        {"x.jpg": jpeg.getvalue()},
+        {"x.npy": array.getvalue()},
+        {"x.nii": volume},
+    ]
+
+
 def _volumes() -> list[Input]:
     import nibabel as nib
 
@@ -561,10 +636,15 @@ def _read_official(folder: Path) -> None:
 
 
 def _read_run(folder: Path) -> None:
+    from explorer_app.follow import Statistics
+    from mssg.report.sections import read_stats
     from mssg.training.run import open_run
     from mssg.training.stats import read_rows
+    from trainer_cli.monitor import Tail
 
-    read_rows(folder / "stats.jsonl")
+    if (folder / "stats.jsonl").exists():
+        read_rows(folder / "stats.jsonl"), read_stats(folder / "stats.jsonl")
+    Statistics(folder / "stats.jsonl").update(), Tail(folder / "stats.jsonl").read()
     open_run(folder)
 
 
@@ -592,6 +672,30 @@ def _read_latent(folder: Path) -> None:
     read_w(folder / "x.safetensors")
 
 
+def _read_inverted(folder: Path) -> None:
+    from mssg.inverted import InvertedImage
+
+    image = InvertedImage.load(folder / "x.safetensors")
+    assert image.finished in (True, False) and len(image.without_state().inversion) >= 0
+    image.edited(tuple(image.how), {})
+
+
+def _read_cohort(folder: Path) -> None:
+    from mssg.data.recipes.gather import Request, gather
+    from mssg.data.recipes.mri import structures_of
+
+    structures_of(str(folder / "labels.toml"))
+    request = Request(folder, folder / "out", folder / "cohort.toml", tables=[folder / "table.csv"])
+    gather(request, "mri", (".nii",))
+
+
+def _read_picture(folder: Path) -> None:
+    from mssg.picture_input import read_picture
+
+    (path,) = folder.iterdir()
+    read_picture(path, _known_study())
+
+
 READERS = (
     Reader("study", 40, lambda: [{"study.toml": _study()}], _files, _read_study, ("study_schema.py", "toml_table.py")),
     Reader("source", 34, lambda: [_packed()], _files, _read_packed, ("data/table.py",)),
@@ -606,6 +710,9 @@ READERS = (
     Reader("volume", 12, _volumes, _one(mutate.raw), _read_volume, ("data/nifti.py",)),
     Reader("predictor", 6, lambda: [{"x.safetensors": _predictor_file()}], _change_tensors("mssg-predictor"), _read_predictor, ()),
     Reader("latent", 4, _latent, _change_tensors("mssg"), _read_latent, ()),
+    Reader("inverted", 4, lambda: [_inverted()], _change_tensors("mssg-inversion"), _read_inverted, ()),
+    Reader("cohort", 24, lambda: [_cohort()], _change_cohort, _read_cohort, ("data/cohort.py", "data/cohort_tables.py")),
+    Reader("picture", 8, _pictures, _one(mutate.raw), _read_picture, ("picture_input.py",)),
     Reader("commands", 3, _commands, _change_words, _run_command, ()),
 )  # fmt: skip
 

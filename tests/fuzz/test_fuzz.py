@@ -43,3 +43,84 @@ def test_changes_are_functions_of_the_seed(seed):
     document = {"a": [1, {"b": "c"}], "d": 2.5}
     twice = [repr(mutate.document(document, random.Random(seed))) for _ in range(2)]
     assert twice[0] == twice[1] and document == {"a": [1, {"b": "c"}], "d": 2.5}
+
+
+def _deep_rows(folder: Path) -> None:
+    from explorer_app.follow import Statistics
+    from mssg.report.sections import read_stats
+    from trainer_cli.monitor import Tail
+
+    file = folder / "stats.jsonl"
+    file.write_text("[" * 100_000 + '\n{"kimg": 1' + "0" * 400 + '}\n{"kimg": 2}\n')
+    tail, statistics = Tail(file), Statistics(file)
+    assert read_stats(file) == tail.read() * tail.rows == [{"kimg": 2}] and statistics.update()
+
+
+def _deep_cohort(folder: Path) -> None:
+    from mssg.data.cohort import load_cohort
+
+    (folder / "x.toml").write_text("a = " + "[" * 5000)
+    load_cohort(folder / "x.toml")
+
+
+def _deep_labels(folder: Path) -> None:
+    from mssg.data.recipes.mri import structures_of
+
+    (folder / "x.toml").write_text("a = " + "[" * 5000)
+    structures_of(str(folder / "x.toml"))
+
+
+def _endless_labels(folder: Path) -> None:
+    from mssg.data.recipes.mri import structures_of
+
+    (folder / "x.toml").write_text('[structures]\na = ["1-99999999999"]\n')
+    structures_of(str(folder / "x.toml"))
+
+
+def _huge_picture(folder: Path) -> None:
+    """50 million pixels are declared, a few bytes are there."""
+    import struct
+    import zlib
+
+    from mssg.picture_input import read_picture
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", 7000, 7000, 8, 2, 0, 0, 0)
+    data = (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
+    (folder / "x.png").write_bytes(data)
+    import readers
+
+    read_picture(folder / "x.png", readers._known_study())
+
+
+def _huge_archive(folder: Path) -> None:
+    """A gigabyte of zeros in a megabyte; only the table of contents is made here."""
+    import gzip
+    import tarfile
+
+    from mssg.data.recipes.digits import load
+
+    member = tarfile.TarInfo("train-images-idx3-ubyte")
+    member.size = 2**30
+    (folder / "x.tgz").write_bytes(gzip.compress(member.tobuf()))
+    load(folder / "x.tgz")
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [(_deep_rows, None), (_deep_cohort, "nested too deeply"), (_deep_labels, "nested too deeply"), (_endless_labels, "are no labels"),
+     (_huge_picture, "another size"), (_huge_archive, "larger than")],
+    ids=lambda value: getattr(value, "__name__", ""),
+)  # fmt: skip
+def test_small_files_cannot_ask_for_much(case, reason, tmp_path):
+    from mssg.errors import MssgError
+
+    if reason is None:
+        case(tmp_path)
+    else:
+        with pytest.raises(MssgError, match=reason):
+            case(tmp_path)

@@ -42,6 +42,8 @@ PARTS = (("train", "train-images", "train-labels"), ("t10k", "t10k-images", "t10
 RESOLUTIONS = (32, 64, 128)
 LARGEST_IDX = 64 * 2**20
 """Bytes of an unpacked idx file; MNIST's largest has 47 million."""
+LARGEST_ARCHIVE = 512 * 2**20
+"""Bytes that an archive may declare before anything in it is unpacked."""
 CHUNK = 100
 TOLERANCES = 0.1, 3.0
 """How near to its targets (px, degrees) a digit is brought: the tables hold what it measures, not the targets."""
@@ -241,9 +243,15 @@ def _reader(path: Path) -> tuple[Callable[[str], tuple[bytes, str]], str]:
     if path.is_file():
         try:
             with tarfile.open(path) as archive:
-                members = {m.name: m for m in archive.getmembers() if m.isfile()}
-                stored = {n: archive.extractfile(m).read() for n, m in members.items() if "ubyte" in n}  # type: ignore[union-attr]
-        except (tarfile.TarError, OSError, EOFError) as error:
+                stored, declared = {}, 0
+                for member in archive:
+                    declared += member.size
+                    if declared > LARGEST_ARCHIVE:
+                        raise tarfile.TarError(f"larger than {LARGEST_ARCHIVE} bytes unpacked")
+                    content = archive.extractfile(member) if "ubyte" in member.name else None
+                    if content:
+                        stored[member.name] = content.read(LARGEST_IDX)
+        except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
             raise DataError(
                 f"not a readable archive: {error}", file=path, expected="a folder or .tgz"
             ) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +19,13 @@ from mssg.data.cohort_tables import Item
 from mssg.data.nifti import AXES, PlaneGrid, Position
 from mssg.data.recipes.gather import Request, gather
 from mssg.errors import DataError, UsageError
+from mssg.files import parse_toml
 from mssg.study import Covariate, Geometry
 
 INTENSITIES = ("robust", "minmax")
 RESOLUTIONS = (32, 64, 128, 256, 512)
+LARGEST_LABEL, MOST_LABELS = 2**24, 2**16
+"""Of a label scheme: label maps hold no larger ones, and no structure has more."""
 SAMPLE = 100
 """Volumes whose headers decide the pixel size where none is stated."""
 KEPT = ("slice", "position_mm", "across_mm", "up_mm")
@@ -152,13 +154,16 @@ def structures_of(scheme: str) -> dict[str, NDArray[np.int64]]:
     """
     path = Path(scheme) if scheme.endswith(".toml") else assets.path(f"labels/{scheme}.toml")
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))["structures"]
+        table = parse_toml(path.read_text(encoding="utf-8"))["structures"]
         out = {}
         for name, entries in table.items():
             ids: list[int] = []
             for entry in entries:
                 first, _, last = str(entry).partition("-")
-                ids += range(int(first), int(last or first) + 1)
+                low, high = int(first), int(last or first)
+                if not 0 <= low <= high <= min(low + MOST_LABELS, LARGEST_LABEL):
+                    raise ValueError(f"{name}: {entry!r} are no labels")
+                ids += range(low, high + 1)
             out[name] = np.array(sorted(set(ids)))
         return out
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
