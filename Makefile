@@ -28,7 +28,7 @@ runs/digits: | $(VENV)/.ready
 	$(BIN)/mssg prepare digits --out $@
 
 SEED ?= 0
-storm: $(VENV)/.ready  ## training killed 100 times, and every other fault; about twenty minutes, docs/reliability.md
+storm: $(VENV)/.ready  ## training killed 100 times, and every other fault; three minutes on two quiet cores, docs/reliability.md
 	$(BIN)/python tests/faults/storm.py --points 100 --times 8 --seed $(SEED) --json docs/results/storm.json
 
 fuzz: $(VENV)/.ready-dev  ## 200,000 broken files and arguments for every reader; about ten minutes on a quiet core
