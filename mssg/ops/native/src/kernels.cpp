@@ -6,6 +6,7 @@
 
 #include "convolution.h"
 #include "filtered_lrelu.h"
+#include "threads.h"
 
 template <class Call>
 static int32_t guarded(const Call& call) {
@@ -28,6 +29,8 @@ const char* mssg_processor() {
 #endif
   return "plain";
 }
+
+void mssg_share_openmp(void* run) { mssg::share_openmp(reinterpret_cast<mssg::OpenMp>(run)); }
 
 int64_t mssg_buffered_bytes() { return (int64_t)mssg::buffered_bytes(); }
 

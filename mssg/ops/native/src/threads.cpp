@@ -23,6 +23,8 @@ namespace {
 constexpr size_t kPage = 4096;
 constexpr int kSpins = 4000;  // some ten microseconds: layers follow each other closely
 std::atomic<size_t> total_bytes{0};
+OpenMp openmp = nullptr;
+int openmp_process = 0;  // OpenMP's threads do not survive a fork, and it does not know
 
 struct Buffers {
   float* data[kSlots] = {};
@@ -54,8 +56,13 @@ struct Job {
   const std::function<void(int)>* task;
   int count;
   std::atomic<int> next{0};
+  std::atomic<bool> no_memory{false};
   void work() {
-    for (int i = next++; i < count; i = next++) (*task)(i);
+    try {
+      for (int i = next++; i < count; i = next++) (*task)(i);
+    } catch (const std::bad_alloc&) {
+      no_memory = true, next = count;
+    }
   }
 };
 
@@ -124,14 +131,23 @@ Pool& pool() {
 
 }  // namespace
 
-void parallel(int count, int threads, const std::function<void(int)>& task) {
-  Job job{&task, count};
-  if (threads > 1 && count > 1) {
+void share_openmp(OpenMp run) { openmp = run, openmp_process = process_id(); }
+
+static void distribute(Job& job, int threads) {
+  if (threads > 1 && openmp != nullptr && openmp_process == process_id())
+    return openmp([](void* all) { static_cast<Job*>(all)->work(); }, &job, static_cast<unsigned>(threads), 0);
+  if (threads > 1) {
     Pool& p = pool();
     std::unique_lock<std::mutex> lock(p.one_at_a_time, std::try_to_lock);
-    if (lock.owns_lock()) return p.run(job, (threads < count ? threads : count) - 1);
+    if (lock.owns_lock()) return p.run(job, threads - 1);
   }
   job.work();  // also where two callers meet: the second works alone
+}
+
+void parallel(int count, int threads, const std::function<void(int)>& task) {
+  Job job{&task, count};
+  distribute(job, threads < count ? threads : count);
+  if (job.no_memory) throw std::bad_alloc();
 }
 
 float* buffer(Slot slot, size_t floats) {

@@ -250,7 +250,7 @@ struct Winograd {
     return finite ? kOk : kNotFinite;
   }
 
-  static constexpr size_t kFewWeights = 4 << 20, kOwnBlock = 200 << 10, kSharedBlock = 4 << 20;  // floats
+  static constexpr size_t kFewWeights = 4 << 20, kOwnBlock = 400 << 10, kSharedBlock = 4 << 20;  // floats
   static constexpr int kGrain = 4;  // tiles of one task on a shared block
 };
 
