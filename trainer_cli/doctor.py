@@ -212,8 +212,9 @@ def _backend(name: str) -> Finding:
     if name == "cuda" and not torch.cuda.is_available():
         return Finding(f"ops {name}", LIMITED, "no GPU here to run its kernels on")
     x = torch.ones(1, 2, 8, 8)
+    uses = {"training on the CPU": ops.backend(x=x).name}
     with torch.inference_mode():
-        uses = {"training": ops.backend().name, "drawing on the CPU": ops.backend(x=x).name}
+        uses["drawing on the CPU"] = ops.backend(x=x).name
     uses = [use for use, chosen in uses.items() if chosen == name]
     chosen = f" (in use for {' and '.join(uses)})" if uses else ""
     try:

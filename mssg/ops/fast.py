@@ -218,12 +218,17 @@ def convolve_modulated(x, w, s, f, up, padding, flip_weight, demodulate, input_g
     return x, None if d is None else d.to(x.dtype)[:, :, None, None]
 
 
-def modulated_filtered_lrelu(x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail):
-    """See `ops.modulated_filtered_lrelu`: demodulation and bias share one pass. tail: as in `filtered_lrelu`."""
+def modulated_filtered_lrelu(
+    x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail, filtered=filtered_lrelu
+):
+    """See `ops.modulated_filtered_lrelu`: demodulation and bias share one pass. tail: as in `filtered_lrelu`.
+
+    Other backends bring their own `filtered`, with the signature of `filtered_lrelu`.
+    """
     x, d = convolve_modulated(x, w, s, None, 1, (conv_padding,) * 4, True, demodulate, input_gain)
     b = None if b is None else b.to(x.dtype)[None, :, None, None]
     x = leaky_tail(x, d, None, b, "linear", 0.0, 1.0, None)
-    return filtered_lrelu(x, fu, fd, None, *tail, False)
+    return filtered(x, fu, fd, None, *tail, False)
 
 
 def _pointwise_per_sample(x, w):

@@ -109,23 +109,61 @@ static void doubling() {
   }
 }
 
+// y is the gradient that arrives at the result.
+static void gradient(const FilteredLrelu& p, const Image& x, const Image& y, const std::vector<float>& bias) {
+  Image gx(1, x.height, x.width, x.channels);
+  FilteredLreluGradient g{};
+  g.forward = p, g.forward.y = gx.data.data(), g.grad = y.data.data();
+  g.forward.y_pixel = p.x_pixel, g.forward.y_row = p.x_row, g.forward.y_batch = p.x_batch;
+  g.grad_pixel = p.y_pixel, g.grad_row = p.y_row, g.grad_batch = p.y_batch;
+  require(mssg_filtered_lrelu_gradient(&g), kOk, 0, "status");
+  for (int check = 0; check < 6; check++) {
+    const int c = pick(0, x.channels - 1), r = pick(0, x.height - 1), q = pick(0, x.width - 1);
+    double sum = 0, size = 0, unsure = 0;  // samples at a kink may count either way
+    for (int i = 0; i < p.up_column_taps; i++)
+      for (int j = 0; j < p.up_row_taps; j++) {
+        const int ty = r * p.up + p.pad_y - i, tx = q * p.up + p.pad_x - j;
+        double s = 0, arrives = 0;
+        for (int a = 0; a < p.up_column_taps; a++)
+          for (int b = 0; b < p.up_row_taps; b++) {
+            const int v = ty + a - p.pad_y, w = tx + b - p.pad_x;
+            if (v < 0 || w < 0 || v % p.up || w % p.up || v / p.up >= x.height || w / p.up >= x.width) continue;
+            s += (double)p.up_column[a] * p.up_row[b] * (x.at(0, c, v / p.up, w / p.up) + bias[c]);
+          }
+        for (int a = 0; a < p.down_column_taps; a++)
+          for (int b = 0; b < p.down_row_taps; b++)
+            if (ty >= a && tx >= b && (ty - a) % p.down == 0 && (tx - b) % p.down == 0)
+              arrives += (double)p.down_column[a] * p.down_row[b] * y.at(0, c, (ty - a) / p.down, (tx - b) / p.down);
+        const double term = arrives * p.up_column[i] * p.up_row[j], v = s > 0 ? s : 0.1 * s;
+        const bool clamped = p.clamp >= 0 && std::fabs(v) > p.clamp;
+        size += std::fabs(term), sum += clamped ? 0 : s > 0 ? term : 0.1 * term;
+        if (std::fabs(s) < 1e-4 || std::fabs(std::fabs(v) - p.clamp) < 1e-4) unsure += std::fabs(term);
+      }
+    require(gx.at(0, c, r, q), sum, size + 1e4 * unsure, "gradient");
+  }
+}
+
 static void resampling() {
   FilteredLrelu p{};
   const bool six = pick(0, 1);
-  p.up = six ? 2 * pick(1, 2) : pick(1, 4), p.down = six ? 2 : pick(1, 4), p.terms = pick(1, 5);
+  p.up = six ? 2 * pick(1, 2) : pick(1, 4), p.down = six ? 2 : pick(1, 4), p.terms = std::max(1, pick(-2, 5));
   p.up_row_taps = six ? 6 * p.up : pick(1, 9), p.up_column_taps = six ? 6 * p.up : pick(1, 9);
   p.down_row_taps = six ? 12 : pick(1, 9), p.down_column_taps = six ? 12 : pick(1, 9);
   p.pad_x = pick(-2, 14), p.pad_y = pick(-2, 14), p.channels = pick(1, 20);
   Image x(1, pick(1, 20), pick(1, 20), p.channels), y(1, pick(1, 30), pick(1, 60), p.channels);
-  const auto bias = noise(x.block), ur = noise(p.up_row_taps), uc = noise(p.up_column_taps);
+  const auto bias = noise(x.block);
+  auto ur = noise(p.up_row_taps), uc = noise(p.up_column_taps);
   auto dr = noise((size_t)p.terms * p.down_row_taps), dc = noise((size_t)p.terms * p.down_column_taps);
   if (six && pick(0, 3))
-    for (auto* f : {&dr, &dc})
-      for (int i = 0; i < 12 * p.terms; i++) (*f)[i] = (*f)[i / 12 * 12 + std::min(i % 12, 11 - i % 12)];
+    for (auto* f : {&dr, &dc, &ur, &uc}) {
+      const int n = f == &dr || f == &dc ? 12 : 6 * p.up;
+      for (size_t i = 0; i < f->size(); i++) (*f)[i] = (*f)[i / n * n + std::min(i % n, n - 1 - i % n)];
+    }
   place(p, x, y);
   p.out_height = y.height, p.out_width = y.width, p.bias = bias.data();
   p.up_row = ur.data(), p.up_column = uc.data(), p.down_row = dr.data(), p.down_column = dc.data();
   p.slope = 0.1f, p.clamp = pick(0, 1) ? 2.f : -1.f;
+  if (p.terms == 1) gradient(p, x, y, bias);
   require(mssg_filtered_lrelu(&p), kOk, 0, "status");
   for (int check = 0; check < 60; check++) {
     const int c = pick(0, p.channels - 1), r = pick(0, y.height - 1), q = pick(0, y.width - 1);

@@ -85,8 +85,8 @@ def test_a_backend_may_claim_tensors_where_nobody_chooses(monkeypatch):
     monkeypatch.delenv("MSSG_OPS", raising=False)
     monkeypatch.setattr(dispatch, "_backends", dict(dispatch._backends))
     ops.register_backend("half", base="torch", serves=lambda x: x.dtype == torch.float16)
-    half, single = torch.zeros(1, dtype=torch.float16), torch.zeros(1)
-    assert ops.backend(x=half).name == "half" and ops.backend(x=single).name == "torch"
+    half, double = torch.zeros(1, dtype=torch.float16), torch.zeros(1, dtype=torch.float64)
+    assert ops.backend(x=half).name == "half" and ops.backend(x=double).name == "torch"
     assert ops.backend("reference", half).name == "reference"
     monkeypatch.setenv("MSSG_OPS", "torch")
     assert ops.backend(x=half).name == "torch"

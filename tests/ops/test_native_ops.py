@@ -1,4 +1,4 @@
-"""The native backend: float32 inference against the definition in float64, for every variant this processor runs."""
+"""The native backends: float32 against the definition in float64, for every variant this processor runs."""
 
 import os
 import shutil
@@ -175,6 +175,138 @@ def test_the_six_tap_design(up, terms, size, symmetric):
               [draw(3, 1, 19, *size), draw(4, 6 * up), fd, draw(5, 19)], "native", 2e-5)  # fmt: skip
 
 
+def away_from_kinks(shape, fu, b, up, padding, gain, slope, clamp, flip_filter, **_):
+    """Random x [B, C, H, W] for which rounding decides no sample's derivative."""
+    f = None if fu is None else fu.double()
+    for seed in range(100):
+        x = draw(seed, *shape)
+        raised = (x + b[:, None, None]).double()
+        kind = {"up": up, "padding": padding, "flip_filter": flip_filter, "gain": gain * up**2}
+        s = ops.upfirdn2d(raised, f, **kind, backend="torch")
+        y = torch.where(s > 0, s, s * slope).abs()
+        distance = s.abs() if clamp is None else torch.minimum(s.abs(), (y - clamp).abs())
+        if (distance[s != 0] > 5e-7 * s.abs().max()).all():
+            return x
+    raise AssertionError("every draw has samples at a kink")
+
+
+def gradients_agree(shape, fu, fd, b, **kind):
+    """Compare the gradients for x of this shape and b with those of the definition in float64."""
+    x = away_from_kinks(shape, fu, b, **kind)
+
+    def gradients(name, *tensors):
+        x, fu, fd, b = (t if t is None else t.detach() for t in tensors)
+        x.requires_grad_(), b.requires_grad_()
+        y = ops.filtered_lrelu(x, fu, fd, b, backend=name, **kind)
+        made_by = type(y.grad_fn).__name__
+        return made_by, torch.autograd.grad((y * draw(8, *y.shape).to(y.dtype)).sum(), (x, b))
+
+    made_by, got = gradients("native-train", x, fu, fd, b)
+    assert made_by == "_FilteredLreluBackward"
+    _, expected = gradients("reference", *(t if t is None else t.double() for t in (x, fu, fd, b)))
+    for g, e in zip(got, expected):
+        assert (g - e).abs().max() <= 2e-5 * max(e.abs().max().item(), 1e-3)
+
+
+@st.composite
+def separable(draw_):
+    """None, [n] or a product [h, w], of unit length."""
+    f = draw_(lowpass())
+    if f is None:
+        return None
+    f = f if f.ndim == 1 else f[:, :1] @ f[:1]
+    return f / f.norm()
+
+
+@needs_library
+@CONTRACT
+@given(
+    st.integers(1, 2),
+    st.sampled_from([1, 17]),
+    st.integers(2, 20),
+    st.integers(2, 12),
+    separable(),
+    separable(),
+    st.sampled_from([1, 2, 3]),
+    st.sampled_from([1, 2, 4]),
+    st.tuples(*[st.integers(-1, 9)] * 4),
+    st.sampled_from([None, 0.8]),
+    st.sampled_from([0.1, 1.0, 1.5, 0.0]),
+    st.booleans(),
+)
+def test_gradients_of_filtered_lrelu(batch, c, h, w, fu, fd, up, down, padding, clamp, slope, flip):
+    assume(h * up + padding[2] + padding[3] >= 16 and w * up + padding[0] + padding[1] >= 16)
+    kind = {"up": up, "down": down, "padding": padding, "gain": 1.3, "slope": slope, "clamp": clamp, "flip_filter": flip}  # fmt: skip
+    gradients_agree((batch, c, h, w), fu, fd, draw(7, c), **kind)
+
+
+SIX_TAPS = {"down": 2, "gain": 1.3, "slope": 0.1, "clamp": 0.8, "flip_filter": False}
+
+
+@needs_library
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("up", [2, 4])
+@pytest.mark.parametrize("size", [(7, 5), (9, 53)])
+def test_gradients_of_the_six_tap_design(up, size, symmetric):
+    fu, fd = draw(4, 6 * up), draw(1, 12)
+    if symmetric:
+        fu, fd = fu + fu.flip(0), fd + fd.flip(0)
+    fu, fd = fu / fu.norm(), fd / fd.norm()
+    for shift in range(up):
+        kind = {**SIX_TAPS, "up": up, "padding": (up * 6 + shift, 18, 20, 17 - shift)}
+        gradients_agree((1, 3, *size), fu, fd, draw(5, 3), **kind)
+
+
+@needs_library
+def test_gradients_of_gradients():
+    """As a penalty on gradients takes them; through the incoming gradient too."""
+    results = []
+    for name, dtype in (("native-train", torch.float32), ("reference", torch.float64)):
+        x, b, w = draw(0, 1, 3, 9, 8).to(dtype), draw(1, 3).to(dtype), draw(2, 3, 1, 1).to(dtype)
+        f = torch.ones(12, dtype=dtype) / 12
+        x.requires_grad_(), b.requires_grad_(), w.requires_grad_()
+        y = ops.filtered_lrelu(x * w, f, f, b, up=2, down=2, padding=11, backend=name)
+        (gradient,) = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)
+        results.append(torch.autograd.grad(gradient.square().sum(), (x, b, w)))
+    for got, expected in zip(*results):
+        assert (got - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@needs_library
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("clamp", [None, 0.5])
+def test_gradients_where_something_is_not_finite(value, clamp):
+    """In x and in the incoming gradient it acts as in the definition."""
+    f = torch.ones(12) / 12
+    for place in (0, 1):
+        tensors = [draw(0, 1, 17, 20, 20), draw(1, 1, 17, 19, 19)]
+        tensors[place][0, 4, 9, 11] = value
+        results = []
+        for name in ("native-train", "reference"):
+            x = tensors[0].clone().requires_grad_()
+            y = ops.filtered_lrelu(x, f, f, up=2, down=2, padding=10, clamp=clamp, backend=name)
+            results.append(torch.autograd.grad(y, x, tensors[1])[0])
+        got, expected = results
+        assert torch.equal(got.isfinite(), expected.isfinite()) and torch.equal(got.isnan(), expected.isnan())
+        finite = expected.isfinite()
+        assert finite.any() and torch.allclose(got[finite], expected[finite], atol=1e-5)
+
+
+@needs_library
+def test_training_takes_gradients_and_their_sums_from_any_number_of_threads():
+    f, results, before = torch.ones(12) / 12, [], torch.get_num_threads()
+    try:
+        for threads in (1, 2, 5, 2):
+            torch.set_num_threads(threads)
+            x = draw(0, 3, 40, 60, 50).requires_grad_()
+            y = ops.filtered_lrelu(x, f, f, up=2, down=2, padding=11, backend="native-train")
+            results.append((y.detach(), torch.autograd.grad(y.square().sum(), x)[0]))
+    finally:
+        torch.set_num_threads(before)
+    for y, grad in results[1:]:
+        assert torch.equal(y, results[0][0]) and torch.equal(grad, results[0][1])
+
+
 @needs_library
 @pytest.mark.parametrize("name", MODES)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -225,14 +357,18 @@ def test_a_changed_weight_is_prepared_anew():
 
 
 @needs_library
-def test_native_serves_inference_and_leaves_training_to_torch(monkeypatch):
+def test_each_backend_serves_its_own(monkeypatch):
     monkeypatch.delenv("MSSG_OPS", raising=False)
     x = torch.zeros(1, 1, 4, 4)
-    assert ops.backend(x=x).name == "torch"
+    assert ops.backend(x=x).name == "native-train" and ops.backend(x=x.double()).name == "torch"
     with torch.no_grad():
-        assert ops.backend(x=x).name == "torch"  # a training step's own drawing: its weights change at once
+        assert (
+            ops.backend(x=x).name == "native-train"
+        )  # a training step's own drawing: its weights change at once
     with torch.inference_mode():
         assert ops.backend(x=x).name == "native" and ops.backend(x=x.double()).name == "torch"
+    monkeypatch.setenv("MSSG_OPS", "torch")
+    assert ops.backend(x=x).name == "torch"
     w = draw(1, 2, 1, 3, 3).requires_grad_()
     y = ops.modulated_conv2d(x + 1, w, torch.ones(1, 1), padding=1, backend="native")
     assert torch.autograd.grad(y.square().sum(), w)[0].shape == w.shape
@@ -281,6 +417,14 @@ with torch.no_grad():
             expected = ops.modulated_filtered_lrelu(
                 *(t.double() for t in (x, w, s, torch.ones(6 * up) / 12, fd, b)), **kind, backend="reference")
             assert (got - expected).abs().max() <= limit * expected.abs().max(), (name, up)
+for up in (2, 4):
+    results, tensors = [], (r(1, 21, 15, 18), torch.ones(6 * up) / 12, torch.ones(12) / 12)
+    for dtype, name in ((torch.float32, "native-train"), (torch.float64, "reference")):
+        x, fu, fd = (t.to(dtype, copy=True) for t in tensors)
+        x.requires_grad_()
+        y = ops.filtered_lrelu(x, fu, fd, up=up, down=2, padding=17, clamp=0.5, backend=name)
+        results.append(torch.autograd.grad(y.pow(3).sum(), x)[0])
+    assert (results[0] - results[1]).abs().max() <= 1e-5 * results[1].abs().max(), up
 print(library.variant())
 """
     environment = {**os.environ, library.ENVIRONMENT: variant}

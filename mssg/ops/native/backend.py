@@ -1,9 +1,10 @@
-"""The operations on the native kernels. What these do not take goes to `torch`: other dtypes and devices, gradients,
-kernels other than 1x1 and 3x3, filters that are not products of a column and a row.
+"""The operations on the native kernels. What these do not take goes to `torch`: other dtypes and devices, gradients of
+convolutions, kernels other than 1x1 and 3x3, filters that are not products of a column and a row.
 
-Registered twice: 3x3 convolutions run by Winograd's F(4x4, 3x3) or F(6x6, 3x3) in `native`, which also leaves terms out of
-radial filters that are below that rounding; and in `native-exact` by F(2x2, 3x3), whose transforms only add and halve: its
-errors are those of a direct convolution in float32.
+Registered three times: 3x3 convolutions run by Winograd's F(4x4, 3x3) or F(6x6, 3x3) in `native`, which also leaves terms
+out of radial filters that are below that rounding; and in `native-exact` by F(2x2, 3x3), whose transforms only add and
+halve: its errors are those of a direct convolution in float32. `native-train` is `torch` but for filtered leaky ReLUs and
+their gradients.
 
 Activations stay in one layout from layer to layer: channels innermost, padded to a multiple of 16 floats. To torch
 such a tensor is an ordinary view of a slightly larger one.
@@ -20,10 +21,17 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from mssg.ops import fast
 from mssg.ops.activations import ACTIVATIONS
-from mssg.ops.dispatch import join, register_backend
+from mssg.ops.dispatch import register_backend
 from mssg.ops.filters import RANK_TOLERANCE, separable_terms
 from mssg.ops.native import library
-from mssg.ops.native.library import CHANNEL_BLOCK, NOT_FINITE, Convolution, Epilogue, FilteredLrelu
+from mssg.ops.native.library import (
+    CHANNEL_BLOCK,
+    NOT_FINITE,
+    Convolution,
+    Epilogue,
+    FilteredLrelu,
+    FilteredLreluGradient,
+)
 from mssg.ops.reference import DEMODULATION_EPS
 
 NO_CLAMP = -1.0
@@ -34,9 +42,17 @@ _prepared: WeakIdKeyDictionary = WeakIdKeyDictionary()  # weight or filter -> (v
 
 
 def register() -> None:
-    """Add the backends where the library has been built; `native` then serves inference on the CPU by default."""
+    """Add the backends where the library has been built; two of them then serve float32 on the CPU by default."""
     if isinstance(library.load(), str):
         return
+    filtered = partial(filtered_lrelu, True)
+    register_backend(
+        "native-train",
+        base="torch",
+        serves=serves_training,
+        filtered_lrelu=filtered,
+        modulated_filtered_lrelu=partial(fast.modulated_filtered_lrelu, filtered=filtered),
+    )
     for name, exact in (("native-exact", True), ("native", False)):
         register_backend(
             name,
@@ -49,18 +65,30 @@ def register() -> None:
 
 
 def serves(x: Tensor) -> bool:
-    """Whether the kernels are the best choice for an operation on x: float32 on the CPU in `torch.inference_mode`.
+    """Whether `native` is the best choice for an operation on x: float32 on the CPU in `torch.inference_mode`."""
+    return _plain(x) and torch.is_inference_mode_enabled()
 
-    Not under `no_grad` alone: that is how training steps draw, whose weights change before a second use.
+
+def serves_training(x: Tensor) -> bool:
+    """Whether `native-train` is the best choice for an operation on x: float32 on the CPU outside of that.
+
+    Also under `no_grad`: that is how training steps draw, with weights that change before `native` would have
+    prepared them for a second use.
     """
-    return x.device.type == "cpu" and x.dtype == torch.float32 and torch.is_inference_mode_enabled()
+    return _plain(x) and not torch.is_inference_mode_enabled()
 
 
 def _takes(*tensors: Tensor | None) -> bool:
     """Whether these arguments are plain float32 tensors on the CPU through which no gradient is wanted."""
-    present = [t for t in tensors if t is not None]
-    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in present)
-    return not wanted and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in present)
+    return _plain(*tensors) and not _wanted(*tensors)
+
+
+def _plain(*tensors: Tensor | None) -> bool:
+    return all(t is None or (t.dtype == torch.float32 and t.device.type == "cpu") for t in tensors)
+
+
+def _wanted(*tensors: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 # ---- Layout ---------------------------------------------------------------------------------------------------
@@ -130,12 +158,18 @@ def _place(arguments: Convolution | FilteredLrelu, x: Tensor, y: Tensor) -> None
 def filtered_lrelu(exact, x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter):
     """See `reference.filtered_lrelu`."""
     terms_up, terms_down = _upsampling_terms(fu, flip_filter, exact, up, gain), _terms(fd, flip_filter, exact)
-    if not _takes(x, b) or terms_up is None or terms_down is None:
-        return fast.filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter)
-    return _filtered_lrelu(_in_layout(x), terms_up, terms_down, b, up, down, padding, slope, clamp)
+    if _plain(x, b) and terms_up is not None and terms_down is not None:
+        if not _wanted(x, b, fu, fd):
+            return _filtered_lrelu(_in_layout(x), b, terms_up, terms_down, up, down, padding, slope, clamp)
+        if len(terms_down[0]) == 1 and not _wanted(fu, fd):
+            return _FilteredLrelu.apply(
+                x, b, fu, fd, terms_up, terms_down, up, down, padding, gain, slope, clamp, flip_filter
+            )
+    return fast.filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter)
 
 
-def _filtered_lrelu(x, terms_up, terms_down, b, up, down, padding, slope, clamp):
+def _filtered_lrelu(x, b, terms_up, terms_down, up, down, padding, slope, clamp):
+    """The result for x in layout."""
     (up_column, up_row), (down_column, down_row) = terms_up, terms_down
     x0, x1, y0, y1 = padding
     channels, height, width = x.shape[1:]
@@ -143,10 +177,28 @@ def _filtered_lrelu(x, terms_up, terms_down, b, up, down, padding, slope, clamp)
     out_width = (width * up + x0 + x1 - up_row.shape[1] + 1 - down_row.shape[1]) // down + 1
     y = _new(x, channels, out_height, out_width)
     bias = _padded_channels(b)
+    library.filtered_lrelu(
+        _arguments(x, y, y.shape, terms_up, terms_down, bias, up, down, padding, slope, clamp)
+    )
+    return y
+
+
+def _gradient(x, b, grad, terms_up, terms_down, up, down, padding, slope, clamp):
+    """The gradient with respect to x from that with respect to the result, both in layout."""
+    y, bias = _new(x, *x.shape[1:]), _padded_channels(b)
+    forward = _arguments(x, y, grad.shape, terms_up, terms_down, bias, up, down, padding, slope, clamp)
+    n, _, h, w = grad.stride()
+    library.filtered_lrelu_gradient(FilteredLreluGradient(forward, grad.data_ptr(), n, h, w))
+    return y
+
+
+def _arguments(x, y, result, terms_up, terms_down, bias, up, down, padding, slope, clamp):
+    """From x to y, where the filtered leaky ReLU's result has this shape."""
+    (up_column, up_row), (down_column, down_row) = terms_up, terms_down
     arguments = FilteredLrelu()
     _place(arguments, x, y)
-    arguments.channels, arguments.out_height, arguments.out_width = channels, out_height, out_width
-    arguments.up, arguments.down, arguments.pad_x, arguments.pad_y = up, down, x0, y0
+    _, arguments.channels, arguments.out_height, arguments.out_width = result
+    arguments.up, arguments.down, arguments.pad_x, arguments.pad_y = up, down, padding[0], padding[2]
     arguments.bias, arguments.up_row, arguments.up_column = (
         _pointer(bias),
         _pointer(up_row),
@@ -158,8 +210,33 @@ def _filtered_lrelu(x, terms_up, terms_down, b, up, down, padding, slope, clamp)
     arguments.terms = len(down_row)
     arguments.slope = slope
     arguments.clamp = NO_CLAMP if clamp is None else clamp
-    library.filtered_lrelu(arguments)
-    return y
+    return arguments
+
+
+class _FilteredLrelu(torch.autograd.Function):
+    """With a gradient for x and b, from x alone: nothing at the high sampling rate is kept. Where a gradient of the
+    gradient is wanted, the differentiable `torch` backend forms it."""
+
+    @staticmethod
+    def forward(ctx, x, b, fu, fd, terms_up, terms_down, up, down, padding, gain, slope, clamp, flip_filter):
+        ctx.save_for_backward(x, b, fu, fd)
+        ctx.definition = up, down, padding, gain, slope, clamp, flip_filter
+        ctx.native = terms_up, terms_down, up, down, padding, slope, clamp
+        return _filtered_lrelu(_in_layout(x), b, *ctx.native)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, b, fu, fd = ctx.saved_tensors
+        needs = ctx.needs_input_grad[:2]
+        if torch.is_grad_enabled():
+            y = fast.filtered_lrelu(x, fu, fd, b, *ctx.definition)
+            wanted = [t for t, need in zip((x, b), needs) if need]
+            found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
+            grads = [next(found) if need else None for need in needs]
+        else:
+            grad_x = _gradient(_in_layout(x), b, _in_layout(grad), *ctx.native)
+            grads = [grad_x if needs[0] else None, grad_x.sum([0, 2, 3]) if needs[1] else None]
+        return *grads, *[None] * 11
 
 
 _ONE_TAP = torch.ones(1, 1)
@@ -328,11 +405,12 @@ def modulated_filtered_lrelu(
         or w.shape[2:] not in ((1, 1), (3, 3))
         or not _takes(x, w, s, b, input_gain)
     ):
-        tail = (up, down, padding, gain, slope, clamp)
-        return join(fast, x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail)
+        rest = (conv_padding, demodulate, input_gain, up, down, padding, gain, slope, clamp)
+        filtered = partial(filtered_lrelu, exact)
+        return fast.modulated_filtered_lrelu(x, w, s, fu, fd, b, *rest, filtered=filtered)
     s, d = _modulation(x, w, s, demodulate, input_gain)
     x = _in_layout(x)
     if fu is None and fd is None and up == down == 1 and padding == (0, 0, 0, 0):
         return _convolve(exact, x, w, s, d, None, b, conv_padding, True, gain, slope, clamp)
     x = _convolve(exact, x, w, s, d, None, b, conv_padding, True, 1.0, 1.0, None)
-    return _filtered_lrelu(x, terms_up, terms_down, None, up, down, padding, slope, clamp)
+    return _filtered_lrelu(x, None, terms_up, terms_down, up, down, padding, slope, clamp)

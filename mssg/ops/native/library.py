@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mssg.errors import UsageError
 
-ABI = 2
+ABI = 3
 ENVIRONMENT = "MSSG_NATIVE_ISA"
 VARIANTS = ("avx512", "avx2", "plain")
 CHANNEL_BLOCK = 16
@@ -56,6 +56,16 @@ class FilteredLrelu(Structure):
         *_fields(c_int32, "up_row_taps up_column_taps down_row_taps down_column_taps terms"),
         *_fields(c_float, "slope clamp"),
         ("threads", c_int32),
+    ]
+
+
+class FilteredLreluGradient(Structure):
+    """Arguments of `mssg_filtered_lrelu_gradient`."""
+
+    _fields_ = [
+        ("forward", FilteredLrelu),
+        ("grad", c_void_p),
+        *_fields(c_int64, "grad_batch grad_row grad_pixel"),
     ]
 
 
@@ -113,6 +123,8 @@ def _open(variant: str) -> ctypes.CDLL | str:
         library.mssg_convolve.argtypes, library.mssg_convolve.restype = [POINTER(Convolution)], c_int32
         library.mssg_filtered_lrelu.argtypes = [POINTER(FilteredLrelu)]
         library.mssg_filtered_lrelu.restype = c_int32
+        library.mssg_filtered_lrelu_gradient.argtypes = [POINTER(FilteredLreluGradient)]
+        library.mssg_filtered_lrelu_gradient.restype = c_int32
     except (OSError, AttributeError) as error:
         return f"cannot be loaded: {error}"
     return library
@@ -143,6 +155,11 @@ def convolve(arguments: Convolution) -> int:
 def filtered_lrelu(arguments: FilteredLrelu) -> None:
     """Run a filtered leaky ReLU."""
     _checked(loaded().mssg_filtered_lrelu(byref(arguments)))
+
+
+def filtered_lrelu_gradient(arguments: FilteredLreluGradient) -> None:
+    """Run the gradient of a filtered leaky ReLU."""
+    _checked(loaded().mssg_filtered_lrelu_gradient(byref(arguments)))
 
 
 def _checked(status: int) -> int:

@@ -12,7 +12,7 @@
 #define MSSG_EXPORT extern "C" __attribute__((visibility("default")))
 #endif
 
-constexpr int MSSG_NATIVE_ABI = 2;
+constexpr int MSSG_NATIVE_ABI = 3;
 constexpr int kChannelBlock = 16;  // channels are padded to a multiple of this, whatever the vector length
 
 static constexpr int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
@@ -59,6 +59,14 @@ struct FilteredLrelu {
   int32_t threads;
 };
 
+// The gradient of a filtered leaky ReLU with one term with respect to x, from that with respect to its result:
+// `forward` as in that call, but y is where the gradient of x goes, of the size of x.
+struct FilteredLreluGradient {
+  FilteredLrelu forward;
+  const float* grad;               // of the size of the result
+  int64_t grad_batch, grad_row, grad_pixel;
+};
+
 enum Status : int32_t { kOk = 0, kBadArgument = 1, kNotFinite = 2, kNoMemory = 3 };
 
 MSSG_EXPORT int32_t mssg_abi();
@@ -70,3 +78,4 @@ MSSG_EXPORT void mssg_pack_weight(const float* w, float* packed, int32_t out_cha
                                   int32_t up, int32_t winograd, int32_t threads);
 MSSG_EXPORT int32_t mssg_convolve(const Convolution* c);
 MSSG_EXPORT int32_t mssg_filtered_lrelu(const FilteredLrelu* p);
+MSSG_EXPORT int32_t mssg_filtered_lrelu_gradient(const FilteredLreluGradient* g);

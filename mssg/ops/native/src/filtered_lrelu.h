@@ -1,9 +1,12 @@
 // bias -> polyphase upsampling -> leaky ReLU, clamp -> downsampling, one cache-sized tile of one vector of channels at
-// a time. Along each column, upsampling, activation and downsampling follow each other in a first-level cache: the
-// signal at the high sampling rate, four or sixteen times as large as the input, never reaches memory.
+// a time, and the gradient of that. Along each column, upsampling, activation and downsampling follow each other in a
+// first-level cache: the signal at the high sampling rate, four or sixteen times as large as the input, never reaches
+// memory.
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <vector>
 
 #include "api.h"
 #include "threads.h"
@@ -14,28 +17,35 @@ using mssg::parallel;
 
 static inline int floor_mod(int a, int b) { return (a % b + b) % b; }
 
-// What a filtered leaky ReLU does along one axis.
-struct Axis {
-  int up, down, pad, up_count, down_count;
-  const float *up_taps, *down_taps;  // [up_count], [terms, down_count]
+struct Filter {
+  const float* taps;  // [count], or [terms, count] of a downsampling filter
+  int count, factor;
 };
 
-// A tile along one axis: its outputs, the upsampled samples they are made of, the inputs that those are made of.
+// What happens along one axis: output o is made of the upsampled samples start + o * down.factor, ….
+struct Axis {
+  Filter up, down;
+  int pad, start;
+};
+
+// A tile along one axis: `lead` upsampled samples, then those that its outputs are made of, then perhaps some more,
+// and the inputs that they are made of.
 struct Span {
-  int outputs, samples, inputs;
+  int lead, samples, inputs;
   int input;  // first of the inputs, in pixels of the image
   int first;  // taps first, first + up, … of the upsampling filter make the first sample; one less makes the next
-  int lead;   // samples before the first output's
 
-  Span(const Axis& a, int start, int count, bool groups) : outputs(count) {
-    const int t = start * a.down;
-    first = floor_mod(a.pad - t, a.up);
-    input = (t + first - a.pad) / a.up;
-    lead = groups ? a.up - 1 - first : 0;  // whole groups of samples that are made of the same inputs
+  static int needed(const Axis& a, int outputs) { return (outputs - 1) * a.down.factor + a.down.count; }
+
+  Span(const Axis& a, int output, int outputs, bool groups) {
+    const int t = a.start + output * a.down.factor, up = a.up.factor;
+    first = floor_mod(a.pad - t, up);
+    input = (t + first - a.pad) / up;
+    lead = groups ? up - 1 - first : 0;  // whole groups of samples that are made of the same inputs
     first += lead;
-    samples = lead + (count - 1) * a.down + a.down_count;
-    if (groups) samples = round_up(samples, a.up);
-    inputs = (samples - 1 + a.up - 1 - first) / a.up + (a.up_count - 1) / a.up + 1;
+    samples = lead + needed(a, outputs);
+    if (groups) samples = round_up(samples, up);
+    inputs = (samples - 1 + up - 1 - first) / up + (a.up.count - 1) / up + 1;
   }
 };
 
@@ -49,178 +59,305 @@ struct Line {
   Line every(ptrdiff_t n) const { return {data, step * n}; }
 };
 
-// Filters of any geometry. What comes out goes to use(sample, v) or use(output, term, v).
-struct AnyFilters {
-  static constexpr bool kGroups = false;
-  static constexpr int kTerms = 1;  // terms of the downsampling filter that one pass computes
-
-  static V activate(V x, V slope) { return leaky(x, slope); }
+// Filters of any length and factor. What comes out goes to use(sample, v) or use(output, term, v).
+struct AnyTaps {
+  static constexpr bool kSix = false;
 
   template <class Use>
-  static void upsample(const Axis& a, const Span& span, Line in, const Use& use) {
+  static void upsample(const Filter& f, const Span& span, Line in, const Use& use) {
     for (int t = 0, first = span.first, i = 0; t < span.samples; t++) {
       V s{};
-      for (int k = first, j = i; k < a.up_count; k += a.up, j++) s += in[j] * a.up_taps[k];
+      for (int k = first, j = i; k < f.count; k += f.factor, j++) s += in[j] * f.taps[k];
       use(t, s);
-      if (first-- == 0) first = a.up - 1, i++;
+      if (first-- == 0) first = f.factor - 1, i++;
     }
   }
 
   template <int Terms, class Use>
-  static void downsample(const Axis& a, int term, int outputs, Line in, const Use& use) {
-    const float* taps = a.down_taps + term * a.down_count;
+  static void downsample(const Filter& f, int term, int outputs, Line in, const Use& use) {
+    static_assert(Terms == 1);
+    const float* taps = f.taps + term * f.count;
     for (int o = 0; o < outputs; o++) {
       V s{};
-      for (int d = 0; d < a.down_count; d++) s += in[o * a.down + d] * taps[d];
+      for (int d = 0; d < f.count; d++) s += in[o * f.factor + d] * taps[d];
       use(o, term, s);
     }
   }
 };
 
-static inline V dot_six(const V* a, const V* b) {
-  V s = a[0] * b[0];
-  for (int k = 1; k < 6; k++) s += a[k] * b[k];
+template <int N>
+static inline V dot(const V* a, const V* b) {
+V s=a[0]*b[0];
+for (int k = 1; k < N; k++) s += a[k] * b[k];
   return s;
 }
 
-// StyleGAN3's usual design: six taps for each upsampled sample, twelve symmetric ones to halve the sampling rate, a
-// slope from 0 (without) to 1. Every input is loaded once and moves through a window of registers.
-template <int Up, int DownTerms>
+// StyleGAN3's usual design: six taps for each sample of the lower rate that meets a filter, which is symmetric where it
+// downsamples. Every input is loaded once and moves through a window of registers.
+template <int Factor>
 struct SixTaps {
-  static constexpr bool kGroups = true;
-  static constexpr int kTerms = DownTerms;
+  static constexpr bool kSix = true;
+  static constexpr int kTaps = 6 * Factor, kPairs = 3 * Factor;
 
-  static bool fit(const Axis& a) {
-    if (a.up != Up || a.down != 2 || a.up_count != 6 * Up || a.down_count != 12) return false;
-    for (const float* f = a.down_taps; f < a.down_taps + 12 * DownTerms; f += 12) {
+  static bool fits(const Filter& f) { return f.factor == Factor && f.count == kTaps; }
+
+  static bool fits_even(const Filter& f, int terms) {
+    if (!fits(f)) return false;
+    for (const float* t = f.taps; t < f.taps + kTaps * terms; t += kTaps) {
       float largest = 0, difference = 0;
-      for (int d = 0; d < 12; d++) {
-        largest = std::max(largest, std::fabs(f[d]));
-        difference = std::max(difference, std::fabs(f[d] - f[11 - d]));
+      for (int d = 0; d < kTaps; d++) {
+        largest = std::max(largest, std::fabs(t[d]));
+        difference = std::max(difference, std::fabs(t[d] - t[kTaps - 1 - d]));
       }
       if (!(difference <= 1e-6f * largest)) return false;  // more than rounding
     }
     return true;
   }
 
-  static V activate(V x, V slope) { return larger(x, x * slope); }
-
   template <class Use>
-  static void upsample(const Axis& a, const Span& span, Line in, const Use& use) {
-    V taps[Up][6], window[6];
-    for (int q = 0; q < Up; q++)
-      for (int k = 0; k < 6; k++) taps[q][k] = splat(a.up_taps[Up - 1 - q + k * Up]);
+  static void upsample(const Filter& f, const Span& span, Line in, const Use& use) {
+    V taps[Factor][6], window[6];
+    for (int q = 0; q < Factor; q++)
+      for (int k = 0; k < 6; k++) taps[q][k] = splat(f.taps[Factor - 1 - q + k * Factor]);
     for (int k = 0; k < 5; k++) window[k + 1] = in[k];
-    for (int g = 0; g * Up < span.samples; g++) {
+    for (int g = 0; g * Factor < span.samples; g++) {
       for (int k = 0; k < 5; k++) window[k] = window[k + 1];
       window[5] = in[g + 5];
-      for (int q = 0; q < Up; q++) use(g * Up + q, dot_six(window, taps[q]));
+      for (int q = 0; q < Factor; q++) use(g * Factor + q, dot<6>(window, taps[q]));
     }
   }
 
   // Equal taps share a multiplication; an Inf or NaN passes as it would without.
   template <int Terms, class Use>
-  static void downsample(const Axis& a, int term, int outputs, Line in, const Use& use) {
-    V taps[Terms][6], window[12], pairs[6];
+  static void downsample(const Filter& f, int term, int outputs, Line in, const Use& use) {
+    V taps[Terms][kPairs], window[12], pairs[kPairs];
     for (int r = 0; r < Terms; r++)
-      for (int d = 0; d < 6; d++) taps[r][d] = splat(a.down_taps[(term + r) * 12 + d]);
+      for (int d = 0; d < kPairs; d++) taps[r][d] = splat(f.taps[(term + r) * kTaps + d]);
     for (int d = 0; d < 10; d++) window[d + 2] = in[d];
-    for (int o = 0; o < outputs; o++) {
-      for (int d = 0; d < 10; d++) window[d] = window[d + 2];
-      window[10] = in[2 * o + 10], window[11] = in[2 * o + 11];
-      for (int d = 0; d < 6; d++) pairs[d] = window[d] + window[11 - d];
-      for (int r = 0; r < Terms; r++) use(o, term + r, dot_six(pairs, taps[r]));
+    for (int o = 0; o < outputs; o++, in = in.from(Factor)) {
+      if constexpr (Factor == 2) {
+        for (int d = 0; d < 10; d++) window[d] = window[d + 2];
+        window[10] = in[10], window[11] = in[11];
+        for (int d = 0; d < kPairs; d++) pairs[d] = window[d] + window[11 - d];
+      } else {  // more than the registers hold
+        for (int d = 0; d < kPairs; d++) pairs[d] = in[d] + in[kTaps - 1 - d];
+      }
+      for (int r = 0; r < Terms; r++) use(o, term + r, dot<kPairs>(pairs, taps[r]));
     }
   }
 };
 
-template <class Filters>
-struct Fused {
-  const FilteredLrelu& p;
-  const Axis x, y;
+// The activation between the filters and its derivative. Convex: a slope from 0 (without) to 1.
+template <bool Convex>
+struct Activation {
+  const V slope, largest;
+  const bool clamped;
 
-  Span across(int start, int count) const { return {x, start, count, Filters::kGroups}; }
-  Span along(int start, int count) const { return {y, start, count, Filters::kGroups}; }
-  int columns(const Span& sx) const { return sx.lead + (sx.outputs - 1) * x.down + x.down_count; }
-  size_t floats(const Span& sx, const Span& sy) const {
-    const size_t raised = (size_t)sy.inputs * sx.samples, finished = (size_t)p.terms * sy.outputs * columns(sx);
-    return (raised + finished + std::max({sx.inputs, sy.samples, sx.outputs})) * kLanes;
+  explicit Activation(const FilteredLrelu& p)
+      : slope(splat(p.slope)), largest(splat(p.clamp >= 0 ? p.clamp : __builtin_inff())), clamped(p.clamp >= 0) {}
+
+  V unclamped(V s) const { return Convex ? larger(s, s * slope) : leaky(s, slope); }
+  V value(V s) const { return limit(unclamped(s), -largest, largest); }
+  V times_derivative(V s, V grad) const {
+    grad = s > V{} ? grad : grad * slope;
+    const V y = unclamped(s);
+    return !clamped ? grad : larger(y, -y) <= largest ? grad : V{};
   }
+};
 
-  void run() const {
-    constexpr size_t kCacheFloats = (size_t)1000 << 8;  // 1000 KiB: the tile stays in a second-level cache
-    int tile = 48;
-    while (tile > 8 && floats(across(0, tile), along(0, tile)) > kCacheFloats) tile -= 8;
-    const int nx = (p.out_width + tile - 1) / tile, ny = (p.out_height + tile - 1) / tile;
-    const int tx = (p.out_width + nx - 1) / nx, ty = (p.out_height + ny - 1) / ny;
-    const int vectors = round_up(p.channels, kChannelBlock) / kLanes;
-    parallel(p.batch * ny * nx * vectors, p.threads, [&](int task) {
-      const int channel = task % vectors * kLanes, i = task / vectors % nx * tx, j = task / vectors / nx % ny * ty;
-      const int image = task / vectors / nx / ny;
-      const Span sx = across(i, std::min(tx, p.out_width - i)), sy = along(j, std::min(ty, p.out_height - j));
-      float* out = p.y + image * p.y_batch + j * p.y_row + i * p.y_pixel + channel;
-      one(sx, sy, p.x + image * p.x_batch + channel, channel, out, buffer(mssg::kTile, floats(sx, sy)));
-    });
-  }
+struct Area {
+  int x, y, width, height;  // a tile's outputs
+};
 
-  void one(const Span& sx, const Span& sy, const float* in, int channel, float* out, float* memory) const {
-    const int wide = columns(sx);
-    const Line raised{memory, kLanes};                                     // [sy.inputs, sx.samples]
-    const Line finished = raised.from((ptrdiff_t)sy.inputs * sx.samples);  // [terms, sy.outputs, wide]
-    const Line line = finished.from((ptrdiff_t)p.terms * sy.outputs * wide);
-    const V bias = p.bias ? load(p.bias + channel) : V{};
-    for (int r = 0; r < sy.inputs; r++) {
-      const int row = sy.input + r;
-      const Line target = raised.from((ptrdiff_t)r * sx.samples);
-      if (row < 0 || row >= p.height) {
-        for (int t = 0; t < sx.samples; t++) target.set(t, V{});
+// Runs kernel.run(image, channel, area, buffer) for every tile of the output.
+template <class Kernel>
+static void each_tile(const Kernel& kernel, const FilteredLrelu& p, int height, int width) {
+  constexpr size_t kCacheFloats = (size_t)1000 << 8;  // 1000 KiB: the tile stays in a second-level cache
+  int tile = 48;
+  while (tile > 8 && kernel.floats({0, 0, tile, tile}) > kCacheFloats) tile -= 8;
+  const int nx = (width + tile - 1) / tile, ny = (height + tile - 1) / tile;
+  const int tx = (width + nx - 1) / nx, ty = (height + ny - 1) / ny;
+  const int vectors = round_up(p.channels, kChannelBlock) / kLanes;
+  parallel(p.batch * ny * nx * vectors, p.threads, [&](int task) {
+    const int x = task / vectors % nx * tx, y = task / vectors / nx % ny * ty;
+    const Area area{x, y, std::min(tx, width - x), std::min(ty, height - y)};
+    kernel.run(task / vectors / nx / ny, task % vectors * kLanes, area, buffer(mssg::kTile, kernel.floats(area)));
+  });
+}
+
+// One vector of channels of an image.
+struct Image {
+  const float* data;
+  int64_t row, pixel;
+  int height, width;
+
+  // Upsamples along x the rows that sy needs: raised [sy.inputs, sx.samples]. Outside of the image is zero.
+  template <class Up>
+  void raise(const Filter& f, const Span& sx, const Span& sy, V bias, Line line, Line raised) const {
+    for (int r = 0; r < sy.inputs; r++, raised = raised.from(sx.samples)) {
+      const int y = sy.input + r;
+      if (y < 0 || y >= height) {
+        for (int t = 0; t < sx.samples; t++) raised.set(t, V{});
         continue;
       }
       for (int i = 0; i < sx.inputs; i++) {
-        const int column = sx.input + i;
-        const float* pixel = in + row * p.x_row + column * p.x_pixel;
-        const bool inside = column >= 0 && column < p.width;
-        line.set(i, inside ? load(pixel) + bias : V{});
-        if (inside) __builtin_prefetch(pixel + p.x_row);
+        const int x = sx.input + i;
+        const float* here = data + y * row + x * pixel;
+        const bool inside = x >= 0 && x < width;
+        line.set(i, inside ? load(here) + bias : V{});
+        if (inside) __builtin_prefetch(here + row);
       }
-      Filters::upsample(x, sx, line, [&](int t, V s) { target.set(t, s); });
-    }
-    const V slope = splat(p.slope), low = splat(p.clamp >= 0 ? -p.clamp : -__builtin_inff());
-    const V high = splat(p.clamp >= 0 ? p.clamp : __builtin_inff());
-    for (int c = sx.lead; c < wide; c++) {
-      Filters::upsample(y, sy, raised.from(c).every(sx.samples),
-                        [&](int t, V s) { line.set(t, limit(Filters::activate(s, slope), low, high)); });
-      for (int r = 0; r < p.terms; r += Filters::kTerms)
-        Filters::template downsample<Filters::kTerms>(y, r, sy.outputs, line.from(sy.lead), [&](int o, int term, V s) {
-          finished.set(((ptrdiff_t)term * sy.outputs + o) * wide + c, s);
-        });
-    }
-    for (int j = 0; j < sy.outputs; j++, out += p.y_row) {
-      for (int o = 0; o < sx.outputs; o++) __builtin_prefetch(out + p.y_row + o * p.y_pixel, 1);
-      for (int r = 0; r < p.terms; r++) {
-        const Line source = finished.from(((ptrdiff_t)r * sy.outputs + j) * wide + sx.lead);
-        const Line target = r == p.terms - 1 ? Line{out, p.y_pixel} : line;
-        Filters::template downsample<1>(x, r, sx.outputs, source,
-                                        [&](int o, int, V s) { target.set(o, r == 0 ? s : line[o] + s); });
-      }
+      Up::upsample(f, sx, line, [&](int t, V s) { raised.set(t, s); });
     }
   }
 };
 
-template <class Filters>
-static bool taken(const FilteredLrelu& p, const Axis& x, const Axis& y) {
-  const bool fits = p.terms == Filters::kTerms && p.slope > 0 && p.slope <= 1 && Filters::fit(x) && Filters::fit(y);
-  if (fits) Fused<Filters>{p, x, y}.run();
+// Downsamples finished [terms, area.height, wide] along x and adds the terms up.
+template <class Down>
+static void lower(const Filter& f, int terms, Line finished, int wide, const Area& area, Line line, float* out, int64_t row,
+                  int64_t pixel) {
+  for (int j = 0; j < area.height; j++, out += row) {
+    for (int o = 0; o < area.width; o++) __builtin_prefetch(out + row + o * pixel, 1);
+    for (int r = 0; r < terms; r++) {
+      const Line target = r == terms - 1 ? Line{out, pixel} : line;
+      Down::template downsample<1>(f, r, area.width, finished.from(((ptrdiff_t)r * area.height + j) * wide),
+                                   [&](int o, int, V s) { target.set(o, r == 0 ? s : line[o] + s); });
+    }
+  }
+}
+
+template <class Up, class Down, int Terms>
+struct Forward {
+  const FilteredLrelu& p;
+  const Axis x, y;
+
+  size_t floats(const Area& a) const {
+    const Span sx(x, a.x, a.width, Up::kSix), sy(y, a.y, a.height, Up::kSix);
+    const size_t raised = (size_t)sy.inputs * sx.samples, finished = (size_t)p.terms * a.height * Span::needed(x, a.width);
+    return (raised + finished + std::max({sx.inputs, sy.samples, a.width})) * kLanes;
+  }
+
+  void run(int image, int channel, const Area& a, float* memory) const {
+    const Span sx(x, a.x, a.width, Up::kSix), sy(y, a.y, a.height, Up::kSix);
+    const int wide = Span::needed(x, a.width);
+    const Line raised{memory, kLanes};                                     // [sy.inputs, sx.samples]
+    const Line finished = raised.from((ptrdiff_t)sy.inputs * sx.samples);  // [terms, a.height, wide]
+    const Line line = finished.from((ptrdiff_t)p.terms * a.height * wide);
+    const Image in{p.x + image * p.x_batch + channel, p.x_row, p.x_pixel, p.height, p.width};
+    in.raise<Up>(x.up, sx, sy, p.bias ? load(p.bias + channel) : V{}, line, raised);
+    const Activation<Up::kSix> activation(p);
+    for (int c = 0; c < wide; c++) {
+      Up::upsample(y.up, sy, raised.from(sx.lead + c).every(sx.samples),
+                   [&](int t, V s) { line.set(t, activation.value(s)); });
+      for (int r = 0; r < p.terms; r += Terms)
+        Down::template downsample<Terms>(y.down, r, a.height, line.from(sy.lead), [&](int o, int term, V s) {
+          finished.set(((ptrdiff_t)term * a.height + o) * wide + c, s);
+        });
+    }
+    float* out = p.y + image * p.y_batch + a.y * p.y_row + a.x * p.y_pixel + channel;
+    lower<Down>(x.down, p.terms, finished, wide, a, line, out, p.y_row, p.y_pixel);
+  }
+};
+
+// The gradient reaches x through both filters backwards and through the activation's derivative, for which the signal at
+// the high sampling rate is computed anew. x, y: how the outputs' gradient is resampled; again_x, again_y: how x is, to
+// the same samples.
+template <class Up, class Down>
+struct Backward {
+  static constexpr int kMargin = 4;  // more than a lead: groups of the gradient's and the signal's samples may not meet
+  const FilteredLreluGradient& g;
+  const Axis x, y, again_x, again_y;
+
+  size_t floats(const Area& a) const {
+    const Span gx(x, a.x, a.width, Down::kSix), gy(y, a.y, a.height, Down::kSix);
+    const Span sx(again_x, a.x, a.width, Up::kSix), sy(again_y, a.y, a.height, Up::kSix);
+    const size_t raised = (size_t)gy.inputs * gx.samples + (size_t)sy.inputs * sx.samples;
+    const size_t finished = (size_t)a.height * Span::needed(x, a.width), signal = Span::needed(y, a.height) + 2 * kMargin;
+    return (raised + finished + signal + std::max({gx.inputs, sx.inputs, gy.samples})) * kLanes;
+  }
+
+  void run(int image, int channel, const Area& a, float* memory) const {
+    const FilteredLrelu& p = g.forward;
+    const Span gx(x, a.x, a.width, Down::kSix), gy(y, a.y, a.height, Down::kSix);
+    const Span sx(again_x, a.x, a.width, Up::kSix), sy(again_y, a.y, a.height, Up::kSix);
+    const int wide = Span::needed(x, a.width);
+    const Line raised{memory, kLanes};                                         // [gy.inputs, gx.samples]
+    const Line raised_again = raised.from((ptrdiff_t)gy.inputs * gx.samples);  // [sy.inputs, sx.samples]
+    const Line finished = raised_again.from((ptrdiff_t)sy.inputs * sx.samples);  // [a.height, wide]
+    const Line signal = finished.from((ptrdiff_t)a.height * wide + kMargin);
+    const Line line = signal.from(Span::needed(y, a.height) + kMargin);
+    const Image grad{g.grad + image * g.grad_batch + channel, g.grad_row, g.grad_pixel, p.out_height, p.out_width};
+    const Image in{p.x + image * p.x_batch + channel, p.x_row, p.x_pixel, p.height, p.width};
+    grad.raise<Down>(x.up, gx, gy, V{}, line, raised);
+    in.raise<Up>(again_x.up, sx, sy, p.bias ? load(p.bias + channel) : V{}, line, raised_again);
+    const Activation<Up::kSix> activation(p);
+    for (int c = 0; c < wide; c++) {
+      Up::upsample(again_y.up, sy, raised_again.from(sx.lead + c).every(sx.samples),
+                   [&](int t, V s) { signal.set(t - sy.lead, s); });
+      Down::upsample(y.up, gy, raised.from(gx.lead + c).every(gx.samples),
+                     [&](int t, V s) { line.set(t, activation.times_derivative(signal[t - gy.lead], s)); });
+      Up::template downsample<1>(y.down, 0, a.height, line.from(gy.lead),
+                                 [&](int o, int, V s) { finished.set((ptrdiff_t)o * wide + c, s); });
+    }
+    float* out = p.y + image * p.y_batch + a.y * p.y_row + a.x * p.y_pixel + channel;
+    lower<Up>(x.down, 1, finished, wide, a, line, out, p.y_row, p.y_pixel);
+  }
+};
+
+static bool convex(const FilteredLrelu& p) { return p.slope > 0 && p.slope <= 1; }
+
+template <int Up, int Terms>
+static bool six_forward(const FilteredLrelu& p, const Axis& x, const Axis& y) {
+  const bool up = SixTaps<Up>::fits(x.up) && SixTaps<Up>::fits(y.up);
+  const bool down = SixTaps<2>::fits_even(x.down, p.terms) && SixTaps<2>::fits_even(y.down, p.terms);
+  const bool fits = p.terms == Terms && convex(p) && up && down;
+  if (fits) each_tile(Forward<SixTaps<Up>, SixTaps<2>, Terms>{p, x, y}, p, p.out_height, p.out_width);
   return fits;
 }
 
+template <int Up>
+static bool six_backward(const FilteredLreluGradient& g, const Axis& x, const Axis& y, const Axis& again_x,
+                         const Axis& again_y) {
+  const bool up = SixTaps<2>::fits(x.up) && SixTaps<2>::fits(y.up);
+  const bool down = SixTaps<Up>::fits_even(x.down, 1) && SixTaps<Up>::fits_even(y.down, 1);
+  const bool fits = convex(g.forward) && up && down;
+  if (fits)
+    each_tile(Backward<SixTaps<Up>, SixTaps<2>>{g, x, y, again_x, again_y}, g.forward, g.forward.height, g.forward.width);
+  return fits;
+}
+
+static bool meaningful(const FilteredLrelu& p) {
+  return p.up > 0 && p.down > 0 && p.terms > 0 && p.up_row_taps > 0 && p.up_column_taps > 0 && p.down_row_taps > 0 &&
+         p.down_column_taps > 0;
+}
+
 static Status filtered_lrelu(const FilteredLrelu& p) {
-  if (p.up < 1 || p.down < 1 || p.terms < 1 || p.up_row_taps < 1 || p.up_column_taps < 1) return kBadArgument;
-  const Axis x{p.up, p.down, p.pad_x, p.up_row_taps, p.down_row_taps, p.up_row, p.down_row};
-  const Axis y{p.up, p.down, p.pad_y, p.up_column_taps, p.down_column_taps, p.up_column, p.down_column};
-  if (!(taken<SixTaps<2, 1>>(p, x, y) || taken<SixTaps<2, 2>>(p, x, y) || taken<SixTaps<2, 3>>(p, x, y) ||
-        taken<SixTaps<2, 4>>(p, x, y) || taken<SixTaps<4, 1>>(p, x, y) || taken<SixTaps<4, 2>>(p, x, y) ||
-        taken<SixTaps<4, 3>>(p, x, y) || taken<SixTaps<4, 4>>(p, x, y)))
-    Fused<AnyFilters>{p, x, y}.run();
+  if (!meaningful(p)) return kBadArgument;
+  const Axis x{{p.up_row, p.up_row_taps, p.up}, {p.down_row, p.down_row_taps, p.down}, p.pad_x, 0};
+  const Axis y{{p.up_column, p.up_column_taps, p.up}, {p.down_column, p.down_column_taps, p.down}, p.pad_y, 0};
+  if (!(six_forward<2, 1>(p, x, y) || six_forward<2, 2>(p, x, y) || six_forward<2, 3>(p, x, y) ||
+        six_forward<2, 4>(p, x, y) || six_forward<4, 1>(p, x, y) || six_forward<4, 2>(p, x, y) ||
+        six_forward<4, 3>(p, x, y) || six_forward<4, 4>(p, x, y)))
+    each_tile(Forward<AnyTaps, AnyTaps, 1>{p, x, y}, p, p.out_height, p.out_width);
+  return kOk;
+}
+
+static Status filtered_lrelu_gradient(const FilteredLreluGradient& g) {
+  const FilteredLrelu& p = g.forward;
+  if (!meaningful(p) || p.terms != 1) return kBadArgument;
+  const auto reversed = [](const float* taps, int count) {
+    return std::vector<float>(std::reverse_iterator(taps + count), std::reverse_iterator(taps));
+  };
+  const auto up_row = reversed(p.up_row, p.up_row_taps), up_column = reversed(p.up_column, p.up_column_taps);
+  const auto down_row = reversed(p.down_row, p.down_row_taps), down_column = reversed(p.down_column, p.down_column_taps);
+  const auto axis = [&](const std::vector<float>& up, const std::vector<float>& down, int pad) {
+    const int count = (int)up.size();
+    return Axis{{down.data(), (int)down.size(), p.down}, {up.data(), count, p.up}, (int)down.size() - 1, pad - count + 1};
+  };
+  const Axis x = axis(up_row, down_row, p.pad_x), y = axis(up_column, down_column, p.pad_y);
+  const Axis again_x{{p.up_row, p.up_row_taps, p.up}, x.down, p.pad_x, x.start};
+  const Axis again_y{{p.up_column, p.up_column_taps, p.up}, y.down, p.pad_y, y.start};
+  if (!six_backward<2>(g, x, y, again_x, again_y) && !six_backward<4>(g, x, y, again_x, again_y))
+    each_tile(Backward<AnyTaps, AnyTaps>{g, x, y, again_x, again_y}, p, p.height, p.width);
   return kOk;
 }

@@ -50,3 +50,7 @@ int32_t mssg_convolve(const Convolution* c) {
 int32_t mssg_filtered_lrelu(const FilteredLrelu* p) {
   return guarded([=] { return filtered_lrelu(*p); });
 }
+
+int32_t mssg_filtered_lrelu_gradient(const FilteredLreluGradient* g) {
+  return guarded([=] { return filtered_lrelu_gradient(*g); });
+}
