@@ -129,6 +129,14 @@ out_option = click.option(
 )
 
 
+device_option = click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="Where to compute: cpu, cuda, mps, or auto, the best here.",
+)
+
+
 def say_counts(counts: Mapping[str, Mapping[str, int]]) -> None:
     """Print images by source and split."""
     width = max(len(name) for name in counts)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from trainer_cli.common import device_option
+
 if TYPE_CHECKING:
     from mssg.metrics.results import Evaluation
     from mssg.snapshot import Snapshot
@@ -163,7 +165,11 @@ QUIET_SECONDS = 10.0
 @click.option(
     "--lpips", "lpips_net", default="alex", show_default=True, help="Trunk of LPIPS: alex, vgg or squeeze."
 )
-@click.option("--lpips-weights", metavar="FILE", help="Its ImageNet weights, instead of downloading them.")
+@click.option(
+    "--lpips-weights",
+    metavar="FILE",
+    help="Its ImageNet weights, where torch's cache does not hold them; nothing is downloaded.",
+)
 @click.option(
     "--blind",
     default="",
@@ -182,7 +188,7 @@ QUIET_SECONDS = 10.0
     type=click.IntRange(0, 2**32 - 1),
     help="Of everything drawn: equal seeds give equal numbers.",
 )
-@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda or mps.")
+@device_option
 @click.option(
     "--memory-gb",
     default=4.0,

@@ -6,6 +6,8 @@ import shlex
 
 import click
 
+from trainer_cli.common import device_option
+
 
 @click.group()
 def figure() -> None:
@@ -22,7 +24,7 @@ def figure() -> None:
 @click.option("--per-source", is_flag=True, help="One grid per source code, side by side (studies that condition on the source).")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Seed of the one latent of all images.")  # fmt: skip
 @click.option("--psi", default=1.0, show_default=True, help="Truncation: 1 = none, 0 = the average image.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda or mps.")
+@device_option
 @click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png or .pdf.")
 def grid(
     snapshot: str,
@@ -68,7 +70,7 @@ def grid(
 @click.option("--rows", metavar="NAME[=LO:HI[:N]]", help="Covariate along the rows of a grid; with --cols.")
 @click.option("--cols", metavar="NAME[=LO:HI[:N]]", help="Covariate along the columns. Without both, one strip for each covariate.")  # fmt: skip
 @click.option("--fix", multiple=True, metavar="NAME=VALUE", help="Also change another covariate, in native units; repeatable. What is not changed stays as it is in the image.")  # fmt: skip
-@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda or mps.")
+@device_option
 @click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png or .pdf.")
 def counterfactuals(
     latent: str,

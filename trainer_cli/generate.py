@@ -27,6 +27,7 @@ from mssg.request import (
     plain,
     to_uint8,
 )
+from trainer_cli.common import device_option
 
 if TYPE_CHECKING:
     from mssg.render import Renderer
@@ -67,7 +68,7 @@ class Plan:
 @click.option("--cutoff", type=click.IntRange(0), help="Truncate only the first so many layers.")
 @click.option("--noise", type=click.Choice(NOISE_MODES), default="const", show_default=True, help="Noise inputs of StyleGAN2: as trained, drawn anew, or none.")  # fmt: skip
 @click.option("--noise-seed", default=0, show_default=True, type=click.IntRange(0, MAX_SEED), help="Seed of --noise random.")  # fmt: skip
-@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda or mps.")
+@device_option
 @click.option("-o", "--output", required=True, metavar="FILE", help=".png (one picture of all images, native pixels), .npy (uint8 [N, C, H, W], with a .csv that says what each image is), or .nii.gz (a slice, or a stack over one sweep, in the study's millimetres, with a .json that says what it is).")  # fmt: skip
 @click.option("--bits", type=click.Choice(["8", "16"]), default="8", show_default=True, help="Bits of a .png; 16 keeps what 256 grey levels round off.")  # fmt: skip
 def generate(

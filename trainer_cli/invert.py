@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from trainer_cli.common import device_option
+
 if TYPE_CHECKING:
     from mssg.inverted import InvertedImage
     from mssg.snapshot import Snapshot
@@ -27,11 +29,11 @@ if TYPE_CHECKING:
     "--steps", default=400, show_default=True, type=click.IntRange(1), help="Steps of the optimiser."
 )
 @click.option("--features", default="discriminator", show_default=True, help="What sees the image beside its pixels: discriminator (the snapshot's own), efficientnet_lite0, lpips-alex, lpips-vgg, lpips-squeeze, inception, a TorchScript file, a predictor's file, or none.")  # fmt: skip
-@click.option("--weights", metavar="FILE", help="Weights of an LPIPS trunk or of inception, where they are not to be downloaded.")  # fmt: skip
+@click.option("--weights", metavar="FILE", help="Weights of an LPIPS trunk (never downloaded), or of inception instead of downloading them.")  # fmt: skip
 @click.option("--free-noise", is_flag=True, help="Also fit StyleGAN2's noise inputs: closer to the image, worse for editing.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of the starting points and of the noise of the search.")  # fmt: skip
 @click.option("--restart", is_flag=True, help="Start anew, whatever FILE holds.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda or mps.")
+@device_option
 def invert(
     image: str,
     snapshot: str,

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from trainer_cli.common import device_option
+
 
 @click.command()
 @click.argument("study", type=click.Path())
@@ -40,13 +42,7 @@ import click
 @click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of weights and order."
 )
-@click.option(
-    "--device",
-    default="cpu",
-    show_default=True,
-    type=click.Choice(["cpu", "cuda", "mps"]),
-    help="Where to train.",
-)
+@device_option
 def predictors(
     study: str, outdir: str, architecture: str, epochs: int, patience: int, limit: int, seed: int, device: str
 ) -> None:
@@ -54,8 +50,9 @@ def predictors(
     from mssg.data.dataset import open_sources
     from mssg.metrics.predictors import train
     from mssg.study import load_study
+    from trainer_cli.common import checked_device
 
-    loaded = load_study(study)
+    device, loaded = checked_device(device), load_study(study)
     sources = open_sources(loaded)
     fitted = loaded.fit_statistics([s.columns(loaded, "train") for s in sources])
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from trainer_cli.common import device_option
+
 if TYPE_CHECKING:
     from mssg.metrics.results import Evaluation
     from mssg.snapshot import Snapshot
@@ -20,7 +22,7 @@ FORMATS = (".html", ".pdf")
 @click.option("--evaluation", metavar="FILE", help="The eval.json of `mssg evaluate`. Default: RUN/eval.json where there is one.")  # fmt: skip
 @click.option("--study", "study_path", metavar="STUDY.toml", help="Study with the prepared data, for the gallery of nearest training images. Default: the run's own.")  # fmt: skip
 @click.option("--latent", "latents", multiple=True, metavar="FILE", help="File of `mssg invert` whose counterfactuals are shown; repeatable.")  # fmt: skip
-@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda or mps.")
+@device_option
 @click.option("-o", "--output", "outputs", multiple=True, required=True, metavar="FILE", help="File to write: .html (one file, nothing fetched) or .pdf; repeatable.")  # fmt: skip
 def report(
     snapshot: str,

@@ -79,7 +79,7 @@ class Options:
         leakage_images: Images a covariate is moved on.
         smooth_images: Images for path length and equivariance.
         kid_subset: Rows of a KID subset; None: as many as fit every source and half of its real images, 1000 at most.
-        lpips: Trunk of LPIPS, and its weights if they are not to be downloaded.
+        lpips: Trunk of LPIPS, and its weights where torch's cache does not hold them.
         counterfactual_images: Real images that are inverted and edited.
         invert_steps, invert_features: How (`mssg.invert.InvertConfig`).
         memorisation_images: Generated images that are searched for copies.

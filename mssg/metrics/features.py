@@ -89,7 +89,7 @@ class Features:
             raise UsageError(
                 "these features come without a classifier, so there is no inception score", field=self.name
             )
-        weight, bias = (t.double().cpu().numpy() for t in self.head)
+        weight, bias = (t.cpu().double().numpy() for t in self.head)
         logits = features.astype(np.float64) @ weight.T + bias
         p = np.exp(logits - logits.max(axis=1, keepdims=True))
         return p / p.sum(axis=1, keepdims=True)

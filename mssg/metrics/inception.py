@@ -22,8 +22,8 @@ WIDTH = 2048
 RESOLUTION = 299
 FILE = "weights-inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILE}"
-HASH_PREFIX = "6726825d"
-"""First digits of the file's SHA-256, which its name carries."""
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+"""Of the file; its name carries the first digits."""
 AVERAGED = ("Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e", "Mixed_7b")
 
 
@@ -62,13 +62,13 @@ def load(weights: str | Path | None = None) -> nn.Module:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", file=path, hint=_ALTERNATIVES) from None
-    if not found.startswith(HASH_PREFIX):
+    if found != SHA256:
         raise DataError(
             "not the Inception weights of 2015-12-05",
             file=path,
             field="sha256",
-            found=found[:8],
-            expected=HASH_PREFIX,
+            found=found,
+            expected=SHA256,
             hint=_ALTERNATIVES,
         )
     network = build()
@@ -87,7 +87,7 @@ def _downloaded() -> Path:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(URL, str(path), hash_prefix=HASH_PREFIX, progress=False)
+            torch.hub.download_url_to_file(URL, str(path), hash_prefix=SHA256, progress=False)
         except (URLError, OSError, RuntimeError) as error:
             raise DataError(
                 f"the Inception weights cannot be downloaded ({error})", file=path, hint=_ALTERNATIVES

@@ -177,7 +177,7 @@ class Lpips:
                     .expand(-1, 3, -1, -1)
                     for i in (a, b)
                 )
-                parts.append(self.module(x, y).flatten().double().cpu().numpy())
+                parts.append(self.module(x, y).flatten().cpu().double().numpy())
         return np.concatenate(parts)
 
 

@@ -47,7 +47,7 @@ def path_distances(
         embed((G.synthesis(torch.lerp(w0, w1, t + e), noise_mode="const") + 1) * 127.5)
         for e in (0.0, epsilon)
     ]
-    return ((ends[1].double() - ends[0].double()) ** 2).sum(dim=1).cpu().numpy() / epsilon**2
+    return ((ends[1].cpu().double() - ends[0].cpu().double()) ** 2).sum(dim=1).numpy() / epsilon**2
 
 
 def path_length(distances: np.ndarray) -> tuple[float, float]:
@@ -76,7 +76,7 @@ def translation_errors(G: torch.nn.Module, c: Tensor, seed: int) -> np.ndarray:
         )[0]
         there = moved[:, max(down, 0) : size + min(down, 0), max(right, 0) : size + min(right, 0)]
         here = plain[i][:, max(-down, 0) : size + min(-down, 0), max(-right, 0) : size + min(-right, 0)]
-        out.append([float(((there - here).double() ** 2).sum()), there.numel()])
+        out.append([float(((there - here).cpu().double() ** 2).sum()), there.numel()])
     return np.array(out)
 
 
@@ -95,7 +95,7 @@ def rotation_errors(G: torch.nn.Module, c: Tensor, seed: int) -> np.ndarray:
         cos, sin = math.cos(angle), math.sin(angle)
         moved = _moved(G, ws[i : i + 1], torch.tensor([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]]))[0]
         reference, inside = rotate(plain[i], angle)
-        error = ((moved - reference).double() ** 2).sum(dim=0)[inside]
+        error = ((moved - reference).cpu().double() ** 2).sum(dim=0)[inside.cpu()]
         out.append([float(error.sum()), error.numel() * len(moved)])
     return np.array(out)
 
@@ -134,7 +134,7 @@ def rotate(image: Tensor, angle: float) -> tuple[Tensor, Tensor]:
         weight = torch.sinc(distance) * torch.sinc((distance / LOBES).clamp(-1, 1))
         weights.append(weight / weight.sum(-1, keepdim=True))
         places.append((base[..., None].long() + taps).clamp(0, size - 1))
-    picked = image.double().cpu()[
+    picked = image.cpu().double()[
         :, places[0][:, :, :, None], places[1][:, :, None, :]
     ]  # [C, H, H, taps, taps]
     out = torch.einsum("chwab,hwa,hwb->chw", picked, weights[0], weights[1])

@@ -78,6 +78,9 @@ def locked(path: Path):
             if os.name == "nt":
                 import msvcrt
 
+                file.seek(
+                    0
+                )  # the byte at this place is locked: the same for everybody, whatever stands in the file
                 msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
             else:
                 import fcntl

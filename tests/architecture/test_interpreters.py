@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,15 @@ def test_no_module_assumes_fork_or_a_temporary_folder():
                 assert word not in text, f"{path}: {word}"
 
 
+def test_no_64_bit_numbers_on_a_device():
+    """Apple's GPUs have none: tensors come to the CPU first."""
+    for path in (ROOT / "mssg").rglob("*.py"):
+        if "ops" not in path.relative_to(ROOT / "mssg").parts:
+            text = path.read_text(encoding="utf-8")
+            assert text.count(".double()") == text.count(".cpu().double()"), path
+            assert "float64" not in "".join(re.findall(r"\.(?:to|type)\(.*", text)), path
+
+
 @pytest.mark.parametrize(
     ("there", "chosen"), [(("cuda", "mps"), "cuda"), (("mps",), "mps"), ((), "cpu")], ids=str
 )
@@ -68,3 +78,15 @@ def test_the_device_is_chosen_at_run_time(monkeypatch, there, chosen):
     for name in {"cuda", "mps"}.difference(there):
         with pytest.raises(UsageError, match=name):
             checked_device(name)
+
+
+def test_a_device_that_is_not_there_is_refused_by_name(monkeypatch, tmp_path):
+    import torch
+    from click.testing import CliRunner
+
+    from trainer_cli.main import cli
+
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for words in (["predictors", "x.toml", "--outdir", str(tmp_path)], ["generate", "digits", "-o", str(tmp_path / "a.png")]):  # fmt: skip
+        done = CliRunner().invoke(cli, [*words, "--device", "mps"])
+        assert done.exit_code == 2 and "Found mps. Expected cpu" in done.stderr, done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import matplotlib.cbook
@@ -73,6 +74,11 @@ def test_missing_inception_weights_name_the_alternatives(tmp_path, monkeypatch):
     wrong.write_bytes(b"something else")
     with pytest.raises(DataError, match="Expected 6726825d"):
         load_features("inception", wrong)
+    digest = SimpleNamespace(hexdigest=lambda: inception.SHA256[:8] + "0" * 56)
+    with monkeypatch.context() as patch, pytest.raises(DataError, match=digest.hexdigest()):
+        patch.setattr("hashlib.file_digest", lambda *_: digest)  # the first digits agree: not enough
+        load_features("inception", wrong)
+    assert len(inception.SHA256) == 64 and inception.SHA256[:8] in inception.FILE
     with pytest.raises(UsageError, match="--features inception"):
         load_features("efficientnet_lite0", wrong)
 

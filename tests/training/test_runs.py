@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,23 @@ def test_a_damaged_state_falls_back_to_the_one_before(finished, blob_study, tmp_
 def test_two_trainers_on_one_run(finished):
     with runs.locked(finished), pytest.raises(RunError, match="another trainer"):
         runs.resume(finished)
+
+
+def test_windows_locks_one_place_whatever_the_lock_file_holds(tmp_path, monkeypatch):
+    """Windows locks bytes, not files: two trainers must ask for the same one."""
+    held = []
+
+    def locking(number, _mode, count):
+        place = (os.lseek(number, 0, os.SEEK_CUR), count)
+        if place in held:
+            raise OSError
+        held.append(place)
+
+    monkeypatch.setitem(sys.modules, "msvcrt", types.SimpleNamespace(locking=locking, LK_NBLCK=2))
+    monkeypatch.setattr(runs, "os", types.SimpleNamespace(name="nt", getpid=os.getpid))
+    with runs.locked(tmp_path), pytest.raises(RunError, match="another trainer"), runs.locked(tmp_path):
+        pass
+    assert held == [(0, 1)]
 
 
 def test_full_disk_leaves_the_previous_snapshot(finished, blob_study, tmp_path, monkeypatch):
