@@ -4,12 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test setup display lint contract table storm fuzz ranks scaling malformed evaluation docs drag monkey photographs wheel clean
+.PHONY: demo test setup display python314 lint contract table storm fuzz ranks scaling malformed evaluation docs drag monkey photographs wheel clean
 
 demo: $(VENV)/.ready  ## prepare the shipped digits, train on 30,000 images, draw the Figure-1 grid, print the control table
 	$(BIN)/mssg demo
 
-test: $(VENV)/.ready-dev display  ## the whole suite, on the CPU
+test: $(VENV)/.ready-dev display python314  ## the whole suite, on the CPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.ready-dev  ## style and types
@@ -82,6 +82,12 @@ display:
 	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq xvfb xauth libgl1 libegl1 libgl1-mesa-dri >/dev/null; \
 	  else echo "Xvfb or OpenGL missing: window tests will be skipped (Debian: apt install xvfb libgl1 libegl1 libgl1-mesa-dri)"; fi; }
+
+# Python 3.14 is not everywhere yet: one for WebAssembly comes from npm, where that is there, to import every module with.
+python314:
+	@test -d $(VENV)/python314/node_modules/pyodide || { command -v node >/dev/null && command -v npm >/dev/null && \
+	  npm install --silent --no-audit --no-fund --prefix $(VENV)/python314 'pyodide@^314' >/dev/null 2>&1; } || \
+	  echo "no Python 3.14 from npm: not tested with it"
 
 clean:  ## remove what was built, not what was trained
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -67,12 +67,17 @@ for _name in "add sub mul truediv pow neg or and getitem".split():
         setattr(Meta, _form.format(_name), _self)
 
 
+UNBUILT = {"_posixshmem", "_multiprocessing"} if sys.platform == "emscripten" else set()
+
+
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Answers for every module that is neither ours nor Python's."""
+    """Answers for every module that is neither ours nor Python's, and for what a build for WebAssembly lacks."""
 
     def find_spec(self, name, path, target=None):
         top = name.split(".")[0]
-        if top in ("mssg", "trainer_cli", "explorer_app") or top in sys.stdlib_module_names:
+        if top in ("mssg", "trainer_cli", "explorer_app"):
+            return None
+        if top in sys.stdlib_module_names and top not in UNBUILT:
             return None
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
 
@@ -87,7 +92,7 @@ def _missing(name):
     raise AttributeError(name)
 
 
-sys.meta_path.append(Finder())
+sys.meta_path.insert(sys.meta_path.index(importlib.machinery.PathFinder) + 1, Finder())
 sys.dont_write_bytecode = True
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 count = 0

@@ -41,6 +41,21 @@ def test_every_module_imports(version, interpreter):
     assert int(done.stdout.split()[0]) > 100
 
 
+WASM = Path(os.environ.get("MSSG_PYODIDE", ROOT / ".venv" / "python314" / "node_modules" / "pyodide"))
+"""CPython 3.14 for WebAssembly, where no other is at hand; `make python314` installs it."""
+
+
+@pytest.mark.skipif(
+    shutil.which("node") is None or not WASM.is_dir(), reason="no CPython for WebAssembly: make python314"
+)
+def test_every_module_imports_in_webassembly():
+    script = Path(__file__).with_name("wasm.mjs")
+    words = ["node", script, WASM, ROOT, "tests/architecture/stubs.py"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.split()[0]) > 100 and done.stdout.split()[-1] in VERSIONS
+
+
 def test_supported_versions_are_what_we_say():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert f'requires-python = ">={VERSIONS[0]},<3.{int(VERSIONS[-1][2:]) + 1}"' in text
