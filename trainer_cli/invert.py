@@ -51,8 +51,9 @@ def invert(
 ) -> None:
     """Find the latent w of a real IMAGE (.png, .jpg, .npy, .nii.gz), so that its covariates can be edited.
 
-    Then: `mssg figure counterfactuals FILE --rows NAME --cols NAME`, `mssg generate --w FILE --fix NAME=VALUE`. Ctrl-C keeps the
-    best so far in FILE; the same command continues. FILE holds the image: treat it like the image itself.
+    Then: `mssg figure counterfactuals FILE --snapshot SNAPSHOT -o PICTURE`, or
+    `mssg generate SNAPSHOT --w FILE --fix NAME=VALUE -o PICTURE`. Ctrl-C keeps the best so far in FILE; the same
+    command continues. FILE holds the image: treat it like the image itself.
     """
     from mssg.invert import InvertConfig
     from mssg.inverted import InvertedImage, estimate_values

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -74,11 +76,82 @@ def test_the_site_builds_strictly(tmp_path):
         assert (tmp_path / "site" / f"{page}.html").is_file()
 
 
-def test_the_tutorial_uses_commands_that_exist(hooks):
-    import re
+def documented() -> list[tuple[str, str, bool]]:
+    """(file, command line, whether it is whole) for every command of ours in blocks and in running text."""
+    found = []
+    for path in [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "SECURITY.md"]:
+        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+        for pattern, whole in (
+            (r"^(?: {4})?(mssg(?:-train|-explore)? .*)$", True),
+            (r"`(mssg(?:-train|-explore)? [^`]*)`", False),
+        ):
+            for line in re.findall(pattern, text, re.M):
+                found.append((path.name, line.split(" #")[0].split(" > ")[0].strip(), whole))
+    return found
 
-    known = {name.split()[1] for name, *_ in hooks.commands() if " " in name}
-    texts = [p.read_text(encoding="utf-8") for p in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]]
-    used = {word for text in texts for word in re.findall(r"(?:^    |`)mssg ([a-z-]+)", text, re.M)}
-    planned = {"evaluate", "report"}  # named by FORMATS, being joined
-    assert len(used) > 8 and not used - known - planned, used - known
+
+def parsed(line: str, whole: bool = True) -> None:
+    """Have click read a command line as far as it can without running it."""
+    import click
+
+    from trainer_cli.main import cli
+
+    name, *words = shlex.split(line)
+    words = [name.removeprefix("mssg-"), *words] if name != "mssg" else words
+    command, context = cli, click.Context(cli, info_name="mssg")
+    while isinstance(command, click.Group) and words:
+        (word, *words) = words
+        command = command.get_command(context, word)
+        assert command is not None, f"no command {word}"
+    if isinstance(command, click.Group) or not (words or whole):
+        return  # only named
+    try:
+        command.make_context(line, words, parent=context)
+    except click.exceptions.Exit:
+        pass  # --help
+    except (click.MissingParameter, click.BadOptionUsage) as error:
+        assert not whole, error.format_message()
+    except click.UsageError as error:
+        assert "does not exist" in error.message, error.message
+
+
+def test_every_documented_command_is_one(hooks):
+    wrong, lines = [], documented()
+    for file, line, whole in lines:
+        if re.search(r"…|\||\.\.\. |\[|<", line):
+            continue  # a pattern, not a command
+        try:
+            parsed(line, whole)
+        except (AssertionError, ValueError) as problem:
+            wrong.append(f"{file}: {line}: {problem}")
+    assert not wrong, "\n".join(wrong)
+    commands = {name.split()[1] for name, *_ in hooks.commands() if " " in name}
+    assert commands <= {line.split()[1] for _, line, _ in lines if line.startswith("mssg ")}
+
+
+def test_a_wrong_command_in_the_documentation_is_seen():
+    """The test above can fail."""
+    for line in ("mssg figure grid RUN --row age --cols x -o a.png", "mssg invert image.png -o w.safetensors", "mssg paint RUN -o x y"):  # fmt: skip
+        with pytest.raises(AssertionError):
+            parsed(line)
+
+
+def test_every_flag_in_running_text_belongs_to_a_command(hooks):
+    known = {
+        flag
+        for _, command, _ in hooks.commands()
+        for o in command.params
+        for flag in (*o.opts, *o.secondary_opts)
+    }
+    text = "\n".join(
+        p.read_text(encoding="utf-8") for p in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
+    )
+    theirs = re.sub(
+        r"^\| [^|]*\|", "", text, flags=re.M
+    )  # the first column of docs/migration.md is another program
+    used = set(re.findall(r"`(--[a-z][a-z0-9_-]*)", theirs))
+    assert len(used) > 20 and not used - known - OTHERS, used - known - OTHERS
+
+
+OTHERS = {"--max-restarts"}
+"""Flags of torchrun."""
