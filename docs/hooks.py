@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -15,7 +16,7 @@ sys.path.insert(0, str(DOCS.parent))
 ORDER = {
     "Start": ["index", "tutorial", "data", "explorer", "faq"],
     "How to": ["experiments", "evaluation", "migration", "scaling"],
-    "Reference": ["reference/commands", "reference/study", "formats"],
+    "Reference": ["reference/commands", "reference/study", "formats", "reference/files"],
     "Measured": ["results", "reliability", "performance", "phantoms"],
     "Inside": ["architecture"],
 }
@@ -57,7 +58,7 @@ STUDY_KEYS = {
 def on_pre_build(**_: Any) -> None:
     """Write docs/reference/ (not under version control: it follows the code)."""
     (DOCS / "reference").mkdir(exist_ok=True)
-    for name, text in (("commands", commands_page()), ("study", study_page())):
+    for name, text in (("commands", commands_page()), ("study", study_page()), ("files", files_page())):
         path = DOCS / "reference" / f"{name}.md"
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
@@ -164,3 +165,87 @@ def study_page() -> str:
         )
         parts.append(f"| `{field.name}` | `{field.default!r}` | {who} |")
     return "\n".join(parts) + "\n"
+
+
+def files_page() -> str:
+    """The reference of our JSON documents: from the classes that are written, or from a file just written."""
+    from explorer_app.state import AppState
+    from mssg import assets
+    from mssg.header import read_header
+    from mssg.invert import InvertConfig
+    from mssg.metrics.results import Evaluation, Model, Note, Result
+    from mssg.networks import DiscriminatorConfig, GeneratorConfig
+
+    header = read_header(assets.path("snapshots/digits.safetensors"))
+    held = {name: dict(getattr(header, name)) for name in ("progress", "provenance", "summary")}
+    held["provenance"].pop("train")
+    parts = [
+        "# What stands in our files\n\nMade from the classes that are written, or from a file of ours. "
+        "What the files are for: [formats](../formats.md). `*` stands for a name.",
+        "## Snapshot\n\nUnder the metadata key `mssg`: `format_version`, `study` ([its reference](study.md)), `covariates` (the "
+        "fitted models), `provenance.train` (the run's `[train]`), and as in the shipped digits:\n\n" + _outline(held),
+        "### generator\n\n" + _fields(GeneratorConfig),
+        "### discriminator\n\n" + _fields(DiscriminatorConfig),
+        "## source.json\n\n" + _outline(_source_info()),
+        "## config.json of a run\n\n`format_version`, `study_folder`, `init_from`, and `train`: [its keys](study.md).",
+        "## eval.json\n\n`format_version`, and:\n\n" + _fields(Evaluation),
+        "### models\n\n" + _fields(Model),
+        "### results\n\n" + _fields(Result),
+        "### notes\n\n" + _fields(Note),
+        "## Session of the explorer\n\n`kind`, `format_version`, `snapshot_id`, `layout` (the windows), and `state`:\n\n" + _fields(AppState),
+        "## Inverted image\n\n`format_version`, `snapshot`, `study`, `how`, `steps`, `image_sha256`, and `config`:\n\n" + _fields(InvertConfig),
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def _fields(kind: Any) -> str:
+    """A class's fields, their types and defaults, and what its docstring says of them."""
+    from dataclasses import MISSING, fields
+
+    told: dict[str, str] = {}
+    section = re.search(r"^(?:Attributes|Args):\n(.*?)(?:^\S|\Z)", inspect.getdoc(kind) or "", re.S | re.M)
+    for names, text in re.findall(
+        r"^    ((?:\w+,\s+)*\w+): (.*(?:\n {5,}.*)*)", section[1] if section else "", re.M
+    ):
+        told |= dict.fromkeys(re.split(r",\s+", names), text)
+    rows = ["| key | type | if absent | |", "|---|---|---|---|"]
+    for field in fields(kind):
+        default = "required" if field.default is MISSING and field.default_factory is MISSING else f"`{field.default!r}`" if field.default is not MISSING else "empty"  # fmt: skip
+        rows.append(
+            f"| `{field.name}` | {_cell(str(field.type))} | {default} | {_cell(told.get(field.name, ''))} |"
+        )
+    return "\n".join(rows)
+
+
+def _outline(document: Any) -> str:
+    """The keys of a document and the kinds of their values; names that a study gives are a star."""
+    seen: dict[str, str] = {}
+
+    def walk(value: Any, path: str) -> None:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                parent = path.rpartition(".")[2]
+                walk(inner, f"{path}.{'*' if parent in ('sources', 'covariates') else key}".lstrip("."))
+        else:
+            seen[path] = {str: "text", bool: "true or false", int: "number", float: "number", list: "list"}.get(type(value), "null")  # fmt: skip
+
+    walk(document, "")
+    return "\n".join(
+        ["| key | value |", "|---|---|", *(f"| `{key}` | {kind} |" for key, kind in seen.items())]
+    )
+
+
+def _source_info() -> Any:
+    """The source.json of a source of two images."""
+    import json
+    import tempfile
+
+    import numpy as np
+
+    from mssg.data.dataset import write_packed
+
+    columns = {"subject": ["a", "b"], "session": ["", ""], "split": ["train", "val"], "age": [50.0, 60.0]}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "source"
+        write_packed(path, np.zeros((2, 1, 8, 8), np.uint8), columns, {"recipe": "…", "covariates": {"age": {"kind": "continuous", "unit": "years"}}})  # fmt: skip
+        return json.loads((path / "source.json").read_text(encoding="utf-8"))

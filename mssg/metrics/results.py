@@ -103,7 +103,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Note:
-    """What could not be computed, or is to be read with care: about (a metric or a place), and a sentence."""
+    """What could not be computed, or is to be read with care.
+
+    Attributes:
+        about: A metric or a place.
+        message: A sentence.
+    """
 
     about: str
     message: str

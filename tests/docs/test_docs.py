@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -53,6 +54,22 @@ def test_the_reference_holds_every_command_option_and_key(hooks):
     assert all(f"`{f.name}`" in page for f in fields(TrainConfig)) and all(f"`{k}`" in page for k in keys)
 
 
+def test_every_key_of_our_files_is_in_their_reference(hooks):
+    from dataclasses import fields
+
+    from mssg.networks import DiscriminatorConfig, GeneratorConfig
+
+    page = hooks.files_page()
+    sections = dict(re.findall(r"^#+ (\S+)[^\n]*\n(.*?)(?=^#|\Z)", page, re.S | re.M))
+    for name, kind in (("generator", GeneratorConfig), ("discriminator", DiscriminatorConfig)):
+        assert [f.name for f in fields(kind)] == re.findall(r"^\| `(\w+)`", sections[name], re.M)
+    undescribed = re.findall(r"^\| `\w+` .*\| +\|$", "".join(sections[n] for n in ("generator", "discriminator", "eval.json", "models", "results", "notes", "Inverted")), re.M)  # fmt: skip
+    assert not undescribed, undescribed
+    evaluation = json.loads((ROOT / "docs/results/digits-evaluation.json").read_text(encoding="utf-8"))
+    for name, document in (("eval.json", evaluation), ("models", evaluation["models"][0]), ("results", evaluation["results"][0])):  # fmt: skip
+        assert all(f"`{key}`" in sections[name] for key in document), set(document)
+
+
 def test_the_site_builds_strictly(tmp_path):
     words = [
         sys.executable,
@@ -71,6 +88,7 @@ def test_the_site_builds_strictly(tmp_path):
         "tutorial/index",
         "reference/commands/index",
         "reference/study/index",
+        "reference/files/index",
         "reliability/index",
     ):
         assert (tmp_path / "site" / f"{page}.html").is_file()
