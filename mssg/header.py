@@ -115,7 +115,8 @@ def _layout(path: Path) -> tuple[dict[str, Any], int]:
             start, stop = entry["data_offsets"]
             shape = entry["shape"]
             count = int(np.prod(shape, dtype=object)) if shape else 1
-            sound = len(shape) <= _MOST_DIMENSIONS and all(type(n) is int and n >= 0 for n in shape)
+            sound = type(shape) is list and len(shape) <= _MOST_DIMENSIONS
+            sound = sound and all(type(n) is int and n >= 0 for n in shape)
             sound = (
                 sound and stop - start == count * np.dtype(_DTYPES[entry["dtype"]]).itemsize and 0 <= start
             )

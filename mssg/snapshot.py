@@ -92,16 +92,29 @@ class Snapshot:
             raise SnapshotError(
                 "the snapshot does not hold this network", file=path, field=name, expected=" | ".join(held)
             )
-        if name == "D":
-            network = build_discriminator(DiscriminatorConfig.from_json(dict(self.header.discriminator)))
-        else:
-            network = build_generator(GeneratorConfig.from_json(dict(self.header.generator)))
-        load_state(network, state, path, name)
+        with torch.device(
+            "meta"
+        ):  # only shapes: what the description asks for is built once the file holds it
+            _check_state(self._build(name), state, path, name)
+        network = self._build(name)
+        network.load_state_dict(state)
         return network.eval().requires_grad_(False).to(self.device)
 
+    def _build(self, name: str) -> nn.Module:
+        """The network that the snapshot describes, untrained."""
+        field = "discriminator" if name == "D" else "generator"
+        try:
+            if name == "D":
+                return build_discriminator(DiscriminatorConfig.from_json(dict(self.header.discriminator)))
+            return build_generator(GeneratorConfig.from_json(dict(self.header.generator)))
+        except (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError) as error:
+            raise SnapshotError(
+                "no network is as described", file=self.header.path, field=field, found=type(error).__name__
+            ) from error
 
-def load_state(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: str) -> None:
-    """Fill a network from named tensors; every tensor must be there, of the right shape and finite.
+
+def _check_state(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: str) -> None:
+    """Every tensor of the network must be there, of the right shape and finite, and no other.
 
     Raises:
         SnapshotError: Naming the first tensor that is missing, superfluous, misshapen or not finite.
@@ -125,7 +138,6 @@ def load_state(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path
             raise SnapshotError(
                 "holds NaN or infinite values", file=path, field=field, hint="Use an earlier snapshot"
             )
-    network.load_state_dict(dict(state))
 
 
 def save_snapshot(

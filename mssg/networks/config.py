@@ -12,6 +12,7 @@ GENERATOR_KINDS = (STYLEGAN2, STYLEGAN3_T, STYLEGAN3_R)
 COVARIATES, PROJECTION = "covariates", "projection"
 DISCRIMINATOR_HEADS = (COVARIATES, PROJECTION)
 SMALLEST_RESOLUTION, LARGEST_RESOLUTION = 32, 1024
+WIDEST, DEEPEST, LARGEST_BASE = 65536, 100, 2**26  # far beyond what anybody trains
 
 
 class _Config:
@@ -63,13 +64,24 @@ def _check_image(resolution: int, channels: int) -> None:
         )
 
 
-def _check_minimum(config: Any, minimum: int, *names: str) -> None:
+def _check_whole(config: Any, least: int, most: int, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise UsageError(
-                "not a possible size", field=name, found=value, expected=f"an integer >= {minimum}"
+                "not a possible size", field=name, found=value, expected=f"an integer from {least} to {most}"
             )
+
+
+def _check_channel_base(config: Any) -> None:
+    _check_whole(config, 1, LARGEST_BASE, "channel_base")
+    if config.channel_base < config.img_resolution:
+        raise UsageError(
+            "no feature map is left at the full resolution",
+            field="channel_base",
+            found=config.channel_base,
+            expected=f">= img_resolution = {config.img_resolution}",
+        )
 
 
 def _check_decay(config: Any, *names: str) -> None:
@@ -79,11 +91,16 @@ def _check_decay(config: Any, *names: str) -> None:
             raise UsageError("not a possible decay", field=name, found=value, expected="a number from 0 to 1")
 
 
-def _check_positive(config: Any, *names: str) -> None:
+def _check_number(config: Any, least: float, most: float, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
-            raise UsageError("not a possible value", field=name, found=value, expected="a number > 0")
+        if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
+            raise UsageError(
+                "not a possible value",
+                field=name,
+                found=value,
+                expected=f"a number from {least:g} to {most:g}",
+            )
 
 
 def _check_clamp(clamp: float | None) -> None:
@@ -157,15 +174,16 @@ class GeneratorConfig(_Config):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         _check_image(self.img_resolution, self.img_channels)
-        _check_minimum(self, 0, "c_dim", "num_fp16_res", "margin_size")
-        _check_minimum(
-            self, 1, "z_dim", "w_dim", "channel_base", "channel_max", "mapping_layers", "num_layers"
-        )
-        _check_minimum(self, 1, "num_critical", "filter_size", "lrelu_upsampling", "conv_kernel")
-        _check_minimum(self, 1, "embed_features", "layer_features")
+        _check_whole(self, 0, WIDEST, "c_dim")
+        _check_whole(self, 1, WIDEST, "z_dim", "w_dim", "channel_max", "embed_features", "layer_features")
+        _check_whole(self, 1, DEEPEST, "mapping_layers", "num_layers", "num_critical")
+        _check_whole(self, 0, DEEPEST, "num_fp16_res", "margin_size")
+        _check_whole(self, 1, 32, "filter_size", "lrelu_upsampling", "conv_kernel")
+        _check_channel_base(self)
         _check_decay(self, "w_avg_beta", "magnitude_ema_beta")
-        _check_positive(self, "mapping_lr_multiplier", "first_cutoff", "first_stopband", "last_stopband_rel")
-        _check_positive(self, "output_scale")
+        _check_number(self, 0.1, LARGEST_RESOLUTION, "first_cutoff", "first_stopband")
+        _check_number(self, 0.1, 10, "last_stopband_rel")
+        _check_number(self, 1e-6, 1e6, "mapping_lr_multiplier", "output_scale")
         _check_clamp(self.conv_clamp)
         if self.num_critical >= self.num_layers:
             raise UsageError(
@@ -226,18 +244,21 @@ class DiscriminatorConfig(_Config):
                 "unknown head", field="head", found=self.head, expected=" or ".join(DISCRIMINATOR_HEADS)
             )
         _check_image(self.img_resolution, self.img_channels)
-        _check_minimum(self, 0, "c_dim", "mbstd_channels", "num_fp16_res", "freeze_layers")
-        _check_minimum(self, 1, "channel_base", "channel_max", "mapping_layers")
-        _check_positive(self, "mapping_lr_multiplier")
+        _check_whole(self, 0, WIDEST, "c_dim", "mbstd_channels")
+        _check_whole(self, 0, DEEPEST, "num_fp16_res", "freeze_layers")
+        _check_whole(self, 1, WIDEST, "channel_max")
+        _check_whole(self, 1, DEEPEST, "mapping_layers")
+        _check_channel_base(self)
+        _check_number(self, 1e-6, 1e6, "mapping_lr_multiplier")
         _check_clamp(self.conv_clamp)
         if self.cmap_dim is None:
             object.__setattr__(self, "cmap_dim", self.channels(4))
         for name in ("embed_features", "layer_features"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, self.cmap_dim)
-        _check_minimum(self, 1, "cmap_dim", "embed_features", "layer_features")
+        _check_whole(self, 1, WIDEST, "cmap_dim", "embed_features", "layer_features")
         if self.mbstd_group_size is not None:
-            _check_minimum(self, 1, "mbstd_group_size")
+            _check_whole(self, 1, WIDEST, "mbstd_group_size")
 
     def channels(self, resolution: int) -> int:
         """Feature maps at a resolution."""
