@@ -92,17 +92,17 @@ def load() -> ctypes.CDLL | str:
     if wanted not in found:
         known = " or ".join(found)
         raise UsageError("these native kernels cannot run", field=ENVIRONMENT, found=wanted, expected=known)
-    _share_openmp(found[wanted])
+    _yield_openmp(found[wanted])
     return found[wanted]
 
 
-def _share_openmp(library: ctypes.CDLL) -> None:
-    """Let the kernels work on torch's threads where those are of GNU's OpenMP (Linux); elsewhere they have their own."""
+def _yield_openmp(library: ctypes.CDLL) -> None:
+    """Tell the kernels how to send torch's waiting threads away, where those are of GNU's OpenMP (Linux)."""
     try:
-        run = ctypes.CDLL(None).GOMP_parallel
+        pause = ctypes.CDLL(None).omp_pause_resource_all
     except (AttributeError, OSError, TypeError):
         return
-    library.mssg_share_openmp(ctypes.cast(run, c_void_p))
+    library.mssg_yield_openmp(ctypes.cast(pause, c_void_p))
 
 
 def _open(variant: str) -> ctypes.CDLL | str:
@@ -116,7 +116,7 @@ def _open(variant: str) -> ctypes.CDLL | str:
             return f"built by another version of mssg (interface {library.mssg_abi()}, not {ABI})"
         library.mssg_processor.restype = c_char_p
         library.mssg_buffered_bytes.restype = c_int64
-        library.mssg_share_openmp.argtypes = [c_void_p]
+        library.mssg_yield_openmp.argtypes = [c_void_p]
         library.mssg_packed_size.argtypes, library.mssg_packed_size.restype = [c_int32] * 4, c_int64
         library.mssg_pack_weight.argtypes = [c_void_p, c_void_p, *[c_int32] * 6]
         library.mssg_pack_weight.restype = None

@@ -71,7 +71,7 @@ enum Status : int32_t { kOk = 0, kBadArgument = 1, kNotFinite = 2, kNoMemory = 3
 
 MSSG_EXPORT int32_t mssg_abi();
 MSSG_EXPORT const char* mssg_processor();  // the best variant that this processor runs
-MSSG_EXPORT void mssg_share_openmp(void* run);  // GOMP_parallel, see threads.h
+MSSG_EXPORT void mssg_yield_openmp(void* pause);  // omp_pause_resource_all, see threads.h
 MSSG_EXPORT int64_t mssg_buffered_bytes();
 MSSG_EXPORT int64_t mssg_packed_size(int32_t out_channels, int32_t in_channels, int32_t kernel, int32_t winograd);
 MSSG_EXPORT void mssg_pack_weight(const float* w, float* packed, int32_t out_channels, int32_t in_channels, int32_t kernel,

@@ -30,7 +30,7 @@ const char* mssg_processor() {
   return "plain";
 }
 
-void mssg_share_openmp(void* run) { mssg::share_openmp(reinterpret_cast<mssg::OpenMp>(run)); }
+void mssg_yield_openmp(void* pause) { mssg::yield_openmp(reinterpret_cast<mssg::PauseOpenMp>(pause)); }
 
 int64_t mssg_buffered_bytes() { return (int64_t)mssg::buffered_bytes(); }
 

@@ -23,8 +23,7 @@ namespace {
 constexpr size_t kPage = 4096;
 constexpr int kSpins = 4000;  // some ten microseconds: layers follow each other closely
 std::atomic<size_t> total_bytes{0};
-OpenMp openmp = nullptr;
-int openmp_process = 0;  // OpenMP's threads do not survive a fork, and it does not know
+PauseOpenMp pause_openmp = nullptr;
 
 struct Buffers {
   float* data[kSlots] = {};
@@ -131,14 +130,13 @@ Pool& pool() {
 
 }  // namespace
 
-void share_openmp(OpenMp run) { openmp = run, openmp_process = process_id(); }
+void yield_openmp(PauseOpenMp pause) { pause_openmp = pause; }
 
 static void distribute(Job& job, int threads) {
-  if (threads > 1 && openmp != nullptr && openmp_process == process_id())
-    return openmp([](void* all) { static_cast<Job*>(all)->work(); }, &job, static_cast<unsigned>(threads), 0);
   if (threads > 1) {
     Pool& p = pool();
     std::unique_lock<std::mutex> lock(p.one_at_a_time, std::try_to_lock);
+    if (pause_openmp != nullptr) pause_openmp(1);
     if (lock.owns_lock()) return p.run(job, threads - 1);
   }
   job.work();  // also where two callers meet: the second works alone

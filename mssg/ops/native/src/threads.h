@@ -9,12 +9,10 @@ namespace mssg {
 // Tasks are handed out one by one, so a busy machine's late worker delays nobody.
 void parallel(int count, int threads, const std::function<void(int)>& task);
 
-// GOMP_parallel of GNU's OpenMP: runs function(data) on so many threads of its pool, the caller's among them.
-using OpenMp = void (*)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
-
-// From now on `parallel` takes these threads instead of its own: a program that computes with OpenMP, too, then has one
-// pool. Two would disturb each other, since OpenMP's threads wait for work with all their might.
-void share_openmp(OpenMp run);
+// omp_pause_resource_all of the OpenMP that others in this program compute with. Its threads wait for more work with all
+// their might, for milliseconds, on the processors that `parallel` needs: it is told to end them first.
+using PauseOpenMp = int (*)(int kind);
+void yield_openmp(PauseOpenMp pause);
 
 // Buffers of the calling thread: slot i keeps the largest size ever asked for, aligned to a page.
 enum Slot { kTile, kTransformed, kProducts, kPadded, kConvolved, kSlots };

@@ -148,7 +148,9 @@ struct Winograd {
         V d[kSide];
         for (int r = 0; r < kSide; r++) {
           const bool there = inside || ((unsigned)(y0 + r) < (unsigned)c.height && (unsigned)(x0 + j) < (unsigned)c.width);
-          d[r] = there ? load(src + r * c.x_row + j * c.x_pixel + k) * scale : V{};
+          const float* pixel = src + r * c.x_row + j * c.x_pixel + k;
+          d[r] = there ? load(pixel) * scale : V{};
+          if (there) __builtin_prefetch(pixel + kTile * c.x_pixel);
         }
         to_points(d, half[j]);
       }
@@ -195,6 +197,7 @@ struct Winograd {
         from_points(half[r], o);
         for (int j = 0; j < wide; j++) {
           poison += o[j] * 0.f;
+          __builtin_prefetch(dst + r * c.y_row + (j + kTile) * c.y_pixel, 1);
           store(dst + r * c.y_row + j * c.y_pixel, finish(o[j], (ptrdiff_t)(tile.y + r) * out_width + tile.x + j));
         }
       }
