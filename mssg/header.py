@@ -22,7 +22,15 @@ from mssg.study import Study
 
 FORMAT_VERSION = 1
 _HEADER_LIMIT = 64 * 2**20
-_SENSELESS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
+_SENSELESS = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+)
 _MOST_DIMENSIONS = 8
 _DTYPES = {
     "F64": "<f8",

@@ -15,6 +15,7 @@ from mssg.errors import DataError
 
 _RIDGE = 0.01  # Gaussian prior of sd 10 on standardised coefficients: separable classes keep finite ones
 _HALF_LOG_2PI = 0.9189385332046727
+_MOST_LEVELS = 10_000  # of a parent; a damaged file may say more than memory holds
 _MOST_ROWS = 5_000  # rows a curve of four parameters is fitted to
 _ROUNDS = 6  # of curve given noise, noise given curve
 _EDGE = 1e-9  # smallest distance of a share from 0 and 1
@@ -27,6 +28,10 @@ class Features(Stateful):
     levels: tuple[int, ...]
     offset: np.ndarray
     spread: np.ndarray
+
+    def __post_init__(self) -> None:
+        if not all(type(n) is int and 0 <= n <= _MOST_LEVELS for n in self.levels):
+            raise ValueError(f"levels of parents: {self.levels}")
 
     @classmethod
     def fit(cls, data: Training) -> Self:
