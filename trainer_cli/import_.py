@@ -23,19 +23,20 @@ REACH = 3.0  # standard deviations to either side that a z-scored covariate is a
 @click.argument("pickle", metavar="FILE.pkl")
 @click.option("-o", "--out", required=True, help="Snapshot to write, ending in .safetensors.")
 @click.option(
-    "--study", "toml", help="Study TOML that names the label columns, in their order. Always needed to write."
+    "--study",
+    "toml",
+    help="Study TOML that names the label columns, in their order. Without it they are called label1, label2 …",
 )
 def import_(pickle: str, out: str, toml: str | None) -> None:
     """Turn FILE.pkl, of stylegan2-ada-pytorch, stylegan3 or the multi-source research code, into a snapshot.
 
     The pickle holds no names, units or scales of its label columns: the study's covariates state them, in the order of
-    the columns. `offset` and `spread` of a continuous covariate turn native values into labels, (value - offset) /
+    the columns; without a study a native value is the label, and there is little to understand in the explorer. `offset` and `spread` of a continuous covariate turn native values into labels, (value - offset) /
     spread; without them a native value is the label itself. The training data are not there, so the covariate models
     are assumed: independent, every level equally likely, continuous labels normal (zscore) or uniform (minmax); only
     [model] tables of analytic families without parents are kept. The snapshot is marked as imported.
     """
     check_suffix(out, (".safetensors",))
-    from mssg.errors import UsageError
     from mssg.legacy import read_official_pickle
     from mssg.snapshot import save_snapshot
     from mssg.study import load_study
@@ -43,15 +44,7 @@ def import_(pickle: str, out: str, toml: str | None) -> None:
     study = load_study(toml) if toml else None
     official = read_official_pickle(pickle)
     G = official.G_ema
-    if study is None:
-        raise UsageError(
-            "a study TOML must name the label columns",
-            file=pickle,
-            field="--study",
-            found=f"c_dim {G.c_dim}, resolution {G.img_resolution}, channels {G.img_channels}",
-            expected=f"--study STUDY.toml whose covariates take {G.c_dim} columns",
-        )
-    study = fitted(checked(study, official))
+    study = fitted(checked(study or unnamed(official, pickle), official))
     models, summary = assumed(study)
     networks = {n: m for n in ("G_ema", "G", "D") if (m := getattr(official, n)) is not None}
     path = save_snapshot(
@@ -60,6 +53,32 @@ def import_(pickle: str, out: str, toml: str | None) -> None:
     )  # fmt: skip
     click.echo(f"{path}: {G.config.kind}, {study.resolution} pixels, {', '.join(study.condition_names)}")
     click.echo("Covariate models are assumed, not fitted: the pickle holds no training data.")
+    if toml is None:
+        click.echo(
+            "No study was given: values are the labels themselves. Name the columns with --study STUDY.toml."
+        )
+
+
+def unnamed(official: OfficialPickle, pickle: str) -> Study:
+    """A study that only counts the label columns.
+
+    Raises:
+        UsageError: There are none.
+    """
+    from mssg.errors import UsageError
+    from mssg.study_schema import from_document
+
+    G = official.G_ema
+    if not G.c_dim:
+        raise UsageError("the network is unconditional: it has no covariates to explore", file=pickle, found="c_dim 0")  # fmt: skip
+    names = [f"label{i + 1}" for i in range(G.c_dim)]
+    document = {
+        "name": "imported",
+        "image": {"resolution": G.img_resolution, "channels": G.img_channels},
+        "covariates": {name: {"kind": "continuous"} for name in names},
+        "sources": [{"name": "unknown", "path": "unknown", "observes": names}],
+    }
+    return from_document(document, pickle)
 
 
 def checked(study: Study, official: OfficialPickle) -> Study:

@@ -113,6 +113,8 @@ def _generator(header: Header) -> str:
 
 def _trained(header: Header) -> str:
     versions = header.provenance.get("versions", {})
+    if header.provenance.get("imported"):
+        return f"by the official tools, how long is not known; imported by mssg {versions.get('mssg', '?')}"
     parts = [f"{header.progress.get('kimg', 0):g} kimg", f"seed {header.provenance.get('seed', '?')}"]
     parts += [f"{name} {versions[name]}" for name in ("mssg", "torch") if name in versions]
     if header.provenance.get("git"):
@@ -156,8 +158,9 @@ def _mode(header: Header, covariate: Covariate) -> str:
 
 def model_card(header: Header) -> str:
     """A model card: what the model is, from what data, for what use, and where it must not be trusted."""
-    study = header.study
-    sources = [f"| {s.name} | {_count(header, s.name)} | {', '.join(s.observes)} |" for s in study.sources]
+    study, imported = header.study, bool(header.provenance.get("imported"))
+    counts = {s.name: "not known" if imported else _count(header, s.name) for s in study.sources}
+    sources = [f"| {s.name} | {counts[s.name]} | {', '.join(s.observes)} |" for s in study.sources]
     covariates = []
     for covariate in study.covariates:
         _, kind, low, middle, high, observers, model = _covariate_row(header, covariate)
@@ -169,6 +172,12 @@ def model_card(header: Header) -> str:
         "assumption of the covariate model, not a finding: " + ", ".join(f"{a} and {b}" for a, b in pairs) + "."
     ] if pairs else []  # fmt: skip
     command = header.provenance.get("command") or "not recorded"
+    held = (
+        "Imported from a pickle of the official tools: its training data are not known, these values are assumed, and "
+        "sources and covariates are what the study says."
+        if imported
+        else "The file holds these summaries, no training rows and no subject identifiers."
+    )
     return "\n".join(
         [
             f"# {study.name}",
@@ -193,7 +202,7 @@ def model_card(header: Header) -> str:
             "|---|---|---|---|---|",
             *covariates,
             "",
-            "The file holds these summaries, no training rows and no subject identifiers.",
+            held,
             "",
             "## Intended use",
             "",

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from mssg.errors import MssgError, SnapshotError
 from mssg.legacy import from_official, official_arguments, read_official_pickle
+from mssg.networks import GeneratorConfig, build_generator
 from mssg.snapshot import load_snapshot
 from mssg.unpickle import read_pickle
 from trainer_cli.main import cli
@@ -362,8 +363,6 @@ def run(*words):
 
 def test_import_needs_a_fitting_study(tmp_path):
     file, out = GOLDEN / "official_stylegan2_32.pkl", tmp_path / "s.safetensors"
-    done = run("import", file, "-o", out)
-    assert done.exit_code == 2 and "c_dim 3, resolution 32, channels 1" in done.stderr
     toml = tmp_path / "study.toml"
     toml.write_text(STUDY.replace('[covariates.sick]\nkind = "binary"', "").replace(', "sick"', ""))
     done = run("import", file, "-o", out, "--study", toml)
@@ -372,6 +371,35 @@ def test_import_needs_a_fitting_study(tmp_path):
     done = run("import", file, "-o", out, "--study", toml)
     assert done.exit_code == 2 and "image.resolution" in done.stderr
     assert run("import", tmp_path / "none.pkl", "-o", out).exit_code == 2 and not out.exists()
+
+
+def test_import_without_a_study_counts_the_columns(stand_ins, tmp_path):
+    out = tmp_path / "s.safetensors"
+    done = run("import", GOLDEN / "official_stylegan2_32.pkl", "-o", out)
+    assert done.exit_code == 0 and "Name the columns with --study" in done.stdout, done.output
+    snapshot, (_, _, data) = load_snapshot(out), golden("stylegan2_32")
+    assert snapshot.study.condition_names == ("label1", "label2", "label3")
+    c = snapshot.study.encode(data["c"].astype(float))
+    assert np.abs(snapshot.G(torch.tensor(data["z"]), torch.tensor(c)).numpy() - data["img"]).max() < 1e-4
+    card = run("inspect", out, "--card").stdout
+    for part in ("its training data are not known", "| unknown | not known |", "by the official tools", "## Intended use", "## Limits"):  # fmt: skip
+        assert part in card
+    sizes = {
+        "c_dim": 0,
+        "img_resolution": 32,
+        "img_channels": 1,
+        "channel_base": 32,
+        "channel_max": 2,
+        "z_dim": 2,
+        "w_dim": 2,
+    }
+    G = build_generator(GeneratorConfig.from_json({"kind": "stylegan2", **sizes, "mapping_layers": 1}))
+    kwargs = stand_ins(sizes | {"mapping_kwargs": {"num_layers": 1}})
+    file = tmp_path / "unconditional.pkl"
+    file.write_bytes(pickle.dumps({"G_ema": tree("Generator", G.state_dict(), "", _init_kwargs=kwargs)}))
+    assert read_official_pickle(file).G_ema(torch.zeros(1, 2), None).shape == (1, 1, 32, 32)
+    done = run("import", file, "-o", tmp_path / "u.safetensors")
+    assert done.exit_code == 2 and "unconditional" in done.stderr
 
 
 def test_import_and_export_keep_the_network(tmp_path):
