@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from imgui_bundle import ImVec2, hello_imgui, imgui, immapp
 from imgui_bundle import icons_fontawesome_6 as icons
@@ -251,8 +252,9 @@ def _accept_drops(context: Context) -> Callable[[], None]:
             import glfw
             from imgui_bundle import glfw_utils
 
-            window = glfw_utils.glfw_window_hello_imgui()
-            glfw.set_drop_callback(window, lambda _, paths: context.open(paths[0]) if paths else None)
+            window: Any = glfw_utils.glfw_window_hello_imgui()
+            dropped: Any = lambda _, paths: context.open(paths[0]) if paths else None  # noqa: E731
+            glfw.set_drop_callback(window, dropped)
         except (ImportError, OSError, AttributeError):
             return  # dropping files is a convenience: File > Open does the same
 

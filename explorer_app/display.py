@@ -222,7 +222,7 @@ class Target:
         ):
             if texture is not table:
                 texture.interpolate(look.linear)
-            GL.glActiveTexture(GL.GL_TEXTURE0 + unit)
+            GL.glActiveTexture(int(GL.GL_TEXTURE0) + unit)
             GL.glBindTexture(GL.GL_TEXTURE_2D, texture.id)
             GL.glUniform1i(at[name], unit)
         GL.glUniform4f(at["box"], *box)
@@ -241,7 +241,7 @@ class Target:
         before = int(GL.glGetIntegerv(GL.GL_FRAMEBUFFER_BINDING))
         GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, self._framebuffer)
         GL.glPixelStorei(GL.GL_PACK_ALIGNMENT, 1)
-        data = GL.glReadPixels(0, 0, width, height, GL.GL_RGB, GL.GL_UNSIGNED_BYTE)
+        data: Any = GL.glReadPixels(0, 0, width, height, GL.GL_RGB, GL.GL_UNSIGNED_BYTE)
         GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, before)
         return np.frombuffer(data, np.uint8).reshape(height, width, 3)
 
@@ -316,5 +316,5 @@ def read_window(width: int, height: int) -> np.ndarray:
     """What the window shows, uint8 [H, W, 3], row 0 at the top; between drawing a frame and swapping it."""
     GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, 0)
     GL.glPixelStorei(GL.GL_PACK_ALIGNMENT, 1)
-    data = GL.glReadPixels(0, 0, width, height, GL.GL_RGB, GL.GL_UNSIGNED_BYTE)
+    data: Any = GL.glReadPixels(0, 0, width, height, GL.GL_RGB, GL.GL_UNSIGNED_BYTE)
     return np.frombuffer(data, np.uint8).reshape(height, width, 3)[::-1].copy()

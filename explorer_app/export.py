@@ -188,7 +188,7 @@ def _mp4(path: str, frames: Sequence[np.ndarray], about: Mapping[str, Any], fps:
 
 def save_grid(
     path: str | Path,
-    images: Sequence[Sequence[Image]],
+    images: Sequence[Sequence[Image | None]],
     grid: Grid,
     study: Study,
     about: Mapping[str, Any],
@@ -199,9 +199,10 @@ def save_grid(
     Raises:
         UsageError: Another file type, or a cell that is not there yet.
     """
-    if not images or any(cell is None for row in images for cell in row):
+    cells = [[cell for cell in row if cell is not None] for row in images]
+    if not images or any(len(there) < len(row) for there, row in zip(cells, images)):
         raise UsageError("the grid is not complete yet", file=path, hint="Wait for the last cell")
-    mosaic = np.concatenate([np.concatenate([coloured(c, display) for c in row], 1) for row in images], 0)
+    mosaic = np.concatenate([np.concatenate([coloured(c, display) for c in row], 1) for row in cells], 0)
     if Path(path).suffix.lower() == ".png":
         from PIL import Image as Pil
 

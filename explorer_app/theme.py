@@ -83,7 +83,8 @@ def apply_style() -> None:
 
 
 def _colour_style(style: imgui.Style) -> None:
-    lift = tuple(min(1.0, c * 1.25) for c in FRAME)
+    red, green, blue = (min(1.0, c * 1.25) for c in FRAME)
+    lift = red, green, blue
     table = {
         imgui.Col_.text: vec(TEXT),
         imgui.Col_.text_disabled: vec(DIM),

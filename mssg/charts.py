@@ -150,6 +150,8 @@ def _heatmap(
     names: tuple[str | None, str | None, str | None], values: Sequence[float], title: str, titles: Sequence[str], metric: str,
 ) -> Figure:  # fmt: skip
     import matplotlib
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
     columns, rows, panels = names
@@ -162,7 +164,7 @@ def _heatmap(
     height = top + high * (len(sides[1]) * CELL_INCHES * 0.85 + 0.14) + bottom
     stat = metric.partition("-")[0].rpartition("/")[2]
     colours = matplotlib.colormaps["viridis" if stat in BETTER_HIGH else "viridis_r"].with_extremes(bad=EMPTY)
-    scale = matplotlib.colors.Normalize(*_range(values, stat))
+    scale = Normalize(*_range(values, stat))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
         grid = figure.add_gridspec(
@@ -182,7 +184,7 @@ def _heatmap(
                     axis.set_xticks(range(len(sides[0])), _bins(sides[0]), fontsize=SMALL, rotation=30, rotation_mode="anchor", ha="right")  # fmt: skip
                     axis.tick_params(pad=1)
         bar = figure.add_axes((1 - 0.8 / width, bottom / height, 0.13 / width, 1 - (top + bottom) / height))
-        colourbar = figure.colorbar(matplotlib.cm.ScalarMappable(scale, colours), cax=bar)
+        colourbar = figure.colorbar(ScalarMappable(scale, colours), cax=bar)
         colourbar.ax.tick_params(labelsize=SMALL, length=2)
         colourbar.outline.set_visible(False)  # type: ignore[operator]
         figure.text(0.02, 1 - 0.1 / height, title, fontsize=FONT + 1, va="top", ha="left", weight="bold")
@@ -237,6 +239,8 @@ def leakage(found: Evaluation, labels: Sequence[str] = ()) -> Figure:
         UsageError: The evaluation has none.
     """
     import matplotlib
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
     results = found.find(metric="leakage")
@@ -272,7 +276,7 @@ def leakage(found: Evaluation, labels: Sequence[str] = ()) -> Figure:
             for spine in axis.spines.values():
                 spine.set_visible(False)
         bar = figure.add_axes((1 - 0.68 / width, 0.77 / height, 0.13 / width, 1 - 1.55 / height))
-        colourbar = figure.colorbar(matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(-1.2, 1.2), colours), cax=bar)  # fmt: skip
+        colourbar = figure.colorbar(ScalarMappable(Normalize(-1.2, 1.2), colours), cax=bar)  # fmt: skip
         colourbar.ax.tick_params(labelsize=SMALL, length=2)
         colourbar.outline.set_visible(False)  # type: ignore[operator]
         figure.text(0.02, 1 - 0.07 / height, "What else moves", fontsize=FONT + 1, va="top", weight="bold")
@@ -300,7 +304,8 @@ def curves(lines: Mapping[str, Mapping[str, Sequence[Any]]], wanted: Sequence[st
         raise UsageError("too many panels", found=len(chosen), expected=f"{MOST_PANELS} at most", hint=f"Choose with --metric: {', '.join(list(chosen)[:20])}")  # fmt: skip
     wide = min(3, len(chosen))
     high = math.ceil(len(chosen) / wide)
-    with matplotlib.rc_context(STYLE | {"axes.spines.top": False, "axes.spines.right": False}):
+    open_sides: dict[Any, Any] = {"axes.spines.top": False, "axes.spines.right": False}
+    with matplotlib.rc_context(STYLE | open_sides):
         figure = Figure(figsize=(2.6 * wide + 0.2, 1.95 * high + 0.3), dpi=DPI, facecolor="white", layout="constrained")  # fmt: skip
         for i, (title, line) in enumerate(chosen.items()):
             axis = figure.add_subplot(high, wide, i + 1)

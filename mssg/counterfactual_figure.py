@@ -153,9 +153,11 @@ def _figure(
             """An image with its top left corner at inches (x, y)."""
             axis = figure.add_axes((x / width, 1 - (y + side) / height, side / width, side / height))
             axis.imshow(grey_or_colour(image), interpolation="nearest")
-            axis.set_xticks([]), axis.set_yticks([])
+            axis.set_xticks([])
+            axis.set_yticks([])
             for spine in axis.spines.values():
-                spine.set_color(frame or "#bbbbbb"), spine.set_linewidth(1.4 if frame else 0.4)
+                spine.set_color(frame or "#bbbbbb")
+                spine.set_linewidth(1.4 if frame else 0.4)
 
         limit = support(renderer)
 

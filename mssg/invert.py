@@ -11,6 +11,7 @@ StyleGAN", appendix D; W+ after Abdal et al. 2019, "Image2StyleGAN"; abduction, 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,11 +19,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from mssg.errors import DataError, UsageError
+from mssg.networks import Generator
 from mssg.request import to_uint8
 from mssg.study import Study
 
@@ -128,7 +130,7 @@ class Inversion:
         )
 
 
-def edited_ws(G: nn.Module, study: Study, inversion: Inversion, values: np.ndarray | None = None) -> Tensor:
+def edited_ws(G: Generator, study: Study, inversion: Inversion, values: np.ndarray | None = None) -> Tensor:
     """w of the images with other covariates: f(z, c') + r.
 
     Args:
@@ -148,7 +150,7 @@ def edited_ws(G: nn.Module, study: Study, inversion: Inversion, values: np.ndarr
 
 @torch.no_grad()
 def draw(
-    G: nn.Module, study: Study, inversion: Inversion, values: np.ndarray | None = None, batch: int = 32
+    G: Generator, study: Study, inversion: Inversion, values: np.ndarray | None = None, batch: int = 32
 ) -> np.ndarray:
     """The images, or what they would be with other covariates.
 
@@ -169,7 +171,7 @@ def draw(
 
 
 def invert(
-    G: nn.Module,
+    G: Generator,
     study: Study,
     images: np.ndarray,
     values: np.ndarray,
@@ -425,8 +427,8 @@ def _own_features(snapshot: Any) -> Callable[[Tensor], Distance]:
     def distance(target: Tensor) -> Distance:
         with torch.no_grad():
             wanted = maps(target)
-        return lambda x: sum(
-            (a - b).square().sum(1).mean((1, 2)) for a, b in zip(maps(x), wanted)
+        return lambda x: functools.reduce(
+            torch.add, ((a - b).square().sum(1).mean((1, 2)) for a, b in zip(maps(x), wanted))
         ) / len(wanted)  # fmt: skip
 
     return distance

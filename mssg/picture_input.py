@@ -123,7 +123,8 @@ def _check_side(path: Path, height: int, width: int, study: Study) -> None:
 
 def _fitting(path: Path, pixels: NDArray[Any], study: Study) -> NDArray[np.uint8]:
     channels = study.channels
-    _check_side(path, *pixels.shape[1:], study)
+    _, height, width = pixels.shape
+    _check_side(path, height, width, study)
     if len(pixels) == 3 and channels == 1 and (pixels == pixels[:1]).all():
         pixels = pixels[:1]  # grey, saved as colour
     if len(pixels) != channels:

@@ -253,7 +253,7 @@ class Renderer:
 
         inverted = self._inverted_image(path)
         if inverted is None:
-            InvertedImage.load(path).fitting(self.snapshot, path)  # says what is wrong
+            inverted = InvertedImage.load(path).fitting(self.snapshot, path)  # says what is wrong
         self.values(given)  # refuses names and values that cannot be
         values = inverted.edited(self.study.condition_names, given)
         return edited_ws(self.G, self.study, inverted.inversion, values)

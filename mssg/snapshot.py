@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -22,7 +22,14 @@ import mssg
 from mssg.errors import SnapshotError
 from mssg.files import write_atomically
 from mssg.header import FORMAT_VERSION, Header, read_header, resolve_snapshot
-from mssg.networks import DiscriminatorConfig, GeneratorConfig, build_discriminator, build_generator
+from mssg.networks import (
+    Discriminator,
+    DiscriminatorConfig,
+    Generator,
+    GeneratorConfig,
+    build_discriminator,
+    build_generator,
+)
 from mssg.study import Study
 
 
@@ -67,11 +74,17 @@ class Snapshot:
         return self.header.models
 
     @cached_property
-    def G(self) -> nn.Module:
+    def G(self) -> Generator:
         """The generator with averaged weights, in evaluation mode, float32."""
         return self.load("G_ema")
 
-    def load(self, name: str) -> nn.Module:
+    @overload
+    def load(self, name: Literal["D"]) -> Discriminator: ...
+    @overload
+    def load(self, name: Literal["G", "G_ema"]) -> Generator: ...
+    @overload
+    def load(self, name: str) -> Generator | Discriminator: ...
+    def load(self, name: str) -> Generator | Discriminator:
         """One network: "G_ema", "G" or "D".
 
         Raises:

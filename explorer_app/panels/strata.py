@@ -222,8 +222,8 @@ def _column_labels(
         for j, (label, size) in enumerate(zip(labels, sizes)):
             draw.add_text(ImVec2(at.x + j * width + (width - size) / 2, at.y), u32(theme.DIM), label)
         return
-    first = _edges(population, table.columns, (columns[0][0],) * 2)
-    last = _edges(population, table.columns, (columns[-1][1],) * 2)
+    first = _edges(population, table.columns, (columns[0][0], columns[0][0]))
+    last = _edges(population, table.columns, (columns[-1][1], columns[-1][1]))
     known = table.columns in population.study.condition_names
     unit = f" {population.study.covariate(table.columns).unit}" if known else " "
     first, last, room = first.removesuffix(unit), last.removesuffix(unit), len(columns) * width

@@ -154,7 +154,8 @@ def _features(image: Image) -> dict[str, float]:
     wall = (away >= WALL[0]) & (away < WALL[1])
     far = np.percentile(image[hull & (away > 16)], FAR_PERCENTILE)
     near = np.percentile(image[wall], WALL_PERCENTILE)
-    area = float(fluid[ndimage.binary_dilation(ventricles)].sum() * unit)
+    wider: Any = ndimage.binary_dilation(ventricles)
+    area = float(fluid[wider].sum() * unit)
     return {
         "ventricle_area": area,
         "log_ventricle_area": float(np.log(area + SMALLEST)),

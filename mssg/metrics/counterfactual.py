@@ -37,12 +37,15 @@ class Editor(Protocol):
 
     def abduct(self, images: np.ndarray, values: np.ndarray) -> Any:
         """Explain images uint8 [N, C, H, W] of covariates [N, V]: whatever `predict` needs."""
+        ...
 
     def predict(self, state: Any, values: np.ndarray) -> np.ndarray:
         """The explained images with covariates [N, V]: uint8 [N, C, H, W]."""
+        ...
 
     def draw(self, values: np.ndarray, seed: int) -> np.ndarray:
         """Strangers with these covariates: uint8 [N, C, H, W]."""
+        ...
 
 
 @dataclass(frozen=True)

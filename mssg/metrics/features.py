@@ -145,7 +145,7 @@ def _efficientnet(device: str) -> Features:
         x = F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
         return network.features(_colour((x - 127) / 128).contiguous(memory_format=torch.channels_last))
 
-    head = network.classifier.weight, network.classifier.bias
+    head = network.get_parameter("classifier.weight"), network.get_parameter("classifier.bias")
     return Features(DEFAULT, embed, device, head)
 
 
@@ -154,7 +154,7 @@ def _inception(weights: str | Path | None, device: str) -> Features:
 
     network = inception.load(weights).to(device)
     # the inception score is defined without the classifier's bias
-    head = network.fc.weight, torch.zeros_like(network.fc.bias)
+    head = network.get_parameter("fc.weight"), torch.zeros_like(network.get_parameter("fc.bias"))
     network.fc = torch.nn.Identity()
 
     def embed(x: Tensor) -> Tensor:

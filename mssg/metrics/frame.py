@@ -72,7 +72,7 @@ class Frame:
     def known(self, rows: np.ndarray | None = None) -> tuple[str, ...]:
         """Covariates of which every one of these images has a value."""
         values = self.values if rows is None else self.values[rows]
-        complete = np.isfinite(values).all(axis=0)
+        complete = np.logical_and.reduce(np.isfinite(values))
         return tuple(n for n, ok in zip(self.study.condition_names, complete) if ok and n != SOURCE)
 
     def requests(self, seed: int) -> np.ndarray:

@@ -44,7 +44,7 @@ def _pool_by(block: nn.Module, pool: Callable[[Tensor], Tensor]) -> None:
     """Feed a block's last branch, which torchvision feeds averages, with another pool of the block's input."""
     seen: list[Tensor] = []
     block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    block.branch_pool.register_forward_pre_hook(lambda _, inputs: (pool(seen.pop()),))
+    block.get_submodule("branch_pool").register_forward_pre_hook(lambda _, inputs: (pool(seen.pop()),))
 
 
 def load(weights: str | Path | None = None) -> nn.Module:

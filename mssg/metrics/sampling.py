@@ -21,6 +21,7 @@ import torch
 
 from mssg.errors import DataError, MssgError
 from mssg.files import write_atomically
+from mssg.networks import Generator
 from mssg.study import Study
 
 CHUNK = 250
@@ -91,7 +92,7 @@ def chunk_for(study: Study) -> int:
     return int(np.clip(CHUNK_BYTES // (study.channels * study.resolution**2), 1, CHUNK))
 
 
-def generator_of(G: torch.nn.Module, study: Study, device: str, batch: int = BATCH) -> Generate:
+def generator_of(G: Generator, study: Study, device: str, batch: int = BATCH) -> Generate:
     """A function (native values [N, V], seed) -> images uint8 [N, C, H, W], each with its own latent."""
 
     @torch.inference_mode()
@@ -142,7 +143,7 @@ class Store:
             part = np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part
             shape = f"{part.dtype}{part.shape}" if isinstance(part, np.ndarray) else ""
             digest.update(shape.encode())
-            digest.update(part if isinstance(part, np.ndarray) else json.dumps(part).encode())
+            digest.update(part.data if isinstance(part, np.ndarray) else json.dumps(part).encode())
         return self.folder / f"{digest.hexdigest()[:32]}.npz"
 
     def _write(self, path: Path, arrays: Numbers) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mssg.errors import UsageError
+from mssg.networks import Generator
 
 EPSILON = 1e-4
 """Step along the path, as published; images stay in floating point, so rounding to grey levels does not hide it."""
@@ -25,7 +26,7 @@ LOBES = 8
 
 @torch.no_grad()
 def path_distances(
-    G: torch.nn.Module, c: Tensor, embed: Callable[[Tensor], Tensor], seed: int, epsilon: float = EPSILON
+    G: Generator, c: Tensor, embed: Callable[[Tensor], Tensor], seed: int, epsilon: float = EPSILON
 ) -> np.ndarray:
     """Squared feature distances of neighbouring points on paths between random w, over ε²: float64 [N].
 
@@ -58,7 +59,7 @@ def path_length(distances: np.ndarray) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def translation_errors(G: torch.nn.Module, c: Tensor, seed: int) -> np.ndarray:
+def translation_errors(G: Generator, c: Tensor, seed: int) -> np.ndarray:
     """Squared error of images whose input was shifted against shifted images: float64 [N, 2] (sum, pixels).
 
     Shifts are whole pixels, up to an eighth of the side; only pixels that both images show count.
@@ -81,7 +82,7 @@ def translation_errors(G: torch.nn.Module, c: Tensor, seed: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def rotation_errors(G: torch.nn.Module, c: Tensor, seed: int) -> np.ndarray:
+def rotation_errors(G: Generator, c: Tensor, seed: int) -> np.ndarray:
     """Squared error of images whose input was rotated against rotated images: float64 [N, 2] (sum, pixels).
 
     Angles are uniform; the reference is rotated by a windowed sinc of `LOBES` pixels, and the disc inside that margin counts.
@@ -141,18 +142,29 @@ def rotate(image: Tensor, angle: float) -> tuple[Tensor, Tensor]:
     return out.to(image), inside.to(image.device)
 
 
-def _ws(G: torch.nn.Module, c: Tensor, rng: np.random.Generator) -> Tensor:
-    if not hasattr(getattr(G.synthesis, "input", None), "transform"):
+def _transform(G: Generator) -> Tensor:
+    """The buffer that moves the input of StyleGAN3.
+
+    Raises:
+        UsageError: The network has none.
+    """
+    found = getattr(getattr(G.synthesis, "input", None), "transform", None)
+    if not isinstance(found, Tensor):
         raise UsageError(
             "equivariance is defined for StyleGAN3 only: this network's input cannot be moved", field="eq"
         )
+    return found
+
+
+def _ws(G: Generator, c: Tensor, rng: np.random.Generator) -> Tensor:
+    _transform(G)
     z = torch.from_numpy(rng.standard_normal((len(c), G.z_dim), dtype=np.float32)).to(c.device)
     return G.mapping(z, c)
 
 
-def _moved(G: torch.nn.Module, ws: Tensor, matrix: Tensor) -> Tensor:
+def _moved(G: Generator, ws: Tensor, matrix: Tensor) -> Tensor:
     """Images whose input looks where the matrix says; the network is left as it was."""
-    buffer = G.synthesis.input.transform
+    buffer = _transform(G)
     before = buffer.clone()
     buffer.copy_(matrix)
     try:

@@ -46,18 +46,12 @@ __all__ = [
     "use_backend",
 ]
 
-for _name, _module in (("reference", reference), ("torch", fast)):
-    register_backend(
-        _name,
-        bias_act=_module.bias_act,
-        upfirdn2d=_module.upfirdn2d,
-        filtered_lrelu=_module.filtered_lrelu,
-        conv2d_resample=_module.conv2d_resample,
-        modulated_conv2d=_module.modulated_conv2d,
-        modulated_filtered_lrelu=getattr(_module, "modulated_filtered_lrelu", None),
-    )
 _names = [_field.name for _field in fields(Backend) if _field.name not in ("name", "serves")]
-register_backend("cuda", serves=gpu.serves, **{_name: gpu.operation(_name) for _name in _names})
+for _backend, _module in (("reference", reference), ("torch", fast)):
+    register_backend(
+        _backend, **{_name: getattr(_module, _name) for _name in _names if hasattr(_module, _name)}
+    )
+register_backend("cuda", None, gpu.serves, **{_name: gpu.operation(_name) for _name in _names})
 
 native_backend.register()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
@@ -93,7 +94,8 @@ def separable_terms(
         List of (column [h], row [w]) with f = sum of outer products. Remembered for as long as the filter lives
         unchanged, since layers ask again at every call.
     """
-    known, key = _separable_terms.setdefault(f, {}), (None if f.is_inference() else f._version, tolerance)
+    known: Any = _separable_terms.setdefault(f, {})
+    key = (None if f.is_inference() else f._version, tolerance)
     if key not in known:
         u, s, vh = torch.linalg.svd(f.detach().cpu().double())
         rank = max(int((s > tolerance * s[0]).sum()), 1) if tolerance else len(s)

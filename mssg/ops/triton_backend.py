@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import torch
 import triton
@@ -16,10 +17,11 @@ import triton.language as tl
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from mssg.ops import fast, reference
-from mssg.ops import triton_kernels as kernels
+from mssg.ops import fast, reference, triton_kernels
 from mssg.ops.filters import RANK_TOLERANCE, separable_terms
 
+kernels: Any = triton_kernels
+"""A launch takes plain numbers for constants, and options of the compiler, which the functions do not declare."""
 INTERPRETED = not isinstance(kernels.tail_kernel, triton.JITFunction)
 _ACCUMULATOR = {torch.float16: tl.float32, torch.float32: tl.float32, torch.float64: tl.float64}
 _PIECEWISE_LINEAR = ("linear", "relu", "lrelu")  # whose second derivative is zero
@@ -53,7 +55,7 @@ def _filter_taps(f: Tensor | None, like: Tensor, flip_filter: bool, gain: float)
     """Taps of an operation's filter in the dtype of `like`, remembered since layers ask again at every call."""
     if f is None:
         return Taps(like.new_full((1, 1), gain), like.new_ones(1, 1))
-    known = _taps.setdefault(f, {})
+    known: Any = _taps.setdefault(f, {})
     key = (None if f.is_inference() else f._version, like.dtype, like.device, flip_filter, gain)
     if key not in known:
         tolerance = 0 if like.dtype == torch.float64 else RANK_TOLERANCE
@@ -127,23 +129,21 @@ def upfirdn2d(x, f, up, down, padding, flip_filter, gain):
     """See `reference.upfirdn2d`."""
     if _serves(x):
         resampling = _resampling(x, x.shape[2:], f, up, down, padding, flip_filter, gain)
-        if all(_tiles(resampling)) and all(_tiles(resampling.transposed)):
+        if _tiles(resampling) and _tiles(resampling.transposed):
             return _Upfirdn.apply(x, resampling)
     return fast.upfirdn2d(x, f, up, down, padding, flip_filter, gain)
 
 
-def _tiles(r: Resampling) -> list[tuple[int, int, int] | None]:
-    """For y and x: results in a tile, and the sides of its input and output blocks; None = the filter is too long."""
+def _tiles(r: Resampling) -> list[tuple[int, int, int]] | None:
+    """For y and x: results in a tile, and the sides of its input and output blocks; None = a filter is too long."""
     axes = []
     for up, down, taps, out in zip(r.up, r.down, r.lengths, r.out):
-        fits = None
         for block in (32, 64, _LARGEST):
             results = min(((block - 1) * up - taps) // down + 1, out, 32)
             if results >= min(8, out):
-                fits = results, _block(_inputs(results, up, down, taps)), _block(results)
+                axes.append((results, _block(_inputs(results, up, down, taps)), _block(results)))
                 break
-        axes.append(fits)
-    return axes
+    return axes if len(axes) == 2 else None
 
 
 class _Upfirdn(torch.autograd.Function):
@@ -153,7 +153,9 @@ class _Upfirdn(torch.autograd.Function):
         y = _blank(x, resampling.out)
         if y.numel() == 0:
             return y
-        (tile_y, in_y, out_y), (tile_x, in_x, out_x) = _tiles(resampling)
+        axes = _tiles(resampling)
+        assert axes is not None  # `upfirdn2d` has looked
+        (tile_y, in_y, out_y), (tile_x, in_x, out_x) = axes
         tiles = triton.cdiv(y.shape[2], tile_y), triton.cdiv(y.shape[3], tile_x)
         group = _group(x)
         grid = (tiles[0] * tiles[1] * triton.cdiv(x.shape[1], group) * len(x),)
@@ -250,7 +252,7 @@ def _sums(ctx, g, x, scale, noise, b, dim):
     """Gradients of x, scale, noise and bias from that of scale * x + noise + bias."""
     needs = ctx.needs_input_grad
     grad_x = g if scale is None else g * scale
-    grad_scale = (g * x).sum_to_size(scale.shape) if needs[1] else None
+    grad_scale = (g * x).sum_to_size(scale.shape) if scale is not None and needs[1] else None
     grad_noise = g.sum_to_size(noise.shape) if needs[2] else None
     grad_b = g.sum([d for d in range(g.ndim) if d != dim]) if needs[3] else None
     return grad_x, grad_scale, grad_noise, grad_b, None
@@ -298,7 +300,7 @@ def filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_fil
     return fast.filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter)
 
 
-def _activation_tiles(up, value, final, axis) -> tuple[int, int, int, int, int] | None:
+def _activation_tiles(up, value, final, axis) -> tuple[int, ...] | None:
     """Results in a tile, and the sides of the blocks of x, of the value, at the raised rate, and of the result."""
     down, taps, out = final.down[axis], final.lengths[axis], final.out[axis]
     for block in (32, 64, _LARGEST):
@@ -316,6 +318,7 @@ def _launch_filtered(x, scale, b, grad, value, final, activation):
         return y
     up = activation.up
     along_y, along_x = (_activation_tiles(up, value, final, axis) for axis in (0, 1))
+    assert along_y is not None and along_x is not None  # `filtered_lrelu` has looked
     blocks = [side for pair in zip(along_y[1:], along_x[1:]) for side in pair]
     tiles = triton.cdiv(y.shape[2], along_y[0]), triton.cdiv(y.shape[3], along_x[0])
     group = _group(x)
@@ -347,7 +350,7 @@ class _FilteredLrelu(torch.autograd.Function):
         g = _FilteredGradient.apply(grad, x, scale, b, ctx.activation, True)
         return (
             g if scale is None else g * scale,
-            (g * x).sum_to_size(scale.shape) if ctx.needs_input_grad[1] else None,
+            (g * x).sum_to_size(scale.shape) if scale is not None and ctx.needs_input_grad[1] else None,
             g.sum([0, 2, 3]) if ctx.needs_input_grad[2] else None,
             None,
         )
@@ -377,4 +380,4 @@ modulated_conv2d = partial(fast.modulated_conv2d, fir=upfirdn2d, tail=_tail)
 def modulated_filtered_lrelu(x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail):
     """See `ops.modulated_filtered_lrelu`: demodulation rides on filtered_lrelu. tail: as in `filtered_lrelu`."""
     x, d = fast.convolve_modulated(x, w, s, None, 1, (conv_padding,) * 4, True, demodulate, input_gain)
-    return filtered_lrelu(x, fu, fd, b, *tail, False, scale=d)
+    return filtered_lrelu(x, fu, fd, b, *tail, flip_filter=False, scale=d)

@@ -204,7 +204,13 @@ def _updated(config: TrainConfig, values: Mapping[str, Any], file: str | None, t
             )
         if kind in (int, float) and (value != value or value in (float("inf"), float("-inf"))):
             raise StudyError("not a finite number", file=file, field=field, found=value)
-        if kind in (int, float) and value <= 0 and (key in _POSITIVE or value < 0) and key != "seed":
+        if (
+            isinstance(value, int | float)
+            and kind in (int, float)
+            and value <= 0
+            and (key in _POSITIVE or value < 0)
+            and key != "seed"
+        ):
             raise StudyError(
                 "must be above 0" if key in _POSITIVE else "must not be negative",
                 file=file,

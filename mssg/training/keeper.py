@@ -28,6 +28,7 @@ from mssg.training.summary import summarise
 from mssg.training.validation import Validation
 
 if TYPE_CHECKING:
+    from mssg.networks import Generator
     from mssg.training.loop import Material
     from mssg.training.step import Parts
 
@@ -48,7 +49,7 @@ class Keeper:
         world: World,
         material: Material,
         parts: Parts,
-        G_ema: torch.nn.Module,
+        G_ema: Generator,
         best: dict[str, float],
         report: Callable[[Mapping[str, Any]], None],
         first: int,

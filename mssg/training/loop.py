@@ -20,7 +20,13 @@ from mssg.data.dataset import PackedSource, open_sources
 from mssg.data.loader import MultiSourceLoader
 from mssg.errors import RunError
 from mssg.losses.covariate import CovariateLoss
-from mssg.networks import DiscriminatorConfig, GeneratorConfig, build_discriminator, build_generator
+from mssg.networks import (
+    DiscriminatorConfig,
+    Generator,
+    GeneratorConfig,
+    build_discriminator,
+    build_generator,
+)
 from mssg.ops import keep_freed_memory
 from mssg.snapshot import load_snapshot
 from mssg.study import Study
@@ -73,10 +79,11 @@ def prepare(run: Run, world: World) -> Material:
 def configurations(study: Study, config: TrainConfig) -> tuple[GeneratorConfig, DiscriminatorConfig]:
     """The networks' configurations of a run."""
     numerics = {"num_fp16_res": config.num_fp16_res, "conv_clamp": config.conv_clamp or None}
+    depth = {"mapping_layers": config.mapping_layers} if config.mapping_layers else {}
     image = {"img_resolution": study.resolution, "img_channels": study.channels, "c_dim": study.layout.width}
     generator = GeneratorConfig(
         kind=config.cfg, z_dim=config.z_dim, w_dim=config.w_dim, channel_base=config.channel_base, channel_max=config.channel_max,
-        mapping_layers=config.mapping_layers or None, mapping_lr_multiplier=config.mapping_lr_multiplier, **image, **numerics,
+        mapping_lr_multiplier=config.mapping_lr_multiplier, **depth, **image, **numerics,
     )  # fmt: skip
     discriminator = DiscriminatorConfig(
         head=config.d_head, channel_base=config.d_channel_base or config.channel_base, channel_max=config.d_channel_max or config.channel_max,
@@ -85,7 +92,7 @@ def configurations(study: Study, config: TrainConfig) -> tuple[GeneratorConfig, 
     return generator, discriminator
 
 
-def build(run: Run, study: Study, world: World) -> tuple[Parts, torch.nn.Module]:
+def build(run: Run, study: Study, world: World) -> tuple[Parts, Generator]:
     """Networks, optimisers and the averaged generator, at step 0 or from the snapshot of --init-from."""
     config = run.config
     torch.manual_seed(config.seed)
@@ -125,7 +132,7 @@ def transfer(run: Run, G: torch.nn.Module, D: torch.nn.Module) -> None:
         run.log(f"--init-from: {len(fitting)} of {len(own)} tensors of {name} taken over")
 
 
-def state_bytes(parts: Parts, G_ema: torch.nn.Module, step: int, best: dict[str, float]) -> bytes:
+def state_bytes(parts: Parts, G_ema: Generator, step: int, best: dict[str, float]) -> bytes:
     """Everything that a resumed run needs, as bytes; random draws and the loader need no state but the step."""
     buffer = io.BytesIO()
     state = {
@@ -137,7 +144,7 @@ def state_bytes(parts: Parts, G_ema: torch.nn.Module, step: int, best: dict[str,
     return buffer.getvalue()
 
 
-def restore(run: Run, parts: Parts, G_ema: torch.nn.Module) -> tuple[int, dict[str, float]]:
+def restore(run: Run, parts: Parts, G_ema: Generator) -> tuple[int, dict[str, float]]:
     """Continue from the newest training state that can be read; (0, {}) if the run has none yet.
 
     Raises:
@@ -205,7 +212,7 @@ def draw_fakes(material: Material, config: TrainConfig, world: World, step: int,
     return Draw(z[mine].to(world.device), c[mine].to(world.device), counts)
 
 
-def optimise(parts: Parts, G_ema: torch.nn.Module, material: Material, step: int, meter: Meter) -> float:
+def optimise(parts: Parts, G_ema: Generator, material: Material, step: int, meter: Meter) -> float:
     """One step: G, its path lengths now and then, D, its gradient penalty now and then, the average. Returns λ."""
     config, world = parts.config, parts.world
     kimg = step * config.batch / 1000
@@ -242,7 +249,7 @@ def _mix(*numbers: int) -> int:
 def step_back(
     run: Run,
     parts: Parts,
-    G_ema: torch.nn.Module,
+    G_ema: Generator,
     keeper: Keeper,
     step: int,
     lost: list[str],
@@ -293,7 +300,8 @@ def train(run: Run, world: World, progress: Progress | None = None) -> None:
         material = prepare(run, world)
         parts, G_ema = build(run, material.study, world)
         first, best = restore(run, parts, G_ema)
-        world.broadcast(parts.G), world.broadcast(parts.D)
+        world.broadcast(parts.G)
+        world.broadcast(parts.D)
         keeper = Keeper(run, world, material, parts, G_ema, best, report, first)
         per_tick = max(1, round(run.config.tick_kimg * 1000 / run.config.batch))
         total = run.config.total_steps

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +16,6 @@ from torch import Tensor
 from mssg.errors import RunError
 from mssg.files import parse_json, write_atomically
 from mssg.training.distributed import World
-
-if TYPE_CHECKING:
-    from tensorboard.compat.proto.event_pb2 import Event
 
 
 class Meter:
@@ -76,13 +74,16 @@ class Events:
     """
 
     def __init__(self, run: Path, purge: int | None) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-
+        proto = _messages("event")
         self._path = run / f"events.out.tfevents.{len(list(run.glob('events.*'))):06d}"
-        start = [] if purge is None else [Event(step=purge, session_log=SessionLog(status=SessionLog.START))]
-        self._add(Event(file_version="brain.Event:2"), *start)
+        start = (
+            []
+            if purge is None
+            else [proto.Event(step=purge, session_log=proto.SessionLog(status=proto.SessionLog.START))]
+        )
+        self._add(proto.Event(file_version="brain.Event:2"), *start)
 
-    def _add(self, *events: Event) -> None:
+    def _add(self, *events: Any) -> None:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         with open(self._path, "ab") as file:
@@ -92,11 +93,14 @@ class Events:
 
     def write(self, numbers: Mapping[str, float], step: int) -> None:
         """One scalar for each name."""
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
+        Event, Summary = _messages("event").Event, _messages("summary").Summary
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in numbers.items()]
         self._add(Event(step=step, summary=Summary(value=values)))
+
+
+def _messages(name: str) -> Any:
+    """A module of TensorBoard's messages, whose classes protobuf makes at run time."""
+    return importlib.import_module(f"tensorboard.compat.proto.{name}_pb2")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mssg.losses import adversarial
 from mssg.losses.covariate import CovariateLoss
 from mssg.losses.regularizers import gradient_penalty, path_length
+from mssg.networks import Discriminator, Generator
 from mssg.training.augment import Augment
 from mssg.training.config import TrainConfig
 from mssg.training.distributed import World
@@ -21,8 +22,8 @@ from mssg.training.distributed import World
 class Parts:
     """What a step works on."""
 
-    G: nn.Module
-    D: nn.Module
+    G: Generator
+    D: Discriminator
     opt_G: torch.optim.Optimizer
     opt_D: torch.optim.Optimizer
     loss: CovariateLoss
@@ -57,7 +58,7 @@ class Real:
 
 
 def optimisers(
-    G: nn.Module, D: nn.Module, config: TrainConfig
+    G: Generator, D: Discriminator, config: TrainConfig
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
     """Adam for both networks, with lr·r and β^r, r = i/(i+1), where a regulariser runs every i steps."""
 

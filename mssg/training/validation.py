@@ -11,6 +11,7 @@ from mssg.data.dataset import PackedSource
 from mssg.losses.covariate import CovariateLoss
 from mssg.measure import instrument
 from mssg.metrics.sampling import BATCH, generator_of
+from mssg.networks import Discriminator, Generator
 from mssg.study import Study
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Validation:
         self._images, self._seed = images, seed
 
     def __call__(
-        self, G_ema: torch.nn.Module, D: torch.nn.Module, device: str
+        self, G_ema: Generator, D: Discriminator, device: str
     ) -> tuple[dict[str, float], float | None]:
         """Measure.
 
@@ -53,7 +54,7 @@ class Validation:
             values |= control
         return values, score
 
-    def _control(self, G_ema: torch.nn.Module, device: str) -> tuple[dict[str, float], float | None]:
+    def _control(self, G_ema: Generator, device: str) -> tuple[dict[str, float], float | None]:
         from mssg.metrics.control import control
 
         report = control(
@@ -70,7 +71,7 @@ class Validation:
         return values, float(np.mean(scores)) if scores else None
 
     @torch.no_grad()
-    def _covariate_losses(self, D: torch.nn.Module, device: str) -> dict[str, float]:
+    def _covariate_losses(self, D: Discriminator, device: str) -> dict[str, float]:
         """D's loss per covariate on the images of the validation split that record it."""
         if D.config.head != "covariates":
             return {}

@@ -125,7 +125,7 @@ def anatomy_of(head: str) -> Anatomy:
     ventricle_velocity = gradient(smooth(wall, 2.0)) * fade(outside, *WALL_REACH)[None]
     border = signed_distance(grey + white > 0.5)
     # whole at the border of the cortex, zero where white matter begins and a centimetre outside
-    room = np.clip(1 - 1.6 * smooth(white, 1.0), 0, 1) * fade(-border, 4.0, 10.0)
+    room: Any = np.clip(1 - 1.6 * smooth(white, 1.0), 0, 1) * fade(-border, 4.0, 10.0)
     cortex_velocity = -gradient(smooth(border, 1.0)) * (room * (1 - fade(outside, *CORTEX_START)))[None]
     return Anatomy(t1, grey, white, wall, ventricle_velocity, cortex_velocity, np.zeros(3))
 
@@ -194,12 +194,14 @@ def smooth(field: Field, millimetres: float) -> Field:
     """Gaussian smoothing with this standard deviation."""
     from scipy.ndimage import gaussian_filter
 
-    return gaussian_filter(field, millimetres, mode="nearest", truncate=3.0)
+    found: Any = gaussian_filter(field, millimetres, mode="nearest", truncate=3.0)
+    return found
 
 
 def gradient(field: Field) -> Field:
     """[3, X, Y, Z] of a field a millimetre."""
-    return np.stack(np.gradient(field)).astype(np.float32)
+    slopes: Any = np.gradient(field)
+    return np.stack(slopes).astype(np.float32)
 
 
 def fade(distance: Field, whole: float, zero: float) -> Field:
@@ -208,11 +210,14 @@ def fade(distance: Field, whole: float, zero: float) -> Field:
     return (1 - x * x * (3 - 2 * x)).astype(np.float32)
 
 
-def sample(field: Field, points: Field, order: int = 1) -> Field:
+def sample(field: Field, points: NDArray[Any], order: int = 1) -> Field:
     """Values of a field [X, Y, Z] at voxel coordinates [3, N]; outside it counts as at its edge."""
     from scipy.ndimage import map_coordinates
 
-    return map_coordinates(field, points, order=order, mode="nearest", prefilter=False, output=np.float32)
+    found: Any = map_coordinates(
+        field, points, order=order, mode="nearest", prefilter=False, output=np.float32
+    )
+    return found
 
 
 def flow(velocity: Field, points: Field, strength: float, step: float) -> Field:
@@ -307,7 +312,7 @@ def random_shape(rng: np.random.Generator, size: tuple[int, int, int]) -> Shape:
     tilt = np.radians(rng.normal(0, 1.5, 3))
     linear = _rotation(tilt) @ np.diag(1 / scale)
     offset = rng.normal(0, 1.0, 3)
-    bend = np.gradient(back, SHAPE_STEP, axis=(1, 2, 3))
+    bend: Any = np.gradient(back, SHAPE_STEP, axis=(1, 2, 3))
     matrix = np.stack(bend, 1).transpose(2, 3, 4, 0, 1) + np.eye(3, dtype=np.float32)
     jacobian = np.linalg.det(matrix) * float(np.prod(scale))
     if jacobian.min() <= 0:
