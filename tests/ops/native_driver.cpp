@@ -48,28 +48,32 @@ static void convolution() {
   const int k = pick(0, 1) ? 3 : 1, padding = pick(0, 2), in = pick(1, 40), out = pick(1, 40);
   Image x(pick(1, 2), pick(k, 13), pick(k, 13), in);
   Image y(x.batch, x.height + 2 * padding - k + 1, x.width + 2 * padding - k + 1, out);
-  const auto w = noise((size_t)out * in * k * k), scale = noise((size_t)x.batch * x.block);
-  const auto gain = noise((size_t)x.batch * y.block), bias = noise(y.block);
+  const auto w = noise((size_t)out * in * k * k), scale = noise((size_t)x.batch * in), bias = noise(y.block);
   const auto grain = noise((size_t)y.height * y.width);
+  auto energy = noise((size_t)in * y.block);
+  for (float& e : energy) e = std::fabs(e);
   for (int winograd = 0; winograd <= (k == 3 ? 6 : 0); winograd += 2) {
     std::vector<float> packed(mssg_packed_size(out, in, k, winograd));
     mssg_pack_weight(w.data(), packed.data(), out, in, k, 1, winograd, 2);
     Convolution c{};
     place(c, x, y);
-    c.in_scale = scale.data(), c.weight = packed.data(), c.in_channels = in, c.out_channels = out;
+    c.styles = scale.data(), c.input_gain = 1.25f, c.weight = packed.data(), c.in_channels = in, c.out_channels = out;
     c.kernel = k, c.padding = padding, c.winograd = winograd, c.up = 1;
-    c.epilogue = {gain.data(), bias.data(), grain.data(), 0, 1.5f, 0.2f, 6.f};
+    c.energy = energy.data(), c.eps = 0.5f;
+    c.epilogue = {bias.data(), grain.data(), 0, 1.5f, 0.2f, 6.f};
     require(mssg_convolve(&c), kOk, 0, "status");
     for (int check = 0; check < 200; check++) {
       const int n = pick(0, x.batch - 1), o = pick(0, out - 1), r = pick(0, y.height - 1), q = pick(0, y.width - 1);
       double s = 0, size = 0;
       for (int i = 0; i < in; i++)
         for (int t = 0; t < k * k; t++) {
-          const double v = (double)w[((size_t)o * in + i) * k * k + t] * scale[n * x.block + i] *
+          const double v = (double)w[((size_t)o * in + i) * k * k + t] * scale[n * in + i] * 1.25 *
                            x.at(n, i, r + t / k - padding, q + t % k - padding);
           s += v, size += std::fabs(v);
         }
-      s = s * gain[n * y.block + o] + bias[o] + grain[(size_t)r * y.width + q];
+      double spread = 0.5;
+      for (int i = 0; i < in; i++) spread += (double)scale[n * in + i] * scale[n * in + i] * energy[(size_t)i * y.block + o];
+      s = s / std::sqrt(spread) + bias[o] + grain[(size_t)r * y.width + q];
       s = std::fmin(std::fmax((s > 0 ? s : 0.2 * s) * 1.5, -6), 6);
       require(y.at(n, o, r, q), s, size, winograd ? "winograd" : "direct");
     }
@@ -79,15 +83,15 @@ static void convolution() {
 static void doubling() {
   const int in = pick(1, 40), out = pick(1, 40);
   Image x(pick(1, 2), pick(1, 9), pick(1, 9), in), y(x.batch, 2 * x.height, 2 * x.width, out);
-  const auto w = noise((size_t)out * in * 9), scale = noise((size_t)x.batch * x.block), bias = noise(y.block);
+  const auto w = noise((size_t)out * in * 9), scale = noise((size_t)x.batch * in), bias = noise(y.block);
   const auto row = noise(4), column = noise(4), grain = noise((size_t)y.height * y.width);
   std::vector<float> packed(mssg_packed_size(out, in, 3, 0));
   mssg_pack_weight(w.data(), packed.data(), out, in, 3, 2, 0, 2);
   Convolution c{};
   place(c, x, y);
-  c.in_scale = scale.data(), c.weight = packed.data(), c.in_channels = in, c.out_channels = out;
+  c.styles = scale.data(), c.input_gain = 1.25f, c.weight = packed.data(), c.in_channels = in, c.out_channels = out;
   c.kernel = 3, c.padding = 1, c.up = 2, c.up_row = row.data(), c.up_column = column.data();
-  c.epilogue = {nullptr, bias.data(), grain.data(), 0, 1.5f, 0.2f, 6.f};
+  c.epilogue = {bias.data(), grain.data(), 0, 1.5f, 0.2f, 6.f};
   require(mssg_convolve(&c), kOk, 0, "status");
   for (int check = 0; check < 60; check++) {
     const int n = pick(0, x.batch - 1), o = pick(0, out - 1), r = pick(0, y.height - 1), q = pick(0, y.width - 1);
@@ -98,7 +102,7 @@ static void doubling() {
           const int at_y = r + a - 1 - t / 3, at_x = q + b - 1 - t % 3;  // twice the input pixel this tap spreads
           if (at_y < 0 || at_x < 0 || at_y % 2 || at_x % 2) continue;
           for (int i = 0; i < in; i++) {
-            const double v = (double)column[a] * row[b] * w[((size_t)o * in + i) * 9 + t] * scale[n * x.block + i] *
+            const double v = (double)column[a] * row[b] * w[((size_t)o * in + i) * 9 + t] * scale[n * in + i] * 1.25 *
                              x.at(n, i, at_y / 2, at_x / 2);
             s += v, size += std::fabs(v);
           }

@@ -315,26 +315,31 @@ def _tile(w: Tensor, height: int, width: int, exact: bool) -> int:
     return 6 if few and products(6) < _SIX_SAVES * products(4) else 4
 
 
-def _demodulation(w: Tensor, s: Tensor) -> Tensor:
-    """[B, O]: what brings each output channel's scaled weights to unit length."""
-    energy = _prepare(w, ("energy",), lambda: w.detach().square().sum([2, 3]).T.contiguous())
-    return (s.square() @ energy + DEMODULATION_EPS).rsqrt()
+def _energy(w: Tensor) -> Tensor:
+    """[I, O in whole blocks]: what demodulation needs of a weight."""
+    return _prepare(w, ("energy",), lambda: _padded_channels(w.detach().square().sum([2, 3]).T))
 
 
-def _convolve(exact, x, w, s, d, noise, b, padding, flip_weight, gain, slope, clamp, smoothing=None):
-    """clamp(gain * lrelu(d * (w * (s x)) + noise + b)), onto twice the size where a smoothing filter is given."""
+def _convolve(exact, x, w, modulation, noise, b, padding, flip_weight, gain, slope, clamp, smoothing=None):
+    """clamp(gain * lrelu(d * (w * (s x)) + noise + b)), onto twice the size where a smoothing filter is given.
+
+    modulation: styles, whether to demodulate, gain of the input or None.
+    """
+    s, demodulate, input_gain = modulation
     kernel, up = w.shape[2], 1 if smoothing is None else 2
     height, width = (up * (n + 2 * padding - kernel + 1) for n in x.shape[2:])
     y = _new(x, w.shape[0], height, width)
-    s, d, b = _padded_channels(s), _padded_channels(d), _padded_channels(b)
+    s, b = s.detach().contiguous(), _padded_channels(b)
     arguments = Convolution()
     _place(arguments, x, y)
-    arguments.in_scale = _pointer(s)
+    arguments.styles, arguments.energy = s.data_ptr(), _pointer(_energy(w) if demodulate else None)
+    arguments.input_gain = 1.0 if input_gain is None else float(input_gain)
+    arguments.eps = DEMODULATION_EPS
     arguments.out_channels, arguments.in_channels, arguments.kernel = w.shape[:3]
     arguments.padding = padding
     limit = NO_CLAMP if clamp is None else clamp
     stride = 0 if noise is None or len(noise) == 1 else noise.stride(0)
-    arguments.epilogue = Epilogue(_pointer(d), _pointer(b), _pointer(noise), stride, gain, slope, limit)
+    arguments.epilogue = Epilogue(_pointer(b), _pointer(noise), stride, gain, slope, limit)
     arguments.up = up
     if smoothing is not None:
         arguments.up_column, arguments.up_row = (taps.data_ptr() for taps in smoothing)
@@ -345,12 +350,6 @@ def _convolve(exact, x, w, s, d, noise, b, padding, flip_weight, gain, slope, cl
         if library.convolve(arguments) != NOT_FINITE:
             break
     return y
-
-
-def _modulation(x, w, s, demodulate, input_gain):
-    """Factors of the convolution's input [B, I] and output [B, O] (or None)."""
-    d = _demodulation(w, s) if demodulate else None
-    return (s if input_gain is None else s * input_gain), d
 
 
 def modulated_conv2d(
@@ -365,10 +364,10 @@ def modulated_conv2d(
         return fast.modulated_conv2d(x, w, s, f, up, padding, *rest)
     slope = 1.0 if act == "linear" else ACTIVATIONS[act].alpha
     noise = None if noise is None else noise.reshape(-1, *noise.shape[-2:]).contiguous()
-    s, d = _modulation(x, w, s, demodulate, input_gain)
+    modulation = (s, demodulate, input_gain)
     flip = flip_weight == (up == 1)  # a transposed convolution's kernel is stored the other way round
     tail = (noise, b, padding[0], flip, gain, slope, clamp, smoothing)
-    return _convolve(exact, _in_layout(x), w, s, d, *tail)
+    return _convolve(exact, _in_layout(x), w, modulation, *tail)
 
 
 def _smoothing(w, f, up, padding):
@@ -408,9 +407,9 @@ def modulated_filtered_lrelu(
         rest = (conv_padding, demodulate, input_gain, up, down, padding, gain, slope, clamp)
         filtered = partial(filtered_lrelu, exact)
         return fast.modulated_filtered_lrelu(x, w, s, fu, fd, b, *rest, filtered=filtered)
-    s, d = _modulation(x, w, s, demodulate, input_gain)
+    modulation = (s, demodulate, input_gain)
     x = _in_layout(x)
     if fu is None and fd is None and up == down == 1 and padding == (0, 0, 0, 0):
-        return _convolve(exact, x, w, s, d, None, b, conv_padding, True, gain, slope, clamp)
-    x = _convolve(exact, x, w, s, d, None, b, conv_padding, True, 1.0, 1.0, None)
+        return _convolve(exact, x, w, modulation, None, b, conv_padding, True, gain, slope, clamp)
+    x = _convolve(exact, x, w, modulation, None, b, conv_padding, True, 1.0, 1.0, None)
     return _filtered_lrelu(x, None, terms_up, terms_down, up, down, padding, slope, clamp)

@@ -26,10 +26,10 @@ def _fields(kind: type, names: str) -> list[tuple[str, type]]:
 
 
 class Epilogue(Structure):
-    """clamp(gain * lrelu(scale * y + noise + bias)) of a convolution's result."""
+    """clamp(gain * lrelu(y + noise + bias)) of a convolution's result."""
 
     _fields_ = [
-        *_fields(c_void_p, "scale bias noise"),
+        *_fields(c_void_p, "bias noise"),
         ("noise_stride", c_int64),
         *_fields(c_float, "gain slope clamp"),
     ]
@@ -39,9 +39,10 @@ class Convolution(Structure):
     """Arguments of `mssg_convolve`."""
 
     _fields_ = [
-        *_fields(c_void_p, "x y in_scale weight up_row up_column"),
+        *_fields(c_void_p, "x y styles energy weight up_row up_column"),
         ("epilogue", Epilogue),
         *_fields(c_int64, "x_batch x_row x_pixel y_batch y_row y_pixel"),
+        *_fields(c_float, "input_gain eps"),
         *_fields(c_int32, "batch height width in_channels out_channels kernel padding up winograd threads"),
     ]
 

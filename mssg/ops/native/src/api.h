@@ -17,25 +17,27 @@ constexpr int kChannelBlock = 16;  // channels are padded to a multiple of this,
 
 static constexpr int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
-// What happens to a convolution's result: clamp(gain * lrelu(scale * y + noise + bias)); slope 1 = linear.
+// What happens to a convolution's result: clamp(gain * lrelu(y + noise + bias)); slope 1 = linear.
 struct Epilogue {
-  const float* scale;    // [batch, round_up(out, 16)] or null
   const float* bias;     // [round_up(out, 16)] or null
   const float* noise;    // [height, width] of every image, or null
   int64_t noise_stride;  // from one image's noise to the next; 0 = shared
   float gain, slope, clamp;  // clamp < 0: none
 };
 
-// out = epilogue(correlation of x * in_scale with a k x k kernel), zero padding on every side. With up = 2 the transposed
+// out = epilogue(d * correlation of x * styles * input_gain with a k x k kernel), zero padding on every side, where
+// d = 1 / sqrt(sum over in of styles² energy + eps), or 1 without energy. With up = 2 the transposed
 // convolution with a 3x3 kernel at stride 2, smoothed by 4x4 taps, of twice the size: padding is 1 then.
 struct Convolution {
   const float* x;
   float* y;
-  const float* in_scale;  // [batch, round_up(in, 16)] or null
+  const float* styles;    // [batch, in]
+  const float* energy;    // [in, round_up(out, 16)] sums of squared weights, or null
   const float* weight;    // as mssg_pack_weight wrote it
   const float *up_row, *up_column;  // [4] correlation taps along x and y; null where up = 1
   Epilogue epilogue;
   int64_t x_batch, x_row, x_pixel, y_batch, y_row, y_pixel;
+  float input_gain, eps;
   int32_t batch, height, width, in_channels, out_channels, kernel, padding;
   int32_t up;
   int32_t winograd;  // 0: direct; 2, 4, 6: pixels of a tile

@@ -17,10 +17,12 @@ static void pack_weight(const float* w, float* packed, int out_channels, int in_
   pack_direct(w, packed, out_channels, in_channels, kernel, up == 2 ? kParityOrder : nullptr, threads);
 }
 
-static Status convolve(const Convolution& c) {
-  const bool known = c.kernel == 1 || c.kernel == 3;
-  if (!known || c.padding < 0 || c.height + 2 * c.padding < c.kernel || c.width + 2 * c.padding < c.kernel)
+static Status convolve(const Convolution& plain) {
+  const bool known = plain.kernel == 1 || plain.kernel == 3;
+  if (!known || plain.padding < 0 || plain.height + 2 * plain.padding < plain.kernel ||
+      plain.width + 2 * plain.padding < plain.kernel)
     return kBadArgument;
+  const Modulated c = modulate(plain);
   if (c.up == 2) return c.winograd ? kBadArgument : transposed(c);
   if (c.winograd == 0) return direct(c);
   if (c.kernel != 3) return kBadArgument;

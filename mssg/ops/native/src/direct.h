@@ -17,15 +17,44 @@ static int panel_vectors(int channels, int panel) {
 // Floats from pixel to pixel of a buffer: neighbours a multiple of 2 KiB apart would share a few lines of the cache.
 static int spread(int channels) { return channels % 512 == 0 ? channels + kChannelBlock : channels; }
 
-// ---- Epilogue -------------------------------------------------------------------------------------------------
+// ---- Modulation and epilogue ----------------------------------------------------------------------------------
+
+struct Modulated : Convolution {
+  const float* in_scale;   // [batch, round_up(in, 16)]
+  const float* out_scale;  // [batch, round_up(out, 16)] or null
+};
+
+static Modulated modulate(const Convolution& c) {
+  const int in_padded = round_up(c.in_channels, kChannelBlock), out_padded = round_up(c.out_channels, kChannelBlock);
+  float* in_scale = buffer(mssg::kStyles, (size_t)c.batch * (in_padded + out_padded));
+  float* out_scale = in_scale + (size_t)c.batch * in_padded;
+  std::fill(in_scale, out_scale, 0.f);
+  for (int image = 0; image < c.batch; image++)
+    for (int i = 0; i < c.in_channels; i++)
+      in_scale[image * in_padded + i] = c.styles[image * c.in_channels + i] * c.input_gain;
+  constexpr int kSlice = 4 * kChannelBlock;  // output channels of one task
+  if (c.energy) parallel((out_padded + kSlice - 1) / kSlice, c.threads, [&](int task) {
+    const int first = task * kSlice, end = std::min(out_padded, first + kSlice);
+    for (int image = 0; image < c.batch; image++) {
+      float sum[kSlice] = {};
+      for (int i = 0; i < c.in_channels; i++) {
+        const float style = c.styles[image * c.in_channels + i], *energy = c.energy + (size_t)i * out_padded;
+        for (int o = first; o < end; o++) sum[o - first] += style * style * energy[o];
+      }
+      for (int o = first; o < end; o++) out_scale[image * out_padded + o] = 1 / std::sqrt(sum[o - first] + c.eps);
+    }
+  });
+  return {c, in_scale, c.energy ? out_scale : nullptr};
+}
 
 struct Finish {  // the epilogue of one image's pixels in one vector of channels
   V scale, bias, gain, slope, low, high;
   const float* noise;
   bool has_act, has_clamp;
 
-  Finish(const Epilogue& e, int image, int channel, int padded) {
-    scale = e.scale ? load(e.scale + (size_t)image * padded + channel) : splat(1);
+  Finish(const Modulated& c, int image, int channel, int padded) {
+    const Epilogue& e = c.epilogue;
+    scale = c.out_scale ? load(c.out_scale + (size_t)image * padded + channel) : splat(1);
     bias = e.bias ? load(e.bias + channel) : V{};
     noise = e.noise ? e.noise + image * e.noise_stride : nullptr;
     gain = splat(e.gain), slope = splat(e.slope), low = splat(-e.clamp), high = splat(e.clamp);
@@ -75,7 +104,7 @@ struct Weights {
 // For every pixel of batch x height x width: sums over taps (offsets in x) and input channels, by panels of output
 // channels. write(image, y, x, channel, sums).
 template <class Write>
-static void multiply_picture(const Convolution& c, const Picture& x, int height, int width, const ptrdiff_t* taps,
+static void multiply_picture(const Modulated& c, const Picture& x, int height, int width, const ptrdiff_t* taps,
                              int tap_count, const Weights& w, const Write& write) {
   constexpr int kStrip = 8 * kRows;  // pixels that stay in the second-level cache while all panels pass; short rows share it
   const int segments = (width + kStrip - 1) / kStrip, segment = (width + segments - 1) / segments;
@@ -98,7 +127,7 @@ static void multiply_picture(const Convolution& c, const Picture& x, int height,
 }
 
 // x * in_scale with zeros around it, so that the product needs no bounds.
-static Picture padded_input(const Convolution& c, int padding) {
+static Picture padded_input(const Modulated& c, int padding) {
   const int in_padded = round_up(c.in_channels, kChannelBlock), pixel = spread(in_padded);
   const int high = c.height + 2 * padding, wide = c.width + 2 * padding;
   float* out = buffer(mssg::kPadded, (size_t)c.batch * high * wide * pixel);
@@ -110,7 +139,7 @@ static Picture padded_input(const Convolution& c, int padding) {
       const float* src = c.x + image * c.x_batch + y * c.x_row + x * c.x_pixel;
       for (int k = 0; k < in_padded; k += kLanes) {
         V v = there ? load(src + k) : V{};
-        if (c.in_scale && there) v *= load(c.in_scale + (size_t)image * in_padded + k);
+        if (there) v *= load(c.in_scale + (size_t)image * in_padded + k);
         store(row + k, v);
       }
     }
@@ -119,7 +148,7 @@ static Picture padded_input(const Convolution& c, int padding) {
 }
 
 // A 1x1 kernel's weights with each image's in_scale in them: cheaper than to scale the image.
-static Weights scaled_weights(const Convolution& c) {
+static Weights scaled_weights(const Modulated& c) {
   const int count = panels(c.out_channels), in_padded = round_up(c.in_channels, kChannelBlock);
   const size_t size = (size_t)count * c.in_channels * kPanel;
   float* out = buffer(mssg::kPadded, size * c.batch);
@@ -134,14 +163,14 @@ static Weights scaled_weights(const Convolution& c) {
 
 // ---- Direct convolution ---------------------------------------------------------------------------------------
 
-static Status direct(const Convolution& c) {
+static Status direct(const Modulated& c) {
   const int out_padded = round_up(c.out_channels, kChannelBlock), taps = c.kernel * c.kernel;
   const int out_height = c.height + 2 * c.padding - c.kernel + 1, out_width = c.width + 2 * c.padding - c.kernel + 1;
   Picture x{c.x, c.x_batch, c.x_row, c.x_pixel};
   Weights w{c.weight, (size_t)taps * c.in_channels * kPanel, 0};
-  if (taps == 1 && c.padding == 0 && c.in_scale)
+  if (taps == 1 && c.padding == 0)
     w = scaled_weights(c);
-  else if (c.padding > 0 || c.in_scale)
+  else
     x = padded_input(c, c.padding);
   ptrdiff_t offsets[9];
   for (int i = 0; i < taps; i++) offsets[i] = (i / c.kernel) * x.row + (i % c.kernel) * x.pixel;
@@ -149,7 +178,7 @@ static Status direct(const Convolution& c) {
   const bool flat = taps == 1 && x.row == out_width * x.pixel && c.y_row == out_width * c.y_pixel;
   const int height = flat ? 1 : out_height, width = flat ? out_height * out_width : out_width;
   multiply_picture(c, x, height, width, offsets, taps, w, [&](int image, int row, int column, int channel, V sum) {
-    const Finish finish(c.epilogue, image, channel, out_padded);
+    const Finish finish(c, image, channel, out_padded);
     store(c.y + image * c.y_batch + row * c.y_row + column * c.y_pixel + channel,
           finish(sum, (ptrdiff_t)row * out_width + column));
   });

@@ -15,7 +15,7 @@ using PauseOpenMp = int (*)(int kind);
 void yield_openmp(PauseOpenMp pause);
 
 // Buffers of the calling thread: slot i keeps the largest size ever asked for, aligned to a page.
-enum Slot { kTile, kTransformed, kProducts, kPadded, kConvolved, kSlots };
+enum Slot { kTile, kTransformed, kProducts, kPadded, kConvolved, kStyles, kSlots };
 float* buffer(Slot slot, size_t floats);
 
 // Bytes that all threads' buffers hold now.

@@ -8,7 +8,7 @@ constexpr int kSmooth = 4;  // taps of the smoothing filter
 constexpr int kParityOrder[9] = {0, 2, 6, 8, 1, 7, 3, 5, 4};  // the kernel's taps, those of one parity together
 
 // y = epilogue(smoothed between): between holds the image and one pixel of zeros around it.
-static void smooth(const Convolution& c, const float* between, int between_wide, int pixel) {
+static void smooth(const Modulated& c, const float* between, int between_wide, int pixel) {
   constexpr int kStrip = 8;  // rows
   const int high = 2 * c.height, wide = 2 * c.width, out_padded = round_up(c.out_channels, kChannelBlock);
   const ptrdiff_t row = (ptrdiff_t)between_wide * pixel, image_size = (high + kSmooth - 1) * row;
@@ -19,7 +19,7 @@ static void smooth(const Convolution& c, const float* between, int between_wide,
     const int image = task / strips, y0 = task % strips * kStrip, rows = std::min(kStrip, high - y0);
     for (int x = 0; x < wide; x++)
       for (int k = 0; k < out_padded; k += kLanes) {
-        const Finish finish(c.epilogue, image, k, out_padded);
+        const Finish finish(c, image, k, out_padded);
         const float* in = between + image * image_size + y0 * row + x * pixel + k;
         float* out = c.y + image * c.y_batch + y0 * c.y_row + x * c.y_pixel + k;
         auto line = [&](int r) {
@@ -37,7 +37,7 @@ static void smooth(const Convolution& c, const float* between, int between_wide,
   });
 }
 
-static Status transposed(const Convolution& c) {
+static Status transposed(const Modulated& c) {
   if (c.kernel != 3 || c.padding != 1 || !c.up_row || !c.up_column) return kBadArgument;
   const int pixel = spread(round_up(c.out_channels, kChannelBlock));
   const int high = 2 * c.height + 3, wide = 2 * c.width + 3;  // 2 n + 1 pixels of the convolution, zeros around

@@ -112,7 +112,7 @@ struct Winograd {
 
   // ---- The convolution ------------------------------------------------------------------------------------------
 
-  const Convolution& c;
+  const Modulated& c;
   const int in_padded = round_up(c.in_channels, kChannelBlock), out_padded = round_up(c.out_channels, kChannelBlock);
   const int in_pixel = spread(in_padded), out_pixel = spread(out_padded), panel_count = panels(c.out_channels);
   const int out_height = c.height + 2 * c.padding - 2, out_width = c.width + 2 * c.padding - 2;
@@ -120,7 +120,7 @@ struct Winograd {
   const int total = rows * columns * c.batch;
   std::atomic<bool> finite{true};
 
-  explicit Winograd(const Convolution& convolution) : c(convolution) {}
+  explicit Winograd(const Modulated& convolution) : c(convolution) {}
 
   struct Block {  // some consecutive tiles: [position][tile][channel]
     int first, count;
@@ -142,7 +142,7 @@ struct Winograd {
     const bool inside = y0 >= 0 && x0 >= 0 && y0 + kSide <= c.height && x0 + kSide <= c.width;
     const size_t step = (size_t)block.count * in_pixel;
     for (int k = 0; k < c.in_channels; k += kLanes) {
-      const V scale = c.in_scale ? load(c.in_scale + (size_t)tile.image * in_padded + k) : splat(1);
+      const V scale = load(c.in_scale + (size_t)tile.image * in_padded + k);
       V half[kSide][kSide];
       for (int j = 0; j < kSide; j++) {
         V d[kSide];
@@ -182,7 +182,7 @@ struct Winograd {
     const size_t step = (size_t)block.count * out_pixel;
     V poison{};
     for (int k = 0; k < out_padded; k += kLanes) {
-      const Finish finish(c.epilogue, tile.image, k, out_padded);
+      const Finish finish(c, tile.image, k, out_padded);
       const float* in = block.products + (size_t)i * out_pixel + k;
       V half[kTile][kSide];
       for (int j = 0; j < kSide; j++) {
