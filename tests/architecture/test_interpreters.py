@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -61,12 +62,51 @@ def test_supported_versions_are_what_we_say():
     assert f'requires-python = ">={VERSIONS[0]},<3.{int(VERSIONS[-1][2:]) + 1}"' in text
 
 
+POSIX_ONLY = {"fcntl", "grp", "pwd", "resource", "termios"}
+POSIX_CALLS = {"fork", "forkpty", "killpg", "nice", "sched_getaffinity", "setsid", "uname"}
+
+
 def test_no_module_assumes_fork_or_a_temporary_folder():
+    """Processes are spawned, and what Windows lacks is asked for inside a branch or a `try`, never at import."""
     for package in ("mssg", "trainer_cli", "explorer_app"):
         for path in (ROOT / package).rglob("*.py"):
             text = path.read_text(encoding="utf-8")
-            for word in ("os.fork", '"fork"', '"/tmp', "'/tmp"):
+            for word in ("os.fork", '"fork"', "'fork'", '"forkserver"', '"/tmp', "'/tmp", "/dev/shm"):
                 assert word not in text, f"{path}: {word}"
+            if re.search(r"ProcessPoolExecutor\(|(mp|multiprocessing|context)\.(Process|Pool)\(", text):
+                assert 'get_context("spawn")' in text, f"{path}: which way are processes started?"
+            assert not unguarded(ast.parse(text)), f"{path}: {unguarded(ast.parse(text))}"
+
+
+def unguarded(tree: ast.AST, guarded: bool = False) -> list[str]:
+    """Uses of what only POSIX has, outside any `if`, `try` or conditional expression."""
+    found = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import) and not guarded:
+            found += [a.name for a in node.names if a.name in POSIX_ONLY]
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and not guarded:
+            found += [node.attr] if node.value.id == "os" and node.attr in POSIX_CALLS else []
+        inside = guarded or isinstance(node, ast.If | ast.Try | ast.IfExp | ast.BoolOp)
+        found += unguarded(node, inside)
+    return found
+
+
+def test_the_guard_against_posix_sees_something():
+    assert unguarded(ast.parse("import os, fcntl\nos.nice(2)")) == ["fcntl", "nice"]
+    assert not unguarded(ast.parse("import os\nif os.name == 'posix':\n    import fcntl\n    os.nice(2)"))
+
+
+def test_file_names_do_for_every_system():
+    """Windows and macOS do not tell a.py from A.py, and Windows refuses some characters and names."""
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    names = done.stdout.splitlines() or [
+        p.relative_to(ROOT).as_posix()
+        for top in ("mssg", "trainer_cli", "explorer_app", "assets")
+        for p in (ROOT / top).rglob("*.*")
+    ]
+    assert len({n.casefold() for n in names}) == len(names) > 100
+    reserved = re.compile(r'[<>:"\\|?*]|[ .](/|$)|(^|/)(con|prn|aux|nul|com\d|lpt\d)(\.|/|$)', re.I)
+    assert not [n for n in names if reserved.search(n)]
 
 
 def test_no_64_bit_numbers_on_a_device():

@@ -173,3 +173,32 @@ def test_every_flag_in_running_text_belongs_to_a_command(hooks):
 
 OTHERS = {"--max-restarts"}
 """Flags of torchrun."""
+
+
+def test_the_plan_for_many_gpus_is_computed():
+    """docs/scaling.md: parameters, bytes and efficiencies follow from the paper's study."""
+    import torch
+
+    from mssg import assets, load_study
+    from mssg.networks import build_discriminator, build_generator
+    from mssg.training.config import resolve
+    from mssg.training.loop import configurations
+
+    text = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    study = load_study(assets.path("studies/ukb-mri.toml"))
+    config = resolve(study)
+    with torch.device("meta"):
+        networks = [build(c) for build, c in zip((build_generator, build_discriminator), configurations(study, config))]  # fmt: skip
+    G, D = (sum(p.numel() for p in network.parameters()) for network in networks)
+    assert f"P_G = {G / 1e6:.1f} and P_D = {D / 1e6:.1f} million" in text
+    sent = 2 * 4 * (G * (1 + 1 / config.pl_interval) + D * (1 + 1 / config.r1_interval))
+    assert f"that is {sent / 1e9:.2f} GB" in text and f"global batch of {config.batch}" in text
+    rows = re.findall(
+        r"^\| (\d+) \| (\d+) \| .*? \| (\d+) ms \| (\d+) ms \| (\d+) % \| (\d+) % \|$", text, re.M
+    )
+    assert len(rows) == 4
+    for gpus, images, *shown in (map(int, row) for row in rows):
+        t = 200 * images / 32
+        m = sent / (200e9 if gpus == 8 else 25e9) * 1000
+        expected = t, m, 100 * t / (t + m), 100 * t / (t + max(0, m - t / 2))
+        assert gpus * images == config.batch and shown == [round(e) for e in expected]
