@@ -118,6 +118,21 @@ def test_no_64_bit_numbers_on_a_device():
             assert "float64" not in "".join(re.findall(r"\.(?:to|type)\(.*", text)), path
 
 
+def test_a_wheel_holds_every_file_of_the_packages(tmp_path):
+    """As `make wheel` gathers them; the kernels' sources are compiled, not shipped."""
+    words = [sys.executable, "setup.py", "--quiet", "build_py", "--build-lib", str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    built = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    wanted = set()
+    for top, name in (("mssg", "mssg"), ("trainer_cli", "trainer_cli"), ("explorer_app", "explorer_app"), ("assets", "mssg/_assets")):  # fmt: skip
+        for path in (ROOT / top).rglob("*"):
+            skipped = {"__pycache__", "src"} & set(path.parts) or path.name.startswith("_native_")
+            if path.is_file() and not skipped and path.suffix != ".tmp":
+                wanted.add(f"{name}/{path.relative_to(ROOT / top).as_posix()}")
+    assert len(wanted) > 200 and not wanted - built, wanted - built
+
+
 @pytest.mark.parametrize(
     ("there", "chosen"), [(("cuda", "mps"), "cuda"), (("mps",), "mps"), ((), "cpu")], ids=str
 )
