@@ -2,8 +2,8 @@
 // neural networks"): tiles of m + 2 pixels are evaluated as polynomials at m + 1 points and infinity, multiplied there
 // with the weights, and interpolated.
 //
-// The points are 0 and pairs ±a, which the transforms share. Those of m = 4 and 6 keep the powers near one, unlike the
-// usual 0, ±1, ±2, ±1/2: float32's errors are a fifth. m = 2 only adds and halves.
+// The points are 0 and pairs ±a, which the transforms share. Those of m = 4 keep the powers nearer one than the usual
+// ±1, ±2: float32's errors are a third. m = 2 only adds and halves.
 #pragma once
 #include <algorithm>
 #include <atomic>
@@ -22,7 +22,7 @@ struct Points<2> {
 };
 template <>
 struct Points<3> {
-  static constexpr double at[] = {0.5, 1, 1.75};
+  static constexpr double at[] = {0.5, 1, 2};
 };
 
 template <int Pairs>
