@@ -18,6 +18,7 @@ from mssg.errors import UsageError
 from mssg.files import write_atomically
 from mssg.metrics.results import JOINT, REAL, Evaluation, Result
 from mssg.metrics.tables import metric_name
+from mssg.request import private_command
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +50,7 @@ def save(figure: Figure, path: str | Path, found: Evaluation | None = None) -> P
     about = (
         ""
         if found is None
-        else f"{found.study}, {', '.join(m.snapshot for m in found.models)}: {found.command}"
+        else f"{found.study}, {', '.join(m.snapshot for m in found.models)}: {private_command(found.command)}"
     )
     metadata = {"Title": about} if suffix == ".png" else {"Title": about, "CreationDate": None}
     buffer = io.BytesIO()

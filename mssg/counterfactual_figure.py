@@ -13,7 +13,7 @@ import mssg
 from mssg.errors import UsageError
 from mssg.figures import FONT, SMALL, STEPS, TITLE, GridFigure, axis_label, tick_labels
 from mssg.picture_input import grey_or_colour
-from mssg.request import Sweep, default_values, find_covariate, parse_sweep, plain
+from mssg.request import Sweep, default_values, find_covariate, parse_sweep, plain, private_command
 
 if TYPE_CHECKING:
     from mssg.inverted import InvertedImage
@@ -82,7 +82,7 @@ def counterfactual_figure(
         "Title": f"{study.name}: counterfactuals of a real image",
         "Snapshot": renderer.header.snapshot_id,
         "Covariates": json.dumps(_values(renderer, inverted)),
-        "Command": command,
+        "Command": private_command(command),
         "Software": f"mssg {mssg.__version__}",
     }
     widest = max(len(row) for row in images)

@@ -18,7 +18,7 @@ import numpy as np
 
 import mssg
 from mssg.errors import UsageError
-from mssg.request import Sweep, find_covariate, parse_sweep, plain
+from mssg.request import Sweep, find_covariate, parse_sweep, plain, private_command
 from mssg.study import SOURCE, Covariate
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def grid(
         "Seed": str(seed),
         "Psi": f"{psi:g}",
         "Covariates": json.dumps(covariates),
-        "Command": command,
+        "Command": private_command(command),
         "Software": f"mssg {mssg.__version__}",
     }
     figure, corners = _draw(layout, images, axes, names, described)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -165,7 +166,7 @@ def describe(
         "Covariates": covariates,
         **({"FourthAxis": {"Name": sweep.name, "Units": study.covariate(sweep.name).unit}} if sweep else {}),
         "Seed": seeds[0] if len(set(seeds)) == 1 else seeds,
-        "Latent": first.w_path and Path(first.w_path).name,
+        "Latent": first.w_path and hashlib.sha256(Path(first.w_path).read_bytes()).hexdigest()[:12],
         "Psi": first.psi,
         "Cutoff": first.cutoff,
         "Noise": {"Mode": first.noise_mode, "Seed": first.noise_seed},

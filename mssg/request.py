@@ -145,6 +145,17 @@ class RenderRequest:
         return shlex.join([*words, "-o", output])
 
 
+def private_command(command: str) -> str:
+    """A command as a picture may state it: without the files of latents and of the output, which may name a person."""
+    words, after = shlex.split(command), ""
+    for i, word in enumerate(words):
+        option = "--w=" if word.startswith("--w=") else ""
+        if option or after in ("--w", "-o", "--output", "counterfactuals"):
+            words[i] = f"{option}FILE{Path(word).suffix}"
+        after = word
+    return shlex.join(words)
+
+
 @dataclass(frozen=True)
 class RenderResult:
     """What came of a request.

@@ -113,7 +113,7 @@ class Snapshot:
         network.load_state_dict(state)
         return network.eval().requires_grad_(False).to(self.device)
 
-    def _build(self, name: str) -> nn.Module:
+    def _build(self, name: str) -> Generator | Discriminator:
         """The network that the snapshot describes, untrained."""
         field = "discriminator" if name == "D" else "generator"
         try:

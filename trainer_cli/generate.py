@@ -25,6 +25,7 @@ from mssg.request import (
     parse_sweep,
     parse_values,
     plain,
+    private_command,
     to_uint8,
 )
 from trainer_cli.common import device_option
@@ -235,18 +236,6 @@ def _write_table(path: Path, renderer: Renderer, requests: list[RenderRequest]) 
         writer.writerows(rows)
 
 
-def _private(command: str) -> str:
-    """The command without what may name a person: the latent of somebody's image, and folders of the output."""
-    words, after = shlex.split(command), ""
-    for i, word in enumerate(words):
-        if after == "--w" or word.startswith("--w="):
-            words[i] = "FILE.safetensors" if after == "--w" else "--w=FILE.safetensors"
-        elif after in ("-o", "--output"):
-            words[i] = Path(word).name
-        after = word
-    return shlex.join(words)
-
-
 def _metadata(renderer: Renderer, requests: list[RenderRequest], snapshot: str, path: Path) -> dict[str, str]:
     first = requests[0]
     command = (
@@ -259,6 +248,6 @@ def _metadata(renderer: Renderer, requests: list[RenderRequest], snapshot: str, 
         "Snapshot": renderer.header.snapshot_id,
         "Seed": ", ".join(dict.fromkeys(str(r.seed) for r in requests)),
         "Covariates": json.dumps(covariates[0] if len(requests) == 1 else covariates),
-        "Command": _private(command),
+        "Command": private_command(command),
         "Software": "mssg",
     }

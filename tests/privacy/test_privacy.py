@@ -147,12 +147,39 @@ def test_pictures_say_only_how_they_were_made(worked):
     assert np.load(worked / "out" / "many.npy").shape[0] == 3
 
 
-def test_the_command_in_a_picture_names_nobody():
-    from trainer_cli.generate import _private
+def test_what_is_made_of_a_persons_image_does_not_name_the_person(worked, tmp_path):
+    image, latent = f"{PERSON}.png", f"{PERSON}.safetensors"
+    (tmp_path / image).write_bytes((worked / "out" / "one.png").read_bytes())
+    run, out = str(worked / "run"), tmp_path / "out"
+    out.mkdir()
+    commands = [
+        ["invert", image, "--snapshot", run, "--steps", "2", "--features", "none", "-o", latent],
+        *(
+            ["figure", "counterfactuals", latent, "--snapshot", run, "-o", f"out/cf.{kind}"]
+            for kind in ("png", "pdf")
+        ),
+        *(["generate", run, "--w", latent, "-o", f"out/again.{kind}"] for kind in ("png", "nii.gz", "npy")),
+    ]
+    done = guarded(tmp_path, commands)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    made = [latent, *(f"out/{p.name}" for p in out.iterdir())]
+    assert len(made) == 8
+    for name in made:
+        data = (tmp_path / name).read_bytes()
+        data = gzip.decompress(data) if name.endswith(".gz") else data
+        assert PERSON.encode() not in data, name
 
-    told = _private(f"mssg generate run --w /data/{PERSON}.safetensors --fix age=70 -o /home/{PERSON}/a.png")
-    assert told == "mssg generate run --w FILE.safetensors --fix age=70 -o a.png"
-    assert PERSON not in _private(f"mssg generate run --w=/data/{PERSON}.safetensors")
+
+def test_the_command_in_a_picture_names_nobody():
+    from mssg.request import private_command
+
+    told = private_command(f"mssg generate run --w /data/{PERSON}.safetensors --fix age=70 -o /home/{PERSON}/a.png")  # fmt: skip
+    assert told == "mssg generate run --w FILE.safetensors --fix age=70 -o FILE.png"
+    assert (
+        private_command(f"mssg evaluate A=runs/a -o {PERSON}.json") == "mssg evaluate A=runs/a -o FILE.json"
+    )
+    for words in (f"mssg generate run --w=/data/{PERSON}.safetensors", f"mssg figure counterfactuals {PERSON}.safetensors --snapshot x"):  # fmt: skip
+        assert PERSON not in private_command(words)
 
 
 def test_a_model_card_names_sources_use_and_limits(worked):
