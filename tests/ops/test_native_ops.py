@@ -378,6 +378,29 @@ def test_each_backend_serves_its_own(monkeypatch):
 
 
 @needs_library
+def test_memory_of_large_results_serves_again_once_they_are_gone(monkeypatch):
+    from mssg.ops.native import backend
+
+    monkeypatch.setattr(backend, "_LARGE", 1000)
+    monkeypatch.setattr(backend, "_idle", {})
+    x, w, s = draw(0, 1, 16, 12, 12), draw(1, 16, 16, 3, 3), draw(2, 1, 16)
+
+    def convolve(sign):
+        return ops.modulated_conv2d(x, sign * w, s, padding=1, backend="native")
+
+    with torch.inference_mode():
+        first, second = convolve(1), convolve(-1)
+        assert first.data_ptr() != second.data_ptr() and first.data_ptr() % 64 == 0
+        torch.testing.assert_close(first, -second)
+        view, place, kept = first[0, 3], first.data_ptr(), second.clone()
+        del first
+        assert not backend._idle, "a view of it is still there"
+        del view
+        third = convolve(1)
+        assert third.data_ptr() == place and torch.equal(second, kept)
+
+
+@needs_library
 def test_a_forked_process_has_threads_of_its_own():
     if not hasattr(os, "fork"):
         pytest.skip("no fork on this system")

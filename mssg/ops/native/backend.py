@@ -12,8 +12,10 @@ such a tensor is an ordinary view of a slightly larger one.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -35,6 +37,9 @@ from mssg.ops.native.library import (
 from mssg.ops.reference import DEMODULATION_EPS
 
 NO_CLAMP = -1.0
+_LARGE = 2**23  # floats from which glibc maps memory for each allocation (32 MiB)
+_MOST_IDLE = 3
+_idle: dict[int, np.ndarray] = {}  # memory of large tensors that have died
 _FAST_TOLERANCE = 3e-6  # of a filter's largest singular value: what `native` leaves out
 _MOST_TERMS = 6  # a filter that needs more products of column and row is left to torch
 _SIX_PIXELS, _SIX_SAVES = 90, 0.9  # see `_tile`
@@ -127,7 +132,33 @@ def _new(x: Tensor, channels: int, height: int, width: int) -> Tensor:
         block % (32 * CHANNEL_BLOCK) == 0
     ):  # neighbours a multiple of 2 KiB apart would share a few lines of the cache
         block += CHANNEL_BLOCK
-    return _view(x.new_empty(len(x), height, width, block), channels)
+    shape = (len(x), height, width, block)
+    return _view(_large(shape) if math.prod(shape) > _LARGE else x.new_empty(shape), channels)
+
+
+class _Memory:
+    """Memory of a large tensor, which waits for the next one when the tensor dies."""
+
+    def __init__(self, floats: np.ndarray) -> None:
+        self.floats = floats
+        self.__array_interface__ = floats.__array_interface__
+
+    def __del__(self) -> None:
+        if len(_idle) < _MOST_IDLE:
+            _idle[id(self.floats)] = self.floats
+
+
+def _large(shape: tuple[int, ...]) -> Tensor:
+    """An empty tensor. The C library would give memory of this size back at once and fault it in anew for the next layer."""
+    size = math.prod(shape)
+    fitting = sorted((len(m), key) for key, m in list(_idle.items()) if size <= len(m) <= 2 * size)
+    floats = _idle.pop(fitting[0][1], None) if fitting else None
+    if floats is None:
+        spare = 64 // 4  # so that it can begin at a line of the cache
+        floats = np.empty(size + spare, np.float32)
+        first = -floats.ctypes.data % 64 // 4
+        floats = floats[first : first + size]
+    return torch.from_numpy(np.asarray(_Memory(floats))[:size]).view(shape)
 
 
 def _padded_channels(values: Tensor | None) -> Tensor | None:
