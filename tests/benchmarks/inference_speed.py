@@ -274,7 +274,7 @@ def sweep(folder: Path, cpu_time: bool, quick: bool) -> None:
         ws = torch.randn(batch, network.num_ws, 512)
         with torch.inference_mode(), ops.use_backend(backend):
             network.synthesis(ws)
-            taken = least(lambda: network.synthesis(ws), 1 if quick else 3)[cpu_time]
+            taken = least(lambda: network.synthesis(ws), 2 if quick else 10)[cpu_time]
         return taken / batch
 
     threads = torch.get_num_threads()
@@ -285,15 +285,20 @@ def sweep(folder: Path, cpu_time: bool, quick: bool) -> None:
         lines["batch"][backend] = [(n, cost(64, n, threads, backend)) for n in (1, 2, 4, 8, 16)]
         lines["threads"][backend] = [(n, cost(128, 1, n, backend)) for n in range(1, threads + 1)]
     torch.set_num_threads(threads)
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), constrained_layout=True)
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), sharey=True, constrained_layout=True)
     titles = {"resolution": "pixels (batch 1)", "batch": "batch (64²)", "threads": "threads (128²)"}
     for axis, (what, by_backend) in zip(axes, lines.items()):
         for backend, points in by_backend.items():
-            axis.plot(*zip(*points), marker="o", label=backend)
+            axis.plot(*zip(*[(n, 1000 * cost) for n, cost in points]), marker="o", label=backend)
         axis.set_xscale("log", base=2)
+        axis.set_xticks([n for n, _ in points], [str(n) for n, _ in points], minor=False)
         axis.set_yscale("log")
+        axis.grid(which="both", alpha=0.25)
         axis.set_xlabel(titles[what])
-        axis.set_ylabel("seconds an image")
+    marks = [20, 50, 100, 200, 500, 1000]
+    axes[0].set_yticks(marks, [str(mark) for mark in marks])
+    axes[0].yaxis.set_minor_formatter("")
+    axes[0].set_ylabel("ms an image")
     axes[0].legend()
     figure.suptitle("StyleGAN3-T, channel_base 4096, channel_max 128, float32 on the CPU")
     folder.mkdir(parents=True, exist_ok=True)
