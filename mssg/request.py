@@ -431,7 +431,7 @@ def read_w(path: str | Path) -> np.ndarray:
         raise UsageError("no such file", file=path, expected="a .safetensors file with a tensor w")
     try:
         w = load_file(path)["w"]
-    except (SafetensorError, OSError, KeyError) as error:
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise UsageError("holds no latent", file=path, found=str(error), expected="a tensor w") from None
     w = np.asarray(w, np.float32)
     if w.ndim == 3 and len(w) == 1:
