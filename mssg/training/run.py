@@ -78,9 +78,8 @@ def locked(path: Path):
             if os.name == "nt":
                 import msvcrt
 
-                file.seek(
-                    0
-                )  # the byte at this place is locked: the same for everybody, whatever stands in the file
+                # The byte at this place is locked: the same for everybody, whatever stands in the file.
+                file.seek(0)
                 msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
             else:
                 import fcntl

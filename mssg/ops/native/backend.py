@@ -128,9 +128,7 @@ def _view(pixels: Tensor, channels: int) -> Tensor:
 
 def _new(x: Tensor, channels: int, height: int, width: int) -> Tensor:
     block = _round_up(channels)
-    if (
-        block % (32 * CHANNEL_BLOCK) == 0
-    ):  # neighbours a multiple of 2 KiB apart would share a few lines of the cache
+    if block % 512 == 0:  # as `spread` in src/direct.h
         block += CHANNEL_BLOCK
     shape = (len(x), height, width, block)
     return _view(_large(shape) if math.prod(shape) > _LARGE else x.new_empty(shape), channels)
@@ -154,9 +152,8 @@ def _large(shape: tuple[int, ...]) -> Tensor:
     fitting = sorted((len(m), key) for key, m in list(_idle.items()) if size <= len(m) <= 2 * size)
     floats = _idle.pop(fitting[0][1], None) if fitting else None
     if floats is None:
-        spare = 64 // 4  # so that it can begin at a line of the cache
-        floats = np.empty(size + spare, np.float32)
-        first = -floats.ctypes.data % 64 // 4
+        floats = np.empty(size + 16, np.float32)
+        first = -floats.ctypes.data % 64 // 4  # where a line of the cache begins
         floats = floats[first : first + size]
     return torch.from_numpy(np.asarray(_Memory(floats))[:size]).view(shape)
 

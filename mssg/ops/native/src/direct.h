@@ -138,9 +138,8 @@ static Picture padded_input(const Modulated& c, int padding) {
       const bool there = y >= 0 && y < c.height && x >= 0 && x < c.width;
       const float* src = c.x + image * c.x_batch + y * c.x_row + x * c.x_pixel;
       for (int k = 0; k < in_padded; k += kLanes) {
-        V v = there ? load(src + k) : V{};
-        if (there) v *= load(c.in_scale + (size_t)image * in_padded + k);
-        store(row + k, v);
+        const float* scale = c.in_scale + (size_t)image * in_padded + k;
+        store(row + k, there ? load(src + k) * load(scale) : V{});
       }
     }
   });
