@@ -10,7 +10,6 @@ from math import pi, sqrt
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from mssg import ops
@@ -133,11 +132,15 @@ class SynthesisInput(nn.Module):
         # A user transform may push frequencies beyond what the grid can represent: fade those out.
         fade = (freqs.norm(dim=2) - band.cutoff) / (band.sampling_rate / 2 - band.cutoff)
         amplitudes = (1 - fade).clamp(0, 1)  # [B, C]
-        half = 0.5 * band.size / band.sampling_rate
-        theta = w.new_tensor([[half, 0, 0], [0, half, 0]])[None]
-        grid = F.affine_grid(theta, [1, 1, band.size, band.size], align_corners=False)  # [1, H, W, 2]
-        x = grid @ freqs.mT[:, None] + phases[:, None, None]  # [B, H, W, C]
-        x = torch.sin(2 * pi * x) * amplitudes[:, None, None]
+        # sin(across + down), of angles along x and along y with the phase: few sines make all pixels'.
+        position = (
+            torch.arange(band.size, dtype=w.dtype, device=w.device) + (1 - band.size) / 2
+        ) / band.sampling_rate
+        angles = 2 * pi * position[:, None, None] * freqs[:, None]  # [B, size, C, 2]
+        across, down = angles[..., 0], angles[..., 1] + 2 * pi * phases[:, None]
+        scale = amplitudes[:, None]
+        x = across.sin()[:, None] * (down.cos() * scale)[:, :, None]  # [B, H, W, C]
+        x = x + across.cos()[:, None] * (down.sin() * scale)[:, :, None]
         x = x @ (self.weight.to(w.dtype).T / sqrt(band.channels))
         return x.permute(0, 3, 1, 2)
 
@@ -199,15 +202,17 @@ class SynthesisLayer(nn.Module):
         f = design_lowpass_filter(taps, band.cutoff, band.half_width * 2, rate, radial)
         self.register_buffer(name, None if f is None else torch.as_tensor(f, dtype=torch.float32))
 
-    def forward(self, x: torch.Tensor, w: torch.Tensor, update_emas: bool = False) -> torch.Tensor:
-        """[B, I, H, W] and w [B, w_dim] -> [B, O, H', W']."""
+    def styles(self, w: torch.Tensor) -> torch.Tensor:
+        """w [B, w_dim] -> [B, I]: what scales the input's channels."""
+        styles = self.affine(w)
+        return styles * self.weight_gain if self.is_torgb else styles
+
+    def forward(self, x: torch.Tensor, styles: torch.Tensor, update_emas: bool = False) -> torch.Tensor:
+        """[B, I, H, W] and styles [B, I] -> [B, O, H', W']."""
         if update_emas:
             magnitude = x.detach().float().square().mean().to(self.magnitude_ema.dtype)
             self.magnitude_ema.copy_(magnitude.lerp(self.magnitude_ema, self.magnitude_ema_beta))
-        styles = self.affine(w)
-        if self.is_torgb:
-            styles = styles * self.weight_gain
-        x = x.to(block_dtype(w, self.use_fp16))
+        x = x.to(block_dtype(styles, self.use_fp16))
         return ops.modulated_filtered_lrelu(
             fast_layout(x),
             self.weight,
@@ -263,7 +268,10 @@ class SynthesisNetwork(nn.Module):
             expected = f"[B, {self.num_ws}, {self.w_dim}]"
             raise UsageError("ws has the wrong shape", field="ws", found=tuple(ws.shape), expected=expected)
         first, *rest = ws.unbind(dim=1)
+        layers = [getattr(self, name) for name in self.layer_names]
+        # All styles before any image: later their weights would have left the caches, and so would torch.
+        styles = [layer.styles(w) for layer, w in zip(layers, rest)]
         x = self.input(first)
-        for name, w in zip(self.layer_names, rest):
-            x = self.get_submodule(name)(x, w, update_emas)
+        for layer, s in zip(layers, styles):
+            x = layer(x, s, update_emas)
         return x.to(block_dtype(ws, False)) * self.output_scale

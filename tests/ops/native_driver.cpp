@@ -191,7 +191,34 @@ static void resampling() {
   }
 }
 
+// A layer is its two halves, one after the other.
+static void layer() {
+  const int in = pick(1, 20), out = pick(1, 40);
+  Image x(pick(1, 3), pick(3, 12), pick(3, 12), in), between(x.batch, x.height + 2, x.width + 2, out);
+  Image y(x.batch, pick(1, 20), pick(1, 20), out), z = y;
+  const auto w = noise((size_t)out * in * 9), styles = noise((size_t)x.batch * in), taps = noise(12);
+  std::vector<float> packed(mssg_packed_size(out, in, 3, 4));
+  mssg_pack_weight(w.data(), packed.data(), out, in, 3, 1, 4, 2);
+  Convolution c{};
+  place(c, x, between);
+  c.styles = styles.data(), c.input_gain = 1, c.weight = packed.data(), c.in_channels = in, c.out_channels = out;
+  c.kernel = 3, c.padding = 2, c.winograd = 4, c.up = 1, c.epilogue = {nullptr, nullptr, 0, 1, 1, -1};
+  FilteredLrelu p{};
+  place(p, between, y);
+  p.channels = out, p.out_height = y.height, p.out_width = y.width, p.up = p.down = 2, p.pad_x = p.pad_y = 9;
+  p.up_row = p.up_column = p.down_row = p.down_column = taps.data(), p.terms = 1, p.slope = 0.2f, p.clamp = -1;
+  p.up_row_taps = p.up_column_taps = p.down_row_taps = p.down_column_taps = 12;
+  require(mssg_convolve(&c), kOk, 0, "status");
+  require(mssg_filtered_lrelu(&p), kOk, 0, "status");
+  c.y = nullptr, p.x = nullptr, p.y = z.data.data();
+  require(mssg_layer(&c, &p), kOk, 0, "status");
+  for (int n = 0; n < y.batch; n++)
+    for (int o = 0; o < out; o++)
+      for (int i = 0; i < y.height * y.width; i++)
+        require(z.at(n, o, i / y.width, i % y.width), y.at(n, o, i / y.width, i % y.width), 0, "layer");
+}
+
 int main(int, char** arguments) {
-  for (int i = 0; i < std::atoi(arguments[1]); i++) convolution(), doubling(), resampling();
+  for (int i = 0; i < std::atoi(arguments[1]); i++) convolution(), doubling(), resampling(), layer();
   std::puts("fine");
 }

@@ -360,6 +360,39 @@ def test_a_changed_weight_is_prepared_anew():
 
 
 @needs_library
+def test_a_changed_bias_or_filter_is_seen():
+    x, w, s, b = draw(0, 1, 8, 9, 9), draw(1, 8, 8, 3, 3), draw(2, 1, 8), draw(3, 8)
+    f = ops.setup_filter([1, 3, 3, 1])
+
+    def layers(backend):
+        kind = {"up": 2, "down": 2, "padding": 5, "backend": backend}
+        yield ops.modulated_conv2d(x, w, s, b=b, padding=1, backend=backend)
+        yield ops.modulated_conv2d(x, w, s, f=f, b=b, up=2, padding=1, backend=backend)
+        yield ops.modulated_filtered_lrelu(x, w, s, f[0], f[1], b, conv_padding=2, **kind)
+
+    with torch.no_grad():
+        for change in (b.neg_, lambda: f.mul_(torch.arange(4.0)), lambda: b.add_(1)):
+            for got, expected in zip(layers("native"), layers("torch")):
+                torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+            change()
+        b, f = draw(4, 8), ops.setup_filter([1, 2, 2, 1])  # others, perhaps in the same places
+        for got, expected in zip(layers("native"), layers("torch")):
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@needs_library
+def test_a_layer_of_many_large_images_is_one_of_each():
+    """More than the buffer between convolution and filtered leaky ReLU holds at a time."""
+    x, w, s, f = draw(0, 3, 3, 600, 600), draw(1, 16, 3, 1, 1), draw(2, 3, 3), torch.ones(12) / 12
+    kind = {"up": 2, "down": 2, "padding": 11, "backend": "native"}
+    with torch.inference_mode():
+        many = ops.modulated_filtered_lrelu(x, w, s, f, f, **kind)
+        for i in range(3):
+            one = ops.modulated_filtered_lrelu(x[i : i + 1], w, s[i : i + 1], f, f, **kind)
+            torch.testing.assert_close(one, many[i : i + 1])
+
+
+@needs_library
 def test_each_backend_serves_its_own(monkeypatch):
     monkeypatch.delenv("MSSG_OPS", raising=False)
     x = torch.zeros(1, 1, 4, 4)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ from mssg.ops.reference import DEMODULATION_EPS
 
 NO_CLAMP = -1.0
 _LARGE = 2**23  # floats from which glibc maps memory for each allocation (32 MiB)
-_MOST_IDLE = 3
+_MOST_IDLE = 2
 _idle: dict[int, np.ndarray] = {}  # memory of large tensors that have died
 _FAST_TOLERANCE = 3e-6  # of a filter's largest singular value: what `native` leaves out
 _MOST_TERMS = 6  # a filter that needs more products of column and row is left to torch
@@ -126,12 +127,22 @@ def _view(pixels: Tensor, channels: int) -> Tensor:
     return pixels.permute(0, 3, 1, 2)[:, :channels]
 
 
-def _new(x: Tensor, channels: int, height: int, width: int) -> Tensor:
+def _shape(batch: int, channels: int, height: int, width: int) -> tuple[int, int, int, int]:
+    """Of the memory of a picture."""
     block = _round_up(channels)
     if block % 512 == 0:  # as `spread` in src/direct.h
         block += CHANNEL_BLOCK
-    shape = (len(x), height, width, block)
+    return batch, height, width, block
+
+
+def _new(x: Tensor, channels: int, height: int, width: int) -> Tensor:
+    shape = _shape(len(x), channels, height, width)
     return _view(_large(shape) if math.prod(shape) > _LARGE else x.new_empty(shape), channels)
+
+
+def _outline(x: Tensor, channels: int, height: int, width: int) -> Tensor:
+    """As `_new` in shape and strides, without memory."""
+    return _view(torch.empty(_shape(len(x), channels, height, width), device="meta"), channels)
 
 
 class _Memory:
@@ -198,17 +209,21 @@ def filtered_lrelu(exact, x, fu, fd, b, up, down, padding, gain, slope, clamp, f
 
 def _filtered_lrelu(x, b, terms_up, terms_down, up, down, padding, slope, clamp):
     """The result for x in layout."""
-    (up_column, up_row), (down_column, down_row) = terms_up, terms_down
-    x0, x1, y0, y1 = padding
-    channels, height, width = x.shape[1:]
-    out_height = (height * up + y0 + y1 - up_column.shape[1] + 1 - down_column.shape[1]) // down + 1
-    out_width = (width * up + x0 + x1 - up_row.shape[1] + 1 - down_row.shape[1]) // down + 1
-    y = _new(x, channels, out_height, out_width)
+    y = _new(x, x.shape[1], *_filtered_size(x, terms_up, terms_down, up, down, padding))
     bias = _padded_channels(b)
     library.filtered_lrelu(
         _arguments(x, y, y.shape, terms_up, terms_down, bias, up, down, padding, slope, clamp)
     )
     return y
+
+
+def _filtered_size(x, terms_up, terms_down, up, down, padding):
+    """Height and width of the result."""
+    (up_column, up_row), (down_column, down_row) = terms_up, terms_down
+    x0, x1, y0, y1 = padding
+    height, width = x.shape[2:]
+    out_height = (height * up + y0 + y1 - up_column.shape[1] + 1 - down_column.shape[1]) // down + 1
+    return out_height, (width * up + x0 + x1 - up_row.shape[1] + 1 - down_row.shape[1]) // down + 1
 
 
 def _gradient(x, b, grad, terms_up, terms_down, up, down, padding, slope, clamp):
@@ -299,9 +314,22 @@ def _upsampling_terms(fu, flip_filter, exact, up, gain):
 # ---- Convolution ----------------------------------------------------------------------------------------------
 
 
+def _version(t: Tensor) -> int | None:
+    return None if t.is_inference() else t._version
+
+
+def _identity(t: Tensor | None):
+    """Tells tensors and their versions apart, for as long as they live."""
+    return None if t is None else (id(t), _version(t))
+
+
+def _geometry(x: Tensor) -> tuple:
+    return x.shape, x.stride(), torch.get_num_threads()
+
+
 def _prepare(w: Tensor, what: tuple, make):
     """What `make()` derives from a weight or filter, remembered for as long as the weight lives unchanged."""
-    version = None if w.is_inference() else w._version
+    version = _version(w)
     known = _prepared.get(w)
     if known is None or known[0] != version:
         known = (version, {})
@@ -348,36 +376,62 @@ def _energy(w: Tensor) -> Tensor:
     return _prepare(w, ("energy",), lambda: _padded_channels(w.detach().square().sum([2, 3]).T))
 
 
-def _convolve(exact, x, w, modulation, noise, b, padding, flip_weight, gain, slope, clamp, smoothing=None):
-    """clamp(gain * lrelu(d * (w * (s x)) + noise + b)), onto twice the size where a smoothing filter is given.
+class _Plan(NamedTuple):
+    """What all calls share that have one weight and tensors of one geometry."""
 
-    modulation: styles, whether to demodulate, gain of the input or None.
-    """
-    s, demodulate, input_gain = modulation
+    result: tuple[int, int, int]  # channels, height, width
+    convolution: Convolution  # but for what `_run` fills in
+    filtered: FilteredLrelu | None  # what follows
+    memory: tuple  # tensors that these point to, or whose identity the plan is found by
+
+
+def _run(plan: _Plan, x, s, input_gain, noise, direct):
+    """The result for x in layout. direct() packs the weights for a direct convolution."""
+    s, y = s.detach().contiguous(), _new(x, *plan.result)
+    convolution = Convolution.from_buffer_copy(plan.convolution)
+    convolution.x, convolution.styles = x.data_ptr(), s.data_ptr()
+    if input_gain is not None:
+        convolution.input_gain = float(input_gain)
+    if noise is not None:
+        stride = 0 if len(noise) == 1 else noise.stride(0)
+        convolution.epilogue.noise, convolution.epilogue.noise_stride = noise.data_ptr(), stride
+    if plan.filtered is None:
+        convolution.y = y.data_ptr()
+        call = partial(library.convolve, convolution)
+    else:
+        filtered = FilteredLrelu.from_buffer_copy(plan.filtered)
+        filtered.y = y.data_ptr()
+        call = partial(library.layer, convolution, filtered)
+    # Winograd would spread an Inf or NaN over the whole tile: then convolve directly, as the definition says.
+    if call() == NOT_FINITE:
+        weight = direct()
+        convolution.weight, convolution.winograd = weight.data_ptr(), 0
+        call()
+    return y
+
+
+def _convolution(
+    exact, x, w, b, demodulate, padding, flip_weight, gain, slope, clamp, smoothing=None
+) -> _Plan:
+    """Of clamp(gain * lrelu(d * (w * (s x)) + noise + b)), onto twice the size where a smoothing filter is given."""
     kernel, up = w.shape[2], 1 if smoothing is None else 2
     height, width = (up * (n + 2 * padding - kernel + 1) for n in x.shape[2:])
-    y = _new(x, w.shape[0], height, width)
-    s, b = s.detach().contiguous(), _padded_channels(b)
+    result = (len(w), height, width)
+    tile = 0 if up == 2 else _tile(w, height, width, exact)
+    weight, bias = _packed(w, flip_weight, up, tile), _padded_channels(b)
+    energy = _energy(w) if demodulate else None
     arguments = Convolution()
-    _place(arguments, x, y)
-    arguments.styles, arguments.energy = s.data_ptr(), _pointer(_energy(w) if demodulate else None)
-    arguments.input_gain = 1.0 if input_gain is None else float(input_gain)
-    arguments.eps = DEMODULATION_EPS
+    _place(arguments, x, _outline(x, *result))
+    arguments.weight, arguments.energy = weight.data_ptr(), _pointer(energy)
+    arguments.winograd, arguments.up = tile, up
+    arguments.input_gain, arguments.eps = 1.0, DEMODULATION_EPS
     arguments.out_channels, arguments.in_channels, arguments.kernel = w.shape[:3]
     arguments.padding = padding
     limit = NO_CLAMP if clamp is None else clamp
-    stride = 0 if noise is None or len(noise) == 1 else noise.stride(0)
-    arguments.epilogue = Epilogue(_pointer(b), _pointer(noise), stride, gain, slope, limit)
-    arguments.up = up
+    arguments.epilogue = Epilogue(_pointer(bias), None, 0, gain, slope, limit)
     if smoothing is not None:
         arguments.up_column, arguments.up_row = (taps.data_ptr() for taps in smoothing)
-    for tile in dict.fromkeys((0 if up == 2 else _tile(w, height, width, exact), 0)):
-        packed = _packed(w, flip_weight, up, tile)
-        arguments.weight, arguments.winograd = packed.data_ptr(), tile
-        # Winograd would spread an Inf or NaN over the whole tile: then convolve directly, as the definition says.
-        if library.convolve(arguments) != NOT_FINITE:
-            break
-    return y
+    return _Plan(result, arguments, None, (b, bias, weight, energy, smoothing))
 
 
 def modulated_conv2d(
@@ -392,10 +446,20 @@ def modulated_conv2d(
         return fast.modulated_conv2d(x, w, s, f, up, padding, *rest)
     slope = 1.0 if act == "linear" else ACTIVATIONS[act].alpha
     noise = None if noise is None else noise.reshape(-1, *noise.shape[-2:]).contiguous()
-    modulation = (s, demodulate, input_gain)
+    x = _in_layout(x)
     flip = flip_weight == (up == 1)  # a transposed convolution's kernel is stored the other way round
-    tail = (noise, b, padding[0], flip, gain, slope, clamp, smoothing)
-    return _convolve(exact, _in_layout(x), w, modulation, *tail)
+    tail = (padding[0], flip, gain, slope, clamp)
+    what = (
+        "convolution",
+        exact,
+        demodulate,
+        *tail,
+        *_geometry(x),
+        _identity(b),
+        smoothing and id(smoothing[0]),
+    )
+    plan = _prepare(w, what, lambda: _convolution(exact, x, w, b, demodulate, *tail, smoothing))
+    return _run(plan, x, s, input_gain, noise, lambda: _packed(w, flip, up, 0))
 
 
 def _smoothing(w, f, up, padding):
@@ -425,19 +489,31 @@ def modulated_filtered_lrelu(
     clamp,
 ):
     """See `mssg.ops.modulated_filtered_lrelu`."""
+    definition = (conv_padding, demodulate, up, down, padding, gain, slope, clamp)
+    if _takes(x, w, s, b, input_gain):
+        x = _in_layout(x)
+        what = ("layer", exact, *definition, *_geometry(x), *map(_identity, (fu, fd, b)))
+        plan = _prepare(w, what, lambda: _layer(exact, x, w, fu, fd, b, *definition))
+        if plan is not None:
+            return _run(plan, x, s, input_gain, None, lambda: _packed(w, True, 1, 0))
+    rest = (conv_padding, demodulate, input_gain, up, down, padding, gain, slope, clamp)
+    filtered = partial(filtered_lrelu, exact)
+    return fast.modulated_filtered_lrelu(x, w, s, fu, fd, b, *rest, filtered=filtered)
+
+
+def _layer(
+    exact, x, w, fu, fd, b, conv_padding, demodulate, up, down, padding, gain, slope, clamp
+) -> _Plan | None:
+    """Of a layer of StyleGAN3; None for one that is left to torch."""
     terms_up, terms_down = _upsampling_terms(fu, False, exact, up, gain), _terms(fd, False, exact)
-    if (
-        terms_up is None
-        or terms_down is None
-        or w.shape[2:] not in ((1, 1), (3, 3))
-        or not _takes(x, w, s, b, input_gain)
-    ):
-        rest = (conv_padding, demodulate, input_gain, up, down, padding, gain, slope, clamp)
-        filtered = partial(filtered_lrelu, exact)
-        return fast.modulated_filtered_lrelu(x, w, s, fu, fd, b, *rest, filtered=filtered)
-    modulation = (s, demodulate, input_gain)
-    x = _in_layout(x)
+    if terms_up is None or terms_down is None or w.shape[2:] not in ((1, 1), (3, 3)):
+        return None
+    convolution = partial(_convolution, exact, x, w, b, demodulate, conv_padding, True)
     if fu is None and fd is None and up == down == 1 and padding == (0, 0, 0, 0):
-        return _convolve(exact, x, w, modulation, None, b, conv_padding, True, gain, slope, clamp)
-    x = _convolve(exact, x, w, modulation, None, b, conv_padding, True, 1.0, 1.0, None)
-    return _filtered_lrelu(x, None, terms_up, terms_down, up, down, padding, slope, clamp)
+        return convolution(gain, slope, clamp)
+    plan = convolution(1.0, 1.0, None)
+    between = _outline(x, *plan.result)
+    y = _outline(x, len(w), *_filtered_size(between, terms_up, terms_down, up, down, padding))
+    filtered = _arguments(between, y, y.shape, terms_up, terms_down, None, up, down, padding, slope, clamp)
+    memory = (plan.memory, fu, fd, terms_up, terms_down)
+    return _Plan(tuple(y.shape[1:]), plan.convolution, filtered, memory)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mssg.errors import UsageError
 
-ABI = 3
+ABI = 4
 ENVIRONMENT = "MSSG_NATIVE_ISA"
 VARIANTS = ("avx512", "avx2", "plain")
 CHANNEL_BLOCK = 16
@@ -122,6 +122,8 @@ def _open(variant: str) -> ctypes.CDLL | str:
         library.mssg_pack_weight.argtypes = [c_void_p, c_void_p, *[c_int32] * 6]
         library.mssg_pack_weight.restype = None
         library.mssg_convolve.argtypes, library.mssg_convolve.restype = [POINTER(Convolution)], c_int32
+        library.mssg_layer.argtypes = [POINTER(Convolution), POINTER(FilteredLrelu)]
+        library.mssg_layer.restype = c_int32
         library.mssg_filtered_lrelu.argtypes = [POINTER(FilteredLrelu)]
         library.mssg_filtered_lrelu.restype = c_int32
         library.mssg_filtered_lrelu_gradient.argtypes = [POINTER(FilteredLreluGradient)]
@@ -151,6 +153,11 @@ def variant() -> str:
 def convolve(arguments: Convolution) -> int:
     """Run a convolution; returns OK or NOT_FINITE (Winograd met an Inf or NaN and gave up)."""
     return _checked(loaded().mssg_convolve(byref(arguments)))
+
+
+def layer(convolution: Convolution, filtered: FilteredLrelu) -> int:
+    """Run a convolution, then a filtered leaky ReLU on what it gives; returns as `convolve`."""
+    return _checked(loaded().mssg_layer(byref(convolution), byref(filtered)))
 
 
 def filtered_lrelu(arguments: FilteredLrelu) -> None:

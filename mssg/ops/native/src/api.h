@@ -12,7 +12,7 @@
 #define MSSG_EXPORT extern "C" __attribute__((visibility("default")))
 #endif
 
-constexpr int MSSG_NATIVE_ABI = 3;
+constexpr int MSSG_NATIVE_ABI = 4;
 constexpr int kChannelBlock = 16;  // channels are padded to a multiple of this, whatever the vector length
 
 static constexpr int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
@@ -79,5 +79,6 @@ MSSG_EXPORT int64_t mssg_packed_size(int32_t out_channels, int32_t in_channels, 
 MSSG_EXPORT void mssg_pack_weight(const float* w, float* packed, int32_t out_channels, int32_t in_channels, int32_t kernel,
                                   int32_t up, int32_t winograd, int32_t threads);
 MSSG_EXPORT int32_t mssg_convolve(const Convolution* c);
+MSSG_EXPORT int32_t mssg_layer(const Convolution* c, const FilteredLrelu* p);  // see layer.h
 MSSG_EXPORT int32_t mssg_filtered_lrelu(const FilteredLrelu* p);
 MSSG_EXPORT int32_t mssg_filtered_lrelu_gradient(const FilteredLreluGradient* g);

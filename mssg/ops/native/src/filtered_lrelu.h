@@ -87,8 +87,8 @@ struct AnyTaps {
 
 template <int N>
 static inline V dot(const V* a, const V* b) {
-V s=a[0]*b[0];
-for (int k = 1; k < N; k++) s += a[k] * b[k];
+  V s = a[0] * b[0];
+  for (int k = 1; k < N; k++) s += a[k] * b[k];
   return s;
 }
 

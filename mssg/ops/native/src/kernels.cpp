@@ -4,8 +4,7 @@
 
 #include <new>
 
-#include "convolution.h"
-#include "filtered_lrelu.h"
+#include "layer.h"
 #include "threads.h"
 
 template <class Call>
@@ -45,6 +44,10 @@ void mssg_pack_weight(const float* w, float* packed, int32_t out_channels, int32
 
 int32_t mssg_convolve(const Convolution* c) {
   return guarded([=] { return convolve(*c); });
+}
+
+int32_t mssg_layer(const Convolution* c, const FilteredLrelu* p) {
+  return guarded([=] { return layer(*c, *p); });
 }
 
 int32_t mssg_filtered_lrelu(const FilteredLrelu* p) {

@@ -127,6 +127,7 @@ struct Winograd {
     float *points, *products;
   };
 
+  static size_t plane(int tiles, int pixel) { return (size_t)tiles * pixel | kChannelBlock; }
   struct Place {
     int image, y, x;  // of a tile's first output pixel
   };
@@ -140,7 +141,7 @@ struct Winograd {
     const int y0 = tile.y - c.padding, x0 = tile.x - c.padding;
     const float* src = c.x + tile.image * c.x_batch + y0 * c.x_row + x0 * c.x_pixel;
     const bool inside = y0 >= 0 && x0 >= 0 && y0 + kSide <= c.height && x0 + kSide <= c.width;
-    const size_t step = (size_t)block.count * in_pixel;
+    const size_t step = plane(block.count, in_pixel);
     for (int k = 0; k < c.in_channels; k += kLanes) {
       const V scale = load(c.in_scale + (size_t)tile.image * in_padded + k);
       V half[kSide][kSide];
@@ -166,9 +167,9 @@ struct Winograd {
 
   void multiply_position(const Block& block, int position, int first_panel, int last_panel) const {
     const ptrdiff_t origin = 0;
-    const float* points = block.points + (size_t)position * block.count * in_pixel;
+    const float* points = block.points + position * plane(block.count, in_pixel);
     for (int p = first_panel; p < last_panel; p++) {
-      float* out = block.products + (size_t)position * block.count * out_pixel + p * kPanel;
+      float* out = block.products + position * plane(block.count, out_pixel) + p * kPanel;
       multiply_panel(panel_vectors(c.out_channels, p), block.count, points, in_pixel, &origin, 1, c.in_channels,
                      c.weight + ((size_t)position * panel_count + p) * c.in_channels * kPanel,
                      [=](int m, int v, V x) { store(out + (size_t)m * out_pixel + v * kLanes, x); });
@@ -179,7 +180,7 @@ struct Winograd {
   bool finish(const Block& block, int i) const {
     const Place tile = place(block.first + i);
     const int high = std::min(kTile, out_height - tile.y), wide = std::min(kTile, out_width - tile.x);
-    const size_t step = (size_t)block.count * out_pixel;
+    const size_t step = plane(block.count, out_pixel);
     V poison{};
     for (int k = 0; k < out_padded; k += kLanes) {
       const Finish finish(c, tile.image, k, out_padded);
@@ -208,8 +209,8 @@ struct Winograd {
   }
 
   Block block(int first, int count) const {
-    return {first, count, buffer(mssg::kTransformed, (size_t)count * kPositions * in_pixel),
-            buffer(mssg::kProducts, (size_t)count * kPositions * out_pixel)};
+    return {first, count, buffer(mssg::kTransformed, kPositions * plane(count, in_pixel)),
+            buffer(mssg::kProducts, kPositions * plane(count, out_pixel))};
   }
 
   // Weights that fit a cache are read again by every thread for its own blocks, which stay in its second-level cache.
