@@ -18,6 +18,7 @@ from torch.func import functional_call
 
 from mssg.errors import MssgError, UsageError
 from mssg.networks import Generator
+from mssg.ops import keep_freed_memory
 from mssg.recall import Recall
 from mssg.request import RenderRequest, RenderResult, find_covariate, read_w, to_uint8, training_defaults
 from mssg.snapshot import Snapshot, latent
@@ -41,13 +42,14 @@ class _Reached(Exception):
 
 
 class Renderer:
-    """Draws with one snapshot. Not for several threads at once.
+    """Draws with one snapshot. Not for several threads at once. Its process keeps memory that it has freed (`keep_freed_memory`).
 
     Args:
         snapshot: What to draw with; its device is where the work is done.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
+        keep_freed_memory()
         self.snapshot, self.study, self.header = snapshot, snapshot.study, snapshot.header
         self.G = cast(Generator, snapshot.G)
         self.device = next(self.G.parameters()).device
