@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 
 from mssg.ops.activations import ACTIVATIONS
-from mssg.ops.filters import downsampling_padding, separable_terms, upsampling_padding
+from mssg.ops.filters import downsampling_padding, filter_size, separable_terms, upsampling_padding
 from mssg.ops.fused import modulate, scaled_leaky
 from mssg.ops.reference import DEMODULATION_EPS
 
+_STRIP, _LEAST_ROWS = 1 << 22, 16  # elements at the high sampling rate at a time; rows of output
 _SMALL_FILTER = 16  # taps up to which one 2-D pass beats two 1-D passes
 
 
@@ -136,9 +137,30 @@ def filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_fil
     """See `reference.filtered_lrelu`. The activation's gain rides on the upsampling filter."""
     if b is not None:
         x = x + b.to(x.dtype).reshape(1, -1, 1, 1)
-    x = upfirdn2d(x, fu, (up, up), (1, 1), padding, flip_filter, up**2 * gain)
-    x = scaled_leaky(x, None, None, None, slope, clamp)
-    return upfirdn2d(x, fd, (1, 1), (down, down), (0, 0, 0, 0), flip_filter, 1.0)
+
+    def filtered(x, padding):
+        x = upfirdn2d(x, fu, (up, up), (1, 1), padding, flip_filter, up**2 * gain)
+        x = scaled_leaky(x, None, None, None, slope, clamp)
+        return upfirdn2d(x, fd, (1, 1), (down, down), (0, 0, 0, 0), flip_filter, 1.0)
+
+    (batch, channels, height, width), (x0, x1, y0, y1) = x.shape, padding
+    (wide_up, high_up), (_, high_down) = filter_size(fu), filter_size(fd)
+    out_height = (height * up + y0 + y1 - high_up + 1 - high_down) // down + 1
+    rows = max(_STRIP // max(batch * channels * down * (width * up + x0 + x1 - wide_up + 1), 1), _LEAST_ROWS)
+    kept = torch.is_grad_enabled() and x.requires_grad
+    if kept or x.device.type != "cpu" or out_height <= rows:
+        return filtered(x, padding)
+    # In strips: the signal at the high sampling rate would cost more in page faults than in arithmetic.
+    strips = []
+    for start in range(0, out_height, rows):
+        # Rows first, …, end - 1 of the image with zeros between its pixels, or outside of it.
+        first = start * down - y0
+        end = first + (min(rows, out_height - start) - 1) * down + high_down + high_up - 1
+        i, j = max(-(-first // up), 0), min((end - 1) // up + 1, height)
+        strip, above = (x[:, :, i:j], i * up - first) if i < j else (torch.zeros_like(x[:, :, :1]), 0)
+        below = end - first - above - strip.shape[2] * up
+        strips.append(filtered(strip, (x0, x1, above, below)))
+    return torch.cat(strips, 2)
 
 
 def conv2d_resample(x, w, f, up, down, padding, flip_weight, *, fir=upfirdn2d):

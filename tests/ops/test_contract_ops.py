@@ -124,6 +124,26 @@ def test_filtered_lrelu(name, x, fu, fd, up, down, with_bias, clamp, flip):
     agree(operation, [x, b], name)
 
 
+PADDING = st.tuples(st.integers(-2, 9), st.integers(-2, 9))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
+@given(images(), filters(), filters(), FACTOR, FACTOR, PADDING, st.booleans())
+def test_filtered_lrelu_in_strips(rows, x, fu, fd, up, down, padding, flip):
+    from mssg.ops import fast
+
+    (above, below), kind = padding, {"up": up, "down": down, "clamp": 0.7, "flip_filter": flip}
+    assume(x.shape[2] * up + above + below >= 11)
+    kind["padding"] = (7, 7, above, below)
+    expected = ops.filtered_lrelu(x, fu, fd, **kind, backend="reference")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast, "_STRIP", 0)
+        patch.setattr(fast, "_LEAST_ROWS", rows)
+        got = ops.filtered_lrelu(x, fu, fd, **kind, backend="torch")
+    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
+
+
 @contract(
     images(),
     st.sampled_from(sorted(ops.ACTIVATIONS)),
