@@ -26,6 +26,7 @@ from mssg.ops.filters import (
 )
 from mssg.ops.memory import keep_freed_memory
 from mssg.ops.native import backend as native_backend
+from mssg.ops.native import training as native_training
 
 __all__ = [
     "ACTIVATIONS",
@@ -54,6 +55,7 @@ for _backend, _module in (("reference", reference), ("torch", fast)):
 register_backend("cuda", None, gpu.serves, **{_name: gpu.operation(_name) for _name in _names})
 
 native_backend.register()
+native_training.register()
 
 _chosen_backend = backend  # `backend` is also the name of every operation's keyword
 Padding = int | Sequence[int]

@@ -163,10 +163,20 @@ def filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_fil
     return torch.cat(strips, 2)
 
 
-def conv2d_resample(x, w, f, up, down, padding, flip_weight, *, fir=upfirdn2d):
+def convolve(x, w, stride, padding):
+    """An ordinary convolution with any padding (x0, x1, y0, y1)."""
+    x0, x1, y0, y1 = padding
+    if w.shape[2:] == (1, 1) and stride == 1 and padding == (0, 0, 0, 0) and x.device.type == "cpu":
+        return F.linear(x.permute(0, 2, 3, 1), w[:, :, 0, 0]).permute(0, 3, 1, 2)  # channels_last in and out
+    if x0 == x1 >= 0 and y0 == y1 >= 0:
+        return F.conv2d(x, w, stride=stride, padding=(y0, x0))
+    return F.conv2d(_pad(x, padding), w, stride=stride)
+
+
+def conv2d_resample(x, w, f, up, down, padding, flip_weight, *, fir=upfirdn2d, convolve=convolve):
     """See `reference.conv2d_resample`. The convolution always runs at the lower resolution.
 
-    Other backends bring their own `fir`, with the signature of `upfirdn2d`.
+    Other backends bring their own `fir` and `convolve`, with the signatures of `upfirdn2d` and `convolve`.
     """
     w = w.to(x.dtype)
     if up > 1:
@@ -178,16 +188,16 @@ def conv2d_resample(x, w, f, up, down, padding, flip_weight, *, fir=upfirdn2d):
         return x if down == 1 else fir(x, f, (1, 1), (down, down), (0, 0, 0, 0), False, 1.0)
     w = w if flip_weight else w.flip([2, 3])
     if down == 1:
-        return _convolve(x, w, 1, padding)
+        return convolve(x, w, 1, padding)
     if w.shape[2:] == (1, 1):
-        return _convolve(fir(x, f, (1, 1), (down, down), padding, False, 1.0), w, 1, (0, 0, 0, 0))
-    return _convolve(fir(x, f, (1, 1), (1, 1), padding, False, 1.0), w, down, (0, 0, 0, 0))
+        return convolve(fir(x, f, (1, 1), (down, down), padding, False, 1.0), w, 1, (0, 0, 0, 0))
+    return convolve(fir(x, f, (1, 1), (1, 1), padding, False, 1.0), w, down, (0, 0, 0, 0))
 
 
 def _convolve_up(x, w, f, up, padding, flip_weight, fir):
     """Transposed convolution, then the low-pass filter."""
     if w.shape[2:] == (1, 1):
-        x = _convolve(x, w, 1, (0, 0, 0, 0))
+        x = convolve(x, w, 1, (0, 0, 0, 0))
         return fir(x, f, (up, up), (1, 1), padding, False, float(up**2))
     kh, kw = w.shape[2:]
     x = F.conv_transpose2d(x, (w.flip([2, 3]) if flip_weight else w).transpose(0, 1), stride=up)
@@ -197,24 +207,15 @@ def _convolve_up(x, w, f, up, padding, flip_weight, fir):
     return fir(x, f, (1, 1), (1, 1), rest, False, float(up**2))
 
 
-def _convolve(x, w, stride, padding):
-    """An ordinary convolution with any padding."""
-    x0, x1, y0, y1 = padding
-    if w.shape[2:] == (1, 1) and stride == 1 and padding == (0, 0, 0, 0) and x.device.type == "cpu":
-        return F.linear(x.permute(0, 2, 3, 1), w[:, :, 0, 0]).permute(0, 3, 1, 2)  # channels_last in and out
-    if x0 == x1 >= 0 and y0 == y1 >= 0:
-        return F.conv2d(x, w, stride=stride, padding=(y0, x0))
-    return F.conv2d(_pad(x, padding), w, stride=stride)
-
-
 def modulated_conv2d(
-    x, w, s, f, up, padding, flip_weight, demodulate, input_gain, noise, b, act, gain, clamp, *, fir=upfirdn2d, tail=leaky_tail
+    x, w, s, f, up, padding, flip_weight, demodulate, input_gain, noise, b, act, gain, clamp, *, fir=upfirdn2d, tail=leaky_tail, convolve=convolve
 ):  # fmt: skip
     """See `reference.modulated_conv2d`: (sum_i w_oi s_i x_i) d_o instead of sum_i (w_oi s_i d_o) x_i.
 
-    Other backends bring their own `fir` and `tail`, with the signatures of `upfirdn2d` and `leaky_tail`.
+    Other backends bring their own `fir`, `tail` and `convolve`, with the signatures of `upfirdn2d`, `leaky_tail` and
+    `convolve`.
     """
-    x, d = convolve_modulated(x, w, s, f, up, padding, flip_weight, demodulate, input_gain, fir)
+    x, d = convolve_modulated(x, w, s, f, up, padding, flip_weight, demodulate, input_gain, fir, convolve)
     noise = None if noise is None else noise.to(x.dtype)[(None,) * (4 - noise.ndim)]
     b = None if b is None else b.to(x.dtype)[None, :, None, None]
     if act in ("linear", "lrelu") and gain > 0:
@@ -223,7 +224,9 @@ def modulated_conv2d(
     return bias_act(x, None, 1, act, ACTIVATIONS[act].alpha, gain, clamp)
 
 
-def convolve_modulated(x, w, s, f, up, padding, flip_weight, demodulate, input_gain, fir=upfirdn2d):
+def convolve_modulated(
+    x, w, s, f, up, padding, flip_weight, demodulate, input_gain, fir=upfirdn2d, convolve=convolve
+):
     """The convolution of `modulated_conv2d` and the factor [B, O, 1, 1] its result lacks; None = it lacks nothing."""
     if x.dtype == torch.float16 and demodulate:
         # Keep half precision in range; demodulation cancels both factors.
@@ -236,18 +239,30 @@ def convolve_modulated(x, w, s, f, up, padding, flip_weight, demodulate, input_g
         per_sample = w[:, :, 0, 0] * s[:, None, :]  # [B, O, I]: small, so both factors may as well go there
         return _pointwise_per_sample(x, per_sample if d is None else per_sample * d[:, :, None]), None
     x = modulate(x, s.to(x.dtype)[:, :, None, None])
-    x = conv2d_resample(x, w, f, up, 1, padding, flip_weight, fir=fir)
+    x = conv2d_resample(x, w, f, up, 1, padding, flip_weight, fir=fir, convolve=convolve)
     return x, None if d is None else d.to(x.dtype)[:, :, None, None]
 
 
 def modulated_filtered_lrelu(
-    x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail, filtered=filtered_lrelu
+    x,
+    w,
+    s,
+    fu,
+    fd,
+    b,
+    conv_padding,
+    demodulate,
+    input_gain,
+    *tail,
+    filtered=filtered_lrelu,
+    convolve=convolve,
 ):
     """See `ops.modulated_filtered_lrelu`: demodulation and bias share one pass. tail: as in `filtered_lrelu`.
 
-    Other backends bring their own `filtered`, with the signature of `filtered_lrelu`.
+    Other backends bring their own `filtered` and `convolve`, with the signatures of `filtered_lrelu` and `convolve`.
     """
-    x, d = convolve_modulated(x, w, s, None, 1, (conv_padding,) * 4, True, demodulate, input_gain)
+    around = (conv_padding,) * 4
+    x, d = convolve_modulated(x, w, s, None, 1, around, True, demodulate, input_gain, convolve=convolve)
     b = None if b is None else b.to(x.dtype)[None, :, None, None]
     x = leaky_tail(x, d, None, b, "linear", 0.0, 1.0, None)
     return filtered(x, fu, fd, None, *tail, False)

@@ -44,9 +44,41 @@ static void require(double got, double expected, double scale, const char* what)
   std::exit(1);
 }
 
+// The same weights [out, in, k k] from memory [in, out, k k] with every kernel turned by half a turn.
+static void packing(const std::vector<float>& w, const std::vector<float>& packed, int out, int in, int k, int winograd) {
+  const int taps = k * k;
+  std::vector<float> turned(w.size()), again(packed.size());
+  for (int o = 0; o < out; o++)
+    for (int i = 0; i < in; i++)
+      for (int t = 0; t < taps; t++) turned[(i * out + o) * taps + t] = w[(o * in + i) * taps + taps - 1 - t];
+  mssg_pack_weight(turned.data(), again.data(), out, in, k, taps, out * taps, 1, 1, winograd, 3);
+  if (again != packed) require(1, 0, 0, "turned weights");
+}
+
+// y is the gradient that arrives at the result.
+static void weight_gradient(const Convolution& c, const Image& x, const Image& y, const std::vector<float>& scale) {
+  const int in = x.channels, out = y.channels;
+  std::vector<float> result((size_t)out * in * 9);
+  WeightGradient g{c, y.data.data(), result.data(), c.y_batch, c.y_row, c.y_pixel};
+  g.forward.energy = nullptr;
+  require(mssg_weight_gradient(&g), kOk, 0, "status");
+  for (int check = 0; check < 50; check++) {
+    const int o = pick(0, out - 1), i = pick(0, in - 1), t = pick(0, 8);
+    double s = 0, size = 0;
+    for (int n = 0; n < x.batch; n++)
+      for (int r = 0; r < y.height; r++)
+        for (int q = 0; q < y.width; q++) {
+          const double v = (double)y.at(n, o, r, q) * scale[n * in + i] * 1.25 *
+                           x.at(n, i, r + t / 3 - c.padding, q + t % 3 - c.padding);
+          s += v, size += std::fabs(v);
+        }
+    require(result[((size_t)o * in + i) * 9 + t], s, size, "gradient of the weight");
+  }
+}
+
 static void convolution() {
   const int k = pick(0, 1) ? 3 : 1, padding = pick(0, 2), in = pick(1, 40), out = pick(1, 40);
-  Image x(pick(1, 2), pick(k, 13), pick(k, 13), in);
+  Image x(pick(1, 4), pick(k, 13), pick(k, 13), in);
   Image y(x.batch, x.height + 2 * padding - k + 1, x.width + 2 * padding - k + 1, out);
   const auto w = noise((size_t)out * in * k * k), scale = noise((size_t)x.batch * in), bias = noise(y.block);
   const auto grain = noise((size_t)y.height * y.width);
@@ -54,7 +86,8 @@ static void convolution() {
   for (float& e : energy) e = std::fabs(e);
   for (int winograd = 0; winograd <= (k == 3 ? 6 : 0); winograd += 2) {
     std::vector<float> packed(mssg_packed_size(out, in, k, winograd));
-    mssg_pack_weight(w.data(), packed.data(), out, in, k, 1, winograd, 2);
+    mssg_pack_weight(w.data(), packed.data(), out, in, k, in * k * k, k * k, 0, 1, winograd, 2);
+    packing(w, packed, out, in, k, winograd);
     Convolution c{};
     place(c, x, y);
     c.styles = scale.data(), c.input_gain = 1.25f, c.weight = packed.data(), c.in_channels = in, c.out_channels = out;
@@ -77,6 +110,7 @@ static void convolution() {
       s = std::fmin(std::fmax((s > 0 ? s : 0.2 * s) * 1.5, -6), 6);
       require(y.at(n, o, r, q), s, size, winograd ? "winograd" : "direct");
     }
+    if (winograd == 2 || winograd == 4) weight_gradient(c, x, y, scale);
   }
 }
 
@@ -86,7 +120,7 @@ static void doubling() {
   const auto w = noise((size_t)out * in * 9), scale = noise((size_t)x.batch * in), bias = noise(y.block);
   const auto row = noise(4), column = noise(4), grain = noise((size_t)y.height * y.width);
   std::vector<float> packed(mssg_packed_size(out, in, 3, 0));
-  mssg_pack_weight(w.data(), packed.data(), out, in, 3, 2, 0, 2);
+  mssg_pack_weight(w.data(), packed.data(), out, in, 3, in * 9, 9, 0, 2, 0, 2);
   Convolution c{};
   place(c, x, y);
   c.styles = scale.data(), c.input_gain = 1.25f, c.weight = packed.data(), c.in_channels = in, c.out_channels = out;

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from mssg import ops
 from mssg.ops import dispatch
-from mssg.ops.native import library
+from mssg.ops.native import library, training
 
 SOURCE = Path(library.__file__).parent / "src"
 BUILT = not isinstance(library.load(), str)
@@ -295,6 +296,77 @@ def test_gradients_where_something_is_not_finite(value, clamp):
         assert finite.any() and torch.allclose(got[finite], expected[finite], atol=1e-5)
 
 
+def convolution_and_gradients(name, dtype, tensors, **kind):
+    """The convolution of x with w, and the gradients for both; tensors: x, w, the incoming gradient if it is not noise."""
+    x, w = (t.to(dtype, copy=True).requires_grad_() for t in tensors[:2])
+    y = ops.conv2d_resample(x, w, backend=name, **kind)
+    if name == "native-train":
+        assert type(y.grad_fn).__name__ == "_ConvolutionBackward"
+    grad = draw(8, *y.shape).to(dtype) if len(tensors) == 2 else tensors[2].to(dtype)
+    return [y.detach(), *torch.autograd.grad(y, (x, w), grad)]
+
+
+@needs_library
+@CONTRACT
+@given(
+    st.integers(1, 5),
+    st.sampled_from([1, 2, 16, 17, 40, 64, 130]),
+    st.sampled_from([1, 3, 16, 31, 33, 80, 130]),
+    st.integers(1, 23),
+    st.integers(1, 23),
+    st.integers(0, 2),
+    st.booleans(),
+)
+def test_gradients_of_convolutions(batch, i, o, h, w, padding, flip):
+    assume(min(h, w) + 2 * padding >= 3)
+    tensors, kind = (draw(0, batch, i, h, w), draw(1, o, i, 3, 3)), {"padding": padding, "flip_weight": flip}
+    with mock.patch.object(training, "_FEWEST_TILES", 0):
+        got = convolution_and_gradients("native-train", torch.float32, tensors, **kind)
+    expected = convolution_and_gradients("reference", torch.float64, tensors, **kind)
+    terms = 9 * i, 9 * o, batch * h * w  # sums of few outputs may cancel
+    for g, e, count in zip(got, expected, terms):
+        assert g.shape == e.shape and g.dtype == torch.float32
+        assert (g - e).abs().max() <= 1e-5 * max(e.abs().max(), count**0.5)
+
+
+@needs_library
+def test_training_leaves_convolutions_of_few_pixels_to_torch():
+    x, w = draw(0, 2, 3, 8, 8), draw(1, 3, 3, 3, 3).requires_grad_()
+    y = ops.conv2d_resample(x, w, padding=1, backend="native-train")
+    assert type(y.grad_fn).__name__ == "ConvolutionBackward0"
+
+
+@needs_library
+@pytest.mark.parametrize("padding", [0, 1, 2])
+def test_gradients_of_gradients_of_modulated_convolutions(padding):
+    """As a penalty on gradients takes them, to the third order."""
+    results = []
+    for name, dtype in (("native-train", torch.float32), ("reference", torch.float64)):
+        tensors = (draw(0, 3, 5, 17, 14), draw(1, 6, 5, 3, 3), draw(2, 3, 5))
+        x, w, s = (t.to(dtype, copy=True).requires_grad_() for t in tensors)
+        y = ops.modulated_conv2d(x, w, s, padding=padding, act="lrelu", backend=name)
+        found = torch.autograd.grad(y.pow(3).sum(), (x, w, s), create_graph=True)
+        again = torch.autograd.grad(sum(g.square().mean() for g in found), (x, w, s), create_graph=True)
+        results.append([*again, *torch.autograd.grad(sum(g.square().mean() for g in again), (x, w, s))])
+    for got, expected in zip(*results):
+        assert (got - expected).abs().max() <= 3e-5 * expected.abs().max()
+
+
+@needs_library
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_gradients_of_convolutions_where_something_is_not_finite(value):
+    """In x, the weight and the incoming gradient it acts as in the definition."""
+    for place, index in enumerate([(1, 4, 9, 11), (2, 3, 1, 1), (0, 2, 5, 5)]):
+        tensors = [draw(0, 2, 17, 20, 20), draw(1, 5, 17, 3, 3), draw(2, 2, 5, 20, 20)]
+        tensors[place][index] = value
+        got = convolution_and_gradients("native-train", torch.float32, tensors, padding=1)
+        expected = convolution_and_gradients("reference", torch.float32, tensors, padding=1)
+        for g, e in zip(got, expected):
+            assert torch.equal(g.isnan(), e.isnan()) and torch.equal(g.isposinf(), e.isposinf())
+            finite = e.isfinite()
+            assert torch.equal(g.isfinite(), finite) and torch.allclose(g[finite], e[finite], atol=1e-3)
+
+
 @needs_library
 def test_training_takes_gradients_and_their_sums_from_any_number_of_threads():
     f, results, before = torch.ones(12) / 12, [], torch.get_num_threads()
@@ -303,11 +375,13 @@ def test_training_takes_gradients_and_their_sums_from_any_number_of_threads():
             torch.set_num_threads(threads)
             x = draw(0, 3, 40, 60, 50).requires_grad_()
             y = ops.filtered_lrelu(x, f, f, up=2, down=2, padding=11, backend="native-train")
-            results.append((y.detach(), torch.autograd.grad(y.square().sum(), x)[0]))
+            tensors = y.detach(), draw(1, 33, 40, 3, 3)
+            convolved = convolution_and_gradients("native-train", torch.float32, tensors, padding=1)
+            results.append([y.detach(), *torch.autograd.grad(y.square().sum(), x), *convolved])
     finally:
         torch.set_num_threads(before)
-    for y, grad in results[1:]:
-        assert torch.equal(y, results[0][0]) and torch.equal(grad, results[0][1])
+    for others in results[1:]:
+        assert all(map(torch.equal, others, results[0]))
 
 
 @needs_library
@@ -484,6 +558,13 @@ for up in (2, 4):
         y = ops.filtered_lrelu(x, fu, fd, up=up, down=2, padding=17, clamp=0.5, backend=name)
         results.append(torch.autograd.grad(y.pow(3).sum(), x)[0])
     assert (results[0] - results[1]).abs().max() <= 1e-5 * results[1].abs().max(), up
+results, tensors = [], (r(3, 21, 15, 18), r(35, 21, 3, 3))
+for dtype, name in ((torch.float32, "native-train"), (torch.float64, "reference")):
+    x, w = (t.to(dtype, copy=True).requires_grad_() for t in tensors)
+    y = ops.conv2d_resample(x, w, padding=2, backend=name)
+    results.append(torch.autograd.grad(y.square().sum(), (x, w)))
+for got, expected in zip(*results):
+    assert (got - expected).abs().max() <= 1e-5 * expected.abs().max()
 print(library.variant())
 """
     environment = {**os.environ, library.ENVIRONMENT: variant}

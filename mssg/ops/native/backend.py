@@ -48,17 +48,9 @@ _prepared: WeakIdKeyDictionary = WeakIdKeyDictionary()  # weight or filter -> (v
 
 
 def register() -> None:
-    """Add the backends where the library has been built; two of them then serve float32 on the CPU by default."""
+    """Add the backends where the library has been built; `native` then serves float32 on the CPU in inference mode."""
     if isinstance(library.load(), str):
         return
-    filtered = partial(filtered_lrelu, True)
-    register_backend(
-        "native-train",
-        base="torch",
-        serves=serves_training,
-        filtered_lrelu=filtered,
-        modulated_filtered_lrelu=partial(fast.modulated_filtered_lrelu, filtered=filtered),
-    )
     for name, exact in (("native-exact", True), ("native", False)):
         register_backend(
             name,
@@ -73,15 +65,6 @@ def register() -> None:
 def serves(x: Tensor) -> bool:
     """Whether `native` is the best choice for an operation on x: float32 on the CPU in `torch.inference_mode`."""
     return _plain(x) and torch.is_inference_mode_enabled()
-
-
-def serves_training(x: Tensor) -> bool:
-    """Whether `native-train` is the best choice for an operation on x: float32 on the CPU outside of that.
-
-    Also under `no_grad`: that is how training steps draw, with weights that change before `native` would have
-    prepared them for a second use.
-    """
-    return _plain(x) and not torch.is_inference_mode_enabled()
 
 
 def _takes(*tensors: Tensor | None) -> bool:
@@ -339,18 +322,20 @@ def _prepare(w: Tensor, what: tuple, make):
     return known[1][what]
 
 
-def _packed(w: Tensor, flip_weight: bool, up: int, tile: int) -> Tensor:
-    def make() -> Tensor:
-        native, (outputs, inputs, kernel, _) = library.loaded(), w.shape
-        plain = (w if flip_weight else w.flip([2, 3])).detach().contiguous()
-        packed = w.new_empty(native.mssg_packed_size(outputs, inputs, kernel, tile), requires_grad=False)
-        threads = torch.get_num_threads()
-        native.mssg_pack_weight(
-            plain.data_ptr(), packed.data_ptr(), outputs, inputs, kernel, up, tile, threads
-        )
-        return packed
+def _pack(w: Tensor, turned: bool, up: int, tile: int) -> Tensor:
+    """A weight as the kernels read it, its 3x3 taps turned by half a turn if asked for; tile as in `_tile`."""
+    native, (outputs, inputs, kernel, _) = library.loaded(), w.shape
+    w = w.detach()
+    if w.stride()[2:] != (kernel, 1):
+        w = w.contiguous()
+    packed = w.new_empty(native.mssg_packed_size(outputs, inputs, kernel, tile))
+    where = (w.data_ptr(), packed.data_ptr(), outputs, inputs, kernel, *w.stride()[:2])
+    native.mssg_pack_weight(*where, turned, up, tile, torch.get_num_threads())
+    return packed
 
-    return _prepare(w, (flip_weight, up, tile), make)
+
+def _packed(w: Tensor, flip_weight: bool, up: int, tile: int) -> Tensor:
+    return _prepare(w, (flip_weight, up, tile), lambda: _pack(w, not flip_weight, up, tile))
 
 
 def _tile(w: Tensor, height: int, width: int, exact: bool) -> int:

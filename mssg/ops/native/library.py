@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mssg.errors import UsageError
 
-ABI = 4
+ABI = 5
 ENVIRONMENT = "MSSG_NATIVE_ISA"
 VARIANTS = ("avx512", "avx2", "plain")
 CHANNEL_BLOCK = 16
@@ -44,6 +44,16 @@ class Convolution(Structure):
         *_fields(c_int64, "x_batch x_row x_pixel y_batch y_row y_pixel"),
         *_fields(c_float, "input_gain eps"),
         *_fields(c_int32, "batch height width in_channels out_channels kernel padding up winograd threads"),
+    ]
+
+
+class WeightGradient(Structure):
+    """Arguments of `mssg_weight_gradient`."""
+
+    _fields_ = [
+        ("forward", Convolution),
+        *_fields(c_void_p, "grad result"),
+        *_fields(c_int64, "grad_batch grad_row grad_pixel"),
     ]
 
 
@@ -119,11 +129,14 @@ def _open(variant: str) -> ctypes.CDLL | str:
         library.mssg_buffered_bytes.restype = c_int64
         library.mssg_yield_openmp.argtypes = [c_void_p]
         library.mssg_packed_size.argtypes, library.mssg_packed_size.restype = [c_int32] * 4, c_int64
-        library.mssg_pack_weight.argtypes = [c_void_p, c_void_p, *[c_int32] * 6]
+        pack = [*[c_void_p] * 2, *[c_int32] * 3, *[c_int64] * 2, *[c_int32] * 4]
+        library.mssg_pack_weight.argtypes = pack
         library.mssg_pack_weight.restype = None
         library.mssg_convolve.argtypes, library.mssg_convolve.restype = [POINTER(Convolution)], c_int32
         library.mssg_layer.argtypes = [POINTER(Convolution), POINTER(FilteredLrelu)]
         library.mssg_layer.restype = c_int32
+        library.mssg_weight_gradient.argtypes = [POINTER(WeightGradient)]
+        library.mssg_weight_gradient.restype = c_int32
         library.mssg_filtered_lrelu.argtypes = [POINTER(FilteredLrelu)]
         library.mssg_filtered_lrelu.restype = c_int32
         library.mssg_filtered_lrelu_gradient.argtypes = [POINTER(FilteredLreluGradient)]
@@ -158,6 +171,11 @@ def convolve(arguments: Convolution) -> int:
 def layer(convolution: Convolution, filtered: FilteredLrelu) -> int:
     """Run a convolution, then a filtered leaky ReLU on what it gives; returns as `convolve`."""
     return _checked(loaded().mssg_layer(byref(convolution), byref(filtered)))
+
+
+def weight_gradient(arguments: WeightGradient) -> int:
+    """Run the gradient of a convolution for its weights; returns OK or NOT_FINITE (it met an Inf or NaN)."""
+    return _checked(loaded().mssg_weight_gradient(byref(arguments)))
 
 
 def filtered_lrelu(arguments: FilteredLrelu) -> None:

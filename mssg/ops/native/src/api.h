@@ -12,7 +12,7 @@
 #define MSSG_EXPORT extern "C" __attribute__((visibility("default")))
 #endif
 
-constexpr int MSSG_NATIVE_ABI = 4;
+constexpr int MSSG_NATIVE_ABI = 5;
 constexpr int kChannelBlock = 16;  // channels are padded to a multiple of this, whatever the vector length
 
 static constexpr int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
@@ -42,6 +42,15 @@ struct Convolution {
   int32_t up;
   int32_t winograd;  // 0: direct; 2, 4, 6: pixels of a tile
   int32_t threads;
+};
+
+// The gradient of a 3x3 convolution with respect to its plain weights [out, in, 3, 3], from that with respect to its
+// result, by Winograd with tiles of 2 or 4: of `forward`, only how it reads x counts.
+struct WeightGradient {
+  Convolution forward;
+  const float* grad;  // of the size of the result
+  float* result;
+  int64_t grad_batch, grad_row, grad_pixel;
 };
 
 // Filters are correlation taps: already flipped where a convolution is meant.
@@ -76,9 +85,12 @@ MSSG_EXPORT const char* mssg_processor();  // the best variant that this process
 MSSG_EXPORT void mssg_yield_openmp(void* pause);  // omp_pause_resource_all, see threads.h
 MSSG_EXPORT int64_t mssg_buffered_bytes();
 MSSG_EXPORT int64_t mssg_packed_size(int32_t out_channels, int32_t in_channels, int32_t kernel, int32_t winograd);
+// w[o * out_stride + i * in_stride + t] for tap t of k x k, or the last but t where kernels are turned by half a turn.
 MSSG_EXPORT void mssg_pack_weight(const float* w, float* packed, int32_t out_channels, int32_t in_channels, int32_t kernel,
-                                  int32_t up, int32_t winograd, int32_t threads);
+                                  int64_t out_stride, int64_t in_stride, int32_t turned, int32_t up, int32_t winograd,
+                                  int32_t threads);
 MSSG_EXPORT int32_t mssg_convolve(const Convolution* c);
 MSSG_EXPORT int32_t mssg_layer(const Convolution* c, const FilteredLrelu* p);  // see layer.h
+MSSG_EXPORT int32_t mssg_weight_gradient(const WeightGradient* g);
 MSSG_EXPORT int32_t mssg_filtered_lrelu(const FilteredLrelu* p);
 MSSG_EXPORT int32_t mssg_filtered_lrelu_gradient(const FilteredLreluGradient* g);

@@ -9,12 +9,11 @@ static int64_t packed_size(int out_channels, int in_channels, int kernel, int wi
                   : direct_packed_size(out_channels, in_channels, kernel);
 }
 
-static void pack_weight(const float* w, float* packed, int out_channels, int in_channels, int kernel, int up, int winograd,
-                        int threads) {
+static void pack_weight(const Kernels& w, float* packed, int out_channels, int in_channels, int up, int winograd, int threads) {
   if (winograd == 2) return Winograd<1>::pack(w, packed, out_channels, in_channels, threads);
   if (winograd == 4) return Winograd<2>::pack(w, packed, out_channels, in_channels, threads);
   if (winograd == 6) return Winograd<3>::pack(w, packed, out_channels, in_channels, threads);
-  pack_direct(w, packed, out_channels, in_channels, kernel, up == 2 ? kParityOrder : nullptr, threads);
+  pack_direct(w, packed, out_channels, in_channels, up == 2 ? kParityOrder : nullptr, threads);
 }
 
 static Status convolve(const Convolution& plain) {

@@ -71,21 +71,28 @@ struct Finish {  // the epilogue of one image's pixels in one vector of channels
 
 // ---- Weights: [panel][tap][in][kPanel]; missing output channels are zero ---------------------------------------
 
+struct Kernels {  // [out, in, taps] as they lie in memory
+  const float* at;
+  ptrdiff_t out, in;
+  int taps;
+  bool turned;  // by half a turn
+  float operator()(int o, int i, int t) const { return at[o * out + i * in + (turned ? taps - 1 - t : t)]; }
+};
+
 static int64_t direct_packed_size(int out_channels, int in_channels, int kernel) {
   return (int64_t)kernel * kernel * panels(out_channels) * in_channels * kPanel;
 }
 
 // order[t]: which tap of the kernel comes at place t; null = as they are
-static void pack_direct(const float* w, float* packed, int out_channels, int in_channels, int kernel, const int* order,
-                        int threads) {
-  const int taps = kernel * kernel;
+static void pack_direct(const Kernels& w, float* packed, int out_channels, int in_channels, const int* order, int threads) {
+  const int taps = w.taps;
   parallel(panels(out_channels), threads, [&](int panel) {
     float* at = packed + (size_t)panel * taps * in_channels * kPanel;
     for (int t = 0; t < taps; t++)
       for (int i = 0; i < in_channels; i++)
         for (int lane = 0; lane < kPanel; lane++, at++) {
           const int o = panel * kPanel + lane;
-          *at = o < out_channels ? w[((size_t)o * in_channels + i) * taps + (order ? order[t] : t)] : 0;
+          *at = o < out_channels ? w(o, i, order ? order[t] : t) : 0;
         }
   });
 }

@@ -6,6 +6,7 @@
 
 #include "layer.h"
 #include "threads.h"
+#include "weight_gradient.h"
 
 template <class Call>
 static int32_t guarded(const Call& call) {
@@ -38,8 +39,9 @@ int64_t mssg_packed_size(int32_t out_channels, int32_t in_channels, int32_t kern
 }
 
 void mssg_pack_weight(const float* w, float* packed, int32_t out_channels, int32_t in_channels, int32_t kernel,
-                      int32_t up, int32_t winograd, int32_t threads) {
-  pack_weight(w, packed, out_channels, in_channels, kernel, up, winograd, threads);
+                      int64_t out_stride, int64_t in_stride, int32_t turned, int32_t up, int32_t winograd, int32_t threads) {
+  const Kernels kernels{w, (ptrdiff_t)out_stride, (ptrdiff_t)in_stride, kernel * kernel, turned != 0};
+  pack_weight(kernels, packed, out_channels, in_channels, up, winograd, threads);
 }
 
 int32_t mssg_convolve(const Convolution* c) {
@@ -48,6 +50,10 @@ int32_t mssg_convolve(const Convolution* c) {
 
 int32_t mssg_layer(const Convolution* c, const FilteredLrelu* p) {
   return guarded([=] { return layer(*c, *p); });
+}
+
+int32_t mssg_weight_gradient(const WeightGradient* g) {
+  return guarded([=] { return weight_gradient(*g); });
 }
 
 int32_t mssg_filtered_lrelu(const FilteredLrelu* p) {

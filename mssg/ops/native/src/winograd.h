@@ -77,36 +77,60 @@ struct Winograd {
     }
   }
 
-  static double point(int i) { return i == 0 ? 0 : (i % 2 ? at[(i - 1) / 2] : -at[(i - 1) / 2]); }
+  static constexpr double point(int i) { return i == 0 ? 0 : (i % 2 ? at[(i - 1) / 2] : -at[(i - 1) / 2]); }
 
-  // w [3, 3] -> out [kSide, kSide]
-  static void weight_to_points(const float* w, double out[kSide][kSide]) {
-    auto line = [](double g0, double g1, double g2, double* o, int step) {
-      for (int i = 0; i < kSide - 1; i++) {
-        double norm = 1;
-        for (int j = 0; j < kSide - 1; j++) norm *= j == i ? 1 : point(i) - point(j);
-        o[i * step] = (g0 + point(i) * (g1 + point(i) * g2)) / norm;
-      }
-      o[(kSide - 1) * step] = g2;
-    };
-    double half[kSide][3];
-    for (int j = 0; j < 3; j++) line(w[j], w[3 + j], w[6 + j], &half[0][j], 3);
-    for (int i = 0; i < kSide; i++) line(half[i][0], half[i][1], half[i][2], out[i], 1);
+  // What tap t of three takes part with at each point: [t][kSide].
+  struct Lagrange {
+    double c[3][kSide] = {};
+  };
+  static constexpr Lagrange lagrange() {
+    Lagrange out;
+    for (int i = 0; i < kSide - 1; i++) {
+      double norm = 1;
+      for (int j = 0; j < kSide - 1; j++) norm *= j == i ? 1 : point(i) - point(j);
+      for (int t = 0; t < 3; t++) out.c[t][i] = power(point(i), t) / norm;
+    }
+    out.c[2][kSide - 1] = 1;
+    return out;
+  }
+
+  // The transposed of what `pack` does along one axis: gradients at the points to those of three taps.
+  static inline void points_to_weight(const V m[kSide], V out[3]) {
+    constexpr Lagrange at_points = lagrange();
+#pragma GCC unroll 3
+    for (int t = 0; t < 3; t++) {
+      out[t] = V{};
+#pragma GCC unroll 8
+      for (int i = 0; i < kSide; i++) out[t] += (float)at_points.c[t][i] * m[i];
+    }
   }
 
   // ---- Weights: [position][panel][in][kPanel]; missing output channels are zero ---------------------------------
 
-  static void pack(const float* w, float* packed, int out_channels, int in_channels, int threads) {
+  static void pack(const Kernels& w, float* packed, int out_channels, int in_channels, int threads) {
+    constexpr Lagrange at_points = lagrange();
     const int count = panels(out_channels);
-    parallel(count, threads, [&](int panel) {
-      for (int i = 0; i < in_channels; i++)
-        for (int lane = 0; lane < kPanel; lane++) {
-          const int o = panel * kPanel + lane;
-          double points[kSide][kSide] = {};
-          if (o < out_channels) weight_to_points(w + ((size_t)o * in_channels + i) * 9, points);
-          for (int p = 0; p < kPositions; p++)
-            packed[(((size_t)p * count + panel) * in_channels + i) * kPanel + lane] = (float)points[p / kSide][p % kSide];
+    constexpr int kChannels = 16;  // of one task
+    const int tasks = (in_channels + kChannels - 1) / kChannels;
+    parallel(count * tasks, threads, [&](int task) {
+      const int panel = task / tasks, first = task % tasks * kChannels;
+      for (int i = first; i < std::min(in_channels, first + kChannels); i++) {
+        double taps[9][kPanel] = {}, half[kSide][3][kPanel];
+        for (int lane = 0; lane < std::min(kPanel, out_channels - panel * kPanel); lane++)
+          for (int t = 0; t < 9; t++) taps[t][lane] = w(panel * kPanel + lane, i, t);
+        for (int r = 0; r < kSide; r++)
+          for (int j = 0; j < 3; j++)
+            for (int lane = 0; lane < kPanel; lane++)
+              half[r][j][lane] = at_points.c[0][r] * taps[j][lane] + at_points.c[1][r] * taps[3 + j][lane] +
+                                 at_points.c[2][r] * taps[6 + j][lane];
+        for (int p = 0; p < kPositions; p++) {
+          const auto& h = half[p / kSide];
+          float* out = packed + (((size_t)p * count + panel) * in_channels + i) * kPanel;
+          for (int lane = 0; lane < kPanel; lane++)
+            out[lane] = (float)(at_points.c[0][p % kSide] * h[0][lane] + at_points.c[1][p % kSide] * h[1][lane] +
+                                at_points.c[2][p % kSide] * h[2][lane]);
         }
+      }
     });
   }
 
