@@ -207,15 +207,36 @@ def _convolve_up(x, w, f, up, padding, flip_weight, fir):
     return fir(x, f, (1, 1), (1, 1), rest, False, float(up**2))
 
 
+def demodulation(w, s):
+    """[B, O]: what gives every output channel unit response to independent inputs."""
+    return (s.square() @ w.square().sum([2, 3]).T + DEMODULATION_EPS).rsqrt()
+
+
+def convolve_modulated(x, w, s, f, up, padding, flip_weight, demodulate, input_gain, *, fir=upfirdn2d):
+    """The convolution of `modulated_conv2d` and the factor [B, O, 1, 1] its result lacks; None = it lacks nothing."""
+    if x.dtype == torch.float16 and demodulate:
+        # Keep half precision in range; demodulation cancels both factors.
+        w = w / w.abs().amax([1, 2, 3], keepdim=True)
+        s = s / s.abs().amax(1, keepdim=True)
+    d = demodulation(w, s) if demodulate else None
+    if input_gain is not None:
+        s = s * input_gain
+    if w.shape[2:] == (1, 1) and up == 1 and padding == (0, 0, 0, 0):
+        per_sample = w[:, :, 0, 0] * s[:, None, :]  # [B, O, I]: small, so both factors may as well go there
+        return _pointwise_per_sample(x, per_sample if d is None else per_sample * d[:, :, None]), None
+    x = modulate(x, s.to(x.dtype)[:, :, None, None])
+    x = conv2d_resample(x, w, f, up, 1, padding, flip_weight, fir=fir)
+    return x, None if d is None else d.to(x.dtype)[:, :, None, None]
+
+
 def modulated_conv2d(
-    x, w, s, f, up, padding, flip_weight, demodulate, input_gain, noise, b, act, gain, clamp, *, fir=upfirdn2d, tail=leaky_tail, convolve=convolve
+    x, w, s, f, up, padding, flip_weight, demodulate, input_gain, noise, b, act, gain, clamp, *, convolve=convolve_modulated, tail=leaky_tail
 ):  # fmt: skip
     """See `reference.modulated_conv2d`: (sum_i w_oi s_i x_i) d_o instead of sum_i (w_oi s_i d_o) x_i.
 
-    Other backends bring their own `fir`, `tail` and `convolve`, with the signatures of `upfirdn2d`, `leaky_tail` and
-    `convolve`.
+    Other backends bring their own `convolve` and `tail`, with the signatures of `convolve_modulated` and `leaky_tail`.
     """
-    x, d = convolve_modulated(x, w, s, f, up, padding, flip_weight, demodulate, input_gain, fir, convolve)
+    x, d = convolve(x, w, s, f, up, padding, flip_weight, demodulate, input_gain)
     noise = None if noise is None else noise.to(x.dtype)[(None,) * (4 - noise.ndim)]
     b = None if b is None else b.to(x.dtype)[None, :, None, None]
     if act in ("linear", "lrelu") and gain > 0:
@@ -224,48 +245,19 @@ def modulated_conv2d(
     return bias_act(x, None, 1, act, ACTIVATIONS[act].alpha, gain, clamp)
 
 
-def convolve_modulated(
-    x, w, s, f, up, padding, flip_weight, demodulate, input_gain, fir=upfirdn2d, convolve=convolve
-):
-    """The convolution of `modulated_conv2d` and the factor [B, O, 1, 1] its result lacks; None = it lacks nothing."""
-    if x.dtype == torch.float16 and demodulate:
-        # Keep half precision in range; demodulation cancels both factors.
-        w = w / w.abs().amax([1, 2, 3], keepdim=True)
-        s = s / s.abs().amax(1, keepdim=True)
-    d = (s.square() @ w.square().sum([2, 3]).T + DEMODULATION_EPS).rsqrt() if demodulate else None  # [B, O]
-    if input_gain is not None:
-        s = s * input_gain
-    if w.shape[2:] == (1, 1) and up == 1 and padding == (0, 0, 0, 0):
-        per_sample = w[:, :, 0, 0] * s[:, None, :]  # [B, O, I]: small, so both factors may as well go there
-        return _pointwise_per_sample(x, per_sample if d is None else per_sample * d[:, :, None]), None
-    x = modulate(x, s.to(x.dtype)[:, :, None, None])
-    x = conv2d_resample(x, w, f, up, 1, padding, flip_weight, fir=fir, convolve=convolve)
-    return x, None if d is None else d.to(x.dtype)[:, :, None, None]
-
-
 def modulated_filtered_lrelu(
-    x,
-    w,
-    s,
-    fu,
-    fd,
-    b,
-    conv_padding,
-    demodulate,
-    input_gain,
-    *tail,
-    filtered=filtered_lrelu,
-    convolve=convolve,
-):
+    x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail, convolve=convolve_modulated, filtered=filtered_lrelu
+):  # fmt: skip
     """See `ops.modulated_filtered_lrelu`: demodulation and bias share one pass. tail: as in `filtered_lrelu`.
 
-    Other backends bring their own `filtered` and `convolve`, with the signatures of `filtered_lrelu` and `convolve`.
+    Other backends bring their own `convolve` and `filtered`, with the signatures of `convolve_modulated` and
+    `filtered_lrelu`.
     """
-    around = (conv_padding,) * 4
-    x, d = convolve_modulated(x, w, s, None, 1, around, True, demodulate, input_gain, convolve=convolve)
-    b = None if b is None else b.to(x.dtype)[None, :, None, None]
-    x = leaky_tail(x, d, None, b, "linear", 0.0, 1.0, None)
-    return filtered(x, fu, fd, None, *tail, False)
+    x, d = convolve(x, w, s, None, 1, (conv_padding,) * 4, True, demodulate, input_gain)
+    if d is not None:
+        bias = None if b is None else b.to(x.dtype)[None, :, None, None]
+        x, b = leaky_tail(x, d, None, bias, "linear", 0.0, 1.0, None), None
+    return filtered(x, fu, fd, b, *tail, False)
 
 
 def _pointwise_per_sample(x, w):

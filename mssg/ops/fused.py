@@ -33,7 +33,7 @@ def modulate(x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     return _Modulate.apply(x, scale)
 
 
-def _pieces(x: torch.Tensor) -> Iterator[slice]:
+def pieces(x: torch.Tensor) -> Iterator[slice]:
     """Slices of the batch; on CUDA, where launches cost more than passes, the whole of it."""
     rows = len(x)
     step = rows
@@ -52,7 +52,7 @@ class _ScaledLeaky(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, scale, noise, bias, slope, clamp):
         y = torch.empty_like(x)
-        for piece in _pieces(x):
+        for piece in pieces(x):
             terms = [_rows(term, piece) for term in (noise, bias) if term is not None]
             if scale is None and not terms and slope != 1:
                 torch.ops.aten.leaky_relu.out(x[piece], slope, out=y[piece])
@@ -80,7 +80,7 @@ class _ScaledLeaky(torch.autograd.Function):
             return g if scale is None else g * scale, *sums, None, None
         grad_x = torch.empty_like(y)
         sums = [None if shape is None else grad.new_zeros(shape) for shape in wanted]
-        for piece in _pieces(y):
+        for piece in pieces(y):
             g = _masked(grad[piece], y[piece], ctx.slope, ctx.clamp, out=grad_x[piece])
             for total, term in zip(sums, _terms(g, None if x is None else x[piece])):
                 if total is not None and term is not None:
@@ -135,7 +135,7 @@ class _Modulate(torch.autograd.Function):
         if torch.is_grad_enabled():
             return grad * scale, (grad * x).sum_to_size(scale.shape)
         grad_x, grad_scale = torch.empty_like(x), torch.empty_like(scale)
-        for piece in _pieces(x):
+        for piece in pieces(x):
             torch.sum(grad[piece] * x[piece], dim=(2, 3), keepdim=True, out=grad_scale[piece])
             torch.mul(grad[piece], scale[piece], out=grad_x[piece])
         return grad_x, grad_scale

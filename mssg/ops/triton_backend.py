@@ -374,7 +374,9 @@ class _FilteredGradient(torch.autograd.Function):
 
 
 conv2d_resample = partial(fast.conv2d_resample, fir=upfirdn2d)
-modulated_conv2d = partial(fast.modulated_conv2d, fir=upfirdn2d, tail=_tail)
+modulated_conv2d = partial(
+    fast.modulated_conv2d, convolve=partial(fast.convolve_modulated, fir=upfirdn2d), tail=_tail
+)
 
 
 def modulated_filtered_lrelu(x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail):

@@ -60,7 +60,8 @@ static void weight_gradient(const Convolution& c, const Image& x, const Image& y
   const int in = x.channels, out = y.channels;
   std::vector<float> result((size_t)out * in * 9);
   WeightGradient g{c, y.data.data(), result.data(), c.y_batch, c.y_row, c.y_pixel};
-  g.forward.energy = nullptr;
+  const auto factor = noise((size_t)x.batch * y.block);
+  g.forward.energy = nullptr, g.forward.scale = pick(0, 1) ? factor.data() : nullptr;
   require(mssg_weight_gradient(&g), kOk, 0, "status");
   for (int check = 0; check < 50; check++) {
     const int o = pick(0, out - 1), i = pick(0, in - 1), t = pick(0, 8);
@@ -68,7 +69,8 @@ static void weight_gradient(const Convolution& c, const Image& x, const Image& y
     for (int n = 0; n < x.batch; n++)
       for (int r = 0; r < y.height; r++)
         for (int q = 0; q < y.width; q++) {
-          const double v = (double)y.at(n, o, r, q) * scale[n * in + i] * 1.25 *
+          const double d = g.forward.scale ? factor[n * y.block + o] : 1;
+          const double v = d * y.at(n, o, r, q) * scale[n * in + i] * 1.25 *
                            x.at(n, i, r + t / 3 - c.padding, q + t % 3 - c.padding);
           s += v, size += std::fabs(v);
         }
@@ -84,6 +86,8 @@ static void convolution() {
   const auto grain = noise((size_t)y.height * y.width);
   auto energy = noise((size_t)in * y.block);
   for (float& e : energy) e = std::fabs(e);
+  const auto factor = noise((size_t)x.batch * y.block);
+  const bool demodulates = pick(0, 1);
   for (int winograd = 0; winograd <= (k == 3 ? 6 : 0); winograd += 2) {
     std::vector<float> packed(mssg_packed_size(out, in, k, winograd));
     mssg_pack_weight(w.data(), packed.data(), out, in, k, in * k * k, k * k, 0, 1, winograd, 2);
@@ -92,7 +96,7 @@ static void convolution() {
     place(c, x, y);
     c.styles = scale.data(), c.input_gain = 1.25f, c.weight = packed.data(), c.in_channels = in, c.out_channels = out;
     c.kernel = k, c.padding = padding, c.winograd = winograd, c.up = 1;
-    c.energy = energy.data(), c.eps = 0.5f;
+    c.energy = demodulates ? energy.data() : nullptr, c.scale = factor.data(), c.eps = 0.5f;
     c.epilogue = {bias.data(), grain.data(), 0, 1.5f, 0.2f, 6.f};
     require(mssg_convolve(&c), kOk, 0, "status");
     for (int check = 0; check < 200; check++) {
@@ -106,7 +110,7 @@ static void convolution() {
         }
       double spread = 0.5;
       for (int i = 0; i < in; i++) spread += (double)scale[n * in + i] * scale[n * in + i] * energy[(size_t)i * y.block + o];
-      s = s / std::sqrt(spread) + bias[o] + grain[(size_t)r * y.width + q];
+      s = s * (demodulates ? 1 / std::sqrt(spread) : factor[n * y.block + o]) + bias[o] + grain[(size_t)r * y.width + q];
       s = std::fmin(std::fmax((s > 0 ? s : 0.2 * s) * 1.5, -6), 6);
       require(y.at(n, o, r, q), s, size, winograd ? "winograd" : "direct");
     }

@@ -296,6 +296,13 @@ def test_gradients_where_something_is_not_finite(value, clamp):
         assert finite.any() and torch.allclose(got[finite], expected[finite], atol=1e-5)
 
 
+@pytest.fixture
+def small_ones(monkeypatch):
+    """Convolutions too small to be worth it run on the native kernels all the same."""
+    monkeypatch.setattr(training, "_FEWEST_TILES", 0)
+    monkeypatch.setattr(training, "_FEWEST_PRODUCTS", 0)
+
+
 def convolution_and_gradients(name, dtype, tensors, **kind):
     """The convolution of x with w, and the gradients for both; tensors: x, w, the incoming gradient if it is not noise."""
     x, w = (t.to(dtype, copy=True).requires_grad_() for t in tensors[:2])
@@ -320,7 +327,7 @@ def convolution_and_gradients(name, dtype, tensors, **kind):
 def test_gradients_of_convolutions(batch, i, o, h, w, padding, flip):
     assume(min(h, w) + 2 * padding >= 3)
     tensors, kind = (draw(0, batch, i, h, w), draw(1, o, i, 3, 3)), {"padding": padding, "flip_weight": flip}
-    with mock.patch.object(training, "_FEWEST_TILES", 0):
+    with mock.patch.multiple(training, _FEWEST_TILES=0, _FEWEST_PRODUCTS=0):
         got = convolution_and_gradients("native-train", torch.float32, tensors, **kind)
     expected = convolution_and_gradients("reference", torch.float64, tensors, **kind)
     terms = 9 * i, 9 * o, batch * h * w  # sums of few outputs may cancel
@@ -331,20 +338,23 @@ def test_gradients_of_convolutions(batch, i, o, h, w, padding, flip):
 
 @needs_library
 def test_training_leaves_convolutions_of_few_pixels_to_torch():
-    x, w = draw(0, 2, 3, 8, 8), draw(1, 3, 3, 3, 3).requires_grad_()
-    y = ops.conv2d_resample(x, w, padding=1, backend="native-train")
-    assert type(y.grad_fn).__name__ == "ConvolutionBackward0"
+    for x, w in (((1, 512, 8, 8), (512, 512, 3, 3)), ((9, 3, 16, 16), (3, 3, 3, 3))):
+        y = ops.conv2d_resample(draw(0, *x), draw(1, *w).requires_grad_(), padding=1, backend="native-train")
+        assert type(y.grad_fn).__name__ == "ConvolutionBackward0"
 
 
 @needs_library
+@pytest.mark.usefixtures("small_ones")
+@pytest.mark.parametrize("demodulate", [True, False])
 @pytest.mark.parametrize("padding", [0, 1, 2])
-def test_gradients_of_gradients_of_modulated_convolutions(padding):
+def test_gradients_of_gradients_of_modulated_convolutions(padding, demodulate):
     """As a penalty on gradients takes them, to the third order."""
     results = []
     for name, dtype in (("native-train", torch.float32), ("reference", torch.float64)):
         tensors = (draw(0, 3, 5, 17, 14), draw(1, 6, 5, 3, 3), draw(2, 3, 5))
         x, w, s = (t.to(dtype, copy=True).requires_grad_() for t in tensors)
-        y = ops.modulated_conv2d(x, w, s, padding=padding, act="lrelu", backend=name)
+        kind = {"padding": padding, "demodulate": demodulate, "input_gain": torch.tensor(0.7, dtype=dtype)}
+        y = ops.modulated_conv2d(x, w, s, act="lrelu", backend=name, **kind)
         found = torch.autograd.grad(y.pow(3).sum(), (x, w, s), create_graph=True)
         again = torch.autograd.grad(sum(g.square().mean() for g in found), (x, w, s), create_graph=True)
         results.append([*again, *torch.autograd.grad(sum(g.square().mean() for g in again), (x, w, s))])
@@ -353,6 +363,7 @@ def test_gradients_of_gradients_of_modulated_convolutions(padding):
 
 
 @needs_library
+@pytest.mark.usefixtures("small_ones")
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_gradients_of_convolutions_where_something_is_not_finite(value):
     """In x, the weight and the incoming gradient it acts as in the definition."""
@@ -558,11 +569,12 @@ for up in (2, 4):
         y = ops.filtered_lrelu(x, fu, fd, up=up, down=2, padding=17, clamp=0.5, backend=name)
         results.append(torch.autograd.grad(y.pow(3).sum(), x)[0])
     assert (results[0] - results[1]).abs().max() <= 1e-5 * results[1].abs().max(), up
-results, tensors = [], (r(3, 21, 15, 18), r(35, 21, 3, 3))
+results, tensors = [], (r(8, 21, 30, 33), r(35, 21, 3, 3))
 for dtype, name in ((torch.float32, "native-train"), (torch.float64, "reference")):
     x, w = (t.to(dtype, copy=True).requires_grad_() for t in tensors)
     y = ops.conv2d_resample(x, w, padding=2, backend=name)
-    results.append(torch.autograd.grad(y.square().sum(), (x, w)))
+    results.append([y, *torch.autograd.grad(y.square().sum(), (x, w))])
+assert type(results[0][0].grad_fn).__name__ == "_ConvolutionBackward"
 for got, expected in zip(*results):
     assert (got - expected).abs().max() <= 1e-5 * expected.abs().max()
 print(library.variant())

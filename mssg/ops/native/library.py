@@ -39,7 +39,7 @@ class Convolution(Structure):
     """Arguments of `mssg_convolve`."""
 
     _fields_ = [
-        *_fields(c_void_p, "x y styles energy weight up_row up_column"),
+        *_fields(c_void_p, "x y styles energy scale weight up_row up_column"),
         ("epilogue", Epilogue),
         *_fields(c_int64, "x_batch x_row x_pixel y_batch y_row y_pixel"),
         *_fields(c_float, "input_gain eps"),

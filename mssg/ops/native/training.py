@@ -1,8 +1,8 @@
 """Convolutions with gradients of any order on the native kernels: 3x3, stride 1.
 
-Input, weight and the gradients of both enter each other's formulas linearly, so two functions, each made of the other,
+Input, weight and the result's gradient enter each other's formulas linearly, so two functions, each made of the other,
 give all derivatives: a convolution, which is also the gradient of one with respect to its input, and the gradient with
-respect to the weight. All by Winograd's F(4x4, 3x3), with weights that are packed anew each time: they change every step.
+respect to the weight. Styles and demodulation are factors of what they read and write. All by Winograd's F(4x4, 3x3), with weights that are packed anew each time: they change every step.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from torch import Tensor
 
 from mssg.ops import fast
 from mssg.ops.dispatch import register_backend
+from mssg.ops.fused import pieces
 from mssg.ops.native import backend, library
 from mssg.ops.native.library import NOT_FINITE, Convolution, Epilogue, WeightGradient
 
 TILE = 4  # pixels along Winograd's tiles
-_FEWEST_TILES = 32
+_FEWEST_TILES, _FEWEST_PRODUCTS = 32, 5e7  # of a convolution that is not left to torch
 _PADDINGS = [(n,) * 4 for n in range(3)]  # 2 - n is the gradient's
 
 
@@ -33,8 +34,10 @@ def register() -> None:
         serves=serves,
         filtered_lrelu=filtered,
         conv2d_resample=partial(fast.conv2d_resample, convolve=convolve),
-        modulated_conv2d=partial(fast.modulated_conv2d, convolve=convolve),
-        modulated_filtered_lrelu=partial(fast.modulated_filtered_lrelu, filtered=filtered, convolve=convolve),
+        modulated_conv2d=partial(fast.modulated_conv2d, convolve=convolve_modulated),
+        modulated_filtered_lrelu=partial(
+            fast.modulated_filtered_lrelu, convolve=convolve_modulated, filtered=filtered
+        ),
     )
 
 
@@ -49,28 +52,37 @@ def serves(x: Tensor) -> bool:
 
 def convolve(x, w, stride, padding):
     """See `fast.convolve`."""
-    if (
-        w.shape[2:] != (3, 3)
-        or stride != 1
-        or padding not in _PADDINGS
-        or not backend._plain(x, w)
-        or _few(x, padding[0])
-    ):
+    if stride != 1 or not _takes(x, w, padding):
         return fast.convolve(x, w, stride, padding)
-    return _Convolution.apply(x, w, padding[0], False)
+    return _Convolution.apply(x, w, None, None, padding[0], False)
 
 
-def _few(x: Tensor, padding: int) -> bool:
-    """Whether so few tiles leave the transforms of the weights dearer than what they save."""
-    height, width = (-(-(n + 2 * padding - 2) // TILE) for n in x.shape[2:])
-    return height * width * len(x) < _FEWEST_TILES
+def convolve_modulated(x, w, s, f, up, padding, flip_weight, demodulate, input_gain):
+    """See `fast.convolve_modulated`; nothing is lacking afterwards."""
+    if up != 1 or not _takes(x, w, padding, s, input_gain):
+        return fast.convolve_modulated(x, w, s, f, up, padding, flip_weight, demodulate, input_gain)
+    d = fast.demodulation(w, s) if demodulate else None
+    s = s if input_gain is None else s * input_gain
+    return _Convolution.apply(x, w if flip_weight else w.flip([2, 3]), s, d, padding[0], False), None
 
 
-def _arguments(x: Tensor, y: Tensor, styles: Tensor, padding: int) -> Convolution:
-    """From styles * x to y, both in layout."""
+def _takes(x: Tensor, w: Tensor, padding: tuple[int, ...], *others: Tensor | None) -> bool:
+    """Whether this is a convolution for these kernels: not so small that what is not computing eats what they save."""
+    if w.shape[2:] != (3, 3) or padding not in _PADDINGS or not backend._plain(x, w, *others):
+        return False
+    height, width = (n + 2 * padding[0] - 2 for n in x.shape[2:])
+    tiles = -(-height // TILE) * -(-width // TILE) * len(x)
+    return tiles >= _FEWEST_TILES and len(x) * height * width * w.numel() >= _FEWEST_PRODUCTS
+
+
+# ---- The kernels ----------------------------------------------------------------------------------------------
+
+
+def _arguments(x: Tensor, y: Tensor, s: Tensor, d: Tensor | None, padding: int) -> Convolution:
+    """Of d * convolved(s * x), both in layout; s and d as the kernels read them."""
     arguments = Convolution()
     backend._place(arguments, x, y)
-    arguments.styles = styles.data_ptr()
+    arguments.styles, arguments.scale = s.data_ptr(), backend._pointer(d)
     arguments.in_channels, arguments.out_channels = x.shape[1], y.shape[1]
     arguments.kernel, arguments.padding, arguments.up = 3, padding, 1
     arguments.winograd, arguments.input_gain = TILE, 1.0
@@ -78,12 +90,17 @@ def _arguments(x: Tensor, y: Tensor, styles: Tensor, padding: int) -> Convolutio
     return arguments
 
 
-def _convolve(x: Tensor, w: Tensor, padding: int, turned: bool) -> Tensor:
+def _styles(x: Tensor, s: Tensor | None) -> Tensor:
+    return x.new_ones(x.shape[:2]) if s is None else s.detach().contiguous()
+
+
+def _convolve(x: Tensor, w: Tensor, s: Tensor | None, d: Tensor | None, padding: int, turned: bool) -> Tensor:
+    """d * (w with s * x), w's taps turned by half a turn if asked for."""
     x = backend._in_layout(x)
     height, width = (n + 2 * padding - 2 for n in x.shape[2:])
     y = backend._new(x, len(w), height, width)
-    ones = x.new_ones(x.shape[:2])
-    arguments = _arguments(x, y, ones, padding)
+    s, d = _styles(x, s), backend._padded_channels(d)
+    arguments = _arguments(x, y, s, d, padding)
     for tile in (TILE, 0):
         packed = backend._pack(w, turned, 1, tile)
         arguments.weight, arguments.winograd = packed.data_ptr(), tile
@@ -93,48 +110,83 @@ def _convolve(x: Tensor, w: Tensor, padding: int, turned: bool) -> Tensor:
     return y
 
 
-def _weight_gradient(x: Tensor, grad: Tensor, padding: int) -> Tensor:
+def _weight_gradient(x: Tensor, grad: Tensor, s: Tensor | None, d: Tensor | None, padding: int) -> Tensor:
+    """Of the sum of grad * d * (w with s * x), for w."""
     x, grad = backend._in_layout(x), backend._in_layout(grad)
     result = x.new_empty(grad.shape[1], x.shape[1], 3, 3)
-    ones = x.new_ones(x.shape[:2])
-    arguments = _arguments(x, grad, ones, padding)
+    styles, scale = _styles(x, s), backend._padded_channels(d)
+    arguments = _arguments(x, grad, styles, scale, padding)
     n, _, h, w = grad.stride()
     given = WeightGradient(arguments, grad.data_ptr(), result.data_ptr(), n, h, w)
     if library.weight_gradient(given) == NOT_FINITE:
+        x, grad = (t if by is None else t * by[:, :, None, None] for t, by in ((x, s), (grad, d)))
         return torch.nn.grad.conv2d_weight(x, result.shape, grad, padding=padding)
     return result
 
 
+# ---- Derivatives ----------------------------------------------------------------------------------------------
+
+
 class _Convolution(torch.autograd.Function):
-    """x with w, or backwards: from the result's gradient, in place of x, to that of x."""
+    """d * (w with s * x), where s and d [B, C] may be None; or backwards: from the result's gradient to that of x."""
 
     @staticmethod
-    def forward(ctx, x, w, padding, backwards):
-        ctx.save_for_backward(x, w)
-        ctx.how = padding, backwards
+    def forward(ctx, x, w, s, d, padding, backwards):
         if backwards:
-            return _convolve(x, w.transpose(0, 1), 2 - padding, True)
-        return _convolve(x, w, padding, False)
+            y = _convolve(x, w.transpose(0, 1), s, d, 2 - padding, True)
+        else:
+            y = _convolve(x, w, s, d, padding, False)
+        ctx.save_for_backward(x, w, s, d, None if d is None else y)
+        ctx.how = padding, backwards
+        return y
 
     @staticmethod
     def backward(ctx, grad):
-        (x, w), (padding, backwards) = ctx.saved_tensors, ctx.how
-        for_x = _Convolution.apply(grad, w, padding, not backwards) if ctx.needs_input_grad[0] else None
-        pair = (grad, x) if backwards else (x, grad)
-        for_w = _WeightGradient.apply(*pair, padding) if ctx.needs_input_grad[1] else None
-        return for_x, for_w, None, None
+        (x, w, s, d, y), (padding, backwards) = ctx.saved_tensors, ctx.how
+        for_x = for_w = for_s = for_d = None
+        if ctx.needs_input_grad[0] or ctx.needs_input_grad[2]:
+            for_x = _Convolution.apply(grad, w, d, None, padding, not backwards)
+            for_x, for_s = _through_scale(for_x, x, s)
+        if ctx.needs_input_grad[1]:
+            pair = (grad, x, d, s) if backwards else (x, grad, s, d)
+            for_w = _WeightGradient.apply(*pair, padding)
+        if ctx.needs_input_grad[3]:
+            for_d = _sum_of_products(grad, y) / d
+        return for_x, for_w, for_s, for_d, None, None
 
 
 class _WeightGradient(torch.autograd.Function):
+    """Of the sum of grad * d * (w with s * x), for w."""
+
     @staticmethod
-    def forward(ctx, x, grad, padding):
-        ctx.save_for_backward(x, grad)
+    def forward(ctx, x, grad, s, d, padding):
+        ctx.save_for_backward(x, grad, s, d)
         ctx.padding = padding
-        return _weight_gradient(x, grad, padding)
+        return _weight_gradient(x, grad, s, d, padding)
 
     @staticmethod
     def backward(ctx, v):
-        (x, grad), padding = ctx.saved_tensors, ctx.padding
-        for_x = _Convolution.apply(grad, v, padding, True) if ctx.needs_input_grad[0] else None
-        for_grad = _Convolution.apply(x, v, padding, False) if ctx.needs_input_grad[1] else None
-        return for_x, for_grad, None
+        (x, grad, s, d), padding = ctx.saved_tensors, ctx.padding
+        for_x = for_grad = for_s = for_d = None
+        if ctx.needs_input_grad[0] or ctx.needs_input_grad[2]:
+            for_x = _Convolution.apply(grad, v, d, None, padding, True)
+            for_x, for_s = _through_scale(for_x, x, s)
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[3]:
+            for_grad = _Convolution.apply(x, v, s, None, padding, False)
+            for_grad, for_d = _through_scale(for_grad, grad, d)
+        return for_x, for_grad, for_s, for_d, None
+
+
+def _through_scale(grad: Tensor, x: Tensor, s: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """From the gradient of s * x, which nobody else holds, to those of x and s."""
+    if s is None:
+        return grad, None
+    for_s, s = _sum_of_products(grad, x), s[:, :, None, None]
+    return grad * s if torch.is_grad_enabled() else grad.mul_(s), for_s
+
+
+def _sum_of_products(a: Tensor, b: Tensor) -> Tensor:
+    """[B, C]: the sums of a * b over pixels."""
+    if torch.is_grad_enabled():
+        return (a * b).sum([2, 3])
+    return torch.cat([(a[part] * b[part]).sum([2, 3]) for part in pieces(a)])

@@ -26,13 +26,14 @@ struct Epilogue {
 };
 
 // out = epilogue(d * correlation of x * styles * input_gain with a k x k kernel), zero padding on every side, where
-// d = 1 / sqrt(sum over in of styles² energy + eps), or 1 without energy. With up = 2 the transposed
+// d = 1 / sqrt(sum over in of styles² energy + eps), or scale without energy, or 1 without both. With up = 2 the transposed
 // convolution with a 3x3 kernel at stride 2, smoothed by 4x4 taps, of twice the size: padding is 1 then.
 struct Convolution {
   const float* x;
   float* y;
   const float* styles;    // [batch, in]
   const float* energy;    // [in, round_up(out, 16)] sums of squared weights, or null
+  const float* scale;     // [batch, round_up(out, 16)] or null
   const float* weight;    // as mssg_pack_weight wrote it
   const float *up_row, *up_column;  // [4] correlation taps along x and y; null where up = 1
   Epilogue epilogue;
@@ -45,7 +46,7 @@ struct Convolution {
 };
 
 // The gradient of a 3x3 convolution with respect to its plain weights [out, in, 3, 3], from that with respect to its
-// result, by Winograd with tiles of 2 or 4: of `forward`, only how it reads x counts.
+// result, by Winograd with tiles of 2 or 4: of `forward`, only how it reads x and its scale count.
 struct WeightGradient {
   Convolution forward;
   const float* grad;  // of the size of the result

@@ -44,7 +44,7 @@ static Modulated modulate(const Convolution& c) {
       for (int o = first; o < end; o++) out_scale[image * out_padded + o] = 1 / std::sqrt(sum[o - first] + c.eps);
     }
   });
-  return {c, in_scale, c.energy ? out_scale : nullptr};
+  return {c, in_scale, c.energy ? out_scale : c.scale};
 }
 
 struct Finish {  // the epilogue of one image's pixels in one vector of channels

@@ -83,13 +83,14 @@ struct WinogradWeights {
     const float* src = g.grad + tile.image * g.grad_batch + tile.y * g.grad_row + tile.x * g.grad_pixel;
     const size_t step = plane(block.count);
     for (int k = 0; k < forward.out_padded; k += kLanes) {
+      const V scale = c.out_scale ? load(c.out_scale + (size_t)tile.image * forward.out_padded + k) : splat(1);
       V half[kTile][kSide];
       for (int j = 0; j < kTile; j++) {
         V d[kTile];
         for (int r = 0; r < kTile; r++) {
           const bool there = r < high && j < wide;
           const float* pixel = src + r * g.grad_row + j * g.grad_pixel + k;
-          d[r] = there ? load(pixel) : V{};
+          d[r] = there ? load(pixel) * scale : V{};
           if (there) __builtin_prefetch(pixel + kTile * g.grad_pixel);
         }
         gradient_to_points(d, half[j]);
