@@ -236,7 +236,7 @@ static void layer() {
   Image y(x.batch, pick(1, 20), pick(1, 20), out), z = y;
   const auto w = noise((size_t)out * in * 9), styles = noise((size_t)x.batch * in), taps = noise(12);
   std::vector<float> packed(mssg_packed_size(out, in, 3, 4));
-  mssg_pack_weight(w.data(), packed.data(), out, in, 3, 1, 4, 2);
+  mssg_pack_weight(w.data(), packed.data(), out, in, 3, in * 9, 9, 0, 1, 4, 2);
   Convolution c{};
   place(c, x, between);
   c.styles = styles.data(), c.input_gain = 1, c.weight = packed.data(), c.in_channels = in, c.out_channels = out;

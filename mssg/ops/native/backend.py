@@ -1,10 +1,9 @@
-"""The operations on the native kernels. What these do not take goes to `torch`: other dtypes and devices, gradients of
-convolutions, kernels other than 1x1 and 3x3, filters that are not products of a column and a row.
+"""The operations on the native kernels. What these do not take goes to `torch`: other dtypes and devices, what gradients
+are wanted of (see training.py), kernels other than 1x1 and 3x3, filters that are not products of a column and a row.
 
-Registered three times: 3x3 convolutions run by Winograd's F(4x4, 3x3) or F(6x6, 3x3) in `native`, which also leaves terms
+Registered twice: 3x3 convolutions run by Winograd's F(4x4, 3x3) or F(6x6, 3x3) in `native`, which also leaves terms
 out of radial filters that are below that rounding; and in `native-exact` by F(2x2, 3x3), whose transforms only add and
-halve: its errors are twice a direct convolution's, and in whole networks the same. `native-train` is `torch` but for
-filtered leaky ReLUs and their gradients.
+halve: its errors are twice a direct convolution's, and in whole networks the same.
 
 Activations stay in one layout from layer to layer: channels innermost, padded to a multiple of 16 floats. To torch
 such a tensor is an ordinary view of a slightly larger one.

@@ -2,7 +2,8 @@
 
 Input, weight and the result's gradient enter each other's formulas linearly, so two functions, each made of the other,
 give all derivatives: a convolution, which is also the gradient of one with respect to its input, and the gradient with
-respect to the weight. Styles and demodulation are factors of what they read and write. All by Winograd's F(4x4, 3x3), with weights that are packed anew each time: they change every step.
+respect to the weight. Styles and demodulation are factors of what they read and write. All by Winograd's F(4x4, 3x3),
+with weights that are packed anew each time: they change every step.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn.grad import conv2d_weight
 
 from mssg.ops import fast
 from mssg.ops.dispatch import register_backend
@@ -42,7 +44,7 @@ def register() -> None:
 
 
 def serves(x: Tensor) -> bool:
-    """Whether `native-train` is the best choice for an operation on x: float32 on the CPU outside of that.
+    """Whether `native-train` is the best choice for an operation on x: float32 on the CPU outside of `torch.inference_mode`.
 
     Also under `no_grad`: that is how training steps draw, with weights that change before `native` would have
     prepared them for a second use.
@@ -67,7 +69,7 @@ def convolve_modulated(x, w, s, f, up, padding, flip_weight, demodulate, input_g
 
 
 def _takes(x: Tensor, w: Tensor, padding: tuple[int, ...], *others: Tensor | None) -> bool:
-    """Whether this is a convolution for these kernels: not so small that what is not computing eats what they save."""
+    """Whether these kernels do this convolution sooner than torch: not where it is so small that all else takes longer."""
     if w.shape[2:] != (3, 3) or padding not in _PADDINGS or not backend._plain(x, w, *others):
         return False
     height, width = (n + 2 * padding[0] - 2 for n in x.shape[2:])
@@ -120,7 +122,7 @@ def _weight_gradient(x: Tensor, grad: Tensor, s: Tensor | None, d: Tensor | None
     given = WeightGradient(arguments, grad.data_ptr(), result.data_ptr(), n, h, w)
     if library.weight_gradient(given) == NOT_FINITE:
         x, grad = (t if by is None else t * by[:, :, None, None] for t, by in ((x, s), (grad, d)))
-        return torch.nn.grad.conv2d_weight(x, result.shape, grad, padding=padding)
+        return conv2d_weight(x, result.shape, grad, padding=padding)
     return result
 
 

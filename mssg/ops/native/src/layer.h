@@ -16,6 +16,7 @@ static Status layer(Convolution c, FilteredLrelu p) {
     if (status != kOk) return status;
     filtered_lrelu(p);
     c.x += some * c.x_batch, c.styles += (ptrdiff_t)some * c.in_channels, p.y += some * p.y_batch;
+    if (c.scale) c.scale += (ptrdiff_t)some * round_up(c.out_channels, kChannelBlock);
   }
   return kOk;
 }
