@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from explorer_app.messages import PREDICTOR, Frame, Instrument, Layer, Model
 from explorer_app.picture import Picture, Transform
@@ -136,7 +137,7 @@ class Engine:
         self.open(picture.snapshot)
         renderer = self._renderers[picture.snapshot]
         renderer.styles = (picture.latent.mix_seed, picture.latent.mix_layers)
-        if preview and (picture.probe.layer or renderer._preview_block() is None):
+        if preview and (picture.probe.layer or renderer.preview_network is None):
             return None
         for block in renderer.half_blocks:
             block.use_fp16 = not picture.float32
@@ -159,6 +160,8 @@ class Engine:
         }
         if picture.probe.layer:
             return Frame(picture, _tiles(raw, picture), False, {}, statistics, timings)
+        if result.preview:
+            raw = _enlarged(raw, self._renderers[picture.snapshot].G.img_resolution)
         if picture.transform.untransform:
             raw = _moved_back(raw, picture.transform)
         image = (raw + 1) * 127.5
@@ -247,6 +250,12 @@ def _matrix(move: Transform) -> np.ndarray:
     """Rotation by `angle` turns about the centre, then translation in image widths: 3x3."""
     a = 2 * np.pi * move.angle
     return np.array([[np.cos(a), -np.sin(a), move.x], [np.sin(a), np.cos(a), move.y], [0, 0, 1]])
+
+
+def _enlarged(raw: np.ndarray, side: int) -> np.ndarray:
+    """A preview [C, H, W] on the full picture's pixels, so that zoom, cursor and comparison go on as they were."""
+    small = torch.from_numpy(raw)[None]
+    return F.interpolate(small, size=(side, side), mode="bicubic", align_corners=False)[0].numpy()
 
 
 def _moved_back(raw: np.ndarray, move: Transform) -> np.ndarray:

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -24,10 +25,6 @@ from mssg.request import RenderRequest, RenderResult, find_covariate, read_w, to
 from mssg.snapshot import Snapshot, latent
 
 CACHED_LATENTS = 256
-PREVIEW_SHARE = 4
-"""A preview has a quarter of the full picture's side …"""
-SMALLEST_PREVIEW = 32
-"""… but not fewer pixels than this."""
 
 
 class _Cancelled(Exception):
@@ -53,12 +50,17 @@ class Renderer:
         self.snapshot, self.study, self.header = snapshot, snapshot.study, snapshot.header
         self.G = cast(Generator, snapshot.G)
         self.device = next(self.G.parameters()).device
-        self._layers = {n: m for n, m in self.G.synthesis.named_modules() if hasattr(m, "affine")}
+        self._layers = _layers(self.G.synthesis)
         self.recall = Recall(self._layers)
         self._defaults: dict[str, float] | None = None
         self._ws: OrderedDict[tuple[Any, ...], torch.Tensor] = OrderedDict()
         self._w_files: dict[str, np.ndarray] = {}
         self._inverted: dict[str, Any] = {}
+
+    @cached_property
+    def preview_network(self) -> nn.Module | None:
+        """The network that draws quick, smaller pictures, called as the synthesis network is; None where there is none."""
+        return self.G.synthesis.preview()
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -103,20 +105,21 @@ class Renderer:
         Args:
             request: What to draw.
             cancelled: Asked before every layer; True drops the work.
-            preview: A quick, smaller picture if the network can give one (StyleGAN2 above 32 px, not for layer
-                views); otherwise the full one, with `preview` False in the result.
+            preview: A quick, smaller picture if the network can give one (StyleGAN2 above 32 px, StyleGAN3 from 64 px,
+                not for layer views); otherwise the full one, with `preview` False in the result.
 
         Returns:
             The picture, or why there is none: `error` for a request that cannot be carried out, `cancelled`.
         """
         timings: list[tuple[str, float]] = []
-        stop_at = self._preview_block() if preview and request.layer is None else None
+        quick = self.preview_network if preview and request.layer is None else None
+        network = quick or self.G.synthesis
         try:
-            with torch.inference_mode(), self._watched(cancelled):
+            with torch.inference_mode(), _watched(network, cancelled):
                 with _timed(timings, "mapping"):
                     ws = self._latents(request)
                 with _timed(timings, "synthesis"), self._transformed(request.transform):
-                    output = self._synthesise(ws, request, stop_at)
+                    output = self._synthesise(network, ws, request)
                 image = self._checked(output[0], request)
         except _Cancelled:
             return RenderResult(request, timings_ms=tuple(timings), cancelled=True)
@@ -124,7 +127,7 @@ class Renderer:
             return RenderResult(request, timings_ms=tuple(timings), error=str(error))
         except (MemoryError, torch.OutOfMemoryError):
             return RenderResult(request, error="Not enough memory for this picture. Close other programs.")
-        return RenderResult(request, image, tuple(timings), preview=stop_at is not None)
+        return RenderResult(request, image, tuple(timings), preview=quick is not None)
 
     def images(
         self,
@@ -268,24 +271,23 @@ class Renderer:
         noise = inverted.inversion.noise if inverted else {}
         return {name: torch.from_numpy(array).to(self.device) for name, array in noise.items()}
 
-    def _synthesise(
-        self, ws: torch.Tensor, request: RenderRequest, stop_at: nn.Module | None
-    ) -> torch.Tensor:
+    def _synthesise(self, network: nn.Module, ws: torch.Tensor, request: RenderRequest) -> torch.Tensor:
         """The image, or what the layer asked for gives: [1, C, H, W]."""
 
         def reached(module: nn.Module, inputs: Any, output: Any) -> None:
-            raise _Reached(output[-1] if isinstance(output, tuple) else output)
+            raise _Reached(output)
 
-        target = stop_at if request.layer is None else self._layer(request.layer)
+        target = None if request.layer is None else self._layer(request.layer)
         hook = target.register_forward_hook(reached) if target is not None else None
         try:
             if request.noise_mode == "random":
                 with _own_random_state(request.noise_seed, self.device):
-                    return self.G.synthesis(ws, noise_mode=request.noise_mode)
+                    return network(ws, noise_mode=request.noise_mode)
             with self.recall.active():
                 if stored := self._stored_noise(request):
-                    return functional_call(self.G.synthesis, stored, (ws,))
-                return self.G.synthesis(ws, noise_mode=request.noise_mode)
+                    known = dict(network.named_buffers())
+                    return functional_call(network, {n: t for n, t in stored.items() if n in known}, (ws,))
+                return network(ws, noise_mode=request.noise_mode)
         except _Reached as done:
             return done.output
         finally:
@@ -296,27 +298,6 @@ class Renderer:
         if name not in self._layers:
             raise UsageError("no such layer", field=name, expected=" | ".join(self.layers))
         return self._layers[name]
-
-    def _preview_block(self) -> nn.Module | None:
-        """The block whose image so far serves as a preview; None if the network has no such thing."""
-        full = self.G.img_resolution
-        side = max(full // PREVIEW_SHARE, SMALLEST_PREVIEW)
-        return getattr(self.G.synthesis, f"b{side}", None) if side < full else None
-
-    @contextmanager
-    def _watched(self, cancelled: Callable[[], bool]) -> Iterator[None]:
-        """Ask `cancelled` before every layer of the synthesis network."""
-
-        def check(module: nn.Module, inputs: Any) -> None:
-            if cancelled():
-                raise _Cancelled
-
-        hooks = [layer.register_forward_pre_hook(check) for layer in self._layers.values()]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     @contextmanager
     def _transformed(self, transform: tuple[tuple[float, ...], ...] | None) -> Iterator[None]:
@@ -356,6 +337,27 @@ class Renderer:
                 hint="Use values nearer to the training data",
             )
         return image
+
+
+def _layers(network: nn.Module) -> dict[str, nn.Module]:
+    """What takes a w, by name, in the order it runs."""
+    return {name: module for name, module in network.named_modules() if hasattr(module, "affine")}
+
+
+@contextmanager
+def _watched(network: nn.Module, cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Ask `cancelled` before every layer of the synthesis network."""
+
+    def check(module: nn.Module, inputs: Any) -> None:
+        if cancelled():
+            raise _Cancelled
+
+    hooks = [layer.register_forward_pre_hook(check) for layer in _layers(network).values()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager

@@ -338,23 +338,76 @@ def test_stylegan3_pictures_move_and_move_back(make_snapshot):
     assert not preview.preview and np.array_equal(preview.image, still), "this network has no cheaper picture"
 
 
-def test_a_large_stylegan2_gives_a_small_preview():
+def untrained(kind, pixels):
+    """A renderer of one condition with random weights."""
     from types import SimpleNamespace
 
     from mssg.networks import GeneratorConfig, build_generator
     from mssg.render import Renderer
 
-    study = Study("one", 128, 1, (Covariate("ill", "binary"),), (Source("A", "a", ("ill",)),))
-    G = build_generator(
-        GeneratorConfig(z_dim=8, w_dim=8, c_dim=1, img_resolution=128, channel_base=128, channel_max=8)
-    ).eval()
+    study = Study("one", pixels, 1, (Covariate("ill", "binary"),), (Source("A", "a", ("ill",)),))
+    config = GeneratorConfig(
+        kind, z_dim=8, w_dim=8, c_dim=1, img_resolution=pixels, channel_base=128, channel_max=8
+    )
+    torch.manual_seed(0)
+    G = build_generator(config).eval().requires_grad_(False)
     header = SimpleNamespace(summary=SUMMARY, snapshot_id="x")
-    renderer = Renderer(SimpleNamespace(study=study, header=header, G=G))
-    request = RenderRequest(covariates={"ill": 1.0})
-    quick, full = renderer.render(request, preview=True), renderer.render(request)
-    assert quick.preview and quick.image.shape == (1, 32, 32) and full.image.shape == (1, 128, 128)
-    small = full.image.reshape(1, 32, 4, 32, 4).mean((2, 4))
-    assert np.corrcoef(quick.image.ravel(), small.ravel())[0, 1] > 0.3
+    return Renderer(SimpleNamespace(study=study, header=header, G=G))
+
+
+ILL = {"covariates": {"ill": 1.0}}
+MOVED = {"transform": ((0.96, -0.28, 0.1), (0.28, 0.96, -0.2))}
+
+
+@pytest.mark.parametrize(
+    "kind, pixels, side, near",
+    [("stylegan2", 128, 32, 0.3), ("stylegan3-t", 64, 32, 0.98), ("stylegan3-r", 64, 32, 0.98)],
+)
+def test_a_large_network_gives_a_small_preview(kind, pixels, side, near):
+    renderer = untrained(kind, pixels)
+    for request in (RenderRequest(**ILL), RenderRequest(**ILL, **(MOVED if kind != "stylegan2" else {}))):
+        quick, full = renderer.render(request, preview=True), renderer.render(request)
+        assert quick.preview and not full.preview
+        assert quick.image.shape == (1, side, side) and full.image.shape == (1, pixels, pixels)
+        small = full.image.reshape(1, side, pixels // side, side, pixels // side).mean((2, 4))
+        assert np.corrcoef(quick.image.ravel(), small.ravel())[0, 1] > near
+        assert np.array_equal(renderer.render(request, preview=True).image, quick.image)
+        assert np.array_equal(renderer.render(request).image, full.image)
+    name = renderer.layers[-2]
+    view = RenderRequest(**ILL, layer=name)
+    quick = renderer.render(view, preview=True)
+    assert not quick.preview and np.array_equal(quick.image, renderer.render(view).image)
+    assert "not a binary value" in renderer.render(RenderRequest(covariates={"ill": 2.0}), preview=True).error
+
+
+@pytest.mark.parametrize("kind", ["stylegan2", "stylegan3-t"])
+def test_a_preview_is_dropped_before_any_layer(kind):
+    renderer = untrained(kind, 64)
+    request = RenderRequest(**ILL)
+    asked = []
+    drawn = renderer.render(request, lambda: bool(asked.append(1)), preview=True).image
+    assert 5 < len(asked) <= len(renderer.layers)
+    for stop in range(len(asked)):
+        count = iter(range(100))
+        result = renderer.render(request, lambda stop=stop, count=count: next(count) >= stop, preview=True)
+        assert result.cancelled and result.image is None
+    assert np.array_equal(renderer.render(request, preview=True).image, drawn), "nothing is left behind"
+    network = renderer.preview_network
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in network.modules())
+
+
+def test_a_preview_takes_the_stored_noise_it_has_room_for(monkeypatch):
+    renderer = untrained("stylegan2", 128)
+    for name, parameter in renderer.G.named_parameters():
+        if name.endswith("noise_strength"):
+            parameter.fill_(0.5)
+    noises = {n: b for n, b in renderer.G.synthesis.named_buffers() if n.endswith("noise_const")}
+    request = RenderRequest(**ILL)
+    own = renderer.render(request, preview=True).image
+    for factor, same in ((1, True), (2, False)):
+        stored = {name: factor * noise for name, noise in noises.items()}
+        monkeypatch.setattr(renderer, "_stored_noise", lambda request, stored=stored: stored)
+        assert np.allclose(renderer.render(request, preview=True).image, own, atol=1e-5) == same
 
 
 @pytest.mark.parametrize("cfg", ["stylegan2", "stylegan3-t"])

@@ -6,8 +6,10 @@ every layer (Karras et al. 2018, "Progressive growing of GANs", section 4.1).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from math import sqrt
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -15,6 +17,10 @@ from torch import nn
 from mssg import ops
 
 RESAMPLE_TAPS = (1.0, 3.0, 3.0, 1.0)  # the binomial low-pass of StyleGAN2
+
+Network = TypeVar("Network", bound=nn.Module)
+SMALLEST_PREVIEW = 32
+"""Pixels along the side of a picture that still shows what the full one will be."""
 
 
 def normalise(x: torch.Tensor) -> torch.Tensor:
@@ -36,6 +42,29 @@ def block_dtype(x: torch.Tensor, use_fp16: bool) -> torch.dtype:
     if use_fp16 and x.is_cuda:
         return torch.float16
     return torch.float32 if x.dtype == torch.float16 else x.dtype
+
+
+def centred_padding(
+    before: int, after: int, kernel_size: int, up: int, down: int, taps: int
+) -> tuple[int, int, int, int]:
+    """Padding between a full convolution and upsampling that keeps pixel centres aligned (StyleGAN3).
+
+    Args:
+        before, after: Samples along a side, before the convolution and after the downsampling.
+        kernel_size: Of the convolution.
+        up, down: Factors.
+        taps: Of both filters together.
+    """
+    total = (after - 1) * down + 1 - (before + kernel_size - 1) * up + taps - 2
+    low = (total + up) // 2  # zeros between pixels lie behind each: up / 2 samples to the right of its centre
+    return low, total - low, low, total - low
+
+
+def with_modules(network: Network, modules: Mapping[str, nn.Module]) -> Network:
+    """The same network, hooks included, with these modules for its own; what they share with it stays shared."""
+    other = copy(network)
+    other._modules = dict(modules)
+    return other
 
 
 class FullyConnected(nn.Module):

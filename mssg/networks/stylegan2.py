@@ -13,9 +13,18 @@ from torch import nn
 from mssg import ops
 from mssg.errors import UsageError
 from mssg.networks.config import GeneratorConfig
-from mssg.networks.layers import RESAMPLE_TAPS, FullyConnected, block_dtype, fast_layout
+from mssg.networks.layers import (
+    RESAMPLE_TAPS,
+    SMALLEST_PREVIEW,
+    FullyConnected,
+    block_dtype,
+    fast_layout,
+    with_modules,
+)
 
 NOISE_MODES = ("const", "random", "none")
+PREVIEW_SHARE = 4
+"""A preview has a quarter of the full picture's side."""
 
 
 class SynthesisLayer(nn.Module):
@@ -155,6 +164,20 @@ class SynthesisNetwork(nn.Module):
         channels = {r: min(config.channel_base // r, config.channel_max) for r in self.block_resolutions}
         for r in self.block_resolutions:
             self.add_module(f"b{r}", SynthesisBlock(channels.get(r // 2, 0), channels[r], r, config))
+
+    def preview(self) -> SynthesisNetwork | None:
+        """This network's first blocks, whose image so far is a picture of a quarter of the side; parameters are shared.
+
+        Not smaller than `SMALLEST_PREVIEW`; None where the full picture is not larger.
+        """
+        full = self.block_resolutions[-1]
+        side = max(full // PREVIEW_SHARE, SMALLEST_PREVIEW)
+        if side >= full:
+            return None
+        first = [r for r in self.block_resolutions if r <= side]
+        early = with_modules(self, {f"b{r}": self.get_submodule(f"b{r}") for r in first})
+        early.block_resolutions = first
+        return early
 
     def forward(self, ws: torch.Tensor, noise_mode: str = "const", update_emas: bool = False) -> torch.Tensor:
         """Render intermediate latents.

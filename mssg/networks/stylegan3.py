@@ -5,8 +5,9 @@ Source: Karras et al. 2021, "Alias-free generative adversarial networks", sectio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import pi, sqrt
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,7 +16,18 @@ from torch import nn
 from mssg import ops
 from mssg.errors import UsageError
 from mssg.networks.config import GeneratorConfig
-from mssg.networks.layers import FullyConnected, block_dtype, fast_layout
+from mssg.networks.half_rate import HalfRateLayer
+from mssg.networks.layers import (
+    SMALLEST_PREVIEW,
+    FullyConnected,
+    block_dtype,
+    centred_padding,
+    fast_layout,
+    with_modules,
+)
+
+LOWEST_RATE_MARGIN, PREVIEW_MARGIN = 6, 3
+"""Samples around a preview's activations, at the lowest rate and behind it; with fewer its border begins to differ."""
 
 
 def design_lowpass_filter(
@@ -94,6 +106,21 @@ def design_bands(config: GeneratorConfig) -> list[Band]:
     ]
 
 
+def halve_rates(bands: list[Band]) -> list[Band]:
+    """The same signals at half of their sampling rates, with narrower margins.
+
+    The lowest rate stays: its layers shape everything and cost little. Frequencies are as they were, even where the new
+    rate cannot hold them.
+    """
+    lowest, halves = bands[0].sampling_rate, []
+    for band in bands:
+        rate = max(band.sampling_rate // 2, lowest)
+        enough = PREVIEW_MARGIN if rate < band.sampling_rate else LOWEST_RATE_MARGIN
+        margin = min(enough, (band.size - band.sampling_rate) // 2)
+        halves.append(replace(band, sampling_rate=rate, size=rate + 2 * margin))
+    return halves
+
+
 class SynthesisInput(nn.Module):
     """Fourier features, translated and rotated by w.
 
@@ -144,6 +171,15 @@ class SynthesisInput(nn.Module):
         x = x @ (self.weight.to(w.dtype).T / sqrt(band.channels))
         return x.permute(0, 3, 1, 2)
 
+    def resampled(self, band: Band) -> SynthesisInput:
+        """The same features on another grid; parameters and buffers are shared, hooks are not."""
+        with torch.random.fork_rng(devices=[]):  # what is drawn here is thrown away
+            other = SynthesisInput(self.affine.weight.shape[1], band)
+        other.affine, other.weight = self.affine, self.weight
+        for name, buffer in self.named_buffers(recurse=False):
+            other.register_buffer(name, buffer)
+        return other
+
     def _learned_transform(self, w: torch.Tensor) -> torch.Tensor:
         """[B, 3, 3]: rotation by (cos, sin) after translation, all four numbers from w."""
         t = self.affine(w)
@@ -173,6 +209,7 @@ class SynthesisLayer(nn.Module):
         self.is_torgb = index == config.num_layers
         self.use_fp16 = after.sampling_rate * 2**config.num_fp16_res > config.img_resolution
         self.conv_clamp, self.magnitude_ema_beta = config.conv_clamp, config.magnitude_ema_beta
+        self.gain, self.slope = (1.0, 1.0) if self.is_torgb else (sqrt(2), 0.2)
         self.kernel_size = 1 if self.is_torgb else config.conv_kernel
         self.weight_gain = 1 / sqrt(before.channels * self.kernel_size**2)
         self.affine = FullyConnected(config.w_dim, before.channels, bias_init=1.0)
@@ -192,11 +229,9 @@ class SynthesisLayer(nn.Module):
         self._register_filter("up_filter", up_taps, before, inner_rate, False)
         self._register_filter("down_filter", down_taps, after, inner_rate, radial)
 
-        # Padding that makes the output exactly `after.size`, after a full convolution and both filters.
-        total = (after.size - 1) * self.down + 1 - (before.size + self.kernel_size - 1) * self.up
-        total += up_taps + down_taps - 2
-        low = (total + self.up) // 2  # the shift by up / 2 keeps pixel centres aligned
-        self.padding = (low, total - low, low, total - low)
+        self.padding = centred_padding(
+            before.size, after.size, self.kernel_size, self.up, self.down, up_taps + down_taps
+        )
 
     def _register_filter(self, name: str, taps: int, band: Band, rate: int, radial: bool) -> None:
         f = design_lowpass_filter(taps, band.cutoff, band.half_width * 2, rate, radial)
@@ -226,8 +261,8 @@ class SynthesisLayer(nn.Module):
             up=self.up,
             down=self.down,
             padding=self.padding,
-            gain=1.0 if self.is_torgb else sqrt(2),
-            slope=1.0 if self.is_torgb else 0.2,
+            gain=self.gain,
+            slope=self.slope,
             clamp=self.conv_clamp,
         )
 
@@ -242,13 +277,27 @@ class SynthesisNetwork(nn.Module):
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.w_dim, self.num_ws, self.output_scale = config.w_dim, config.num_ws, config.output_scale
-        bands = design_bands(config)
+        self.bands = bands = design_bands(config)
         self.input = SynthesisInput(config.w_dim, bands[0])
         self.layer_names = []
         for i, after in enumerate(bands):
             name = f"L{i}_{after.size}_{after.channels}"
             self.add_module(name, SynthesisLayer(i, bands[max(i - 1, 0)], after, config))
             self.layer_names.append(name)
+
+    def preview(self) -> SynthesisNetwork | None:
+        """This network at half of its sampling rates: half of the picture's side, about a quarter of the work.
+
+        Parameters are shared, a user's transform counts for both. None where that would be smaller than `SMALLEST_PREVIEW`.
+        """
+        old, new = self.bands, halve_rates(self.bands)
+        if new[-1].size < SMALLEST_PREVIEW or new[-1].size == old[-1].size:
+            return None
+        modules: dict[str, nn.Module] = {"input": self.input.resampled(new[0])}
+        for i, name in enumerate(self.layer_names):
+            layer, j = cast(SynthesisLayer, self.get_submodule(name)), max(i - 1, 0)
+            modules[name] = HalfRateLayer(layer, (old[j], old[i]), (new[j], new[i]))
+        return with_modules(self, modules)
 
     def forward(self, ws: torch.Tensor, noise_mode: str = "const", update_emas: bool = False) -> torch.Tensor:
         """Render intermediate latents.

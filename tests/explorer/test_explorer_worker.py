@@ -62,6 +62,24 @@ def test_picture_is_what_the_renderer_draws_and_is_measured(service, picture, ti
     assert service.models[picture.snapshot].layers[0].shape[1:] == (4, 4) and not service.busy
 
 
+def test_a_preview_lies_on_the_full_picture_s_pixels():
+    """Zoom, cursor and comparison do not jump when the full picture comes."""
+    from explorer_app.engine import Engine, _enlarged
+    from mssg import assets
+
+    centres = (np.arange(16) + 0.5) / 16
+    slope = _enlarged(np.tile(centres, (1, 16, 1)).astype(np.float32), 64)
+    assert np.allclose(slope[0, :, 8:-8], (np.arange(8, 56) + 0.5) / 64, atol=0.25 / 64), (
+        "a quarter of a pixel"
+    )
+
+    brain = str(assets.path("snapshots/brain.safetensors"))
+    engine, picture = Engine(), Picture(brain, tuple(Population(read_header(brain)).defaults().items()))
+    quick, full = (engine.render(picture, lambda: False, preview) for preview in (True, False))
+    assert quick.preview and not full.preview and quick.image.shape == full.image.shape == (64, 64)
+    assert np.corrcoef(quick.image.ravel(), full.image.ravel())[0, 1] > 0.9
+
+
 def test_equal_pictures_are_answered_from_the_cache(service, picture):
     service.want(picture)
     wait(service, lambda: service.frame(picture))
