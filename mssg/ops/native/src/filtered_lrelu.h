@@ -92,17 +92,15 @@ static inline V dot(const V* a, const V* b) {
   return s;
 }
 
-// StyleGAN3's usual design: six taps for each sample of the lower rate that meets a filter, which is symmetric where it
-// downsamples. Every input is loaded once and moves through a window of registers.
+// StyleGAN3's usual design: symmetric filters, six taps for each sample of the lower rate that meets one. Every input is
+// loaded once and moves through a window of registers.
 template <int Factor>
 struct SixTaps {
   static constexpr bool kSix = true;
   static constexpr int kTaps = 6 * Factor, kPairs = 3 * Factor;
 
-  static bool fits(const Filter& f) { return f.factor == Factor && f.count == kTaps; }
-
-  static bool fits_even(const Filter& f, int terms) {
-    if (!fits(f)) return false;
+  static bool fits(const Filter& f, int terms = 1) {
+    if (f.factor != Factor || f.count != kTaps) return false;
     for (const float* t = f.taps; t < f.taps + kTaps * terms; t += kTaps) {
       float largest = 0, difference = 0;
       for (int d = 0; d < kTaps; d++) {
@@ -114,16 +112,26 @@ struct SixTaps {
     return true;
   }
 
+  // One sample's taps are another's in reverse: from sums and differences of opposite inputs, both cost the
+  // multiplications of one. An Inf would not pass as it should: see `Image::raise`.
   template <class Use>
   static void upsample(const Filter& f, const Span& span, Line in, const Use& use) {
-    V taps[Factor][6], window[6];
-    for (int q = 0; q < Factor; q++)
-      for (int k = 0; k < 6; k++) taps[q][k] = splat(f.taps[Factor - 1 - q + k * Factor]);
+    constexpr int kHalf = Factor / 2;
+    V even[kHalf][3], odd[kHalf][3], window[6], sums[3], differences[3];
+    for (int q = 0; q < kHalf; q++)
+      for (int k = 0; k < 3; k++) {
+        const float a = f.taps[Factor - 1 - q + k * Factor], b = f.taps[Factor - 1 - q + (5 - k) * Factor];
+        even[q][k] = splat((a + b) / 2), odd[q][k] = splat((a - b) / 2);
+      }
     for (int k = 0; k < 5; k++) window[k + 1] = in[k];
     for (int g = 0; g * Factor < span.samples; g++) {
       for (int k = 0; k < 5; k++) window[k] = window[k + 1];
       window[5] = in[g + 5];
-      for (int q = 0; q < Factor; q++) use(g * Factor + q, dot<6>(window, taps[q]));
+      for (int k = 0; k < 3; k++) sums[k] = window[k] + window[5 - k], differences[k] = window[k] - window[5 - k];
+      for (int q = 0; q < kHalf; q++) {
+        const V e = dot<3>(sums, even[q]), o = dot<3>(differences, odd[q]);
+        use(g * Factor + q, e + o), use(g * Factor + Factor - 1 - q, e - o);
+      }
     }
   }
 
@@ -185,6 +193,11 @@ static void each_tile(const Kernel& kernel, const FilteredLrelu& p, int height, 
   });
 }
 
+template <class Kernel>
+static void with_any(const Kernel& kernel, int image, int channel, const Area& area) {
+  kernel.run(image, channel, area, buffer(mssg::kTile, kernel.floats(area)));
+}
+
 // Brings pixels into the second-level cache while arithmetic keeps the memory idle. (As calls, GCC takes these for
 // without effect and removes them.)
 template <bool Write>
@@ -203,9 +216,11 @@ struct Image {
     if (r < sy.inputs) fetch<false>(data + (sy.input + r) * row + sx.input * pixel + ahead, pixel, sx.inputs);
   }
 
-  // Upsamples along x the rows that sy needs: raised [sy.inputs, sx.samples]. Outside of the image is zero.
+  // Upsamples along x the rows that sy needs: raised [sy.inputs, sx.samples]. Outside of the image is zero. Whether every
+  // input was finite: if not, `AnyTaps` has to do the tile, which spread an Inf or NaN as the definition does.
   template <class Up>
-  void raise(const Filter& f, const Span& sx, const Span& sy, V bias, Line line, Line raised) const {
+  bool raise(const Filter& f, const Span& sx, const Span& sy, V bias, Line line, Line raised) const {
+    V poison{};
     for (int r = 0; r < sy.inputs; r++, raised = raised.from(sx.samples)) {
       const int y = sy.input + r;
       if (y < 0 || y >= height) {
@@ -216,11 +231,15 @@ struct Image {
         const int x = sx.input + i;
         const float* here = data + y * row + x * pixel;
         const bool inside = x >= 0 && x < width;
-        line.set(i, inside ? load(here) + bias : V{});
+        const V v = inside ? load(here) + bias : V{};
+        line.set(i, v), poison += v * 0.f;
         if (inside) __builtin_prefetch(here + row);
       }
       Up::upsample(f, sx, line, [&](int t, V s) { raised.set(t, s); });
     }
+    for (int lane = 0; lane < kLanes; lane++)
+      if (poison[lane] != 0) return false;  // true of not-a-number alone
+    return true;
   }
 };
 
@@ -255,7 +274,8 @@ struct Forward {
     const Line finished = raised.from((ptrdiff_t)sy.inputs * sx.samples);  // [terms, a.height, wide]
     const Line line = finished.from((ptrdiff_t)p.terms * a.height * wide);
     const Image in{p.x + image * p.x_batch + channel, p.x_row, p.x_pixel, p.height, p.width};
-    in.raise<Up>(x.up, sx, sy, p.bias ? load(p.bias + channel) : V{}, line, raised);
+    if (!in.raise<Up>(x.up, sx, sy, p.bias ? load(p.bias + channel) : V{}, line, raised) && Up::kSix)
+      return with_any(Forward<AnyTaps, AnyTaps, 1>{p, x, y}, image, channel, a);
     const Activation<Up::kSix> activation(p);
     float* out = p.y + image * p.y_batch + a.y * p.y_row + a.x * p.y_pixel + channel;
     for (int c = 0; c < wide; c++) {
@@ -301,8 +321,10 @@ struct Backward {
     const Line line = signal.from(Span::needed(y, a.height) + kMargin);
     const Image grad{g.grad + image * g.grad_batch + channel, g.grad_row, g.grad_pixel, p.out_height, p.out_width};
     const Image in{p.x + image * p.x_batch + channel, p.x_row, p.x_pixel, p.height, p.width};
-    grad.raise<Down>(x.up, gx, gy, V{}, line, raised);
-    in.raise<Up>(again_x.up, sx, sy, p.bias ? load(p.bias + channel) : V{}, line, raised_again);
+    const bool finite = grad.raise<Down>(x.up, gx, gy, V{}, line, raised);
+    const bool also = in.raise<Up>(again_x.up, sx, sy, p.bias ? load(p.bias + channel) : V{}, line, raised_again);
+    if (!(finite && also) && Up::kSix)
+      return with_any(Backward<AnyTaps, AnyTaps>{g, x, y, again_x, again_y}, image, channel, a);
     const Activation<Up::kSix> activation(p);
     float* out = p.y + image * p.y_batch + a.y * p.y_row + a.x * p.y_pixel + channel;
     for (int c = 0; c < wide; c++) {
@@ -325,7 +347,7 @@ static bool convex(const FilteredLrelu& p) { return p.slope > 0 && p.slope <= 1;
 template <int Up, int Terms>
 static bool six_forward(const FilteredLrelu& p, const Axis& x, const Axis& y) {
   const bool up = SixTaps<Up>::fits(x.up) && SixTaps<Up>::fits(y.up);
-  const bool down = SixTaps<2>::fits_even(x.down, p.terms) && SixTaps<2>::fits_even(y.down, p.terms);
+  const bool down = SixTaps<2>::fits(x.down, p.terms) && SixTaps<2>::fits(y.down, p.terms);
   const bool fits = p.terms == Terms && convex(p) && up && down;
   if (fits) each_tile(Forward<SixTaps<Up>, SixTaps<2>, Terms>{p, x, y}, p, p.out_height, p.out_width);
   return fits;
@@ -335,7 +357,7 @@ template <int Up>
 static bool six_backward(const FilteredLreluGradient& g, const Axis& x, const Axis& y, const Axis& again_x,
                          const Axis& again_y) {
   const bool up = SixTaps<2>::fits(x.up) && SixTaps<2>::fits(y.up);
-  const bool down = SixTaps<Up>::fits_even(x.down, 1) && SixTaps<Up>::fits_even(y.down, 1);
+  const bool down = SixTaps<Up>::fits(x.down) && SixTaps<Up>::fits(y.down);
   const bool fits = convex(g.forward) && up && down;
   if (fits)
     each_tile(Backward<SixTaps<Up>, SixTaps<2>>{g, x, y, again_x, again_y}, g.forward, g.forward.height, g.forward.width);
