@@ -80,7 +80,7 @@ def test_modulated_convolution(name, batch, i, o, h, w, k, padding, demodulate, 
         return ops.modulated_conv2d(x, weight, s, padding=padding, flip_weight=flip, backend=backend, **kind)
 
     size = 3 if demodulate else 2 * k * i**0.5  # sums of few outputs may cancel
-    limit = 3e-5 if name == "native" else 5e-6
+    limit = 5e-5 if name == "native" else 5e-6  # F(6x6) alone, of 513 channels
     agree(operation, [x, weight, s, b, noise, torch.tensor(0.7)], name, limit, size)
 
 
