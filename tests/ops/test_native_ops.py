@@ -475,6 +475,7 @@ def test_a_layer_of_many_large_images_is_one_of_each():
         for i in range(3):
             one = ops.modulated_filtered_lrelu(x[i : i + 1], w, s[i : i + 1], f, f, **kind)
             torch.testing.assert_close(one, many[i : i + 1])
+        assert ops.modulated_filtered_lrelu(x[:0], w, s[:0], f, f, **kind).shape == many[:0].shape
 
 
 @needs_library
@@ -497,10 +498,10 @@ def test_each_backend_serves_its_own(monkeypatch):
 
 @needs_library
 def test_memory_of_large_results_serves_again_once_they_are_gone(monkeypatch):
-    from mssg.ops.native import backend
+    from mssg.ops.native import layout
 
-    monkeypatch.setattr(backend, "_LARGE", 1000)
-    monkeypatch.setattr(backend, "_idle", {})
+    monkeypatch.setattr(layout, "_LARGE", 1000)
+    monkeypatch.setattr(layout, "_idle", {})
     x, w, s = draw(0, 1, 16, 12, 12), draw(1, 16, 16, 3, 3), draw(2, 1, 16)
 
     def convolve(sign):
@@ -512,7 +513,7 @@ def test_memory_of_large_results_serves_again_once_they_are_gone(monkeypatch):
         torch.testing.assert_close(first, -second)
         view, place, kept = first[0, 3], first.data_ptr(), second.clone()
         del first
-        assert not backend._idle, "a view of it is still there"
+        assert not layout._idle, "a view of it is still there"
         del view
         third = convolve(1)
         assert third.data_ptr() == place and torch.equal(second, kept)

@@ -4,20 +4,14 @@ are wanted of (see training.py), kernels other than 1x1 and 3x3, filters that ar
 Registered twice: 3x3 convolutions run by Winograd's F(4x4, 3x3) or F(6x6, 3x3) in `native`, which also leaves terms
 out of radial filters that are below that rounding; and in `native-exact` by F(2x2, 3x3), whose transforms only add and
 halve: its errors are twice a direct convolution's, and in whole networks the same.
-
-Activations stay in one layout from layer to layer: channels innermost, padded to a multiple of 16 floats. To torch
-such a tensor is an ordinary view of a slightly larger one.
 """
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -26,8 +20,8 @@ from mssg.ops.activations import ACTIVATIONS
 from mssg.ops.dispatch import register_backend
 from mssg.ops.filters import RANK_TOLERANCE, separable_terms
 from mssg.ops.native import library
+from mssg.ops.native.layout import in_layout, new, outline, padded_channels, place, plain, pointer
 from mssg.ops.native.library import (
-    CHANNEL_BLOCK,
     NOT_FINITE,
     Convolution,
     Epilogue,
@@ -37,9 +31,6 @@ from mssg.ops.native.library import (
 from mssg.ops.reference import DEMODULATION_EPS
 
 NO_CLAMP = -1.0
-_LARGE = 2**23  # floats from which glibc maps memory for each allocation (32 MiB)
-_MOST_IDLE = 2
-_idle: dict[int, np.ndarray] = {}  # memory of large tensors that have died
 _FAST_TOLERANCE = 3e-6  # of a filter's largest singular value: what `native` leaves out
 _MOST_TERMS = 6  # a filter that needs more products of column and row is left to torch
 _SIX_PIXELS, _SIX_SAVES = 90, 0.9  # see `_tile`
@@ -63,114 +54,16 @@ def register() -> None:
 
 def serves(x: Tensor) -> bool:
     """Whether `native` is the best choice for an operation on x: float32 on the CPU in `torch.inference_mode`."""
-    return _plain(x) and torch.is_inference_mode_enabled()
+    return plain(x) and torch.is_inference_mode_enabled()
 
 
 def _takes(*tensors: Tensor | None) -> bool:
     """Whether these arguments are plain float32 tensors on the CPU through which no gradient is wanted."""
-    return _plain(*tensors) and not _wanted(*tensors)
-
-
-def _plain(*tensors: Tensor | None) -> bool:
-    return all(t is None or (t.dtype == torch.float32 and t.device.type == "cpu") for t in tensors)
+    return plain(*tensors) and not _wanted(*tensors)
 
 
 def _wanted(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-
-
-# ---- Layout ---------------------------------------------------------------------------------------------------
-
-
-def _round_up(channels: int) -> int:
-    return -(-channels // CHANNEL_BLOCK) * CHANNEL_BLOCK
-
-
-def _in_layout(x: Tensor) -> Tensor:
-    """x itself where its pixels are whole blocks of channels in memory, else a copy for which that is so."""
-    batch, channels, height, width = x.shape
-    block = _round_up(channels)
-    n, c, h, w = x.stride()
-    end = x.storage_offset() + n * (batch - 1) + h * (height - 1) + w * (width - 1) + block
-    if (
-        c == 1
-        and w >= block
-        and w % CHANNEL_BLOCK == 0
-        and end * x.element_size() <= x.untyped_storage().nbytes()
-    ):
-        return x
-    copy = x.new_zeros(batch, height, width, block)
-    copy[..., :channels] = x.permute(0, 2, 3, 1)
-    return _view(copy, channels)
-
-
-def _view(pixels: Tensor, channels: int) -> Tensor:
-    """[B, H, W, block] as [B, channels, H, W]."""
-    return pixels.permute(0, 3, 1, 2)[:, :channels]
-
-
-def _shape(batch: int, channels: int, height: int, width: int) -> tuple[int, int, int, int]:
-    """Of the memory of a picture."""
-    block = _round_up(channels)
-    if block % 512 == 0:  # as `spread` in src/direct.h
-        block += CHANNEL_BLOCK
-    return batch, height, width, block
-
-
-def _new(x: Tensor, channels: int, height: int, width: int) -> Tensor:
-    shape = _shape(len(x), channels, height, width)
-    return _view(_large(shape) if math.prod(shape) > _LARGE else x.new_empty(shape), channels)
-
-
-def _outline(x: Tensor, channels: int, height: int, width: int) -> Tensor:
-    """As `_new` in shape and strides, without memory."""
-    return _view(torch.empty(_shape(len(x), channels, height, width), device="meta"), channels)
-
-
-class _Memory:
-    """Memory of a large tensor, which waits for the next one when the tensor dies."""
-
-    def __init__(self, floats: np.ndarray) -> None:
-        self.floats = floats
-        self.__array_interface__ = floats.__array_interface__
-
-    def __del__(self) -> None:
-        if len(_idle) < _MOST_IDLE:
-            _idle[id(self.floats)] = self.floats
-
-
-def _large(shape: tuple[int, ...]) -> Tensor:
-    """An empty tensor. The C library would give memory of this size back at once and fault it in anew for the next layer."""
-    size = math.prod(shape)
-    fitting = sorted((len(m), key) for key, m in list(_idle.items()) if size <= len(m) <= 2 * size)
-    floats = _idle.pop(fitting[0][1], None) if fitting else None
-    if floats is None:
-        floats = np.empty(size + 16, np.float32)
-        first = -floats.ctypes.data % 64 // 4  # where a line of the cache begins
-        floats = floats[first : first + size]
-    return torch.from_numpy(np.asarray(_Memory(floats))[:size]).view(shape)
-
-
-def _padded_channels(values: Tensor | None) -> Tensor | None:
-    """[…, C] -> contiguous […, whole blocks], zeros behind."""
-    if values is None:
-        return None
-    missing = _round_up(values.shape[-1]) - values.shape[-1]
-    values = values.detach()
-    return (F.pad(values, (0, missing)) if missing else values).contiguous()
-
-
-def _pointer(values: Tensor | None) -> int | None:
-    return None if values is None else values.data_ptr()
-
-
-def _place(arguments: Convolution | FilteredLrelu, x: Tensor, y: Tensor) -> None:
-    """Fill in where input and output lie."""
-    arguments.x, arguments.y = x.data_ptr(), y.data_ptr()
-    arguments.x_batch, _, arguments.x_row, arguments.x_pixel = x.stride()
-    arguments.y_batch, _, arguments.y_row, arguments.y_pixel = y.stride()
-    arguments.batch, _, arguments.height, arguments.width = x.shape
-    arguments.threads = torch.get_num_threads()
 
 
 # ---- Filtered leaky ReLU --------------------------------------------------------------------------------------
@@ -179,9 +72,9 @@ def _place(arguments: Convolution | FilteredLrelu, x: Tensor, y: Tensor) -> None
 def filtered_lrelu(exact, x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter):
     """See `reference.filtered_lrelu`."""
     terms_up, terms_down = _upsampling_terms(fu, flip_filter, exact, up, gain), _terms(fd, flip_filter, exact)
-    if _plain(x, b) and terms_up is not None and terms_down is not None:
+    if plain(x, b) and terms_up is not None and terms_down is not None:
         if not _wanted(x, b, fu, fd):
-            return _filtered_lrelu(_in_layout(x), b, terms_up, terms_down, up, down, padding, slope, clamp)
+            return _filtered_lrelu(in_layout(x), b, terms_up, terms_down, up, down, padding, slope, clamp)
         if len(terms_down[0]) == 1 and not _wanted(fu, fd):
             return _FilteredLrelu.apply(
                 x, b, fu, fd, terms_up, terms_down, up, down, padding, gain, slope, clamp, flip_filter
@@ -191,8 +84,8 @@ def filtered_lrelu(exact, x, fu, fd, b, up, down, padding, gain, slope, clamp, f
 
 def _filtered_lrelu(x, b, terms_up, terms_down, up, down, padding, slope, clamp):
     """The result for x in layout."""
-    y = _new(x, x.shape[1], *_filtered_size(x, terms_up, terms_down, up, down, padding))
-    bias = _padded_channels(b)
+    y = new(x, x.shape[1], *_filtered_size(x, terms_up, terms_down, up, down, padding))
+    bias = padded_channels(b)
     library.filtered_lrelu(
         _arguments(x, y, y.shape, terms_up, terms_down, bias, up, down, padding, slope, clamp)
     )
@@ -210,7 +103,7 @@ def _filtered_size(x, terms_up, terms_down, up, down, padding):
 
 def _gradient(x, b, grad, terms_up, terms_down, up, down, padding, slope, clamp):
     """The gradient with respect to x from that with respect to the result, both in layout."""
-    y, bias = _new(x, *x.shape[1:]), _padded_channels(b)
+    y, bias = new(x, *x.shape[1:]), padded_channels(b)
     forward = _arguments(x, y, grad.shape, terms_up, terms_down, bias, up, down, padding, slope, clamp)
     n, _, h, w = grad.stride()
     library.filtered_lrelu_gradient(FilteredLreluGradient(forward, grad.data_ptr(), n, h, w))
@@ -221,15 +114,15 @@ def _arguments(x, y, result, terms_up, terms_down, bias, up, down, padding, slop
     """From x to y, where the filtered leaky ReLU's result has this shape."""
     (up_column, up_row), (down_column, down_row) = terms_up, terms_down
     arguments = FilteredLrelu()
-    _place(arguments, x, y)
+    place(arguments, x, y)
     _, arguments.channels, arguments.out_height, arguments.out_width = result
     arguments.up, arguments.down, arguments.pad_x, arguments.pad_y = up, down, padding[0], padding[2]
     arguments.bias, arguments.up_row, arguments.up_column = (
-        _pointer(bias),
-        _pointer(up_row),
-        _pointer(up_column),
+        pointer(bias),
+        pointer(up_row),
+        pointer(up_column),
     )
-    arguments.down_row, arguments.down_column = _pointer(down_row), _pointer(down_column)
+    arguments.down_row, arguments.down_column = pointer(down_row), pointer(down_column)
     arguments.up_row_taps, arguments.up_column_taps = up_row.shape[1], up_column.shape[1]
     arguments.down_row_taps, arguments.down_column_taps = down_row.shape[1], down_column.shape[1]
     arguments.terms = len(down_row)
@@ -247,7 +140,7 @@ class _FilteredLrelu(torch.autograd.Function):
         ctx.save_for_backward(x, b, fu, fd)
         ctx.definition = up, down, padding, gain, slope, clamp, flip_filter
         ctx.native = terms_up, terms_down, up, down, padding, slope, clamp
-        return _filtered_lrelu(_in_layout(x), b, *ctx.native)
+        return _filtered_lrelu(in_layout(x), b, *ctx.native)
 
     @staticmethod
     def backward(ctx, grad):
@@ -259,7 +152,7 @@ class _FilteredLrelu(torch.autograd.Function):
             found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
             grads = [next(found) if need else None for need in needs]
         else:
-            grad_x = _gradient(_in_layout(x), b, _in_layout(grad), *ctx.native)
+            grad_x = _gradient(in_layout(x), b, in_layout(grad), *ctx.native)
             grads = [grad_x if needs[0] else None, grad_x.sum([0, 2, 3]) if needs[1] else None]
         return *grads, *[None] * 11
 
@@ -321,7 +214,7 @@ def _prepare(w: Tensor, what: tuple, make):
     return known[1][what]
 
 
-def _pack(w: Tensor, turned: bool, up: int, tile: int) -> Tensor:
+def pack(w: Tensor, turned: bool, up: int, tile: int) -> Tensor:
     """A weight as the kernels read it, its 3x3 taps turned by half a turn if asked for; tile as in `_tile`."""
     native, (outputs, inputs, kernel, _) = library.loaded(), w.shape
     w = w.detach()
@@ -334,7 +227,7 @@ def _pack(w: Tensor, turned: bool, up: int, tile: int) -> Tensor:
 
 
 def _packed(w: Tensor, flip_weight: bool, up: int, tile: int) -> Tensor:
-    return _prepare(w, (flip_weight, up, tile), lambda: _pack(w, not flip_weight, up, tile))
+    return _prepare(w, (flip_weight, up, tile), lambda: pack(w, not flip_weight, up, tile))
 
 
 def _tile(w: Tensor, height: int, width: int, exact: bool) -> int:
@@ -357,7 +250,7 @@ def _tile(w: Tensor, height: int, width: int, exact: bool) -> int:
 
 def _energy(w: Tensor) -> Tensor:
     """[I, O in whole blocks]: what demodulation needs of a weight."""
-    return _prepare(w, ("energy",), lambda: _padded_channels(w.detach().square().sum([2, 3]).T))
+    return _prepare(w, ("energy",), lambda: padded_channels(w.detach().square().sum([2, 3]).T))
 
 
 class _Plan(NamedTuple):
@@ -371,7 +264,7 @@ class _Plan(NamedTuple):
 
 def _run(plan: _Plan, x, s, input_gain, noise, direct):
     """The result for x in layout. direct() packs the weights for a direct convolution."""
-    s, y = s.detach().contiguous(), _new(x, *plan.result)
+    s, y = s.detach().contiguous(), new(x, *plan.result)
     convolution = Convolution.from_buffer_copy(plan.convolution)
     convolution.x, convolution.styles = x.data_ptr(), s.data_ptr()
     if input_gain is not None:
@@ -402,17 +295,17 @@ def _convolution(
     height, width = (up * (n + 2 * padding - kernel + 1) for n in x.shape[2:])
     result = (len(w), height, width)
     tile = 0 if up == 2 else _tile(w, height, width, exact)
-    weight, bias = _packed(w, flip_weight, up, tile), _padded_channels(b)
+    weight, bias = _packed(w, flip_weight, up, tile), padded_channels(b)
     energy = _energy(w) if demodulate else None
     arguments = Convolution()
-    _place(arguments, x, _outline(x, *result))
-    arguments.weight, arguments.energy = weight.data_ptr(), _pointer(energy)
+    place(arguments, x, outline(x, *result))
+    arguments.weight, arguments.energy = weight.data_ptr(), pointer(energy)
     arguments.winograd, arguments.up = tile, up
     arguments.input_gain, arguments.eps = 1.0, DEMODULATION_EPS
     arguments.out_channels, arguments.in_channels, arguments.kernel = w.shape[:3]
     arguments.padding = padding
     limit = NO_CLAMP if clamp is None else clamp
-    arguments.epilogue = Epilogue(_pointer(bias), None, 0, gain, slope, limit)
+    arguments.epilogue = Epilogue(pointer(bias), None, 0, gain, slope, limit)
     if smoothing is not None:
         arguments.up_column, arguments.up_row = (taps.data_ptr() for taps in smoothing)
     return _Plan(result, arguments, None, (b, bias, weight, energy, smoothing))
@@ -423,14 +316,14 @@ def modulated_conv2d(
 ):
     """See `reference.modulated_conv2d`."""
     smoothing = _smoothing(w, f, up, padding)
-    plain = up == 1 and len(set(padding)) == 1 and padding[0] >= 0 and w.shape[2:] in ((1, 1), (3, 3))
+    direct = up == 1 and len(set(padding)) == 1 and padding[0] >= 0 and w.shape[2:] in ((1, 1), (3, 3))
     known = act in ("linear", "lrelu") and gain > 0
-    if not (plain or smoothing) or not known or not _takes(x, w, s, input_gain, noise, b):
+    if not (direct or smoothing) or not known or not _takes(x, w, s, input_gain, noise, b):
         rest = (flip_weight, demodulate, input_gain, noise, b, act, gain, clamp)
         return fast.modulated_conv2d(x, w, s, f, up, padding, *rest)
     slope = 1.0 if act == "linear" else ACTIVATIONS[act].alpha
     noise = None if noise is None else noise.reshape(-1, *noise.shape[-2:]).contiguous()
-    x = _in_layout(x)
+    x = in_layout(x)
     flip = flip_weight == (up == 1)  # a transposed convolution's kernel is stored the other way round
     tail = (padding[0], flip, gain, slope, clamp)
     what = (
@@ -475,7 +368,7 @@ def modulated_filtered_lrelu(
     """See `mssg.ops.modulated_filtered_lrelu`."""
     definition = (conv_padding, demodulate, up, down, padding, gain, slope, clamp)
     if _takes(x, w, s, b, input_gain):
-        x = _in_layout(x)
+        x = in_layout(x)
         what = ("layer", exact, *definition, *_geometry(x), *map(_identity, (fu, fd, b)))
         plan = _prepare(w, what, lambda: _layer(exact, x, w, fu, fd, b, *definition))
         if plan is not None:
@@ -496,9 +389,9 @@ def _layer(
     if fu is None and fd is None and up == down == 1 and padding == (0, 0, 0, 0):
         return convolution(gain, slope, clamp)
     plan = convolution(1.0, 1.0, None)
-    between = _outline(x, *plan.result)
+    between = outline(x, *plan.result)
     result = len(w), *_filtered_size(between, terms_up, terms_down, up, down, padding)
-    y = _outline(x, *result)
+    y = outline(x, *result)
     filtered = _arguments(between, y, y.shape, terms_up, terms_down, None, up, down, padding, slope, clamp)
     memory = (plan.memory, fu, fd, terms_up, terms_down)
     return _Plan(result, plan.convolution, filtered, memory)

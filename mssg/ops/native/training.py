@@ -17,7 +17,7 @@ from torch.nn.grad import conv2d_weight
 from mssg.ops import fast
 from mssg.ops.dispatch import register_backend
 from mssg.ops.fused import pieces
-from mssg.ops.native import backend, library
+from mssg.ops.native import backend, layout, library
 from mssg.ops.native.library import NOT_FINITE, Convolution, Epilogue, WeightGradient
 
 TILE = 4  # pixels along Winograd's tiles
@@ -49,7 +49,7 @@ def serves(x: Tensor) -> bool:
     Also under `no_grad`: that is how training steps draw, with weights that change before `native` would have
     prepared them for a second use.
     """
-    return backend._plain(x) and not torch.is_inference_mode_enabled()
+    return layout.plain(x) and not torch.is_inference_mode_enabled()
 
 
 def convolve(x, w, stride, padding):
@@ -70,7 +70,7 @@ def convolve_modulated(x, w, s, f, up, padding, flip_weight, demodulate, input_g
 
 def _takes(x: Tensor, w: Tensor, padding: tuple[int, ...], *others: Tensor | None) -> bool:
     """Whether these kernels do this convolution sooner than torch: not where it is so small that all else takes longer."""
-    if w.shape[2:] != (3, 3) or padding not in _PADDINGS or not backend._plain(x, w, *others):
+    if w.shape[2:] != (3, 3) or padding not in _PADDINGS or not layout.plain(x, w, *others):
         return False
     height, width = (n + 2 * padding[0] - 2 for n in x.shape[2:])
     tiles = -(-height // TILE) * -(-width // TILE) * len(x)
@@ -83,8 +83,8 @@ def _takes(x: Tensor, w: Tensor, padding: tuple[int, ...], *others: Tensor | Non
 def _arguments(x: Tensor, y: Tensor, s: Tensor, d: Tensor | None, padding: int) -> Convolution:
     """Of d * convolved(s * x), both in layout; s and d as the kernels read them."""
     arguments = Convolution()
-    backend._place(arguments, x, y)
-    arguments.styles, arguments.scale = s.data_ptr(), backend._pointer(d)
+    layout.place(arguments, x, y)
+    arguments.styles, arguments.scale = s.data_ptr(), layout.pointer(d)
     arguments.in_channels, arguments.out_channels = x.shape[1], y.shape[1]
     arguments.kernel, arguments.padding, arguments.up = 3, padding, 1
     arguments.winograd, arguments.input_gain = TILE, 1.0
@@ -98,13 +98,13 @@ def _styles(x: Tensor, s: Tensor | None) -> Tensor:
 
 def _convolve(x: Tensor, w: Tensor, s: Tensor | None, d: Tensor | None, padding: int, turned: bool) -> Tensor:
     """d * (w with s * x), w's taps turned by half a turn if asked for."""
-    x = backend._in_layout(x)
+    x = layout.in_layout(x)
     height, width = (n + 2 * padding - 2 for n in x.shape[2:])
-    y = backend._new(x, len(w), height, width)
-    s, d = _styles(x, s), backend._padded_channels(d)
+    y = layout.new(x, len(w), height, width)
+    s, d = _styles(x, s), layout.padded_channels(d)
     arguments = _arguments(x, y, s, d, padding)
     for tile in (TILE, 0):
-        packed = backend._pack(w, turned, 1, tile)
+        packed = backend.pack(w, turned, 1, tile)
         arguments.weight, arguments.winograd = packed.data_ptr(), tile
         # Winograd would spread an Inf or NaN over the whole tile: then convolve directly, as the definition says.
         if library.convolve(arguments) != NOT_FINITE:
@@ -114,9 +114,9 @@ def _convolve(x: Tensor, w: Tensor, s: Tensor | None, d: Tensor | None, padding:
 
 def _weight_gradient(x: Tensor, grad: Tensor, s: Tensor | None, d: Tensor | None, padding: int) -> Tensor:
     """Of the sum of grad * d * (w with s * x), for w."""
-    x, grad = backend._in_layout(x), backend._in_layout(grad)
+    x, grad = layout.in_layout(x), layout.in_layout(grad)
     result = x.new_empty(grad.shape[1], x.shape[1], 3, 3)
-    styles, scale = _styles(x, s), backend._padded_channels(d)
+    styles, scale = _styles(x, s), layout.padded_channels(d)
     arguments = _arguments(x, grad, styles, scale, padding)
     n, _, h, w = grad.stride()
     given = WeightGradient(arguments, grad.data_ptr(), result.data_ptr(), n, h, w)

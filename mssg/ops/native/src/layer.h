@@ -7,7 +7,7 @@
 static Status layer(Convolution c, FilteredLrelu p) {
   constexpr int64_t kMost = 16 << 20;  // floats of the buffer, unless one image needs more
   if (c.up != 1 || c.batch != p.batch) return kBadArgument;
-  const int images = c.batch, some = (int)std::clamp<int64_t>(kMost / c.y_batch, 1, images);
+  const int images = c.batch, some = std::max(1, (int)std::min<int64_t>(kMost / c.y_batch, images));
   float* between = buffer(mssg::kConvolved, (size_t)some * c.y_batch);
   c.y = between, p.x = between, p.x_batch = c.y_batch, p.x_row = c.y_row, p.x_pixel = c.y_pixel;
   for (int done = 0; done < images; done += some) {
