@@ -1,8 +1,8 @@
 """Build hook: the native kernels, and the checkout's top-level assets/ as the package mssg._assets.
 
-The kernels are plain C libraries, one for each instruction set, that Python opens through ctypes: they know neither
-Python nor torch, so one wheel serves every version of both. Without a C++ compiler the package installs all the
-same, and `mssg doctor` says what is missing.
+The kernels are plain C libraries, one for each instruction set, that Python opens through ctypes: they know
+neither Python nor torch, so one wheel serves every version of both. Without a C++ compiler the package
+installs all the same, and `mssg doctor` says what is missing.
 """
 
 import platform

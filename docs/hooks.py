@@ -1,4 +1,5 @@
-"""What mkdocs does before it builds: writes the reference pages from the code, and puts the pages that there are in order."""
+"""What mkdocs does before it builds: writes the reference pages from the code, and puts the pages that there
+are in order."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ ORDER = {
     "Measured": ["results", "reliability", "performance", "phantoms"],
     "Inside": ["architecture"],
 }
-"""Sections and their pages; one that does not exist is left out, one that is not named stands under "More"."""
+"""Sections and their pages; one that does not exist is left out, one that is not named stands under "More".
+"""
 
 STUDY_KEYS = {
     "name": "The study's name; stands on cards and figures.",
@@ -31,7 +33,10 @@ STUDY_KEYS = {
     "covariates.*.levels": "Names of the levels, in order.",
     "covariates.*.transform": "What is applied before scaling; `log` for volumes.",
     "covariates.*.shift": "With `log`: log(x + shift).",
-    "covariates.*.scale": "How the network sees it: standardised, or stretched to 0 … 1. Fitted on the training split of all sources.",
+    "covariates.*.scale": (
+        "How the network sees it: standardised, or stretched to 0 … 1. Fitted on the training split of all"
+        " sources."
+    ),
     "covariates.*.offset": "Fitted offset. Only to import a network whose labels are known; leave it out.",
     "covariates.*.spread": "Fitted spread, likewise.",
     "covariates.*.loss_weight": "Weight of this covariate in D's covariate loss.",
@@ -39,20 +44,27 @@ STUDY_KEYS = {
     "covariates.*.lateralised": "True if left and right differ in meaning: images are then never mirrored.",
     "sources.*.name": "The source's name.",
     "sources.*.path": "Folder of the prepared source, relative to the TOML.",
-    "sources.*.observes": "Covariates this source records. The table may hold more; training sees only these.",
+    "sources.*.observes": (
+        "Covariates this source records. The table may hold more; training sees only these."
+    ),
     "sources.*.weight": "Share of the images of a batch, relative to the other sources.",
     "model.*.given": "Parents: what the covariate is modelled from.",
-    "model.*.family": "gmm, linear, logistic, softmax, sigmoid, beta, empirical, analytic:NAME or joint; absent: chosen by kind.",
+    "model.*.family": (
+        "gmm, linear, logistic, softmax, sigmoid, beta, empirical, analytic:NAME or joint; absent: chosen by"
+        " kind."
+    ),
     "model.*.components": "Components of a mixture.",
     "geometry.plane": "Plane of the slices. Row 0 is superior, column 0 is the patient's left.",
     "geometry.pixel_mm": "Side of a pixel in mm.",
     "geometry.affine": "`common`: all images lie in one space. `none`: only the size of a pixel is known.",
     "geometry.position_mm": "Where the slice lies, needed with `common`.",
     "geometry.centre_mm": "Where the picture's centre lies in its plane.",
-    "train.condition_on_source": "True: the source is one more covariate (different cohorts). False: one population, split up.",
+    "train.condition_on_source": (
+        "True: the source is one more covariate (different cohorts). False: one population, split up."
+    ),
     "augment.allow": "Operations of adaptive augmentation that keep every covariate true.",
     "measure.instrument": "An oracle of `mssg.measure` that reads the covariates off an image.",
-}  # fmt: skip
+}
 
 
 def on_pre_build(**_: Any) -> None:
@@ -97,7 +109,10 @@ def commands(group: Any = None, path: tuple[str, ...] = ("mssg",)) -> list[tuple
 
 def commands_page() -> str:
     """The reference of all commands and their options, from what `--help` knows."""
-    parts = ["# Commands\n", "Made from the commands themselves. `mssg-train` is `mssg train`, `mssg-explore` is `mssg explore`."]  # fmt: skip
+    parts = [
+        "# Commands\n",
+        "Made from the commands themselves. `mssg-train` is `mssg train`, `mssg-explore` is `mssg explore`.",
+    ]
     for name, command, context in commands():
         parts.append(f"\n## {name}\n\n{_prose(command.help or '')}\n")
         usage = " ".join(command.collect_usage_pieces(context))
@@ -123,8 +138,8 @@ def _cell(text: str) -> str:
 
 def study_keys() -> dict[str, tuple[str, str]]:
     """Every key that the study's reader asks for, with its type and default, found by watching it read."""
-    from mssg import toml_table
-    from mssg.study_schema import from_document
+    from mssg.study import toml_table
+    from mssg.study.schema import from_document
 
     seen: dict[str, tuple[str, str]] = {}
     original = toml_table.Table.get
@@ -132,16 +147,24 @@ def study_keys() -> dict[str, tuple[str, str]]:
     def get(self, key, kind, default=toml_table._NO_DEFAULT, choices=None):
         table = re.sub(r"^(covariates|model)\..*", r"\1.*", re.sub(r"\[\d+\]", ".*", self.name))
         expected = " \\| ".join(c for c in choices if c) if choices else toml_table.TYPES[kind][1]
-        absent = "required" if default is toml_table._NO_DEFAULT else f"`{default!r}`" if default not in (None, "", []) else "–"  # fmt: skip
+        absent = (
+            "required"
+            if default is toml_table._NO_DEFAULT
+            else f"`{default!r}`"
+            if default not in (None, "", [])
+            else "–"
+        )
         seen[f"{table}.{key}".lstrip(".")] = (expected, absent)
         return original(self, key, kind, default, choices)
 
     whole = {
-        "name": "x", "image": {"resolution": 32},
+        "name": "x",
+        "image": {"resolution": 32},
         "covariates": {"a": {"kind": "continuous"}, "b": {"kind": "categorical", "levels": ["0", "1"]}},
-        "sources": [{"name": "s", "path": "s", "observes": ["a", "b"]}], "model": {"b": {"given": ["a"]}},
+        "sources": [{"name": "s", "path": "s", "observes": ["a", "b"]}],
+        "model": {"b": {"given": ["a"]}},
         "geometry": {"plane": "coronal", "pixel_mm": 1.0},
-    }  # fmt: skip
+    }
     with mock.patch.object(toml_table.Table, "get", get):
         from_document(whole)
     return seen
@@ -153,12 +176,20 @@ def study_page() -> str:
 
     from mssg.training.config import PRESETS, TrainConfig
 
-    parts = ["# The study TOML\n", "Made from the code that reads it. `*` stands for a name, or for each `[[sources]]` table.\n",
-             "| key | value | if absent | |", "|---|---|---|---|"]  # fmt: skip
+    parts = [
+        "# The study TOML\n",
+        "Made from the code that reads it. `*` stands for a name, or for each `[[sources]]` table.\n",
+        "| key | value | if absent | |",
+        "|---|---|---|---|",
+    ]
     for key, (expected, absent) in study_keys().items():
         parts.append(f"| `{key}` | {expected} | {absent} | {STUDY_KEYS.get(key, '')} |")
-    parts += ["\n## [train]\n", "Any of these, beside `condition_on_source`; the command line's `--set FIELD=VALUE` comes last.\n",
-              "| key | if absent | presets that change it |", "|---|---|---|"]  # fmt: skip
+    parts += [
+        "\n## [train]\n",
+        "Any of these, beside `condition_on_source`; the command line's `--set FIELD=VALUE` comes last.\n",
+        "| key | if absent | presets that change it |",
+        "|---|---|---|",
+    ]
     for field in fields(TrainConfig):
         who = ", ".join(
             f"{name} {values[field.name]}" for name, values in PRESETS.items() if field.name in values
@@ -171,30 +202,38 @@ def files_page() -> str:
     """The reference of our JSON documents: from the classes that are written, or from a file just written."""
     from explorer_app.state import AppState
     from mssg import assets
-    from mssg.header import read_header
-    from mssg.invert import InvertConfig
+    from mssg.checkpoint.header import read_header
+    from mssg.inversion.projector import InvertConfig
     from mssg.metrics.results import Evaluation, Model, Note, Result
-    from mssg.networks import DiscriminatorConfig, GeneratorConfig
+    from mssg.networks.config import DiscriminatorConfig, GeneratorConfig
 
     header = read_header(assets.path("snapshots/digits.safetensors"))
     held = {name: dict(getattr(header, name)) for name in ("progress", "provenance", "summary")}
     held["provenance"].pop("train")
     parts = [
-        "# What stands in our files\n\nMade from the classes that are written, or from a file of ours. "
-        "What the files are for: [formats](../formats.md). `*` stands for a name.",
-        "## Snapshot\n\nUnder the metadata key `mssg`: `format_version`, `study` ([its reference](study.md)), `covariates` (the "
-        "fitted models), `provenance.train` (the run's `[train]`), and as in the shipped digits:\n\n" + _outline(held),
+        (
+            "# What stands in our files\n\nMade from the classes that are written, or from a file of ours. "
+            "What the files are for: [formats](../formats.md). `*` stands for a name."
+        ),
+        "## Snapshot\n\nUnder the metadata key `mssg`: `format_version`, `study` ([its reference](study.md)),"
+        " `covariates` (the fitted models), `provenance.train` (the run's `[train]`), and as in the shipped"
+        " digits:\n\n" + _outline(held),
         "### generator\n\n" + _fields(GeneratorConfig),
         "### discriminator\n\n" + _fields(DiscriminatorConfig),
         "## source.json\n\n" + _outline(_source_info()),
-        "## config.json of a run\n\n`format_version`, `study_folder`, `init_from`, and `train`: [its keys](study.md).",
+        (
+            "## config.json of a run\n\n`format_version`, `study_folder`, `init_from`, and `train`: [its"
+            " keys](study.md)."
+        ),
         "## eval.json\n\n`format_version`, and:\n\n" + _fields(Evaluation),
         "### models\n\n" + _fields(Model),
         "### results\n\n" + _fields(Result),
         "### notes\n\n" + _fields(Note),
-        "## Session of the explorer\n\n`kind`, `format_version`, `snapshot_id`, `layout` (the windows), and `state`:\n\n" + _fields(AppState),
-        "## Inverted image\n\n`format_version`, `snapshot`, `study`, `how`, `steps`, `image_sha256`, and `config`:\n\n" + _fields(InvertConfig),
-    ]  # fmt: skip
+        "## Session of the explorer\n\n`kind`, `format_version`, `snapshot_id`, `layout` (the windows), and"
+        " `state`:\n\n" + _fields(AppState),
+        "## Inverted image\n\n`format_version`, `snapshot`, `study`, `how`, `steps`, `image_sha256`, and"
+        " `config`:\n\n" + _fields(InvertConfig),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -210,7 +249,13 @@ def _fields(kind: Any) -> str:
         told |= dict.fromkeys(re.split(r",\s+", names), text)
     rows = ["| key | type | if absent | |", "|---|---|---|---|"]
     for field in fields(kind):
-        default = "required" if field.default is MISSING and field.default_factory is MISSING else f"`{field.default!r}`" if field.default is not MISSING else "empty"  # fmt: skip
+        default = (
+            "required"
+            if field.default is MISSING and field.default_factory is MISSING
+            else f"`{field.default!r}`"
+            if field.default is not MISSING
+            else "empty"
+        )
         rows.append(
             f"| `{field.name}` | {_cell(str(field.type))} | {default} | {_cell(told.get(field.name, ''))} |"
         )
@@ -227,7 +272,13 @@ def _outline(document: Any) -> str:
                 parent = path.rpartition(".")[2]
                 walk(inner, f"{path}.{'*' if parent in ('sources', 'covariates') else key}".lstrip("."))
         else:
-            seen[path] = {str: "text", bool: "true or false", int: "number", float: "number", list: "list"}.get(type(value), "null")  # fmt: skip
+            seen[path] = {
+                str: "text",
+                bool: "true or false",
+                int: "number",
+                float: "number",
+                list: "list",
+            }.get(type(value), "null")
 
     walk(document, "")
     return "\n".join(
@@ -247,5 +298,10 @@ def _source_info() -> Any:
     columns = {"subject": ["a", "b"], "session": ["", ""], "split": ["train", "val"], "age": [50.0, 60.0]}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "source"
-        write_packed(path, np.zeros((2, 1, 8, 8), np.uint8), columns, {"recipe": "…", "covariates": {"age": {"kind": "continuous", "unit": "years"}}})  # fmt: skip
+        write_packed(
+            path,
+            np.zeros((2, 1, 8, 8), np.uint8),
+            columns,
+            {"recipe": "…", "covariates": {"age": {"kind": "continuous", "unit": "years"}}},
+        )
         return json.loads((path / "source.json").read_text(encoding="utf-8"))

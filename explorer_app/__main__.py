@@ -87,8 +87,8 @@ def _window(arguments: argparse.Namespace) -> int:
             raise
         display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or ""
         print(
-            f"mssg explore: no window can be opened on display {display!r}: it cannot be reached, or has no OpenGL 3.3.\n"
-            "`mssg explore --export SESSION -o out.png` needs neither.",
+            f"mssg explore: no window can be opened on display {display!r}: it cannot be reached, or has no"
+            " OpenGL 3.3.\n`mssg explore --export SESSION -o out.png` needs neither.",
             file=sys.stderr,
         )
         return 2

@@ -162,17 +162,19 @@ class Explorer:
         docking.dockable_windows = windows
 
     def _docked_panel(self, panel: Panel, index: int) -> None:
-        """Draw a panel's window. Only a panel torn out of the dock paints its background: with a software driver the
-        others' would cost a third of every frame."""
+        """Draw a panel's window. Only a panel torn out of the dock paints its background: with a software
+        driver the others' would cost a third of every frame."""
         window = self.parameters.docking_params.dockable_windows[index]
         window.imgui_window_flags = _flags(window.label, imgui.is_window_docked())
         self._panel(panel)
 
     def _panel(self, panel: Panel) -> None:
-        """Draw a panel; a fault in it is told and leaves the state as it was, it does not take the window down."""
+        """Draw a panel; a fault in it is told and leaves the state as it was, it does not take the window
+        down."""
         try:
             self.context.state = panel(self.context, self.context.state)
-            self.context.follow_snapshot()  # the next panel must find the population that belongs to the state
+            # the next panel must find the population that belongs to the state
+            self.context.follow_snapshot()
         except Exception:
             self._fault()
 

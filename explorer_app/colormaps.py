@@ -1,7 +1,7 @@
 """Colour tables, uint8 [256, 3], from a few control points each; no matplotlib in the window's process.
 
-viridis, magma and inferno follow the CC0 tables of S. van der Walt and N. Smith; "signed" is a diverging map whose
-middle is dark, so that "no difference" recedes.
+viridis, magma and inferno follow the CC0 tables of S. van der Walt and N. Smith; "signed" is a diverging map
+whose middle is dark, so that "no difference" recedes.
 """
 
 from __future__ import annotations

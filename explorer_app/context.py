@@ -1,4 +1,5 @@
-"""What lives as long as the window and is not undone: the open snapshot, the render service, the run followed."""
+"""What lives as long as the window and is not undone: the open snapshot, the render service, the run
+followed."""
 
 from __future__ import annotations
 
@@ -23,9 +24,9 @@ from explorer_app.picture import Picture
 from explorer_app.population import Drag, Population
 from explorer_app.state import AppState, opened
 from explorer_app.worker import RenderService
+from mssg.checkpoint.header import read_header, resolve_snapshot
 from mssg.errors import MssgError
-from mssg.header import read_header, resolve_snapshot
-from mssg.measure import instrument
+from mssg.measure.instruments import instrument
 
 if TYPE_CHECKING:
     from explorer_app.display import Screen
@@ -104,7 +105,8 @@ class Context:
         self.notes.append((time.monotonic() + (BAD_NOTE_S if bad else NOTE_S), text, bad))
 
     def open(self, name: str | Path) -> bool:
-        """Open a snapshot, a run folder (its newest, followed from then on), a session, or a shipped snapshot's name."""
+        """Open a snapshot, a run folder (its newest, followed from then on), a session, or a shipped
+        snapshot's name."""
         path = Path(name).expanduser()
         try:
             if path.suffix == ".json" and path.is_file():
@@ -190,10 +192,7 @@ class Context:
                 saved = replace(
                     saved,
                     state=opened(
-                        saved.state,
-                        saved.state.snapshot,
-                        self.population.defaults(),
-                        self.population.axes(),
+                        saved.state, saved.state.snapshot, self.population.defaults(), self.population.axes()
                     ),
                 )
         if not self.state.snapshot:
@@ -254,7 +253,8 @@ class Context:
         self.follow_snapshot()
 
     def want(self, pictures: Iterable[Picture], measured: bool = False) -> None:
-        """Ask for pictures beside the main one, this frame; with what instruments read on them if they are `measured`."""
+        """Ask for pictures beside the main one, this frame; with what instruments read on them if they are
+        `measured`."""
         (self._measured if measured else self._wanted).extend(pictures)
 
     def computed(
@@ -292,7 +292,8 @@ class Context:
                 self.note(done)
 
     def _swap(self, path: str) -> None:
-        """Put the newest snapshot of the run in place; a bad one leaves the last good one, with the reason shown."""
+        """Put the newest snapshot of the run in place; a bad one leaves the last good one, with the reason
+        shown."""
         if path == self.state.snapshot or path in self._failed:
             return
         try:
@@ -332,7 +333,8 @@ class Context:
         return self.shown is None or self.shown.picture != main
 
     def _show(self, main: Picture | None) -> None:
-        """Put the main picture on the screen; while a drag is ahead of it, the latest that was asked for on the way."""
+        """Put the main picture on the screen; while a drag is ahead of it, the latest that was asked for on
+        the way."""
         if main is None:
             return
         found, now = self.service.frame(main), time.perf_counter()
@@ -384,7 +386,10 @@ class Context:
             )
         return (
             "Nothing open yet",
-            "Open a snapshot (.safetensors), a training run's folder, or a saved session. You can also drop one onto the window.",
+            (
+                "Open a snapshot (.safetensors), a training run's folder, or a saved session. You can also"
+                " drop one onto the window."
+            ),
         )
 
     def measurable(self) -> tuple[str, ...]:

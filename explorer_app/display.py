@@ -1,4 +1,5 @@
-"""OpenGL 3.3: float textures, one shader (window/level, colour map, zoom, difference), and the targets imgui shows.
+"""OpenGL 3.3: float textures, one shader (window/level, colour map, zoom, difference), and the targets imgui
+shows.
 
 Every call must come from the window's thread. A target is redrawn only when its texture or a setting changed.
 """
@@ -25,8 +26,17 @@ void main() {
 }
 """
 _UNIFORMS = (
-    "box", "first", "second", "colours", "origin", "pixel_step", "low", "width", "inverted", "background",
-)  # fmt: skip
+    "box",
+    "first",
+    "second",
+    "colours",
+    "origin",
+    "pixel_step",
+    "low",
+    "width",
+    "inverted",
+    "background",
+)
 _CAPABILITIES = (GL.GL_SCISSOR_TEST, GL.GL_BLEND, GL.GL_DEPTH_TEST, GL.GL_CULL_FACE)
 
 
@@ -39,7 +49,8 @@ class Texture:
         self._filter = 0
 
     def upload(self, pixels: np.ndarray) -> None:
-        """Put float32 [H, W], float32 [H, W, 3] or uint8 [H, W, 3|4] into the texture; row 0 is its first row."""
+        """Put float32 [H, W], float32 [H, W, 3] or uint8 [H, W, 3|4] into the texture; row 0 is its first
+        row."""
         pixels = np.ascontiguousarray(pixels)
         channels = 1 if pixels.ndim == 2 else pixels.shape[2]
         layout = {1: GL.GL_RED, 3: GL.GL_RGB, 4: GL.GL_RGBA}[channels]
@@ -90,8 +101,9 @@ class Texture:
 class Look:
     """How a target draws its image.
 
-    `size` of the target in pixels; `origin` image pixel at its top left; `step` image pixels per target pixel; `level`
-    and `width` in grey levels; `difference` subtracts the second image and centres the window at zero.
+    `size` of the target in pixels; `origin` image pixel at its top left; `step` image pixels per target
+    pixel; `level` and `width` in grey levels; `difference` subtracts the second image and centres the window
+    at zero.
     """
 
     size: tuple[int, int]
@@ -107,7 +119,8 @@ class Look:
 
 
 class Program:
-    """The shader compiled for one kind of picture: "" grey levels through a colour table, DIFFERENCE, IN_COLOUR."""
+    """The shader compiled for one kind of picture: "" grey levels through a colour table, DIFFERENCE,
+    IN_COLOUR."""
 
     def __init__(self, kind: str) -> None:
         version, source = Path(__file__).with_name("image.glsl").read_text(encoding="utf-8").split("\n", 1)
@@ -253,7 +266,8 @@ class Target:
 
 
 def _covered(look: Look, image: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """The part of a target that an image [H, W, ...] may reach, in target pixels: left, top, width, height."""
+    """The part of a target that an image [H, W, ...] may reach, in target pixels: left, top, width,
+    height."""
     ends = []
     for axis, length in ((0, image[1]), (1, image[0])):
         places = sorted((edge - look.origin[axis]) / look.step[axis] for edge in (0, length))

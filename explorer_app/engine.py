@@ -1,4 +1,5 @@
-"""Turns pictures into frames with `mssg.render`. The only module of the explorer that imports torch."""
+"""Turns pictures into frames with `mssg.rendering.renderer`. The only module of the explorer that imports
+torch."""
 
 from __future__ import annotations
 
@@ -16,13 +17,13 @@ import torch.nn.functional as F
 from explorer_app.messages import PREDICTOR, Frame, Instrument, Layer, Model
 from explorer_app.picture import Picture, Transform
 from explorer_app.state import blend
+from mssg.checkpoint.snapshot import Snapshot, load_snapshot
 from mssg.errors import MssgError, UsageError
-from mssg.measure import instrument
-from mssg.metrics.predictors import Predictor
-from mssg.render import Renderer
-from mssg.request import RenderRequest, RenderResult
-from mssg.snapshot import Snapshot, load_snapshot
-from mssg.study import Covariate
+from mssg.features.predictors import Predictor
+from mssg.measure.instruments import instrument
+from mssg.rendering.renderer import Renderer
+from mssg.rendering.request import RenderRequest, RenderResult
+from mssg.study.model import Covariate
 
 HELD_SNAPSHOTS = 3
 Measure = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -169,7 +170,8 @@ class Engine:
         return Frame(picture, np.ascontiguousarray(shown), result.preview, None, statistics, timings)
 
     def predict_with(self, path: str) -> Instrument:
-        """Take a learned predictor as a second instrument; "" puts it away. What is wrong with it is in the answer."""
+        """Take a learned predictor as a second instrument; "" puts it away. What is wrong with it is in the
+        answer."""
         self._predictor = None
         if not path:
             return Instrument("")
@@ -189,7 +191,8 @@ class Engine:
         return Instrument(path, self._predictor.architecture, errors)
 
     def measure(self, frame: Frame) -> Frame:
-        """A full picture's frame with what every instrument reads on it; one that cannot read it says nothing."""
+        """A full picture's frame with what every instrument reads on it; one that cannot read it says
+        nothing."""
         if frame.measured is not None:
             return frame
         start = time.perf_counter()
@@ -253,13 +256,15 @@ def _matrix(move: Transform) -> np.ndarray:
 
 
 def _enlarged(raw: np.ndarray, side: int) -> np.ndarray:
-    """A preview [C, H, W] on the full picture's pixels, so that zoom, cursor and comparison go on as they were."""
+    """A preview [C, H, W] on the full picture's pixels, so that zoom, cursor and comparison go on as they
+    were."""
     small = torch.from_numpy(raw)[None]
     return F.interpolate(small, size=(side, side), mode="bicubic", align_corners=False)[0].numpy()
 
 
 def _moved_back(raw: np.ndarray, move: Transform) -> np.ndarray:
-    """The image [C, H, W] with the transform undone by cubic interpolation: an equivariant generator stands still."""
+    """The image [C, H, W] with the transform undone by cubic interpolation: an equivariant generator stands
+    still."""
     from scipy.ndimage import affine_transform
 
     side = raw.shape[-1]
@@ -271,7 +276,8 @@ def _moved_back(raw: np.ndarray, move: Transform) -> np.ndarray:
 
 
 def _tiles(raw: np.ndarray, picture: Picture) -> np.ndarray:
-    """Channels of a layer [C, H, W] side by side in a near-square montage, in grey levels: float32 [H', W']."""
+    """Channels of a layer [C, H, W] side by side in a near-square montage, in grey levels: float32 [H',
+    W']."""
     probe = picture.probe
     first = min(probe.channel, len(raw) - 1)
     chosen = raw[first : first + max(1, probe.count)]

@@ -1,4 +1,5 @@
-"""Strata of an evaluation as panels of a heatmap: from an eval.json, or computed live from measured pictures."""
+"""Strata of an evaluation as panels of a heatmap: from an eval.json, or computed live from measured
+pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from explorer_app.population import Population
 from explorer_app.state import AppState, set_values
 from mssg.errors import DataError
 from mssg.metrics.results import JOINT, Evaluation, Result
-from mssg.study import Study
+from mssg.study.model import Study
 
 Edges = tuple[float, float]
 _SHOWN = 3  # rows, columns, panels
@@ -60,7 +61,8 @@ class Table:
     def panels(
         self,
     ) -> list[tuple[Edges | None, list[Edges], list[Edges], np.ndarray, dict[tuple[int, int], Cell]]]:
-        """Per panel: its edges, the row and column edges, values [R, C] (NaN = none), and the cells by position."""
+        """Per panel: its edges, the row and column edges, values [R, C] (NaN = none), and the cells by
+        position."""
         rows = sorted({e for c in self.cells if (e := c.edges(self.rows))})
         columns = sorted({e for c in self.cells if (e := c.edges(self.columns))}) or [(-math.inf, math.inf)]
         out = []
@@ -80,7 +82,8 @@ class Table:
 
 
 def load(path: str | Path, study: Study) -> tuple[Table, ...]:
-    """The stratified results of an eval.json, one table for each metric, covariate, reference, source and model.
+    """The stratified results of an eval.json, one table for each metric, covariate, reference, source and
+    model.
 
     A table shows strata of three covariates; of a fourth and further ones every stratum has its own table.
 
@@ -153,7 +156,8 @@ def _table(metric: str, unit: str, cells: list[Cell]) -> Table:
 
 
 def quantile_bins(population: Population, name: str, count: int = 4) -> list[Edges]:
-    """Strata of a covariate: equal shares of the training data between its 5 % and 95 % quantiles, or its levels."""
+    """Strata of a covariate: equal shares of the training data between its 5 % and 95 % quantiles, or its
+    levels."""
     covariate = population.study.covariate(name)
     if not covariate.is_continuous:
         levels = len(covariate.levels) or 2
@@ -171,7 +175,8 @@ def quantile_bins(population: Population, name: str, count: int = 4) -> list[Edg
 def live_pictures(
     state: AppState, population: Population
 ) -> dict[tuple[tuple[str, Edges], ...], tuple[Picture, ...]]:
-    """The pictures to measure per stratum: at its middle, with a few seeds, the other covariates as they are."""
+    """The pictures to measure per stratum: at its middle, with a few seeds, the other covariates as they
+    are."""
     analysis = state.analysis
     base = replace(state, probe=Probe(), transform=Transform())
     names = [n for n in (analysis.strata_rows, analysis.strata_columns, analysis.strata_panel) if n]

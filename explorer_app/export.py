@@ -1,4 +1,5 @@
-"""Writing what is on the screen: pictures, grids, sweeps and volumes, each with its provenance. No torch, no imgui."""
+"""Writing what is on the screen: pictures, grids, sweeps and volumes, each with its provenance. No torch, no
+imgui."""
 
 from __future__ import annotations
 
@@ -15,9 +16,9 @@ import numpy as np
 from explorer_app import colormaps
 from explorer_app.picture import Picture
 from explorer_app.state import AppState, Axis, Display, Grid
+from mssg.checkpoint.header import Header
 from mssg.errors import DataError, UsageError
-from mssg.header import Header
-from mssg.study import Study
+from mssg.study.model import Study
 
 Image = np.ndarray
 FULL = Display()
@@ -38,9 +39,9 @@ def provenance(header: Header, picture: Picture) -> dict[str, Any]:
         "psi": latent.psi,
         "cutoff": latent.cutoff,
         "noise": [latent.noise_mode, latent.noise_seed],
-        "style_mixing": {"seed": latent.mix_seed, "layers": list(latent.mix_layers)}
-        if latent.mix_layers
-        else None,
+        "style_mixing": (
+            {"seed": latent.mix_seed, "layers": list(latent.mix_layers)} if latent.mix_layers else None
+        ),
         "layer": picture.probe.layer or None,
         "versions": dict(header.provenance).get("versions"),
     }
@@ -214,7 +215,8 @@ def save_grid(
 
 
 def _grid_figure(path: str, mosaic: np.ndarray, grid: Grid, study: Study, about: Mapping[str, Any]) -> None:
-    """Figure 1 of the paper: pictures with their values along both axes; the same input gives the same bytes."""
+    """Figure 1 of the paper: pictures with their values along both axes; the same input gives the same
+    bytes."""
     import matplotlib
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
     from matplotlib.figure import Figure

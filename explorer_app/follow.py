@@ -1,4 +1,5 @@
-"""Following a training run: its snapshots, statistics and log, read as they grow. Files only; no torch, no imgui."""
+"""Following a training run: its snapshots, statistics and log, read as they grow. Files only; no torch, no
+imgui."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from mssg.checkpoint.header import run_snapshots
 from mssg.files import parse_json
-from mssg.header import run_snapshots
 
 POLL_S = 0.5
 LOG_LINES = 400

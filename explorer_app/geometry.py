@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from explorer_app.state import ZOOM_RANGE, Display
-from mssg.study import Geometry
+from mssg.study.model import Geometry
 
-# What lies at the picture's left, right, top and bottom edge. Stored pictures are RAS slices turned by rot90: row 0 is
-# superior (axial: anterior), column 0 patient left (sagittal: posterior).
+# What lies at the picture's left, right, top and bottom edge. Stored pictures are RAS slices turned by rot90:
+# row 0 is superior (axial: anterior), column 0 patient left (sagittal: posterior).
 _EDGES = {"coronal": ("L", "R", "S", "I"), "axial": ("L", "R", "A", "P"), "sagittal": ("P", "A", "S", "I")}
 
 
@@ -36,7 +36,8 @@ class View:
         return self.display.zoom or self.fit
 
     def to_image(self, sx: float, sy: float) -> tuple[float, float]:
-        """Screen position -> image position in pixels (column, row), (0, 0) at the first pixel's outer corner."""
+        """Screen position -> image position in pixels (column, row), (0, 0) at the first pixel's outer
+        corner."""
         u = (sx - self.x - self.width / 2) / self.zoom
         v = (sy - self.y - self.height / 2) / self.zoom
         cx, cy = self.center
@@ -92,8 +93,8 @@ def _near(center: tuple[float, float]) -> tuple[float, float]:
 def mirrored(geometry: Geometry | None, neurological: bool) -> bool:
     """True when the picture is drawn right to left.
 
-    Stored pictures have patient left in column 0, which is the neurological convention; the radiological one puts
-    patient right at the screen's left. Sagittal planes and pictures without geometry are never mirrored.
+    Stored pictures have patient left in column 0, which is the neurological convention; the radiological one
+    puts patient right at the screen's left. Sagittal planes and pictures without geometry are never mirrored.
     """
     return geometry is not None and geometry.plane != "sagittal" and not neurological
 
@@ -109,13 +110,15 @@ def edge_letters(geometry: Geometry | None, neurological: bool) -> tuple[str, st
 def millimetres(
     geometry: Geometry, column: float, row: float, columns: int, rows: int
 ) -> tuple[float, float]:
-    """Position in mm: (towards right or anterior, towards superior or anterior), from where the study's space has its 0."""
+    """Position in mm: (towards right or anterior, towards superior or anterior), from where the study's space
+    has its 0."""
     across, up = geometry.centre_mm
     return across + (column - columns / 2) * geometry.pixel_mm, up + (rows / 2 - row) * geometry.pixel_mm
 
 
 def scale_bar(pixel_mm: float, zoom: float, at_most: float) -> tuple[float, float]:
-    """A round length in mm (1, 2 or 5 times a power of ten) and its length on screen, not longer than `at_most`."""
+    """A round length in mm (1, 2 or 5 times a power of ten) and its length on screen, not longer than
+    `at_most`."""
     best = (0.0, 0.0)
     for exponent in range(-2, 4):
         for digit in (1, 2, 5):

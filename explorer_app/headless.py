@@ -11,8 +11,8 @@ from explorer_app import export, session
 from explorer_app.picture import Picture
 from explorer_app.population import Population
 from explorer_app.state import SWEEP_STEPS, Axis, grid_pictures, sweep_pictures
+from mssg.checkpoint.header import read_header, resolve_snapshot
 from mssg.errors import SnapshotError, UsageError
-from mssg.header import read_header, resolve_snapshot
 
 
 def export_session(path: str, output: str, snapshot: str = "") -> str:
@@ -20,8 +20,8 @@ def export_session(path: str, output: str, snapshot: str = "") -> str:
 
     Args:
         path: The session.
-        output: .png (the picture), .nii.gz (the picture with millimetres), .pdf (the grid), .gif or .mp4 (a sweep of the
-            grid's column covariate).
+        output: .png (the picture), .nii.gz (the picture with millimetres), .pdf (the grid), .gif or .mp4 (a
+            sweep of the grid's column covariate).
         snapshot: Used instead of the session's own.
 
     Returns:

@@ -10,7 +10,8 @@ LIMIT = 500
 class History:
     """The current state and how it came about.
 
-    Changes are shown at once and become one undo step when `commit` is called, that is when no control is held any
+    Changes are shown at once and become one undo step when `commit` is called, that is when no control is
+    held any
     more: a whole slider drag is one step.
     """
 
@@ -35,7 +36,8 @@ class History:
         return True
 
     def replace(self, state: AppState) -> None:
-        """Put another state in place without an undo step (a newer snapshot of the same run, a restored session)."""
+        """Put another state in place without an undo step (a newer snapshot of the same run, a restored
+        session)."""
         self.commit()
         self.state = self._committed = state
 

@@ -33,7 +33,8 @@ def command(study: str, outdir: str, preset: str = "", kimg: str = "") -> list[s
 
 
 class Training:
-    """A training started here. Its output goes to a file beside the run, so nothing is lost when the window closes.
+    """A training started here. Its output goes to a file beside the run, so nothing is lost when the window
+    closes.
 
     Args:
         words: The command.

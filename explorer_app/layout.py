@@ -15,7 +15,8 @@ def current() -> str:
 
 
 def restore(text: str) -> None:
-    """Put the panels where a session had them; between two frames. Nothing happens for text that is no layout."""
+    """Put the panels where a session had them; between two frames. Nothing happens for text that is no
+    layout."""
     if "[Docking]" not in text:
         return
     first = text.split("\n", 1)[0]

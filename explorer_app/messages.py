@@ -19,8 +19,8 @@ class Frame:
         picture: What was asked for.
         image: float32 [H, W] or [H, W, 3] in grey levels (0 black, 255 white, overshoot kept).
         preview: True for a quick, smaller picture that the full one is to replace.
-        measured: What each instrument reads on it: instrument -> covariate -> native value; None until it was measured.
-            The oracle goes by its name in the study, the learned predictor by `PREDICTOR`.
+        measured: What each instrument reads on it: instrument -> covariate -> native value; None until it was
+            measured. The oracle goes by its name in the study, the learned predictor by `PREDICTOR`.
         statistics: Of a layer's raw activations, or of the image: mean, sd, min, max.
         timings_ms: Milliseconds by stage.
     """
@@ -33,7 +33,8 @@ class Frame:
     timings_ms: dict[str, float] = field(default_factory=dict)
 
     def reading(self, name: str) -> float | None:
-        """The native value of a covariate read off the picture, by the oracle where it can; None when nothing reads it."""
+        """The native value of a covariate read off the picture, by the oracle where it can; None when nothing
+        reads it."""
         return next((values[name] for values in (self.measured or {}).values() if name in values), None)
 
 
@@ -67,7 +68,8 @@ class Model:
 
 @dataclass(frozen=True)
 class Instrument:
-    """A learned predictor that the render process holds: its file, network, and own error on real images by covariate.
+    """A learned predictor that the render process holds: its file, network, and own error on real images by
+    covariate.
 
     `errors` are mean absolute errors in native units, for discrete covariates the share read rightly.
     """

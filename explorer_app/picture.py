@@ -1,7 +1,7 @@
 """What a picture is asked to show: the part of the explorer's state that decides its pixels, hashable.
 
-Equal pictures mean equal pixels, so results are cached and waited for by picture. Display settings (zoom, window,
-colormap) are not part of it: they cost no rendering.
+Equal pictures mean equal pixels, so results are cached and waited for by picture. Display settings (zoom,
+window, colormap) are not part of it: they cost no rendering.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ NOISE_MODES = ("const", "none", "random")
 
 @dataclass(frozen=True)
 class Latent:
-    """Where in latent space: a seed with fractional offsets that blend four seeds, truncation, noise, style mixing.
+    """Where in latent space: a seed with fractional offsets that blend four seeds, truncation, noise, style
+    mixing.
 
-    `x` and `y` are in seeds: (0.5, 0) is half way from `seed` to `seed + 1`; one step in y is 100 seeds, as in the
+    `x` and `y` are in seeds: (0.5, 0) is half way from `seed` to `seed + 1`; one step in y is 100 seeds, as
+        in the
     StyleGAN3 visualizer. `mix_layers` take their style from `mix_seed`. `cutoff` None truncates every layer.
     """
 
@@ -34,7 +36,8 @@ class Latent:
 class Probe:
     """Which tensor is looked at: the image (layer "") or channels of a layer.
 
-    `normalise` stretches the channels shown to the full grey range; without it they are multiplied by `gain_db`.
+    `normalise` stretches the channels shown to the full grey range; without it they are multiplied by
+    `gain_db`.
     """
 
     layer: str = ""
@@ -46,7 +49,8 @@ class Probe:
 
 @dataclass(frozen=True)
 class Transform:
-    """Translation in fractions of the image and rotation in turns of 360 degrees put into an equivariant generator."""
+    """Translation in fractions of the image and rotation in turns of 360 degrees put into an equivariant
+    generator."""
 
     x: float = 0.0
     y: float = 0.0
@@ -58,8 +62,8 @@ class Transform:
 class Picture:
     """Everything that decides a picture's pixels.
 
-    `values` are native covariate values by name, in the study's order; `snapshot` is the path of the snapshot;
-    `float32` forces full precision where the model would compute in float16 (on CUDA).
+    `values` are native covariate values by name, in the study's order; `snapshot` is the path of the
+    snapshot; `float32` forces full precision where the model would compute in float16 (on CUDA).
     """
 
     snapshot: str

@@ -1,6 +1,6 @@
 """What the training population says about a condition: ranges, histograms, linked movement and support.
 
-Reads a snapshot's header only (numpy; no torch). Source: METHOD section 3 for the covariate models.
+Reads a snapshot's header only (numpy; no torch). Source: docs/method.md section 3 for the covariate models.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from explorer_app.state import GRID_LIMIT, Axis
+from mssg.checkpoint.header import Header
 from mssg.errors import MssgError
-from mssg.header import Header
-from mssg.request import round_values
-from mssg.study import Covariate
+from mssg.rendering.request import round_values
+from mssg.study.model import Covariate
 
 Values = tuple[tuple[str, float], ...]  # native value by covariate, in the study's order
 
@@ -28,7 +28,8 @@ _NO_ANSWER = (MssgError, KeyError, ValueError, ArithmeticError, NotImplementedEr
 class Support:
     """How well training data cover a condition.
 
-    `percentile`: of the condition's log-density among training rows, 0..100; `word`: covered | rare | outside |
+    `percentile`: of the condition's log-density among training rows, 0..100; `word`: covered | rare | outside
+        |
     unknown; `reason`: one sentence for people.
     """
 
@@ -39,7 +40,8 @@ class Support:
 
 @dataclass(frozen=True)
 class Drag:
-    """A drag in linked mode: who is moved, and of each other its conditional quantile, kept, with its value at the start."""
+    """A drag in linked mode: who is moved, and of each other its conditional quantile, kept, with its value
+    at the start."""
 
     moved: str
     start: float
@@ -117,9 +119,11 @@ class Population:
         return Axis(name, values[0], values[-1], steps)
 
     def axes(self) -> dict[str, Axis]:
-        """The default grid axis of every covariate: first the two whose combination says most about the model.
+        """The default grid axis of every covariate: first the two whose combination says most about the
+        model.
 
-        These are two that no source recorded together (the paper's Figure 1), else the first two continuous ones.
+        These are two that no source recorded together (the paper's Figure 1), else the first two continuous
+        ones.
         """
         names = sorted(self.study.condition_names, key=lambda n: not self.study.covariate(n).is_continuous)
         for name in names:
@@ -156,7 +160,8 @@ class Population:
         return Drag(moved, table[moved], values, tuple(quantiles))
 
     def follow(self, drag: Drag, value: float) -> dict[str, float]:
-        """Native values after the moved covariate took `value`; at the start value exactly the start's values.
+        """Native values after the moved covariate took `value`; at the start value exactly the start's
+        values.
 
         A covariate whose model knows nothing of the moved one stays where it is.
         """
@@ -169,7 +174,8 @@ class Population:
                 continue
             start = dict(drag.values)[name]
             covariate = self.study.covariate(name)
-            # Moving by the difference of transformed quantiles returns exactly even where a quantile was clipped.
+            # Moving by the difference of transformed quantiles returns exactly even where a quantile was
+            # clipped.
             moved = float(
                 covariate.inverse(
                     covariate.forward(start) + covariate.forward(after) - covariate.forward(before)
@@ -204,7 +210,8 @@ class Population:
         return x if math.isfinite(x) else None
 
     def percentiles(self, rows: Sequence[Values]) -> list[float]:
-        """Percentile of the log-density of conditions among training rows, 0..100; NaN where the snapshot does not say.
+        """Percentile of the log-density of conditions among training rows, 0..100; NaN where the snapshot
+        does not say.
 
         Many at once cost little more than one (cached).
         """
@@ -236,7 +243,8 @@ class Population:
 
         Args:
             values: Native values.
-            thorough: Look at pairs of covariates too when it has to say why; without, at each alone: much quicker.
+            thorough: Look at pairs of covariates too when it has to say why; without, at each alone: much
+                quicker.
         """
         found = self._support_cache.get((values, thorough))
         if found is None:

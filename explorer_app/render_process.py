@@ -1,6 +1,7 @@
 """The render process: takes the latest wish, renders it, drops what is no longer wanted.
 
-It ends when the window's process closes the pipe, however that ended. Torch is imported here only, after the start.
+It ends when the window's process closes the pipe, however that ended. Torch is imported here only, after the
+start.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Loop:
 
     def __init__(self, pipe: Any, ring: Ring, mailbox: Mailbox, generation: Any, threads: int) -> None:
         from explorer_app.engine import Engine
-        from mssg.ops import keep_freed_memory
+        from mssg.ops.functional import keep_freed_memory
 
         keep_freed_memory()
         self.pipe, self.ring, self.mailbox, self.generation = pipe, ring, mailbox, generation
@@ -79,7 +80,8 @@ class Loop:
         queue: list[tuple[Picture, bool]] = []
         number = 0
         while True:
-            # A generation ahead of ours means that a newer wish is on its way: nothing older is worth starting.
+            # A generation ahead of ours means that a newer wish is on its way: nothing older is worth
+            # starting.
             idle = (main is None and not queue) or self.generation.value != number
             wish = self.mailbox.take(wait=idle)
             if wish is not None:
@@ -104,7 +106,8 @@ class Loop:
     ) -> bool:
         """Render one picture and send it; False when it was dropped or failed.
 
-        The first one, which is on the screen, is sent before it is measured. Its first pixels are drawn to the end even
+        The first one, which is on the screen, is sent before it is measured. Its first pixels are drawn to
+        the end even
         when a newer wish has come: during a drag every frame has one, and nothing would ever be seen.
         """
         try:
@@ -142,7 +145,8 @@ class Loop:
         try:
             model = self.engine.open(path)
         except Exception as error:
-            # Whatever a damaged file makes of itself must end as a message in the window, not as a dead process.
+            # Whatever a damaged file makes of itself must end as a message in the window, not as a dead
+            # process.
             text = str(error) if isinstance(error, MssgError) else f"{type(error).__name__}: {error}"
             self.pipe.send(("failed", path, text if path in text else f"{path}: {text}"))
             return False

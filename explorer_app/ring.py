@@ -1,6 +1,7 @@
 """A ring of image slots in shared memory: written by the render process, read by the window's process.
 
-One writer, one reader, no locks: the writer fills slot n mod SLOTS and reports n over the pipe; the reader copies it
+One writer, one reader, no locks: the writer fills slot n mod SLOTS and reports n over the pipe; the reader
+    copies it
 out and raises `consumed`. A process killed at any point leaves nothing locked.
 """
 

@@ -20,7 +20,8 @@ KIND = "mssg-explorer-session"
 
 @dataclass(frozen=True)
 class Session:
-    """A saved state, the hash of its snapshot ("" when none was open) and the window layout (imgui's ini text)."""
+    """A saved state, the hash of its snapshot ("" when none was open) and the window layout (imgui's ini
+    text)."""
 
     state: AppState
     snapshot_id: str = ""
@@ -86,9 +87,16 @@ def load(path: str | Path) -> Session:
 
 
 _NESTED = {
-    "picture": picture.Picture, "latent": picture.Latent, "probe": picture.Probe, "transform": picture.Transform,
-    "display": state.Display, "grid": state.Grid, "rows": state.Axis, "columns": state.Axis, "analysis": state.Analysis,
-}  # fmt: skip
+    "picture": picture.Picture,
+    "latent": picture.Latent,
+    "probe": picture.Probe,
+    "transform": picture.Transform,
+    "display": state.Display,
+    "grid": state.Grid,
+    "rows": state.Axis,
+    "columns": state.Axis,
+    "analysis": state.Analysis,
+}
 
 
 def _build(kind: type, document: Any, where: str) -> Any:

@@ -1,4 +1,5 @@
-"""The explorer's state: one frozen AppState and the pure functions that update it. No imgui, no torch, no files.
+"""The explorer's state: one frozen AppState and the pure functions that update it. No imgui, no torch, no
+files.
 
 Panels draw a state and return a new one; undo is a list of states (history.py); a session is a state as JSON
 (session.py). Values are native units by covariate name.
@@ -26,8 +27,8 @@ FULL_LEVEL, FULL_WIDTH = 127.5, 255.0  # grey levels
 class Display:
     """How a picture is shown; none of it reaches the render process.
 
-    `level` and `width` in grey levels 0..255; `zoom` screen pixels per image pixel, 0 = fit; `center` the image point
-    (fractions of width and height) at the middle of the view.
+    `level` and `width` in grey levels 0..255; `zoom` screen pixels per image pixel, 0 = fit; `center` the
+    image point (fractions of width and height) at the middle of the view.
     """
 
     level: float = FULL_LEVEL
@@ -79,8 +80,8 @@ class Grid:
 class Analysis:
     """Settings of the analyses beside the picture.
 
-    `uncertainty` off | mean | sd | both, over `seeds` seeds; `strata_…` the live heatmap; `predictor` the file of a learned instrument;
-    `spectrum_…` the Kaiser window and the decibels shown.
+    `uncertainty` off | mean | sd | both, over `seeds` seeds; `strata_…` the live heatmap; `predictor` the
+    file of a learned instrument; `spectrum_…` the Kaiser window and the decibels shown.
     """
 
     uncertainty: str = "off"
@@ -129,7 +130,8 @@ class AppState:
 
 
 def opened(state: AppState, path: str, defaults: Mapping[str, float], axes: Mapping[str, Axis]) -> AppState:
-    """The state after a snapshot was opened: values of covariates it shares are kept, the others take its defaults.
+    """The state after a snapshot was opened: values of covariates it shares are kept, the others take its
+    defaults.
 
     Args:
         state: The state before.
@@ -169,7 +171,8 @@ def take_over(state: AppState, picture: Picture) -> AppState:
 
 
 def drag_latent(latent: Latent, dx: float, dy: float) -> Latent:
-    """The latent after a drag by (dx, dy) seeds; whole steps move into the seed so that x and y stay in 0..1."""
+    """The latent after a drag by (dx, dy) seeds; whole steps move into the seed so that x and y stay in
+    0..1."""
     x, y = round(latent.x + dx, 9), round(latent.y + dy, 9)  # so that a rounding error is no whole step
     seed = latent.seed + math.floor(x) + 100 * math.floor(y)
     return replace(latent, seed=seed % 2**31, x=x - math.floor(x), y=y - math.floor(y))
@@ -189,7 +192,8 @@ def blend(latent: Latent) -> tuple[tuple[int, float], ...]:
 
 
 def add_pin(state: AppState, name: str = "") -> AppState:
-    """The state with the current picture pinned and made the one compared against; the oldest of too many goes."""
+    """The state with the current picture pinned and made the one compared against; the oldest of too many
+    goes."""
     label = name or _free_letter(state.pins)
     pins = (*state.pins, Pin(label, state.picture))[-PIN_LIMIT:]
     return replace(state, pins=pins, active_pin=len(pins) - 1)
@@ -217,7 +221,8 @@ def set_compare(state: AppState, mode: str) -> AppState:
 
 
 def choose_axis(state: AppState, which: str, axis: Axis) -> AppState:
-    """The state with another grid axis ("rows" or "columns"); one that the other axis has takes the place of this one."""
+    """The state with another grid axis ("rows" or "columns"); one that the other axis has takes the place of
+    this one."""
     other = "columns" if which == "rows" else "rows"
     grid = state.grid
     if getattr(grid, other).name == axis.name:
@@ -227,8 +232,8 @@ def choose_axis(state: AppState, which: str, axis: Axis) -> AppState:
 
 
 def set_axis(state: AppState, which: str, **changes: float) -> AppState:
-    """The state with one grid axis ("rows" or "columns") changed; steps are kept within 1..12, and what is not finite is
-    ignored."""
+    """The state with one grid axis ("rows" or "columns") changed; steps are kept within 1..12, and what is
+    not finite is ignored."""
     axis: Axis = replace(getattr(state.grid, which), **{k: v for k, v in changes.items() if math.isfinite(v)})
     axis = replace(axis, steps=max(1, min(GRID_LIMIT, int(axis.steps))))
     return replace(state, grid=replace(state.grid, **{which: axis}))

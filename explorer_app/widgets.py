@@ -86,8 +86,8 @@ def segmented(
 
 
 def float_slider(label: str, value: float, low: float, high: float, form: str, flags: int = 0) -> float:
-    """A slider that stays within its ends; returns the very value it was given unless it was moved (imgui's floats are
-    single precision)."""
+    """A slider that stays within its ends; returns the very value it was given unless it was moved (imgui's
+    floats are single precision)."""
     changed, new = imgui.slider_float(label, value, low, high, form, flags | imgui.SliderFlags_.always_clamp)
     return new if changed and math.isfinite(new) else value
 
@@ -197,7 +197,8 @@ def _bars(
     base: float,
     tall: float,
 ) -> None:
-    """The bars of a histogram whose edges stand at `xs` on the screen; the one that holds the value is lit."""
+    """The bars of a histogram whose edges stand at `xs` on the screen; the one that holds the value is
+    lit."""
     if not counts.size or counts.max() <= 0:
         return
     tops = base - np.maximum(1.0, tall * counts / counts.max())

@@ -1,8 +1,9 @@
 """The window's side of the render process: declare which pictures are wanted, collect what arrives.
 
-Every frame the window says which picture it shows and which others it would like (grid cells, pins, seeds). The
-service sends the missing ones; the latest wish replaces all earlier ones, stale work is dropped between layers, equal
-pictures come from a cache. When the process dies it is started again and asked again. No torch here.
+Every frame the window says which picture it shows and which others it would like (grid cells, pins, seeds).
+The service sends the missing ones; the latest wish replaces all earlier ones, stale work is dropped between
+layers, equal pictures come from a cache. When the process dies it is started again and asked again. No torch
+here.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from explorer_app.messages import Frame, Instrument, Model
 from explorer_app.picture import Picture
 from explorer_app.ring import Ring
 
-# Of pictures not wanted at the moment (those wanted are kept however many), and of a frame without its pixels.
+# Of pictures not wanted at the moment (those wanted are kept however many), and of a frame without its
+# pixels.
 CACHE_BYTES, FRAME_BYTES = 32 * 2**20, 8192
 RESTART_PAUSE_S = 1.0
 _M_ARENA_MAX = -8  # of glibc's malloc.h
@@ -46,8 +48,8 @@ class Counters:
 
 
 def _share_heap() -> None:
-    """Let all threads allocate from one heap. glibc gives each its own, and what is freed in the heap of a thread that has
-    ended, as after every restart of the render process, is lost to the others."""
+    """Let all threads allocate from one heap. glibc gives each its own, and what is freed in the heap of a
+    thread that has ended, as after every restart of the render process, is lost to the others."""
     try:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
     except (AttributeError, OSError, TypeError):
@@ -156,7 +158,8 @@ class RenderService:
             main: The picture shown: it comes first, and is measured.
             others: Pictures wanted beside it.
             measured: More of them, to be measured too.
-            predictor: File of the learned predictor that reads pictures beside the study's oracle; "" for none.
+            predictor: File of the learned predictor that reads pictures beside the study's oracle; "" for
+                none.
         """
         if predictor != self.predictor:
             self._predict_with(predictor)
@@ -192,7 +195,8 @@ class RenderService:
 
     @staticmethod
     def _covers(sent: Target, target: Target) -> bool:
-        """True when what was sent already leads to the target: the same main picture, no other that was not asked for."""
+        """True when what was sent already leads to the target: the same main picture, no other that was not
+        asked for."""
         if sent[0] != target[0] and target[0] is not None:
             return False
         if sent[0] is not None and target[0] is None and not target[1] and not sent[1]:

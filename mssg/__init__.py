@@ -8,28 +8,17 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+from mssg.version import __version__ as __version__
 
 _LAZY = {
-    "load_study": "mssg.study",
-    "Study": "mssg.study",
-    "load_snapshot": "mssg.snapshot",
-    "read_header": "mssg.header",
-    "RenderRequest": "mssg.request",
+    "load_study": "mssg.study.schema",
+    "Study": "mssg.study.model",
+    "load_snapshot": "mssg.checkpoint.snapshot",
+    "read_header": "mssg.checkpoint.header",
+    "RenderRequest": "mssg.rendering.request",
     "MssgError": "mssg.errors",
 }
-_SUBMODULES = (
-    "assets",
-    "covariates",
-    "data",
-    "figures",
-    "legacy",
-    "measure",
-    "metrics",
-    "networks",
-    "ops",
-    "training",
-)
+_SUBMODULES = ("assets", "legacy", "measure", "metrics")
 
 __all__ = ["__version__", *_LAZY]
 

@@ -10,8 +10,8 @@ from typing import Any
 def one_blas_thread() -> AbstractContextManager[Any]:
     """A context in which BLAS starts no threads of its own.
 
-    A product of 100 x 100 matrices takes microseconds; threads that wait for each other over it cost four times the
-    work itself, and far more where several processes do the same.
+    A product of 100 x 100 matrices takes microseconds; threads that wait for each other over it cost four
+    times the work itself, and far more where several processes do the same.
     """
     return _controller().limit(limits=1, user_api="blas")
 

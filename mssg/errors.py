@@ -1,4 +1,5 @@
-"""The errors a user may meet: every message says where, what was found, what was expected and what to do next."""
+"""The errors a user may meet: every message says where, what was found, what was expected and what to do
+next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Files written so that readers see the old one or the whole new one; JSON and TOML read from anybody. No torch."""
+"""Files written so that readers see the old one or the whole new one; JSON and TOML read from anybody. No
+torch."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def write_atomically(path: Path, data: bytes | str, error: type[MssgError] = Sna
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text from anywhere: whole numbers fit 64 bits, so that no later arithmetic can fail on them.
+    """The value of a JSON text from anywhere: whole numbers fit 64 bits, so that no later arithmetic can fail
+    on them.
 
     Raises:
         ValueError: No JSON, nested too deeply, or with a larger number.
@@ -80,6 +82,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what `write_atomically` left under temporary names when a process was killed; call it with a lock held."""
+    """Remove what `write_atomically` left under temporary names when a process was killed; call it with a
+    lock held."""
     for leftover in folder.rglob(".*.tmp"):
         leftover.unlink(missing_ok=True)

@@ -21,17 +21,19 @@ def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_snapshot(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path) -> Callable[..., Path]:
-    """A function that writes a snapshot of the small study with random weights: make_snapshot(cfg=…, replace=…).
+    """A function that writes a snapshot of the small study with random weights: make_snapshot(cfg=…,
+    replace=…).
 
     `replace` holds (old, new) pairs for the TOML's text.
     """
     import torch
 
-    from mssg.covariates import fit_models
+    from mssg.checkpoint.snapshot import provenance, save_snapshot
+    from mssg.covariates.system import fit_models
     from mssg.data.dataset import open_sources
-    from mssg.networks import build_discriminator, build_generator
-    from mssg.snapshot import provenance, save_snapshot
-    from mssg.study import load_study
+    from mssg.networks.discriminator import build_discriminator
+    from mssg.networks.generator import build_generator
+    from mssg.study.schema import load_study
     from mssg.training.config import resolve
     from mssg.training.loop import configurations
     from mssg.training.summary import summarise
@@ -74,7 +76,7 @@ def tiny_snapshot(make_snapshot: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="session")
 def tiny_renderer(tiny_snapshot: Path):
     """A renderer of that snapshot."""
-    from mssg.render import Renderer
-    from mssg.snapshot import load_snapshot
+    from mssg.checkpoint.snapshot import load_snapshot
+    from mssg.rendering.renderer import Renderer
 
     return Renderer(load_snapshot(tiny_snapshot))

@@ -47,7 +47,8 @@ preset = "cpu-demo"
 def draw_strokes(
     thickness: np.ndarray, intensity: np.ndarray, slant: np.ndarray, digit: np.ndarray
 ) -> np.ndarray:
-    """Digit-like images: a slanted stroke with as many bars across as the digit says. uint8 [N, 1, 32, 32]."""
+    """Digit-like images: a slanted stroke with as many bars across as the digit says. uint8 [N, 1, 32,
+    32]."""
     y, x = np.mgrid[15.5:-16:-1, -15.5:16].astype(np.float32)  # y points up
     t, i, s = (v[:, None, None].astype(np.float32) for v in (thickness, intensity, slant))
     inside = np.minimum(t / 2 - np.abs(x - y * np.tan(np.radians(s))), 10 - np.abs(y))

@@ -67,7 +67,8 @@ def writable(path: str) -> Path:
 
 @contextmanager
 def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
-    """Shows how far a long step is, on standard error: a bar with the time left in a terminal, else a line now and then.
+    """Shows how far a long step is, on standard error: a bar with the time left in a terminal, else a line
+    now and then.
 
     Args:
         length: How many things there are to do.

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from mssg.covariates.report import CovariateFit, FitReport, PairFit
+    from mssg.covariates.goodness_of_fit import CovariateFit, FitReport, PairFit
     from mssg.covariates.system import CovariateModels
-    from mssg.study import Study
+    from mssg.study.model import Study
 
 
 @click.command()
@@ -31,18 +31,19 @@ if TYPE_CHECKING:
 def covariates(study: Path, out: Path | None, seed: int, samples: int) -> None:
     """Fit a study's covariate models and show how well they fit.
 
-    Fits on the training split, judges on the validation split (the test split where there is none), and draws whole
-    conditions. A pair's energy distance is to be read beside its floor: what halves of the data themselves reach.
+    Fits on the training split, judges on the validation split (the test split where there is none), and draws
+    whole conditions. A pair's energy distance is to be read beside its floor: what halves of the data
+    themselves reach.
     """
     import numpy as np
 
-    import mssg
-    from mssg.covariates import fit_models
-    from mssg.covariates.plots import save_pairs, shown
-    from mssg.covariates.report import describe
+    from mssg.covariates.goodness_of_fit import describe
+    from mssg.covariates.system import fit_models
     from mssg.data.dataset import open_sources
+    from mssg.plotting.covariates import save_pairs, shown
+    from mssg.study.schema import load_study
 
-    plan = mssg.load_study(study)
+    plan = load_study(study)
     sources = open_sources(plan)
     rng = np.random.default_rng(seed)
     models = fit_models(plan, [s.columns(plan, "train") for s in sources], rng)
@@ -61,8 +62,8 @@ def covariates(study: Path, out: Path | None, seed: int, samples: int) -> None:
     click.echo(_covariate_table(plan, report.covariates))
     for (first, second), (asked, reached) in models.unobserved.items():
         click.echo(
-            f"\n{first} and {second} are never recorded together: their correlation given the shared covariates is "
-            f"stated, not estimated: {asked:+.2f} (reached {reached:+.2f})"
+            f"\n{first} and {second} are never recorded together: their correlation given the shared"
+            f" covariates is stated, not estimated: {asked:+.2f} (reached {reached:+.2f})"
         )
     if report.pairs:
         click.echo(f"\n{_pair_table(report.pairs)}")
@@ -86,7 +87,10 @@ def _covariate_table(study: Study, fits: tuple[CovariateFit, ...]) -> str:
                 _summary(study, fit, fit.sampled),
             )
         )
-    note = "log-lik: mean over held-out rows of the encoded value, given its parents; outside: rows it cannot explain"
+    note = (
+        "log-lik: mean over held-out rows of the encoded value, given its parents; outside: rows it cannot"
+        " explain"
+    )
     return f"{_aligned(rows, right=(3, 4, 5))}\n{note}"
 
 
@@ -113,7 +117,10 @@ def _pair_table(pairs: tuple[PairFit, ...]) -> str:
             _number(pair.floor, ".3f"),
         )
         rows.append((f"{pair.first} × {pair.second}", str(pair.rows), *numbers, note))
-    note = "distance: energy distance of observed and sampled, encoded units; floor: 95 % of halvings of the observed stay below"
+    note = (
+        "distance: energy distance of observed and sampled, encoded units; floor: 95 % of halvings of the"
+        " observed stay below"
+    )
     return f"{_aligned(rows, right=(1, 2, 3, 4, 5))}\n{note}"
 
 

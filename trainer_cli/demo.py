@@ -21,18 +21,37 @@ INTERRUPTED = 130
 
 
 @click.command()
-@click.option("--out", default="mssg-demo", show_default=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for data, run, figure and table.")  # fmt: skip
-@click.option("--kimg", type=click.FloatRange(min=0, min_open=True), help="Length of training in thousands of images; default: the preset's, some minutes on two cores.")  # fmt: skip
+@click.option(
+    "--out",
+    default="mssg-demo",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for data, run, figure and table.",
+)
+@click.option(
+    "--kimg",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Length of training in thousands of images; default: the preset's, some minutes on two cores.",
+)
 @click.option(
     "--digits", type=click.IntRange(100), help="Use the first so many of the shipped 10,000 digits."
 )
-@click.option("--images", default=1000, show_default=True, type=click.IntRange(50), help="Images a design of the control table.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of data, training and table.")  # fmt: skip
+@click.option(
+    "--images",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(50),
+    help="Images a design of the control table.",
+)
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of data, training and table."
+)
 @click.pass_context
 def demo(
     ctx: click.Context, out: Path, kimg: float | None, digits: int | None, images: int, seed: int
 ) -> None:
-    """Prepare digits as two sources with different covariates, train on both, and show what the model controls.
+    """Prepare digits as two sources with different covariates, train on both, and show what the model
+    controls.
 
     One source records thickness and intensity, the other thickness and slant; the model learns all three.
     Interrupt it when you like (Ctrl-C saves): the same command goes on where it stopped.
@@ -68,7 +87,7 @@ def prepare(folder: Path, digits: int | None, seed: int) -> Path:
     from mssg.data.dataset import open_sources
     from mssg.data.recipes import digits as recipe
     from mssg.errors import DataError, StudyError
-    from mssg.study import load_study
+    from mssg.study.schema import load_study
 
     step(1, "Two sources of digits")
     path = folder / "study.toml"
@@ -148,7 +167,7 @@ _LOSSES = (
 
 def finished(folder: Path) -> bool:
     """Whether a run has reached its length."""
-    from mssg.header import read_header, resolve_snapshot
+    from mssg.checkpoint.header import read_header, resolve_snapshot
     from mssg.training.run import open_run
 
     total = open_run(folder).config.total_steps
@@ -160,9 +179,9 @@ def finished(folder: Path) -> bool:
 
 def draw(run: Path, path: Path, seed: int) -> None:
     """The grid of figure 1."""
-    from mssg import figures
-    from mssg.render import Renderer
-    from mssg.snapshot import load_snapshot
+    from mssg.checkpoint.snapshot import load_snapshot
+    from mssg.plotting import image_grid as figures
+    from mssg.rendering.renderer import Renderer
 
     step(3, "Figure")
     command = f"mssg figure grid {run} --rows {FIGURE[0]} --cols {FIGURE[1]} --seed {seed} -o {path}"
@@ -172,12 +191,12 @@ def draw(run: Path, path: Path, seed: int) -> None:
 
 def measure(run: Path, study_path: Path, path: Path, images: int, seed: int) -> None:
     """The control table, printed and saved."""
+    from mssg.checkpoint.snapshot import load_snapshot
     from mssg.data.dataset import open_sources
-    from mssg.measure import instrument
+    from mssg.measure.instruments import instrument
     from mssg.metrics.control import control
-    from mssg.render import Renderer
-    from mssg.snapshot import load_snapshot
-    from mssg.study import load_study
+    from mssg.rendering.renderer import Renderer
+    from mssg.study.schema import load_study
 
     step(4, "Does the model do what is asked?")
     renderer = Renderer(load_snapshot(run))

@@ -47,7 +47,8 @@ try:
     EGL.eglInitialize(display, None, None)
     EGL.eglBindAPI(EGL.EGL_OPENGL_API)
     found, count = (EGL.EGLConfig * 1)(), EGL.EGLint()
-    wanted = attributes(EGL.EGL_SURFACE_TYPE, EGL.EGL_PBUFFER_BIT, EGL.EGL_RENDERABLE_TYPE, EGL.EGL_OPENGL_BIT)
+    offscreen = (EGL.EGL_SURFACE_TYPE, EGL.EGL_PBUFFER_BIT, EGL.EGL_RENDERABLE_TYPE, EGL.EGL_OPENGL_BIT)
+    wanted = attributes(*offscreen)
     EGL.eglChooseConfig(display, wanted, found, 1, count)
     surface = EGL.eglCreatePbufferSurface(display, found[0], attributes(EGL.EGL_WIDTH, 4, EGL.EGL_HEIGHT, 4))
     version = attributes(EGL.EGL_CONTEXT_MAJOR_VERSION, 3, EGL.EGL_CONTEXT_MINOR_VERSION, 3)
@@ -61,7 +62,8 @@ except Exception as error:
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report: what was looked at, how it stands, and what to do if it is not as it should be."""
+    """One line of the report: what was looked at, how it stands, and what to do if it is not as it should
+    be."""
 
     name: str
     state: str
@@ -207,7 +209,7 @@ def _backend(name: str) -> Finding:
     """Try a backend on a small convolution."""
     import torch
 
-    from mssg import ops
+    from mssg.ops import functional as ops
 
     if name == "cuda" and not torch.cuda.is_available():
         return Finding(f"ops {name}", LIMITED, "no GPU here to run its kernels on")

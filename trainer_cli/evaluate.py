@@ -14,9 +14,9 @@ import click
 from trainer_cli.common import device_option
 
 if TYPE_CHECKING:
+    from mssg.checkpoint.snapshot import Snapshot
     from mssg.metrics.results import Evaluation
-    from mssg.snapshot import Snapshot
-    from mssg.study import Study
+    from mssg.study.model import Study
 
 QUIET_SECONDS = 10.0
 """Between two lines of progress where there is no terminal."""
@@ -126,11 +126,7 @@ QUIET_SECONDS = 10.0
     help="Real images that are inverted and edited.",
 )
 @click.option(
-    "--invert-steps",
-    default=200,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Steps of each inversion.",
+    "--invert-steps", default=200, show_default=True, type=click.IntRange(1), help="Steps of each inversion."
 )
 @click.option(
     "--invert-features",
@@ -174,7 +170,10 @@ QUIET_SECONDS = 10.0
     "--blind",
     default="",
     metavar="NAMES",
-    help="Also evaluate the first SNAPSHOT without telling it each of these covariates: what ignoring it scores.",
+    help=(
+        "Also evaluate the first SNAPSHOT without telling it each of these covariates: what ignoring it"
+        " scores."
+    ),
 )
 @click.option(
     "--all-snapshots",
@@ -206,25 +205,52 @@ QUIET_SECONDS = 10.0
     is_flag=True,
     help="Add to FILE if it is there: results about the same are replaced, others stay.",
 )
-@click.option("-o", "--output", required=True, metavar="FILE", help="The eval.json to write.")  # fmt: skip
+@click.option("-o", "--output", required=True, metavar="FILE", help="The eval.json to write.")
 def evaluate(
-    snapshots: tuple[str, ...], study_path: str | None, metrics: str, split: str, features: str, weights: str | None, predictors: tuple[str, ...],
-    images: int | None, per_stratum: int, by: str, bins: int, min_count: int, control_images: int, leakage_images: int, smooth_images: int,
-    counterfactual_images: int, invert_steps: int, invert_features: str, memorisation_images: int, utility_images: int | None, utility_epochs: int,
-    kid_subset: int | None, lpips_net: str, lpips_weights: str | None, blind: str, all_snapshots: bool, seed: int, device: str, memory_gb: float,
-    cache: str | None, add: bool, output: str,
-) -> None:  # fmt: skip
+    snapshots: tuple[str, ...],
+    study_path: str | None,
+    metrics: str,
+    split: str,
+    features: str,
+    weights: str | None,
+    predictors: tuple[str, ...],
+    images: int | None,
+    per_stratum: int,
+    by: str,
+    bins: int,
+    min_count: int,
+    control_images: int,
+    leakage_images: int,
+    smooth_images: int,
+    counterfactual_images: int,
+    invert_steps: int,
+    invert_features: str,
+    memorisation_images: int,
+    utility_images: int | None,
+    utility_epochs: int,
+    kid_subset: int | None,
+    lpips_net: str,
+    lpips_weights: str | None,
+    blind: str,
+    all_snapshots: bool,
+    seed: int,
+    device: str,
+    memory_gb: float,
+    cache: str | None,
+    add: bool,
+    output: str,
+) -> None:
     """Measure SNAPSHOTs side by side against the real images of a study, and write one eval.json.
 
     Interrupted, the same command continues where it was. Under torchrun the processes share the drawing.
     """
+    from mssg.checkpoint.snapshot import load_snapshot
+    from mssg.features.extractors import load_features
     from mssg.metrics.evaluation import FROM_FEATURES, Evaluator, Options
     from mssg.metrics.evaluation import evaluate as measure
-    from mssg.metrics.features import load_features
     from mssg.metrics.frame import contender, instruments, open_frame
     from mssg.metrics.results import Evaluation
     from mssg.metrics.sampling import Bench, Store, chunk_for
-    from mssg.snapshot import load_snapshot
     from mssg.training.distributed import joined
     from trainer_cli.common import check_suffix, checked_device, writable
 
@@ -232,10 +258,25 @@ def evaluate(
     path = writable(output)
     old = Evaluation.load(path) if add and path.exists() else None  # a damaged file is found before the work
     options = Options(
-        _metrics(metrics), seed, images, per_stratum, _names(by), bins, min_count, control_images, leakage_images, smooth_images,
-        kid_subset, (lpips_net, lpips_weights), counterfactual_images, invert_steps, invert_features, memorisation_images,
-        utility_images, utility_epochs,
-    )  # fmt: skip
+        _metrics(metrics),
+        seed,
+        images,
+        per_stratum,
+        _names(by),
+        bins,
+        min_count,
+        control_images,
+        leakage_images,
+        smooth_images,
+        kid_subset,
+        (lpips_net, lpips_weights),
+        counterfactual_images,
+        invert_steps,
+        invert_features,
+        memorisation_images,
+        utility_images,
+        utility_epochs,
+    )
     with joined(checked_device(device)) as world:
         named = _expanded(snapshots, all_snapshots)
         loaded = [load_snapshot(file, world.device) for _, file in named]
@@ -290,8 +331,8 @@ def _split(text: str) -> tuple[str, str]:
 
 def _expanded(snapshots: Sequence[str], every: bool) -> list[tuple[str, Path]]:
     """(label or "", file) of everything to evaluate."""
+    from mssg.checkpoint.header import resolve_snapshot, run_snapshots
     from mssg.errors import UsageError
-    from mssg.header import resolve_snapshot, run_snapshots
 
     out: list[tuple[str, Path]] = []
     for text in snapshots:
@@ -325,7 +366,7 @@ def _labels(named: Sequence[tuple[str, Path]], loaded: Sequence[Snapshot]) -> li
 def _study(path: str | None, snapshots: Sequence[str]) -> Study:
     """The study that gives the real images."""
     from mssg.errors import UsageError
-    from mssg.study import load_study
+    from mssg.study.schema import load_study
     from mssg.training.run import open_run
 
     if path:
@@ -336,8 +377,10 @@ def _study(path: str | None, snapshots: Sequence[str]) -> Study:
             if (folder / "config.json").exists() and (folder / "study.toml").exists():
                 return open_run(folder).study
     raise UsageError(
-        "a snapshot does not say where real images are", field="--study", hint="Give the study's TOML with --study, or a run's folder"
-    )  # fmt: skip
+        "a snapshot does not say where real images are",
+        field="--study",
+        hint="Give the study's TOML with --study, or a run's folder",
+    )
 
 
 def _cache() -> Path:

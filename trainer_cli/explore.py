@@ -20,8 +20,9 @@ import click
 @click.option("--size", metavar="WxH", help="Window size, for example 1280x800.")
 @click.pass_context
 def explore(ctx: click.Context, snapshot: str | None, **options: str | float | None) -> None:
-    """Open the desktop explorer on SNAPSHOT: a file, a run's folder, or a shipped name; without it, on a shipped one."""
-    from mssg.header import resolve_snapshot
+    """Open the desktop explorer on SNAPSHOT: a file, a run's folder, or a shipped name; without it, on a
+    shipped one."""
+    from mssg.checkpoint.header import resolve_snapshot
 
     command = [sys.executable, "-m", "explorer_app"]
     if snapshot:

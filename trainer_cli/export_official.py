@@ -31,8 +31,8 @@ def export_official(snapshot: str, out: str, network: str) -> None:
     import numpy as np
     import torch
 
-    from mssg.legacy import official_arguments
-    from mssg.snapshot import load_snapshot, write_atomically
+    from mssg.checkpoint.legacy import official_arguments
+    from mssg.checkpoint.snapshot import load_snapshot, write_atomically
 
     path = writable(out)
     module = load_snapshot(snapshot).load(network)

@@ -16,13 +16,39 @@ def figure() -> None:
 
 @figure.command()
 @click.argument("snapshot")
-@click.option("--rows", required=True, metavar="NAME[=LO:HI[:N]]", help="Covariate along the rows; without a range, the training data's 5 to 95 %, or all levels. NAME=A,B,C gives single values.")  # fmt: skip
+@click.option(
+    "--rows",
+    required=True,
+    metavar="NAME[=LO:HI[:N]]",
+    help=(
+        "Covariate along the rows; without a range, the training data's 5 to 95 %, or all levels. NAME=A,B,C"
+        " gives single values."
+    ),
+)
 @click.option(
     "--cols", required=True, metavar="NAME[=LO:HI[:N]]", help="Covariate along the columns, likewise."
 )
-@click.option("--fix", multiple=True, metavar="NAME=VALUE", help="Fix another covariate, in native units; repeatable. Default: the training median, or the most frequent level.")  # fmt: skip
-@click.option("--per-source", is_flag=True, help="One grid per source code, side by side (studies that condition on the source).")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Seed of the one latent of all images.")  # fmt: skip
+@click.option(
+    "--fix",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help=(
+        "Fix another covariate, in native units; repeatable. Default: the training median, or the most"
+        " frequent level."
+    ),
+)
+@click.option(
+    "--per-source",
+    is_flag=True,
+    help="One grid per source code, side by side (studies that condition on the source).",
+)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**32 - 1),
+    help="Seed of the one latent of all images.",
+)
 @click.option("--psi", default=1.0, show_default=True, help="Truncation: 1 = none, 0 = the average image.")
 @device_option
 @click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png or .pdf.")
@@ -37,11 +63,12 @@ def grid(
     device: str,
     output: str,
 ) -> None:
-    """Grid of images of SNAPSHOT: two covariates along the axes in their own units, the others fixed, one seed."""
-    from mssg import figures
-    from mssg.render import Renderer
-    from mssg.request import outside_training, parse_sweep, parse_values
-    from mssg.snapshot import load_snapshot
+    """Grid of images of SNAPSHOT: two covariates along the axes in their own units, the others fixed, one
+    seed."""
+    from mssg.checkpoint.snapshot import load_snapshot
+    from mssg.plotting import image_grid as figures
+    from mssg.rendering.renderer import Renderer
+    from mssg.rendering.request import outside_training, parse_sweep, parse_values
     from trainer_cli.common import check_suffix, checked_device, writable
 
     check_suffix(output, figures.FORMATS)
@@ -68,8 +95,20 @@ def grid(
 @click.argument("latent")
 @click.option("--snapshot", required=True, metavar="SNAPSHOT", help="The snapshot LATENT was inverted with.")
 @click.option("--rows", metavar="NAME[=LO:HI[:N]]", help="Covariate along the rows of a grid; with --cols.")
-@click.option("--cols", metavar="NAME[=LO:HI[:N]]", help="Covariate along the columns. Without both, one strip for each covariate.")  # fmt: skip
-@click.option("--fix", multiple=True, metavar="NAME=VALUE", help="Also change another covariate, in native units; repeatable. What is not changed stays as it is in the image.")  # fmt: skip
+@click.option(
+    "--cols",
+    metavar="NAME[=LO:HI[:N]]",
+    help="Covariate along the columns. Without both, one strip for each covariate.",
+)
+@click.option(
+    "--fix",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help=(
+        "Also change another covariate, in native units; repeatable. What is not changed stays as it is in"
+        " the image."
+    ),
+)
 @device_option
 @click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png or .pdf.")
 def counterfactuals(
@@ -82,11 +121,11 @@ def counterfactuals(
     output: str,
 ) -> None:
     """What a real image would be with other covariates; LATENT is a file of `mssg invert`."""
-    from mssg import figures
-    from mssg.counterfactual_figure import counterfactual_figure
-    from mssg.render import Renderer
-    from mssg.request import parse_values
-    from mssg.snapshot import load_snapshot
+    from mssg.checkpoint.snapshot import load_snapshot
+    from mssg.plotting import image_grid as figures
+    from mssg.plotting.counterfactual import counterfactual_figure
+    from mssg.rendering.renderer import Renderer
+    from mssg.rendering.request import parse_values
     from trainer_cli.common import check_suffix, checked_device, writable
 
     check_suffix(output, figures.FORMATS)
@@ -106,7 +145,10 @@ def counterfactuals(
     "--metric",
     default="strata/mae",
     show_default=True,
-    help="strata/mae, strata/mse, strata/pearson, strata/accuracy, strata_kid- …: as they stand in the file; a name that ends in - stands for any features.",
+    help=(
+        "strata/mae, strata/mse, strata/pearson, strata/accuracy, strata_kid- …: as they stand in the file; a"
+        " name that ends in - stands for any features."
+    ),
 )
 @click.option("--covariate", help="Whose score; needed where there are several.")
 @click.option(
@@ -123,13 +165,20 @@ def counterfactuals(
     metavar="COLS,ROWS,PANELS",
     help="Which covariate goes where. Default: the last, the one before it, the first.",
 )
-@click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png or .pdf.")  # fmt: skip
+@click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png or .pdf.")
 def heatmap(
-    evaluation: str, metric: str, covariate: str | None, reference: str, source: str | None, axes: str, output: str
-) -> None:  # fmt: skip
-    """Strata scores of EVAL.json, the paper's Figure 3: models side by side, real images last, one colour scale."""
-    from mssg import charts
+    evaluation: str,
+    metric: str,
+    covariate: str | None,
+    reference: str,
+    source: str | None,
+    axes: str,
+    output: str,
+) -> None:
+    """Strata scores of EVAL.json, the paper's Figure 3: models side by side, real images last, one colour
+    scale."""
     from mssg.metrics.results import Evaluation
+    from mssg.plotting import evaluation as charts
     from trainer_cli.common import check_suffix, writable
 
     check_suffix(output, charts.FORMATS)
@@ -144,8 +193,8 @@ def heatmap(
 @click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png or .pdf.")
 def leakage(evaluation: str, output: str) -> None:
     """Leakage matrices of EVAL.json: one covariate is moved, how every reading moves."""
-    from mssg import charts
     from mssg.metrics.results import Evaluation
+    from mssg.plotting import evaluation as charts
     from trainer_cli.common import check_suffix, writable
 
     check_suffix(output, charts.FORMATS)
@@ -162,13 +211,13 @@ def leakage(evaluation: str, output: str) -> None:
     metavar="TEXT",
     help="Only panels whose title contains this; repeatable.",
 )
-@click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png or .pdf.")  # fmt: skip
+@click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png or .pdf.")
 def curves(path: str, metrics: tuple[str, ...], output: str) -> None:
     """Numbers over training: of an EVAL.json of several snapshots, or of a RUN's own log."""
     from pathlib import Path
 
-    from mssg import charts
     from mssg.metrics.results import Evaluation
+    from mssg.plotting import evaluation as charts
     from mssg.training.stats import read_rows
     from trainer_cli.common import check_suffix, writable
 
@@ -197,7 +246,13 @@ def curves(path: str, metrics: tuple[str, ...], output: str) -> None:
     type=click.Choice(["requested", "real"]),
     help="With --strata: what scores are compared with.",
 )
-@click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .csv, .tex (LaTeX, booktabs) or .txt.")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    help="File to write: .csv, .tex (LaTeX, booktabs) or .txt.",
+)
 def table(evaluation: str, strata: str | None, reference: str, output: str) -> None:
     """Comparison table of EVAL.json: models side by side, with intervals and the real images' own numbers."""
     from mssg.errors import UsageError

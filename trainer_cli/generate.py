@@ -17,7 +17,7 @@ import click
 import numpy as np
 
 from mssg.errors import UsageError
-from mssg.request import (
+from mssg.rendering.request import (
     MAX_SEED,
     NOISE_MODES,
     RenderRequest,
@@ -31,7 +31,7 @@ from mssg.request import (
 from trainer_cli.common import device_option
 
 if TYPE_CHECKING:
-    from mssg.render import Renderer
+    from mssg.rendering.renderer import Renderer
 
 FORMATS = (".png", ".npy", ".nii.gz", ".nii")
 MAX_IMAGES = 100_000
@@ -61,17 +61,70 @@ class Plan:
 
 @click.command()
 @click.argument("snapshot")
-@click.option("--seed", "seeds", default="0", show_default=True, metavar="S", help="Seed of the latent; several as 1,2,5 or 0-7.")  # fmt: skip
-@click.option("--fix", multiple=True, metavar="NAME=VALUE", help="A covariate's value in native units; repeatable. Default: the training median, or the most frequent level.")  # fmt: skip
-@click.option("--sweep", multiple=True, metavar="NAME=LO:HI:N", help="Go through values of a covariate (also NAME=A,B,C, or NAME alone); repeatable.")  # fmt: skip
-@click.option("--w", "w_path", metavar="FILE", help="Draw the latent w of a file of `mssg invert` instead of a seed; --fix and --sweep edit its image.")  # fmt: skip
+@click.option(
+    "--seed",
+    "seeds",
+    default="0",
+    show_default=True,
+    metavar="S",
+    help="Seed of the latent; several as 1,2,5 or 0-7.",
+)
+@click.option(
+    "--fix",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help=(
+        "A covariate's value in native units; repeatable. Default: the training median, or the most frequent"
+        " level."
+    ),
+)
+@click.option(
+    "--sweep",
+    multiple=True,
+    metavar="NAME=LO:HI:N",
+    help="Go through values of a covariate (also NAME=A,B,C, or NAME alone); repeatable.",
+)
+@click.option(
+    "--w",
+    "w_path",
+    metavar="FILE",
+    help="Draw the latent w of a file of `mssg invert` instead of a seed; --fix and --sweep edit its image.",
+)
 @click.option("--psi", default=1.0, show_default=True, help="Truncation: 1 = none, 0 = the average image.")
 @click.option("--cutoff", type=click.IntRange(0), help="Truncate only the first so many layers.")
-@click.option("--noise", type=click.Choice(NOISE_MODES), default="const", show_default=True, help="Noise inputs of StyleGAN2: as trained, drawn anew, or none.")  # fmt: skip
-@click.option("--noise-seed", default=0, show_default=True, type=click.IntRange(0, MAX_SEED), help="Seed of --noise random.")  # fmt: skip
+@click.option(
+    "--noise",
+    type=click.Choice(NOISE_MODES),
+    default="const",
+    show_default=True,
+    help="Noise inputs of StyleGAN2: as trained, drawn anew, or none.",
+)
+@click.option(
+    "--noise-seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, MAX_SEED),
+    help="Seed of --noise random.",
+)
 @device_option
-@click.option("-o", "--output", required=True, metavar="FILE", help=".png (one picture of all images, native pixels), .npy (uint8 [N, C, H, W], with a .csv that says what each image is), or .nii.gz (a slice, or a stack over one sweep, in the study's millimetres, with a .json that says what it is).")  # fmt: skip
-@click.option("--bits", type=click.Choice(["8", "16"]), default="8", show_default=True, help="Bits of a .png; 16 keeps what 256 grey levels round off.")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    help=(
+        ".png (one picture of all images, native pixels), .npy (uint8 [N, C, H, W], with a .csv that says"
+        " what each image is), or .nii.gz (a slice, or a stack over one sweep, in the study's millimetres,"
+        " with a .json that says what it is)."
+    ),
+)
+@click.option(
+    "--bits",
+    type=click.Choice(["8", "16"]),
+    default="8",
+    show_default=True,
+    help="Bits of a .png; 16 keeps what 256 grey levels round off.",
+)
 def generate(
     snapshot: str,
     seeds: str,
@@ -88,13 +141,13 @@ def generate(
 ) -> None:
     """Draw images with SNAPSHOT; covariates in native units.
 
-    A .png with sweeps has the last --sweep along its columns, and seeds and other sweeps along its rows. A .nii.gz overlays the
-    volumes of the study's space in any viewer; a sweep is its fourth axis.
+    A .png with sweeps has the last --sweep along its columns, and seeds and other sweeps along its rows. A
+    .nii.gz overlays the volumes of the study's space in any viewer; a sweep is its fourth axis.
     """
-    from mssg import picture_files as files
-    from mssg.render import Renderer
-    from mssg.request import outside_training
-    from mssg.snapshot import load_snapshot
+    from mssg.checkpoint.snapshot import load_snapshot
+    from mssg.rendering import image_files as files
+    from mssg.rendering.renderer import Renderer
+    from mssg.rendering.request import outside_training
     from trainer_cli.common import check_suffix, checked_device, writable
 
     suffix = check_suffix(output, FORMATS)
@@ -217,7 +270,8 @@ def draw(renderer: Renderer, requests: list[RenderRequest], dtype: type = np.uin
 
 
 def _values(renderer: Renderer, request: RenderRequest) -> dict[str, float]:
-    """All conditions of a picture, those that took their default included; for a bare latent w there are none."""
+    """All conditions of a picture, those that took their default included; for a bare latent w there are
+    none."""
     if request.w_path:
         return renderer.latent_values(request)
     return dict(zip(renderer.study.condition_names, renderer.values(request.covariates).tolist()))

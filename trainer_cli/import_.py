@@ -1,4 +1,5 @@
-"""`mssg import`: a network pickle of the official trainers becomes a snapshot. Nothing in the pickle is run."""
+"""`mssg import`: a network pickle of the official trainers becomes a snapshot. Nothing in the pickle is
+run."""
 
 from __future__ import annotations
 
@@ -10,9 +11,9 @@ import click
 from trainer_cli.common import check_suffix, writable
 
 if TYPE_CHECKING:
-    from mssg.covariates import CovariateModels
-    from mssg.legacy import OfficialPickle
-    from mssg.study import Study
+    from mssg.checkpoint.legacy import OfficialPickle
+    from mssg.covariates.system import CovariateModels
+    from mssg.study.model import Study
 
 ROWS = 2001  # of the evenly spaced table that stands for the assumed distributions
 QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
@@ -25,21 +26,27 @@ REACH = 3.0  # standard deviations to either side that a z-scored covariate is a
 @click.option(
     "--study",
     "toml",
-    help="Study TOML that names the label columns, in their order. Without it they are called label1, label2 …",
+    help=(
+        "Study TOML that names the label columns, in their order. Without it they are called label1, label2 …"
+    ),
 )
 def import_(pickle: str, out: str, toml: str | None) -> None:
     """Turn FILE.pkl, of stylegan2-ada-pytorch, stylegan3 or the multi-source research code, into a snapshot.
 
-    The pickle holds no names, units or scales of its label columns: the study's covariates state them, in the order of
-    the columns; without a study a native value is the label, and there is little to understand in the explorer. `offset` and `spread` of a continuous covariate turn native values into labels, (value - offset) /
-    spread; without them a native value is the label itself. The training data are not there, so the covariate models
-    are assumed: independent, every level equally likely, continuous labels normal (zscore) or uniform (minmax); only
+    The pickle holds no names, units or scales of its label columns: the study's covariates state them, in the
+    order of the columns; without a study a native value is the label, and there is little to understand in
+    the explorer. `offset` and `spread` of a continuous covariate turn native values into labels, (value -
+    offset) /
+    spread; without them a native value is the label itself. The training data are not there, so the covariate
+    models
+    are assumed: independent, every level equally likely, continuous labels normal (zscore) or uniform
+        (minmax); only
     [model] tables of analytic families without parents are kept. The snapshot is marked as imported.
     """
     check_suffix(out, (".safetensors",))
-    from mssg.legacy import read_official_pickle
-    from mssg.snapshot import save_snapshot
-    from mssg.study import load_study
+    from mssg.checkpoint.legacy import read_official_pickle
+    from mssg.checkpoint.snapshot import save_snapshot
+    from mssg.study.schema import load_study
 
     study = load_study(toml) if toml else None
     official = read_official_pickle(pickle)
@@ -48,9 +55,16 @@ def import_(pickle: str, out: str, toml: str | None) -> None:
     models, summary = assumed(study)
     networks = {n: m for n in ("G_ema", "G", "D") if (m := getattr(official, n)) is not None}
     path = save_snapshot(
-        writable(out), study, models, networks, G.config, discriminator_config(official),
-        {"kimg": 0, "step": 0}, summary, origin(Path(pickle), official),
-    )  # fmt: skip
+        writable(out),
+        study,
+        models,
+        networks,
+        G.config,
+        discriminator_config(official),
+        {"kimg": 0, "step": 0},
+        summary,
+        origin(Path(pickle), official),
+    )
     click.echo(f"{path}: {G.config.kind}, {study.resolution} pixels, {', '.join(study.condition_names)}")
     click.echo("Covariate models are assumed, not fitted: the pickle holds no training data.")
     if toml is None:
@@ -66,11 +80,13 @@ def unnamed(official: OfficialPickle, pickle: str) -> Study:
         UsageError: There are none.
     """
     from mssg.errors import UsageError
-    from mssg.study_schema import from_document
+    from mssg.study.schema import from_document
 
     G = official.G_ema
     if not G.c_dim:
-        raise UsageError("the network is unconditional: it has no covariates to explore", file=pickle, found="c_dim 0")  # fmt: skip
+        raise UsageError(
+            "the network is unconditional: it has no covariates to explore", file=pickle, found="c_dim 0"
+        )
     names = [f"label{i + 1}" for i in range(G.c_dim)]
     document = {
         "name": "imported",
@@ -116,9 +132,13 @@ def fitted(study: Study) -> Study:
     from dataclasses import replace
 
     covariates = tuple(
-        replace(c, offset=0.0 if c.offset is None else c.offset, spread=1.0 if c.spread is None else c.spread)
-        if c.is_continuous
-        else c
+        (
+            replace(
+                c, offset=0.0 if c.offset is None else c.offset, spread=1.0 if c.spread is None else c.spread
+            )
+            if c.is_continuous
+            else c
+        )
         for c in study.covariates
     )
     return replace(study, covariates=covariates)
@@ -130,8 +150,8 @@ def assumed(study: Study) -> tuple[CovariateModels, dict[str, Any]]:
 
     import numpy as np
 
-    from mssg.covariates import fit_models
-    from mssg.study import ModelSpec
+    from mssg.covariates.system import fit_models
+    from mssg.study.model import ModelSpec
 
     rng = np.random.default_rng(0)
     even = (np.arange(ROWS) + 0.5) / ROWS
@@ -164,7 +184,7 @@ def assumed(study: Study) -> tuple[CovariateModels, dict[str, Any]]:
 
 
 def _normal(name: str):
-    from mssg.study import ModelSpec
+    from mssg.study.model import ModelSpec
 
     return ModelSpec(name, (), "gmm", 1)
 
@@ -181,7 +201,7 @@ def _labels(scale: str, even: Any) -> Any:
 
 def discriminator_config(official: OfficialPickle):
     """Of the pickle's discriminator, or one that would fit where it holds none."""
-    from mssg.networks import DiscriminatorConfig
+    from mssg.networks.config import DiscriminatorConfig
 
     if official.D is not None:
         return official.D.config
@@ -193,7 +213,7 @@ def origin(path: Path, official: OfficialPickle) -> dict[str, Any]:
     """Provenance: that it was imported, from which file; no paths, which may name people."""
     import hashlib
 
-    from mssg.snapshot import provenance
+    from mssg.checkpoint.snapshot import provenance
 
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     known = {"sha256": digest, "augment_p": official.augment_p}

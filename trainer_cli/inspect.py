@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from mssg.header import Header
-    from mssg.study import Covariate, Study
+    from mssg.checkpoint.header import Header
+    from mssg.study.model import Covariate, Study
 
 
 @click.command()
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 @click.option("--card", is_flag=True, help="A model card in Markdown: data, intended use, limits.")
 def inspect(snapshot: str, as_json: bool, card: bool) -> None:
     """Say what SNAPSHOT (a file, a run's folder, or a shipped name) holds."""
+    from mssg.checkpoint.header import read_header, resolve_snapshot
     from mssg.errors import UsageError
-    from mssg.header import read_header, resolve_snapshot
 
     if as_json and card:
         raise UsageError("choose one of --json and --card")
@@ -108,7 +108,10 @@ def _images(study: Study) -> str:
 
 def _generator(header: Header) -> str:
     g = header.generator
-    return f"{g.get('kind', 'unknown')}, z {g.get('z_dim')}, w {g.get('w_dim')}, condition {header.study.layout.width} columns"
+    return (
+        f"{g.get('kind', 'unknown')}, z {g.get('z_dim')}, w {g.get('w_dim')}, condition"
+        f" {header.study.layout.width} columns"
+    )
 
 
 def _trained(header: Header) -> str:
@@ -128,7 +131,7 @@ def _count(header: Header, source: str) -> int:
 
 def _covariate_row(header: Header, covariate: Covariate) -> list[str]:
     from mssg.errors import UsageError
-    from mssg.request import training_range
+    from mssg.rendering.request import training_range
 
     if covariate.is_continuous:
         try:
@@ -167,14 +170,20 @@ def model_card(header: Header) -> str:
         span = f"{low} to {high}, median {middle}" if covariate.is_continuous else f"most often {middle}"
         covariates.append(f"| {covariate.name} | {kind} | {span} | {observers} | {model} |")
     pairs = unseen_pairs(study)
-    unseen = [
-        "- No source records these together, so how they depend on each other beyond the shared covariates is an "
-        "assumption of the covariate model, not a finding: " + ", ".join(f"{a} and {b}" for a, b in pairs) + "."
-    ] if pairs else []  # fmt: skip
+    unseen = (
+        [
+            "- No source records these together, so how they depend on each other beyond the shared"
+            " covariates is an assumption of the covariate model, not a finding: "
+            + ", ".join(f"{a} and {b}" for a, b in pairs)
+            + "."
+        ]
+        if pairs
+        else []
+    )
     command = header.provenance.get("command") or "not recorded"
     held = (
-        "Imported from a pickle of the official tools: its training data are not known, these values are assumed, and "
-        "sources and covariates are what the study says."
+        "Imported from a pickle of the official tools: its training data are not known, these values are"
+        " assumed, and sources and covariates are what the study says."
         if imported
         else "The file holds these summaries, no training rows and no subject identifiers."
     )
@@ -206,16 +215,27 @@ def model_card(header: Header) -> str:
             "",
             "## Intended use",
             "",
-            "Research: showing how a population's images vary with the covariates above, teaching, and testing methods "
-            "on synthetic images whose covariates were requested.",
+            (
+                "Research: showing how a population's images vary with the covariates above, teaching, and"
+                " testing methods on synthetic images whose covariates were requested."
+            ),
             "",
             "## Limits",
             "",
             "- Not for diagnosis, treatment or any decision about a person.",
-            "- Images show associations in the training data, not effects of a cause; the sources' selection is theirs too.",
-            "- Outside the ranges above, and for combinations that the data do not hold, images are extrapolation.",
+            (
+                "- Images show associations in the training data, not effects of a cause; the sources'"
+                " selection is theirs too."
+            ),
+            (
+                "- Outside the ranges above, and for combinations that the data do not hold, images are"
+                " extrapolation."
+            ),
             *unseen,
             "- How well a request is met differs by covariate: measure it before relying on it.",
-            "- A generator can reproduce training images: check for memorisation before sharing images of people.",
+            (
+                "- A generator can reproduce training images: check for memorisation before sharing images of"
+                " people."
+            ),
         ]
     )

@@ -14,24 +14,75 @@ import click
 from trainer_cli.common import device_option
 
 if TYPE_CHECKING:
-    from mssg.inverted import InvertedImage
-    from mssg.snapshot import Snapshot
+    from mssg.checkpoint.snapshot import Snapshot
+    from mssg.inversion.latent_file import InvertedImage
 
 
 @click.command()
 @click.argument("image")
-@click.option("--snapshot", required=True, metavar="SNAPSHOT", help="A .safetensors file, a run's folder (its newest) or a shipped name.")  # fmt: skip
-@click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .safetensors. An unfinished one of the same task is continued.")  # fmt: skip
-@click.option("--fix", multiple=True, metavar="NAME=VALUE", help="A covariate of the image in native units; repeatable. What is not stated is read off the image.")  # fmt: skip
-@click.option("--predictor", metavar="FILE", help="Predictor (`mssg predictors`) that reads covariates nobody stated; without it the study's instrument or the discriminator does.")  # fmt: skip
-@click.option("--space", type=click.Choice(["w", "w+"]), default="w+", show_default=True, help="One residual for all layers, or one for each.")  # fmt: skip
+@click.option(
+    "--snapshot",
+    required=True,
+    metavar="SNAPSHOT",
+    help="A .safetensors file, a run's folder (its newest) or a shipped name.",
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    help="File to write: .safetensors. An unfinished one of the same task is continued.",
+)
+@click.option(
+    "--fix",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A covariate of the image in native units; repeatable. What is not stated is read off the image.",
+)
+@click.option(
+    "--predictor",
+    metavar="FILE",
+    help=(
+        "Predictor (`mssg predictors`) that reads covariates nobody stated; without it the study's instrument"
+        " or the discriminator does."
+    ),
+)
+@click.option(
+    "--space",
+    type=click.Choice(["w", "w+"]),
+    default="w+",
+    show_default=True,
+    help="One residual for all layers, or one for each.",
+)
 @click.option(
     "--steps", default=400, show_default=True, type=click.IntRange(1), help="Steps of the optimiser."
 )
-@click.option("--features", default="discriminator", show_default=True, help="What sees the image beside its pixels: discriminator (the snapshot's own), efficientnet_lite0, lpips-alex, lpips-vgg, lpips-squeeze, inception, a TorchScript file, a predictor's file, or none.")  # fmt: skip
-@click.option("--weights", metavar="FILE", help="Weights of an LPIPS trunk (never downloaded), or of inception instead of downloading them.")  # fmt: skip
-@click.option("--free-noise", is_flag=True, help="Also fit StyleGAN2's noise inputs: closer to the image, worse for editing.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of the starting points and of the noise of the search.")  # fmt: skip
+@click.option(
+    "--features",
+    default="discriminator",
+    show_default=True,
+    help=(
+        "What sees the image beside its pixels: discriminator (the snapshot's own), efficientnet_lite0,"
+        " lpips-alex, lpips-vgg, lpips-squeeze, inception, a TorchScript file, a predictor's file, or none."
+    ),
+)
+@click.option(
+    "--weights",
+    metavar="FILE",
+    help="Weights of an LPIPS trunk (never downloaded), or of inception instead of downloading them.",
+)
+@click.option(
+    "--free-noise",
+    is_flag=True,
+    help="Also fit StyleGAN2's noise inputs: closer to the image, worse for editing.",
+)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**32 - 1),
+    help="Of the starting points and of the noise of the search.",
+)
 @click.option("--restart", is_flag=True, help="Start anew, whatever FILE holds.")
 @device_option
 def invert(
@@ -52,15 +103,15 @@ def invert(
     """Find the latent w of a real IMAGE (.png, .jpg, .npy, .nii.gz), so that its covariates can be edited.
 
     Then: `mssg figure counterfactuals FILE --snapshot SNAPSHOT -o PICTURE`, or
-    `mssg generate SNAPSHOT --w FILE --fix NAME=VALUE -o PICTURE`. Ctrl-C keeps the best so far in FILE; the same
-    command continues. FILE holds the image: treat it like the image itself.
+    `mssg generate SNAPSHOT --w FILE --fix NAME=VALUE -o PICTURE`. Ctrl-C keeps the best so far in FILE; the
+    same command continues. FILE holds the image: treat it like the image itself.
     """
-    from mssg.invert import InvertConfig
-    from mssg.inverted import InvertedImage, estimate_values
-    from mssg.metrics.predictors import Predictor
-    from mssg.picture_input import read_picture
-    from mssg.request import outside_training, parse_values
-    from mssg.snapshot import load_snapshot
+    from mssg.checkpoint.snapshot import load_snapshot
+    from mssg.features.predictors import Predictor
+    from mssg.inversion.image_reader import read_picture
+    from mssg.inversion.latent_file import InvertedImage, estimate_values
+    from mssg.inversion.projector import InvertConfig
+    from mssg.rendering.request import outside_training, parse_values
     from trainer_cli.common import check_suffix, checked_device, writable
 
     check_suffix(output, (".safetensors",))
@@ -87,7 +138,7 @@ def _nothing(values):
     """The inversion before its first step."""
     import numpy as np
 
-    from mssg.invert import Inversion
+    from mssg.inversion.projector import Inversion
 
     empty = np.zeros((1, 0), np.float32)
     return Inversion(values, empty, empty, {}, np.full(1, np.inf), 0)
@@ -100,7 +151,7 @@ def _earlier(path: Path, task: InvertedImage, restart: bool) -> InvertedImage | 
         UsageError: It holds something else.
     """
     from mssg.errors import UsageError
-    from mssg.inverted import InvertedImage
+    from mssg.inversion.latent_file import InvertedImage
 
     if restart or not path.exists():
         return None
@@ -110,13 +161,15 @@ def _earlier(path: Path, task: InvertedImage, restart: bool) -> InvertedImage | 
     except UsageError as error:
         raise UsageError(error.message, file=path, found=error.found, hint=hint) from None
     if not before.same_task(task):
-        raise UsageError("holds another inversion (image, snapshot, covariates or settings differ)", file=path, hint=hint)  # fmt: skip
+        raise UsageError(
+            "holds another inversion (image, snapshot, covariates or settings differ)", file=path, hint=hint
+        )
     return before
 
 
 def _search(loaded: Snapshot, task: InvertedImage, before: InvertedImage | None, path: Path) -> InvertedImage:
     """Invert, show progress, save; stop at an interruption."""
-    from mssg.invert import edited_ws, invert, perceptual_distance
+    from mssg.inversion.projector import edited_ws, invert, perceptual_distance
     from trainer_cli.common import progress
     from trainer_cli.main import INTERRUPTED
 
@@ -140,7 +193,8 @@ def _search(loaded: Snapshot, task: InvertedImage, before: InvertedImage | None,
     done.save(path)
     if not done.finished:
         click.echo(
-            f"{path}: stopped at step {found.steps} of {config.steps}; the best so far is saved, the same command continues",
+            f"{path}: stopped at step {found.steps} of {config.steps}; the best so far is saved, the same"
+            " command continues",
             err=True,
         )
         raise SystemExit(INTERRUPTED)
@@ -165,7 +219,7 @@ def _interruptible() -> Iterator[list[int]]:
 
 
 def _say(loaded: Snapshot, done: InvertedImage, path: Path) -> None:
-    from mssg.invert import draw
+    from mssg.inversion.projector import draw
     from mssg.metrics.pairwise import WINDOW, psnr, ssim
 
     drawn = draw(loaded.G, loaded.study, done.inversion)
@@ -173,5 +227,6 @@ def _say(loaded: Snapshot, done: InvertedImage, path: Path) -> None:
     if min(drawn.shape[2:]) >= WINDOW:
         alike += f", SSIM {ssim(done.image[None], drawn)[0]:.3f}"
     click.echo(
-        f"{path}: w {list(done.w.shape)}, {done.inversion.steps} steps, {alike} between image and reconstruction"
+        f"{path}: w {list(done.w.shape)}, {done.inversion.steps} steps, {alike} between image and"
+        " reconstruction"
     )

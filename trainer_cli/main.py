@@ -1,4 +1,5 @@
-"""The group of commands. Each command's file is imported only when that command runs, so that help is instant."""
+"""The group of commands. Each command's file is imported only when that command runs, so that help is
+instant."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from collections.abc import Sequence
 
 import click
 
-import mssg
 from mssg.errors import MssgError
+from mssg.version import __version__
 
 COMMANDS = {
     # name: (module:attribute, one line of help), in the order in which one meets them
@@ -112,11 +113,15 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Values are in native units (years, ml, …). A SNAPSHOT is a .safetensors file, a run's folder (its newest) or a shipped name.",
+    epilog=(
+        "Values are in native units (years, ml, …). A SNAPSHOT is a .safetensors file, a run's folder (its"
+        " newest) or a shipped name."
+    ),
 )
-@click.version_option(mssg.__version__, prog_name="mssg", help="Show the version and exit.")
+@click.version_option(__version__, prog_name="mssg", help="Show the version and exit.")
 def cli() -> None:
-    """Multi-Source StyleGAN: one conditional generator from several image sources with different covariates."""
+    """Multi-Source StyleGAN: one conditional generator from several image sources with different
+    covariates."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -138,7 +143,8 @@ def main(args: Sequence[str] | None = None) -> None:
         code = 0
     code = code if isinstance(code, int) else 0
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # one of torchrun's processes: end here and now, for torch's threads can abort while Python takes itself apart
+        # one of torchrun's processes: end here and now, for torch's threads can abort while Python takes
+        # itself apart
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

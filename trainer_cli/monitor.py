@@ -26,7 +26,8 @@ GROUPS = (
 
 
 class Tail:
-    """The rows of a growing stats.jsonl, whole lines only; starts over when rows were dropped or the file replaced."""
+    """The rows of a growing stats.jsonl, whole lines only; starts over when rows were dropped or the file
+    replaced."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

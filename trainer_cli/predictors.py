@@ -46,10 +46,11 @@ from trainer_cli.common import device_option
 def predictors(
     study: str, outdir: str, architecture: str, epochs: int, patience: int, limit: int, seed: int, device: str
 ) -> None:
-    """Train a predictor of every covariate of STUDY on its real images, and report its own error on held-out ones."""
+    """Train a predictor of every covariate of STUDY on its real images, and report its own error on held-out
+    ones."""
     from mssg.data.dataset import open_sources
-    from mssg.metrics.predictors import train
-    from mssg.study import load_study
+    from mssg.features.predictors import train
+    from mssg.study.schema import load_study
     from trainer_cli.common import checked_device
 
     device, loaded = checked_device(device), load_study(study)
@@ -70,7 +71,7 @@ def predictors(
     )
     for e in predictor.errors:
         unit = fitted.covariate(e.covariate).unit
-        click.echo(
-            f"{e.covariate:<16}{e.n:>8}{f'{e.mae:.3g} {unit}' if e.mae == e.mae else '–':>12}{f'{e.r:.3f}' if e.r == e.r else '–':>8}{f'{e.accuracy:.3f}' if e.accuracy == e.accuracy else '–':>10}"
-        )
+        mae = f"{e.mae:.3g} {unit}" if e.mae == e.mae else "–"
+        r, accuracy = (f"{v:.3f}" if v == v else "–" for v in (e.r, e.accuracy))
+        click.echo(f"{e.covariate:<16}{e.n:>8}{mae:>12}{r:>8}{accuracy:>10}")
     click.echo(str(path))

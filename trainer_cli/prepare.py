@@ -47,8 +47,10 @@ def digits(
 ) -> None:
     """Digits with known thickness, intensity and slant, as two sources that record different ones.
 
-    Writes OUT/a (thickness, intensity, digit), OUT/b (thickness, slant, digit), OUT/all (everything recorded) and a
-    study TOML for each comparison: study.toml (both sources), study-a-only.toml, study-b-only.toml, study-all.toml.
+    Writes OUT/a (thickness, intensity, digit), OUT/b (thickness, slant, digit), OUT/all (everything recorded)
+    and a
+    study TOML for each comparison: study.toml (both sources), study-a-only.toml, study-b-only.toml,
+        study-all.toml.
     """
     from mssg.data.recipes import digits as recipe
 
@@ -70,7 +72,10 @@ def digits(
     "--labels",
     multiple=True,
     metavar="NAME=KIND[:LEVELS]",
-    help="A label's name and kind, in order: age=continuous, sex=binary, digit=categorical:10. Repeat for each.",
+    help=(
+        "A label's name and kind, in order: age=continuous, sex=binary, digit=categorical:10. Repeat for"
+        " each."
+    ),
 )
 @click.option(
     "--subject-pattern",
@@ -107,10 +112,34 @@ def stylegan(
 
 
 @prepare.command()
-@click.option("--subjects", type=click.IntRange(2), default=10000, show_default=True, help="How many heads, one slice each.")  # fmt: skip
-@click.option("--resolution", type=click.Choice(["32", "64", "128"]), default="64", show_default=True, help="Side of the images in pixels, over 160 mm.")  # fmt: skip
-@click.option("--plane", type=click.Choice(["coronal", "axial", "sagittal"]), default="coronal", show_default=True, help="How the head is cut.")  # fmt: skip
-@click.option("--head", type=click.Choice(["mni152", "colin27"]), default="mni152", show_default=True, help="Whose anatomy is deformed: an average of 152 heads, or one head, as another site.")  # fmt: skip
+@click.option(
+    "--subjects",
+    type=click.IntRange(2),
+    default=10000,
+    show_default=True,
+    help="How many heads, one slice each.",
+)
+@click.option(
+    "--resolution",
+    type=click.Choice(["32", "64", "128"]),
+    default="64",
+    show_default=True,
+    help="Side of the images in pixels, over 160 mm.",
+)
+@click.option(
+    "--plane",
+    type=click.Choice(["coronal", "axial", "sagittal"]),
+    default="coronal",
+    show_default=True,
+    help="How the head is cut.",
+)
+@click.option(
+    "--head",
+    type=click.Choice(["mni152", "colin27"]),
+    default="mni152",
+    show_default=True,
+    help="Whose anatomy is deformed: an average of 152 heads, or one head, as another site.",
+)
 @click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that draw heads."
 )
@@ -129,9 +158,9 @@ def phantom(
 ) -> None:
     """Prepare semi-synthetic brain slices whose age, ventricle and grey-matter volume are known.
 
-    One real T1 template (MNI ICBM 152, or Colin27 with --head) is deformed at random, never folding. Writes OUT/a (age, ventricle), OUT/b (age,
-    grey_matter), OUT/all (everything recorded), OUT/b2 (b on another scanner) and a study TOML for each comparison.
-    Phantoms test software; they say nothing about medicine.
+    One real T1 template (MNI ICBM 152, or Colin27 with --head) is deformed at random, never folding. Writes
+    OUT/a (age, ventricle), OUT/b (age, grey_matter), OUT/all (everything recorded), OUT/b2 (b on another
+    scanner) and a study TOML for each comparison. Phantoms test software; they say nothing about medicine.
     """
     from mssg.data.recipes import phantom as recipe
 

@@ -14,8 +14,8 @@ from mssg.errors import UsageError
 from trainer_cli.common import out_option, progress, say_counts, split_options
 
 if TYPE_CHECKING:
-    from mssg.data.intake import Summary
-    from mssg.data.recipes.gather import Request
+    from mssg.data.pipeline import Summary
+    from mssg.data.recipes.cohort_selection import Request
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -24,39 +24,155 @@ def cohort_options(command):
     """The options that both kinds share: where covariates come from, and what is written."""
     for option in reversed(
         (
-            click.option("--cohort", metavar="NAME|TOML", help="Cohort map: a shipped name, or your own TOML (docs/data.md). Default: bids for a folder, csv for a table."),
-            click.option("--variant", metavar="NAME", help="One of the map's variants, such as native or mni; default: its first."),
-            click.option("--table", "tables", multiple=True, type=FILE, help="Table of covariates, .csv or .tsv; repeatable. Default: those the map finds in the folder."),
-            click.option("--covariate", "covariates", multiple=True, metavar="NAME[@COLUMN]=KIND[:…]", help="A covariate of the tables: age=continuous:years, volume=continuous:ml:1..300, sex=binary:F,M, site=categorical:x,y. Repeatable."),
-            click.option("--root", type=click.Path(file_okay=False, path_type=Path), help="Folder that a table's paths start at; no file may lie outside of it."),
+            click.option(
+                "--cohort",
+                metavar="NAME|TOML",
+                help=(
+                    "Cohort map: a shipped name, or your own TOML (docs/data.md). Default: bids for a folder,"
+                    " csv for a table."
+                ),
+            ),
+            click.option(
+                "--variant",
+                metavar="NAME",
+                help="One of the map's variants, such as native or mni; default: its first.",
+            ),
+            click.option(
+                "--table",
+                "tables",
+                multiple=True,
+                type=FILE,
+                help=(
+                    "Table of covariates, .csv or .tsv; repeatable. Default: those the map finds in the"
+                    " folder."
+                ),
+            ),
+            click.option(
+                "--covariate",
+                "covariates",
+                multiple=True,
+                metavar="NAME[@COLUMN]=KIND[:…]",
+                help=(
+                    "A covariate of the tables: age=continuous:years, volume=continuous:ml:1..300,"
+                    " sex=binary:F,M, site=categorical:x,y. Repeatable."
+                ),
+            ),
+            click.option(
+                "--root",
+                type=click.Path(file_okay=False, path_type=Path),
+                help="Folder that a table's paths start at; no file may lie outside of it.",
+            ),
             click.option("--name", metavar="NAME", help="Name of the source; default: the map's."),
-            click.option("--prefix", default="", metavar="TEXT", help="Put before every subject's id: ids of different cohorts are different people."),
-            click.option("--divide", metavar="A,B,…", help="Divide one population among sources of these names, by subject."),
-            click.option("--reject", type=FILE, help="Images to leave out: a table with a column file, such as an edited qc.csv."),
-            click.option("--study", metavar="NAME", help="Also copy this example study into OUT (assets/studies)."),
+            click.option(
+                "--prefix",
+                default="",
+                metavar="TEXT",
+                help="Put before every subject's id: ids of different cohorts are different people.",
+            ),
+            click.option(
+                "--divide",
+                metavar="A,B,…",
+                help="Divide one population among sources of these names, by subject.",
+            ),
+            click.option(
+                "--reject",
+                type=FILE,
+                help="Images to leave out: a table with a column file, such as an edited qc.csv.",
+            ),
+            click.option(
+                "--study", metavar="NAME", help="Also copy this example study into OUT (assets/studies)."
+            ),
             click.option("--workers", type=click.IntRange(1), help="Processes; default: all cores."),
         )
-    ):  # fmt: skip
+    ):
         command = option(command)
     return command
 
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--plane", type=click.Choice(["coronal", "axial", "sagittal"]), default="coronal", show_default=True, help="How volumes are cut.")  # fmt: skip
-@click.option("--at", multiple=True, default=("middle",), show_default=True, metavar="POSITION", help="Where: middle, a slice's number in RAS order (90), or millimetres (-18mm). Repeatable.")  # fmt: skip
-@click.option("--resolution", type=click.Choice(["32", "64", "128", "256", "512"]), default="128", show_default=True, help="Side of the pictures in pixels.")  # fmt: skip
-@click.option("--pixel-mm", type=click.FloatRange(0, min_open=True), help="Edge of a pixel; default: the first volumes' voxels, or larger where their heads would not fit.")  # fmt: skip
-@click.option("--intensity", type=click.Choice(["robust", "minmax"]), default="robust", show_default=True, help="Grey levels from quantiles, or from the smallest and the largest value.")  # fmt: skip
-@click.option("--common-space/--own-space", default=None, help="All volumes lie in one space, such as MNI, or each in its own; default: as the cohort map says.")  # fmt: skip
-@click.option("--mask", default="", metavar="TEMPLATE", help="Brain mask of each volume, such as derivatives/{folder}/{stem}_mask.nii.gz or a column, {mask}.")  # fmt: skip
+@click.option(
+    "--plane",
+    type=click.Choice(["coronal", "axial", "sagittal"]),
+    default="coronal",
+    show_default=True,
+    help="How volumes are cut.",
+)
+@click.option(
+    "--at",
+    multiple=True,
+    default=("middle",),
+    show_default=True,
+    metavar="POSITION",
+    help="Where: middle, a slice's number in RAS order (90), or millimetres (-18mm). Repeatable.",
+)
+@click.option(
+    "--resolution",
+    type=click.Choice(["32", "64", "128", "256", "512"]),
+    default="128",
+    show_default=True,
+    help="Side of the pictures in pixels.",
+)
+@click.option(
+    "--pixel-mm",
+    type=click.FloatRange(0, min_open=True),
+    help="Edge of a pixel; default: the first volumes' voxels, or larger where their heads would not fit.",
+)
+@click.option(
+    "--intensity",
+    type=click.Choice(["robust", "minmax"]),
+    default="robust",
+    show_default=True,
+    help="Grey levels from quantiles, or from the smallest and the largest value.",
+)
+@click.option(
+    "--common-space/--own-space",
+    default=None,
+    help="All volumes lie in one space, such as MNI, or each in its own; default: as the cohort map says.",
+)
+@click.option(
+    "--mask",
+    default="",
+    metavar="TEMPLATE",
+    help="Brain mask of each volume, such as derivatives/{folder}/{stem}_mask.nii.gz or a column, {mask}.",
+)
 @click.option("--bias-field", default="", metavar="TEMPLATE", help="Bias field of each volume, to divide by.")
-@click.option("--bias-correct", is_flag=True, help="Estimate each volume's bias field, a smooth polynomial, and divide by it.")  # fmt: skip
-@click.option("--labels", default="", metavar="TEMPLATE", help="Label map of each volume: its structures' volumes in ml become covariates.")  # fmt: skip
-@click.option("--label-scheme", default="freesurfer", show_default=True, metavar="NAME|TOML", help="Whose labels: freesurfer, synthseg, fast, or your own TOML.")  # fmt: skip
-@click.option("--nan-as-zero", is_flag=True, help="Take voxels that are not finite numbers as 0 instead of refusing the volume.")  # fmt: skip
-@click.option("--assume-las", is_flag=True, help="Take volumes that state no orientation as stored from right to left, as nibabel does, instead of refusing them.")  # fmt: skip
-@click.option("--save-slices", is_flag=True, help="Also write every picture as NIfTI, to be laid over its volume in a viewer.")  # fmt: skip
+@click.option(
+    "--bias-correct",
+    is_flag=True,
+    help="Estimate each volume's bias field, a smooth polynomial, and divide by it.",
+)
+@click.option(
+    "--labels",
+    default="",
+    metavar="TEMPLATE",
+    help="Label map of each volume: its structures' volumes in ml become covariates.",
+)
+@click.option(
+    "--label-scheme",
+    default="freesurfer",
+    show_default=True,
+    metavar="NAME|TOML",
+    help="Whose labels: freesurfer, synthseg, fast, or your own TOML.",
+)
+@click.option(
+    "--nan-as-zero",
+    is_flag=True,
+    help="Take voxels that are not finite numbers as 0 instead of refusing the volume.",
+)
+@click.option(
+    "--assume-las",
+    is_flag=True,
+    help=(
+        "Take volumes that state no orientation as stored from right to left, as nibabel does, instead of"
+        " refusing them."
+    ),
+)
+@click.option(
+    "--save-slices",
+    is_flag=True,
+    help="Also write every picture as NIfTI, to be laid over its volume in a viewer.",
+)
 @cohort_options
 @split_options(test=0.15, val=0.1)
 @out_option
@@ -81,23 +197,56 @@ def mri(
 ) -> None:
     """Slices of T1 volumes: a BIDS folder, a table with a path a row, or a cohort's folder.
 
-    Reads .nii, .nii.gz and .mgz in any orientation. Writes OUT/NAME (the source), OUT/NAME.toml (a study to start from) and
-    OUT/NAME-report: skipped.csv (every file left out, and why), qc.csv and contact sheets. Can be interrupted and resumed.
+    Reads .nii, .nii.gz and .mgz in any orientation. Writes OUT/NAME (the source), OUT/NAME.toml (a study to
+    start from) and OUT/NAME-report: skipped.csv (every file left out, and why), qc.csv and contact sheets.
+    Can be interrupted and resumed.
     """
     from mssg.data.recipes import mri as recipe
 
     options = recipe.Options(
-        plane, at, int(resolution), pixel_mm, intensity, mask, bias_field, labels, label_scheme, nan_as_zero, common_space, assume_las, bias_correct
-    )  # fmt: skip
-    carry_out(lambda request: recipe.prepare(request, options, save_slices), "Cutting slices", path, out, **further)  # fmt: skip
+        plane,
+        at,
+        int(resolution),
+        pixel_mm,
+        intensity,
+        mask,
+        bias_field,
+        labels,
+        label_scheme,
+        nan_as_zero,
+        common_space,
+        assume_las,
+        bias_correct,
+    )
+    carry_out(
+        lambda request: recipe.prepare(request, options, save_slices), "Cutting slices", path, out, **further
+    )
 
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--resolution", type=click.Choice(["32", "64", "128", "256", "512", "1024"]), default="128", show_default=True, help="Side of the pictures in pixels.")  # fmt: skip
-@click.option("--flip", type=click.Choice(["left", "right", "none"]), default="left", show_default=True, help="Mirror eyes of this side, so that all look like the other.")  # fmt: skip
-@click.option("--trim/--no-trim", default=True, show_default=True, help="Cut the black rows and columns around the eye.")  # fmt: skip
-@click.option("--balance", metavar="NAME=SHARE", help="Thin out the more frequent kind until NAME is above 0 in this share of the images.")  # fmt: skip
+@click.option(
+    "--resolution",
+    type=click.Choice(["32", "64", "128", "256", "512", "1024"]),
+    default="128",
+    show_default=True,
+    help="Side of the pictures in pixels.",
+)
+@click.option(
+    "--flip",
+    type=click.Choice(["left", "right", "none"]),
+    default="left",
+    show_default=True,
+    help="Mirror eyes of this side, so that all look like the other.",
+)
+@click.option(
+    "--trim/--no-trim", default=True, show_default=True, help="Cut the black rows and columns around the eye."
+)
+@click.option(
+    "--balance",
+    metavar="NAME=SHARE",
+    help="Thin out the more frequent kind until NAME is above 0 in this share of the images.",
+)
 @cohort_options
 @split_options(test=0.15, val=0.1)
 @out_option
@@ -106,8 +255,8 @@ def fundus(
 ) -> None:
     """Fundus photographs: a cohort's folder with its tables, or a table with a path a row.
 
-    Writes OUT/NAME (the source), OUT/NAME.toml (a study to start from) and OUT/NAME-report: skipped.csv (every file left out,
-    and why), qc.csv and contact sheets. Can be interrupted and resumed.
+    Writes OUT/NAME (the source), OUT/NAME.toml (a study to start from) and OUT/NAME-report: skipped.csv
+    (every file left out, and why), qc.csv and contact sheets. Can be interrupted and resumed.
     """
     from mssg.data.recipes import fundus as recipe
 
@@ -126,8 +275,8 @@ def carry_out(
     **further,
 ) -> None:
     """Run a recipe with a progress bar and say what came of it."""
-    from mssg.data.intake import default_workers
-    from mssg.data.recipes.gather import Request
+    from mssg.data.pipeline import default_workers
+    from mssg.data.recipes.cohort_selection import Request
 
     start = time.monotonic()
     with ExitStack() as stack:
@@ -155,7 +304,9 @@ def parse_balance(text: str | None) -> tuple[str, float] | None:
     try:
         return name, float(share)
     except ValueError:
-        raise UsageError("not a share", field="--balance", found=text, expected="for example retinopathy=0.45") from None  # fmt: skip
+        raise UsageError(
+            "not a share", field="--balance", found=text, expected="for example retinopathy=0.45"
+        ) from None
 
 
 def split_names(text: str | None) -> tuple[str, ...]:
@@ -165,8 +316,12 @@ def split_names(text: str | None) -> tuple[str, ...]:
         UsageError: Fewer than two, or one given twice.
     """
     names = tuple(word.strip() for word in (text or "").split(",") if word.strip())
-    if text and (len(names) < 2 or len(set(names)) < len(names) or any("/" in n or n[0] == "." for n in names)):  # fmt: skip
-        raise UsageError("not names to divide among", field="--divide", found=text, expected="two or more, such as a,b")  # fmt: skip
+    if text and (
+        len(names) < 2 or len(set(names)) < len(names) or any("/" in n or n[0] == "." for n in names)
+    ):
+        raise UsageError(
+            "not names to divide among", field="--divide", found=text, expected="two or more, such as a,b"
+        )
     return names
 
 
@@ -182,7 +337,7 @@ def say(summary: Summary, study: str | None, out: Path, seconds: float) -> None:
         f"  look at {summary.report}/sheet-*.png, the least usual images first; --reject leaves some out"
     )
     if study:
-        from mssg.data.intake import copy_study
+        from mssg.data.pipeline import copy_study
 
         click.echo(f"  example study: {copy_study(study, out)}")
     click.echo(f"Next: mssg-train {summary.study} --outdir runs/{summary.study.stem}")

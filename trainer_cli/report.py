@@ -11,19 +11,42 @@ import click
 from trainer_cli.common import device_option
 
 if TYPE_CHECKING:
+    from mssg.checkpoint.snapshot import Snapshot
     from mssg.metrics.results import Evaluation
-    from mssg.snapshot import Snapshot
 
 FORMATS = (".html", ".pdf")
 
 
 @click.command()
 @click.argument("snapshot", metavar="SNAPSHOT|RUN")
-@click.option("--evaluation", metavar="FILE", help="The eval.json of `mssg evaluate`. Default: RUN/eval.json where there is one.")  # fmt: skip
-@click.option("--study", "study_path", metavar="STUDY.toml", help="Study with the prepared data, for the gallery of nearest training images. Default: the run's own.")  # fmt: skip
-@click.option("--latent", "latents", multiple=True, metavar="FILE", help="File of `mssg invert` whose counterfactuals are shown; repeatable.")  # fmt: skip
+@click.option(
+    "--evaluation",
+    metavar="FILE",
+    help="The eval.json of `mssg evaluate`. Default: RUN/eval.json where there is one.",
+)
+@click.option(
+    "--study",
+    "study_path",
+    metavar="STUDY.toml",
+    help="Study with the prepared data, for the gallery of nearest training images. Default: the run's own.",
+)
+@click.option(
+    "--latent",
+    "latents",
+    multiple=True,
+    metavar="FILE",
+    help="File of `mssg invert` whose counterfactuals are shown; repeatable.",
+)
 @device_option
-@click.option("-o", "--output", "outputs", multiple=True, required=True, metavar="FILE", help="File to write: .html (one file, nothing fetched) or .pdf; repeatable.")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="File to write: .html (one file, nothing fetched) or .pdf; repeatable.",
+)
 def report(
     snapshot: str,
     evaluation: str | None,
@@ -32,14 +55,16 @@ def report(
     device: str,
     outputs: tuple[str, ...],
 ) -> None:
-    """Write a report on SNAPSHOT: data, training, all of its eval.json, figures, limits, and how to make it again."""
+    """Write a report on SNAPSHOT: data, training, all of its eval.json, figures, limits, and how to make it
+    again."""
+    from mssg.checkpoint.snapshot import load_snapshot
     from mssg.errors import UsageError
     from mssg.files import write_atomically
     from mssg.metrics.results import Evaluation
-    from mssg.render import Renderer
-    from mssg.report import Material, build, to_html, to_pdf
-    from mssg.report.sections import read_stats
-    from mssg.snapshot import load_snapshot
+    from mssg.rendering.renderer import Renderer
+    from mssg.report.html import to_html
+    from mssg.report.pdf import to_pdf
+    from mssg.report.sections import Material, build, read_stats
     from trainer_cli.common import check_suffix, checked_device, writable
 
     targets = [(check_suffix(output, FORMATS), writable(output)) for output in outputs]
@@ -54,9 +79,11 @@ def report(
         )
     elif all(m.snapshot != loaded.header.snapshot_id for m in found.models):
         raise UsageError(
-            "evaluates other snapshots than this one", file=file, found=", ".join(m.snapshot for m in found.models),
+            "evaluates other snapshots than this one",
+            file=file,
+            found=", ".join(m.snapshot for m in found.models),
             expected=loaded.header.snapshot_id,
-        )  # fmt: skip
+        )
     stats = read_stats(run / "stats.jsonl") if run and (run / "stats.jsonl").exists() else []
     study_path = study_path or (str(run / "study.toml") if run and (run / "study.toml").exists() else None)
     galleries = _galleries(loaded, found, study_path, missing)
@@ -94,12 +121,16 @@ def _galleries(
     from mssg.errors import MssgError
     from mssg.metrics.evidence import gallery
     from mssg.metrics.frame import contender, open_frame
-    from mssg.study import load_study
+    from mssg.study.schema import load_study
 
     model = (
         next((m for m in found.models if m.snapshot == loaded.header.snapshot_id), None) if found else None
     )
-    wanted = [r for r in found.results if r.metric.startswith("memorisation-") and r.model == model.label] if found and model else []  # fmt: skip
+    wanted = (
+        [r for r in found.results if r.metric.startswith("memorisation-") and r.model == model.label]
+        if found and model
+        else []
+    )
     if not wanted or found is None or model is None:
         return {}
     if study_path is None:

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 TRY_AGAIN = 75
-"""Exit code of a run that a signal stopped before its end (EX_TEMPFAIL): the batch script puts the job back in the queue."""
+"""Exit code of a run that a signal stopped before its end (EX_TEMPFAIL): the batch script puts the job back
+in the queue."""
 OPTIONS_TO_FIELDS = {"kimg": "total_kimg", "freezed": "freeze_d", "lambda_": "lambda_max"}
 
 
@@ -25,8 +26,8 @@ def show(row: Mapping[str, Any]) -> None:
         return
     losses = "  ".join(f"{label} {row[key]:.3f}" for label, key in _SHOWN if isinstance(row.get(key), float))
     click.echo(
-        f"kimg {row['kimg']:8.1f}  {row['sec_per_kimg']:6.2f} s/kimg  left {_clock(row['eta_sec']):>8}  {losses}"
-        f"  lambda {row['lambda']:.3g}  mem {row['memory_gb']:.1f} GB"
+        f"kimg {row['kimg']:8.1f}  {row['sec_per_kimg']:6.2f} s/kimg  left {_clock(row['eta_sec']):>8} "
+        f" {losses}  lambda {row['lambda']:.3g}  mem {row['memory_gb']:.1f} GB"
     )
     metrics = [
         f"{k.removeprefix('metric/')} {v:.3f}"
@@ -59,7 +60,10 @@ _SHOWN = (
 @click.option(
     "--requeue",
     is_flag=True,
-    help="Continue the run in --outdir if this command made it before; stopped early, exit with 75. For schedulers.",
+    help=(
+        "Continue the run in --outdir if this command made it before; stopped early, exit with 75. For"
+        " schedulers."
+    ),
 )
 @click.option(
     "--init-from",
@@ -128,7 +132,8 @@ def train(
 ) -> None:
     """Train STUDY, a TOML file, into --outdir; or continue a run with --resume.
 
-    Ctrl-C or SIGTERM saves and stops; --resume then continues bit for bit (on the CPU). With --requeue the same command
+    Ctrl-C or SIGTERM saves and stops; --resume then continues bit for bit (on the CPU). With --requeue the
+    same command
     does both: it starts the run, or continues it.
     """
     from mssg.errors import UsageError
@@ -155,7 +160,7 @@ def train(
             hint="Start a new run with --init-from to change it",
         )
     if study and dry_run:
-        from mssg.study import load_study
+        from mssg.study.schema import load_study
         from mssg.training.config import resolve
 
         loaded = load_study(study)

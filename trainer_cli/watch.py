@@ -10,8 +10,8 @@ import click
 def watch(run: str) -> None:
     """Watch a training: curves, time left and the latest samples, in a small window.
 
-    RUN is the folder that `mssg-train --outdir` made. The window only reads files: closing it, or restarting the
-    training, disturbs neither.
+    RUN is the folder that `mssg-train --outdir` made. The window only reads files: closing it, or restarting
+    the training, disturbs neither.
     """
     from trainer_cli.monitor import Monitor
 

@@ -33,7 +33,10 @@ _COMPARE_TIPS = (
     "Only the current picture.",
     "Current and pinned picture in the same place; F or a click on the letter flips.",
     "Current and pinned picture side by side, zoomed and moved together.",
-    "Current minus pinned, signed: blue is darker than the pin, orange brighter. The window's width sets the scale. Key D.",
+    (
+        "Current minus pinned, signed: blue is darker than the pin, orange brighter. The window's width sets"
+        " the scale. Key D."
+    ),
 )
 
 

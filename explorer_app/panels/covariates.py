@@ -1,4 +1,5 @@
-"""Covariates: a control for each, in native units, over its training distribution; linked or free; support."""
+"""Covariates: a control for each, in native units, over its training distribution; linked or free;
+support."""
 
 from __future__ import annotations
 
@@ -12,11 +13,13 @@ from explorer_app.context import Context
 from explorer_app.population import Population, Support
 from explorer_app.state import LINK_MODES, AppState, set_values
 from explorer_app.theme import em
-from mssg.study import SOURCE, Covariate
+from mssg.study.model import SOURCE, Covariate
 
 _MODE_TIPS = (
-    "linked: the other covariates follow as they go together in the training population: each keeps its conditional "
-    "quantile given the one you move. Association, not cause. Discrete covariates stay.",
+    (
+        "linked: the other covariates follow as they go together in the training population: each keeps its"
+        " conditional quantile given the one you move. Association, not cause. Discrete covariates stay."
+    ),
     "free: only the covariate you move changes, everything else is held: an intervention on the model.",
 )
 
@@ -93,8 +96,14 @@ def _observers(population: Population, covariate: Covariate) -> None:
 def _about(population: Population, covariate: Covariate) -> str:
     low, high = population.range(covariate.name)
     if covariate.is_continuous:
-        span = f"{covariate.format(low, unit=False)} to {covariate.format(high)}, median {covariate.format(population.median(covariate.name))}"
-        return f"{covariate.name}: training range {span}. Drag, Ctrl-click to type, double-click for the median, arrow keys step, Shift is finer."
+        span = (
+            f"{covariate.format(low, unit=False)} to {covariate.format(high)}, median"
+            f" {covariate.format(population.median(covariate.name))}"
+        )
+        return (
+            f"{covariate.name}: training range {span}. Drag, Ctrl-click to type, double-click for the median,"
+            " arrow keys step, Shift is finer."
+        )
     return f"{covariate.name}: {covariate.kind}" + (
         f" ({', '.join(covariate.levels)})" if covariate.levels else ""
     )
@@ -166,8 +175,8 @@ def _support(support: Support) -> None:
     widgets.right_text(f"{icon} {support.word}", colour)
     widgets.meter(0.0 if support.word == "unknown" else support.percentile / 100, colour)
     widgets.tooltip(
-        "How common this combination is: the percentile of its log-density among training rows, under the snapshot's "
-        f"covariate models. {support.reason}."
+        "How common this combination is: the percentile of its log-density among training rows, under the"
+        f" snapshot's covariate models. {support.reason}."
     )
     with imgui_ctx.begin_child("reason", ImVec2(0, 2 * imgui.get_text_line_height())):
         widgets.wrapped(support.reason)

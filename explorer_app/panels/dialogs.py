@@ -1,4 +1,5 @@
-"""Dialogs: open, save, export, evaluation, missing snapshot, training, shortcuts, about. One modal at a time."""
+"""Dialogs: open, save, export, evaluation, missing snapshot, training, shortcuts, about. One modal at a
+time."""
 
 from __future__ import annotations
 
@@ -38,10 +39,16 @@ SHORTCUTS = (
     ("F1", "this list"),
 )
 _TITLES = {
-    "open": "Open", "save": "Save session", "export": "Export", "evaluation": "Load evaluation",
-    "predictor": "Load predictor", "missing": "Where is the snapshot?",
-    "train": "Train a model", "shortcuts": "Shortcuts", "about": "About",
-}  # fmt: skip
+    "open": "Open",
+    "save": "Save session",
+    "export": "Export",
+    "evaluation": "Load evaluation",
+    "predictor": "Load predictor",
+    "missing": "Where is the snapshot?",
+    "train": "Train a model",
+    "shortcuts": "Shortcuts",
+    "about": "About",
+}
 
 
 def draw(app: Context, state: AppState) -> AppState:
@@ -191,15 +198,16 @@ def _shortcuts(app: Context, state: AppState) -> AppState:
         imgui.end_table()
     widgets.heading("On a covariate")
     widgets.text(
-        "drag, Ctrl-click to type, double-click for the median,\narrow keys step while the mouse is over it, Shift is finer"
+        "drag, Ctrl-click to type, double-click for the median,\narrow keys step while the mouse is over it,"
+        " Shift is finer"
     )
     return state
 
 
 def _about(app: Context, state: AppState) -> AppState:
-    import mssg
+    from mssg.version import __version__
 
-    widgets.text(f"MSSG explorer {mssg.__version__}")
+    widgets.text(f"MSSG explorer {__version__}")
     widgets.text("Multi-Source StyleGAN: one generator from several image sources. MIT licence.", theme.DIM)
     widgets.text("Roboto (Apache 2.0), Font Awesome Free (OFL), Dear ImGui and ImPlot (MIT).", theme.DIM)
     if app.population is not None:
@@ -216,7 +224,13 @@ def _about(app: Context, state: AppState) -> AppState:
 
 _BROWSERS = ("open", "save", "export", "evaluation", "predictor", "missing", "train")
 _DRAW = {
-    "open": _open, "save": _save, "export": exporting.draw, "evaluation": _evaluation,
-    "predictor": _predictor, "missing": _missing, "train": _train,
-    "shortcuts": _shortcuts, "about": _about,
-}  # fmt: skip
+    "open": _open,
+    "save": _save,
+    "export": exporting.draw,
+    "evaluation": _evaluation,
+    "predictor": _predictor,
+    "missing": _missing,
+    "train": _train,
+    "shortcuts": _shortcuts,
+    "about": _about,
+}

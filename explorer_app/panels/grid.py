@@ -25,7 +25,7 @@ from explorer_app.state import (
     take_over,
 )
 from explorer_app.theme import em, u32
-from mssg.study import Covariate
+from mssg.study.model import Covariate
 
 
 def draw(app: Context, state: AppState) -> AppState:
@@ -62,8 +62,8 @@ Rows = tuple[tuple[Picture, ...], ...]
 def _still(app: Context, state: AppState) -> AppState:
     """The state whose grid is shown.
 
-    While something is dragged or animated this is the one before, or every cell would have to be rendered for every
-    value on the way, and none would be seen.
+    While something is dragged or animated this is the one before, or every cell would have to be rendered for
+    every value on the way, and none would be seen.
     """
     before = app.history.committed
     held = {"values": before.values, "latent": before.latent, "float32": before.float32}
@@ -144,8 +144,8 @@ def _range(covariate: Covariate, which: str, axis: Axis) -> tuple[float, float]:
     unit = f" {covariate.unit}".replace("%", "%%") if len(covariate.unit) <= 3 else ""
     changed, ends = imgui.drag_float2(f"##{which} range", [axis.low, axis.high], speed, 0, 0, f"%.4g{unit}")
     widgets.tooltip(
-        f"First and last value in {covariate.unit or 'native units'}; at first round values between the 5 % and 95 % "
-        "quantiles of the training data. Drag, or Ctrl-click to type."
+        f"First and last value in {covariate.unit or 'native units'}; at first round values between the 5 %"
+        " and 95 % quantiles of the training data. Drag, or Ctrl-click to type."
     )
     return (ends[0], ends[1]) if changed else (axis.low, axis.high)
 
@@ -154,8 +154,16 @@ def _levels(covariate: Covariate, which: str, axis: Axis) -> tuple[float, float]
     """First and last level of a discrete axis."""
     top = 1 if covariate.kind == "binary" else len(covariate.levels) - 1
     changed, first, last = imgui.drag_int_range2(
-        f"##{which} range", round(axis.low), round(axis.high), 0.05, 0, top, "level %d", "%d", imgui.SliderFlags_.always_clamp
-    )  # fmt: skip
+        f"##{which} range",
+        round(axis.low),
+        round(axis.high),
+        0.05,
+        0,
+        top,
+        "level %d",
+        "%d",
+        imgui.SliderFlags_.always_clamp,
+    )
     widgets.tooltip("First and last level: " + ", ".join(covariate.levels or ("no", "yes")) + ".")
     if not changed:
         return axis.low, axis.high

@@ -101,7 +101,8 @@ def _channels(probe: Probe, channels: int) -> Probe:
 
 
 def spectrum(image: np.ndarray, beta: float) -> np.ndarray:
-    """Log power spectrum of a picture [H, W] under a Kaiser window, in dB relative to its maximum: float32 [H, W]."""
+    """Log power spectrum of a picture [H, W] under a Kaiser window, in dB relative to its maximum: float32
+    [H, W]."""
     grey = image if image.ndim == 2 else image.mean(-1)
     window = np.outer(np.kaiser(grey.shape[0], beta), np.kaiser(grey.shape[1], beta))
     power = np.abs(np.fft.fftshift(np.fft.fft2((grey - grey.mean()) * window))) ** 2
@@ -169,7 +170,8 @@ def draw_performance(app: Context, state: AppState) -> AppState:
     _times("answer", list(app.latency_ms), "ms from input to pixels", 200.0)
     if model is not None:
         widgets.text(
-            f"{model.device}, {model.threads} thread{'s' if model.threads > 1 else ''}, loaded in {model.load_ms:.0f} ms",
+            f"{model.device}, {model.threads} thread{'s' if model.threads > 1 else ''}, loaded in"
+            f" {model.load_ms:.0f} ms",
             theme.DIM,
         )
     widgets.text(

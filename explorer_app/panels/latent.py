@@ -149,6 +149,7 @@ def _mixing(latent: Latent, label: float, layers: int) -> Latent:
             if imgui.button(f"##mix {i}", ImVec2(width, em(0.9))):
                 chosen ^= {i}
         widgets.tooltip(
-            f"Layer {i}: {'style of seed ' + str(latent.mix_seed) if i in chosen else 'own style'}. Click to switch."
+            f"Layer {i}: {'style of seed ' + str(latent.mix_seed) if i in chosen else 'own style'}. Click to"
+            " switch."
         )
     return replace(latent, mix_layers=tuple(sorted(chosen)))

@@ -1,4 +1,5 @@
-"""Measured: what instruments read on the picture, against what was requested; mean and deviation over seeds."""
+"""Measured: what instruments read on the picture, against what was requested; mean and deviation over
+seeds."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from explorer_app.messages import PREDICTOR, Frame
 from explorer_app.population import Population
 from explorer_app.state import AppState, seed_pictures
 from explorer_app.theme import em
-from mssg.study import Covariate
+from mssg.study.model import Covariate
 
 MODES = ("off", "mean", "sd", "both")
 _LARGE = 0.15  # share of the training range beyond which an error is marked
@@ -35,7 +36,8 @@ def draw(app: Context, state: AppState) -> AppState:
         widgets.wrapped("measuring …" if app.shown else "Waiting for a picture to measure.")
     elif not frame.measured:
         widgets.wrapped(
-            "Nothing reads this picture: the study names no oracle. A predictor that `mssg predictors` trained can."
+            "Nothing reads this picture: the study names no oracle. A predictor that `mssg predictors`"
+            " trained can."
         )
     else:
         for name, values in frame.measured.items():
@@ -72,8 +74,8 @@ def _table(
 
 _ORACLE = "An oracle measures the pixels themselves; its own error is small and is documented with it."
 _LEARNED = (
-    "A network trained on real images to read the covariates; its own error on real images it had not seen is in the tooltips. "
-    "An error not larger than that says nothing about the generator."
+    "A network trained on real images to read the covariates; its own error on real images it had not seen is"
+    " in the tooltips. An error not larger than that says nothing about the generator."
 )
 
 
@@ -139,10 +141,17 @@ def _predictor(app: Context, state: AppState) -> AppState:
 
 def _uncertainty(app: Context, state: AppState) -> AppState:
     analysis = state.analysis
-    mode = widgets.segmented("uncertainty", MODES, analysis.uncertainty, (
-        "No statistics over seeds.", "Mean picture over seeds at these covariates.",
-        "Standard deviation over seeds: where pictures of these covariates differ.", "Mean and standard deviation.",
-    ))  # fmt: skip
+    mode = widgets.segmented(
+        "uncertainty",
+        MODES,
+        analysis.uncertainty,
+        (
+            "No statistics over seeds.",
+            "Mean picture over seeds at these covariates.",
+            "Standard deviation over seeds: where pictures of these covariates differ.",
+            "Mean and standard deviation.",
+        ),
+    )
     if mode == "off" or not state.snapshot:
         return replace(state, analysis=replace(analysis, uncertainty=mode))
     imgui.set_next_item_width(-1)
@@ -182,7 +191,8 @@ def _maps(app: Context, state: AppState, images: list[np.ndarray], wanted: int) 
             note = f"sd, 0 to {top:.0f}"
         widgets.map_view(app.screen.target(f"seeds {name}"), image, look, side, app.mirrored(state))
         widgets.tooltip(
-            f"{'Mean' if name == 'mean' else 'Standard deviation'} in grey levels over {done} at these covariates."
+            f"{'Mean' if name == 'mean' else 'Standard deviation'} in grey levels over {done} at these"
+            " covariates."
         )
         widgets.text(note, theme.FAINT)
         imgui.end_group()

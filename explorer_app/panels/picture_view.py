@@ -1,4 +1,5 @@
-"""The picture: zoom at the cursor, pan, window by drag, readout, edge letters, scale bar, comparison with a pin."""
+"""The picture: zoom at the cursor, pan, window by drag, readout, edge letters, scale bar, comparison with a
+pin."""
 
 from __future__ import annotations
 
@@ -20,7 +21,10 @@ from explorer_app.theme import em, u32
 TOOLS = ("pan", "window", "latent")
 _TOOL_ICONS = (icons.ICON_FA_HAND, icons.ICON_FA_CIRCLE_HALF_STROKE, icons.ICON_FA_SHUFFLE)
 _TOOL_TIPS = (
-    "Left drag moves the picture. The wheel zooms at the cursor, double-click fits. Right drag always sets window and level.",
+    (
+        "Left drag moves the picture. The wheel zooms at the cursor, double-click fits. Right drag always"
+        " sets window and level."
+    ),
     "Left drag sets the window: sideways its width, up and down its level.",
     "Left drag moves through latent space, as in the Latent panel.",
 )
@@ -84,7 +88,8 @@ def _toolbar(app: Context, state: AppState) -> AppState:
         if imgui.button(f"{side}##convention"):
             display = replace(display, neurological=not display.neurological)
         widgets.tooltip(
-            "radiological: the patient's right is on the left of the screen; neurological: as seen from behind. Click to switch."
+            "radiological: the patient's right is on the left of the screen; neurological: as seen from"
+            " behind. Click to switch."
         )
         imgui.same_line(0, em(0.2))
         if widgets.icon_button(
@@ -153,9 +158,17 @@ def _draw_view(app: Context, name: str, label: str, view: View, frame: Frame, ot
     step = 1 / view.zoom / scale
     display = view.display
     look = Look(
-        size, origin, (-step if view.mirrored else step, step), display.level, display.width, display.colormap, display.invert,
-        display.linear, other is not None, theme.CANVAS,
-    )  # fmt: skip
+        size,
+        origin,
+        (-step if view.mirrored else step, step),
+        display.level,
+        display.width,
+        display.colormap,
+        display.invert,
+        display.linear,
+        other is not None,
+        theme.CANVAS,
+    )
     texture = app.screen.target(name).show(frame.image, look, other.image if other else None)
     draw = imgui.get_window_draw_list()
     end = ImVec2(view.x + view.width, view.y + view.height)
@@ -173,9 +186,11 @@ def _annotations(app: Context, view: View) -> None:
     letters = geometry.edge_letters(study.geometry, view.display.neurological)
     draw, middle = imgui.get_window_draw_list(), (view.x + view.width / 2, view.y + view.height / 2)
     places = (
-        (view.x + em(0.6), middle[1]), (view.x + view.width - em(1.2), middle[1]),
-        (middle[0], view.y + em(0.4)), (middle[0], view.y + view.height - em(1.5)),
-    )  # fmt: skip
+        (view.x + em(0.6), middle[1]),
+        (view.x + view.width - em(1.2), middle[1]),
+        (middle[0], view.y + em(0.4)),
+        (middle[0], view.y + view.height - em(1.5)),
+    )
     for letter, (x, y) in zip(letters, places):
         for dx, colour in ((1, u32((0, 0, 0), 0.8)), (0, u32(theme.TEXT, 0.9))):
             draw.add_text(ImVec2(x + dx, y + dx), colour, letter)
@@ -255,7 +270,8 @@ def _marks(app: Context, state: AppState, view: View) -> None:
     if frame is not None and frame.picture != state.picture:
         if app.stale_for > 0.15:
             widgets.chip(
-                f"{icons.ICON_FA_HOURGLASS_HALF}  {'loading' if app.service.loading(state.snapshot) else 'rendering'}",
+                f"{icons.ICON_FA_HOURGLASS_HALF} "
+                f" {'loading' if app.service.loading(state.snapshot) else 'rendering'}",
                 x,
                 y,
                 theme.DIM,

@@ -34,7 +34,8 @@ def draw(app: Context, state: AppState) -> AppState:
         if table is None:
             widgets.empty_note(
                 "No evaluation loaded",
-                "Load a JSON that `mssg evaluate` wrote, or choose a measured covariate and measure this model live.",
+                "Load a JSON that `mssg evaluate` wrote, or choose a measured covariate and measure this"
+                " model live.",
             )
         else:
             state = _maps(state, population, table)
@@ -66,7 +67,8 @@ def _settings(app: Context, state: AppState, population: Population) -> AppState
         return replace(state, analysis=replace(analysis, strata_live=False, strata_metric=metric))
     if not measured:
         widgets.wrapped(
-            "This study names no instrument, so nothing can be measured live; a learned predictor (Measured) can."
+            "This study names no instrument, so nothing can be measured live; a learned predictor (Measured)"
+            " can."
         )
         return replace(state, analysis=replace(analysis, strata_live=False))
     if live:
@@ -135,9 +137,11 @@ def _live(app: Context, state: AppState, population: Population) -> Table | None
     analysis = state.analysis
     covariate = population.study.covariate(metric)
     return Table(
-        f"mean |error| of {metric} ({covariate.unit or 'native units'})"
-        if covariate.is_continuous
-        else f"share of {metric} read otherwise than asked",
+        (
+            f"mean |error| of {metric} ({covariate.unit or 'native units'})"
+            if covariate.is_continuous
+            else f"share of {metric} read otherwise than asked"
+        ),
         analysis.strata_rows,
         analysis.strata_columns,
         analysis.strata_panel,
@@ -272,13 +276,7 @@ def _cell(
         draw.add_rect(at, end, u32(theme.TEXT), thickness=1.5)
         lines = [f"{name}  {_edges(population, name, edges)}" for name, edges in cell.stratum]
         widgets.tooltip(
-            "\n".join(
-                [
-                    *lines,
-                    *_numbers(table, cell),
-                    "Click to set the sliders to this stratum.",
-                ]
-            )
+            "\n".join([*lines, *_numbers(table, cell), "Click to set the sliders to this stratum."])
         )
     if clicked:
         known = {n: v for n, v in cell.centre.items() if n in population.study.condition_names}

@@ -23,7 +23,8 @@ def draw_timeline(app: Context, state: AppState) -> AppState:
     if run is None:
         widgets.empty_note(
             "No run",
-            "Open a training run's folder (File > Open) to scrub through its snapshots and to watch it learn.",
+            "Open a training run's folder (File > Open) to scrub through its snapshots and to watch it"
+            " learn.",
         )
         return state
     if not run.checkpoints:
@@ -114,7 +115,8 @@ def draw_training(app: Context, state: AppState) -> AppState:
             widgets.text(f"running in {app.training.outdir.name}", theme.GOOD)
         else:
             widgets.text(
-                f"{icons.ICON_FA_CHECK if app.training.code == 0 else icons.ICON_FA_XMARK} ended (status {app.training.code})",
+                f"{icons.ICON_FA_CHECK if app.training.code == 0 else icons.ICON_FA_XMARK} ended (status"
+                f" {app.training.code})",
                 theme.DIM,
             )
     if run is None or not run.statistics.names:

@@ -1,7 +1,7 @@
 """Models known by their equations instead of fitted: `family = "analytic:NAME"`, in native units.
 
 `register` adds one. Keys of the [model] table override the constants.
-Source: METHOD section 3, Morpho-MNIST truth.
+Source: docs/method.md section 3, Morpho-MNIST truth.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ class UniformLevels(FrequencyTable):
 
 @dataclass(frozen=True)
 class Analytic:
-    """A registered model: its class (for what it accepts), default constants, and how it is built from them."""
+    """A registered model: its class (for what it accepts), default constants, and how it is built from
+    them."""
 
     model: type[FittedModel]
     constants: Mapping[str, float]

@@ -1,8 +1,9 @@
 """The distribution of one covariate given any others: mean, cdf and quantiles, in native units.
 
-Three exact forms and one estimate: the model itself where its parents are known; its average over the posterior of the
-missing ancestors (a grid for one, draws with a fixed seed for several); and, for a covariate whose own descendants are
-known, its posterior grid or draws.
+Three exact forms and one estimate: the model itself where its parents are known; its average over the
+    posterior of the
+missing ancestors (a grid for one, draws with a fixed seed for several); and, for a covariate whose own
+descendants are known, its posterior grid or draws.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class Levels:
 
 @dataclass(frozen=True, eq=False)
 class Averaged:
-    """A continuous covariate: its model averaged over m weighted parents per row (m = 1: the model itself)."""
+    """A continuous covariate: its model averaged over m weighted parents per row (m = 1: the model
+    itself)."""
 
     network: Network
     column: int
@@ -104,7 +106,8 @@ class Averaged:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """A continuous covariate as ascending native points [n, G] and the cumulative probability there [n, G]."""
+    """A continuous covariate as ascending native points [n, G] and the cumulative probability there [n,
+    G]."""
 
     points: np.ndarray
     levels: np.ndarray

@@ -38,7 +38,8 @@ class DiscreteModel(FittedModel):
             return np.log(_pick(self.probabilities(x), y))
 
     def mean(self, x: np.ndarray, of: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
-        """P(1) of a binary child, the most probable level of a categorical one; or the expectation of a function."""
+        """P(1) of a binary child, the most probable level of a categorical one; or the expectation of a
+        function."""
         p = self.probabilities(x)
         if of is not None:
             return p @ of(np.arange(p.shape[1], dtype=np.float64))

@@ -1,7 +1,8 @@
-"""Fitting a Gaussian mixture by EM, with values missing in blocks and categorical columns beside the Gaussian ones.
+"""Fitting a Gaussian mixture by EM, with values missing in blocks and categorical columns beside the Gaussian
+ones.
 
-Source: Dempster, Laird & Rubin 1977; for missing blocks Ghahramani & Jordan 1994, equations 7 to 11; starting points
-by k-means++ (Arthur & Vassilvitskii 2007).
+Source: Dempster, Laird & Rubin 1977; for missing blocks Ghahramani & Jordan 1994, equations 7 to 11; starting
+points by k-means++ (Arthur & Vassilvitskii 2007).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ Coupling = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Parameters:
-    """weights [K], means [K, D], covariances [K, D, D] and, per categorical column, level probabilities [K, L]."""
+    """weights [K], means [K, D], covariances [K, D, D] and, per categorical column, level probabilities [K,
+    L]."""
 
     weights: np.ndarray
     means: np.ndarray
@@ -69,7 +71,8 @@ def fit_mixture(
         rng: Decides the starting points and, beyond 20,000 rows, which rows are used.
         codes: Categorical columns int64 [n, C], −1 where missing.
         levels: Levels of those columns.
-        coupling: Sets the covariances no row informs, on standardised covariances [K, D, D], after every step.
+        coupling: Sets the covariances no row informs, on standardised covariances [K, D, D], after every
+            step.
 
     Returns:
         Parameters in the units of x.

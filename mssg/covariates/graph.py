@@ -1,10 +1,12 @@
 """The directed graph of covariate models: which covariate is modelled by which family given which others.
 
-What a study's [model] tables leave open is filled by these defaults. Shared covariates (recorded by most sources) come
-first: continuous ones by a marginal (beta if min-max scaled, else gmm), each further one given the shared continuous
-ones before it; with `condition_on_source` they are also given the source. Every other covariate is given the shared
-continuous ones recorded with it, and the continuous ones before it that the very same sources record: by gmm regression,
-logistic or softmax. Discrete covariates without parents are frequencies.
+What a study's [model] tables leave open is filled by these defaults. Shared covariates (recorded by most
+sources) come
+first: continuous ones by a marginal (beta if min-max scaled, else gmm), each further one given the shared
+    continuous
+ones before it; with `condition_on_source` they are also given the source. Every other covariate is given the
+shared continuous ones recorded with it, and the continuous ones before it that the very same sources record:
+by gmm regression, logistic or softmax. Discrete covariates without parents are frequencies.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any
 from mssg.covariates.families import EMPIRICAL, JOINT, check_family
 from mssg.covariates.protocol import Variable
 from mssg.errors import StudyError
-from mssg.study import SOURCE, Covariate, ModelSpec, Study
+from mssg.study.model import SOURCE, Covariate, ModelSpec, Study
 
 CORRELATION = "unobserved_correlation"
 MOST_COVARIATES = 62  # a row's missing covariates are one bit each of an int64
@@ -43,8 +45,8 @@ def build_graph(study: Study) -> tuple[Factor, ...]:
     """The factors of a study, parents before children.
 
     Raises:
-        StudyError: A cycle, an unknown family, one that does not fit its covariate, or parents that no source records
-            together with their child.
+        StudyError: A cycle, an unknown family, one that does not fit its covariate, or parents that no source
+            records together with their child.
     """
     if len(study.conditions) > MOST_COVARIATES:
         raise StudyError(
@@ -81,7 +83,8 @@ def build_graph(study: Study) -> tuple[Factor, ...]:
 
 
 def _explicit(study: Study, covariate: Covariate) -> ModelSpec | None:
-    """The study's own specification, its family filled in; None where the defaults decide on the parents too."""
+    """The study's own specification, its family filled in; None where the defaults decide on the parents
+    too."""
     spec = study.models.get(covariate.name)
     if spec is None or not (spec.given or spec.family):
         return None
@@ -109,7 +112,8 @@ def _together(study: Study, *names: str) -> bool:
 
 
 def _default(study: Study, name: str, edges: Mapping[str, set[str]]) -> ModelSpec:
-    """The default specification; a parent that would close a cycle with the study's own tables is left out."""
+    """The default specification; a parent that would close a cycle with the study's own tables is left
+    out."""
     shared, order = _shared(study), _default_order(study)
     before = order[: order.index(name)]
     given: list[str] = []
@@ -222,7 +226,8 @@ def _check_factor(study: Study, factor: Factor) -> None:
     for group in groups:
         if not factor.family.startswith("analytic:") and not _together(study, *group):
             raise StudyError(
-                "no source records this covariate together with its parents, so the relation cannot be learned",
+                "no source records this covariate together with its parents, so the relation cannot be"
+                " learned",
                 field=f"model.{group[0]}.given",
                 found=", ".join(group[1:]),
                 hint="Choose parents that a source records with it, or an analytic model",
@@ -230,8 +235,8 @@ def _check_factor(study: Study, factor: Factor) -> None:
 
 
 def _merge_rows(study: Study, factors: list[Factor]) -> list[Factor]:
-    """Discrete covariates that the study calls empirical, given the same and recorded by the same sources, are drawn
-    as whole rows."""
+    """Discrete covariates that the study calls empirical, given the same and recorded by the same sources,
+    are drawn as whole rows."""
     groups: dict[tuple[Any, ...], list[Factor]] = {}
     out: list[Factor] = []
     for factor in factors:

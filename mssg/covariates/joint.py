@@ -1,10 +1,13 @@
 """One mixture over many covariates, fitted although no source records them all.
 
-EM over the missing blocks uses every row for what it records. Two covariates that no row records together leave one
-number open: their correlation given the shared covariates. It is not estimated but stated, `unobserved_correlation`,
+EM over the missing blocks uses every row for what it records. Two covariates that no row records together
+leave one
+number open: their correlation given the shared covariates. It is not estimated but stated,
+    `unobserved_correlation`,
 0 unless the study says otherwise.
 
-Source: METHOD section 3, beyond the original (a); identifiability as in statistical matching (Rässler 2002, chapter 2).
+Source: docs/method.md section 3, beyond the original (a); identifiability as in statistical matching (Rässler
+2002, chapter 2).
 """
 
 from __future__ import annotations
@@ -48,7 +51,8 @@ class JointMixture(Stateful):
         names: The covariates' names.
         unobserved: Pairs of names that no row records together.
         requested: The correlation of those pairs given the shared covariates, as the study states it.
-        achieved: What the mixture has [pairs]; it differs only where no valid covariance has the requested one.
+        achieved: What the mixture has [pairs]; it differs only where no valid covariance has the requested
+            one.
     """
 
     mixture: Mixture
@@ -76,7 +80,8 @@ class JointMixture(Stateful):
             values: float64 [n, M], continuous ones transformed, NaN where missing.
             rng: Decides the starting points.
             components: Number of components; chosen from the number of rows where absent.
-            unobserved_correlation: Correlation, given the shared covariates, of pairs no row records together.
+            unobserved_correlation: Correlation, given the shared covariates, of pairs no row records
+                together.
 
         Raises:
             DataError: Too few rows, a constant covariate, or values that are no levels.
@@ -112,7 +117,8 @@ class JointMixture(Stateful):
         return {}
 
     def view(self, child: int, given: tuple[int, ...]) -> MixtureModel | MixtureLevels:
-        """The conditional of one covariate given any others (the rest integrated out), by index among the M."""
+        """The conditional of one covariate given any others (the rest integrated out), by index among the
+        M."""
         key = (child, given)
         if key not in self._views:
             place, parents = self.positions[child], tuple(self.positions[i] for i in given)
@@ -160,7 +166,8 @@ def _unobserved_pairs(values: np.ndarray, continuous: list[int], discrete: list[
 
 
 def _conditional_parts(cov: np.ndarray, pair: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Within each component [K]: what the shared covariates explain of the covariance, and the residual sds."""
+    """Within each component [K]: what the shared covariates explain of the covariance, and the residual
+    sds."""
     s = np.array([p for p in pair.shared if p < cov.shape[1]], np.int64)
     i, j = pair.first, pair.second
     if not s.size:
@@ -173,7 +180,8 @@ def _conditional_parts(cov: np.ndarray, pair: Pair) -> tuple[np.ndarray, np.ndar
 
 
 def _impose(cov: np.ndarray, pairs: tuple[Pair, ...], within: np.ndarray) -> np.ndarray:
-    """Covariances [K, D, D] whose unobserved pairs have the correlation `within` [pairs] given the shared ones."""
+    """Covariances [K, D, D] whose unobserved pairs have the correlation `within` [pairs] given the shared
+    ones."""
     cov = cov.copy()
     for pair, rho in zip(pairs, within):
         explained, sd_i, sd_j = _conditional_parts(cov, pair)
@@ -192,7 +200,8 @@ def _impose(cov: np.ndarray, pairs: tuple[Pair, ...], within: np.ndarray) -> np.
 def _calibrate(
     mixture: Mixture, pairs: tuple[Pair, ...], values: np.ndarray, wanted: float
 ) -> tuple[Mixture, np.ndarray]:
-    """Set the correlation inside components so that the whole mixture's, given the shared covariates, is as wanted.
+    """Set the correlation inside components so that the whole mixture's, given the shared covariates, is as
+    wanted.
 
     Components differ in their means, which correlates a pair beyond what is inside the components:
     E Cov(i, j | S) = E Σ_k r_k(S) [ρ s_ki s_kj + (m_ki − m_i)(m_kj − m_j)], linear in ρ.
@@ -215,7 +224,8 @@ def _calibrate(
 
 
 def _moments(mixture: Mixture, pair: Pair, values: np.ndarray) -> tuple[float, float, float]:
-    """Averages over rows: covariance between components, Σ r s_i s_j inside them, and √(E Var(i|S) · E Var(j|S))."""
+    """Averages over rows: covariance between components, Σ r s_i s_j inside them, and √(E Var(i|S) · E
+    Var(j|S))."""
     known = ~np.isnan(values[:, list(pair.shared)]).any(1)
     probes = values[known][:: max(1, int(known.sum()) // _PROBES)]
     share = np.broadcast_to(

@@ -16,7 +16,8 @@ from mssg.covariates.protocol import CovariateModel, Family, FittedModel, Traini
 from mssg.covariates.truncated import legendre
 from mssg.errors import DataError
 
-_MARGIN = 0.005  # of the range, on either side: keeps the extreme rows off the beta's ends, where its density is 0 or ∞
+# of the range, on either side: keeps the extreme rows off the beta's ends, where its density is 0 or ∞
+_MARGIN = 0.005
 _KNOTS = 65
 _STRATUM = 50  # rows below which a combination of levels is served by the pooled model
 _NODES = 64
@@ -27,7 +28,8 @@ def quadrature(
     rows: int,
     of: Callable[[np.ndarray], np.ndarray] | None,
 ) -> np.ndarray:
-    """Expectation of a function of a covariate without parents, by Gauss-Legendre over its quantiles -> [rows]."""
+    """Expectation of a function of a covariate without parents, by Gauss-Legendre over its quantiles ->
+    [rows]."""
     nodes, share = legendre(_NODES)
     value = quantile((nodes + 1) / 2, np.empty((_NODES, 0)))
     return np.full(rows, float((value if of is None else of(value)) @ share / 2))
@@ -37,7 +39,7 @@ def quadrature(
 class Beta(FittedModel):
     """A beta distribution on the observed range: (y − low) / (high − low) ~ Beta(a, b).
 
-    Source: METHOD section 3 (moments on the min-max scaled covariate).
+    Source: docs/method.md section 3 (moments on the min-max scaled covariate).
     """
 
     low: float

@@ -1,8 +1,8 @@
 """Gaussian mixtures and their conditionals in closed form: the marginal and the regression of family `gmm`.
 
-Given parents x, component k keeps the weight w_k N(x; μ_k, Σ_k) / Σ_j w_j N(x; μ_j, Σ_j); within it the child is Gaussian
-with mean μ_kc + Σ_kcx Σ_kxx⁻¹ (x − μ_kx) and variance Σ_kcc − Σ_kcx Σ_kxx⁻¹ Σ_kxc.
-Source: Ghahramani & Jordan 1994; METHOD section 3 (GMM regression).
+Given parents x, component k keeps the weight w_k N(x; μ_k, Σ_k) / Σ_j w_j N(x; μ_j, Σ_j); within it the child
+is Gaussian with mean μ_kc + Σ_kcx Σ_kxx⁻¹ (x − μ_kx) and variance Σ_kcc − Σ_kcx Σ_kxx⁻¹ Σ_kxc.
+Source: Ghahramani & Jordan 1994; docs/method.md section 3 (GMM regression).
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from mssg.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Mixture(Stateful):
-    """A mixture over D continuous and C discrete covariates; the discrete ones are independent within a component.
+    """A mixture over D continuous and C discrete covariates; the discrete ones are independent within a
+    component.
 
     Args:
         weights: [K], summing to 1.
@@ -41,8 +42,8 @@ class Mixture(Stateful):
 class Responsibilities:
     """The weights of a mixture's components given some covariates, as one matrix product per call.
 
-    Continuous positions count 0 … D−1, discrete ones D … D+C−1. log(w_k N_k(x)) is a quadratic polynomial of x, so its
-    coefficients are worked out once (around a centre, for accuracy).
+    Continuous positions count 0 … D−1, discrete ones D … D+C−1. log(w_k N_k(x)) is a quadratic polynomial of
+    x, so its coefficients are worked out once (around a centre, for accuracy).
     """
 
     mixture: Mixture
@@ -165,7 +166,8 @@ class MixtureModel(CutModel):
 
     @cached_property
     def _line(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Intercepts [K] at the centre, slopes [P, K] and residual standard deviations [K] of the components."""
+        """Intercepts [K] at the centre, slopes [P, K] and residual standard deviations [K] of the
+        components."""
         part, mix, c = self.responsibilities, self.mixture, self.child
         cross = mix.covariances[:, c, part.positions] if part.columns else np.zeros((len(mix.weights), 0))
         slope = np.einsum("kp,kpq->kq", cross, part.precision) if part.columns else cross
@@ -186,7 +188,8 @@ class MixtureModel(CutModel):
 
 @dataclass(frozen=True, eq=False)
 class MixtureLevels(DiscreteModel):
-    """A discrete child of a mixture given other members of it: the components' tables, mixed by their weights."""
+    """A discrete child of a mixture given other members of it: the components' tables, mixed by their
+    weights."""
 
     mixture: Mixture
     child: int

@@ -1,7 +1,8 @@
 """Sampling from and conditioning the directed graph of fitted models.
 
-Rows are values [n, V] in native units. A *known* set is closed when it holds all ancestors of its members: then drawing
-the others parents first is exact. Otherwise the missing ancestors (the *latent* covariates) are drawn from their
+Rows are values [n, V] in native units. A *known* set is closed when it holds all ancestors of its members:
+then drawing the others parents first is exact. Otherwise the missing ancestors (the *latent* covariates) are
+drawn from their
 posterior first: one of them by its exact posterior on an adaptive grid, several by self-normalised importance
 resampling. Densities are those of the transformed values throughout.
 """
@@ -19,7 +20,7 @@ from mssg.covariates import truncated
 from mssg.covariates.discrete import RowTable
 from mssg.covariates.joint import JointMixture
 from mssg.covariates.protocol import CovariateModel
-from mssg.study import Covariate
+from mssg.study.model import Covariate
 
 PARTICLES = 512  # draws per row that importance resampling chooses among
 _GRID = 65  # points of a posterior grid; its range is narrowed twice to where the posterior is
@@ -34,7 +35,8 @@ Step = tuple[int, CovariateModel, tuple[int, ...]]
 
 @dataclass(frozen=True, eq=False)
 class FittedFactor:
-    """p(members | parents): a model of one covariate, or a joint model that gives the conditionals of several."""
+    """p(members | parents): a model of one covariate, or a joint model that gives the conditionals of
+    several."""
 
     members: tuple[int, ...]
     parents: tuple[int, ...]
@@ -83,7 +85,8 @@ class Network:
         return tuple(j for j in self.order if j in above)
 
     def model(self, j: int, known: Known) -> tuple[CovariateModel, tuple[int, ...]]:
-        """The model of column j and its parents' columns; members of its joint model that are known count as such."""
+        """The model of column j and its parents' columns; members of its joint model that are known count as
+        such."""
         factor = self.owner[j]
         if not factor.is_joint:
             return factor.model, factor.parents
@@ -111,7 +114,8 @@ class Network:
         return y if plain else self.covariates[j].inverse(y)
 
     def chain(self, known: Known, first: Known = frozenset()) -> Iterator[Step]:
-        """The models whose densities multiply to that of a closed set; within a joint model `first` come first."""
+        """The models whose densities multiply to that of a closed set; within a joint model `first` come
+        first."""
         for factor in self.factors:
             members = [m for m in factor.members if m in known]
             members.sort(key=lambda m: m not in first)
@@ -193,8 +197,10 @@ class Network:
             values: float64 [R, V].
 
         Returns:
-            Grid t [R, G] (evenly spaced transformed values, or levels), log of posterior × evidence there [R, G], and
-            the log evidence: the log density of the known [R]. Where the known contradict the models altogether
+            Grid t [R, G] (evenly spaced transformed values, or levels), log of posterior × evidence there [R,
+            G], and
+            the log evidence: the log density of the known [R]. Where the known contradict the models
+                altogether
             (evidence −∞), the grid holds a's prior instead.
         """
         steps = list(self.chain(known | {a}, first=known - {a}))
@@ -249,7 +255,8 @@ class Network:
     def _weighted(
         self, latent: tuple[int, ...], known: Known, values: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Particles of the latent columns [R, PARTICLES, V] and their log importance weights [R, PARTICLES]."""
+        """Particles of the latent columns [R, PARTICLES, V] and their log importance weights [R,
+        PARTICLES]."""
         wide = np.repeat(values, PARTICLES, axis=0)
         have = known
         for j in latent:
@@ -264,7 +271,8 @@ class Network:
     def _resample(
         self, latent: tuple[int, ...], known: Known, values: np.ndarray, rng: np.random.Generator
     ) -> None:
-        """Draw several latent columns: many from their prior, one of them chosen by the likelihood of the known."""
+        """Draw several latent columns: many from their prior, one of them chosen by the likelihood of the
+        known."""
         size = max(1, _CHUNK // PARTICLES)
         for start in range(0, len(values), size):
             part = values[start : start + size]

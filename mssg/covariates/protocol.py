@@ -1,7 +1,9 @@
 """What every covariate model can do, and how it is written into a snapshot without pickle.
 
-A model is the conditional distribution of ONE covariate (the child) given others (its parents). It works on plain
-arrays: the child y [n] and the parents x [n, P], continuous ones in transformed space (`Covariate.forward`; native
+A model is the conditional distribution of ONE covariate (the child) given others (its parents). It works on
+plain
+arrays: the child y [n] and the parents x [n, P], continuous ones in transformed space (`Covariate.forward`;
+    native
 units for analytic models), binary ones as 0/1, categorical ones as the index of their level.
 """
 
@@ -50,7 +52,8 @@ class Variable:
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """What a model is fitted to: the child y float64 [n], its parents x float64 [n, P], and the study's options."""
+    """What a model is fitted to: the child y float64 [n], its parents x float64 [n, P], and the study's
+    options."""
 
     child: Variable
     y: np.ndarray
@@ -173,10 +176,11 @@ class Stateful:
 class FittedModel(Stateful):
     """Common part of the families: what they accept.
 
-    Class attributes: `family` is the name in a study; `kinds` the kinds of child it fits; `continuous_parents` and
-    `discrete_parents` the (fewest, most) parents of either kind; `option_names` the extra keys of its [model] table;
-    `native` whether it works in native instead of transformed units; `stratified` whether discrete parents are served
-    by one model per combination of their levels.
+    Class attributes: `family` is the name in a study; `kinds` the kinds of child it fits;
+        `continuous_parents` and
+    `discrete_parents` the (fewest, most) parents of either kind; `option_names` the extra keys of its [model]
+    table; `native` whether it works in native instead of transformed units; `stratified` whether discrete
+    parents are served by one model per combination of their levels.
     """
 
     family: ClassVar[str] = ""
@@ -218,7 +222,8 @@ class FittedModel(Stateful):
 
 
 def _write(name: str, value: Any, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Put one field into the state: arrays beside the JSON, models and tuples of either under their own prefix."""
+    """Put one field into the state: arrays beside the JSON, models and tuples of either under their own
+    prefix."""
     if isinstance(value, np.ndarray):
         arrays[name] = value
     elif isinstance(value, Stateful):

@@ -1,4 +1,5 @@
-"""Regressions: linear, logistic and softmax on any parents, and the four-parameter sigmoid of one continuous parent."""
+"""Regressions: linear, logistic and softmax on any parents, and the four-parameter sigmoid of one continuous
+parent."""
 
 from __future__ import annotations
 
@@ -140,8 +141,8 @@ def expit(u: np.ndarray) -> np.ndarray:
 class SigmoidOfGaussian(FittedModel):
     """child = low + span · σ(slope · parent + intercept + sd · z), z ~ N(0, 1).
 
-    Noise that enters the parent, f(t + ε), is this with sd = |slope| · sd(ε). Strictly increasing in z, so density, cdf
-    and quantiles follow by change of variables.
+    Noise that enters the parent, f(t + ε), is this with sd = |slope| · sd(ε). Strictly increasing in z, so
+    density, cdf and quantiles follow by change of variables.
     """
 
     low: float
@@ -198,7 +199,7 @@ class SigmoidOfGaussian(FittedModel):
 class Sigmoid(SigmoidOfGaussian):
     """The sigmoid c / (1 + e^(−a(x − b))) + d fitted to data: slope a, intercept −ab, span c, low d.
 
-    Source: METHOD section 3 (Morpho-MNIST estimated).
+    Source: docs/method.md section 3 (Morpho-MNIST estimated).
     """
 
     low: float
@@ -213,8 +214,9 @@ class Sigmoid(SigmoidOfGaussian):
     def fit(cls, data: Training, rng: np.random.Generator) -> Self:
         """Least squares for the curve, the residual variance for the noise of the parent.
 
-        Noise in the parent flattens the mean curve, so both are fitted in turn: the curve's expectation under the noise
-        to the data, then the noise whose spread of the child equals the residuals'. The asymptotes enclose all rows.
+        Noise in the parent flattens the mean curve, so both are fitted in turn: the curve's expectation under
+        the noise to the data, then the noise whose spread of the child equals the residuals'. The asymptotes
+        enclose all rows.
         """
         data.require()
         t, y = data.x[:, 0], data.y
@@ -239,7 +241,8 @@ class Sigmoid(SigmoidOfGaussian):
 
 
 def _fit_curve(t: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
-    """Slope, intercept, bottom and top of the curve, and the sd of the parent's noise, on scaled t and y in [0, 1]."""
+    """Slope, intercept, bottom and top of the curve, and the sd of the parent's noise, on scaled t and y in
+    [0, 1]."""
     from scipy.optimize import brentq, least_squares
 
     z, share = hermite(9)

@@ -17,7 +17,7 @@ from mssg.covariates.joint import JointMixture
 from mssg.covariates.network import FittedFactor, Known, Network, Step
 from mssg.covariates.protocol import Training, restore
 from mssg.errors import DataError, SnapshotError, UsageError
-from mssg.study import SOURCE, Study
+from mssg.study.model import SOURCE, Study
 
 STATE_VERSION = 1
 _SEED = 20240704  # of densities that have no closed form: the same row always gets the same number
@@ -55,8 +55,8 @@ class CovariateModels:
 
     @cached_property
     def unobserved(self) -> dict[tuple[str, str], tuple[float, float]]:
-        """Pairs a joint model covers that no source records together -> their (requested, achieved) correlation
-        given the shared covariates."""
+        """Pairs a joint model covers that no source records together -> their (requested, achieved)
+        correlation given the shared covariates."""
         joint = [f.model for f in self.network.factors if isinstance(f.model, JointMixture)]
         return {
             pair: (model.requested, float(achieved))
@@ -119,7 +119,8 @@ class CovariateModels:
             values: float64 [N, V]. Conditions that are NaN are integrated out.
 
         Returns:
-            float64 [N]. Continuous covariates count by density of their encoded value, discrete ones by probability.
+            float64 [N]. Continuous covariates count by density of their encoded value, discrete ones by
+            probability.
         """
         values = np.array(values, dtype=np.float64, ndmin=2)
         self._check_rows(values)
@@ -131,8 +132,8 @@ class CovariateModels:
         return out
 
     def log_density_of(self, name: str, values: np.ndarray) -> np.ndarray:
-        """Log density of one condition's encoded value given its parents, for rows [N, V] -> [N]; NaN where either is
-        missing."""
+        """Log density of one condition's encoded value given its parents, for rows [N, V] -> [N]; NaN where
+        either is missing."""
         j = self.study.index(name)
         step: Step = (j, *self.network.model(j, frozenset(self.network.owner[j].parents)))
         rows = ~np.isnan(values[:, [j, *step[2]]]).any(1)
@@ -141,7 +142,8 @@ class CovariateModels:
         return out
 
     def conditional_mean(self, name: str, given: Given | None = None) -> np.ndarray:
-        """Expectation of a condition given any others: [n] in native units (n = 1 when all given are numbers).
+        """Expectation of a condition given any others: [n] in native units (n = 1 when all given are
+        numbers).
 
         P(1) for a binary covariate; the most probable level, as its index, for a categorical one.
         """
@@ -291,15 +293,16 @@ def fit_models(
 
     Args:
         study: Its statistics are fitted to the same rows if they are not yet.
-        tables: One mapping per source: covariate name -> native values [n], NaN where a cell is empty. Columns that
-            the source does not observe are ignored.
+        tables: One mapping per source: covariate name -> native values [n], NaN where a cell is empty.
+            Columns that the source does not observe are ignored.
         rng: Decides starting points of fits; the same generator state gives the same models. Default: seed 0.
 
     Returns:
         The fitted system; `.study` carries the statistics.
 
     Raises:
-        StudyError: Models that cannot be: a cycle, an unknown or unfit family, parents never recorded with their child.
+        StudyError: Models that cannot be: a cycle, an unknown or unfit family, parents never recorded with
+            their child.
         DataError: Rows that cannot be modelled: too few, constant, not finite, missing columns.
     """
     rng = np.random.default_rng(0) if rng is None else rng
@@ -326,7 +329,8 @@ def pooled_rows(study: Study, tables: Sequence[Mapping[str, np.ndarray]]) -> np.
     """The rows of all sources as float64 [N, V] in native units, NaN for what a source does not observe.
 
     Raises:
-        DataError: A table lacks a column its source observes, columns differ in length, or a value is infinite.
+        DataError: A table lacks a column its source observes, columns differ in length, or a value is
+            infinite.
     """
     if len(tables) != len(study.sources):
         raise DataError("one table per source is needed", found=len(tables), expected=len(study.sources))

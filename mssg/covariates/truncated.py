@@ -93,7 +93,8 @@ def choose(weights: np.ndarray, rng: np.random.Generator, n: int) -> np.ndarray:
 def sample(
     w: np.ndarray, m: np.ndarray, s: np.ndarray, low: float, high: float, rng: np.random.Generator, n: int
 ) -> np.ndarray:
-    """n draws: rejection first, which is fast while most of the mass is inside, then inversion for what remains."""
+    """n draws: rejection first, which is fast while most of the mass is inside, then inversion for what
+    remains."""
     k = choose(w, rng, n)
     rows: np.ndarray | int = np.arange(n) if len(m) > 1 else 0
     y = m[rows, k] + s[k] * rng.standard_normal(n)
@@ -116,7 +117,8 @@ def _sample_inside(
 ) -> np.ndarray:
     """n draws by inversion, exact also where hardly any mass is inside."""
     mass, total = inside(w, m, s, low, high)
-    # where nothing at all is inside (parents far from everything seen) the nearest bound is the limit of the cut law
+    # where nothing at all is inside (parents far from everything seen) the nearest bound is the limit of the
+    # cut law
     k = choose(np.where(total[:, None] > _TINY, mass, w), rng, n)
     centre, spread = m[np.arange(n) if len(m) > 1 else 0, k], s[k]
     u = np.clip(rng.random(n), 1e-12, 1 - 1e-12)
@@ -155,7 +157,8 @@ def expectation(
     high: float,
     of: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Expectation of the child or of a function of it, by Gauss-Legendre quadrature over each component's quantiles."""
+    """Expectation of the child or of a function of it, by Gauss-Legendre quadrature over each component's
+    quantiles."""
     mass, total = inside(w, m, s, low, high)
     mass = np.where(total[:, None] > _TINY, mass, w)
     nodes, share = legendre(_NODES)
@@ -184,7 +187,8 @@ class CutModel(FittedModel):
     high: float
 
     def conditional(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Component weights [n or 1, K], means [n or 1, K] and standard deviations [K] given x, before cutting."""
+        """Component weights [n or 1, K], means [n or 1, K] and standard deviations [K] given x, before
+        cutting."""
         raise NotImplementedError
 
     def sample(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,6 +1,8 @@
-"""Bias field of a T1 volume: a smooth polynomial in log intensity, estimated together with the tissues' intensities.
+"""Bias field of a T1 volume: a smooth polynomial in log intensity, estimated together with the tissues'
+intensities.
 
-Source: Van Leemput et al., IEEE TMI 1999 (polynomial field and tissue classes estimated in turn), with hard classes.
+Source: Van Leemput et al., IEEE TMI 1999 (polynomial field and tissue classes estimated in turn), with hard
+classes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Cohort maps: which files are images, whose they are, and which column of which table is which covariate. Data, not code.
+"""Cohort maps: which files are images, whose they are, and which column of which table is which covariate.
+Data, not code.
 
-A cohort is one TOML (assets/cohorts/*.toml, or a user's own; docs/data.md has the schema). `find` lists a folder's images,
-`mssg.data.cohort_tables.join` gives each its covariates in native units. Whatever does not fit becomes a `Skip` with a reason.
+A cohort is one TOML (assets/cohorts/*.toml, or a user's own; docs/data.md has the schema). `find` lists a
+folder's images, `mssg.data.cohort_tables.join` gives each its covariates in native units. Whatever does not
+fit becomes a `Skip` with a reason.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from typing import Any
 from mssg import assets
 from mssg.errors import DataError, UsageError
 from mssg.files import parse_toml
-from mssg.study import Covariate
-from mssg.study_schema import covariate_of
-from mssg.toml_table import Table
+from mssg.study.model import Covariate
+from mssg.study.schema import covariate_of
+from mssg.study.toml_table import Table
 
 KINDS = ("mri", "fundus")
 CHOICES = ("variant", "side")
@@ -43,9 +45,11 @@ class Skip:
 
 @dataclass(frozen=True)
 class Found:
-    """An image that was found: path, path relative to the folder, subject, session, what templates may ask for, and its row.
+    """An image that was found: path, path relative to the folder, subject, session, what templates may ask
+    for, and its row.
 
-    `facts` hold what the file's name says (or its row), and variant, folder and stem; `cells` the row of a table of paths.
+    `facts` hold what the file's name says (or its row), and variant, folder and stem; `cells` the row of a
+    table of paths.
     """
 
     path: Path
@@ -75,7 +79,8 @@ class Rule:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a covariate is read: a column with its codes and unit, or rules of which the first that holds decides."""
+    """How a covariate is read: a column with its codes and unit, or rules of which the first that holds
+    decides."""
 
     covariate: Covariate
     column: Choice = ()
@@ -89,7 +94,8 @@ class Reading:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """A table: where it lies (a pattern), what its name says, its rows' key, and which key an image looks for."""
+    """A table: where it lies (a pattern), what its name says, its rows' key, and which key an image looks
+    for."""
 
     pattern: Choice = ()
     id: str = ""
@@ -173,7 +179,8 @@ def chosen(choice: Choice, facts: Mapping[str, str]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def pattern(text: str) -> re.Pattern[str]:
-    """A glob as a regular expression: * and ? stay within a folder, ** spans folders; case does not matter for suffixes."""
+    """A glob as a regular expression: * and ? stay within a folder, ** spans folders; case does not matter
+    for suffixes."""
     out, i = "", 0
     while i < len(text):
         if text.startswith("**/", i):
@@ -202,8 +209,11 @@ def load_cohort(name: str | os.PathLike[str]) -> Cohort:
     if path.suffix != ".toml":
         if str(name) not in shipped():
             raise UsageError(
-                "no such cohort map", field="--cohort", found=str(name), expected=f"a TOML, or {' | '.join(shipped())}"
-            )  # fmt: skip
+                "no such cohort map",
+                field="--cohort",
+                found=str(name),
+                expected=f"a TOML, or {' | '.join(shipped())}",
+            )
         path = assets.path(f"cohorts/{name}.toml")
     try:
         document = parse_toml(path.read_text(encoding="utf-8"))
@@ -238,7 +248,9 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Cohor
     values["codes"] = {k: _codes(files, v) for k, v in codes.items()}
     files.finish()
     if bool(values["pattern"]) == bool(values["column"]):
-        raise files.error("pattern", "needs either a pattern or a column", hint='For example pattern = "*.nii.gz"')  # fmt: skip
+        raise files.error(
+            "pattern", "needs either a pattern or a column", hint='For example pattern = "*.nii.gz"'
+        )
     tables = tuple(
         _table_spec(entry, f"tables[{i}]", file) for i, entry in enumerate(_list(top, "tables"), 1)
     )
@@ -254,9 +266,18 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Cohor
     qc = _quality(_table(top.table("qc"), "qc", file))
     top.finish()
     return Cohort(
-        name, kind, title, variants, affine, **values, tables=tables, readings=readings,
-        excludes=tuple(excludes), qc=qc, path=file,
-    )  # fmt: skip
+        name,
+        kind,
+        title,
+        variants,
+        affine,
+        **values,
+        tables=tables,
+        readings=readings,
+        excludes=tuple(excludes),
+        qc=qc,
+        path=file,
+    )
 
 
 def _table(document: Any, name: str, file: str | None) -> Table:
@@ -308,7 +329,9 @@ def _regex(table: Table, key: str) -> str:
 
 def _codes(table: Table, document: Any) -> dict[str, str]:
     if not isinstance(document, Mapping) or not all(isinstance(v, str | int) for v in document.values()):
-        raise table.error("codes", "wrong value", found=repr(document), expected='a table such as { "M" = 1 }')  # fmt: skip
+        raise table.error(
+            "codes", "wrong value", found=repr(document), expected='a table such as { "M" = 1 }'
+        )
     return {str(k): str(v) for k, v in document.items()}
 
 
@@ -347,7 +370,9 @@ def _reading(name: str, document: Any, variants: tuple[str, ...], file: str | No
         value = rule.table("value")
         if not isinstance(value, str | int | float):
             raise rule.error("value", "is missing", expected="a level, 0 or 1")
-        conditions = tuple(_condition(_table(c, f"{rule.name}.all", file), variants) for c in _list(rule, "all"))  # fmt: skip
+        conditions = tuple(
+            _condition(_table(c, f"{rule.name}.all", file), variants) for c in _list(rule, "all")
+        )
         rule.finish()
         if not conditions:
             raise rule.error("all", "a rule needs conditions")
@@ -358,8 +383,15 @@ def _reading(name: str, document: Any, variants: tuple[str, ...], file: str | No
     if (span or factor != 1.0) and not covariate.is_continuous:
         raise table.error("range", "range and factor are for continuous covariates")
     return Reading(
-        covariate, column, codes, missing, factor, (float(span[0]), float(span[1])) if span else None, optional, tuple(rules)
-    )  # fmt: skip
+        covariate,
+        column,
+        codes,
+        missing,
+        factor,
+        (float(span[0]), float(span[1])) if span else None,
+        optional,
+        tuple(rules),
+    )
 
 
 def _quality(table: Table) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Which files are a cohort's images, and whose: found in a folder, or named by a table. Nothing outside the folder is read."""
+"""Which files are a cohort's images, and whose: found in a folder, or named by a table. Nothing outside the
+folder is read."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ def find(
         if not any(p.fullmatch(name) for p in wanted) or (
             suffixes and not name.lower().endswith(tuple(suffixes))
         ):
-            continue  # fmt: skip
+            continue
         match = search(name)
         if not match:
             skips.append(Skip(name, "files", f"the name does not fit the cohort's id: {cohort.id}"))
@@ -55,7 +56,12 @@ def find(
         _add(path, name, facts, cohort, found, skips)
     if not found and not skips:
         shown = " | ".join(chosen(cohort.pattern, {"variant": variant}))
-        raise DataError("no file fits the cohort's pattern", file=root, expected=shown, hint="Check the folder, or give another --cohort")  # fmt: skip
+        raise DataError(
+            "no file fits the cohort's pattern",
+            file=root,
+            expected=shown,
+            hint="Check the folder, or give another --cohort",
+        )
     return sorted(found, key=lambda image: image.name), skips
 
 
@@ -142,7 +148,8 @@ def outside(path: Path, home: Path) -> str:
 
 
 def walk(root: Path, skips: list[Skip]) -> Iterator[Path]:
-    """Files below a folder; links to folders are followed after all else, and only where nothing has been before.
+    """Files below a folder; links to folders are followed after all else, and only where nothing has been
+    before.
 
     Args:
         root: The folder.

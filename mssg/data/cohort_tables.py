@@ -31,10 +31,11 @@ from mssg.data.cohort import (
 )
 from mssg.data.cohort_files import walk
 from mssg.errors import DataError, UsageError
-from mssg.study import Covariate
+from mssg.study.model import Covariate
 
 UNIT_GAP = 20.0
-"""Positive values that fall into two groups this factor apart, with nothing between, were taken in two units."""
+"""Positive values that fall into two groups this factor apart, with nothing between, were taken in two units.
+"""
 FEWEST = 5
 """Values from which a gap says something."""
 PLAUSIBLE = {"years": (0.0, 120.0)}
@@ -72,8 +73,8 @@ def parse_reading(text: str) -> Reading:
     """A covariate from NAME[@COLUMN]=KIND[:DETAIL…].
 
     Args:
-        text: "age=continuous:years", "ventricle@LatVent=continuous:ml:1..300" (unit, then range), "sex=binary:F,M" (0, 1),
-            "site=categorical:x,y,z".
+        text: "age=continuous:years", "ventricle@LatVent=continuous:ml:1..300" (unit, then range),
+            "sex=binary:F,M" (0, 1), "site=categorical:x,y,z".
 
     Raises:
         UsageError: Anything else.
@@ -127,9 +128,16 @@ def rows_of(
             delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
             reader = csv.reader(file, delimiter=delimiter)
             header = [name.strip() for name in next(reader, [])]
-            twice = next((n for n in header if n and header.count(n) > 1), None) if len(header) < 1000 else None  # fmt: skip
+            twice = (
+                next((n for n in header if n and header.count(n) > 1), None) if len(header) < 1000 else None
+            )
             if not any(header) or twice:
-                raise DataError("no usable line of column names", file=path, field="line 1", found=repr(twice or first[:80]))  # fmt: skip
+                raise DataError(
+                    "no usable line of column names",
+                    file=path,
+                    field="line 1",
+                    found=repr(twice or first[:80]),
+                )
             cells = [(i, n) for i, n in enumerate(header) if columns is None or n in columns]
             if problems is None:
                 yield 1, dict.fromkeys(header, "")
@@ -176,7 +184,8 @@ def join(
         alone: Tables are all that is known of an image, so that one without a row or a value is left out.
 
     Returns:
-        Images with covariates; what was left out with its reason; the readings that were used (optional ones may lack).
+        Images with covariates; what was left out with its reason; the readings that were used (optional ones
+        may lack).
 
     Raises:
         DataError: A table is missing or lacks a column.
@@ -314,8 +323,10 @@ def _usable(cohort: Cohort, columns: set[str], tables: Sequence[str], variant: s
                 field=reading.covariate.name,
                 found=", ".join(sorted(columns)[:12]) or "no table",
                 expected=" | ".join(texts),
-                hint=f"Is it {near[0]!r}? Correct the table or the cohort map" if near else "Correct the table or the cohort map",
-            )  # fmt: skip
+                hint=f"Is it {near[0]!r}? Correct the table or the cohort map"
+                if near
+                else "Correct the table or the cohort map",
+            )
     return usable
 
 
@@ -327,7 +338,8 @@ def _records(
     found: Sequence[Found],
     problems: list[Skip],
 ) -> dict[str, _Record]:
-    """What a table says about the images' keys; other rows are passed over, so that memory does not grow with the table."""
+    """What a table says about the images' keys; other rows are passed over, so that memory does not grow with
+    the table."""
     wanted = {fill(spec.match, image.facts) for image in found} - {None}
     records: dict[str, _Record] = defaultdict(_Record)
     for line, row in rows_of(path, problems, columns | set(names_in(spec.key))):
@@ -369,11 +381,15 @@ def _values(
         except ValueError:
             raise _Left("table", f"{name}: not a number, found {text!r}") from None
         except UsageError as error:
-            raise _Left("table", f"{name}: {error.message}, found {text!r}, expected {error.expected}") from None  # fmt: skip
+            raise _Left(
+                "table", f"{name}: {error.message}, found {text!r}, expected {error.expected}"
+            ) from None
         low, high = reading.range or (-math.inf, math.inf)
         if not math.isnan(value) and not low <= value <= high:
             shown = f"{value:g} {reading.covariate.unit}".strip()
-            raise _Left("table", f"{name}: {shown} is outside {low:g} to {high:g}: another unit, or a mistake")  # fmt: skip
+            raise _Left(
+                "table", f"{name}: {shown} is outside {low:g} to {high:g}: another unit, or a mistake"
+            )
         out[name] = value
     if alone and readings and all(math.isnan(v) for v in out.values()):
         raise _Left("table", f"no covariate is known: {', '.join(out)} are all missing")
@@ -462,7 +478,8 @@ def _consistent(items: Sequence[Item], readings: Sequence[Reading]) -> tuple[lis
 
 
 def other_unit(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Values that were taken in another unit than most: beyond a gap of a factor `UNIT_GAP`, on the side with fewer.
+    """Values that were taken in another unit than most: beyond a gap of a factor `UNIT_GAP`, on the side with
+    fewer.
 
     Args:
         values: float64 [N]; nothing is said about columns with values of 0 or below.

@@ -1,4 +1,5 @@
-"""Prepared sources on disk: images.npy, table.csv and source.json in one folder (FORMATS "Prepared source")."""
+"""Prepared sources on disk: images.npy, table.csv and source.json in one folder (docs/formats.md "Prepared
+source")."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ from mssg.data.table import (
 )
 from mssg.errors import DataError, UsageError
 from mssg.files import parse_json
-from mssg.study import SOURCE, Study
+from mssg.study.model import SOURCE, Study
 
 FORMAT_VERSION = 1
 IMAGES, TABLE, INFO = "images.npy", "table.csv", "source.json"
@@ -43,11 +44,13 @@ class PackedSource:
         name: The source's name in the study.
         path: Its folder.
         images: uint8 [N,C,H,W], memory-mapped.
-        values: float64 [N,V] in native units, NaN for what is missing and for all that the source does not observe.
+        values: float64 [N,V] in native units, NaN for what is missing and for all that the source does not
+            observe.
         observed: bool [V], the covariates that the source observes.
         split: "train" | "val" | "test" [N].
         subjects: Subject identifiers [N].
-        table: Every column of the table, truth beyond `observes` included; numbers where a whole column reads as such.
+        table: Every column of the table, truth beyond `observes` included; numbers where a whole column reads
+            as such.
         info: source.json.
     """
 
@@ -79,7 +82,8 @@ class PackedSource:
         return {name: np.flatnonzero(self.split == name) for name in SPLITS}
 
     def columns(self, study: Study, split: str = "train") -> dict[str, NDArray[np.float64]]:
-        """What the source observes, by covariate: the table a covariate model or the study's statistics are fitted to.
+        """What the source observes, by covariate: the table a covariate model or the study's statistics are
+        fitted to.
 
         Args:
             study: The study it was opened for.
@@ -106,7 +110,8 @@ class PackedSource:
             verify: Also compare both files with the hashes in source.json (reads everything).
 
         Raises:
-            DataError: A file is missing or damaged, images of another type or size, a column or value that does not fit.
+            DataError: A file is missing or damaged, images of another type or size, a column or value that
+                does not fit.
         """
         folder = Path(path)
         source = study.sources[source_index]
@@ -173,15 +178,16 @@ def write_packed(
     Args:
         out_dir: Folder to make. One that holds a prepared source already is replaced; any other is refused.
         images: uint8 [N,C,H,W], or an iterable of [C,H,W], one for each row of the table.
-        table: Column name -> values [N]: `subject` and `split` (`session` may be left out), covariates and other
-            truth in native units. NaN, None and "" are written as empty.
+        table: Column name -> values [N]: `subject` and `split` (`session` may be left out), covariates and
+            other truth in native units. NaN, None and "" are written as empty.
         info: What source.json should say: how it was made, geometry, licence.
 
     Returns:
         The folder.
 
     Raises:
-        DataError: Counts, types or splits that do not fit, the folder holds something else or cannot be written.
+        DataError: Counts, types or splits that do not fit, the folder holds something else or cannot be
+            written.
     """
     out = Path(out_dir)
     columns = {"subject": table.get("subject", ()), "session": table.get("session"), **table}
@@ -290,7 +296,8 @@ def _read_info(folder: Path) -> dict[str, Any]:
 
 
 def _check_meaning(path: Path, info: Mapping[str, Any], study: Study, observes: Sequence[str]) -> None:
-    """Refuse a source whose source.json states another unit or other levels for a covariate than the study does."""
+    """Refuse a source whose source.json states another unit or other levels for a covariate than the study
+    does."""
     _check_geometry(path, info.get("geometry"), study)
     stated = info.get("covariates")
     for name in observes:
@@ -317,7 +324,11 @@ def _check_geometry(path: Path, stated: Any, study: Study) -> None:
         keys = (*keys, "position_mm", "centre_mm")
     for key in keys:
         found, wanted = stated.get(key), getattr(study.geometry, key)
-        same = found == wanted if isinstance(wanted, str) else found is None or np.allclose(found, wanted, atol=1e-3)  # fmt: skip
+        same = (
+            found == wanted
+            if isinstance(wanted, str)
+            else found is None or np.allclose(found, wanted, atol=1e-3)
+        )
         if found is not None and not same:
             raise DataError(
                 f"the source's {key} clashes with the study's",

@@ -1,4 +1,5 @@
-"""Batches that mix sources, as a pure function of seed and step: resuming needs the step number and nothing else."""
+"""Batches that mix sources, as a pure function of seed and step: resuming needs the step number and nothing
+else."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from mssg.data.dataset import PackedSource
 from mssg.errors import DataError, UsageError
-from mssg.study import Study
+from mssg.study.model import Study
 
 _IMAGES, _LABELS, _ORDER = 0, 1, 2
 """Independent random streams: which images, which label rows for fakes, and the order inside a batch."""
@@ -24,7 +25,8 @@ class Batch:
 
     Attributes:
         images: uint8 [B,C,H,W].
-        values: float64 [B,V] in native units, NaN where the source does not observe the covariate or the value is missing.
+        values: float64 [B,V] in native units, NaN where the source does not observe the covariate or the
+            value is missing.
         observed: bool [B,V], True where the source observes the covariate.
         source: int64 [B], index of the source.
     """
@@ -108,7 +110,8 @@ class MultiSourceLoader:
         return Batch(images, self._values(source, row), observed, source)
 
     def values(self, step: int) -> NDArray[np.float64]:
-        """Native values [batch_size,V] of a step's whole global batch, the same on every rank, NaN as in `batch`."""
+        """Native values [batch_size,V] of a step's whole global batch, the same on every rank, NaN as in
+        `batch`."""
         return self._values(*self._draw(_IMAGES, step, self.batch_size))
 
     def conditions(self, step: int, n: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -121,7 +124,7 @@ class MultiSourceLoader:
         Returns:
             Native values float64 [n,V] with NaN as in `batch`, and the index of the source int64 [n].
 
-        Source: METHOD section 5: labels of each source's training table, by weight, shuffled.
+        Source: docs/method.md section 5: labels of each source's training table, by weight, shuffled.
         """
         source, row = self._draw(_LABELS, step, n)
         return self._values(source, row), source
@@ -134,8 +137,9 @@ class MultiSourceLoader:
     def _counts(self, total: int) -> list[int]:
         """How many of the first `total` images come from each source.
 
-        Each source in turn takes its share of what the earlier ones left, rounded down: the counts add up, never
-        fall from one step to the next, and differ from the exact shares by less than one image a source.
+        Each source in turn takes its share of what the earlier ones left, rounded down: the counts add up,
+        never fall from one step to the next, and differ from the exact shares by less than one image a
+        source.
         """
         counts, weight = [], sum(self._weights)
         for own in self._weights[:-1]:

@@ -1,8 +1,9 @@
 """Volumes and the planes cut out of them: every pixel keeps its place in the patient, in millimetres (RAS).
 
-A slice is sampled on a plane aligned with the patient's axes, so that its affine is exact whatever the volume's storage
-order, obliqueness, voxel shape or handedness. Source: NIfTI-1 (Cox et al. 2004): voxel -> RAS millimetres by the sform, else
-the qform; METHOD section 6 (row 0 superior, column 0 the patient's left; a coronal slice is stored as [nx, 1, nz]).
+A slice is sampled on a plane aligned with the patient's axes, so that its affine is exact whatever the
+volume's storage order, obliqueness, voxel shape or handedness. Source: NIfTI-1 (Cox et al. 2004): voxel ->
+RAS millimetres by the sform, else the qform; docs/method.md section 6 (row 0 superior, column 0 the patient's
+left; a coronal slice is stored as [nx, 1, nz]).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from mssg.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from mssg.study import Geometry
+    from mssg.study.model import Geometry
 
 SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 COMPRESSED = (".gz", ".mgz")
@@ -61,14 +62,17 @@ def read_volume(path: str | Path, nan_as_zero: bool = False, assume_las: bool = 
 
     Args:
         path: The file.
-        nan_as_zero: Take voxels that are not finite as 0 (SPM writes NaN outside the brain) instead of refusing them.
-        assume_las: Take a volume that states no orientation as stored from right to left, instead of refusing it.
+        nan_as_zero: Take voxels that are not finite as 0 (SPM writes NaN outside the brain) instead of
+            refusing them.
+        assume_las: Take a volume that states no orientation as stored from right to left, instead of refusing
+            it.
 
     Returns:
         The volume as stored; float32.
 
     Raises:
-        DataError: Missing, damaged, not three-dimensional, without a usable affine, or with voxels that are not finite.
+        DataError: Missing, damaged, not three-dimensional, without a usable affine, or with voxels that are
+            not finite.
     """
     data, affine = _read(Path(path), np.float32, assume_las)
     finite = np.isfinite(data)
@@ -85,7 +89,8 @@ def read_volume(path: str | Path, nan_as_zero: bool = False, assume_las: bool = 
 
 
 def read_labels(path: str | Path) -> Volume:
-    """Read a label map: whole numbers, int32. Its orientation does not matter: only volumes are taken from it.
+    """Read a label map: whole numbers, int32. Its orientation does not matter: only volumes are taken from
+    it.
 
     Raises:
         DataError: As `read_volume`, or values that are no labels.
@@ -136,7 +141,9 @@ def _open(path: Path, assume_las: bool) -> tuple[Any, tuple[int, ...], NDArray[n
     if not path.is_file():
         raise DataError("no such file" if not path.exists() else "not a file", file=path)
     if not path.name.lower().endswith(SUFFIXES):
-        raise DataError("not a volume", file=path, found=path.suffix or "no suffix", expected=" | ".join(SUFFIXES))  # fmt: skip
+        raise DataError(
+            "not a volume", file=path, found=path.suffix or "no suffix", expected=" | ".join(SUFFIXES)
+        )
     try:
         image: Any = nibabel.load(path)
         shape = tuple(int(n) for n in image.shape)
@@ -168,7 +175,10 @@ def _affine(path: Path, image: Any, assume_las: bool) -> NDArray[np.float64]:
             file=path,
             field="qform_code, sform_code",
             found="0, 0",
-            hint="Write the affine into the header, convert the scan again, or take it as LAS with --assume-las",
+            hint=(
+                "Write the affine into the header, convert the scan again, or take it as LAS with"
+                " --assume-las"
+            ),
         )
     with np.errstate(all="ignore"):
         edges = np.linalg.norm(affine[:3, :3], axis=0)
@@ -187,7 +197,8 @@ def _affine(path: Path, image: Any, assume_las: bool) -> NDArray[np.float64]:
 
 
 def to_ras(volume: Volume) -> Volume:
-    """The volume with axes swapped and flipped to the nearest right, anterior, superior; no voxel value changes.
+    """The volume with axes swapped and flipped to the nearest right, anterior, superior; no voxel value
+    changes.
 
     An oblique volume stays oblique: its affine says so.
     """
@@ -276,7 +287,8 @@ class PlaneGrid:
 
     @property
     def affine(self) -> NDArray[np.float64]:
-        """[4, 4] of the array `stored` gives, [nx, 1, nz] for a coronal slice; the cut axis is a pixel thick."""
+        """[4, 4] of the array `stored` gives, [nx, 1, nz] for a coronal slice; the cut axis is a pixel
+        thick."""
         cut, across, up = AXES[self.plane]
         half = (self.resolution - 1) / 2 * self.pixel_mm
         affine = np.diag([self.pixel_mm] * 3 + [1.0])
@@ -315,7 +327,8 @@ def fit_grid(
         shape: [nx, ny, nz] in RAS order.
         affine: [4, 4] of the same.
         plane, position_mm, resolution: As in `PlaneGrid`.
-        pixel_mm: Edge of a pixel; None: the voxel's edge, or larger where the volume would not fit into the picture.
+        pixel_mm: Edge of a pixel; None: the voxel's edge, or larger where the volume would not fit into the
+            picture.
 
     Returns:
         A grid whose pixels lie on voxels wherever they can, so that nothing is interpolated without need.
@@ -331,7 +344,8 @@ def fit_grid(
     centre = middle[inplane]
     straight = np.allclose(affine[:3, :3], np.diag(np.diag(affine[:3, :3])), atol=1e-4)
     for i, axis in enumerate(inplane):
-        # an odd number of voxels under an even number of pixels: half a voxel aside, pixels and voxels coincide
+        # an odd number of voxels under an even number of pixels: half a voxel aside, pixels and voxels
+        # coincide
         if straight and abs(edges[axis] - pixel_mm) < ON_GRID_MM and (shape[axis] - resolution) % 2:
             centre[i] -= pixel_mm / 2
     return PlaneGrid(plane, position_mm, pixel_mm, resolution, (float(centre[0]), float(centre[1])))
@@ -348,8 +362,8 @@ def cut(
         nearest: Take the nearest voxel (label maps and masks) instead of interpolating.
 
     Returns:
-        picture: float32 [R, R], the mean over a pixel where pixels are larger than voxels (at the volume's edge over the part
-            that it covers); 0 outside the volume.
+        picture: float32 [R, R], the mean over a pixel where pixels are larger than voxels (at the volume's
+            edge over the part that it covers); 0 outside the volume.
         inside: bool [R, R], pixels whose centre the volume covers.
     """
     from scipy.ndimage import map_coordinates
@@ -382,8 +396,8 @@ def to_levels(
     Args:
         picture: float32 [R, R].
         inside: bool [R, R], pixels that count; all others become 0.
-        intensity: "minmax": smallest to largest value; "robust": 0.5 % quantile to the 99.5 % quantile of what is brighter
-            than the mean, so that a few bright vessels do not darken the brain.
+        intensity: "minmax": smallest to largest value; "robust": 0.5 % quantile to the 99.5 % quantile of
+            what is brighter than the mean, so that a few bright vessels do not darken the brain.
 
     Returns:
         uint8 [R, R].

@@ -1,4 +1,5 @@
-"""Quality control of prepared images: numbers by which to reject, and contact sheets on which to look at all of them."""
+"""Quality control of prepared images: numbers by which to reject, and contact sheets on which to look at all
+of them."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def measure(image: NDArray[np.uint8], border_columns: int = BORDER_COLUMNS) -> d
         border_columns: Columns that count as border at a width of 256.
 
     Returns:
-        mean and sd of grey levels, and border_mean: the larger mean of the leftmost and the rightmost columns.
+        mean and sd of grey levels, and border_mean: the larger mean of the leftmost and the rightmost
+        columns.
     """
     width = max(1, round(border_columns * image.shape[-1] / REFERENCE_SIDE))
     sides = image[..., :width].mean(), image[..., -width:].mean()
@@ -39,7 +41,8 @@ def judge(measured: Mapping[str, float], qc: Mapping[str, Any]) -> str:
 
     Args:
         measured: From `measure`.
-        qc: A cohort's thresholds: mean = [low, high], border_mean = highest. They hold for min-max slices only.
+        qc: A cohort's thresholds: mean = [low, high], border_mean = highest. They hold for min-max slices
+            only.
     """
     low, high = qc.get("mean", (-np.inf, np.inf))
     if not low <= measured["mean"] <= high:
@@ -50,7 +53,8 @@ def judge(measured: Mapping[str, float], qc: Mapping[str, Any]) -> str:
 
 
 def likeness(images: NDArray[np.uint8], rows: Sequence[int]) -> NDArray[np.float64]:
-    """How much each image looks like all others: its correlation with their mean; the lowest ones deserve a look first.
+    """How much each image looks like all others: its correlation with their mean; the lowest ones deserve a
+    look first.
 
     Args:
         images: uint8 [N, C, H, W], memory-mapped: read in chunks.
@@ -98,7 +102,10 @@ def contact_sheets(
     files = []
     for page in range(0, len(rows), COLUMNS * ROWS):
         shown_rows = rows[page : page + COLUMNS * ROWS]
-        size = (min(COLUMNS, len(shown_rows)) * cell_w + gap, math.ceil(len(shown_rows) / COLUMNS) * cell_h + gap)  # fmt: skip
+        size = (
+            min(COLUMNS, len(shown_rows)) * cell_w + gap,
+            math.ceil(len(shown_rows) / COLUMNS) * cell_h + gap,
+        )
         sheet = Image.new("RGB", size, (24, 24, 24))
         draw = ImageDraw.Draw(sheet)
         for place, row in enumerate(shown_rows):
@@ -109,7 +116,9 @@ def contact_sheets(
             sheet.paste(tile.resize(size, Image.Resampling.LANCZOS).convert("RGB"), (x, y))
             bad = rejected(row)
             if bad:
-                draw.rectangle((x - 2, y - 2, x + THUMBNAIL + 1, y + THUMBNAIL + 1), outline=(230, 60, 50), width=3)  # fmt: skip
+                draw.rectangle(
+                    (x - 2, y - 2, x + THUMBNAIL + 1, y + THUMBNAIL + 1), outline=(230, 60, 50), width=3
+                )
             shown = labels(row)
             while len(shown) > 1 and draw.textlength(shown, font) > THUMBNAIL:
                 shown = shown[1:]

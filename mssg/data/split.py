@@ -1,4 +1,5 @@
-"""Splits by subject: a hash of seed and subject, so that a person falls alike in every source and every rerun."""
+"""Splits by subject: a hash of seed and subject, so that a person falls alike in every source and every
+rerun."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def split_subjects(
     Raises:
         UsageError: A share outside [0, 1).
 
-    Source: METHOD section 6 (the original split by row, so that one person could be in train and test).
+    Source: docs/method.md section 6 (the original split by row, so that one person could be in train and
+    test).
     """
     for name, share in (("test", test), ("val", val)):
         if not 0 <= share < 1:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mssg.data.split import SPLITS
 from mssg.errors import DataError, UsageError
-from mssg.study import Study
+from mssg.study.model import Study
 
 KEYS = ("subject", "session", "split")
 """Columns of every table; all others are covariates or other truth in native units."""

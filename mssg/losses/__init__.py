@@ -1,1 +1,1 @@
-"""The objective: adversarial terms, the covariate term and the regularisers (METHOD section 5)."""
+"""The objective: adversarial terms, the covariate term and the regularisers (docs/method.md section 5)."""

@@ -1,6 +1,7 @@
 """Adversarial objectives on realness logits.
 
-Two are offered: the non-saturating logistic loss of StyleGAN2 (Goodfellow et al. 2014; Karras et al. 2020), and the
+Two are offered: the non-saturating logistic loss of StyleGAN2 (Goodfellow et al. 2014; Karras et al. 2020),
+    and the
 relativistic pairing loss of R3GAN (Huang et al., arXiv 2501.05441, equation 2 with f(t) = −log(1 + e^−t)).
 """
 

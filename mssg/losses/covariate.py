@@ -1,8 +1,10 @@
-"""The covariate loss: one table-driven sum for every study (METHOD sections 2 and 5; Lai et al. 2024, equations 3 and 4).
+"""The covariate loss: one table-driven sum for every study (docs/method.md sections 2 and 5; Lai et al. 2024,
+equations 3 and 4).
 
-Continuous covariates contribute a squared error, binary ones a binary cross-entropy, categorical ones a cross-entropy.
-Covariates of one group are averaged, groups are summed. By default continuous covariates form one group, binary ones
-another, and every categorical covariate its own; `loss_group` and `loss_weight` of a covariate say otherwise.
+Continuous covariates contribute a squared error, binary ones a binary cross-entropy, categorical ones a
+cross-entropy. Covariates of one group are averaged, groups are summed. By default continuous covariates form
+one group, binary ones another, and every categorical covariate its own; `loss_group` and `loss_weight` of a
+covariate say otherwise.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mssg.study import Covariate, Study
+from mssg.study.model import Covariate, Study
 
 
 def per_row(covariate: Covariate, output: Tensor, target: Tensor) -> Tensor:
@@ -54,11 +56,12 @@ class CovariateLoss:
             outputs: D's covariate outputs [B, K].
             target: Encoded condition [B, K]; columns masked out may hold anything, also NaN.
             mask: Rows that count for each covariate, bool [B, V]; None = all.
-            counts: Number of counting rows [V] where the batch is a part of a larger one (micro-batches, ranks);
-                the parts' losses then add up to the whole batch's. None = count in this batch.
+            counts: Number of counting rows [V] where the batch is a part of a larger one (micro-batches,
+                ranks); the parts' losses then add up to the whole batch's. None = count in this batch.
 
         Returns:
-            The scalar loss, and each covariate's detached mean over the rows of THIS batch (absent without rows).
+            The scalar loss, and each covariate's detached mean over the rows of THIS batch (absent without
+            rows).
         """
         total = outputs.sum() * 0
         terms: dict[str, Tensor] = {}

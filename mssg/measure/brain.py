@@ -1,13 +1,14 @@
 """Morphometry of coronal brain slices: ventricle and grey-matter volume, and the sign that age leaves.
 
-Made for the slices of `mssg prepare phantom` (skull-stripped, 160 mm along the side, through the bodies of the lateral
-ventricles). Everything is read off one image: its bias field from white matter far from the ventricles, tissue classes from
-its own grey levels, ventricles as the fluid deep inside the head, cortex as what lies far from them, and age's sign as the
-darkening of white matter at the ventricles' wall. A calibration on phantoms (`CALIBRATION`) then turns areas of one slice
-into volumes of the head, and the sign into years. There is one for each scanner; the image's own contrast of grey and white
-matter says which fits.
+Made for the slices of `mssg prepare phantom` (skull-stripped, 160 mm along the side, through the bodies of
+the lateral ventricles). Everything is read off one image: its bias field from white matter far from the
+ventricles, tissue classes from its own grey levels, ventricles as the fluid deep inside the head, cortex as
+what lies far from them, and age's sign as the darkening of white matter at the ventricles' wall. A
+calibration on phantoms (`CALIBRATION`) then turns areas of one slice into volumes of the head, and the sign
+into years. There is one for each scanner; the image's own contrast of grey and white matter says which fits.
 
-Source: the definitions are ours; the accuracy on phantoms that did not calibrate it is in the calibration file.
+Source: the definitions are ours; the accuracy on phantoms that did not calibrate it is in the calibration
+file.
 """
 
 from __future__ import annotations
@@ -47,8 +48,9 @@ WALL = (2.6, 7.0)
 WALL_PERCENTILE, FAR_PERCENTILE = 85.0, 88.0
 """Percentiles that stand for white matter at the wall and far from it: grey matter beside it is darker."""
 BIAS = {"from": 28.0, "white": 0.65, "ridge": 2.0}
-"""The bias field is fitted to pixels further than `from` millimetres from the hull's centre (age darkens those nearer) that
-are at least the share `white` of the way from grey to white; `ridge` holds it flat where they are few."""
+"""The bias field is fitted to pixels further than `from` millimetres from the hull's centre (age darkens
+those nearer) that are at least the share `white` of the way from grey to white; `ridge` holds it flat where
+they are few."""
 BIAS_ROUNDS = 3
 CLASSES = (0.2, 0.62, 0.95)
 """First guess of fluid, grey and white, against the image's bright tissue."""
@@ -58,7 +60,8 @@ FEATURES = {
     "grey_matter": ("hull", "fluid", "white", "cortex", "ventricle_area"),
     "age": ("sign", "ventricle_area"),
 }
-"""What each covariate is computed from. Growing ventricles squeeze the dark rim, so age's sign is read with their size."""
+"""What each covariate is computed from. Growing ventricles squeeze the dark rim, so age's sign is read with
+their size."""
 
 Image = NDArray[np.float32]
 
@@ -67,11 +70,12 @@ def measure(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
     """Measure every slice of a batch.
 
     Args:
-        images: uint8 or float [N,H,W], [N,1,H,W], grey levels 0 to 255, a coronal slice of 160 mm, superior on top.
+        images: uint8 or float [N,H,W], [N,1,H,W], grey levels 0 to 255, a coronal slice of 160 mm, superior
+            on top.
 
     Returns:
-        `age` (years, what the sign says), `ventricle` (ml) and `grey_matter` (ml), each float64 [N]. NaN where an image
-        shows no brain; a slice without visible ventricles measures as the smallest.
+        `age` (years, what the sign says), `ventricle` (ml) and `grey_matter` (ml), each float64 [N]. NaN
+        where an image shows no brain; a slice without visible ventricles measures as the smallest.
 
     Raises:
         DataError: The array is not a batch of square single-channel images.
@@ -89,7 +93,8 @@ def measure(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
 
 
 def features(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
-    """What is read off the slices before calibration: areas in cm² of the slice (and a logarithm of one), age's sign and the contrast, grey over white (no unit); each [N].
+    """What is read off the slices before calibration: areas in cm² of the slice (and a logarithm of one),
+    age's sign and the contrast, grey over white (no unit); each [N].
 
     Args:
         images: As in `measure`.
@@ -111,7 +116,8 @@ _NAMES = ("ventricle_area", "log_ventricle_area", "hull", "fluid", "white", "cor
 
 
 def classes(image: Image) -> tuple[float, float, float]:
-    """Mean grey levels of fluid, grey and white matter: three means of the image's own pixels (Lloyd's algorithm)."""
+    """Mean grey levels of fluid, grey and white matter: three means of the image's own pixels (Lloyd's
+    algorithm)."""
     bright = np.percentile(image[image > 0.2 * image.max()], 95)
     values = image[image > 0.08 * bright]
     centres = np.array(CLASSES, np.float32) * bright
@@ -169,7 +175,8 @@ def _features(image: Image) -> dict[str, float]:
 
 
 def _without_bias(image: Image, hull: NDArray[np.bool_], pixel: float) -> Image:
-    """The image divided by a smooth field, the exponential of a second-order polynomial fitted to its white matter."""
+    """The image divided by a smooth field, the exponential of a second-order polynomial fitted to its white
+    matter."""
     n = len(image)
     y, x = np.meshgrid(*[np.linspace(-1, 1, n)] * 2, indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], -1)
@@ -223,14 +230,16 @@ def _ventricles(
 
 
 def calibrate(images: ArrayLike, truth: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
-    """Fit the calibration of one scanner on phantoms whose covariates are known; every second one is kept back and judged.
+    """Fit the calibration of one scanner on phantoms whose covariates are known; every second one is kept
+    back and judged.
 
     Args:
         images: As in `measure`.
         truth: `COVARIATES` -> float [N], native units.
 
     Returns:
-        A scanner's entry in `CALIBRATION`: its contrast, coefficients, and the error on phantoms that did not calibrate.
+        A scanner's entry in `CALIBRATION`: its contrast, coefficients, and the error on phantoms that did not
+        calibrate.
     """
     found = features(images)
     covariates, error = {}, {}

@@ -1,10 +1,12 @@
 """Morphometry of handwritten digits: thickness, intensity and slant, measured on an image or set in one.
 
-Units: thickness counts pixels of the original 28 x 28 digits. Digits padded to 32 x 32 keep that pixel; an image of
-any other side is taken as that 32-pixel canvas resampled, so its pixels count as 32 / side each. Intensity is a grey level
-(0 to 255), slant is in degrees and positive where the digit leans to the right.
+Units: thickness counts pixels of the original 28 x 28 digits. Digits padded to 32 x 32 keep that pixel; an
+    image of
+any other side is taken as that 32-pixel canvas resampled, so its pixels count as 32 / side each. Intensity is
+a grey level (0 to 255), slant is in degrees and positive where the digit leans to the right.
 
-Source: Castro et al., "Morpho-MNIST: Quantitative Assessment and Diagnostics for Representation Learning", JMLR 20 (2019).
+Source: Castro et al., "Morpho-MNIST: Quantitative Assessment and Diagnostics for Representation Learning",
+JMLR 20 (2019).
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ def measure(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
         images: uint8 or float [N,H,W], [N,1,H,W], grey levels 0 to 255, digit bright on dark.
 
     Returns:
-        `thickness` (px of the 28-pixel digit), `intensity` (grey levels) and `slant` (degrees), each float64 [N].
+        `thickness` (px of the 28-pixel digit), `intensity` (grey levels) and `slant` (degrees), each float64
+        [N].
         NaN where there is no digit: an empty, a nearly uniform or a non-finite image.
 
     Raises:
@@ -60,7 +63,8 @@ def measure(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
 
     Source: Morpho-MNIST: thickness = twice the mean distance transform on the skeleton (here its
         median: spurs and crossings do not move it); intensity = median of
-        the foreground (at least half the peak); slant = arctan of the horizontal shear mu11 / mu02 (rows counted upwards).
+        the foreground (at least half the peak); slant = arctan of the horizontal shear mu11 / mu02 (rows
+        counted upwards).
     """
     batch = np.asarray(images)
     if batch.ndim == 4 and batch.shape[1] == 1:
@@ -166,7 +170,8 @@ def set_all(
         intensity: Grey level, 1 to 255.
         slant: Degrees, positive to the right.
         resolution: Side of the result: 28 (keeps the original frame), or a power of two from 16 to 128.
-        thickness_tolerance: px; a wider one is reached in fewer steps, as is one of `slant_tolerance` (degrees).
+        thickness_tolerance: px; a wider one is reached in fewer steps, as is one of `slant_tolerance`
+            (degrees).
 
     Returns:
         uint8 [resolution, resolution].
@@ -263,7 +268,8 @@ def _thickness(pixels: Field, intensity: float) -> float:
 
 
 def _slant(pixels: Field, intensity: float) -> float:
-    """Lean to the right in degrees from second moments, background noise below a quarter of the intensity ignored."""
+    """Lean to the right in degrees from second moments, background noise below a quarter of the intensity
+    ignored."""
     weight = np.clip((pixels / intensity - 0.25) * 2, 0, 1).astype(np.float64)
     total = weight.sum()
     if not total > 0:
@@ -366,8 +372,8 @@ def _stroke_levels(field: Field, reach: float) -> tuple[Callable[[float], Field]
 
     Beside it the width that the strokes have now; a DataError where there is no stroke.
 
-    Wider strokes are level sets of the signed distance (dilation by a disk). Narrower ones are disks around the
-    skeleton with all radii scaled alike: erosion would cut a digit where its stroke is thin.
+    Wider strokes are level sets of the signed distance (dilation by a disk). Narrower ones are disks around
+    the skeleton with all radii scaled alike: erosion would cut a digit where its stroke is thin.
 
     Args:
         field: Level function on the distance grid, positive inside.

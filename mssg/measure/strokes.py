@@ -1,7 +1,8 @@
 """Stroke geometry on a fine grid: distance fields, skeletons, resampling and anti-aliased rendering.
 
 A *unit* is one pixel of the original 28 x 28 digits. Distance fields live on a grid of `GRID` samples a unit
-whose distances are corrected to sub-sample precision, and shapes are thresholded at `SUPERSAMPLING` samples a unit.
+whose distances are corrected to sub-sample precision, and shapes are thresholded at `SUPERSAMPLING` samples a
+unit.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ SUPERSAMPLING = 16
 CANVAS = 32
 """Units along the side of a stored digit: 28 and a margin of two on each side."""
 RIDGE_SHARPNESS = 0.4
-"""A sample lies on the skeleton where the distance field bends by at least this much a sample (0 on a slope, 1 on a crest)."""
+"""A sample lies on the skeleton where the distance field bends by at least this much a sample (0 on a slope,
+1 on a crest)."""
 
 SPUR_SCALE = 1.3
 """A skeleton branch is a spur where its radius falls by more than a unit along this many."""
@@ -66,7 +68,8 @@ def sub_sample_offset(field: Field) -> Field:
 
 
 def nearest(mask: NDArray[np.bool_]) -> tuple[Field, NDArray[np.intp], NDArray[np.intp]]:
-    """Distance of every sample of the mask to the nearest one outside it, and that sample's row and column [H, W]."""
+    """Distance of every sample of the mask to the nearest one outside it, and that sample's row and column
+    [H, W]."""
     from scipy.ndimage import distance_transform_edt
 
     found: Any = distance_transform_edt(mask, return_indices=True)
@@ -103,8 +106,8 @@ def skeleton(inner: Field) -> tuple[NDArray[np.bool_], Field]:
     """The ridge of an inner distance field, and its height between the samples.
 
     Across a ridge the distance is a tent, D = R - |x|: with neighbours at distance d on both sides,
-    D - (D+ + D-) / 2 = d - |x| tells how near the crest is, and (D+ + D-) / 2 + d = R how high. The direction across
-    is the one of four with the lowest crest.
+    D - (D+ + D-) / 2 = d - |x| tells how near the crest is, and (D+ + D-) / 2 + d = R how high. The direction
+    across is the one of four with the lowest crest.
 
     Args:
         inner: float [H, W] from `inner_distance`, zero along its border.
@@ -161,7 +164,8 @@ def warp(
 
     Args:
         fine: float [h * GRID, w * GRID].
-        centre: (row, column) in units from the image's middle: the point that goes to the middle of the canvas.
+        centre: (row, column) in units from the image's middle: the point that goes to the middle of the
+            canvas.
         shear: Tangent of the lean to the right that is added.
         scale: Uniform factor.
         shift: (rows, columns) in units, added afterwards.

@@ -1,8 +1,10 @@
-"""Does the generator do what is asked? Requested against measured, without being fooled by dependent covariates.
+"""Does the generator do what is asked? Requested against measured, without being fooled by dependent
+covariates.
 
-Where covariates depend on each other, the plain correlation of requested and measured proves little: a model that
-obeys only the shared covariate already scores high on the others. Hence several designs of what is requested, and
-partial correlations with the shared covariates removed. Source: METHOD section 7, "Control, honestly".
+Where covariates depend on each other, the plain correlation of requested and measured proves little: a model
+that obeys only the shared covariate already scores high on the others. Hence several designs of what is
+requested, and partial correlations with the shared covariates removed. Source: docs/method.md section 7,
+"Control, honestly".
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ import numpy as np
 from mssg.data.dataset import PackedSource
 from mssg.errors import UsageError
 from mssg.metrics.spread import ClassVariance, Spread, class_covariate, compare, real_variance
-from mssg.study import SOURCE, Covariate, Study
+from mssg.study.model import SOURCE, Covariate, Study
 
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
 GRID = 5
 """Values along each side of the rectangular grid."""
 SUPPORT_PERCENTILE = 1.0
-"""A condition is outside the support where its log-density is below this percentile of the model's own draws."""
+"""A condition is outside the support where its log-density is below this percentile of the model's own draws.
+"""
 SPLINE_KNOTS = (0.2, 0.4, 0.6, 0.8)
 """Quantiles at which the cubic that is removed may change."""
 BOOTSTRAPS = 500
@@ -94,7 +97,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class ControlReport:
-    """All that `control` found; `n` is the number of images a design, `source` the one all requests are of."""
+    """All that `control` found; `n` is the number of images a design, `source` the one all requests are
+    of."""
 
     study: str
     n: int
@@ -174,7 +178,8 @@ class _Bench:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Which covariates are measured, which tie the sources, which are varied given those, and how they are drawn."""
+    """Which covariates are measured, which tie the sources, which are varied given those, and how they are
+    drawn."""
 
     study: Study
     models: Any
@@ -236,19 +241,20 @@ def control(
         generate: (values [N, V] native, seed) -> uint8 [N, C, H, W].
         study: With fitted statistics.
         models: Fitted `CovariateModels`: where requests are drawn from.
-        measure: An instrument's `measure`, or a predictor: uint8 images -> name -> [N], native units, NaN where
-            it finds nothing.
+        measure: An instrument's `measure`, or a predictor: uint8 images -> name -> [N], native units, NaN
+            where it finds nothing.
         n: Images a design (and covariate, where a design varies one at a time).
         seed: Of requests, latents and bootstrap.
         sources: Real images, for the within-class spread; none = no spread.
         designs: Which of "a", "b", "c", "shuffled".
-        shared: Covariates held fixed in b and removed in partial correlations; None = what every source records.
-            Where that is everything, each covariate is varied given all others. Name them to compare studies.
+        shared: Covariates held fixed in b and removed in partial correlations; None = what every source
+            records. Where that is everything, each covariate is varied given all others. Name them to compare
+            studies.
         progress: Called with (images done, images in all).
-        read: (values [N, V], seed) -> what `measure` says of the images `generate` gives, from wherever it is kept; used
-            where the images themselves are not needed.
-        source: Every request is of this source, and drawn from the covariate model given it; None = of all sources, as the
-            model draws them. Only where the source is a condition.
+        read: (values [N, V], seed) -> what `measure` says of the images `generate` gives, from wherever it is
+            kept; used where the images themselves are not needed.
+        source: Every request is of this source, and drawn from the covariate model given it; None = of all
+            sources, as the model draws them. Only where the source is a condition.
 
     Raises:
         UsageError: Nothing of the study can be measured, or an unknown design, covariate or source.
@@ -316,7 +322,12 @@ def _fixed(study: Study, source: str | None) -> dict[str, float]:
     if source is None:
         return {}
     if SOURCE not in study.condition_names:
-        raise UsageError("the source is no condition of this study", field="source", found=source, hint="Only a study with condition_on_source = true is asked for one source")  # fmt: skip
+        raise UsageError(
+            "the source is no condition of this study",
+            field="source",
+            found=source,
+            hint="Only a study with condition_on_source = true is asked for one source",
+        )
     return {SOURCE: float(study.covariate(SOURCE).levels.index(study.source(source).name))}
 
 
@@ -329,7 +340,8 @@ def _drawn(plan: _Plan, bench: _Bench, variance: ClassVariance | None) -> Iterat
 
 
 def _conditional(plan: _Plan, bench: _Bench) -> Iterator[ControlRow]:
-    """Design b: rows take the quantiles (or levels) in turn, so that each is an independent draw of all the rest."""
+    """Design b: rows take the quantiles (or levels) in turn, so that each is an independent draw of all the
+    rest."""
     for i, name in enumerate(plan.varied):
         covariate = plan.study.covariate(name)
         values = plan.draw(plan.n, plan.rng(10 + i))
@@ -395,9 +407,11 @@ def _shuffled(plan: _Plan, bench: _Bench) -> Iterator[ControlRow]:
 
 
 def regressors(study: Study, values: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """What is removed by regression: an intercept, a cubic spline of every continuous covariate, one-hot levels.
+    """What is removed by regression: an intercept, a cubic spline of every continuous covariate, one-hot
+    levels.
 
-    A plain cubic is not enough: what it leaves of a sigmoid or tanh on both sides passes for obedience (partial r up
+    A plain cubic is not enough: what it leaves of a sigmoid or tanh on both sides passes for obedience
+        (partial r up
     to 0.18 for a generator that obeys thickness alone); four knots bring that below 0.05.
 
     Args:
@@ -423,7 +437,8 @@ def regressors(study: Study, values: np.ndarray, names: Sequence[str]) -> np.nda
 def _agreement(
     covariate: Covariate, requested: np.ndarray, measured: np.ndarray, x: np.ndarray, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Correlations, slope and errors of measured [N] on requested [N], with x [N, P] removed for the partial ones."""
+    """Correlations, slope and errors of measured [N] on requested [N], with x [N, P] removed for the partial
+    ones."""
     if covariate.kind == "categorical":
         return {"accuracy": float(np.mean(np.rint(measured) == requested))}
     left, right = (_residual(x, y) for y in (requested, measured))

@@ -1,14 +1,17 @@
-"""Are counterfactual images sound? Composition, effectiveness, reversibility and minimality, each beside what it must be judged by.
+"""Are counterfactual images sound? Composition, effectiveness, reversibility and minimality, each beside what
+it must be judged by.
 
-An edit f takes a real image x with covariates c to what it would be with c'. The first three are the axioms of Monteiro et al.
-2023, "Measuring axiomatic soundness of counterfactual image models" (ICLR), after Galles & Pearl 1998; distances are mean absolute
-differences of pixels, as there, in grey levels.
+An edit f takes a real image x with covariates c to what it would be with c'. The first three are the axioms
+of Monteiro et al. 2023, "Measuring axiomatic soundness of counterfactual image models" (ICLR), after Galles &
+Pearl 1998; distances are mean absolute differences of pixels, as there, in grey levels.
 
 - composition: changing nothing, once or several times over, gives the image back: d(x, f(x, c, c)).
 - effectiveness: the edited image has the covariate asked for, as an instrument reads it.
-- reversibility: there and back again is the image: d(x, f(f(x, c, c'), c', c)), the edited image seen afresh, not remembered.
-- minimality (Sanchez & Tsaftaris 2022, "Diffusion causal models for counterfactual estimation", ask it of latents): what was
-  not asked to change stays. Here: other covariates, as read; and the picture, against a stranger with the same covariates.
+- reversibility: there and back again is the image: d(x, f(f(x, c, c'), c', c)), the edited image seen afresh,
+  not remembered.
+- minimality (Sanchez & Tsaftaris 2022, "Diffusion causal models for counterfactual estimation", ask it of
+  latents): what was not asked to change stays. Here: other covariates, as read; and the picture, against a
+  stranger with the same covariates.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import numpy as np
 
 from mssg.errors import UsageError
 from mssg.metrics.results import Result
-from mssg.study import SOURCE, Covariate, Study
+from mssg.study.model import SOURCE, Covariate, Study
 
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Where continuous covariates are moved to: these quantiles given the covariates that all sources record."""
@@ -50,7 +53,7 @@ class Editor(Protocol):
 
 @dataclass(frozen=True)
 class GeneratorEditor:
-    """Edits by inversion (`mssg.invert`).
+    """Edits by inversion (`mssg.inversion.projector`).
 
     Attributes:
         snapshot: Whose generator.
@@ -68,7 +71,7 @@ class GeneratorEditor:
 
     def abduct(self, images: np.ndarray, values: np.ndarray) -> list[Any]:
         """Invert images, `batch` at a time."""
-        from mssg.invert import Inversion, invert, perceptual_distance
+        from mssg.inversion.projector import Inversion, invert, perceptual_distance
 
         snapshot, config, parts = self.snapshot, self.config, []
         distance = perceptual_distance(config.features, snapshot, config.weights)
@@ -89,7 +92,7 @@ class GeneratorEditor:
 
     def predict(self, state: list[Any], values: np.ndarray) -> np.ndarray:
         """Draw them with other covariates."""
-        from mssg.invert import draw
+        from mssg.inversion.projector import draw
 
         parts, start = [], 0
         for part in state:
@@ -99,7 +102,7 @@ class GeneratorEditor:
 
     def draw(self, values: np.ndarray, seed: int) -> np.ndarray:
         """Draw new latents."""
-        from mssg.render import Renderer
+        from mssg.rendering.renderer import Renderer
 
         return Renderer(self.snapshot).generate(values, seed)
 
@@ -189,7 +192,17 @@ class _Trial:
 
     def _result(self, metric: str, per_image: np.ndarray, detail: dict[str, Any], **more: Any) -> Result:
         value, interval, n = mean_and_interval(per_image, self.rng)
-        return Result(f"counterfactual/{metric}", value, self.model, n, len(self.images), interval, split=self.split, detail=detail, **more)  # fmt: skip
+        return Result(
+            f"counterfactual/{metric}",
+            value,
+            self.model,
+            n,
+            len(self.images),
+            interval,
+            split=self.split,
+            detail=detail,
+            **more,
+        )
 
     def composition(self, cycles: int, tell: Callable[[str], None]) -> Iterator[Result]:
         """Nothing changed, once and again."""
@@ -198,7 +211,11 @@ class _Trial:
         self.floors = {"another_image": another, "stranger": stranger}
         image = self.images
         for cycle in range(1, cycles + 1):
-            image = self.again if cycle == 1 else self.editor.predict(self.editor.abduct(image, self.values), self.values)  # fmt: skip
+            image = (
+                self.again
+                if cycle == 1
+                else self.editor.predict(self.editor.abduct(image, self.values), self.values)
+            )
             apart = distance(self.images, image)
             yield self._result(f"composition_{cycle}", apart, dict(self.floors), unit="grey levels")
             tell("nothing changed")
@@ -231,7 +248,17 @@ class _Trial:
         strangers = distance(self.again, self.editor.draw(values, self.seed + 2))
         ratio, interval = ratio_and_interval(changed, strangers, self.rng)
         detail = {"changed": float(changed.mean()), "stranger": float(strangers.mean())}
-        yield Result("counterfactual/identity", ratio, self.model, len(edited), len(edited), interval, split=self.split, moved=name, detail=detail)  # fmt: skip
+        yield Result(
+            "counterfactual/identity",
+            ratio,
+            self.model,
+            len(edited),
+            len(edited),
+            interval,
+            split=self.split,
+            moved=name,
+            detail=detail,
+        )
         back = self.editor.predict(self.editor.abduct(edited, values), self.values)
         floors = {**self.floors, "edited": float(distance(self.images, edited).mean())}
         yield self._result(
@@ -239,7 +266,8 @@ class _Trial:
         )
 
     def _effectiveness(self, covariate: Covariate, wanted: np.ndarray, read: np.ndarray) -> Result:
-        """Error of the covariate that was moved (share of hits where it has levels), and what doing nothing would score."""
+        """Error of the covariate that was moved (share of hits where it has levels), and what doing nothing
+        would score."""
         name = covariate.name
         before, known = self.real[name], self.values[:, self.study.index(name)]
         usable = np.isfinite(read) & np.isfinite(before)
@@ -254,12 +282,21 @@ class _Trial:
         detail |= {"doing_nothing": mean_and_interval(nothing, self.rng)[0]}
         metric = "effectiveness_mae" if covariate.is_continuous else "effectiveness_hits"
         return self._result(
-            metric, score(read, wanted), detail, covariate=name, moved=name, instrument=self.instruments[name], reference="requested",
-            unit=covariate.unit or None, real_floor=mean_and_interval(own, self.rng)[0], real_floor_n=int(usable.sum()),
-        )  # fmt: skip
+            metric,
+            score(read, wanted),
+            detail,
+            covariate=name,
+            moved=name,
+            instrument=self.instruments[name],
+            reference="requested",
+            unit=covariate.unit or None,
+            real_floor=mean_and_interval(own, self.rng)[0],
+            real_floor_n=int(usable.sum()),
+        )
 
     def _drift(self, covariate: Covariate, moved: str, read: np.ndarray) -> Result:
-        """How far a covariate that was held has moved: in its standard deviations, or the share that changed level."""
+        """How far a covariate that was held has moved: in its standard deviations, or the share that changed
+        level."""
         name, again, real = covariate.name, self.read_again[covariate.name], self.real[covariate.name]
         sd = float(np.nanstd(real)) or math.nan
 
@@ -273,9 +310,14 @@ class _Trial:
             "another_image": mean_and_interval(apart(real, real[self.others]), self.rng)[0],
         }
         return self._result(
-            "minimality", apart(read, again), detail, covariate=name, moved=moved, instrument=self.instruments[name],
+            "minimality",
+            apart(read, again),
+            detail,
+            covariate=name,
+            moved=moved,
+            instrument=self.instruments[name],
             unit="sd" if covariate.is_continuous else "share changed",
-        )  # fmt: skip
+        )
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Distances between two sets of images, from their features: plain matrices, one row for each image.
 
-Every number depends on the network that made the features: name it beside the number, and never compare numbers from
-different features. On few images FID is biased upwards and KID leads; both mean little without the floor, the same
-number between two halves of the real images.
+Every number depends on the network that made the features: name it beside the number, and never compare
+numbers from different features. On few images FID is biased upwards and KID leads; both mean little without
+the floor, the same number between two halves of the real images.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class SmallSampleWarning(UserWarning):
 
 
 class Estimate(NamedTuple):
-    """Mean and standard deviation (ddof 0) over subsets or splits; with a single one sd is 0 and says nothing."""
+    """Mean and standard deviation (ddof 0) over subsets or splits; with a single one sd is 0 and says
+    nothing."""
 
     mean: float
     sd: float
@@ -127,8 +128,8 @@ class Moments:
 def fid(a: object, b: object) -> float:
     """Fréchet distance between the Gaussians fitted to two sets of features.
 
-    d² = |μa − μb|² + tr(Σa + Σb − 2 (Σa^½ Σb Σa^½)^½), the last trace as the sum of the singular values of Σa^½ Σb^½:
-    no complex numbers, and rank-deficient covariances do no harm.
+    d² = |μa − μb|² + tr(Σa + Σb − 2 (Σa^½ Σb Σa^½)^½), the last trace as the sum of the singular values of
+    Σa^½ Σb^½: no complex numbers, and rank-deficient covariances do no harm.
 
     Args:
         a: Features [N, F], or their `Moments`.
@@ -164,13 +165,14 @@ def kid(a: object, b: object, subset_size: int | None = None, subsets: int = 100
     Args:
         a: Features [N, F].
         b: Features [M, F].
-        subset_size: Rows drawn without replacement from each set for one subset; None for a single subset of all rows.
+        subset_size: Rows drawn without replacement from each set for one subset; None for a single subset of
+            all rows.
         subsets: How many subsets; of no effect where subset_size is None.
         seed: Of the draws. They are those of torch-fidelity with the same `rng_seed`.
 
     Returns:
-        Mean and standard deviation over the subsets. The estimate is unbiased, hence around zero, and at times below it,
-        for sets of the same distribution.
+        Mean and standard deviation over the subsets. The estimate is unbiased, hence around zero, and at
+        times below it, for sets of the same distribution.
 
     Raises:
         DataError: If the matrices are wrong, differ in F, or have fewer than two rows.
@@ -184,7 +186,11 @@ def kid(a: object, b: object, subset_size: int | None = None, subsets: int = 100
         return Estimate(_finite(_mmd2(a, b), "KID"), 0.0)
     whole = all(isinstance(x, int | np.integer) for x in (subset_size, subsets, seed))
     if not whole or not 0 <= seed < 2**32:
-        raise UsageError("sizes and seed are whole numbers, the seed below 2³²", field="subset_size, subsets, seed", found=f"{subset_size}, {subsets}, {seed}")  # fmt: skip
+        raise UsageError(
+            "sizes and seed are whole numbers, the seed below 2³²",
+            field="subset_size, subsets, seed",
+            found=f"{subset_size}, {subsets}, {seed}",
+        )
     if not 2 <= subset_size <= min(len(a), len(b)):
         raise UsageError(
             "a subset must fit into both sets",
@@ -209,7 +215,8 @@ def inception_score(probabilities: object, splits: int = 10, seed: int | None = 
     Args:
         probabilities: Class probabilities [N, C] of generated images (after the softmax).
         splits: Equal runs of rows that are scored apart.
-        seed: Shuffles the rows first; None keeps their order. Shuffle where images are ordered by what they show.
+        seed: Shuffles the rows first; None keeps their order. Shuffle where images are ordered by what they
+            show.
 
     Returns:
         Mean and standard deviation over the splits; 1 (all answers alike) to C.
@@ -244,7 +251,8 @@ def inception_score(probabilities: object, splits: int = 10, seed: int | None = 
 
 
 def precision_recall(real: object, fake: object, k: int = 3) -> PrecisionRecall:
-    """Improved precision and recall: is an image within some image's k-th neighbour distance in the other set?
+    """Improved precision and recall: is an image within some image's k-th neighbour distance in the other
+    set?
 
     Args:
         real: Features [N, F].
@@ -258,7 +266,8 @@ def precision_recall(real: object, fake: object, k: int = 3) -> PrecisionRecall:
         DataError: If the matrices are wrong, differ in F, or have k rows or fewer.
         UsageError: If k < 1.
 
-    Source: Kynkäänniemi et al. 2019, "Improved precision and recall metric", eq. 1 and 2; closed balls as there.
+    Source: Kynkäänniemi et al. 2019, "Improved precision and recall metric", eq. 1 and 2; closed balls as
+    there.
     """
     real, fake = _two_sets(real, fake, k)
     in_real, in_fake = within_each_other(fake, real, _squared_radii(fake, k), _squared_radii(real, k))
@@ -272,8 +281,8 @@ def density_coverage(real: object, fake: object, k: int = 5, closed: bool = True
         real: Features [N, F].
         fake: Features [M, F].
         k: Neighbours (the image itself does not count, a duplicate of it does).
-        closed: Whether an image exactly at the radius is inside, as for `precision_recall`; False is what the authors'
-            package does. They differ only with ties, such as copies of training images.
+        closed: Whether an image exactly at the radius is inside, as for `precision_recall`; False is what the
+            authors' package does. They differ only with ties, such as copies of training images.
 
     Returns:
         Density and coverage.
@@ -298,7 +307,8 @@ class FidInfinity:
         slope: Change per 1/n.
         sizes: Numbers of generated images, ascending.
         fids: FID at each of them.
-        residual: Root mean square distance of the values from the line; large means that the line is no model.
+        residual: Root mean square distance of the values from the line; large means that the line is no
+            model.
     """
 
     value: float
@@ -361,7 +371,8 @@ def fid_infinity(
 def floor(metric: Callable[[np.ndarray, np.ndarray], T], real: object, seed: int = 0) -> T:
     """What a metric says of real images against real images: two random halves.
 
-    A half has half as many images, so a biased metric such as FID has a higher floor here than on the whole set.
+    A half has half as many images, so a biased metric such as FID has a higher floor here than on the whole
+    set.
 
     Args:
         metric: A function of two feature matrices, such as `fid`.
@@ -389,7 +400,10 @@ def _moments(features: object, name: str) -> Moments:
 
 def _warn_few(n: int, width: int) -> None:
     if n <= width:
-        text = f"FID from {n} images and {width} features is meaningless (covariances are singular); read KID instead"
+        text = (
+            f"FID from {n} images and {width} features is meaningless (covariances are singular); read KID"
+            " instead"
+        )
         warnings.warn(text, SmallSampleWarning, stacklevel=3)
 
 
@@ -425,7 +439,8 @@ def _choose(rng: np.random.RandomState, n: int, size: int) -> np.ndarray:
 def _mmd2_of_subsets(
     a: np.ndarray, b: np.ndarray, of_a: list[np.ndarray], of_b: list[np.ndarray]
 ) -> np.ndarray:
-    """`_mmd2` of equally large subsets [S], from one pass over all pairs: a pair counts where both are in the subset."""
+    """`_mmd2` of equally large subsets [S], from one pass over all pairs: a pair counts where both are in the
+    subset."""
     size = len(of_a[0])
     in_a, in_b = _membership(of_a, len(a)), _membership(of_b, len(b))
     within = _sums_of_subsets(a, a, in_a, in_a) + _sums_of_subsets(b, b, in_b, in_b)
@@ -441,7 +456,8 @@ def _membership(subsets: list[np.ndarray], n: int) -> np.ndarray:
 
 
 def _sums_of_subsets(a: np.ndarray, b: np.ndarray, in_a: np.ndarray, in_b: np.ndarray) -> np.ndarray:
-    """Sum of the kernel over the pairs of each subset [S]; over pairs of different rows where a and b are the same matrix."""
+    """Sum of the kernel over the pairs of each subset [S]; over pairs of different rows where a and b are the
+    same matrix."""
     total = np.zeros(len(in_a))
     for rows, columns, kernel in _kernel_blocks(a, b):
         sums = np.einsum("sj,sj->s", in_a[:, rows] @ kernel, in_b[:, columns])
@@ -454,7 +470,11 @@ def _sums_of_subsets(a: np.ndarray, b: np.ndarray, in_a: np.ndarray, in_b: np.nd
 def _finite(value: float, name: str) -> float:
     """The value, unless it left the range of numbers on the way."""
     if not np.isfinite(value):
-        raise DataError(f"features are too large for {name}", found=value, hint="Scale both sets by the same factor; features of a network are of the order of one")  # fmt: skip
+        raise DataError(
+            f"features are too large for {name}",
+            found=value,
+            hint="Scale both sets by the same factor; features of a network are of the order of one",
+        )
     return value
 
 
@@ -470,7 +490,8 @@ def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _kernel_blocks(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, slice, np.ndarray]]:
-    """(rows, columns, cubic kernel of them); where a and b are the same matrix a block right of the diagonal stands for two."""
+    """(rows, columns, cubic kernel of them); where a and b are the same matrix a block right of the diagonal
+    stands for two."""
     for i in range(0, len(a), BLOCK):
         x = a[i : i + BLOCK].astype(np.float64)
         for j in range(i if a is b else 0, len(b), BLOCK):

@@ -1,4 +1,5 @@
-"""One evaluation: which numbers are asked for, what has to be drawn and read for them, and what could not be had.
+"""One evaluation: which numbers are asked for, what has to be drawn and read for them, and what could not be
+had.
 
 Every group of numbers stands alone: where one cannot be computed, a note says why and the others go on.
 """
@@ -14,16 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
-import mssg
 from mssg.errors import MssgError, UsageError
+from mssg.features.extractors import Features
 from mssg.metrics.distribution import SmallSampleWarning
-from mssg.metrics.features import Features
 from mssg.metrics.frame import Contender, Frame, Instruments
 from mssg.metrics.pairwise import load_lpips, ms_ssim, ms_ssim_scales, psnr, ssim
 from mssg.metrics.results import JOINT, Evaluation, Note, Result
 from mssg.metrics.sampling import Bench, Numbers, Reader
 from mssg.metrics.strata import BINS, MIN_COUNT, PER_STRATUM
-from mssg.study import Covariate
+from mssg.study.model import Covariate
+from mssg.version import __version__
 
 METRICS = {
     "fid": "Fréchet distance of features, per source and joint",
@@ -42,7 +43,9 @@ METRICS = {
     "lpips": "LPIPS of pairs (needs ImageNet weights of its trunk)",
     "ppl": "path length in features",
     "eq": "equivariance to shifts and rotations (StyleGAN3)",
-    "counterfactual": "real images inverted and edited: composition, effectiveness, reversibility, minimality",
+    "counterfactual": (
+        "real images inverted and edited: composition, effectiveness, reversibility, minimality"
+    ),
     "memorisation": "nearest training images in features and pixels, against those of held-out real images",
     "memorisation_pixels": "the same in pixels alone: quick",
     "utility": "predictors trained on generated images, tested on real ones",
@@ -71,14 +74,16 @@ class Options:
     Attributes:
         metrics: Names of `METRICS`.
         seed: Of everything.
-        images: Images drawn for the whole split; None: as many as there are real ones, within `FEWEST` and `MOST`.
+        images: Images drawn for the whole split; None: as many as there are real ones, within `FEWEST` and
+            `MOST`.
         per_stratum: Images drawn for each stratum.
         by: Covariates that form the strata; () for all, without categorical ones where that makes too many.
         bins, min_count: See `mssg.metrics.strata.stratify`.
         control_images: Images a design and covariate.
         leakage_images: Images a covariate is moved on.
         smooth_images: Images for path length and equivariance.
-        kid_subset: Rows of a KID subset; None: as many as fit every source and half of its real images, 1000 at most.
+        kid_subset: Rows of a KID subset; None: as many as fit every source and half of its real images, 1000
+            at most.
         lpips: Trunk of LPIPS, and its weights where torch's cache does not hold them.
         counterfactual_images: Real images that are inverted and edited.
         invert_steps, invert_features: How (`mssg.invert.InvertConfig`).
@@ -116,7 +121,8 @@ class Options:
 
 @dataclass
 class Evaluator:
-    """Everything the groups of numbers share: real readings are made once, drawn images are read by all at once.
+    """Everything the groups of numbers share: real readings are made once, drawn images are read by all at
+    once.
 
     Attributes:
         frame: The real images.
@@ -209,7 +215,8 @@ class Evaluator:
 
     @cached_property
     def picks(self) -> np.ndarray:
-        """Which real image each image drawn for the whole split answers: every one equally often, the rest at random."""
+        """Which real image each image drawn for the whole split answers: every one equally often, the rest at
+        random."""
         real = len(self.frame)
         n = self.options.images or int(np.clip(real, FEWEST, MOST))
         rng = np.random.default_rng([self.options.seed, 11])
@@ -295,8 +302,15 @@ def evaluate(evaluator: Evaluator, contenders: Sequence[Contender], command: str
         "images": len(evaluator.picks),
         "features": evaluator.features and evaluator.features.name,
     }
-    versions = {"mssg": mssg.__version__, "torch": torch.__version__, "numpy": np.__version__}
+    versions = {"mssg": __version__, "torch": torch.__version__, "numpy": np.__version__}
     return Evaluation(
-        frame.study.name, frame.split, options.seed, tuple(c.model for c in contenders), tuple(results),
-        tuple(dict.fromkeys(evaluator.notes)), command, sizes, versions,
-    )  # fmt: skip
+        frame.study.name,
+        frame.split,
+        options.seed,
+        tuple(c.model for c in contenders),
+        tuple(results),
+        tuple(dict.fromkeys(evaluator.notes)),
+        command,
+        sizes,
+        versions,
+    )

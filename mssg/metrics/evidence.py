@@ -11,8 +11,8 @@ import numpy as np
 
 from mssg.data.dataset import PackedSource
 from mssg.errors import UsageError
+from mssg.features.extractors import Features
 from mssg.metrics.evaluation import Evaluator
-from mssg.metrics.features import Features
 from mssg.metrics.frame import Contender, Frame
 from mssg.metrics.results import Result
 from mssg.metrics.sampling import Numbers
@@ -26,7 +26,7 @@ Z95 = 1.959964
 
 def counterfactuals(e: Evaluator, contender: Contender) -> Iterator[Result]:
     """Real images inverted, edited, inverted again: see `mssg.metrics.counterfactual`."""
-    from mssg.invert import InvertConfig
+    from mssg.inversion.projector import InvertConfig
     from mssg.metrics.counterfactual import GeneratorEditor, counterfactual
 
     study, snapshot = contender.snapshot.study, contender.snapshot
@@ -44,9 +44,18 @@ def counterfactuals(e: Evaluator, contender: Contender) -> Iterator[Result]:
     editor = GeneratorEditor(snapshot, config, store=e.bench.drawn)
     by = {k: v for k, v in e.instruments.by_covariate.items() if k in study.condition_names}
     for result in counterfactual(
-        editor, study, snapshot.models, e.instruments.measure, e.frame.images(rows), values, by, contender.model.label, e.frame.split,
-        e.options.seed, progress=e.bench.progress,
-    ):  # fmt: skip
+        editor,
+        study,
+        snapshot.models,
+        e.instruments.measure,
+        e.frame.images(rows),
+        values,
+        by,
+        contender.model.label,
+        e.frame.split,
+        e.options.seed,
+        progress=e.bench.progress,
+    ):
         result.detail.update({"steps": e.options.invert_steps, "features": features})  # type: ignore[attr-defined]
         yield result
 
@@ -80,11 +89,17 @@ def drawn_for_memorisation(seed: int, requests: np.ndarray, contender: Contender
 
 
 def copies(e: Evaluator, contender: Contender, features: Features | None) -> Iterator[Result]:
-    """Nearest training images in features, where there are any, and in pixels: see `mssg.metrics.memorisation`."""
+    """Nearest training images in features, where there are any, and in pixels: see
+    `mssg.metrics.memorisation`."""
     from mssg.metrics.memorisation import memorisation
 
     if e.frame.split == "train":
-        raise UsageError("memorisation needs images that were not trained on", field="--split", found="train", expected="test or val")  # fmt: skip
+        raise UsageError(
+            "memorisation needs images that were not trained on",
+            field="--split",
+            found="train",
+            expected="test or val",
+        )
     train = TrainingImages(e.frame.sources)
     places, n = train.places, e.options.memorisation_images
     fakes = drawn_for_memorisation(e.options.seed, e.requests, contender, n)
@@ -97,18 +112,33 @@ def copies(e: Evaluator, contender: Contender, features: Features | None) -> Ite
     for space, (fake, trained, heldout) in spaces.items():
         found = memorisation(fake, trained, heldout, space)
         closest = [
-            {"generated": int(g), "source": e.frame.sources[places[t][0]].name, "row": places[t][1], "ratio": float(found.ratio[g])}
+            {
+                "generated": int(g),
+                "source": e.frame.sources[places[t][0]].name,
+                "row": places[t][1],
+                "ratio": float(found.ratio[g]),
+            }
             for g, t in found.closest(CLOSEST)
-        ]  # fmt: skip
+        ]
         detail = found.summary() | {"closest": closest, "n_train": len(places)}
         yield Result(
-            f"memorisation-{space}", found.share, contender.model.label, n, len(places), wilson(found.share, n),
-            features=space, split=e.frame.split, real_floor=found.false_alarm, real_floor_n=len(held), detail=detail,
-        )  # fmt: skip
+            f"memorisation-{space}",
+            found.share,
+            contender.model.label,
+            n,
+            len(places),
+            wilson(found.share, n),
+            features=space,
+            split=e.frame.split,
+            real_floor=found.false_alarm,
+            real_floor_n=len(held),
+            detail=detail,
+        )
 
 
 def shrunk(images: np.ndarray) -> np.ndarray:
-    """Images uint8 [N, C, H, W] as rows of pixels, means over blocks until no side is above `PIXEL_SIDE`: float32 [N, F]."""
+    """Images uint8 [N, C, H, W] as rows of pixels, means over blocks until no side is above `PIXEL_SIDE`:
+    float32 [N, F]."""
     n, c, side = images.shape[:3]
     block = max(1, side // PIXEL_SIDE)
     out = np.empty((n, c * (side // block) ** 2), np.float32)
@@ -127,7 +157,8 @@ def wilson(share: float, n: int) -> tuple[float, float]:
 
 
 def use(e: Evaluator, contender: Contender) -> Iterator[Result]:
-    """Predictors trained on generated images, against ones trained on real images: see `mssg.metrics.utility`."""
+    """Predictors trained on generated images, against ones trained on real images: see
+    `mssg.metrics.utility`."""
     from mssg.metrics.utility import utility
 
     frame, options = e.frame, e.options
@@ -138,15 +169,35 @@ def use(e: Evaluator, contender: Contender) -> Iterator[Result]:
     images = [s.info.get("sha256") for s in frame.sources]
 
     def keep(whose: str, compute: Callable[[], Numbers]) -> Numbers:
-        """Readings of a trained predictor: training on real images is the same for all models, and none is repeated."""
-        key = ["utility", whose != "real" and contender.identity, images, requests, frame.split, options.utility_epochs, options.seed, e.bench.device]  # fmt: skip
+        """Readings of a trained predictor: training on real images is the same for all models, and none is
+        repeated."""
+        key = [
+            "utility",
+            whose != "real" and contender.identity,
+            images,
+            requests,
+            frame.split,
+            options.utility_epochs,
+            options.seed,
+            e.bench.device,
+        ]
         return e.bench.drawn.get(key, compute)
 
     everything = slice(0, len(frame))
     yield from utility(
-        frame.study, frame.sources, contender.generate, requests, frame.images(everything), frame.values, contender.model.label,
-        frame.split, options.seed, epochs=options.utility_epochs, device=e.bench.device, keep=keep,
-    )  # fmt: skip
+        frame.study,
+        frame.sources,
+        contender.generate,
+        requests,
+        frame.images(everything),
+        frame.values,
+        contender.model.label,
+        frame.split,
+        options.seed,
+        epochs=options.utility_epochs,
+        device=e.bench.device,
+        keep=keep,
+    )
 
 
 def gallery(

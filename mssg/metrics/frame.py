@@ -1,4 +1,5 @@
-"""Who is evaluated against what: the real images of a split with all that is known of them, and the models side by side."""
+"""Who is evaluated against what: the real images of a split with all that is known of them, and the models
+side by side."""
 
 from __future__ import annotations
 
@@ -8,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mssg.covariates import CovariateModels
-from mssg.covariates.system import fit_models
+from mssg.checkpoint.snapshot import Snapshot
+from mssg.covariates.system import CovariateModels, fit_models
 from mssg.data.dataset import PackedSource, open_sources
 from mssg.errors import DataError, UsageError
 from mssg.metrics.results import JOINT, REAL, Model, Note
 from mssg.metrics.sampling import Generate, Reader, batch_for, generator_of
-from mssg.snapshot import Snapshot
-from mssg.study import SOURCE, Study
+from mssg.study.model import SOURCE, Study
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ def open_frame(study: Study, split: str, snapshots: Sequence[Snapshot] = ()) -> 
     Args:
         study: A study read from its TOML.
         split: "train", "val" or "test".
-        snapshots: Their covariate models are used where one knows exactly this study's covariates; else models are fitted.
+        snapshots: Their covariate models are used where one knows exactly this study's covariates; else
+            models are fitted.
 
     Raises:
         DataError: The sources cannot be read, or the split has no image.
@@ -101,16 +102,29 @@ def open_frame(study: Study, split: str, snapshots: Sequence[Snapshot] = ()) -> 
             notes.append(
                 Note(
                     packed.name,
-                    f"all images of the {split} split are of one subject: no interval or floor can be trusted",
+                    f"all images of the {split} split are of one subject: no interval or floor can be"
+                    " trusted",
                 )
             )
     if not any(len(rows) for *_, rows in parts):
-        raise DataError("no image in this split", file=sources[0].path, field="split", found=split, hint="Prepare the data with a larger share for it, or choose another --split")  # fmt: skip
+        raise DataError(
+            "no image in this split",
+            file=sources[0].path,
+            field="split",
+            found=split,
+            hint="Prepare the data with a larger share for it, or choose another --split",
+        )
     observed = np.concatenate([p.values[rows] for _, p, rows in parts])
     values = np.concatenate([_truth(study, p, rows, notes) for _, p, rows in parts])
     for v, name in enumerate(study.condition_names):
         if not np.isfinite(values[:, v]).any():
-            notes.append(Note(name, f"no image of the {split} split has a value of this covariate: it is requested from the covariate model and only compared with what was requested"))  # fmt: skip
+            notes.append(
+                Note(
+                    name,
+                    f"no image of the {split} split has a value of this covariate: it is requested from the"
+                    " covariate model and only compared with what was requested",
+                )
+            )
     names = study.condition_names
     own = next(
         (s.models for s in snapshots if s.study.condition_names == names and _same(s.study, study)), None
@@ -118,9 +132,12 @@ def open_frame(study: Study, split: str, snapshots: Sequence[Snapshot] = ()) -> 
     models = own or fit_models(study, [s.columns(study, "train") for s in sources])
     fitted = replace(study, covariates=models.study.covariates)
     source = np.concatenate([np.full(len(rows), i) for i, _, rows in parts])
-    return Frame(
-        fitted, split, sources, models, values, observed, source, np.concatenate([r for *_, r in parts])
-    ), notes
+    return (
+        Frame(
+            fitted, split, sources, models, values, observed, source, np.concatenate([r for *_, r in parts])
+        ),
+        notes,
+    )
 
 
 def _truth(study: Study, packed: PackedSource, rows: np.ndarray, notes: list[Note]) -> np.ndarray:
@@ -152,8 +169,8 @@ class Contender:
     Attributes:
         model: What results say about it.
         snapshot: Where its networks are.
-        generate: (values [N, V] of the frame's study, seed) -> uint8 images; what the frame does not know is drawn from
-            the model's own covariate models, and what the model does not take is left out.
+        generate: (values [N, V] of the frame's study, seed) -> uint8 images; what the frame does not know is
+            drawn from the model's own covariate models, and what the model does not take is left out.
         identity: What decides its images besides values and seed.
     """
 
@@ -173,8 +190,8 @@ def contender(
         snapshot: The model.
         study: Of the frame.
         memory_gb: What its generator may take.
-        blind: Covariates it is not told, but draws from its own covariate models: what a model scores that knows the
-            others and ignores these. An error says little beside anything but that.
+        blind: Covariates it is not told, but draws from its own covariate models: what a model scores that
+            knows the others and ignores these. An error says little beside anything but that.
 
     Raises:
         UsageError: Another image size, or a covariate that means something else in the two studies.
@@ -182,23 +199,41 @@ def contender(
     own = snapshot.study
     if (own.resolution, own.channels) != (study.resolution, study.channels):
         raise UsageError(
-            "the model draws other images than the study holds", file=snapshot.header.path, found=f"{own.channels} x {own.resolution}²", expected=f"{study.channels} x {study.resolution}²",
+            "the model draws other images than the study holds",
+            file=snapshot.header.path,
+            found=f"{own.channels} x {own.resolution}²",
+            expected=f"{study.channels} x {study.resolution}²",
             hint="Evaluate it with the study it was trained on, prepared at its resolution",
-        )  # fmt: skip
+        )
     if label == REAL:
         raise UsageError("this label stands for real images", field=label, hint="Choose another label")
     for mine in own.conditions:
         if mine.name not in study.condition_names:
             if mine.name == SOURCE:
-                raise UsageError("the model is told the source, the study is not", file=snapshot.header.path, hint="Give the study with condition_on_source = true")  # fmt: skip
+                raise UsageError(
+                    "the model is told the source, the study is not",
+                    file=snapshot.header.path,
+                    hint="Give the study with condition_on_source = true",
+                )
             continue
         theirs = study.covariate(mine.name)
         if (mine.kind, mine.unit) != (theirs.kind, theirs.unit) or (
             mine.levels != theirs.levels and mine.name != SOURCE
         ):
-            raise UsageError("means something else in the model's study", file=snapshot.header.path, field=mine.name, found=f"{mine.kind} {mine.unit} {list(mine.levels)}", expected=f"{theirs.kind} {theirs.unit} {list(theirs.levels)}")  # fmt: skip
+            raise UsageError(
+                "means something else in the model's study",
+                file=snapshot.header.path,
+                field=mine.name,
+                found=f"{mine.kind} {mine.unit} {list(mine.levels)}",
+                expected=f"{theirs.kind} {theirs.unit} {list(theirs.levels)}",
+            )
         if mine.name == SOURCE and mine.levels != theirs.levels:
-            raise UsageError("the model was trained on other sources", file=snapshot.header.path, found=", ".join(mine.levels), expected=", ".join(theirs.levels))  # fmt: skip
+            raise UsageError(
+                "the model was trained on other sources",
+                file=snapshot.header.path,
+                found=", ".join(mine.levels),
+                expected=", ".join(theirs.levels),
+            )
     for name in blind:
         own.index(name)
     batch = batch_for(own.resolution, memory_gb)
@@ -208,7 +243,13 @@ def contender(
         if name in study.condition_names and name not in blind
     ]
     if not taken and not blind:
-        raise UsageError("the model is told nothing that this study records", file=snapshot.header.path, found=", ".join(own.condition_names), expected=", ".join(study.condition_names), hint="Evaluate it with the study it was trained on")  # fmt: skip
+        raise UsageError(
+            "the model is told nothing that this study records",
+            file=snapshot.header.path,
+            found=", ".join(own.condition_names),
+            expected=", ".join(study.condition_names),
+            hint="Evaluate it with the study it was trained on",
+        )
     told = tuple(n for n in own.condition_names if n not in blind)
     kimg = float(snapshot.header.progress.get("kimg", 0))
     model = Model(
@@ -256,7 +297,7 @@ def instruments(
         predictors: Files of `mssg predictors`; the first that reads a covariate is used for it.
         device: Where predictors run.
     """
-    from mssg.measure import instrument
+    from mssg.measure.instruments import instrument
 
     readers: list[Reader] = []
     by: dict[str, str] = {}
@@ -266,7 +307,13 @@ def instruments(
         for name in names:
             unit = study.covariate(name).unit
             if unit and oracle.UNITS.get(name, unit) != unit:
-                raise UsageError("the study's unit is not the instrument's", file=study.path, field=f"covariates.{name}.unit", found=unit, expected=oracle.UNITS[name])  # fmt: skip
+                raise UsageError(
+                    "the study's unit is not the instrument's",
+                    file=study.path,
+                    field=f"covariates.{name}.unit",
+                    found=unit,
+                    expected=oracle.UNITS[name],
+                )
         name = f"oracle-{study.instrument}"
         by |= dict.fromkeys(names, name)
         readers.append(Reader(f"{name}:{_version(oracle)}", _reading(oracle.measure, names)))
@@ -275,7 +322,14 @@ def instruments(
         readers += [reader] if found else []
         by |= found
     missing = [c.name for c in study.covariates if c.name not in by]
-    notes = [Note(name, "nothing reads this covariate off an image: no score of it (give a --predictor of `mssg predictors`)") for name in missing]  # fmt: skip
+    notes = [
+        Note(
+            name,
+            "nothing reads this covariate off an image: no score of it (give a --predictor of `mssg"
+            " predictors`)",
+        )
+        for name in missing
+    ]
     return Instruments(tuple(readers), by), notes
 
 
@@ -284,19 +338,30 @@ def _predictor(
 ) -> tuple[Reader, dict[str, str]]:
     """A predictor's reader of what is not read yet."""
     from mssg.data.dataset import file_hash
-    from mssg.metrics.predictors import Predictor
+    from mssg.features.predictors import Predictor
 
     predictor = Predictor.load(path, device)
     own = predictor.study
     if (own.resolution, own.channels) != (study.resolution, study.channels):
-        raise DataError("the predictor is for other images", file=path, found=f"{own.channels} x {own.resolution}²", expected=f"{study.channels} x {study.resolution}²")  # fmt: skip
+        raise DataError(
+            "the predictor is for other images",
+            file=path,
+            found=f"{own.channels} x {own.resolution}²",
+            expected=f"{study.channels} x {study.resolution}²",
+        )
     names = []
     for covariate in own.covariates:
         if covariate.name in taken or covariate.name not in study.condition_names:
             continue
         theirs = study.covariate(covariate.name)
         if (covariate.kind, covariate.unit, covariate.levels) != (theirs.kind, theirs.unit, theirs.levels):
-            raise DataError("the predictor's covariate means something else", file=path, field=covariate.name, found=f"{covariate.kind} {covariate.unit} {list(covariate.levels)}", expected=f"{theirs.kind} {theirs.unit} {list(theirs.levels)}")  # fmt: skip
+            raise DataError(
+                "the predictor's covariate means something else",
+                file=path,
+                field=covariate.name,
+                found=f"{covariate.kind} {covariate.unit} {list(covariate.levels)}",
+                expected=f"{theirs.kind} {theirs.unit} {list(theirs.levels)}",
+            )
         names.append(covariate.name)
     identity = f"predictor-{predictor.architecture}@{file_hash(Path(path))[:8]}"
     return Reader(f"{identity}:{','.join(names)}", _reading(predictor.measure, tuple(names))), dict.fromkeys(

@@ -1,9 +1,9 @@
 """Off-target leakage: one covariate is moved, the latent and all others stay; how does every reading move?
 
-An entry is the shift of a reading in standard deviations (of the real images' transformed values), for one standard
-deviation of the covariate that is moved: 1 on the diagonal and 0 elsewhere would be perfect control. Moving one covariate
-alone leaves the data's support where covariates depend on each other, and an oracle may itself confuse them: read it beside
-the instrument's own error. Source: METHOD section 7.
+An entry is the shift of a reading in standard deviations (of the real images' transformed values), for one
+standard deviation of the covariate that is moved: 1 on the diagonal and 0 elsewhere would be perfect control.
+Moving one covariate alone leaves the data's support where covariates depend on each other, and an oracle may
+itself confuse them: read it beside the instrument's own error. Source: docs/method.md section 7.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mssg.metrics.strata import BOOTSTRAPS, interval
-from mssg.study import SOURCE, Covariate, Study
+from mssg.study.model import SOURCE, Covariate, Study
 
 STEP = 1.0
 """Standard deviations moved to each side."""
@@ -26,8 +26,9 @@ class Shift:
 
     Attributes:
         moved, measured: The covariate that was moved, and the one that was read.
-        value: Mean shift in sd of `measured`, for one sd of `moved` (binary: for the change from 0 to 1; categorical
-            `moved`: mean absolute shift over a change of level). For a `measured` with levels: share of images whose
+        value: Mean shift in sd of `measured`, for one sd of `moved` (binary: for the change from 0 to 1;
+            categorical `moved`: mean absolute shift over a change of level). For a `measured` with levels:
+                share of images whose
             reading changes over the whole move.
         ci95: Bootstrap interval over images.
         n: Images read on both sides.
@@ -48,7 +49,8 @@ def movable(study: Study) -> tuple[Covariate, ...]:
 def ends(
     covariate: Covariate, values: np.ndarray, column: int, sd: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Requests [N, V] before and after one covariate is moved: ±1 sd of the transformed value, 0 and 1, or another level."""
+    """Requests [N, V] before and after one covariate is moved: ±1 sd of the transformed value, 0 and 1, or
+    another level."""
     low, high = values.copy(), values.copy()
     if covariate.is_continuous:
         t = covariate.forward(values[:, column])
@@ -62,7 +64,8 @@ def ends(
 
 
 def spread(covariate: Covariate, values: np.ndarray) -> float:
-    """Standard deviation of a covariate's transformed values [N], NaN ignored; 1 for covariates with levels."""
+    """Standard deviation of a covariate's transformed values [N], NaN ignored; 1 for covariates with
+    levels."""
     return float(np.nanstd(covariate.forward(values))) if covariate.is_continuous else 1.0
 
 

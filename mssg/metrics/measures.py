@@ -14,7 +14,7 @@ from mssg.metrics.evaluation import Evaluator
 from mssg.metrics.frame import Contender
 from mssg.metrics.results import JOINT, REAL, Result
 from mssg.metrics.strata import MOST_STRATA, Estimate, Score, Strata, score, stratify, weighted
-from mssg.study import Covariate
+from mssg.study.model import Covariate
 
 K_PRECISION, K_DENSITY = 3, 5
 MOST_KID = 1000
@@ -90,15 +90,36 @@ def _distances(
 
         value, lowest = kid(real, fake), floor(kid)
         used = min(size, len(real), len(fake))
-        yield "kid", value.mean, value.sd, lowest and lowest.mean, {"subset_size": used, "subsets": 100, "floor_sd": lowest and lowest.sd}  # fmt: skip
+        yield (
+            "kid",
+            value.mean,
+            value.sd,
+            lowest and lowest.mean,
+            {"subset_size": used, "subsets": 100, "floor_sd": lowest and lowest.sd},
+        )
     elif kind == "prdc":
-        pr, dc = distribution.precision_recall(real, fake, K_PRECISION), distribution.density_coverage(real, fake, K_DENSITY)  # fmt: skip
-        low = floor(lambda a, b: (*distribution.precision_recall(a, b, K_PRECISION), *distribution.density_coverage(a, b, K_DENSITY)), 2 * K_DENSITY + 2)  # fmt: skip
+        pr, dc = (
+            distribution.precision_recall(real, fake, K_PRECISION),
+            distribution.density_coverage(real, fake, K_DENSITY),
+        )
+        low = floor(
+            lambda a, b: (
+                *distribution.precision_recall(a, b, K_PRECISION),
+                *distribution.density_coverage(a, b, K_DENSITY),
+            ),
+            2 * K_DENSITY + 2,
+        )
         for i, (name, value) in enumerate((*pr._asdict().items(), *dc._asdict().items())):
             yield name, value, None, low and low[i], {"k": K_PRECISION if i < 2 else K_DENSITY}
     elif kind == "fid_infinity":
         line = distribution.fid_infinity(real, fake, seed=e.options.seed)
-        yield "fid_infinity", line.value, None, None, {"slope": line.slope, "residual": line.residual, "sizes": line.sizes}  # fmt: skip
+        yield (
+            "fid_infinity",
+            line.value,
+            None,
+            None,
+            {"slope": line.slope, "residual": line.residual, "sizes": line.sizes},
+        )
     else:
         assert e.features is not None
         splits = min(10, max(1, len(fake) // 100))
@@ -123,14 +144,34 @@ def _subset(e: Evaluator) -> int:
 
 
 def _distance_result(
-    e: Evaluator, contender: Contender, name: str, value: float, sd: float | None, n: int, n_real: int, source: str,
-    floor: float | None, detail: dict[str, Any], stratum: Any = None,
-) -> Result:  # fmt: skip
+    e: Evaluator,
+    contender: Contender,
+    name: str,
+    value: float,
+    sd: float | None,
+    n: int,
+    n_real: int,
+    source: str,
+    floor: float | None,
+    detail: dict[str, Any],
+    stratum: Any = None,
+) -> Result:
     assert e.features is not None
     return Result(
-        f"{name}-{e.features.name}", value, contender.model.label, n, n_real, sd=sd, features=e.features.name, source=source,
-        split=e.frame.split, stratum=stratum, real_floor=floor, real_floor_n=None if floor is None else n_real // 2, detail=detail,
-    )  # fmt: skip
+        f"{name}-{e.features.name}",
+        value,
+        contender.model.label,
+        n,
+        n_real,
+        sd=sd,
+        features=e.features.name,
+        source=source,
+        split=e.frame.split,
+        stratum=stratum,
+        real_floor=floor,
+        real_floor_n=None if floor is None else n_real // 2,
+        detail=detail,
+    )
 
 
 def _pairs(e: Evaluator, contender: Contender, names: Sequence[str]) -> Iterator[Result]:
@@ -143,7 +184,17 @@ def _pairs(e: Evaluator, contender: Contender, names: Sequence[str]) -> Iterator
                 x = drawn[name][fake]
                 usable = x[np.isfinite(x)]
                 unit = "dB" if name == "psnr" else None
-                yield Result(name, float(usable.mean()) if usable.size else None, contender.model.label, len(x), len(real), sd=float(usable.std()) if usable.size else None, source=source, split=e.frame.split, unit=unit)  # fmt: skip
+                yield Result(
+                    name,
+                    float(usable.mean()) if usable.size else None,
+                    contender.model.label,
+                    len(x),
+                    len(real),
+                    sd=float(usable.std()) if usable.size else None,
+                    source=source,
+                    split=e.frame.split,
+                    unit=unit,
+                )
 
 
 # What the covariates say
@@ -169,20 +220,48 @@ def _compared(
 
 
 def _score_results(
-    e: Evaluator, contender: Contender | None, prefix: str, covariate: Covariate, reference: str, found: Score, n_real: int,
-    source: str, stratum: Any = None,
-) -> Iterator[Result]:  # fmt: skip
+    e: Evaluator,
+    contender: Contender | None,
+    prefix: str,
+    covariate: Covariate,
+    reference: str,
+    found: Score,
+    n_real: int,
+    source: str,
+    stratum: Any = None,
+) -> Iterator[Result]:
     if not found.n and reference != "requested":
         return  # no real image says what it shows
     for stat, estimate in found.stats.items():
         detail = {"requested_sd": found.sd, "bias": found.bias, "unmeasurable": found.unmeasurable}
-        yield _stat_result(e, contender, f"{prefix}/{stat}", covariate, reference, estimate, found.n, n_real, source, stratum, detail)  # fmt: skip
+        yield _stat_result(
+            e,
+            contender,
+            f"{prefix}/{stat}",
+            covariate,
+            reference,
+            estimate,
+            found.n,
+            n_real,
+            source,
+            stratum,
+            detail,
+        )
 
 
 def _stat_result(
-    e: Evaluator, contender: Contender | None, metric: str, covariate: Covariate, reference: str, estimate: Estimate, n: int,
-    n_real: int, source: str, stratum: Any, detail: dict[str, Any],
-) -> Result:  # fmt: skip
+    e: Evaluator,
+    contender: Contender | None,
+    metric: str,
+    covariate: Covariate,
+    reference: str,
+    estimate: Estimate,
+    n: int,
+    n_real: int,
+    source: str,
+    stratum: Any,
+    detail: dict[str, Any],
+) -> Result:
     stat = metric.split("/")[1]
     unit = {"mse": f"{covariate.unit}²", "mae": covariate.unit}.get(stat) if covariate.unit else None
     place = f"{metric} {covariate.name} {source} {stratum}"
@@ -190,10 +269,22 @@ def _stat_result(
         e.remember(f"own {place}", lambda: estimate.value)
     floor = e.remember(f"own {place}", lambda: None) if contender else None
     return Result(
-        metric, estimate.value, contender.model.label if contender else REAL, n, n_real, estimate.ci95,
-        instrument=e.instruments.by_covariate[covariate.name], source=source, split=e.frame.split, stratum=stratum,
-        covariate=covariate.name, unit=unit, reference=reference, real_floor=floor, detail=detail,
-    )  # fmt: skip
+        metric,
+        estimate.value,
+        contender.model.label if contender else REAL,
+        n,
+        n_real,
+        estimate.ci95,
+        instrument=e.instruments.by_covariate[covariate.name],
+        source=source,
+        split=e.frame.split,
+        stratum=stratum,
+        covariate=covariate.name,
+        unit=unit,
+        reference=reference,
+        real_floor=floor,
+        detail=detail,
+    )
 
 
 def _overall(e: Evaluator, contender: Contender | None) -> Iterator[Result]:
@@ -211,7 +302,8 @@ def _overall(e: Evaluator, contender: Contender | None) -> Iterator[Result]:
 
 
 def strata_of(e: Evaluator) -> dict[str, Strata]:
-    """The strata: joint where every covariate of every image is known, else within each source over what it records."""
+    """The strata: joint where every covariate of every image is known, else within each source over what it
+    records."""
     return e.remember("strata", lambda: _divide(e))
 
 
@@ -221,7 +313,11 @@ def _divide(e: Evaluator) -> dict[str, Strata]:
         frame.known()
     )
     if not jointly and not study.condition_on_source:
-        e.note("strata", "not every image has a value of every covariate: strata are formed within each source, over what is known there")  # fmt: skip
+        e.note(
+            "strata",
+            "not every image has a value of every covariate: strata are formed within each source, over what"
+            " is known there",
+        )
     out = {}
     for source in (
         (JOINT,) if jointly else [s.name for i, s in enumerate(study.sources) if (frame.source == i).any()]
@@ -238,9 +334,17 @@ def _divide(e: Evaluator) -> dict[str, Strata]:
         strata = stratify(study, frame.values[rows], names, options.bins, options.min_count, pool)
         cells = tuple(type(c)(c.limits, c.cell, rows[c.rows]) for c in strata.cells)
         if strata.too_few or strata.rows_unknown:
-            e.note(f"strata, {source}", f"{strata.too_few} strata with {strata.rows_lost} of {len(rows)} images have fewer than {options.min_count} real images and are left out")  # fmt: skip
+            e.note(
+                f"strata, {source}",
+                f"{strata.too_few} strata with {strata.rows_lost} of {len(rows)} images have fewer than"
+                f" {options.min_count} real images and are left out",
+            )
         if not cells:
-            e.note(f"strata, {source}", "no stratum has enough real images; use fewer covariates (--by), fewer bins, or a lower --min-count")  # fmt: skip
+            e.note(
+                f"strata, {source}",
+                "no stratum has enough real images; use fewer covariates (--by), fewer bins, or a lower"
+                " --min-count",
+            )
         out[source] = Strata(strata.names, cells, strata.too_few, strata.rows_lost, strata.rows_unknown)
     return out
 
@@ -254,12 +358,16 @@ def _few_enough(e: Evaluator, names: tuple[str, ...], source: str) -> tuple[str,
     if count <= MOST_STRATA or e.options.by:
         return names
     fewer = tuple(n for n in names if e.frame.study.covariate(n).kind != "categorical")
-    e.note(f"strata, {source}", f"{', '.join(names)} would make {count} strata: formed by {', '.join(fewer)} alone; choose with --by")  # fmt: skip
+    e.note(
+        f"strata, {source}",
+        f"{', '.join(names)} would make {count} strata: formed by {', '.join(fewer)} alone; choose with --by",
+    )
     return fewer
 
 
 def _strata_picks(e: Evaluator) -> tuple[np.ndarray, dict[str, list[np.ndarray]]]:
-    """Which real image each image drawn for the strata answers, and which of those images belong to each stratum."""
+    """Which real image each image drawn for the strata answers, and which of those images belong to each
+    stratum."""
 
     def pick() -> tuple[np.ndarray, dict[str, list[np.ndarray]]]:
         picks: list[np.ndarray] = []
@@ -282,7 +390,9 @@ def _strata_drawn(e: Evaluator, contender: Contender) -> dict[str, np.ndarray]:
     if not len(picks):
         raise DataError("there is no stratum to draw images for", field="strata")
     readers = e.readers(e.wants("strata"), e.wants("strata_kid", "strata_fid"))
-    return e.remember(f"strata {contender.model.label}", lambda: e.draw(contender, "strata", e.requests[picks], 2, readers))  # fmt: skip
+    return e.remember(
+        f"strata {contender.model.label}", lambda: e.draw(contender, "strata", e.requests[picks], 2, readers)
+    )
 
 
 def _strata(e: Evaluator, contender: Contender | None) -> Iterator[Result]:
@@ -297,14 +407,29 @@ def _strata(e: Evaluator, contender: Contender | None) -> Iterator[Result]:
                     rows, images = (cell.rows, cell.rows) if contender is None else (picks[place], place)
                     found = _compared(e, covariate, reference, rows, numbers[covariate.name][images])
                     scores.append(found)
-                    yield from _score_results(e, contender, "strata", covariate, reference, found, len(cell.rows), source, cell.limits)  # fmt: skip
+                    yield from _score_results(
+                        e,
+                        contender,
+                        "strata",
+                        covariate,
+                        reference,
+                        found,
+                        len(cell.rows),
+                        source,
+                        cell.limits,
+                    )
                 yield from _weighted(e, contender, covariate, reference, strata, scores, source)
 
 
 def _weighted(
-    e: Evaluator, contender: Contender | None, covariate: Covariate, reference: str, strata: Strata, scores: Sequence[Score],
+    e: Evaluator,
+    contender: Contender | None,
+    covariate: Covariate,
+    reference: str,
+    strata: Strata,
+    scores: Sequence[Score],
     source: str,
-) -> Iterator[Result]:  # fmt: skip
+) -> Iterator[Result]:
     """The strata prediction score as one number a covariate: mean over strata, weighted by real images."""
     if not scores or (reference != "requested" and not any(s.n for s in scores)):
         return
@@ -314,7 +439,19 @@ def _weighted(
     detail = {"strata": len(scores), "requested_sd": sd}
     for stat in scores[0].stats:
         mean = weighted([s.stats[stat] for s in scores], counts)
-        yield _stat_result(e, contender, f"strata/{stat}", covariate, reference, mean, sum(s.n for s in scores), sum(counts), source, None, detail)  # fmt: skip
+        yield _stat_result(
+            e,
+            contender,
+            f"strata/{stat}",
+            covariate,
+            reference,
+            mean,
+            sum(s.n for s in scores),
+            sum(counts),
+            source,
+            None,
+            detail,
+        )
 
 
 def _strata_distance(e: Evaluator, contender: Contender, kind: str) -> Iterator[Result]:
@@ -332,7 +469,19 @@ def _strata_distance(e: Evaluator, contender: Contender, kind: str) -> Iterator[
             floor = e.remember(
                 f"{kind} {source} {cell.cell}", lambda a=a: _floor(distance, a, e.options.seed, 4)
             )
-            found = _distance_result(e, contender, f"strata_{kind}", distance(a, b), None, len(b), len(a), source, floor, {}, cell.limits)  # fmt: skip
+            found = _distance_result(
+                e,
+                contender,
+                f"strata_{kind}",
+                distance(a, b),
+                None,
+                len(b),
+                len(a),
+                source,
+                floor,
+                {},
+                cell.limits,
+            )
             rows.append(found)
             yield found
         counts = [r.n_real or 0 for r in rows]
@@ -342,13 +491,26 @@ def _strata_distance(e: Evaluator, contender: Contender, kind: str) -> Iterator[
             low = (
                 float(np.average([f for f, _ in floors], weights=[c for _, c in floors])) if floors else None
             )  # type: ignore[arg-type]
-            yield _distance_result(e, contender, f"strata_{kind}", mean, None, sum(r.n for r in rows), sum(counts), source, low, {"strata": len(rows)})  # fmt: skip
+            yield _distance_result(
+                e,
+                contender,
+                f"strata_{kind}",
+                mean,
+                None,
+                sum(r.n for r in rows),
+                sum(counts),
+                source,
+                low,
+                {"strata": len(rows)},
+            )
 
 
 # How smooth it is
 
 
-def _smooth_chunks(e: Evaluator, contender: Contender, label: str, compute: Callable[[torch.Tensor, int], np.ndarray]) -> np.ndarray:  # fmt: skip
+def _smooth_chunks(
+    e: Evaluator, contender: Contender, label: str, compute: Callable[[torch.Tensor, int], np.ndarray]
+) -> np.ndarray:
     """A function of (encoded conditions, seed) over chunks of the split's requests."""
     study, own = e.frame.study, contender.snapshot.study
     values = e.requests[
@@ -379,7 +541,16 @@ def _path_length(e: Evaluator, contender: Contender) -> Iterator[Result]:
 
     value, sd = smoothness.path_length(_smooth_chunks(e, contender, f"ppl-{features.name}", compute))
     detail = {"epsilon": smoothness.EPSILON, "distance": "squared Euclidean"}
-    yield Result(f"ppl-{features.name}", value, contender.model.label, e.options.smooth_images, sd=sd, features=features.name, split=e.frame.split, detail=detail)  # fmt: skip
+    yield Result(
+        f"ppl-{features.name}",
+        value,
+        contender.model.label,
+        e.options.smooth_images,
+        sd=sd,
+        features=features.name,
+        split=e.frame.split,
+        detail=detail,
+    )
 
 
 def _equivariance(e: Evaluator, contender: Contender) -> Iterator[Result]:
@@ -388,6 +559,15 @@ def _equivariance(e: Evaluator, contender: Contender) -> Iterator[Result]:
 
         def part(name=name, errors=errors) -> list[Result]:
             found = _smooth_chunks(e, contender, name, lambda c, seed: errors(G, c, seed))
-            return [Result(name, smoothness.decibels(found), contender.model.label, len(found), split=e.frame.split, unit="dB")]  # fmt: skip
+            return [
+                Result(
+                    name,
+                    smoothness.decibels(found),
+                    contender.model.label,
+                    len(found),
+                    split=e.frame.split,
+                    unit="dB",
+                )
+            ]
 
         yield from e.guarded(f"{contender.model.label}: {name}", part)

@@ -1,7 +1,9 @@
-"""Does the generator repeat its training images? Nearest training neighbours, judged by those of held-out real images.
+"""Does the generator repeat its training images? Nearest training neighbours, judged by those of held-out
+real images.
 
-This is a screen for copies as far as one set of features (or pixels) can see them. It is no privacy guarantee: what it does
-not flag may still reveal a training image, to other features or to an attacker who knows more.
+This is a screen for copies as far as one set of features (or pixels) can see them. It is no privacy
+guarantee: what it does not flag may still reveal a training image, to other features or to an attacker who
+    knows more.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ class Memorisation:
         space: What the distances were taken in, such as "pixels" or the name of the features.
         distance: Distance of every fake to its nearest training image, float64 [N].
         index: That training image, int64 [N].
-        ratio: `distance` over the distance to the nearest held-out image, float64 [N]: well below 1 means closer to what
-            was trained on than to images of the same kind that were not. 1 where both are zero.
+        ratio: `distance` over the distance to the nearest held-out image, float64 [N]: well below 1 means
+            closer to what was trained on than to images of the same kind that were not. 1 where both are
+            zero.
         heldout_distance: Distance of every held-out image to its nearest training image, float64 [H].
         heldout_ratio: The same ratio for held-out images, each left out of its own comparison, float64 [H].
         threshold: Fakes with a ratio at or below it are flagged.
@@ -84,16 +87,16 @@ def memorisation(
 ) -> Memorisation:
     """Compare generated images with training images, and both with real images held out from training.
 
-    The held-out images must be of other subjects than the training images; otherwise they are near-copies themselves, and
-    the threshold falls so low that it flags nothing.
+    The held-out images must be of other subjects than the training images; otherwise they are near-copies
+    themselves, and the threshold falls so low that it flags nothing.
 
     Args:
         fake: Features [N, F] of generated images (or flattened pixels).
         train: Features [T, F] of the images trained on.
         heldout: Features [H, F] of real images not trained on.
         space: Name of the features, kept with the result.
-        false_alarm: Share of held-out images the threshold may flag. With fewer than 1 / false_alarm - 1 of them it is
-            their smallest ratio; the result carries the share that was reached.
+        false_alarm: Share of held-out images the threshold may flag. With fewer than 1 / false_alarm - 1 of
+            them it is their smallest ratio; the result carries the share that was reached.
 
     Returns:
         Distances, ratios, threshold and its measured false-alarm rate. It says nothing about privacy.
@@ -102,7 +105,8 @@ def memorisation(
         DataError: If the matrices are wrong, differ in F, or fewer than two images are held out.
         UsageError: If false_alarm is outside 0..1.
 
-    Source: the ratio after Meehan, Chaudhuri & Dasgupta 2020, "A non-parametric test to detect data-copying"; the
+    Source: the ratio after Meehan, Chaudhuri & Dasgupta 2020, "A non-parametric test to detect data-copying";
+    the
         threshold is a conformal quantile (Vovk et al. 2005).
     """
     if not 0.0 < false_alarm < 1.0:

@@ -1,8 +1,8 @@
 """Exact nearest neighbours between rows of feature matrices, fast and in bounded memory.
 
-Single-precision products of matrices give a lower bound of every squared distance (the rounding error is bounded, not
-hoped to be small); only the few pairs that the bound cannot decide are worked out by differences in double precision.
-The answer is therefore that of the double loop over pairs, ties and duplicates included.
+Single-precision products of matrices give a lower bound of every squared distance (the rounding error is
+bounded, not hoped to be small); only the few pairs that the bound cannot decide are worked out by differences
+in double precision. The answer is therefore that of the double loop over pairs, ties and duplicates included.
 """
 
 from __future__ import annotations
@@ -115,11 +115,12 @@ def nearest(query: object, reference: object, k: int = 1, exclude_self: bool = F
         query: Features [N, F].
         reference: Features [M, F].
         k: How many neighbours.
-        exclude_self: Query and reference are the same matrix; a row is not its own neighbour (a duplicate of it is).
+        exclude_self: Query and reference are the same matrix; a row is not its own neighbour (a duplicate of
+            it is).
 
     Returns:
-        Squared distances and indices [N, k], equal to those of a double loop in float64. Where more than k rows of the
-        reference coincide with the query, any k of them.
+        Squared distances and indices [N, k], equal to those of a double loop in float64. Where more than k
+        rows of the reference coincide with the query, any k of them.
 
     Raises:
         DataError: If the matrices are wrong, differ in F, or the reference has too few rows.
@@ -193,7 +194,8 @@ def within_each_other(
 
 
 class _Pairs:
-    """Two sets of rows in a common frame: moved to the reference's mean, scaled by a power of two to at most one."""
+    """Two sets of rows in a common frame: moved to the reference's mean, scaled by a power of two to at most
+    one."""
 
     def __init__(self, points: np.ndarray, reference: np.ndarray) -> None:
         self.points, self.reference = points, reference
@@ -212,12 +214,14 @@ class _Pairs:
         """Lower bounds of the scaled squared distances of some points to the whole reference.
 
         Returns:
-            The bounds [B, M] and two parts of their slack, [B] and [M]: the distance lies in [bound, bound + 2 (row + column)].
+            The bounds [B, M] and two parts of their slack, [B] and [M]: the distance lies in [bound, bound +
+            2 (row + column)].
         """
         if dtype not in self._placed:
             self._placed[dtype] = self._place(self.reference, dtype)
         (y, y_norm), (x, x_norm) = self._placed[dtype], self._place(self.points[rows], dtype)
-        # Rounding of a sum of F products, of the placed rows, and of the two additions below; `tiny` stands for underflow.
+        # Rounding of a sum of F products, of the placed rows, and of the two additions below; `tiny` stands
+        # for underflow.
         unit = (x.shape[1] + 16) * 0.5 * float(np.finfo(dtype).eps)
         x_slack, y_slack = unit * x_norm + 1e-30, unit * y_norm + 1e-30
         low = x @ y.T
@@ -277,7 +281,8 @@ def _nearest_block(pairs: _Pairs, rows: slice, k: int, exclude_self: bool) -> tu
         if exclude_self:
             low[row, row + rows.start] = np.inf
         first = _low_columns(low, k)
-        # k rows lie no farther than this, so whatever is among the k nearest has its lower bound below it, too.
+        # k rows lie no farther than this, so whatever is among the k nearest has its lower bound below it,
+        # too.
         reach = pairs.exact(np.repeat(row + rows.start, k), first.ravel()).reshape(count, k).max(axis=1)
         candidate = low <= _upwards(reach * pairs.scale**2, dtype)[:, None]
         at_zero = np.flatnonzero(reach == 0.0)
@@ -294,9 +299,11 @@ def _nearest_block(pairs: _Pairs, rows: slice, k: int, exclude_self: bool) -> tu
 
 
 def _low_columns(low: np.ndarray, k: int) -> np.ndarray:
-    """k different columns [B, k] of every row of [B, M] with values near its k smallest: the lowest of k groups of columns.
+    """k different columns [B, k] of every row of [B, M] with values near its k smallest: the lowest of k
+    groups of columns.
 
-    A bound is all that is needed of them, and one pass of minima is forty times as fast as partitioning whole rows.
+    A bound is all that is needed of them, and one pass of minima is forty times as fast as partitioning whole
+    rows.
     """
     count = low.shape[1]
     width = count // (GROUPS * k)

@@ -1,4 +1,5 @@
-"""What a model obeys, as groups of an evaluation: control, leakage, and the spread that obedience must not cost."""
+"""What a model obeys, as groups of an evaluation: control, leakage, and the spread that obedience must not
+cost."""
 
 from __future__ import annotations
 
@@ -18,15 +19,22 @@ from mssg.metrics.spread import ClassVariance, class_covariate, compare, real_va
 def controlled(e: Evaluator, contender: Contender) -> Iterator[Result]:
     """Designs a, b, c and shuffled: requests from the covariate models of the study, the same for all models.
 
-    Where the source is a condition, designs a and b again with every request of one source: what a source never recorded is
-    obeyed there, or not, whatever the other sources do.
+    Where the source is a condition, designs a and b again with every request of one source: what a source
+    never recorded is obeyed there, or not, whatever the other sources do.
     """
     if not e.instruments.readers:
-        raise UsageError("nothing reads covariates off these images", field="control", hint="Give a --predictor, or name an instrument in the study TOML")  # fmt: skip
+        raise UsageError(
+            "nothing reads covariates off these images",
+            field="control",
+            hint="Give a --predictor, or name an instrument in the study TOML",
+        )
     yield from _control_of(e, contender, None)
     if e.frame.study.condition_on_source:
         for source in e.frame.study.sources:
-            yield from e.guarded(f"{contender.model.label}: control, {source.name}", lambda s=source.name: _control_of(e, contender, s))  # fmt: skip
+            yield from e.guarded(
+                f"{contender.model.label}: control, {source.name}",
+                lambda s=source.name: _control_of(e, contender, s),
+            )
 
 
 def _control_of(e: Evaluator, contender: Contender, source: str | None) -> Iterator[Result]:
@@ -42,18 +50,45 @@ def _control_of(e: Evaluator, contender: Contender, source: str | None) -> Itera
             e.bench.progress(label, done, total)
 
     report = control(
-        contender.generate, study, frame.models, e.instruments.measure, e.options.control_images, e.options.seed,
-        designs=("a", "b") if source else ("a", "b", "c", "shuffled"), progress=tell, read=read, source=source,
-    )  # fmt: skip
+        contender.generate,
+        study,
+        frame.models,
+        e.instruments.measure,
+        e.options.control_images,
+        e.options.seed,
+        designs=("a", "b") if source else ("a", "b", "c", "shuffled"),
+        progress=tell,
+        read=read,
+        source=source,
+    )
     for row in report.rows:
-        detail = {"removed": row.removed, "requested_sd": row.requested_sd, "unmeasurable": row.unmeasurable, "asked": DESIGNS[row.design]}  # fmt: skip
+        detail = {
+            "removed": row.removed,
+            "requested_sd": row.requested_sd,
+            "unmeasurable": row.unmeasurable,
+            "asked": DESIGNS[row.design],
+        }
         detail |= {"recorded": row.covariate in study.source(source).observes} if source else {}
         intervals = {"r": row.r_ci95, "partial_r": row.partial_r_ci95}
         for stat in ("r", "partial_r", "slope", "mae", "bias", "accuracy"):
             value = getattr(row, stat)
             if np.isfinite(value):
                 unit = row.unit or None if stat in ("mae", "bias") else None
-                yield Result(f"control/{stat}", value, contender.model.label, row.n, ci95=intervals.get(stat), instrument=e.instruments.by_covariate[row.covariate], source=source or JOINT, split=frame.split, covariate=row.covariate, unit=unit, reference="requested", design=row.design, detail=detail)  # fmt: skip
+                yield Result(
+                    f"control/{stat}",
+                    value,
+                    contender.model.label,
+                    row.n,
+                    ci95=intervals.get(stat),
+                    instrument=e.instruments.by_covariate[row.covariate],
+                    source=source or JOINT,
+                    split=frame.split,
+                    covariate=row.covariate,
+                    unit=unit,
+                    reference="requested",
+                    design=row.design,
+                    detail=detail,
+                )
 
 
 def leaked(e: Evaluator, contender: Contender) -> Iterator[Result]:
@@ -88,7 +123,19 @@ def leaked(e: Evaluator, contender: Contender) -> Iterator[Result]:
                     e.rng,
                 )
                 unit = "sd" if measured.is_continuous else "share changed"
-                yield Result("leakage", found.value, contender.model.label, found.n, ci95=found.ci95, instrument=e.instruments.by_covariate[measured.name], source=source, split=e.frame.split, covariate=measured.name, unit=unit, moved=moved.name)  # fmt: skip
+                yield Result(
+                    "leakage",
+                    found.value,
+                    contender.model.label,
+                    found.n,
+                    ci95=found.ci95,
+                    instrument=e.instruments.by_covariate[measured.name],
+                    source=source,
+                    split=e.frame.split,
+                    covariate=measured.name,
+                    unit=unit,
+                    moved=moved.name,
+                )
 
 
 def spreads(e: Evaluator, contender: Contender) -> Iterator[Result]:
@@ -100,8 +147,22 @@ def spreads(e: Evaluator, contender: Contender) -> Iterator[Result]:
     for start in range(0, n, chunk):
         part = values[start : start + chunk]
         level = part[:, frame.study.index(kind.name)] if kind else np.zeros(len(part))
-        generated.add(contender.generate(part, int(np.random.SeedSequence([e.options.seed, 23, start]).generate_state(1)[0])), level)  # fmt: skip
+        generated.add(
+            contender.generate(
+                part, int(np.random.SeedSequence([e.options.seed, 23, start]).generate_state(1)[0])
+            ),
+            level,
+        )
     real = e.remember("real variance", lambda: real_variance(frame.sources, frame.study))
     for row in compare(generated, real, frame.study):
         stratum = {kind.name: row.level} if kind and row.level != "all" else None
-        yield Result("spread", row.ratio, contender.model.label, row.n_generated, row.n_real, split=frame.split, stratum=stratum, detail={"generated": row.generated, "real": row.real})  # fmt: skip
+        yield Result(
+            "spread",
+            row.ratio,
+            contender.model.label,
+            row.n_generated,
+            row.n_real,
+            split=frame.split,
+            stratum=stratum,
+            detail={"generated": row.generated, "real": row.real},
+        )

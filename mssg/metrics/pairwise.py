@@ -1,7 +1,9 @@
 """Similarity of images in pairs, such as a real image and a fake with the same covariates.
 
-Such a pair shows two different subjects. PSNR, SSIM and LPIPS then measure how alike they happen to be, and their spread is
-diversity, not fidelity: a high score over all pairs can mean that the generator draws one image over and over. Between an
+Such a pair shows two different subjects. PSNR, SSIM and LPIPS then measure how alike they happen to be, and
+their spread is
+diversity, not fidelity: a high score over all pairs can mean that the generator draws one image over and
+    over. Between an
 image and its reconstruction (an inversion) they mean what they say.
 """
 
@@ -59,8 +61,8 @@ def psnr(a: object, b: object, data_range: float | None = None) -> np.ndarray:
 def ssim(a: object, b: object, data_range: float | None = None) -> np.ndarray:
     """Structural similarity of pairs, with a Gaussian window of 11 × 11 pixels and sigma 1.5.
 
-    Mean over channels and over the pixels whose window lies inside the image; the definition of scikit-image with
-    gaussian_weights=True, sigma=1.5, use_sample_covariance=False and the same data_range.
+    Mean over channels and over the pixels whose window lies inside the image; the definition of scikit-image
+    with gaussian_weights=True, sigma=1.5, use_sample_covariance=False and the same data_range.
 
     Args:
         a: Images uint8 or float [N, C, H, W], at least 11 × 11.
@@ -96,8 +98,8 @@ def ms_ssim(a: object, b: object, data_range: float | None = None, scales: int =
         a: Images uint8 or float [N, C, H, W]; at least 176 × 176 for five scales.
         b: Images of the same shape.
         data_range: Distance of black and white; 255 for uint8, needed otherwise.
-        scales: 1..5. Fewer than five take the first exponents, rescaled to their sum; such numbers compare only with
-            numbers of as many scales.
+        scales: 1..5. Fewer than five take the first exponents, rescaled to their sum; such numbers compare
+            only with numbers of as many scales.
 
     Returns:
         0..1 (1: identical; negative correlation at a scale counts as none), float64 [N].
@@ -182,12 +184,14 @@ class Lpips:
 
 
 def load_lpips(net: str = "alex", weights: str | PathLike[str] | None = None, device: str = "cpu") -> Lpips:
-    """The LPIPS network with its trained linear layers, which come with the package, and ImageNet weights of its trunk.
+    """The LPIPS network with its trained linear layers, which come with the package, and ImageNet weights of
+    its trunk.
 
     Args:
         net: "alex", "vgg" or "squeeze".
-        weights: torchvision's weights of the trunk (.pth or .safetensors); None takes them from torch's cache, and nothing is
-            ever downloaded; "random" is an untrained trunk with a fixed seed, for tests.
+        weights: torchvision's weights of the trunk (.pth or .safetensors); None takes them from torch's
+            cache, and nothing is ever downloaded; "random" is an untrained trunk with a fixed seed, for
+            tests.
         device: Where it runs.
 
     Returns:
@@ -224,13 +228,16 @@ def _no_weights(net: str, cached: Path) -> DataError:
     return DataError(
         f"the ImageNet weights of the LPIPS trunk {net!r} are missing; nothing is downloaded",
         file=cached,
-        hint=f"put https://download.pytorch.org/models/{cached.name} there, or give its path as the weights; without them use "
-        "SSIM or MS-SSIM for pairs, or distances of the offline features",
+        hint=(
+            f"put https://download.pytorch.org/models/{cached.name} there, or give its path as the weights;"
+            " without them use SSIM or MS-SSIM for pairs, or distances of the offline features"
+        ),
     )
 
 
 def _load_trunk(trunk: torch.nn.Module, path: Path) -> None:
-    """Load torchvision's state dict of a classifier into the slices that the package cut its features into."""
+    """Load torchvision's state dict of a classifier into the slices that the package cut its features
+    into."""
     import torch
 
     try:

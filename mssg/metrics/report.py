@@ -11,7 +11,8 @@ NONE = "–"
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A table with columns as wide as their widest cell; the first `left` columns flush left, the others right."""
+    """A table with columns as wide as their widest cell; the first `left` columns flush left, the others
+    right."""
     table = [list(header), *map(list, rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(header))]
     lines = []
@@ -91,7 +92,10 @@ def control_table(report: ControlReport) -> str:
         whole, *classes = report.spread
         lines += [
             "",
-            f"Spread within a class, generated / real: {number(whole.ratio, 2)}  ({whole.generated:.1f} / {whole.real:.1f} grey levels)",
+            (
+                f"Spread within a class, generated / real: {number(whole.ratio, 2)}  ({whole.generated:.1f} /"
+                f" {whole.real:.1f} grey levels)"
+            ),
         ]
         if classes:
             lines += ["  " + "  ".join(f"{s.level}: {number(s.ratio, 2)}" for s in classes)]

@@ -1,7 +1,8 @@
 """eval.json: what an evaluation found, one result a row, readable without torch.
 
-`Evaluation.load` for whoever reads one (figures, the explorer, `mssg report`), `Evaluation.save` for whoever writes one, and
-`Evaluation.add` for whoever has more to say about the same models. The schema is described in docs/evaluation.md.
+`Evaluation.load` for whoever reads one (figures, the explorer, `mssg report`), `Evaluation.save` for whoever
+writes one, and `Evaluation.add` for whoever has more to say about the same models. The schema is described in
+docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class Result:
     """One number and all that must stand beside it.
 
     Attributes:
-        metric: Name, with the features' name where features made it ("kid-efficientnet_lite0"): numbers of different
-            features differ in name and are never compared.
+        metric: Name, with the features' name where features made it ("kid-efficientnet_lite0"): numbers of
+            different features differ in name and are never compared.
         value: The number; None where it is undefined.
         model: Label of the model, or `REAL`.
         n: Generated images behind it (real ones where the model is `REAL`).
@@ -41,11 +42,12 @@ class Result:
         instrument: What read the covariates off the images: "oracle-…" or "predictor-…".
         source: A source's name, or `JOINT`.
         split: Split of the real images.
-        stratum: None for all strata together; else covariate name -> [low, high] in native units, or a level's text.
+        stratum: None for all strata together; else covariate name -> [low, high] in native units, or a
+            level's text.
         covariate: Which covariate it is about.
         unit: Unit of the value ("years²", "dB", ""), where it has one.
-        reference: What the measured value was compared with: "requested", "real" (the prediction on the real image with
-            the same covariates) or "label" (real images: the prediction against the table).
+        reference: What the measured value was compared with: "requested", "real" (the prediction on the real
+            image with the same covariates) or "label" (real images: the prediction against the table).
         design: Design of the requests (a key of `mssg.metrics.control.DESIGNS`).
         moved: Leakage: the covariate that was moved.
         real_floor: The same number between real images.
@@ -156,9 +158,7 @@ class Evaluation:
         new = {_identity(r): r for r in results}
         kept = [r for r in self.results if _identity(r) not in new]
         return replace(
-            self,
-            results=(*kept, *new.values()),
-            notes=tuple(dict.fromkeys((*self.notes, *notes))),
+            self, results=(*kept, *new.values()), notes=tuple(dict.fromkeys((*self.notes, *notes)))
         )
 
     def check_goes_with(self, study: str, split: str, seed: int, models: Iterable[Model]) -> None:
@@ -167,13 +167,29 @@ class Evaluation:
         Raises:
             UsageError: They are of other real images or another seed, or one label would name two snapshots.
         """
-        for name, mine, theirs in (("study", self.study, study), ("split", self.split, split), ("seed", self.seed, seed)):  # fmt: skip
+        for name, mine, theirs in (
+            ("study", self.study, study),
+            ("split", self.split, split),
+            ("seed", self.seed, seed),
+        ):
             if mine != theirs:
-                raise UsageError("the evaluation in this file is of another one", field=name, found=theirs, expected=mine, hint="Write to another file")  # fmt: skip
+                raise UsageError(
+                    "the evaluation in this file is of another one",
+                    field=name,
+                    found=theirs,
+                    expected=mine,
+                    hint="Write to another file",
+                )
         mine = {m.label: m.snapshot for m in self.models}
         for model in models:
             if mine.get(model.label, model.snapshot) != model.snapshot:
-                raise UsageError("another snapshot has this label in the file already", field=model.label, found=model.snapshot, expected=mine[model.label], hint="Give it another LABEL=SNAPSHOT, or write to another file")  # fmt: skip
+                raise UsageError(
+                    "another snapshot has this label in the file already",
+                    field=model.label,
+                    found=model.snapshot,
+                    expected=mine[model.label],
+                    hint="Give it another LABEL=SNAPSHOT, or write to another file",
+                )
 
     def extended(self, more: Evaluation) -> Evaluation:
         """This evaluation and a later one of the same data: its results replace those about the same.
@@ -186,10 +202,12 @@ class Evaluation:
         metrics = dict.fromkeys((*self.options.get("metrics", ()), *more.options.get("metrics", ())))
         newer = {k: v for k, v in more.options.items() if v is not None}
         return replace(
-            self.add(more.results, more.notes), models=tuple(models.values()), versions=more.versions,
+            self.add(more.results, more.notes),
+            models=tuple(models.values()),
+            versions=more.versions,
             command="\n".join(dict.fromkeys((*self.command.split("\n"), more.command))),
             options={**self.options, **newer, "metrics": list(metrics)},
-        )  # fmt: skip
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The JSON document."""

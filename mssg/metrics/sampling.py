@@ -1,8 +1,9 @@
-"""Drawing images and reading them, chunk by chunk: nothing but what was read is kept, and what was read is not read twice.
+"""Drawing images and reading them, chunk by chunk: nothing but what was read is kept, and what was read is
+not read twice.
 
-A reader turns a chunk of images into numbers: features, covariates, similarities to real images. Numbers go to a folder under
-a hash of all that decides them, so an interrupted evaluation continues, several processes share the work, and real images
-are read once for all evaluations.
+A reader turns a chunk of images into numbers: features, covariates, similarities to real images. Numbers go
+to a folder under a hash of all that decides them, so an interrupted evaluation continues, several processes
+share the work, and real images are read once for all evaluations.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ import torch
 
 from mssg.errors import DataError, MssgError
 from mssg.files import write_atomically
-from mssg.networks import Generator
-from mssg.study import Study
+from mssg.networks.generator import Generator
+from mssg.study.model import Study
 
 CHUNK = 250
 """Images drawn and read at a time, unless they are large."""
@@ -177,8 +178,14 @@ class Bench:
     progress: Progress | None = None
 
     def draw(
-        self, label: str, identity: Sequence[Any], generate: Generate, values: np.ndarray, seed: int, readers: Sequence[Reader],
-    ) -> Numbers:  # fmt: skip
+        self,
+        label: str,
+        identity: Sequence[Any],
+        generate: Generate,
+        values: np.ndarray,
+        seed: int,
+        readers: Sequence[Reader],
+    ) -> Numbers:
         """Draw images and read them.
 
         Args:
@@ -232,7 +239,8 @@ class Bench:
         return self._all(label, n, part)
 
     def _all(self, label: str, n: int, part: Callable[[slice, int], Numbers]) -> Numbers:
-        """Every chunk; with several processes, each computes its share and then takes the others' from the folder."""
+        """Every chunk; with several processes, each computes its share and then takes the others' from the
+        folder."""
         slices = [slice(start, min(start + self.chunk, n)) for start in range(0, n, self.chunk)]
         if self.world.size > 1:
             try:

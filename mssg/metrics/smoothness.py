@@ -1,4 +1,5 @@
-"""How smoothly images follow the latent (path length), and how exactly they follow a shift or rotation (equivariance)."""
+"""How smoothly images follow the latent (path length), and how exactly they follow a shift or rotation
+(equivariance)."""
 
 from __future__ import annotations
 
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor
 
 from mssg.errors import UsageError
-from mssg.networks import Generator
+from mssg.networks.generator import Generator
 
 EPSILON = 1e-4
-"""Step along the path, as published; images stay in floating point, so rounding to grey levels does not hide it."""
+"""Step along the path, as published; images stay in floating point, so rounding to grey levels does not hide
+it."""
 TRIM = (1.0, 99.0)
 """Percentiles outside which distances are left out of the mean."""
 PEAK = 2.0
@@ -37,7 +39,8 @@ def path_distances(
         seed: Of the latents.
         epsilon: Step.
 
-    Source: Karras et al. 2019, "A style-based generator architecture", section 4.1 (in W, uncropped, t over the whole path).
+    Source: Karras et al. 2019, "A style-based generator architecture", section 4.1 (in W, uncropped, t over
+    the whole path).
         Theirs takes LPIPS distances: with other features it is another number, and carries their name.
     """
     rng = np.random.default_rng(seed)
@@ -85,8 +88,10 @@ def translation_errors(G: Generator, c: Tensor, seed: int) -> np.ndarray:
 def rotation_errors(G: Generator, c: Tensor, seed: int) -> np.ndarray:
     """Squared error of images whose input was rotated against rotated images: float64 [N, 2] (sum, pixels).
 
-    Angles are uniform; the reference is rotated by a windowed sinc of `LOBES` pixels, and the disc inside that margin counts.
-    Source: Karras et al. 2021, appendix E.3 (EQ-R). Their filter is another one, so compare only with numbers made here.
+    Angles are uniform; the reference is rotated by a windowed sinc of `LOBES` pixels, and the disc inside
+    that margin counts.
+    Source: Karras et al. 2021, appendix E.3 (EQ-R). Their filter is another one, so compare only with numbers
+    made here.
     """
     rng = np.random.default_rng(seed)
     ws = _ws(G, c, rng)

@@ -13,7 +13,7 @@ import numpy as np
 
 from mssg.data.dataset import PackedSource
 from mssg.errors import UsageError
-from mssg.study import SOURCE, Covariate, Study
+from mssg.study.model import SOURCE, Covariate, Study
 
 CHUNK = 512
 """Images converted to floating point at a time."""
@@ -65,7 +65,8 @@ class ClassVariance:
                 self._pixels = x[0].size
 
     def variance(self) -> np.ndarray:
-        """Mean over pixels of the sample variance within each class [classes]; NaN with fewer than two images."""
+        """Mean over pixels of the sample variance within each class [classes]; NaN with fewer than two
+        images."""
         out = np.full(self.classes, math.nan)
         for k, n in enumerate(self.count):
             if n > 1:

@@ -1,9 +1,11 @@
 """The strata prediction score: within cells of similar people, does a generated image show what was asked?
 
-Real images are divided into strata: quantile bins of every continuous covariate, levels of the others. In each stratum,
-images are generated with the covariates of its real images, an instrument reads them, and the readings are compared with the
-reading of the real image and with the value asked for. Means over strata are weighted by their real images.
-Source: Lai et al. 2024, strata prediction score (METHOD section 7).
+Real images are divided into strata: quantile bins of every continuous covariate, levels of the others. In
+    each stratum,
+images are generated with the covariates of its real images, an instrument reads them, and the readings are
+compared with the reading of the real image and with the value asked for. Means over strata are weighted by
+their real images.
+Source: Lai et al. 2024, strata prediction score (docs/method.md section 7).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mssg.errors import UsageError
-from mssg.study import Covariate, Study
+from mssg.study.model import Covariate, Study
 
 BINS = 3
 MIN_COUNT = 5
@@ -35,8 +37,8 @@ class Stratum:
     """One cell.
 
     Attributes:
-        limits: Covariate name -> [low, high] in native units (the lowest bin includes low, every bin its high), or the
-            level as text.
+        limits: Covariate name -> [low, high] in native units (the lowest bin includes low, every bin its
+            high), or the level as text.
         cell: Position along each covariate, such as (0, 2).
         rows: The real images in it, positions in what was stratified.
     """
@@ -66,9 +68,13 @@ class Strata:
 
 
 def stratify(
-    study: Study, values: np.ndarray, names: Sequence[str], bins: int = BINS, min_count: int = MIN_COUNT,
+    study: Study,
+    values: np.ndarray,
+    names: Sequence[str],
+    bins: int = BINS,
+    min_count: int = MIN_COUNT,
     edges_from: np.ndarray | None = None,
-) -> Strata:  # fmt: skip
+) -> Strata:
     """Divide real images into strata.
 
     Args:
@@ -148,20 +154,27 @@ class Score:
 
 
 def score(
-    covariate: Covariate, reference: np.ndarray, measured: np.ndarray, image: np.ndarray, rng: np.random.Generator,
+    covariate: Covariate,
+    reference: np.ndarray,
+    measured: np.ndarray,
+    image: np.ndarray,
+    rng: np.random.Generator,
     bootstraps: int = BOOTSTRAPS,
-) -> Score:  # fmt: skip
+) -> Score:
     """Compare measured with reference values.
 
     Args:
         covariate: What they are.
         reference, measured: Native values [N]; pairs with a NaN are left out.
-        image: Which real image a pair belongs to, int [N]: the bootstrap draws real images, each with all its pairs.
+        image: Which real image a pair belongs to, int [N]: the bootstrap draws real images, each with all its
+            pairs.
         rng: Of the bootstrap.
         bootstraps: Draws.
 
-    Source: the statistics' textbook definitions; balanced accuracy is the mean recall over levels that occur in the
-        reference; F1 that of level 1 for a binary covariate, else the mean over levels that occur on either side.
+    Source: the statistics' textbook definitions; balanced accuracy is the mean recall over levels that occur
+    in the
+        reference; F1 that of level 1 for a binary covariate, else the mean over levels that occur on either
+        side.
     """
     usable = np.isfinite(reference) & np.isfinite(measured)
     lost = float(1 - usable.mean()) if usable.size else math.nan
@@ -207,7 +220,8 @@ def interval(draws: np.ndarray) -> tuple[float, float]:
 
 
 def _sums(covariate: Covariate, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Terms [N, M] whose sums over images give every statistic: moments, or the cells of the confusion matrix."""
+    """Terms [N, M] whose sums over images give every statistic: moments, or the cells of the confusion
+    matrix."""
     if covariate.is_continuous:
         error, middle = y - x, x.mean()
         x, y = x - middle, y - middle

@@ -25,8 +25,32 @@ DISTANCES = (
     "strata_fid",
 )
 PAIRS = ("ssim", "ms_ssim", "psnr", "spread", "eq_t", "eq_r")
-UPRIGHT = {"fid": "FID", "kid": "KID", "is": "IS", "fid_infinity": "FID∞", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "psnr": "PSNR", "ppl": "PPL", "eq_t": "EQ-T", "eq_r": "EQ-R", "strata_kid": "KID in strata", "strata_fid": "FID in strata"}  # fmt: skip
-LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "²": r"\textsuperscript{2}", "°": r"\textdegree{}", "∞": r"$\infty$", "±": r"$\pm$", "–": "--", "−": "$-$"}  # fmt: skip
+UPRIGHT = {
+    "fid": "FID",
+    "kid": "KID",
+    "is": "IS",
+    "fid_infinity": "FID∞",
+    "ssim": "SSIM",
+    "ms_ssim": "MS-SSIM",
+    "psnr": "PSNR",
+    "ppl": "PPL",
+    "eq_t": "EQ-T",
+    "eq_r": "EQ-R",
+    "strata_kid": "KID in strata",
+    "strata_fid": "FID in strata",
+}
+LATEX = {
+    "&": r"\&",
+    "%": r"\%",
+    "_": r"\_",
+    "#": r"\#",
+    "²": r"\textsuperscript{2}",
+    "°": r"\textdegree{}",
+    "∞": r"$\infty$",
+    "±": r"$\pm$",
+    "–": "--",
+    "−": "$-$",
+}
 
 
 @dataclass(frozen=True)
@@ -94,7 +118,12 @@ def summary(found: Evaluation) -> str:
             or metric.startswith("control")
             or metric.startswith(("strata", "KID in", "FID in"))
         )
-        if joint and not metric.startswith("overall") and against in ("", "requested") and not metric.endswith(("mse", "balanced accuracy", "f1")):  # fmt: skip
+        if (
+            joint
+            and not metric.startswith("overall")
+            and against in ("", "requested")
+            and not metric.endswith(("mse", "balanced accuracy", "f1"))
+        ):
             chosen.append(row)
     rows = tuple(chosen) or tuple(row for row in table.rows if row[3] == JOINT)
     return Table(table.header, rows, table.left).text() if rows else "nothing could be measured"

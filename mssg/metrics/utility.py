@@ -1,7 +1,9 @@
-"""Are generated images of use? A predictor trained on them, tested on real images, against one trained on real images.
+"""Are generated images of use? A predictor trained on them, tested on real images, against one trained on
+real images.
 
-Source: the measure is known as "train on synthetic, test on real" (Esteban et al. 2017, "Real-valued (medical) time series
-generation with recurrent conditional GANs") or classification accuracy score (Ravuri & Vinyals 2019).
+Source: the measure is known as "train on synthetic, test on real" (Esteban et al. 2017, "Real-valued
+(medical) time series generation with recurrent conditional GANs") or classification accuracy score (Ravuri &
+Vinyals 2019).
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ import numpy as np
 
 from mssg.data.dataset import PackedSource
 from mssg.errors import UsageError
+from mssg.features.predictors import Predictor, train
 from mssg.metrics.counterfactual import mean_and_interval
-from mssg.metrics.predictors import Predictor, train
 from mssg.metrics.results import Result
-from mssg.study import Covariate, Study
+from mssg.study.model import Covariate, Study
 
 VALIDATION = 0.15
 """Share of generated images that stops the training early."""
@@ -66,18 +68,21 @@ def utility(
         study: Fitted.
         sources: Real images to train on.
         generate: (values [N, V], seed) -> uint8 [N, C, H, W].
-        requests: Conditions of the generated images [N, V], nothing missing: those of as many real training images.
+        requests: Conditions of the generated images [N, V], nothing missing: those of as many real training
+            images.
         test_images: Real images [M, C, H, W].
         test_values: Their covariates [M, V], NaN where unknown.
         model, split: For the results.
         seed: Of training and of what is generated.
         architecture, epochs, device: Of the predictors; as many real images are used as there are requests.
         fit: Trains a predictor on sources; None: `mssg.metrics.predictors.train`.
-        keep: (whose, compute) -> what `compute` gives, kept where it was computed before; whose is "real" or the model.
+        keep: (whose, compute) -> what `compute` gives, kept where it was computed before; whose is "real" or
+            the model.
 
     Returns:
-        Metric "utility/mae" or "utility/accuracy" for each covariate: of the predictor trained on generated images; `real_floor` is
-        that of the predictor trained on real ones, `detail` has the guess of one who sees no image.
+        Metric "utility/mae" or "utility/accuracy" for each covariate: of the predictor trained on generated
+        images; `real_floor` is that of the predictor trained on real ones, `detail` has the guess of one who
+        sees no image.
 
     Raises:
         UsageError: Too few images.
@@ -113,15 +118,33 @@ def utility(
         floor = _errors(covariate, truth, real[covariate.name][known])
         detail: dict[str, Any] = {
             "blind_guess": float(_errors(covariate, truth, _blind(covariate, training)).mean()),
-            "trained_on": len(requests), "architecture": architecture, "epochs": epochs,
-            "difference_ci95": list(mean_and_interval(_errors(covariate, truth, fake[covariate.name][known]) - floor, rng)[1] or ()),
-        }  # fmt: skip
+            "trained_on": len(requests),
+            "architecture": architecture,
+            "epochs": epochs,
+            "difference_ci95": list(
+                mean_and_interval(_errors(covariate, truth, fake[covariate.name][known]) - floor, rng)[1]
+                or ()
+            ),
+        }
         kind = "mae" if covariate.is_continuous else "accuracy"
         results.append(
-            Result(f"utility/{kind}", value, model, len(requests), n, interval, instrument=f"predictor-{architecture}", split=split,
-                   covariate=covariate.name, unit=covariate.unit or None, reference="label", real_floor=float(floor.mean()),
-                   real_floor_n=n, detail=detail)
-        )  # fmt: skip
+            Result(
+                f"utility/{kind}",
+                value,
+                model,
+                len(requests),
+                n,
+                interval,
+                instrument=f"predictor-{architecture}",
+                split=split,
+                covariate=covariate.name,
+                unit=covariate.unit or None,
+                reference="label",
+                real_floor=float(floor.mean()),
+                real_floor_n=n,
+                detail=detail,
+            )
+        )
     return results
 
 

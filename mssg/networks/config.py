@@ -214,7 +214,8 @@ class DiscriminatorConfig(_Config):
         channel_base, channel_max: Feature maps at resolution r: min(channel_base / r, channel_max).
         conv_clamp: Limit of every layer's output magnitude; None = no limit.
         cmap_dim: Length of the mapped condition (projection only); None = feature maps at 4 pixels.
-        mapping_layers, mapping_lr_multiplier, embed_features, layer_features: The condition's mapping network.
+        mapping_layers, mapping_lr_multiplier, embed_features, layer_features: The condition's mapping
+        network.
         mbstd_group_size: Images per minibatch-standard-deviation group; None = the whole batch.
         mbstd_channels: Feature maps that it adds; 0 = none.
         num_fp16_res: On CUDA, the highest resolutions that run in float16 (0 = none). Ignored on the CPU.

@@ -1,6 +1,7 @@
 """The residual discriminator of StyleGAN2 with a covariate head, or with the classic projection head.
 
-Source: Karras et al. 2020 (StyleGAN2), section 4; Lai et al. 2024 (covariate head); Miyato & Koyama 2018 (projection).
+Source: Karras et al. 2020 (StyleGAN2), section 4; Lai et al. 2024 (covariate head); Miyato & Koyama 2018
+(projection).
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class DiscriminatorBlock(nn.Module):
         self.conv0 = Conv2d(inner, inner, 3, **act)
         self.conv1 = Conv2d(inner, outer, 3, down=2, **act)
         self.skip = Conv2d(inner, outer, 1, bias=False, down=2)
-        # The official blocks own a filter that only their (absent) image skip would use; kept for their names.
+        # The official blocks own a filter that only their (absent) image skip would use; kept for their
+        # names.
         self.register_buffer("resample_filter", self.conv0.resample_filter.clone())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -165,7 +167,8 @@ class Discriminator(nn.Module):
         return self.b4(x, cmap)
 
     def frozen_parameters(self) -> list[nn.Parameter]:
-        """Weights of the first `freeze_layers` layers, counted from the image (fromrgb, conv0, conv1, skip, ...).
+        """Weights of the first `freeze_layers` layers, counted from the image (fromrgb, conv0, conv1, skip,
+        ...).
 
         Source: Mo et al. 2020, "Freeze the discriminator".
         """
@@ -176,3 +179,8 @@ class Discriminator(nn.Module):
         """All weights but the frozen ones: what an optimiser should be given."""
         frozen = {id(p) for p in self.frozen_parameters()}
         return [p for p in self.parameters() if id(p) not in frozen]
+
+
+def build_discriminator(config: DiscriminatorConfig) -> Discriminator:
+    """A discriminator with freshly drawn weights (torch's global random state)."""
+    return Discriminator(config)

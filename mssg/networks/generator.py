@@ -16,7 +16,8 @@ class Generator(nn.Module):
     Args:
         config: Its architecture.
 
-    `mapping` and `synthesis` may be called on their own; parameters and buffers are named as in NVlabs' networks.
+    `mapping` and `synthesis` may be called on their own; parameters and buffers are named as in NVlabs'
+    networks.
     """
 
     def __init__(self, config: GeneratorConfig) -> None:
@@ -62,3 +63,8 @@ class Generator(nn.Module):
         """
         ws = self.mapping(z, c, truncation_psi, truncation_cutoff, update_emas)
         return self.synthesis(ws, noise_mode=noise_mode, update_emas=update_emas)
+
+
+def build_generator(config: GeneratorConfig) -> Generator:
+    """A generator with freshly drawn weights (torch's global random state)."""
+    return Generator(config)

@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from mssg import ops
+from mssg.ops import functional as ops
 
 RESAMPLE_TAPS = (1.0, 3.0, 3.0, 1.0)  # the binomial low-pass of StyleGAN2
 
@@ -38,7 +38,8 @@ def fast_layout(x: torch.Tensor) -> torch.Tensor:
 
 
 def block_dtype(x: torch.Tensor, use_fp16: bool) -> torch.dtype:
-    """float16 for blocks that want it on CUDA; everywhere else the caller's own precision (at least float32)."""
+    """float16 for blocks that want it on CUDA; everywhere else the caller's own precision (at least
+    float32)."""
     if use_fp16 and x.is_cuda:
         return torch.float16
     return torch.float32 if x.dtype == torch.float16 else x.dtype
@@ -61,7 +62,8 @@ def centred_padding(
 
 
 def with_modules(network: Network, modules: Mapping[str, nn.Module]) -> Network:
-    """The same network, hooks included, with these modules for its own; what they share with it stays shared."""
+    """The same network, hooks included, with these modules for its own; what they share with it stays
+    shared."""
     other = copy(network)
     other._modules = dict(modules)
     return other

@@ -24,7 +24,8 @@ class MappingNetwork(nn.Module):
         lr_multiplier: Learning-rate multiplier of the layers.
         w_avg_beta: Decay of the running mean of w; None = none is kept.
 
-    Source: Karras et al. 2019, section 2 (mapping); Karras et al. 2020 (StyleGAN2-ADA), appendix (conditioning).
+    Source: Karras et al. 2019, section 2 (mapping); Karras et al. 2020 (StyleGAN2-ADA), appendix
+    (conditioning).
     """
 
     w_avg: torch.Tensor

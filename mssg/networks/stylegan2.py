@@ -10,7 +10,6 @@ from math import sqrt
 import torch
 from torch import nn
 
-from mssg import ops
 from mssg.errors import UsageError
 from mssg.networks.config import GeneratorConfig
 from mssg.networks.layers import (
@@ -21,6 +20,7 @@ from mssg.networks.layers import (
     fast_layout,
     with_modules,
 )
+from mssg.ops import functional as ops
 
 NOISE_MODES = ("const", "random", "none")
 PREVIEW_SHARE = 4
@@ -134,7 +134,8 @@ class SynthesisBlock(nn.Module):
     def forward(
         self, x: torch.Tensor | None, img: torch.Tensor | None, ws: torch.Tensor, noise_mode: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features [B, I, r/2, r/2] and image so far (None in the first block), and ws -> the same at resolution r.
+        """Features [B, I, r/2, r/2] and image so far (None in the first block), and ws -> the same at
+        resolution r.
 
         ws [B, 3, w_dim], or [B, 2, w_dim] in the first block: one for each convolution, one for the image.
         """
@@ -166,7 +167,8 @@ class SynthesisNetwork(nn.Module):
             self.add_module(f"b{r}", SynthesisBlock(channels.get(r // 2, 0), channels[r], r, config))
 
     def preview(self) -> SynthesisNetwork | None:
-        """This network's first blocks, whose image so far is a picture of a quarter of the side; parameters are shared.
+        """This network's first blocks, whose image so far is a picture of a quarter of the side; parameters
+        are shared.
 
         Not smaller than `SMALLEST_PREVIEW`; None where the full picture is not larger.
         """

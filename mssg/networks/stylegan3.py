@@ -13,10 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from mssg import ops
 from mssg.errors import UsageError
 from mssg.networks.config import GeneratorConfig
-from mssg.networks.half_rate import HalfRateLayer
 from mssg.networks.layers import (
     SMALLEST_PREVIEW,
     FullyConnected,
@@ -25,9 +23,12 @@ from mssg.networks.layers import (
     fast_layout,
     with_modules,
 )
+from mssg.networks.preview import HalfRateLayer
+from mssg.ops import functional as ops
 
 LOWEST_RATE_MARGIN, PREVIEW_MARGIN = 6, 3
-"""Samples around a preview's activations, at the lowest rate and behind it; with fewer its border begins to differ."""
+"""Samples around a preview's activations, at the lowest rate and behind it; with fewer its border begins to
+differ."""
 
 
 def design_lowpass_filter(
@@ -109,7 +110,8 @@ def design_bands(config: GeneratorConfig) -> list[Band]:
 def halve_rates(bands: list[Band]) -> list[Band]:
     """The same signals at half of their sampling rates, with narrower margins.
 
-    The lowest rate stays: its layers shape everything and cost little. Frequencies are as they were, even where the new
+    The lowest rate stays: its layers shape everything and cost little. Frequencies are as they were, even
+        where the new
     rate cannot hold them.
     """
     lowest, halves = bands[0].sampling_rate, []
@@ -286,9 +288,11 @@ class SynthesisNetwork(nn.Module):
             self.layer_names.append(name)
 
     def preview(self) -> SynthesisNetwork | None:
-        """This network at half of its sampling rates: half of the picture's side, about a quarter of the work.
+        """This network at half of its sampling rates: half of the picture's side, about a quarter of the
+        work.
 
-        Parameters are shared, a user's transform counts for both. None where that would be smaller than `SMALLEST_PREVIEW`.
+        Parameters are shared, a user's transform counts for both. None where that would be smaller than
+        `SMALLEST_PREVIEW`.
         """
         old, new = self.bands, halve_rates(self.bands)
         if new[-1].size < SMALLEST_PREVIEW or new[-1].size == old[-1].size:

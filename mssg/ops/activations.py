@@ -12,7 +12,8 @@ import torch.nn.functional as F
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation: function(x, alpha), its default alpha and gain, and whether act(gain x) = gain act(x)."""
+    """An activation: function(x, alpha), its default alpha and gain, and whether act(gain x) = gain
+    act(x)."""
 
     function: Callable[[torch.Tensor, float], torch.Tensor]
     alpha: float = 0.0

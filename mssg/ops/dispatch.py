@@ -1,6 +1,7 @@
 """Which implementation runs: the `reference` definitions, the `torch` fast path, or one registered later.
 
-The choice is, first found first: the `backend=` argument of an operation, the innermost `use_backend(...)`, the
+The choice is, first found first: the `backend=` argument of an operation, the innermost `use_backend(...)`,
+    the
 environment variable MSSG_OPS, the backend registered last among those that say they serve the tensor best
 (its device, dtype and whether gradients are wanted), the default `torch`.
 """
@@ -32,7 +33,8 @@ class Backend:
     """One implementation of every operation, with the signatures of `mssg.ops.reference`.
 
     `modulated_filtered_lrelu` may be None: then `mssg.ops` joins it from the backend's other two operations.
-    `serves(x)` says whether this backend should be taken for tensor x where nobody chose one. It must be quick.
+    `serves(x)` says whether this backend should be taken for tensor x where nobody chose one. It must be
+    quick.
     """
 
     name: str

@@ -1,7 +1,8 @@
 """The `torch` backend: the same numbers as `reference`, without multiplying by zeros.
 
 Three ideas, all plain torch, so gradients of any order exist and every device works:
-- upsampling is a depthwise transposed convolution and downsampling a strided depthwise one (polyphase filtering);
+- upsampling is a depthwise transposed convolution and downsampling a strided depthwise one (polyphase
+  filtering);
 - a modulated convolution scales its input by the styles and its output by the demodulation, so one ordinary
   convolution with shared weights serves the whole batch;
 - activation gains move in front of the activation where it is homogeneous, which saves passes over memory.
@@ -74,8 +75,8 @@ def _fir(x, f, up, down, padding, flip_filter):
 
 
 class _Fir(torch.autograd.Function):
-    """upfirdn2d by correlation. Its gradient is itself with the roles of up and down exchanged and the taps flipped;
-    torch's own second derivative of a depthwise convolution would loop over the channels."""
+    """upfirdn2d by correlation. Its gradient is itself with the roles of up and down exchanged and the taps
+    flipped; torch's own second derivative of a depthwise convolution would loop over the channels."""
 
     @staticmethod
     def forward(ctx, x, kernel, up, down, padding):
@@ -113,10 +114,12 @@ def _correlate(x, kernel, down, padding):
 
 
 def _convolve_upsampled(x, kernel, up, padding):
-    """Depthwise transposed convolution, cropped to what zero-insertion, padding and a valid convolution give."""
+    """Depthwise transposed convolution, cropped to what zero-insertion, padding and a valid convolution
+    give."""
     x0, x1, y0, y1 = padding
     (kh, kw), channels = kernel.shape, x.shape[1]
-    # The transposed convolution returns the full response: k - 1 - before more pixels in front, k - up - after behind.
+    # The transposed convolution returns the full response: k - 1 - before more pixels in front, k - up -
+    # after behind.
     crop_x, crop_y = (kw - 1 - x0, kw - up[0] - x1), (kh - 1 - y0, kh - up[1] - y1)
     inner_x, inner_y = max(min(crop_x), 0), max(min(crop_y), 0)
     weight = kernel.expand(channels, 1, kh, kw).contiguous()
@@ -213,7 +216,8 @@ def demodulation(w, s):
 
 
 def convolve_modulated(x, w, s, f, up, padding, flip_weight, demodulate, input_gain, *, fir=upfirdn2d):
-    """The convolution of `modulated_conv2d` and the factor [B, O, 1, 1] its result lacks; None = it lacks nothing."""
+    """The convolution of `modulated_conv2d` and the factor [B, O, 1, 1] its result lacks; None = it lacks
+    nothing."""
     if x.dtype == torch.float16 and demodulate:
         # Keep half precision in range; demodulation cancels both factors.
         w = w / w.abs().amax([1, 2, 3], keepdim=True)
@@ -230,11 +234,28 @@ def convolve_modulated(x, w, s, f, up, padding, flip_weight, demodulate, input_g
 
 
 def modulated_conv2d(
-    x, w, s, f, up, padding, flip_weight, demodulate, input_gain, noise, b, act, gain, clamp, *, convolve=convolve_modulated, tail=leaky_tail
-):  # fmt: skip
+    x,
+    w,
+    s,
+    f,
+    up,
+    padding,
+    flip_weight,
+    demodulate,
+    input_gain,
+    noise,
+    b,
+    act,
+    gain,
+    clamp,
+    *,
+    convolve=convolve_modulated,
+    tail=leaky_tail,
+):
     """See `reference.modulated_conv2d`: (sum_i w_oi s_i x_i) d_o instead of sum_i (w_oi s_i d_o) x_i.
 
-    Other backends bring their own `convolve` and `tail`, with the signatures of `convolve_modulated` and `leaky_tail`.
+    Other backends bring their own `convolve` and `tail`, with the signatures of `convolve_modulated` and
+    `leaky_tail`.
     """
     x, d = convolve(x, w, s, f, up, padding, flip_weight, demodulate, input_gain)
     noise = None if noise is None else noise.to(x.dtype)[(None,) * (4 - noise.ndim)]
@@ -246,8 +267,19 @@ def modulated_conv2d(
 
 
 def modulated_filtered_lrelu(
-    x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail, convolve=convolve_modulated, filtered=filtered_lrelu
-):  # fmt: skip
+    x,
+    w,
+    s,
+    fu,
+    fd,
+    b,
+    conv_padding,
+    demodulate,
+    input_gain,
+    *tail,
+    convolve=convolve_modulated,
+    filtered=filtered_lrelu,
+):
     """See `ops.modulated_filtered_lrelu`: demodulation and bias share one pass. tail: as in `filtered_lrelu`.
 
     Other backends bring their own `convolve` and `filtered`, with the signatures of `convolve_modulated` and

@@ -1,4 +1,5 @@
-"""FIR filters and the bookkeeping around them: tap layout, padding order, how a 2-D filter splits into 1-D passes."""
+"""FIR filters and the bookkeeping around them: tap layout, padding order, how a 2-D filter splits into 1-D
+passes."""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ def upsampling_padding(
 def downsampling_padding(
     f: torch.Tensor | None, down: tuple[int, int], padding: tuple[int, int, int, int]
 ) -> tuple[int, int, int, int]:
-    """Padding that centres filter f before keeping every `down`-th pixel, so that size becomes size / down."""
+    """Padding that centres filter f before keeping every `down`-th pixel, so that size becomes size /
+    down."""
     (fw, fh), (dx, dy), (x0, x1, y0, y1) = filter_size(f), down, padding
     return x0 + (fw - dx + 1) // 2, x1 + (fw - dx) // 2, y0 + (fh - dy + 1) // 2, y1 + (fh - dy) // 2
 
@@ -87,12 +89,12 @@ def separable_terms(
 
     Args:
         f: [h, w] filter.
-        tolerance: Singular values below this fraction of the largest are left out; 0 = all terms there are, in float64,
-            else they are in the dtype of f.
+        tolerance: Singular values below this fraction of the largest are left out; 0 = all terms there are,
+            in float64, else they are in the dtype of f.
 
     Returns:
-        List of (column [h], row [w]) with f = sum of outer products. Remembered for as long as the filter lives
-        unchanged, since layers ask again at every call.
+        List of (column [h], row [w]) with f = sum of outer products. Remembered for as long as the filter
+        lives unchanged, since layers ask again at every call.
     """
     known: Any = _separable_terms.setdefault(f, {})
     key = (None if f.is_inference() else f._version, tolerance)

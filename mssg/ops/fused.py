@@ -1,9 +1,9 @@
 """Element-wise tails of layers with as few passes over memory as plain torch allows.
 
-A training step on a CPU is bound by memory as much as by arithmetic: written naively, the tail of a StyleGAN2 layer
-reads and writes its activations seventeen times forwards and backwards. Here each tail is one autograd function that
-works through the batch in pieces small enough to stay in the cache. Under `create_graph=True` the gradients are
-formed by differentiable torch instead, so that any order of derivative exists.
+A training step on a CPU is bound by memory as much as by arithmetic: written naively, the tail of a StyleGAN2
+layer reads and writes its activations seventeen times forwards and backwards. Here each tail is one autograd
+function that works through the batch in pieces small enough to stay in the cache. Under `create_graph=True`
+the gradients are formed by differentiable torch instead, so that any order of derivative exists.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""When the `cuda` backend serves; imported when first used, since Triton is slow to import and missing on some systems."""
+"""When the `cuda` backend serves; imported when first used, since Triton is slow to import and missing on
+some systems."""
 
 from __future__ import annotations
 
@@ -31,7 +32,10 @@ def _new_enough(device: int) -> bool:
     capability = torch.cuda.get_device_capability(device)
     if capability < OLDEST:
         found, expected = (".".join(map(str, version)) for version in (capability, OLDEST))
-        message = f"GPU {device} has compute capability {found}, its kernels need {expected}: the torch backend serves"
+        message = (
+            f"GPU {device} has compute capability {found}, its kernels need {expected}: the torch backend"
+            " serves"
+        )
         warnings.warn(message, RuntimeWarning, stacklevel=2)
     return capability >= OLDEST
 

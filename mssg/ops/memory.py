@@ -11,9 +11,9 @@ _NEVER = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Let this process reuse freed buffers at once instead of returning and faulting them in again.
 
-    On the CPU, activations of a few megabytes are allocated and freed for every operation; by default glibc unmaps
-    each, and the kernel clears the pages anew. Call once at the start of a training or rendering process; the
-    process then keeps its peak memory until it ends.
+    On the CPU, activations of a few megabytes are allocated and freed for every operation; by default glibc
+    unmaps each, and the kernel clears the pages anew. Call once at the start of a training or rendering
+    process; the process then keeps its peak memory until it ends.
 
     Returns:
         Whether the C library took the settings (False outside glibc, where nothing changes).

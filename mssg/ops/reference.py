@@ -67,7 +67,8 @@ def filtered_lrelu(
     clamp: float | None,
     flip_filter: bool,
 ) -> Tensor:
-    """Bias, upsample, leaky ReLU, downsample: a non-linearity that creates no frequencies it cannot represent.
+    """Bias, upsample, leaky ReLU, downsample: a non-linearity that creates no frequencies it cannot
+    represent.
 
     Source: Karras et al. 2021 (StyleGAN3), section 3.1 and figure 4b.
     """

@@ -1,8 +1,8 @@
 """The `cuda` backend: the Triton kernels as differentiable operations.
 
-Every backward pass is again one of these operations with the roles of its filters exchanged, so gradients of any order
-exist (R1 and path length need the second). Only float16, float32 and float64 tensors on a GPU come here (or on the
-CPU under Triton's interpreter); everything else is left to the `torch` backend.
+Every backward pass is again one of these operations with the roles of its filters exchanged, so gradients of
+any order exist (R1 and path length need the second). Only float16, float32 and float64 tensors on a GPU come
+here (or on the CPU under Triton's interpreter); everything else is left to the `torch` backend.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from mssg.ops import fast, reference, triton_kernels
 from mssg.ops.filters import RANK_TOLERANCE, separable_terms
 
 kernels: Any = triton_kernels
-"""A launch takes plain numbers for constants, and options of the compiler, which the functions do not declare."""
+"""A launch takes plain numbers for constants, and options of the compiler, which the functions do not
+declare."""
 INTERPRETED = not isinstance(kernels.tail_kernel, triton.JITFunction)
 _ACCUMULATOR = {torch.float16: tl.float32, torch.float32: tl.float32, torch.float64: tl.float64}
 _PIECEWISE_LINEAR = ("linear", "relu", "lrelu")  # whose second derivative is zero
@@ -38,7 +39,8 @@ def _serves(x: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Taps:
-    """A filter as a sum of separable terms, to correlate with: y [rank, taps] down the columns, x [rank, taps]."""
+    """A filter as a sum of separable terms, to correlate with: y [rank, taps] down the columns, x [rank,
+    taps]."""
 
     y: Tensor
     x: Tensor
@@ -52,7 +54,8 @@ _taps: WeakIdKeyDictionary = WeakIdKeyDictionary()  # filter -> {(version, dtype
 
 
 def _filter_taps(f: Tensor | None, like: Tensor, flip_filter: bool, gain: float) -> Taps:
-    """Taps of an operation's filter in the dtype of `like`, remembered since layers ask again at every call."""
+    """Taps of an operation's filter in the dtype of `like`, remembered since layers ask again at every
+    call."""
     if f is None:
         return Taps(like.new_full((1, 1), gain), like.new_ones(1, 1))
     known: Any = _taps.setdefault(f, {})
@@ -68,7 +71,8 @@ def _filter_taps(f: Tensor | None, like: Tensor, flip_filter: bool, gain: float)
 
 @dataclass(frozen=True)
 class Resampling:
-    """upfirdn2d as a linear map: output r gets tap c * up + pad - r * down of input c. Factors and pads as (y, x)."""
+    """upfirdn2d as a linear map: output r gets tap c * up + pad - r * down of input c. Factors and pads as
+    (y, x)."""
 
     taps: Taps
     up: tuple[int, int]
@@ -117,7 +121,8 @@ def _layout(x: Tensor) -> torch.memory_format:
 
 
 def _group(x: Tensor) -> int:
-    """Channels a program works on: enough to share the cache lines of channels_last, and the filters' matrices."""
+    """Channels a program works on: enough to share the cache lines of channels_last, and the filters'
+    matrices."""
     return 16 if _layout(x) == torch.channels_last else 4
 
 
@@ -135,7 +140,8 @@ def upfirdn2d(x, f, up, down, padding, flip_filter, gain):
 
 
 def _tiles(r: Resampling) -> list[tuple[int, int, int]] | None:
-    """For y and x: results in a tile, and the sides of its input and output blocks; None = a filter is too long."""
+    """For y and x: results in a tile, and the sides of its input and output blocks; None = a filter is too
+    long."""
     axes = []
     for up, down, taps, out in zip(r.up, r.down, r.lengths, r.out):
         for block in (32, 64, _LARGEST):
@@ -161,10 +167,31 @@ class _Upfirdn(torch.autograd.Function):
         grid = (tiles[0] * tiles[1] * triton.cdiv(x.shape[1], group) * len(x),)
         r = resampling
         kernels.upfirdn2d_kernel[grid](
-            x, y, r.taps.y, r.taps.x, *x.shape[1:], *y.shape[2:], *x.stride(), *y.stride(), *r.pad, *tiles,
-            *r.up, *r.down, *r.lengths, len(r.taps.y), tile_y, tile_x, in_y, in_x, out_y, out_x,
-            group, _ACCUMULATOR[x.dtype], num_warps=_warps(in_y, in_x), num_stages=1,
-        )  # fmt: skip
+            x,
+            y,
+            r.taps.y,
+            r.taps.x,
+            *x.shape[1:],
+            *y.shape[2:],
+            *x.stride(),
+            *y.stride(),
+            *r.pad,
+            *tiles,
+            *r.up,
+            *r.down,
+            *r.lengths,
+            len(r.taps.y),
+            tile_y,
+            tile_x,
+            in_y,
+            in_x,
+            out_y,
+            out_x,
+            group,
+            _ACCUMULATOR[x.dtype],
+            num_warps=_warps(in_y, in_x),
+            num_stages=1,
+        )
         return y
 
     @staticmethod
@@ -220,10 +247,26 @@ def _launch_tail(x, grad, scale, noise, b, tail):
     scale, noise, b = (None if t is None else t.contiguous() for t in (scale, noise, b))
     grid = (triton.cdiv(x.numel(), _POINTS),)
     kernels.tail_kernel[grid](
-        x, grad, scale, noise, b, y, x.numel(), x.shape[tail.dim], pixels, x.stride(tail.dim), pixel_stride,
-        1 if noise is None else len(noise), tail.act, tail.alpha, tail.gain, tail.clamp,
-        _ACCUMULATOR[x.dtype], x.numel() > 2**31 - _POINTS, _POINTS,
-    )  # fmt: skip
+        x,
+        grad,
+        scale,
+        noise,
+        b,
+        y,
+        x.numel(),
+        x.shape[tail.dim],
+        pixels,
+        x.stride(tail.dim),
+        pixel_stride,
+        1 if noise is None else len(noise),
+        tail.act,
+        tail.alpha,
+        tail.gain,
+        tail.clamp,
+        _ACCUMULATOR[x.dtype],
+        x.numel() > 2**31 - _POINTS,
+        _POINTS,
+    )
     return y
 
 
@@ -301,7 +344,8 @@ def filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_fil
 
 
 def _activation_tiles(up, value, final, axis) -> tuple[int, ...] | None:
-    """Results in a tile, and the sides of the blocks of x, of the value, at the raised rate, and of the result."""
+    """Results in a tile, and the sides of the blocks of x, of the value, at the raised rate, and of the
+    result."""
     down, taps, out = final.down[axis], final.lengths[axis], final.out[axis]
     for block in (32, 64, _LARGEST):
         results = min((block - taps) // down + 1, out)
@@ -326,14 +370,47 @@ def _launch_filtered(x, scale, b, grad, value, final, activation):
     scale, b = (None if t is None else t.contiguous() for t in (scale, b))
     g = x if grad is None else grad
     kernels.filtered_lrelu_kernel[grid](
-        x, scale, b, grad, y, up.taps.y, up.taps.x, value.taps.y, value.taps.x, final.taps.y, final.taps.x,
-        *x.shape[1:], *g.shape[2:], *y.shape[2:], *x.stride(), *g.stride(), *y.stride(),
-        *up.pad, *value.pad, *final.pad, *tiles,
-        up.up[0], *up.lengths, len(up.taps.y), value.up[0], *value.lengths, len(value.taps.y),
-        final.down[0], *final.lengths, len(final.taps.y),
-        activation.gain, activation.slope, activation.clamp, along_y[0], along_x[0], *blocks,
-        group, _ACCUMULATOR[x.dtype], num_warps=_warps(*blocks) if grad is None else 8, num_stages=1,
-    )  # fmt: skip
+        x,
+        scale,
+        b,
+        grad,
+        y,
+        up.taps.y,
+        up.taps.x,
+        value.taps.y,
+        value.taps.x,
+        final.taps.y,
+        final.taps.x,
+        *x.shape[1:],
+        *g.shape[2:],
+        *y.shape[2:],
+        *x.stride(),
+        *g.stride(),
+        *y.stride(),
+        *up.pad,
+        *value.pad,
+        *final.pad,
+        *tiles,
+        up.up[0],
+        *up.lengths,
+        len(up.taps.y),
+        value.up[0],
+        *value.lengths,
+        len(value.taps.y),
+        final.down[0],
+        *final.lengths,
+        len(final.taps.y),
+        activation.gain,
+        activation.slope,
+        activation.clamp,
+        along_y[0],
+        along_x[0],
+        *blocks,
+        group,
+        _ACCUMULATOR[x.dtype],
+        num_warps=_warps(*blocks) if grad is None else 8,
+        num_stages=1,
+    )
     return y
 
 
@@ -357,7 +434,8 @@ class _FilteredLrelu(torch.autograd.Function):
 
 
 class _FilteredGradient(torch.autograd.Function):
-    """The derivative of filtered_lrelu at x applied to a vector: backwards (to a gradient of y) or forwards."""
+    """The derivative of filtered_lrelu at x applied to a vector: backwards (to a gradient of y) or
+    forwards."""
 
     @staticmethod
     def forward(ctx, vector, x, scale, b, activation, backwards):
@@ -380,6 +458,7 @@ modulated_conv2d = partial(
 
 
 def modulated_filtered_lrelu(x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail):
-    """See `ops.modulated_filtered_lrelu`: demodulation rides on filtered_lrelu. tail: as in `filtered_lrelu`."""
+    """See `ops.modulated_filtered_lrelu`: demodulation rides on filtered_lrelu. tail: as in
+    `filtered_lrelu`."""
     x, d = fast.convolve_modulated(x, w, s, None, 1, (conv_padding,) * 4, True, demodulate, input_gain)
     return filtered_lrelu(x, fu, fd, b, *tail, flip_filter=False, scale=d)

@@ -1,13 +1,15 @@
-"""GPU kernels in Triton. The very same source runs on CPU tensors when TRITON_INTERPRET=1 was set before the import.
+"""GPU kernels in Triton. The very same source runs on CPU tensors when TRITON_INTERPRET=1 was set before the
+import.
 
-Resampling is written as a product with a banded matrix: output sample r receives tap `c * up + pad - r * down` of
-input sample c. A tile of the image then needs matrix products only, which is what tensor cores do best, no zero is
-ever inserted, and the signal at the raised rate of `filtered_lrelu` lives in registers. Filters of higher rank are
-sums of such separable terms. Multiplying by the zeros of a band would let one NaN poison its whole tile, so
-non-finite samples take a path of their own that only touches what their taps reach (`_product`).
+Resampling is written as a product with a banded matrix: output sample r receives tap `c * up + pad - r *
+down` of input sample c. A tile of the image then needs matrix products only, which is what tensor cores do
+best, no zero is ever inserted, and the signal at the raised rate of `filtered_lrelu` lives in registers.
+Filters of higher rank are sums of such separable terms. Multiplying by the zeros of a band would let one NaN
+poison its whole tile, so non-finite samples take a path of their own that only touches what their taps reach
+(`_product`).
 
-Arithmetic is float32 for float16 and float32 data (products of three tf32 parts, so float32-exact to about 1e-6),
-and float64 for float64 data.
+Arithmetic is float32 for float16 and float32 data (products of three tf32 parts, so float32-exact to about
+1e-6), and float64 for float64 data.
 """
 
 from __future__ import annotations
@@ -95,10 +97,11 @@ def tail_kernel(
     WIDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """y = clamp(GAIN act(v)) with v = scale x + noise + bias; given a gradient, y = grad times the derivative at v.
+    """y = clamp(GAIN act(v)) with v = scale x + noise + bias; given a gradient, y = grad times the derivative
+    at v.
 
-    All arrays are walked in the order of x in memory; strides say where channel and pixel are in it. scale [B, C],
-    noise [noise_images, pixels] and bias [C] may be None. WIDE: more than 2^31 elements.
+    All arrays are walked in the order of x in memory; strides say where channel and pixel are in it. scale
+    [B, C], noise [noise_images, pixels] and bias [C] may be None. WIDE: more than 2^31 elements.
     """
     block = tl.program_id(0)
     if WIDE:
@@ -186,7 +189,8 @@ def _patch(x, row, col, height, width, stride_h, stride_w, R: tl.constexpr, C: t
 
 @triton.jit
 def _place(channels, tiles_y, tiles_x, GROUP: tl.constexpr):
-    """Which tile, sample and first channel this program works on; neighbouring programs take neighbouring tiles."""
+    """Which tile, sample and first channel this program works on; neighbouring programs take neighbouring
+    tiles."""
     i = tl.program_id(0)
     groups = (channels + GROUP - 1) // GROUP
     tile_x, i = i % tiles_x, i // tiles_x
@@ -196,10 +200,28 @@ def _place(channels, tiles_y, tiles_x, GROUP: tl.constexpr):
 
 @triton.jit
 def _resample(
-    x, wy, iny, wx, inx, fy, fx, row, col, in_row, in_col, pad_y, pad_x,
-    UP_Y: tl.constexpr, UP_X: tl.constexpr, DOWN_Y: tl.constexpr, DOWN_X: tl.constexpr,
-    TAPS_Y: tl.constexpr, TAPS_X: tl.constexpr, RANK: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
+    x,
+    wy,
+    iny,
+    wx,
+    inx,
+    fy,
+    fx,
+    row,
+    col,
+    in_row,
+    in_col,
+    pad_y,
+    pad_x,
+    UP_Y: tl.constexpr,
+    UP_X: tl.constexpr,
+    DOWN_Y: tl.constexpr,
+    DOWN_X: tl.constexpr,
+    TAPS_Y: tl.constexpr,
+    TAPS_X: tl.constexpr,
+    RANK: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """Resample a tile by the sum of RANK separable filters, of which the first's matrices are given."""
     R: tl.constexpr = wy.shape[0]
     C: tl.constexpr = wx.shape[0]
@@ -213,16 +235,47 @@ def _resample(
 
 @triton.jit
 def upfirdn2d_kernel(
-    x, y, fy, fx, channels, height, width, out_height, out_width,
-    x_n, x_c, x_h, x_w, y_n, y_c, y_h, y_w, pad_y, pad_x, tiles_y, tiles_x,
-    UP_Y: tl.constexpr, UP_X: tl.constexpr, DOWN_Y: tl.constexpr, DOWN_X: tl.constexpr,
-    TAPS_Y: tl.constexpr, TAPS_X: tl.constexpr, RANK: tl.constexpr, TILE_Y: tl.constexpr, TILE_X: tl.constexpr,
-    IN_Y: tl.constexpr, IN_X: tl.constexpr, OUT_Y: tl.constexpr, OUT_X: tl.constexpr,
-    GROUP: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
+    x,
+    y,
+    fy,
+    fx,
+    channels,
+    height,
+    width,
+    out_height,
+    out_width,
+    x_n,
+    x_c,
+    x_h,
+    x_w,
+    y_n,
+    y_c,
+    y_h,
+    y_w,
+    pad_y,
+    pad_x,
+    tiles_y,
+    tiles_x,
+    UP_Y: tl.constexpr,
+    UP_X: tl.constexpr,
+    DOWN_Y: tl.constexpr,
+    DOWN_X: tl.constexpr,
+    TAPS_Y: tl.constexpr,
+    TAPS_X: tl.constexpr,
+    RANK: tl.constexpr,
+    TILE_Y: tl.constexpr,
+    TILE_X: tl.constexpr,
+    IN_Y: tl.constexpr,
+    IN_X: tl.constexpr,
+    OUT_Y: tl.constexpr,
+    OUT_X: tl.constexpr,
+    GROUP: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """upfirdn2d of one tile, for GROUP channels; fy [RANK, TAPS_Y] and fx [RANK, TAPS_X] correlate.
 
-    A tile has TILE results along each axis, in blocks OUT, made of input blocks IN (powers of two that hold them).
+    A tile has TILE results along each axis, in blocks OUT, made of input blocks IN (powers of two that hold
+    them).
     """
     tile_y, tile_x, sample, first = _place(channels, tiles_y, tiles_x, GROUP)
     row, col = tile_y * TILE_Y, tile_x * TILE_X
@@ -237,9 +290,28 @@ def upfirdn2d_kernel(
     for _ in range(first, tl.minimum(first + GROUP, channels)):
         v = tl.load(x_at, mask=x_in, other=0.0)
         v = _resample(
-            v, wy, iny, wx, inx, fy, fx, row, col, in_row, in_col, pad_y, pad_x,
-            UP_Y, UP_X, DOWN_Y, DOWN_X, TAPS_Y, TAPS_X, RANK, ACC,
-        )  # fmt: skip
+            v,
+            wy,
+            iny,
+            wx,
+            inx,
+            fy,
+            fx,
+            row,
+            col,
+            in_row,
+            in_col,
+            pad_y,
+            pad_x,
+            UP_Y,
+            UP_X,
+            DOWN_Y,
+            DOWN_X,
+            TAPS_Y,
+            TAPS_X,
+            RANK,
+            ACC,
+        )
         tl.store(y_at, v.to(y.dtype.element_ty), mask=y_in)
         x_at += x_c
         y_at += y_c
@@ -247,23 +319,79 @@ def upfirdn2d_kernel(
 
 @triton.jit
 def filtered_lrelu_kernel(
-    x, scale, bias, grad, y, uy, ux, gy, gx, dy, dx,
-    channels, height, width, grad_height, grad_width, out_height, out_width,
-    x_n, x_c, x_h, x_w, g_n, g_c, g_h, g_w, y_n, y_c, y_h, y_w,
-    up_pad_y, up_pad_x, grad_pad_y, grad_pad_x, down_pad_y, down_pad_x, tiles_y, tiles_x,
-    UP: tl.constexpr, UP_TAPS_Y: tl.constexpr, UP_TAPS_X: tl.constexpr, UP_RANK: tl.constexpr,
-    GRAD_UP: tl.constexpr, GRAD_TAPS_Y: tl.constexpr, GRAD_TAPS_X: tl.constexpr, GRAD_RANK: tl.constexpr,
-    DOWN: tl.constexpr, DOWN_TAPS_Y: tl.constexpr, DOWN_TAPS_X: tl.constexpr, DOWN_RANK: tl.constexpr,
-    GAIN: tl.constexpr, SLOPE: tl.constexpr, CLAMP: tl.constexpr, TILE_Y: tl.constexpr, TILE_X: tl.constexpr,
-    IN_Y: tl.constexpr, IN_X: tl.constexpr, GRAD_Y: tl.constexpr, GRAD_X: tl.constexpr,
-    MID_Y: tl.constexpr, MID_X: tl.constexpr, OUT_Y: tl.constexpr, OUT_X: tl.constexpr,
-    GROUP: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
+    x,
+    scale,
+    bias,
+    grad,
+    y,
+    uy,
+    ux,
+    gy,
+    gx,
+    dy,
+    dx,
+    channels,
+    height,
+    width,
+    grad_height,
+    grad_width,
+    out_height,
+    out_width,
+    x_n,
+    x_c,
+    x_h,
+    x_w,
+    g_n,
+    g_c,
+    g_h,
+    g_w,
+    y_n,
+    y_c,
+    y_h,
+    y_w,
+    up_pad_y,
+    up_pad_x,
+    grad_pad_y,
+    grad_pad_x,
+    down_pad_y,
+    down_pad_x,
+    tiles_y,
+    tiles_x,
+    UP: tl.constexpr,
+    UP_TAPS_Y: tl.constexpr,
+    UP_TAPS_X: tl.constexpr,
+    UP_RANK: tl.constexpr,
+    GRAD_UP: tl.constexpr,
+    GRAD_TAPS_Y: tl.constexpr,
+    GRAD_TAPS_X: tl.constexpr,
+    GRAD_RANK: tl.constexpr,
+    DOWN: tl.constexpr,
+    DOWN_TAPS_Y: tl.constexpr,
+    DOWN_TAPS_X: tl.constexpr,
+    DOWN_RANK: tl.constexpr,
+    GAIN: tl.constexpr,
+    SLOPE: tl.constexpr,
+    CLAMP: tl.constexpr,
+    TILE_Y: tl.constexpr,
+    TILE_X: tl.constexpr,
+    IN_Y: tl.constexpr,
+    IN_X: tl.constexpr,
+    GRAD_Y: tl.constexpr,
+    GRAD_X: tl.constexpr,
+    MID_Y: tl.constexpr,
+    MID_X: tl.constexpr,
+    OUT_Y: tl.constexpr,
+    OUT_X: tl.constexpr,
+    GROUP: tl.constexpr,
+    ACC: tl.constexpr,
+):
     """One tile of filtered_lrelu, for GROUP channels; or of its derivative.
 
     s = up(scale x + bias), at the raised rate. Without a gradient: y = down(clamp(GAIN lrelu(s))). With one:
-    y = down(m up(grad)), where m is the derivative of the activation at s. Both directions of differentiation are
-    of this form: with the filters' roles exchanged it takes gradients of y to x, without it takes those of x to y.
+    y = down(m up(grad)), where m is the derivative of the activation at s. Both directions of differentiation
+    are
+    of this form: with the filters' roles exchanged it takes gradients of y to x, without it takes those of x
+        to y.
     """
     tile_y, tile_x, sample, first = _place(channels, tiles_y, tiles_x, GROUP)
     row, col = tile_y * TILE_Y, tile_x * TILE_X
@@ -295,27 +423,83 @@ def filtered_lrelu_kernel(
             v += tl.load(bias + first + i).to(ACC)
         v = tl.where(x_in, v, 0.0).to(x.dtype.element_ty)
         s = _resample(
-            v, wuy, inuy, wux, inux, uy, ux, mid_row, mid_col, in_row, in_col, up_pad_y, up_pad_x,
-            UP, UP, 1, 1, UP_TAPS_Y, UP_TAPS_X, UP_RANK, ACC,
-        )  # fmt: skip
+            v,
+            wuy,
+            inuy,
+            wux,
+            inux,
+            uy,
+            ux,
+            mid_row,
+            mid_col,
+            in_row,
+            in_col,
+            up_pad_y,
+            up_pad_x,
+            UP,
+            UP,
+            1,
+            1,
+            UP_TAPS_Y,
+            UP_TAPS_X,
+            UP_RANK,
+            ACC,
+        )
         a = _activate(s, "lrelu", SLOPE) * GAIN
         if grad is None:
             a = _limit(a, CLAMP)
         else:
             g = _resample(
-                tl.load(g_at, mask=g_in, other=0.0), wgy, ingy, wgx, ingx, gy, gx,
-                mid_row, mid_col, g_row, g_col, grad_pad_y, grad_pad_x,
-                GRAD_UP, GRAD_UP, 1, 1, GRAD_TAPS_Y, GRAD_TAPS_X, GRAD_RANK, ACC,
-            )  # fmt: skip
+                tl.load(g_at, mask=g_in, other=0.0),
+                wgy,
+                ingy,
+                wgx,
+                ingx,
+                gy,
+                gx,
+                mid_row,
+                mid_col,
+                g_row,
+                g_col,
+                grad_pad_y,
+                grad_pad_x,
+                GRAD_UP,
+                GRAD_UP,
+                1,
+                1,
+                GRAD_TAPS_Y,
+                GRAD_TAPS_X,
+                GRAD_RANK,
+                ACC,
+            )
             g *= _slope(s, "lrelu", SLOPE) * GAIN
             if CLAMP is not None:
                 g = tl.where((a >= -CLAMP) & (a <= CLAMP), g, 0.0)
             a = g
             g_at += g_c
         a = _resample(
-            a.to(x.dtype.element_ty), wdy, indy, wdx, indx, dy, dx, row, col, mid_row, mid_col,
-            down_pad_y, down_pad_x, 1, 1, DOWN, DOWN, DOWN_TAPS_Y, DOWN_TAPS_X, DOWN_RANK, ACC,
-        )  # fmt: skip
+            a.to(x.dtype.element_ty),
+            wdy,
+            indy,
+            wdx,
+            indx,
+            dy,
+            dx,
+            row,
+            col,
+            mid_row,
+            mid_col,
+            down_pad_y,
+            down_pad_x,
+            1,
+            1,
+            DOWN,
+            DOWN,
+            DOWN_TAPS_Y,
+            DOWN_TAPS_X,
+            DOWN_RANK,
+            ACC,
+        )
         tl.store(y_at, a.to(y.dtype.element_ty), mask=y_in)
         x_at += x_c
         y_at += y_c

@@ -1,7 +1,7 @@
 """Adaptive discriminator augmentation (Karras et al. 2020, "Training GANs with limited data").
 
-Only operations that the study's [augment] table allows are used: an operation that changes a covariate (a shear changes
-slant, a brightness shift changes intensity) would teach the generator wrong values.
+Only operations that the study's [augment] table allows are used: an operation that changes a covariate (a
+shear changes slant, a brightness shift changes intensity) would teach the generator wrong values.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ COLOUR = ("brightness", "contrast", "lumaflip", "hue", "saturation")
 
 @dataclass
 class Augment:
-    """Augments batches with probability `p` for each allowed operation; `adapt` moves `p` towards its target."""
+    """Augments batches with probability `p` for each allowed operation; `adapt` moves `p` towards its
+    target."""
 
     allow: tuple[str, ...]
     p: float = 0.0

@@ -1,7 +1,8 @@
 """What a training run is configured by: one frozen dataclass and one table of presets. No torch here.
 
-Clocks count ALL images shown to D. The original counted one source's images only; the paper-* presets are stated on its
-clock and `per_source_clock` multiplies batch and lengths by the number of sources (METHOD section 5, accounting).
+Clocks count ALL images shown to D. The original counted one source's images only; the paper-* presets are
+stated on its clock and `per_source_clock` multiplies batch and lengths by the number of sources
+(docs/method.md section 5, accounting).
 """
 
 from __future__ import annotations
@@ -12,13 +13,24 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from mssg.errors import StudyError, UsageError
-from mssg.study import Study
+from mssg.study.model import Study
 
 ARCHITECTURES = ("stylegan2", "stylegan3-t", "stylegan3-r")
 AUGMENTATIONS = (
-    "xflip", "rotate90", "translate", "scale", "rotate", "aniso",
-    "brightness", "contrast", "lumaflip", "hue", "saturation", "noise", "cutout",
-)  # fmt: skip
+    "xflip",
+    "rotate90",
+    "translate",
+    "scale",
+    "rotate",
+    "aniso",
+    "brightness",
+    "contrast",
+    "lumaflip",
+    "hue",
+    "saturation",
+    "noise",
+    "cutout",
+)
 METRICS = ("control", "covariates")
 
 
@@ -27,7 +39,7 @@ class TrainConfig:
     """Everything that decides a run, apart from the study and the data.
 
     Lengths are in thousands of images (kimg); learning rates are before lazy-regularisation correction.
-    Source: METHOD sections 4 and 5 (Karras et al. 2020 and 2021, Lai et al. 2024).
+    Source: docs/method.md sections 4 and 5 (Karras et al. 2020 and 2021, Lai et al. 2024).
     """
 
     preset: str = "small"
@@ -100,8 +112,9 @@ class TrainConfig:
     def lambda_at(self, kimg: float) -> float:
         """Weight of the covariate loss after `kimg` thousand images.
 
-        0 during the first `lambda_step_kimg`, then e^-10, e^-9 …, one factor e each step, capped at `lambda_max`.
-        Source: METHOD section 5 (schedule of Lai et al. 2024).
+        0 during the first `lambda_step_kimg`, then e^-10, e^-9 …, one factor e each step, capped at
+        `lambda_max`.
+        Source: docs/method.md section 5 (schedule of Lai et al. 2024).
         """
         from math import exp
 
@@ -129,14 +142,34 @@ class TrainConfig:
 
 
 _TINY = {
-    "z_dim": 64, "w_dim": 64, "mapping_layers": 2, "mapping_lr_multiplier": 0.1, "channel_base": 512, "channel_max": 128,
-    "lambda_max": 1.0, "g_lr": 8e-3, "d_lr": 8e-3, "gamma": 0.1, "ema_kimg": 5.0, "num_fp16_res": 0, "conv_clamp": 0.0,
-    "batch": 16, "lr_decay": 0.5, "metric_images": 300,
-}  # fmt: skip
+    "z_dim": 64,
+    "w_dim": 64,
+    "mapping_layers": 2,
+    "mapping_lr_multiplier": 0.1,
+    "channel_base": 512,
+    "channel_max": 128,
+    "lambda_max": 1.0,
+    "g_lr": 8e-3,
+    "d_lr": 8e-3,
+    "gamma": 0.1,
+    "ema_kimg": 5.0,
+    "num_fp16_res": 0,
+    "conv_clamp": 0.0,
+    "batch": 16,
+    "lr_decay": 0.5,
+    "metric_images": 300,
+}
 _PAPER = {
-    "batch": 256, "per_source_clock": True, "total_kimg": 5000.0, "lambda_step_kimg": 250.0, "gamma": 4.0,
-    "tick_kimg": 4.0, "snap": 50, "mirror": False, "metric_images": 2000,
-}  # fmt: skip
+    "batch": 256,
+    "per_source_clock": True,
+    "total_kimg": 5000.0,
+    "lambda_step_kimg": 250.0,
+    "gamma": 4.0,
+    "tick_kimg": 4.0,
+    "snap": 50,
+    "mirror": False,
+    "metric_images": 2000,
+}
 
 PRESETS: dict[str, dict[str, Any]] = {
     # lengths and sizes for CPUs: minutes, and about forty minutes on one core of ours
@@ -154,7 +187,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 _BY_ARCHITECTURE: dict[str, dict[str, Any]] = {
-    # what METHOD section 5 adds for full-size StyleGAN2; the CPU presets leave it out, for it doubles the cost of G
+    # what docs/method.md section 5 adds for full-size StyleGAN2; the CPU presets leave it out, for it doubles
+    # the cost of G
     "stylegan2": {"g_lr": 0.002, "pl_weight": 2.0, "style_mixing": 0.9},
     "stylegan3-t": {},
     "stylegan3-r": {
@@ -174,7 +208,23 @@ _CHOICES = {
     "d_head": ("covariates", "projection"),
     "preset": tuple(PRESETS),
 }
-_POSITIVE = ("total_kimg", "batch", "z_dim", "w_dim", "channel_base", "channel_max", "g_lr", "d_lr", "tick_kimg", "snap", "r1_interval", "pl_interval", "mbstd_group", "grid_images", "metric_images")  # fmt: skip
+_POSITIVE = (
+    "total_kimg",
+    "batch",
+    "z_dim",
+    "w_dim",
+    "channel_base",
+    "channel_max",
+    "g_lr",
+    "d_lr",
+    "tick_kimg",
+    "snap",
+    "r1_interval",
+    "pl_interval",
+    "mbstd_group",
+    "grid_images",
+    "metric_images",
+)
 
 
 def _updated(config: TrainConfig, values: Mapping[str, Any], file: str | None, table: str) -> TrainConfig:

@@ -1,4 +1,5 @@
-"""Several processes through torchrun: the few collective operations training needs (gloo on CPU, nccl on GPU)."""
+"""Several processes through torchrun: the few collective operations training needs (gloo on CPU, nccl on
+GPU)."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from mssg.errors import RunError
 
 PATIENCE = timedelta(hours=1)
-"""How long a process waits for one that hangs: longer than the main one's validation takes. A death shows at once."""
+"""How long a process waits for one that hangs: longer than the main one's validation takes. A death shows at
+once."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class World:
                 tensor.copy_(part.view_as(tensor))
 
     def reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Average gradients over processes and replace NaN by 0 and infinities by ±1e5 (METHOD section 5)."""
+        """Average gradients over processes and replace NaN by 0 and infinities by ±1e5 (docs/method.md
+        section 5)."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         self.average(gradients)
         for gradient in gradients:
@@ -105,8 +108,9 @@ def _together() -> Iterator[None]:
 def _store() -> dist.Store:
     """Where processes tell each other their addresses.
 
-    torchrun keeps one store for all of a machine's restarts, with the addresses of those that are gone: each start gets
-    a part of its own. Machines count their restarts apart, so several of them need torchrun's own remedy (docs/scaling.md).
+    torchrun keeps one store for all of a machine's restarts, with the addresses of those that are gone: each
+    start gets a part of its own. Machines count their restarts apart, so several of them need torchrun's own
+    remedy (docs/scaling.md).
     """
     store = next(dist.rendezvous("env://", timeout=PATIENCE))[0]
     start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
@@ -133,8 +137,12 @@ def joined(device: str) -> Iterator[World]:
     if size > 1:
         with _together():
             dist.init_process_group(
-                "nccl" if device.startswith("cuda") else "gloo", store=_store(), rank=rank, world_size=size, timeout=PATIENCE
-            )  # fmt: skip
+                "nccl" if device.startswith("cuda") else "gloo",
+                store=_store(),
+                rank=rank,
+                world_size=size,
+                timeout=PATIENCE,
+            )
     world = World(rank, size, device)
     try:
         yield world

@@ -1,4 +1,4 @@
-"""The exponential moving average of the generator's weights (METHOD section 5)."""
+"""The exponential moving average of the generator's weights (docs/method.md section 5)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from torch import nn
 
 
 def decay(batch: int, seen_kimg: float, halflife_kimg: float, rampup: float) -> float:
-    """β such that weights lose half their influence every `halflife_kimg`, or every `rampup`·seen early in the run."""
+    """β such that weights lose half their influence every `halflife_kimg`, or every `rampup`·seen early in
+    the run."""
     if rampup:
         halflife_kimg = min(halflife_kimg, seen_kimg * rampup)
     return 0.5 ** (batch / max(halflife_kimg * 1000, 1e-8))

@@ -1,4 +1,5 @@
-"""The training loop: reads top to bottom, every draw a pure function of (seed, step), so that a resumed run is the same run."""
+"""The training loop: reads top to bottom, every draw a pure function of (seed, step), so that a resumed run
+is the same run."""
 
 from __future__ import annotations
 
@@ -15,27 +16,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from mssg.covariates import CovariateModels, fit_models
+from mssg.checkpoint.snapshot import load_snapshot
+from mssg.covariates.system import CovariateModels, fit_models
 from mssg.data.dataset import PackedSource, open_sources
 from mssg.data.loader import MultiSourceLoader
 from mssg.errors import RunError
 from mssg.losses.covariate import CovariateLoss
-from mssg.networks import (
-    DiscriminatorConfig,
-    Generator,
-    GeneratorConfig,
-    build_discriminator,
-    build_generator,
-)
-from mssg.ops import keep_freed_memory
-from mssg.snapshot import load_snapshot
-from mssg.study import Study
+from mssg.networks.config import DiscriminatorConfig, GeneratorConfig
+from mssg.networks.discriminator import build_discriminator
+from mssg.networks.generator import Generator, build_generator
+from mssg.ops.functional import keep_freed_memory
+from mssg.study.model import Study
 from mssg.training import ema
 from mssg.training.augment import Augment
 from mssg.training.config import TrainConfig
 from mssg.training.distributed import World
-from mssg.training.keeper import Keeper
 from mssg.training.run import Run, locked
+from mssg.training.run_writer import Keeper
 from mssg.training.stats import Meter
 from mssg.training.step import (
     Draw,
@@ -82,13 +79,25 @@ def configurations(study: Study, config: TrainConfig) -> tuple[GeneratorConfig, 
     depth = {"mapping_layers": config.mapping_layers} if config.mapping_layers else {}
     image = {"img_resolution": study.resolution, "img_channels": study.channels, "c_dim": study.layout.width}
     generator = GeneratorConfig(
-        kind=config.cfg, z_dim=config.z_dim, w_dim=config.w_dim, channel_base=config.channel_base, channel_max=config.channel_max,
-        mapping_lr_multiplier=config.mapping_lr_multiplier, **depth, **image, **numerics,
-    )  # fmt: skip
+        kind=config.cfg,
+        z_dim=config.z_dim,
+        w_dim=config.w_dim,
+        channel_base=config.channel_base,
+        channel_max=config.channel_max,
+        mapping_lr_multiplier=config.mapping_lr_multiplier,
+        **depth,
+        **image,
+        **numerics,
+    )
     discriminator = DiscriminatorConfig(
-        head=config.d_head, channel_base=config.d_channel_base or config.channel_base, channel_max=config.d_channel_max or config.channel_max,
-        mbstd_group_size=config.mbstd_group, freeze_layers=config.freeze_d, **image, **numerics,
-    )  # fmt: skip
+        head=config.d_head,
+        channel_base=config.d_channel_base or config.channel_base,
+        channel_max=config.d_channel_max or config.channel_max,
+        mbstd_group_size=config.mbstd_group,
+        freeze_layers=config.freeze_d,
+        **image,
+        **numerics,
+    )
     return generator, discriminator
 
 
@@ -104,13 +113,15 @@ def build(run: Run, study: Study, world: World) -> tuple[Parts, Generator]:
     G_ema = copy.deepcopy(G).eval().requires_grad_(False)
     augment = Augment(study.augment_allow, config.aug_p if config.aug == "fixed" else 0.0)
     pl_mean = torch.zeros((), device=world.device)
-    return Parts(
-        G, D, *optimisers(G, D, config), CovariateLoss(study), augment, config, world, pl_mean
-    ), G_ema
+    return (
+        Parts(G, D, *optimisers(G, D, config), CovariateLoss(study), augment, config, world, pl_mean),
+        G_ema,
+    )
 
 
 def transfer(run: Run, G: torch.nn.Module, D: torch.nn.Module) -> None:
-    """Start from a snapshot's weights: every tensor of the same name and shape; the rest keeps its fresh values.
+    """Start from a snapshot's weights: every tensor of the same name and shape; the rest keeps its fresh
+    values.
 
     Raises:
         RunError: No tensor of one network fits.
@@ -133,13 +144,22 @@ def transfer(run: Run, G: torch.nn.Module, D: torch.nn.Module) -> None:
 
 
 def state_bytes(parts: Parts, G_ema: Generator, step: int, best: dict[str, float]) -> bytes:
-    """Everything that a resumed run needs, as bytes; random draws and the loader need no state but the step."""
+    """Everything that a resumed run needs, as bytes; random draws and the loader need no state but the
+    step."""
     buffer = io.BytesIO()
     state = {
-        "step": step, "G": parts.G.state_dict(), "D": parts.D.state_dict(), "G_ema": G_ema.state_dict(), "opt_G": parts.opt_G.state_dict(),
-        "opt_D": parts.opt_D.state_dict(), "ada_p": parts.augment.p, "signs": parts.signs, "pl_mean": parts.pl_mean, "best": best,
+        "step": step,
+        "G": parts.G.state_dict(),
+        "D": parts.D.state_dict(),
+        "G_ema": G_ema.state_dict(),
+        "opt_G": parts.opt_G.state_dict(),
+        "opt_D": parts.opt_D.state_dict(),
+        "ada_p": parts.augment.p,
+        "signs": parts.signs,
+        "pl_mean": parts.pl_mean,
+        "best": best,
         "setbacks": parts.setbacks,
-    }  # fmt: skip
+    }
     torch.save(state, buffer)
     return buffer.getvalue()
 
@@ -185,7 +205,8 @@ def draw_real(
 ) -> Real:
     """The step's real batch: images as D sees them, completed conditions, and which covariates count.
 
-    Draws are made for the whole global batch and each process keeps its rows: they do not depend on how many there are.
+    Draws are made for the whole global batch and each process keeps its rows: they do not depend on how many
+    there are.
     """
     batch, mine = material.loader.batch(step), slice(world.rank, None, world.size)
     images = torch.from_numpy(batch.images).to(world.device).float() / 127.5 - 1
@@ -202,7 +223,8 @@ def draw_real(
 
 
 def draw_fakes(material: Material, config: TrainConfig, world: World, step: int, phase: int) -> Draw:
-    """Latents and conditions of a phase's fakes: label rows of every source, completed afresh (METHOD section 5)."""
+    """Latents and conditions of a phase's fakes: label rows of every source, completed afresh (docs/method.md
+    section 5)."""
     rng = np.random.default_rng([config.seed, 2, step, phase])
     values, _ = material.loader.conditions(2 * step + phase, config.batch)
     c = torch.from_numpy(material.study.encode(material.models.complete(values, rng)))
@@ -213,7 +235,8 @@ def draw_fakes(material: Material, config: TrainConfig, world: World, step: int,
 
 
 def optimise(parts: Parts, G_ema: Generator, material: Material, step: int, meter: Meter) -> float:
-    """One step: G, its path lengths now and then, D, its gradient penalty now and then, the average. Returns λ."""
+    """One step: G, its path lengths now and then, D, its gradient penalty now and then, the average. Returns
+    λ."""
     config, world = parts.config, parts.world
     kimg = step * config.batch / 1000
     torch.manual_seed(_mix(config.seed, step, world.rank))
@@ -247,13 +270,7 @@ def _mix(*numbers: int) -> int:
 
 
 def step_back(
-    run: Run,
-    parts: Parts,
-    G_ema: Generator,
-    keeper: Keeper,
-    step: int,
-    lost: list[str],
-    row: dict[str, Any],
+    run: Run, parts: Parts, G_ema: Generator, keeper: Keeper, step: int, lost: list[str], row: dict[str, Any]
 ) -> int:
     """Back to the last saved state with half the learning rates, because of a loss that is not finite.
 
@@ -280,8 +297,8 @@ def step_back(
     keeper.rewind(first, best)
     keeper.keep_state(first, functools.partial(state_bytes, parts, G_ema, first))
     keeper.say(
-        f"{', '.join(lost[:3])} not finite at {keeper.kimg(step):.1f} kimg: back to {keeper.kimg(first):.1f} kimg "
-        f"with learning rates / {2**setbacks}"
+        f"{', '.join(lost[:3])} not finite at {keeper.kimg(step):.1f} kimg: back to {keeper.kimg(first):.1f}"
+        f" kimg with learning rates / {2**setbacks}"
     )
     return first
 

@@ -1,4 +1,4 @@
-"""A run's folder: created, locked, filled and resumed (FORMATS, Run)."""
+"""A run's folder: created, locked, filled and resumed (docs/formats.md, "Run")."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any
 
 from mssg.errors import RunError
 from mssg.files import parse_json, write_atomically
-from mssg.study import Study, load_study
+from mssg.study.model import Study
+from mssg.study.schema import load_study
 from mssg.training.config import TrainConfig, resolve
 
 KEPT_STATES = 2
@@ -149,7 +150,8 @@ def create(
 
 
 def _refuse_used(path: Path) -> None:
-    """Refuse a folder that holds a run, or anything but what `create` leaves when it is killed before config.json.
+    """Refuse a folder that holds a run, or anything but what `create` leaves when it is killed before
+    config.json.
 
     Raises:
         RunError: Saying which.
@@ -162,9 +164,11 @@ def _refuse_used(path: Path) -> None:
         ours = entry.name in begun or entry.name.endswith(".tmp")
         if not ours or (entry.is_dir() and any(entry.iterdir())):
             raise RunError(
-                "the output folder is not empty", file=path, found=entry.name,
+                "the output folder is not empty",
+                file=path,
+                found=entry.name,
                 hint="Choose an empty or new folder",
-            )  # fmt: skip
+            )
 
 
 def open_run(path: str | Path) -> Run:
@@ -212,10 +216,13 @@ def reopen(
         if held[name] != value:
             short = name == "study.toml"
             raise RunError(
-                "the run in this folder was started differently", file=path, field=name,
-                found=None if short else repr(held[name]), expected=None if short else repr(value),
+                "the run in this folder was started differently",
+                file=path,
+                field=name,
+                found=None if short else repr(held[name]),
+                expected=None if short else repr(value),
                 hint="Give the options it was started with, or choose another --outdir",
-            )  # fmt: skip
+            )
     return run
 
 

@@ -45,7 +45,8 @@ class Meter:
 
 
 class StatsLog:
-    """stats.jsonl of a run and, beside it, TensorBoard events; rows after `kimg` are dropped when a run resumes."""
+    """stats.jsonl of a run and, beside it, TensorBoard events; rows after `kimg` are dropped when a run
+    resumes."""
 
     def __init__(self, run: Path, kimg: float) -> None:
         self.path = run / "stats.jsonl"
@@ -64,7 +65,8 @@ class StatsLog:
 
 
 class Events:
-    """A file of TensorBoard events, written here and now: no thread that outlives an error, no name of the machine.
+    """A file of TensorBoard events, written here and now: no thread that outlives an error, no name of the
+    machine.
 
     Files are numbered, so that TensorBoard reads them in order whatever the clock said.
 

@@ -1,4 +1,5 @@
-"""One optimisation step: the phases of G and D, written so that each reads like its equation (METHOD section 5)."""
+"""One optimisation step: the phases of G and D, written so that each reads like its equation (docs/method.md
+section 5)."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from mssg.losses import adversarial
 from mssg.losses.covariate import CovariateLoss
 from mssg.losses.regularizers import gradient_penalty, path_length
-from mssg.networks import Discriminator, Generator
+from mssg.networks.discriminator import Discriminator
+from mssg.networks.generator import Generator
 from mssg.training.augment import Augment
 from mssg.training.config import TrainConfig
 from mssg.training.distributed import World
@@ -39,7 +41,8 @@ class Parts:
 
 @dataclass(frozen=True)
 class Draw:
-    """Latents and conditions of one phase's fakes: z [B, z_dim], c [B, K]; `counts` [V] is the global batch's size."""
+    """Latents and conditions of one phase's fakes: z [B, z_dim], c [B, K]; `counts` [V] is the global batch's
+    size."""
 
     z: Tensor
     c: Tensor
@@ -48,8 +51,8 @@ class Draw:
 
 @dataclass(frozen=True)
 class Real:
-    """Real images [B, C, H, W] in [−1, 1], their encoded, completed conditions [B, K], which of them count [B, V], and
-    how many rows of the global batch count for each covariate [V]."""
+    """Real images [B, C, H, W] in [−1, 1], their encoded, completed conditions [B, K], which of them count
+    [B, V], and how many rows of the global batch count for each covariate [V]."""
 
     images: Tensor
     c: Tensor
@@ -113,7 +116,8 @@ def _generate(parts: Parts, draw: Draw, rows: slice, update_emas: bool = False) 
 
 
 def _covariates(parts: Parts, outputs: Tensor, target: Tensor, mask: Tensor | None, counts: Tensor):
-    """The covariate loss of a micro-batch; averaged over ranks and summed over micro-batches it is the global batch's."""
+    """The covariate loss of a micro-batch; averaged over ranks and summed over micro-batches it is the global
+    batch's."""
     if outputs.shape[1] == 1:  # a projection head has no covariate outputs
         return outputs.sum() * 0, {}
     value, terms = parts.loss(outputs[:, 1:], target, mask, counts)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mssg.study import Covariate, Study
+from mssg.study.model import Covariate, Study
 
 QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 BINS = 32

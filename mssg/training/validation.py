@@ -1,4 +1,5 @@
-"""Validation inside training: the control measure where an oracle exists, and D's covariate losses on held-out images."""
+"""Validation inside training: the control measure where an oracle exists, and D's covariate losses on
+held-out images."""
 
 from __future__ import annotations
 
@@ -9,17 +10,19 @@ import torch
 
 from mssg.data.dataset import PackedSource
 from mssg.losses.covariate import CovariateLoss
-from mssg.measure import instrument
+from mssg.measure.instruments import instrument
 from mssg.metrics.sampling import BATCH, generator_of
-from mssg.networks import Discriminator, Generator
-from mssg.study import Study
+from mssg.networks.discriminator import Discriminator
+from mssg.networks.generator import Generator
+from mssg.study.model import Study
 
 if TYPE_CHECKING:
-    from mssg.covariates import CovariateModels
+    from mssg.covariates.system import CovariateModels
 
 
 class Validation:
-    """Measures the averaged generator, and D on the validation split; every result is a function of (networks, seed)."""
+    """Measures the averaged generator, and D on the validation split; every result is a function of
+    (networks, seed)."""
 
     def __init__(
         self,
@@ -40,8 +43,9 @@ class Validation:
         """Measure.
 
         Returns:
-            Values by stats.jsonl key, and one score, higher is better, or None where nothing was asked for: the mean of r
-            (shared covariates) and partial r (others) if there is an oracle, else minus the covariate loss.
+            Values by stats.jsonl key, and one score, higher is better, or None where nothing was asked for:
+            the mean of r (shared covariates) and partial r (others) if there is an oracle, else minus the
+            covariate loss.
         """
         values: dict[str, float] = {}
         score = None
@@ -58,9 +62,14 @@ class Validation:
         from mssg.metrics.control import control
 
         report = control(
-            generator_of(G_ema, self._study, device), self._study, self._models,
-            instrument(self._study.instrument).measure, self._images, self._seed, designs=("a", "b"),
-        )  # fmt: skip
+            generator_of(G_ema, self._study, device),
+            self._study,
+            self._models,
+            instrument(self._study.instrument).measure,
+            self._images,
+            self._seed,
+            designs=("a", "b"),
+        )
         values, scores = {}, []
         for row in report.headline:
             name = "partial_r" if row.design == "b" else "r"

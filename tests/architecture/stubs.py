@@ -1,6 +1,8 @@
-"""Imports every module of our packages under this interpreter, with stand-ins for what is not installed for it.
+"""Imports every module of our packages under this interpreter, with stand-ins for what is not installed for
+it.
 
-Shows syntax, standard library and class definitions that an interpreter does not accept; run by test_interpreters.py.
+Shows syntax, standard library and class definitions that an interpreter does not accept; run by
+test_interpreters.py.
 """
 
 import importlib
@@ -71,7 +73,8 @@ UNBUILT = {"_posixshmem", "_multiprocessing"} if sys.platform == "emscripten" el
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Answers for every module that is neither ours nor Python's, and for what a build for WebAssembly lacks."""
+    """Answers for every module that is neither ours nor Python's, and for what a build for WebAssembly
+    lacks."""
 
     def find_spec(self, name, path, target=None):
         top = name.split(".")[0]

@@ -67,7 +67,8 @@ POSIX_CALLS = {"fork", "forkpty", "killpg", "nice", "sched_getaffinity", "setsid
 
 
 def test_no_module_assumes_fork_or_a_temporary_folder():
-    """Processes are spawned, and what Windows lacks is asked for inside a branch or a `try`, never at import."""
+    """Processes are spawned, and what Windows lacks is asked for inside a branch or a `try`, never at
+    import."""
     for package in ("mssg", "trainer_cli", "explorer_app"):
         for path in (ROOT / package).rglob("*.py"):
             text = path.read_text(encoding="utf-8")
@@ -125,7 +126,12 @@ def test_a_wheel_holds_every_file_of_the_packages(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     built = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
     wanted = set()
-    for top, name in (("mssg", "mssg"), ("trainer_cli", "trainer_cli"), ("explorer_app", "explorer_app"), ("assets", "mssg/_assets")):  # fmt: skip
+    for top, name in (
+        ("mssg", "mssg"),
+        ("trainer_cli", "trainer_cli"),
+        ("explorer_app", "explorer_app"),
+        ("assets", "mssg/_assets"),
+    ):
         for path in (ROOT / top).rglob("*"):
             skipped = {"__pycache__", "src"} & set(path.parts) or path.name.startswith("_native_")
             if path.is_file() and not skipped and path.suffix != ".tmp":
@@ -157,6 +163,9 @@ def test_a_device_that_is_not_there_is_refused_by_name(monkeypatch, tmp_path):
     from trainer_cli.main import cli
 
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    for words in (["predictors", "x.toml", "--outdir", str(tmp_path)], ["generate", "digits", "-o", str(tmp_path / "a.png")]):  # fmt: skip
+    for words in (
+        ["predictors", "x.toml", "--outdir", str(tmp_path)],
+        ["generate", "digits", "-o", str(tmp_path / "a.png")],
+    ):
         done = CliRunner().invoke(cli, [*words, "--device", "mps"])
         assert done.exit_code == 2 and "Found mps. Expected cpu" in done.stderr, done.stderr

@@ -2,9 +2,10 @@
 
     python tests/benchmarks/compile_triton.py [--quick] [--out docs/results/triton]
 
-The launches are those of the backend itself: layers of StyleGAN2 and StyleGAN3 run forwards and backwards on CPU tensors
-with a recorder in the place of the kernels, and every distinct launch is compiled to a cubin for compute capability 8.0,
-9.0 and 10.0. Registers and spills are what ptxas reports for it. Needs Triton, and no GPU.
+The launches are those of the backend itself: layers of StyleGAN2 and StyleGAN3 run forwards and backwards on
+CPU tensors with a recorder in the place of the kernels, and every distinct launch is compiled to a cubin for
+compute capability 8.0, 9.0 and 10.0. Registers and spills are what ptxas reports for it. Needs Triton, and no
+GPU.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from mssg import ops
 from mssg.networks.stylegan3 import design_lowpass_filter
+from mssg.ops import functional as ops
 from mssg.ops import triton_backend
 
 TARGETS = (80, 90, 100)
@@ -62,7 +63,8 @@ class Recorder:
 
 
 def layers(quick: bool):
-    """Name, operation and input of every layer whose launches are compiled; filters as the networks design them."""
+    """Name, operation and input of every layer whose launches are compiled; filters as the networks design
+    them."""
     taps = torch.tensor(design_lowpass_filter(12, 32, 16, 256), dtype=torch.float32)
     long = torch.tensor(design_lowpass_filter(24, 32, 16, 512), dtype=torch.float32)
     radial = torch.tensor(design_lowpass_filter(12, 32, 16, 256, radial=True), dtype=torch.float32)

@@ -1,10 +1,13 @@
-"""How quickly the explorer answers: first frame, frame times and changed pixels during a drag, the last full picture.
+"""How quickly the explorer answers: first frame, frame times and changed pixels during a drag, the last full
+picture.
 
-python tests/benchmarks/explorer_drag.py [SNAPSHOT] [--size 1280x800]      (under xvfb-run -a -s "-screen 0 1280x800x24")
+python tests/benchmarks/explorer_drag.py [SNAPSHOT] [--size 1280x800]      (under xvfb-run -a -s "-screen 0
+1280x800x24")
 
-A process is started as `mssg explore` would start it; a covariate's slider is dragged for three seconds with an input in
-every frame. An input is answered by the first frame that shows its picture or that of a later input. Goals: first
-frame < 1 s after the process was started, frames p95 <= 33 ms, changed pixels p95 <= 100 ms, last full picture <= 400 ms.
+A process is started as `mssg explore` would start it; a covariate's slider is dragged for three seconds with
+an input in every frame. An input is answered by the first frame that shows its picture or that of a later
+input. Goals: first frame < 1 s after the process was started, frames p95 <= 33 ms, changed pixels p95 <= 100
+    ms, last full picture <= 400 ms.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
 class Clock:
     """Times of the window's own frames, and of the way from an input to the pixels that answer it.
 
-    A frame lasts from one call of `pre_new_frame` to the next, by which time it has been swapped onto the screen.
+    A frame lasts from one call of `pre_new_frame` to the next, by which time it has been swapped onto the
+    screen.
     """
 
     def __init__(self, explorer: Explorer) -> None:
@@ -75,7 +79,8 @@ class Clock:
 
 
 def drag(clock: Clock, ctx) -> float:
-    """Drag the first continuous covariate, with an input in every frame; milliseconds from release to the last picture."""
+    """Drag the first continuous covariate, with an input in every frame; milliseconds from release to the
+    last picture."""
     import numpy as np
     from imgui_bundle import imgui
 
@@ -136,10 +141,12 @@ def child(target: str, started: float, size: tuple[int, int]) -> None:
         )
         for name, values, goal in (("frame", clock.frames, 33), ("changed pixels", clock.answers, 100)):
             print(
-                f"{name:18} p50 {np.median(values):.0f}  p95 {np.percentile(values, 95):.0f} ms over {len(values)} (goal p95 <= {goal})"
+                f"{name:18} p50 {np.median(values):.0f}  p95 {np.percentile(values, 95):.0f} ms over"
+                f" {len(values)} (goal p95 <= {goal})"
             )
         print(
-            f"CPU                {each:.0f} ms a frame in the window's process: what a busy machine cannot change"
+            f"CPU                {each:.0f} ms a frame in the window's process: what a busy machine cannot"
+            " change"
         )
         print(f"last full picture  {after:.0f} ms after release (goal <= 400)", flush=True)
 
@@ -166,7 +173,7 @@ def main() -> int:
         child(arguments.snapshot, arguments.started, (width, height))
         return 0
     from explorer_app.__main__ import default_snapshot
-    from mssg.header import resolve_snapshot
+    from mssg.checkpoint.header import resolve_snapshot
 
     target = str(resolve_snapshot(arguments.snapshot)) if arguments.snapshot else default_snapshot()
     # The parent's clock is the child's: both are the system's monotonic clock.

@@ -1,18 +1,21 @@
-"""Seconds per image on the CPU, ours against the official implementation's, same weights, each case its own process.
+"""Seconds per image on the CPU, ours against the official implementation's, same weights, each case its own
+process.
 
-    python tests/benchmarks/inference_speed.py --official DIR --out FILE.json [--quick] [--case NAME …] [--cpu-time]
+    python tests/benchmarks/inference_speed.py --official DIR --out FILE.json [--quick] [--case NAME …]
+    [--cpu-time]
 
-DIR is a checkout of NVlabs/stylegan3. Everything is float32, batch 1, the least of several images after one that
-warms up. Both are timed twice: with the C library's allocator as it is, and told to keep freed memory
-(`mssg.ops.keep_freed_memory`), which is how our explorer runs. Printed are seconds by the wall clock and (processor seconds per thread); on a quiet
-machine the two agree. Ratios are of the first, with --cpu-time of the second. Errors are the largest difference from float64 over the
-image's largest value. Beside the ratios: arithmetic per second of the convolutions (as a direct convolution would need
-it) beside what a large matrix product reaches here, the least memory traffic beside what a large copy reaches, and the
-growth of peak memory by the first image.
+DIR is a checkout of NVlabs/stylegan3. Everything is float32, batch 1, the least of several images after one
+that warms up. Both are timed twice: with the C library's allocator as it is, and told to keep freed memory
+(`mssg.ops.keep_freed_memory`), which is how our explorer runs. Printed are seconds by the wall clock and
+(processor seconds per thread); on a quiet machine the two agree. Ratios are of the first, with --cpu-time of
+the second. Errors are the largest difference from float64 over the image's largest value. Beside the ratios:
+arithmetic per second of the convolutions (as a direct convolution would need it) beside what a large matrix
+product reaches here, the least memory traffic beside what a large copy reaches, and the growth of peak memory
+by the first image.
 
-Each finished case is written to FILE.json at once; the same command goes on where it was interrupted, and measures
-again only the cases named with --case. --sweep DIR instead draws cost against resolution, batch and threads
-(`cost.png`, `cost.json`); it needs no --official.
+Each finished case is written to FILE.json at once; the same command goes on where it was interrupted, and
+measures again only the cases named with --case. --sweep DIR instead draws cost against resolution, batch and
+threads (`cost.png`, `cost.json`); it needs no --official.
 """
 
 from __future__ import annotations
@@ -30,8 +33,9 @@ from pathlib import Path
 import torch
 from training_speed import stand_in
 
-from mssg import ops
-from mssg.networks import Generator, GeneratorConfig, build_generator
+from mssg.networks.config import GeneratorConfig
+from mssg.networks.generator import Generator, build_generator
+from mssg.ops import functional as ops
 from mssg.ops.native import library
 
 Clock = Callable[[], float]
@@ -40,7 +44,8 @@ Times = tuple[float, float]  # by the wall clock; of the processor, per thread
 
 @dataclass(frozen=True)
 class Case:
-    """A network, a backend, and the targets: ratio as it is, ratio with the allocator tuned, error, seconds."""
+    """A network, a backend, and the targets: ratio as it is, ratio with the allocator tuned, error,
+    seconds."""
 
     kind: str
     pixels: int
@@ -73,13 +78,18 @@ def build(case: Case) -> Generator:
     """Our network of a case with random weights and styles that differ from channel to channel."""
     torch.manual_seed(1)
     config = GeneratorConfig(
-        kind=case.kind, img_resolution=case.pixels, img_channels=3, channel_base=case.base, channel_max=case.widest
-    )  # fmt: skip
+        kind=case.kind,
+        img_resolution=case.pixels,
+        img_channels=3,
+        channel_base=case.base,
+        channel_max=case.widest,
+    )
     return build_generator(config).eval().requires_grad_(False)
 
 
 def official(case: Case, ours: Generator) -> torch.nn.Module:
-    """The official network with our weights: its parameters have the same names. Its folder must be on sys.path."""
+    """The official network with our weights: its parameters have the same names. Its folder must be on
+    sys.path."""
     common = {"z_dim": 512, "c_dim": 0, "w_dim": 512, "img_resolution": case.pixels, "img_channels": 3}
     common |= {"channel_base": case.base, "channel_max": case.widest, "num_fp16_res": 0, "conv_clamp": 256}
     if case.kind == "stylegan2":
@@ -104,7 +114,8 @@ def seconds(draw: Callable[[], object], clock: Clock) -> float:
 
 
 def least(draw: Callable[[], object], images: int) -> Times:
-    """Least wall and least processor seconds of so many images: fewer past five seconds, more within half a second."""
+    """Least wall and least processor seconds of so many images: fewer past five seconds, more within half a
+    second."""
     wall: list[float] = []
     processor: list[float] = []
     while not wall or (len(wall) < images and sum(wall) < 5) or (len(wall) < 20 and sum(wall) < 0.5):
@@ -115,7 +126,8 @@ def least(draw: Callable[[], object], images: int) -> Times:
 
 
 def convolution_work(network: Generator, ws: torch.Tensor) -> tuple[float, float]:
-    """GFLOP of all convolutions done directly, and GB that must at least move: weights, inputs and outputs once."""
+    """GFLOP of all convolutions done directly, and GB that must at least move: weights, inputs and outputs
+    once."""
     flops, floats = 0.0, 0.0
 
     def count(module, inputs, output) -> None:
@@ -177,22 +189,37 @@ def measure(case: Case, images: int, cpu_time: bool) -> dict[str, object]:
     fastest = min(ours[which] for _, ours in times.values())
     fine = error <= case.error and fastest <= case.seconds and all(ratios[k] >= targets[k] for k in ratios)
     return {
-        "case": case.name, "seconds": times, "ratios": ratios, "targets": targets, "most_seconds": case.seconds,
-        "error": error, "most_error": case.error, "official_error": official_error,
-        "gflops": gflop / fastest, "least_gb_per_s": gigabytes / fastest, "machine": peak, "ok": fine,
-    }  # fmt: skip
+        "case": case.name,
+        "seconds": times,
+        "ratios": ratios,
+        "targets": targets,
+        "most_seconds": case.seconds,
+        "error": error,
+        "most_error": case.error,
+        "official_error": official_error,
+        "gflops": gflop / fastest,
+        "least_gb_per_s": gigabytes / fastest,
+        "machine": peak,
+        "ok": fine,
+    }
 
 
 def report(found: dict) -> None:
     """Print one case."""
     for setting, (theirs, ours) in found["seconds"].items():
-        print(f"{found['case']:24s} {setting:9s} official {theirs[0]:7.3f} s ({theirs[1]:.3f})   "
-              f"ours {ours[0]:7.3f} s ({ours[1]:.3f})   ratio "
-              f"{found['ratios'][setting]:5.1f} (target {found['targets'][setting]:g})", flush=True)  # fmt: skip
-    print(f"{'':24s} error {found['error']:.1e} (at most {found['most_error']:.0e}; official "
-          f"{found['official_error']:.1e})   {found['gflops']:.0f} GFLOP/s of direct convolution (matrix product "
-          f"{found['machine']['gflops']:.0f})   at least {found['least_gb_per_s']:.1f} GB/s (copy "
-          f"{found['machine']['gb_per_s']:.1f})   {'ok' if found['ok'] else 'BELOW'}", flush=True)  # fmt: skip
+        print(
+            f"{found['case']:24s} {setting:9s} official {theirs[0]:7.3f} s ({theirs[1]:.3f})   "
+            f"ours {ours[0]:7.3f} s ({ours[1]:.3f})   ratio "
+            f"{found['ratios'][setting]:5.1f} (target {found['targets'][setting]:g})",
+            flush=True,
+        )
+    print(
+        f"{'':24s} error {found['error']:.1e} (at most {found['most_error']:.0e}; official"
+        f" {found['official_error']:.1e})   {found['gflops']:.0f} GFLOP/s of direct convolution (matrix"
+        f" product {found['machine']['gflops']:.0f})   at least {found['least_gb_per_s']:.1f} GB/s (copy"
+        f" {found['machine']['gb_per_s']:.1f})   {'ok' if found['ok'] else 'BELOW'}",
+        flush=True,
+    )
 
 
 def first_image(which: str, folder: Path | None) -> None:
@@ -224,18 +251,29 @@ def own_process(arguments: argparse.Namespace, *more: str) -> str:
 def memory(arguments: argparse.Namespace) -> dict[str, float]:
     """Growth of peak memory by the first image, MiB, of both."""
     out = {which: float(own_process(arguments, "--first-image", which)) for which in ("official", "ours")}
-    print(f"peak memory of the first image, {CASES[0].name}: official {out['official']:.0f} MiB, "
-          f"ours {out['ours']:.0f} MiB", flush=True)  # fmt: skip
+    print(
+        f"peak memory of the first image, {CASES[0].name}: official {out['official']:.0f} MiB, "
+        f"ours {out['ours']:.0f} MiB",
+        flush=True,
+    )
     return out
 
 
 def compare(arguments: argparse.Namespace) -> None:
     """Every case that the results lack, or those named; the results are complete after each."""
     conditions = {
-        "command": "python tests/benchmarks/inference_speed.py --official DIR" + " --quick" * arguments.quick
-        + " --cpu-time" * arguments.cpu_time, "torch": torch.__version__, "threads": arguments.threads, "variant": library.variant(),
-        "seconds": "of each setting: the official's, ours; of each: by the wall clock, of the processor per thread",
-    }  # fmt: skip
+        "command": (
+            "python tests/benchmarks/inference_speed.py --official DIR"
+            + " --quick" * arguments.quick
+            + " --cpu-time" * arguments.cpu_time
+        ),
+        "torch": torch.__version__,
+        "threads": arguments.threads,
+        "variant": library.variant(),
+        "seconds": (
+            "of each setting: the official's, ours; of each: by the wall clock, of the processor per thread"
+        ),
+    }
     known: dict = {"conditions": conditions, "peak_memory_mib": None, "results": {}}
     if arguments.out and arguments.out.exists():
         earlier = json.loads(arguments.out.read_text())

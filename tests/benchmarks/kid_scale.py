@@ -1,9 +1,11 @@
-"""What a KID of the brain model is worth: beside it, real phantoms spoilt a little in known ways, and the run's earlier snapshots.
+"""What a KID of the brain model is worth: beside it, real phantoms spoilt a little in known ways, and the
+run's earlier snapshots.
 
 mssg prepare phantom --subjects 10000 --out data/brain --workers 2
 python tests/benchmarks/kid_scale.py data/brain brain [RUN] [--images 500]
 
-Every row is compared with the same real test images; the spoilt ones are other test subjects. One core: about four minutes without RUN.
+Every row is compared with the same real test images; the spoilt ones are other test subjects. One core: about
+four minutes without RUN.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ import numpy as np
 from scipy import ndimage
 
 from mssg import load_study
+from mssg.checkpoint.snapshot import load_snapshot
 from mssg.data.dataset import open_sources
+from mssg.features.extractors import load_features
 from mssg.metrics.distribution import kid, precision_recall
-from mssg.metrics.features import load_features
 from mssg.metrics.sampling import generator_of
-from mssg.snapshot import load_snapshot
 
 DARK = 8
 """Grey levels below which a pixel is background."""

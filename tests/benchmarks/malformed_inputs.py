@@ -1,4 +1,5 @@
-"""A thousand malformed inputs: none crashes, each has its reason, and everything good beside them is prepared.
+"""A thousand malformed inputs: none crashes, each has its reason, and everything good beside them is
+prepared.
 
     python tests/benchmarks/malformed_inputs.py --out docs/results/malformed.json [--inputs 1000] [--seed 0]
 
@@ -60,7 +61,10 @@ def main() -> None:
             attempt(", ".join(kinds), lambda folder: malformed.check(folder, rng, kinds))  # noqa: B023
         counts.update(kinds)
         number += 1
-        print(f"{counts.total()} of {args.inputs}, {len(wrong)} wrong, {time.monotonic() - start:.0f} s", flush=True)  # fmt: skip
+        print(
+            f"{counts.total()} of {args.inputs}, {len(wrong)} wrong, {time.monotonic() - start:.0f} s",
+            flush=True,
+        )
     document = {
         "command": f"python tests/benchmarks/malformed_inputs.py --inputs {args.inputs} --seed {args.seed}",
         "inputs": counts.total(),

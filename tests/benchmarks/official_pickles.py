@@ -1,8 +1,9 @@
 """Pickles of the official code, read by ours: `python tests/benchmarks/official_pickles.py --official DIR`.
 
-DIR is a checkout of NVlabs/stylegan3 or NVlabs/stylegan2-ada-pytorch, or one of stylegan3 over which `stylegan3/training` of
-weslai/msstylegans has been copied. A process of its own imports that code, builds conditional networks of 32 pixels with random weights, draws with them and writes them as its
-trainer would, source text and all. This process never sees that code: it reads the file and compares. Half a minute.
+DIR is a checkout of NVlabs/stylegan3 or NVlabs/stylegan2-ada-pytorch, or one of stylegan3 over which
+`stylegan3/training` of weslai/msstylegans has been copied. A process of its own imports that code, builds
+conditional networks of 32 pixels with random weights, draws with them and writes them as its trainer would,
+source text and all. This process never sees that code: it reads the file and compares. Half a minute.
 """
 
 from __future__ import annotations
@@ -93,10 +94,11 @@ def make(official: Path, out: Path, seed: int) -> None:
 
 
 def compare(folder: Path, title: str) -> dict[str, float]:
-    """Largest absolute differences between what the official code drew and what ours draws from its pickle."""
+    """Largest absolute differences between what the official code drew and what ours draws from its
+    pickle."""
     import torch
 
-    from mssg.legacy import read_official_pickle
+    from mssg.checkpoint.legacy import read_official_pickle
 
     found = read_official_pickle(folder / f"{title}.pkl")
     data = np.load(folder / f"{title}.npz", allow_pickle=False)
@@ -131,7 +133,12 @@ def main() -> None:
     figures = {}
     with tempfile.TemporaryDirectory(prefix="official") as name:
         words = [__file__, "--official", str(official), "--seed", str(given.seed), "--make", name]
-        done = subprocess.run([sys.executable, *words], env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, *words],
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+            capture_output=True,
+            text=True,
+        )
         if done.returncode:
             sys.exit(f"the official code did not run here:\n{done.stderr[-2000:]}")
         for title in json.loads((Path(name) / "titles.json").read_text()):
@@ -140,7 +147,8 @@ def main() -> None:
     named = {module.split(".")[0] for module in sys.modules} & {"torch_utils", "dnnlib", "training"}
     worst = max(value for row in figures.values() for key, value in row.items() if key != "largest pixel")
     print(
-        f"largest difference {worst:.2g} (allowed {ALLOWED}); official modules imported here: {sorted(named) or 'none'}"
+        f"largest difference {worst:.2g} (allowed {ALLOWED}); official modules imported here:"
+        f" {sorted(named) or 'none'}"
     )
     if given.json:
         given.json.write_text(json.dumps({"seed": given.seed, **figures}, indent=1) + "\n")

@@ -3,8 +3,9 @@
 apt install mricron-data
 python tests/benchmarks/pack_colin27.py /usr/share/mricron/templates/ch2bet.nii.gz
 
-The file has a picture only. Grey and white matter are found by a mixture of three Gaussians over its grey levels, whose weights at
-each place come from the MNI ICBM 152 maps (Ashburner & Friston, NeuroImage 1997): both heads lie in MNI space.
+The file has a picture only. Grey and white matter are found by a mixture of three Gaussians over its grey
+levels, whose weights at each place come from the MNI ICBM 152 maps (Ashburner & Friston, NeuroImage 1997):
+both heads lie in MNI space.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ def largest(mask: np.ndarray) -> np.ndarray:
 
 
 def mixture(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Expectation-maximisation of three Gaussians: shares [3, N] of fluid, grey and white, and the means [3]."""
+    """Expectation-maximisation of three Gaussians: shares [3, N] of fluid, grey and white, and the means
+    [3]."""
     share = weights
     for _ in range(ROUNDS):
         total = share.sum(1)

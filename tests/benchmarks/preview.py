@@ -1,15 +1,19 @@
 """StyleGAN3's preview against the full picture: milliseconds, and how close it looks.
 
     python tests/benchmarks/preview.py cost [--threads N]
-    python tests/benchmarks/preview.py closeness FILE.safetensors [--kind stylegan3-r] [--minutes M] [--sheet FILE.png]
+    python tests/benchmarks/preview.py closeness FILE.safetensors [--kind stylegan3-r] [--minutes M] [--sheet
+    FILE.png]
 
-`cost`: random weights, float32 on the CPU, batch 1, the least of several images; each case in a process of its own. The
-first preview also fits filters and kernels; memory is what it makes the process grow by, behind a full picture.
+`cost`: random weights, float32 on the CPU, batch 1, the least of several images; each case in a process of
+    its own. The
+first preview also fits filters and kernels; memory is what it makes the process grow by, behind a full
+picture.
 
-`closeness` needs a network that has learnt something. Where FILE is not there yet, it is made: a small StyleGAN3 64² that
-redraws the shipped brain's pictures from the same w (half an hour on one core; training stops after M minutes). Then 64
-pictures are compared with their previews, enlarged as the explorer enlarges them: root mean square of the difference (black
--1, white 1) everywhere, on the outer eighth and inside of it, and SSIM; beside them what else would be quick.
+`closeness` needs a network that has learnt something. Where FILE is not there yet, it is made: a small
+StyleGAN3 64² that redraws the shipped brain's pictures from the same w (half an hour on one core; training
+stops after M minutes). Then 64 pictures are compared with their previews, enlarged as the explorer enlarges
+them: root mean square of the difference (black -1, white 1) everywhere, on the outer eighth and inside of it,
+    and SSIM; beside them what else would be quick.
 """
 
 from __future__ import annotations
@@ -30,9 +34,10 @@ from safetensors.torch import save_file
 
 from explorer_app.engine import _enlarged
 from mssg import assets
+from mssg.checkpoint.snapshot import load_snapshot
 from mssg.metrics.pairwise import ssim
-from mssg.networks import Generator, GeneratorConfig, build_generator
-from mssg.snapshot import load_snapshot
+from mssg.networks.config import GeneratorConfig
+from mssg.networks.generator import Generator, build_generator
 
 COSTS = {  # as in inference_speed.py: kind, pixels, channel_base, channel_max
     "StyleGAN3-T 64²": ("stylegan3-t", 64, 4096, 128),
@@ -82,7 +87,8 @@ def cost(case: str, threads: int) -> str:
 
 
 def redrawn(kind: str, minutes: float) -> Generator:
-    """A StyleGAN3 fitted to the shipped brain: same mapping network, pictures as near as they get in so many minutes."""
+    """A StyleGAN3 fitted to the shipped brain: same mapping network, pictures as near as they get in so many
+    minutes."""
     teacher = load_snapshot(assets.path("snapshots/brain.safetensors")).G
     base, widest = WIDTHS[kind]
     torch.manual_seed(0)
@@ -164,7 +170,8 @@ def closeness(G: Generator, sheet: Path | None) -> None:
         full = G.synthesis(ws)
         _, whole = milliseconds(lambda: G.synthesis(ws[:1]), 20)
         print(
-            f"full picture {whole:.1f} ms, sd {full.std():.2f}\n\n| | time | difference | inside | border | SSIM |"
+            f"full picture {whole:.1f} ms, sd {full.std():.2f}\n\n| | time | difference | inside | border |"
+            " SSIM |"
         )
         print("|---|---|---|---|---|---|")
         shown = [full]

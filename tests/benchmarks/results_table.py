@@ -2,9 +2,9 @@
 
     python tests/benchmarks/results_table.py --data DIR --out DIR [--kimg 120] [--seeds 3] [--jobs 2]
 
-DIR of --data is what `mssg prepare digits --mnist PATH --out DIR` made. Every model is asked for the same conditions,
-drawn from the covariate models of the two-source study; a model without an input for a covariate ignores it. Interrupted,
-it continues where it was. The result is DIR/table.json and DIR/table.md.
+DIR of --data is what `mssg prepare digits --mnist PATH --out DIR` made. Every model is asked for the same
+conditions, drawn from the covariate models of the two-source study; a model without an input for a covariate
+ignores it. Interrupted, it continues where it was. The result is DIR/table.json and DIR/table.md.
 """
 
 from __future__ import annotations
@@ -29,10 +29,16 @@ ARMS = {
 }
 SHARED = ("thickness", "digit")
 COLUMNS = (
-    ("r thickness", "a", "thickness", "r"), ("partial r intensity", "b", "intensity", "partial_r"), ("partial r slant", "b", "slant", "partial_r"),
-    ("slope intensity", "b", "intensity", "slope"), ("slope slant", "b", "slant", "slope"), ("MAE px", "a", "thickness", "mae"),
-    ("MAE levels", "a", "intensity", "mae"), ("MAE °", "a", "slant", "mae"), ("bias levels", "a", "intensity", "bias"),
-)  # fmt: skip
+    ("r thickness", "a", "thickness", "r"),
+    ("partial r intensity", "b", "intensity", "partial_r"),
+    ("partial r slant", "b", "slant", "partial_r"),
+    ("slope intensity", "b", "intensity", "slope"),
+    ("slope slant", "b", "slant", "slope"),
+    ("MAE px", "a", "thickness", "mae"),
+    ("MAE levels", "a", "intensity", "mae"),
+    ("MAE °", "a", "slant", "mae"),
+    ("bias levels", "a", "intensity", "bias"),
+)
 
 
 def train(data: Path, out: Path, arm: str, seed: int, kimg: float, extra: list[str]) -> Path:
@@ -64,8 +70,8 @@ def train(data: Path, out: Path, arm: str, seed: int, kimg: float, extra: list[s
 
 def finished(run: Path, kimg: float) -> bool:
     """Whether a run has reached its length."""
+    from mssg.checkpoint.header import read_header, resolve_snapshot
     from mssg.errors import MssgError
-    from mssg.header import read_header, resolve_snapshot
 
     try:
         return read_header(resolve_snapshot(run)).progress["kimg"] >= kimg
@@ -79,7 +85,7 @@ def evaluate(run: Path, reference: Path, data: Path, n: int) -> dict[str, float]
 
     import mssg
     from mssg.data.dataset import open_sources
-    from mssg.measure import instrument
+    from mssg.measure.instruments import instrument
     from mssg.metrics.control import control
     from mssg.metrics.sampling import generator_of
 
@@ -89,9 +95,16 @@ def evaluate(run: Path, reference: Path, data: Path, n: int) -> dict[str, float]
     own = generator_of(model.G, model.study, "cpu")
     sources = open_sources(mssg.load_study(data / "study.toml"))
     report = control(
-        lambda values, seed: own(values[:, columns], seed), whole.study, whole.models, instrument(whole.study.instrument).measure,
-        n=n, seed=1000, sources=sources, designs=("a", "b", "shuffled"), shared=SHARED,
-    )  # fmt: skip
+        lambda values, seed: own(values[:, columns], seed),
+        whole.study,
+        whole.models,
+        instrument(whole.study.instrument).measure,
+        n=n,
+        seed=1000,
+        sources=sources,
+        designs=("a", "b", "shuffled"),
+        shared=SHARED,
+    )
     numbers = {title: getattr(report.row(design, name), field) for title, design, name, field in COLUMNS}
     for name in ("intensity", "slant"):
         row = report.row("a", name)

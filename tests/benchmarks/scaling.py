@@ -1,7 +1,8 @@
-"""How much faster two processes train than one: `python tests/benchmarks/scaling.py --json docs/results/scaling.json`.
+"""How much faster two processes train than one: `python tests/benchmarks/scaling.py --json
+docs/results/scaling.json`.
 
-Seconds per thousand images of the `cpu-demo` networks on digits, the median of the last ticks, alternating so that a change of
-the machine's load meets every way alike. Wants two quiet cores and about three minutes.
+Seconds per thousand images of the `cpu-demo` networks on digits, the median of the last ticks, alternating so
+that a change of the machine's load meets every way alike. Wants two quiet cores and about three minutes.
 """
 
 from __future__ import annotations
@@ -26,8 +27,27 @@ def seconds_per_kimg(study: Path, run: Path, processes: int, threads: int, kimg:
         if processes > 1
         else []
     )
-    words = [*launch, "-m", "trainer_cli", "train", str(study), "--outdir", str(run), "--preset", "cpu-demo", "--kimg", str(kimg),
-             "--device", "cpu", "--workers", str(threads), "--metrics", "none", "--set", "tick_kimg=0.16"]  # fmt: skip
+    words = [
+        *launch,
+        "-m",
+        "trainer_cli",
+        "train",
+        str(study),
+        "--outdir",
+        str(run),
+        "--preset",
+        "cpu-demo",
+        "--kimg",
+        str(kimg),
+        "--device",
+        "cpu",
+        "--workers",
+        str(threads),
+        "--metrics",
+        "none",
+        "--set",
+        "tick_kimg=0.16",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, check=True, capture_output=True)
     rows = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]

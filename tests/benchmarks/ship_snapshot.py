@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from mssg import assets
-from mssg.networks import DiscriminatorConfig, GeneratorConfig
-from mssg.snapshot import load_snapshot, save_snapshot
+from mssg.checkpoint.snapshot import load_snapshot, save_snapshot
+from mssg.networks.config import DiscriminatorConfig, GeneratorConfig
 
 
 def ship(run: Path, name: str) -> Path:
@@ -20,10 +20,17 @@ def ship(run: Path, name: str) -> Path:
     folder = assets.root() / "snapshots"
     folder.mkdir(exist_ok=True)
     return save_snapshot(
-        folder / f"{name}.safetensors", header.study, header.models, {n: snapshot.load(n) for n in ("G_ema", "G", "D")},
-        GeneratorConfig.from_json(dict(header.generator)), DiscriminatorConfig.from_json(dict(header.discriminator)),
-        header.progress, header.summary, header.provenance, half=True,
-    )  # fmt: skip
+        folder / f"{name}.safetensors",
+        header.study,
+        header.models,
+        {n: snapshot.load(n) for n in ("G_ema", "G", "D")},
+        GeneratorConfig.from_json(dict(header.generator)),
+        DiscriminatorConfig.from_json(dict(header.discriminator)),
+        header.progress,
+        header.summary,
+        header.provenance,
+        half=True,
+    )
 
 
 if __name__ == "__main__":

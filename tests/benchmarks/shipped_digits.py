@@ -13,12 +13,12 @@ import json
 from pathlib import Path
 
 import mssg
+from mssg.checkpoint.snapshot import load_snapshot
 from mssg.data.dataset import open_sources
-from mssg.measure import instrument
+from mssg.features.predictors import Predictor
+from mssg.measure.instruments import instrument
 from mssg.metrics.control import control
-from mssg.metrics.predictors import Predictor
 from mssg.metrics.sampling import generator_of
-from mssg.snapshot import load_snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,9 +36,15 @@ def main() -> None:
     snapshot = load_snapshot(options.snapshot)
     generate = generator_of(snapshot.G, snapshot.study, "cpu")
     report = control(
-        generate, snapshot.study, snapshot.models, instrument(snapshot.study.instrument).measure, n=options.images, seed=2000,
-        sources=open_sources(mssg.load_study(options.data / "study.toml")), designs=("a", "b", "c", "shuffled"),
-    )  # fmt: skip
+        generate,
+        snapshot.study,
+        snapshot.models,
+        instrument(snapshot.study.instrument).measure,
+        n=options.images,
+        seed=2000,
+        sources=open_sources(mssg.load_study(options.data / "study.toml")),
+        designs=("a", "b", "c", "shuffled"),
+    )
     document = {
         "snapshot": snapshot.header.snapshot_id,
         "kimg": snapshot.header.progress["kimg"],
@@ -61,9 +67,14 @@ def main() -> None:
 def digit_accuracy(snapshot, generate, predictor: Predictor, images: int) -> tuple[dict[str, float], float]:
     """Share of digits read as asked, by design, and the reader's own accuracy on real test digits."""
     judged = control(
-        generate, snapshot.study, snapshot.models, lambda x: {"digit": predictor.measure(x)["digit"]},
-        n=images, seed=2001, designs=("a", "shuffled"),
-    )  # fmt: skip
+        generate,
+        snapshot.study,
+        snapshot.models,
+        lambda x: {"digit": predictor.measure(x)["digit"]},
+        n=images,
+        seed=2001,
+        designs=("a", "shuffled"),
+    )
     own = next(e for e in predictor.errors if e.covariate == "digit")
     return {row.design: row.accuracy for row in judged.rows}, own.accuracy
 

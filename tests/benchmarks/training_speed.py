@@ -2,12 +2,15 @@
 
     python tests/benchmarks/training_speed.py --official DIR [--quick] [--out FILE.json]
 
-DIR is a checkout of NVlabs/stylegan3. Both train networks of the same sizes on random images of batch 16 on the CPU in
-float32: a generator and a discriminator phase every step, path lengths (StyleGAN2) every fourth, R1 every sixteenth,
+DIR is a checkout of NVlabs/stylegan3. Both train networks of the same sizes on random images of batch 16 on
+the CPU in
+float32: a generator and a discriminator phase every step, path lengths (StyleGAN2) every fourth, R1 every
+    sixteenth,
 Adam and the average of weights. Each lives in a process of its own, as it is run in practice: ours with
-`keep_freed_memory`, as `mssg train` sets it, the official as it comes (or with the same setting: --tune-official). Every
-phase is timed by itself, official and ours alternating, and a kimg is put together from the medians. Official phases are
-its own `accumulate_gradients` and what its training loop does around it.
+`keep_freed_memory`, as `mssg train` sets it, the official as it comes (or with the same setting:
+--tune-official). Every phase is timed by itself, official and ours alternating, and a kimg is put together
+from the medians. Official phases are its own `accumulate_gradients` and what its training loop does around
+it.
 """
 
 from __future__ import annotations
@@ -27,10 +30,11 @@ from pathlib import Path
 
 import torch
 
-from mssg import ops
 from mssg.losses.covariate import CovariateLoss
-from mssg.networks import build_discriminator, build_generator
-from mssg.study_schema import from_document
+from mssg.networks.discriminator import build_discriminator
+from mssg.networks.generator import build_generator
+from mssg.ops import functional as ops
+from mssg.study.schema import from_document
 from mssg.training import ema, step
 from mssg.training.augment import Augment
 from mssg.training.config import TrainConfig
@@ -70,9 +74,14 @@ def ours(architecture: str, pixels: int, base: int, widest: int) -> Phases:
     """Our phases, as `mssg.training.loop` calls them."""
     is_stylegan2 = architecture == "stylegan2"
     config = TrainConfig(
-        cfg=architecture, batch=BATCH, channel_base=base, channel_max=widest, gamma=1.0,
-        pl_weight=2.0 if is_stylegan2 else 0.0, style_mixing=0.9 if is_stylegan2 else 0.0,
-    )  # fmt: skip
+        cfg=architecture,
+        batch=BATCH,
+        channel_base=base,
+        channel_max=widest,
+        gamma=1.0,
+        pl_weight=2.0 if is_stylegan2 else 0.0,
+        style_mixing=0.9 if is_stylegan2 else 0.0,
+    )
     plan = study(pixels)
     g_config, d_config = configurations(plan, config)
     G, D = build_generator(g_config).train(), build_discriminator(d_config).train()
@@ -160,7 +169,8 @@ def official(architecture: str, pixels: int, base: int, widest: int) -> Phases:
 
 
 def stand_in(module: str, **names: object) -> None:
-    """Let `import module` succeed where a package that the official code imports, but does not need here, is missing."""
+    """Let `import module` succeed where a package that the official code imports, but does not need here, is
+    missing."""
     if importlib.util.find_spec(module) is None:
         sys.modules[module] = types.ModuleType(module)
         vars(sys.modules[module]).update(names)
@@ -213,8 +223,11 @@ def summary(case: str, medians: dict[str, dict[str, float]]) -> dict[str, object
     target = CASES[case][4]
     kimg = {r: sum(SHARE[p] * t for p, t in m.items()) * 1000 / BATCH for r, m in medians.items()}
     ratio = kimg["official"] / kimg["ours"]
-    print(f"{case:16s} official {kimg['official']:7.1f} s/kimg   ours {kimg['ours']:7.1f} s/kimg   "
-          f"ratio {ratio:5.2f} (target {target})  {'ok' if ratio >= target else 'BELOW'}", flush=True)  # fmt: skip
+    print(
+        f"{case:16s} official {kimg['official']:7.1f} s/kimg   ours {kimg['ours']:7.1f} s/kimg   "
+        f"ratio {ratio:5.2f} (target {target})  {'ok' if ratio >= target else 'BELOW'}",
+        flush=True,
+    )
     for phase, t in medians["ours"].items():
         o = medians["official"][phase]
         print(f"    {phase:12s} {o:8.4f} s  {t:8.4f} s  {o / t:5.2f}", flush=True)

@@ -170,7 +170,9 @@ def test_generate_sweeps_and_seeds(run, tiny_snapshot, tiny_renderer, tmp_path):
     )
     pixels = np.asarray(Image.open(sheet))
     assert pixels.shape == (64, 160)
-    assert np.array_equal(pixels[:32, 32:64], images[3, 0]) is (rows[3]["digit"] == tiny_renderer.study.covariate("digit").format(tiny_renderer.defaults["digit"]))  # fmt: skip
+    assert np.array_equal(pixels[:32, 32:64], images[3, 0]) is (
+        rows[3]["digit"] == tiny_renderer.study.covariate("digit").format(tiny_renderer.defaults["digit"])
+    )
 
 
 def test_generate_from_a_latent_file_and_with_random_noise(run, tiny_snapshot, tiny_renderer, tmp_path):

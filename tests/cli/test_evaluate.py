@@ -29,7 +29,10 @@ def test_evaluate_writes_results_adds_to_them_and_leaves_nothing_behind(tiny_sna
     more = Evaluation.load(out)
     assert more.command.count("\n") == found.command.count("\n") + (more.command != found.command)
     assert [m.label for m in more.models] == ["mine", "twin"]
-    assert more.find(metric="overall/mae") == found.find(metric="overall/mae") and len(more.find(metric="ssim", source="joint")) == 2  # fmt: skip
+    assert (
+        more.find(metric="overall/mae") == found.find(metric="overall/mae")
+        and len(more.find(metric="ssim", source="joint")) == 2
+    )
 
 
 def test_mistakes_are_named(tiny_snapshot, tiny_study, tmp_path):

@@ -1,4 +1,5 @@
-"""mssg generate writes NIfTI that lies where the study says, with a sidecar that says everything, and PNG of 16 bits."""
+"""mssg generate writes NIfTI that lies where the study says, with a sidecar that says everything, and PNG of
+16 bits."""
 
 import json
 
@@ -8,12 +9,15 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from mssg.picture_files import to_grey
-from mssg.render import Renderer
-from mssg.snapshot import load_snapshot
+from mssg.checkpoint.snapshot import load_snapshot
+from mssg.rendering.image_files import to_grey
+from mssg.rendering.renderer import Renderer
 from trainer_cli import main as entry
 
-GEOMETRY = '[geometry]\nplane = "coronal"\npixel_mm = 2.5\naffine = "common"\nposition_mm = -18.0\ncentre_mm = [1.0, 5.0]\n[measure]'
+GEOMETRY = (
+    '[geometry]\nplane = "coronal"\npixel_mm = 2.5\naffine = "common"\nposition_mm = -18.0\ncentre_mm = [1.0,'
+    " 5.0]\n[measure]"
+)
 
 
 def run(*words):
@@ -34,7 +38,9 @@ def test_a_slice_lies_in_the_studys_space(placed, tmp_path):
     np.testing.assert_allclose(image.get_sform(), image.get_qform(), atol=1e-5)
     assert image.header["sform_code"] == image.header["qform_code"] > 0
     assert image.header.get_xyzt_units()[0] == "mm"
-    drawn = to_grey(renderer.images(renderer.values({"thickness": 3.0, "digit": 2.0})[None], 3, dtype=np.float32))  # fmt: skip
+    drawn = to_grey(
+        renderer.images(renderer.values({"thickness": 3.0, "digit": 2.0})[None], 3, dtype=np.float32)
+    )
     np.testing.assert_array_equal(np.asarray(image.dataobj)[:, 0, ::-1].T, drawn[0, 0])
     top_left = (image.affine @ [0, 0, 31, 1])[:3]
     assert top_left == pytest.approx([1 - 15.5 * 2.5, -18, 5 + 15.5 * 2.5])

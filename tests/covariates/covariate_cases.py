@@ -14,7 +14,7 @@ from mssg.covariates.marginal import Beta, Quantiles, Stratified
 from mssg.covariates.mixture import MixtureModel
 from mssg.covariates.protocol import Training, Variable
 from mssg.covariates.regression import Linear, Logistic, Sigmoid, Softmax
-from mssg.study import Covariate, ModelSpec, Source, Study
+from mssg.study.model import Covariate, ModelSpec, Source, Study
 
 AGE, VOLUME = Variable("age"), Variable("volume", logged=True)
 SEX, STAGE, SITE = Variable("sex", 2), Variable("stage", 3), Variable("site", 4)
@@ -22,7 +22,8 @@ SEX, STAGE, SITE = Variable("sex", 2), Variable("stage", 3), Variable("site", 4)
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A fitted model, the rows it was fitted to (or drawn from it, for analytic models), and how to fit it again."""
+    """A fitted model, the rows it was fitted to (or drawn from it, for analytic models), and how to fit it
+    again."""
 
     model: object
     y: np.ndarray
@@ -159,7 +160,8 @@ def digit_tables(n: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
 
 
 def cohort(seed: int = 0, n: int = 500) -> tuple[Study, list[dict[str, np.ndarray]]]:
-    """Two cohorts of n rows: A records age, sex and (log) ventricle, B age and grey matter; ages as whole years."""
+    """Two cohorts of n rows: A records age, sex and (log) ventricle, B age and grey matter; ages as whole
+    years."""
     rng = np.random.default_rng(seed)
     covariates = (
         Covariate("age", "continuous", unit="years", scale="minmax"),

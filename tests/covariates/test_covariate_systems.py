@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from covariate_cases import DIGITS, DIGITS_OBSERVES, DIGITS_TRUTH, cohort, continuous, digit_tables, study_of
 
-from mssg.covariates import Analytic, CovariateModels, fit_models, register
-from mssg.covariates.analytic import ShiftedGamma, build
+from mssg.covariates.analytic import Analytic, ShiftedGamma, build, register
 from mssg.covariates.protocol import Variable
+from mssg.covariates.system import CovariateModels, fit_models
 from mssg.errors import DataError, MssgError, SnapshotError, StudyError, UsageError
-from mssg.study import Covariate, ModelSpec, Study
+from mssg.study.model import Covariate, ModelSpec, Study
 
 NORMAL = 0.3989422804014327
 
@@ -110,7 +110,8 @@ def test_positive_covariates_without_a_log_never_turn_negative():
 
 @pytest.mark.parametrize("which", ["fitted", "truth"])
 def test_speed(which, request):
-    """100,000 completions below half a second, a training batch below a millisecond, both doubled for busy machines."""
+    """100,000 completions below half a second, a training batch below a millisecond, both doubled for busy
+    machines."""
     models = request.getfixturevalue(which)
     rows = rows_of(digit_tables(50_000, 7), models.study)
     few = np.concatenate([rows[:16], rows[-16:]])
@@ -132,7 +133,7 @@ def test_speed(which, request):
 def posterior_by_brute_force(
     intensity: float, slant: float | None = None
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Thickness grid, its posterior density there and the evidence, from the equations of METHOD."""
+    """Thickness grid, its posterior density there and the evidence, from the equations of docs/method.md."""
     t = np.linspace(0.5001, 9, 40_001)
     log = 10 * np.log(5) - np.log(362880) + 9 * np.log(t - 0.5) - 5 * (t - 0.5)
     p = (intensity - 64) / 191
@@ -241,7 +242,8 @@ def test_a_discrete_missing_parent_is_summed_over():
 
 
 def test_joint_models_condition_on_any_member():
-    """Given only intensity, the joint model needs no search: it agrees with sampling it and keeping what is near."""
+    """Given only intensity, the joint model needs no search: it agrees with sampling it and keeping what is
+    near."""
     study = study_of(
         DIGITS[:3], {k: v[:2] for k, v in DIGITS_OBSERVES.items()}, [ModelSpec("joint", (), "", 5)]
     )
@@ -499,7 +501,8 @@ def test_a_constant_binary_covariate_is_kept():
 
 
 def test_evidence_against_the_models_falls_back_on_the_prior(truth):
-    """Intensity 10 is impossible; thickness is then drawn from its own distribution, not refused mid-training."""
+    """Intensity 10 is impossible; thickness is then drawn from its own distribution, not refused
+    mid-training."""
     drawn = truth.sample(4000, {"intensity": 10.0}, rng())["thickness"]
     assert drawn.mean() == pytest.approx(2.5, abs=0.05) and drawn.std() == pytest.approx(
         np.sqrt(0.4), rel=0.06

@@ -1,4 +1,5 @@
-"""Mixtures: agreement with the peer package, EM with complete and with missing rows, the knob for unobserved pairs."""
+"""Mixtures: agreement with the peer package, EM with complete and with missing rows, the knob for unobserved
+pairs."""
 
 from __future__ import annotations
 
@@ -120,7 +121,8 @@ def test_cut_mixtures_stay_inside_whatever_the_mass(bounds):
 
 
 def blocks(n: int = 2500, partial: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Complete rows (s, i, j) with a known partial correlation of i and j, and what two sources record of them."""
+    """Complete rows (s, i, j) with a known partial correlation of i and j, and what two sources record of
+    them."""
     rng = np.random.default_rng(seed)
     s = rng.normal(60, 8, n)
     noise = rng.multivariate_normal([0, 0], [[1, partial], [partial, 1]], n)

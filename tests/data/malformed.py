@@ -12,9 +12,9 @@ import numpy as np
 
 from mssg import load_study
 from mssg.data.dataset import open_sources
-from mssg.data.intake import Summary
+from mssg.data.pipeline import Summary
 from mssg.data.recipes import mri
-from mssg.data.recipes.gather import Request
+from mssg.data.recipes.cohort_selection import Request
 from mssg.errors import MssgError
 from tests.data.stand_ins import head, person, save_volume, write_rows
 
@@ -103,12 +103,18 @@ SPOILS: dict[str, tuple[Spoil, str]] = {
     "empty file": (_bytes(lambda rng, content: b""), "cannot be read"),
     "text": (_bytes(lambda rng, content: b"<html>404</html>"), "cannot be read"),
     "random bytes": (_bytes(lambda rng, content: rng.bytes(5000)), "cannot be read"),
-    "four dimensions": (_data(lambda rng, data: np.stack([data] * int(rng.integers(2, 4)), 3)), "three-dimensional"),
+    "four dimensions": (
+        _data(lambda rng, data: np.stack([data] * int(rng.integers(2, 4)), 3)),
+        "three-dimensional",
+    ),
     "two dimensions": (_data(lambda rng, data: data[:, :, :1]), "three-dimensional"),
     "constant": (_data(lambda rng, data: np.full_like(data, rng.integers(5))), "empty"),
     "NaN voxels": (_data(_nan), "not finite"),
     "zero affine": (_affine(lambda rng: np.zeros((3, 4))), "affine makes no sense"),
-    "singular affine": (_affine(lambda rng: np.outer(rng.normal(size=3), np.ones(4))), "affine makes no sense"),
+    "singular affine": (
+        _affine(lambda rng: np.outer(rng.normal(size=3), np.ones(4))),
+        "affine makes no sense",
+    ),
     "affine not a number": (_affine(lambda rng: np.full((3, 4), np.nan)), "affine makes no sense"),
     "no orientation": (_header("sform_code", 0), "no orientation"),
     "huge": (_header("dim", [3, 32767, 32767, 32767, 1, 1, 1, 1]), "too large"),
@@ -120,7 +126,10 @@ SPOILS: dict[str, tuple[Spoil, str]] = {
     "symlink loop": (_link(lambda path: path), "cannot be followed"),
     "dangling link": (_link(lambda path: path.with_name("gone.nii.gz")), "no such file"),
     "link out of the folder": (_link(lambda path: path.parents[2] / "outside.nii.gz"), "leads outside"),
-    "path out of the folder": (_cell("path", "../outside.nii.gz", "/etc/hostname", "scans/../../outside.nii.gz"), ""),
+    "path out of the folder": (
+        _cell("path", "../outside.nii.gz", "/etc/hostname", "scans/../../outside.nii.gz"),
+        "",
+    ),
     "no such file": (_cell("path", "scans/none.nii.gz", "scans/é.nii.gz", "x" * 4000), ""),
     "null in the path": (_cell("path", "scans/\0.nii.gz"), ""),
     "no volume": (_cell("path", "images.csv"), "not a volume"),
@@ -134,7 +143,7 @@ SPOILS: dict[str, tuple[Spoil, str]] = {
     "mixed units": (_cell("volume", 31000, 54321.5), "another unit"),
     "unknown sex": (_cell("sex", "x", "3", "male"), "unknown code"),
     "unknown site": (_cell("site", "Z", "0"), "unknown level"),
-}  # fmt: skip
+}
 LINES = {
     "too few cells": lambda line: line.rsplit(",", 2)[0],
     "too many cells": lambda line: line + ",1,2",

@@ -1,4 +1,5 @@
-"""Stand-ins for data nobody may ship: small files in exactly the formats of the real ones, with drawn heads and eyes."""
+"""Stand-ins for data nobody may ship: small files in exactly the formats of the real ones, with drawn heads
+and eyes."""
 
 from __future__ import annotations
 
@@ -58,7 +59,8 @@ def person(number: int) -> dict[str, float]:
 
 
 def bids(root: Path, subjects: int = 6, sessions: Sequence[str] = ("",), form: str = "participants") -> Path:
-    """A BIDS data set; with sessions, ages of visits stand in sessions.tsv or, by `form`, in participants.tsv."""
+    """A BIDS data set; with sessions, ages of visits stand in sessions.tsv or, by `form`, in
+    participants.tsv."""
     orders, people = ("RAS", "LPI", "ASL", "PIR"), []
     for number in range(subjects):
         who, label = person(number), f"sub-{number:02d}"
@@ -100,7 +102,12 @@ def ukb_mri(root: Path, subjects: int = 40) -> list[Path]:
         row = {"eid": eid, "31-0.0": int(who["sex"]), "21022-0.0": 45}
         for instance in (2, 3):
             row[f"21003-{instance}.0"] = who["age"] + 2 * (instance - 2)
-            for field, value in (("25003", who["ventricle"] * 1.3), ("25004", who["ventricle"]), ("25005", 800 + number), ("25006", 600 + number)):  # fmt: skip
+            for field, value in (
+                ("25003", who["ventricle"] * 1.3),
+                ("25004", who["ventricle"]),
+                ("25005", 800 + number),
+                ("25006", 600 + number),
+            ):
                 row[f"{field}-{instance}.0"] = value * 1000
         if number == 0:  # no grey matter recorded
             row["25006-2.0"] = row["25005-2.0"] = ""
@@ -152,12 +159,15 @@ def oasis3(root: Path, subjects: int = 6) -> list[Path]:
         save_volume(root / f"sub-{name}/ses-d0{number}29/anat/{stem}.nii.gz", head(who["age"], 30, number))
         sessions.append({"MR ID": f"{name}_MR_d0{number}29", "Subject": name, "M/F": "MF"[number % 2]})
         sessions[-1] |= {"Age": who["age"], "cdr": [0, 0.5, 3][number % 3]}
-        volumes.append({"subject": stem, "left lateral ventricle": 9000, "right lateral ventricle": 8000 + number})  # fmt: skip
+        volumes.append(
+            {"subject": stem, "left lateral ventricle": 9000, "right lateral ventricle": 8000 + number}
+        )
     return [write_rows(root / "sessions.csv", sessions), write_rows(root / "volumes.csv", volumes)]
 
 
 def eye(path: Path, side: str, seed: int = 0, width: int = 80) -> Path:
-    """A photograph: an orange disc off the middle of a black field, the bright optic disc on its nasal side."""
+    """A photograph: an orange disc off the middle of a black field, the bright optic disc on its nasal
+    side."""
     from PIL import Image
 
     rng = np.random.default_rng(seed)
@@ -177,7 +187,16 @@ def ukb_retina(root: Path, subjects: int = 40) -> list[Path]:
     rows = []
     for number in range(subjects):
         who, eid = person(number + 400), 2000000 + number
-        problems, which = [("-7", ""), ("4", "2"), ("4", "3"), ("4", ""), ("", ""), ("4", "1"), ("2", ""), ("-3", "")][number % 8]  # fmt: skip
+        problems, which = [
+            ("-7", ""),
+            ("4", "2"),
+            ("4", "3"),
+            ("4", ""),
+            ("", ""),
+            ("4", "1"),
+            ("2", ""),
+            ("-3", ""),
+        ][number % 8]
         rows.append(
             {"eid": eid, "21003-0.0": who["age"], "5441-0.0": which, "6148-0.0": problems, "6148-0.1": ""}
             | {"5084-0.0": 0.5 + number / 4, "5085-0.0": -1.5 - number / 4}
@@ -189,7 +208,11 @@ def ukb_retina(root: Path, subjects: int = 40) -> list[Path]:
 
 def rfmid(root: Path, images: int = 6) -> list[Path]:
     """RFMiD's three sets, whose numbers all start at 1."""
-    for folder, part, name in (("Training_Set", "Training", "Training"), ("Evaluation_Set", "Validation", "Validation"), ("Test_Set", "Test", "Testing")):  # fmt: skip
+    for folder, part, name in (
+        ("Training_Set", "Training", "Training"),
+        ("Evaluation_Set", "Validation", "Validation"),
+        ("Test_Set", "Test", "Testing"),
+    ):
         rows = []
         for number in range(1, images + 1):
             haze, dark = number % 2, int(number % 3 == 0)

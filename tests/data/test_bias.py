@@ -1,4 +1,5 @@
-"""The bias field of a volume: found on a real template to which one was added, and not invented where there is none."""
+"""The bias field of a volume: found on a real template to which one was added, and not invented where there
+is none."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
-"""Cohort maps: every shipped map reads files and tables of its cohort's form, and every example study trains on them."""
+"""Cohort maps: every shipped map reads files and tables of its cohort's form, and every example study trains
+on them."""
 
 import re
 
@@ -9,9 +10,9 @@ from mssg import assets, load_study
 from mssg.data import cohort as maps
 from mssg.data.cohort import load_cohort, shipped
 from mssg.data.dataset import open_sources
-from mssg.data.intake import copy_study
+from mssg.data.pipeline import copy_study
 from mssg.data.recipes import fundus, mri
-from mssg.data.recipes.gather import Request
+from mssg.data.recipes.cohort_selection import Request
 from mssg.errors import DataError, MssgError, UsageError
 from mssg.training import run
 from mssg.training.config import resolve
@@ -33,9 +34,20 @@ EXAMPLES = {
 }
 
 A_LITTLE = {
-    "cfg": "stylegan2", "z_dim": 16, "w_dim": 16, "channel_base": 128, "channel_max": 16, "batch": 8, "micro_batch": 0,
-    "total_kimg": 0.016, "tick_kimg": 0.016, "snap": 1, "grid_images": 4, "lambda_step_kimg": 0.001, "metrics": [],
-}  # fmt: skip
+    "cfg": "stylegan2",
+    "z_dim": 16,
+    "w_dim": 16,
+    "channel_base": 128,
+    "channel_max": 16,
+    "batch": 8,
+    "micro_batch": 0,
+    "total_kimg": 0.016,
+    "tick_kimg": 0.016,
+    "snap": 1,
+    "grid_images": 4,
+    "lambda_step_kimg": 0.001,
+    "metrics": [],
+}
 """Two steps of a tiny network."""
 
 
@@ -176,12 +188,20 @@ BAD = {
     "pattern": ('column = "path"', "", "pattern or a column"),
     "key": ("[files]", 'colour = "red"\n[files]', "unknown key"),
     "regex": ("[files]", "[files]\nid = '('", "regular expression"),
-    "choice": ("[files]", "[covariates.v]\nkind = \"continuous\"\ncolumn = { up = 'x' }\n[files]", "neither a variant nor a side"),
-    "rules": ("[files]", "[covariates.v]\nkind = \"binary\"\n[files]", "either a column or rules"),
-    "range": ("[files]", "[covariates.v]\nkind = \"binary\"\ncolumn = 'x'\nrange = [0, 1]\n[files]", "for continuous"),
+    "choice": (
+        "[files]",
+        "[covariates.v]\nkind = \"continuous\"\ncolumn = { up = 'x' }\n[files]",
+        "neither a variant nor a side",
+    ),
+    "rules": ("[files]", '[covariates.v]\nkind = "binary"\n[files]', "either a column or rules"),
+    "range": (
+        "[files]",
+        "[covariates.v]\nkind = \"binary\"\ncolumn = 'x'\nrange = [0, 1]\n[files]",
+        "for continuous",
+    ),
     "condition": ("[files]", "[[exclude]]\nreason = 'x'\ncolumns = 'y'\n[files]", "either any or none"),
     "toml": ("[files]", "[files", "cannot be read as TOML"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("mistake", BAD)

@@ -15,7 +15,7 @@ from mssg.data.dataset import open_sources
 from mssg.data.recipes import digits as recipe
 from mssg.errors import DataError, UsageError
 from mssg.measure import digits
-from mssg.study import load_study
+from mssg.study.schema import load_study
 from trainer_cli.prepare import prepare as command
 
 

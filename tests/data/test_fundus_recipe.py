@@ -1,4 +1,5 @@
-"""mssg prepare fundus: photographs are trimmed, squared, turned to one side and resized; damaged ones have their reason."""
+"""mssg prepare fundus: photographs are trimmed, squared, turned to one side and resized; damaged ones have
+their reason."""
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 from mssg import load_study
 from mssg.data.dataset import open_sources
 from mssg.data.recipes import fundus
-from mssg.data.recipes.gather import Request
+from mssg.data.recipes.cohort_selection import Request
 from mssg.errors import DataError, UsageError
 from tests.data.stand_ins import eye, eyepacs, write_rows
 from tests.data.test_mri_recipe import reasons
@@ -76,7 +77,13 @@ def test_damaged_photographs_have_their_reason(tmp_path):
     (tmp_path / "3.jpg").write_bytes((tmp_path / "3.png").read_bytes())
     (tmp_path / "4.jpg").unlink()
     got = reasons(prepare(path, tmp_path / "out"))
-    for name, said in (("0", "cannot be read"), ("1", "cannot be read"), ("2", "black"), ("3", "colour mode"), ("4", "no such file")):  # fmt: skip
+    for name, said in (
+        ("0", "cannot be read"),
+        ("1", "cannot be read"),
+        ("2", "black"),
+        ("3", "colour mode"),
+        ("4", "no such file"),
+    ):
         assert said in got[f"{name}.jpg"], got
     assert len(got) == 5
 
@@ -87,8 +94,27 @@ def test_wrong_options_and_the_command(tmp_path):
         with pytest.raises(UsageError):
             prepare(path, tmp_path / "out", **wrong)
     eyepacs(tmp_path / "eyepacs")
-    words = ["prepare", "fundus", tmp_path / "eyepacs", "--cohort", "eyepacs", "--variant", "diseased", "--workers", "1"]  # fmt: skip
-    words += ["--resolution", "32", "--balance", "retinopathy=0.45", "--study", "ukb-rfmid-eyepacs", "--out", tmp_path / "p"]  # fmt: skip
+    words = [
+        "prepare",
+        "fundus",
+        tmp_path / "eyepacs",
+        "--cohort",
+        "eyepacs",
+        "--variant",
+        "diseased",
+        "--workers",
+        "1",
+    ]
+    words += [
+        "--resolution",
+        "32",
+        "--balance",
+        "retinopathy=0.45",
+        "--study",
+        "ukb-rfmid-eyepacs",
+        "--out",
+        tmp_path / "p",
+    ]
     result = CliRunner().invoke(entry.cli, list(map(str, words)))
     assert result.exit_code == 0, (result.output, result.exception)
     assert "balance" in result.stdout and (tmp_path / "p/study-ukb-rfmid-eyepacs.toml").is_file()

@@ -1,4 +1,5 @@
-"""What is wrong with an input is said, and everything else is prepared. 1,000 of them: tests/benchmarks/malformed_inputs.py."""
+"""What is wrong with an input is said, and everything else is prepared. 1,000 of them:
+tests/benchmarks/malformed_inputs.py."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
-"""mssg prepare mri: BIDS data sets and tables of paths become sources; what cannot be used is reported with its reason."""
+"""mssg prepare mri: BIDS data sets and tables of paths become sources; what cannot be used is reported with
+its reason."""
 
 import csv
 import json
@@ -11,14 +12,14 @@ import pytest
 from click.testing import CliRunner
 
 from mssg import assets, load_study
-from mssg.data import intake
+from mssg.data import pipeline as intake
 from mssg.data.cohort import load_cohort
 from mssg.data.cohort_files import find
 from mssg.data.cohort_tables import Item, other_unit, parse_reading
 from mssg.data.dataset import open_sources, verify_hashes
 from mssg.data.nifti import Position
 from mssg.data.recipes import mri
-from mssg.data.recipes.gather import Request
+from mssg.data.recipes.cohort_selection import Request
 from mssg.data.recipes.mri import Options
 from mssg.errors import DataError, UsageError
 from tests.data.stand_ins import VOXEL, bids, head, paths_table, person, save_volume, write_rows
@@ -50,7 +51,8 @@ def test_a_bids_folder_becomes_a_source_that_its_study_opens(tmp_path):
     assert study.covariate("age").unit == "years" and study.geometry.plane == "coronal"
     ages = dict(zip(source.subjects, source.values[:, 0]))
     assert ages["03"] == person(3)["age"]
-    # every storage order shows the same upright head: bright skull around, darker with age, no order stands out
+    # every storage order shows the same upright head: bright skull around, darker with age, no order stands
+    # out
     skull = [image[0][image[0] > 0].astype(float).mean() for image in source.images]
     assert np.ptp(skull) < 25
     first = source.images[0, 0].astype(float)
@@ -163,7 +165,11 @@ def test_masks_bias_fields_and_label_maps(tmp_path):
     (source,) = open_sources(load_study(summary.study))
     assert source.table["ventricle"][0] == pytest.approx(64 * VOXEL**3 / 1000)
     assert source.table["left_hippocampus"][0] == pytest.approx(64 * VOXEL**3 / 1000)
-    assert reasons(summary) == {"sub-02/anat/sub-02_T1w.nii.gz": "mask: no such file, found derivatives/sub-02/anat/sub-02_T1w_mask.nii.gz"}  # fmt: skip
+    assert reasons(summary) == {
+        "sub-02/anat/sub-02_T1w.nii.gz": (
+            "mask: no such file, found derivatives/sub-02/anat/sub-02_T1w_mask.nii.gz"
+        )
+    }
     plain = prepare(root, tmp_path / "plain", SMALL)
     (without,) = open_sources(load_study(plain.study))
     left, right = (source.images[0, 0][:, s].astype(float).mean() for s in (slice(8, 15), slice(17, 24)))
@@ -280,10 +286,18 @@ def test_what_cannot_be_used_has_its_reason(tmp_path):
     summary = prepare(root, tmp_path / "out", SMALL)
     got = reasons(summary)
     expected = {
-        0: "cannot be read", 1: "three-dimensional", 2: "not finite", 3: "slice is empty", 4: "leads outside",
-        5: "cannot be followed", 6: "not a finite number", 7: "outside 0 to 120", 8: "unknown code",
-        9: "stated twice", 10: "no row",
-    }  # fmt: skip
+        0: "cannot be read",
+        1: "three-dimensional",
+        2: "not finite",
+        3: "slice is empty",
+        4: "leads outside",
+        5: "cannot be followed",
+        6: "not a finite number",
+        7: "outside 0 to 120",
+        8: "unknown code",
+        9: "stated twice",
+        10: "no row",
+    }
     for number, said in expected.items():
         assert said in got[anat(number).relative_to(root).as_posix()], got
     assert "searched already" in got["sub-06/loop"]

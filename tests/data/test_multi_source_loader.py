@@ -9,7 +9,7 @@ import pytest
 from mssg.data.dataset import open_sources
 from mssg.data.loader import MultiSourceLoader
 from mssg.errors import DataError, UsageError
-from mssg.study import Source
+from mssg.study.model import Source
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from mssg.data import nifti
 from mssg.data.nifti import PlaneGrid, Position, Volume
 from mssg.errors import DataError, UsageError
-from mssg.study import Geometry
+from mssg.study.model import Geometry
 
 ORDERS = list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))
 VOXEL = np.array([1.0, 1.2, 0.8])  # right, anterior, superior
@@ -214,7 +214,8 @@ def test_volumes_of_labels():
 
 
 def test_the_edge_of_a_volume_is_not_darkened_by_what_lies_beyond():
-    """Intensities need not be 0 outside the head (scores, scaled integers): a pixel's mean is over what the volume covers."""
+    """Intensities need not be 0 outside the head (scores, scaled integers): a pixel's mean is over what the
+    volume covers."""
     volume = nifti.Volume(np.full((20, 20, 20), -7.0, np.float32), np.eye(4))
     picture, inside = nifti.cut(volume, nifti.PlaneGrid("coronal", 9.0, 3.0, 16, (9.0, 9.0)))
     assert 0 < inside.sum() < inside.size and np.allclose(picture[inside], -7)

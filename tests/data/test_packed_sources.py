@@ -8,7 +8,7 @@ import pytest
 
 from mssg.data.dataset import PackedSource, open_sources, write_packed
 from mssg.errors import DataError, UsageError
-from mssg.study import Covariate
+from mssg.study.model import Covariate
 from tests.data.example_sources import SIDE, SIZES, make_images, make_table
 
 
@@ -244,8 +244,7 @@ def test_a_column_that_a_log_cannot_take_is_refused(folders, study):
 
 
 @pytest.mark.parametrize(
-    "name, stated, source",
-    [("age", {"unit": "months"}, 0), ("site", {"levels": ["x", "y"]}, 1)],
+    "name, stated, source", [("age", {"unit": "months"}, 0), ("site", {"levels": ["x", "y"]}, 1)]
 )
 def test_units_and_levels_that_clash_are_named(tmp_path, study, name, stated, source):
     folder = study.sources[source].name

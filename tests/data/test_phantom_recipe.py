@@ -1,4 +1,5 @@
-"""Brain phantoms: the anatomy they come from, deformations that never fold, truth that holds, sources that fit studies."""
+"""Brain phantoms: the anatomy they come from, deformations that never fold, truth that holds, sources that
+fit studies."""
 
 import json
 
@@ -29,7 +30,11 @@ def prepared(built, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(anatomy, "build", lambda head: built)
         out = tmp_path_factory.mktemp("phantoms")
-        return recipe.prepare(out / "twelve", 12), recipe.prepare(out / "five", 5), recipe.prepare(out / "large", 3, resolution=128)  # fmt: skip
+        return (
+            recipe.prepare(out / "twelve", 12),
+            recipe.prepare(out / "five", 5),
+            recipe.prepare(out / "large", 3, resolution=128),
+        )
 
 
 def test_the_ventricles_are_the_lateral_ventricles(built):

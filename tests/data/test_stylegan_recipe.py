@@ -1,4 +1,5 @@
-"""mssg prepare stylegan: folder and zip, labels of every form, and inputs that are not what they should be."""
+"""mssg prepare stylegan: folder and zip, labels of every form, and inputs that are not what they should
+be."""
 
 import io
 import json
@@ -12,7 +13,7 @@ from PIL import Image
 from mssg.data.dataset import open_sources
 from mssg.data.recipes import stylegan as recipe
 from mssg.errors import DataError, UsageError
-from mssg.study import load_study
+from mssg.study.schema import load_study
 from trainer_cli.prepare import prepare as command
 
 N, SIDE = 40, 32

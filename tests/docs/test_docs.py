@@ -57,16 +57,27 @@ def test_the_reference_holds_every_command_option_and_key(hooks):
 def test_every_key_of_our_files_is_in_their_reference(hooks):
     from dataclasses import fields
 
-    from mssg.networks import DiscriminatorConfig, GeneratorConfig
+    from mssg.networks.config import DiscriminatorConfig, GeneratorConfig
 
     page = hooks.files_page()
     sections = dict(re.findall(r"^#+ (\S+)[^\n]*\n(.*?)(?=^#|\Z)", page, re.S | re.M))
     for name, kind in (("generator", GeneratorConfig), ("discriminator", DiscriminatorConfig)):
         assert [f.name for f in fields(kind)] == re.findall(r"^\| `(\w+)`", sections[name], re.M)
-    undescribed = re.findall(r"^\| `\w+` .*\| +\|$", "".join(sections[n] for n in ("generator", "discriminator", "eval.json", "models", "results", "notes", "Inverted")), re.M)  # fmt: skip
+    undescribed = re.findall(
+        r"^\| `\w+` .*\| +\|$",
+        "".join(
+            sections[n]
+            for n in ("generator", "discriminator", "eval.json", "models", "results", "notes", "Inverted")
+        ),
+        re.M,
+    )
     assert not undescribed, undescribed
     evaluation = json.loads((ROOT / "docs/results/digits-evaluation.json").read_text(encoding="utf-8"))
-    for name, document in (("eval.json", evaluation), ("models", evaluation["models"][0]), ("results", evaluation["results"][0])):  # fmt: skip
+    for name, document in (
+        ("eval.json", evaluation),
+        ("models", evaluation["models"][0]),
+        ("results", evaluation["results"][0]),
+    ):
         assert all(f"`{key}`" in sections[name] for key in document), set(document)
 
 
@@ -149,7 +160,11 @@ def test_every_documented_command_is_one(hooks):
 
 def test_a_wrong_command_in_the_documentation_is_seen():
     """The test above can fail."""
-    for line in ("mssg figure grid RUN --row age --cols x -o a.png", "mssg invert image.png -o w.safetensors", "mssg paint RUN -o x y"):  # fmt: skip
+    for line in (
+        "mssg figure grid RUN --row age --cols x -o a.png",
+        "mssg invert image.png -o w.safetensors",
+        "mssg paint RUN -o x y",
+    ):
         with pytest.raises(AssertionError):
             parsed(line)
 
@@ -180,7 +195,8 @@ def test_the_plan_for_many_gpus_is_computed():
     import torch
 
     from mssg import assets, load_study
-    from mssg.networks import build_discriminator, build_generator
+    from mssg.networks.discriminator import build_discriminator
+    from mssg.networks.generator import build_generator
     from mssg.training.config import resolve
     from mssg.training.loop import configurations
 
@@ -188,7 +204,10 @@ def test_the_plan_for_many_gpus_is_computed():
     study = load_study(assets.path("studies/ukb-mri.toml"))
     config = resolve(study)
     with torch.device("meta"):
-        networks = [build(c) for build, c in zip((build_generator, build_discriminator), configurations(study, config))]  # fmt: skip
+        networks = [
+            build(c)
+            for build, c in zip((build_generator, build_discriminator), configurations(study, config))
+        ]
     G, D = (sum(p.numel() for p in network.parameters()) for network in networks)
     assert f"P_G = {G / 1e6:.1f} and P_D = {D / 1e6:.1f} million" in text
     sent = 2 * 4 * (G * (1 + 1 / config.pl_interval) + D * (1 + 1 / config.r1_interval))

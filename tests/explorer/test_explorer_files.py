@@ -16,8 +16,8 @@ from explorer_app import config, evaluation, export, follow, launch
 from explorer_app.picture import Latent
 from explorer_app.population import Population
 from explorer_app.state import AppState, Axis, Grid, grid_pictures, opened
+from mssg.checkpoint.header import read_header
 from mssg.errors import DataError, UsageError
-from mssg.header import read_header
 from mssg.metrics.results import Evaluation, Model, Result
 
 
@@ -99,7 +99,7 @@ def test_png_holds_exactly_what_was_seen_and_says_where_it_comes_from(tmp_path, 
 def test_nifti_puts_patient_left_and_superior_where_they_belong(tmp_path, population):
     import nibabel
 
-    from mssg.study import Geometry
+    from mssg.study.model import Geometry
 
     study = replace(population.study, geometry=Geometry("coronal", 2.0, "common", 10.0))
     image = np.zeros((32, 32), np.float32)
@@ -148,12 +148,27 @@ def test_commands_name_every_held_value(state, population):
 
 
 def stratified(count: int = 6, **changes) -> Evaluation:
-    """An evaluation with a small error for each stratum of thickness, slant and digit, as `mssg evaluate` writes it."""
+    """An evaluation with a small error for each stratum of thickness, slant and digit, as `mssg evaluate`
+    writes it."""
     results = [
-        Result("strata/mae", 1.0 + i + 10 * j, "tiny", 50, 9, (0.5, 40.0), covariate="slant", unit="°", reference=reference,
-               stratum={"thickness": [i, i + 1], "slant": [10 * j, 10 * j + 10], "digit": str(k)}, real_floor=0.25)
-        for reference in ("requested", "real") for i in range(3) for j in range(2) for k in range(2)
-    ]  # fmt: skip
+        Result(
+            "strata/mae",
+            1.0 + i + 10 * j,
+            "tiny",
+            50,
+            9,
+            (0.5, 40.0),
+            covariate="slant",
+            unit="°",
+            reference=reference,
+            stratum={"thickness": [i, i + 1], "slant": [10 * j, 10 * j + 10], "digit": str(k)},
+            real_floor=0.25,
+        )
+        for reference in ("requested", "real")
+        for i in range(3)
+        for j in range(2)
+        for k in range(2)
+    ]
     results.append(Result("strata/mae", None, "tiny", 0, covariate="slant", reference="real"))
     return Evaluation(
         "strokes", "test", 0, (Model("tiny", "0" * 12, "strokes", 12.0),), tuple(results[-count:])
@@ -191,9 +206,16 @@ def test_what_is_no_evaluation_is_refused(tmp_path, population, content):
 
 def test_strata_of_a_fourth_covariate_have_tables_of_their_own(tmp_path, population):
     results = tuple(
-        Result("strata/f1", i / 2, "m", 5, covariate="digit", stratum={"thickness": [0, 1], "slant": [0, 1], "intensity": [0, 9], "digit": str(i)})
+        Result(
+            "strata/f1",
+            i / 2,
+            "m",
+            5,
+            covariate="digit",
+            stratum={"thickness": [0, 1], "slant": [0, 1], "intensity": [0, 9], "digit": str(i)},
+        )
         for i in range(3)
-    )  # fmt: skip
+    )
     tables = evaluation.load(
         replace(stratified(), results=results).save(tmp_path / "e.json"), population.study
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from explorer_app.population import Population
-from mssg.header import read_header
+from mssg.checkpoint.header import read_header
 
 
 @pytest.fixture(scope="module")

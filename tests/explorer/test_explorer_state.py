@@ -18,7 +18,7 @@ from explorer_app.history import History
 from explorer_app.picture import Latent, Probe, Transform
 from explorer_app.state import AppState, Axis, Display, Grid
 from mssg.errors import SnapshotError
-from mssg.study import Geometry
+from mssg.study.model import Geometry
 
 BASE = AppState(
     "a.safetensors",
@@ -113,13 +113,23 @@ _STATES = st.builds(
     values=st.lists(st.tuples(st.text(max_size=5), _FLOATS), max_size=4).map(tuple),
     mode=st.sampled_from(["linked", "free"]),
     latent=st.builds(
-        Latent, st.integers(0, 2**31 - 1), _FLOATS, _FLOATS, _FLOATS, st.none() | st.integers(0, 9), st.just("none"), st.integers(0, 9),
-        st.integers(0, 9), st.lists(st.integers(0, 9), max_size=3).map(tuple),
+        Latent,
+        st.integers(0, 2**31 - 1),
+        _FLOATS,
+        _FLOATS,
+        _FLOATS,
+        st.none() | st.integers(0, 9),
+        st.just("none"),
+        st.integers(0, 9),
+        st.integers(0, 9),
+        st.lists(st.integers(0, 9), max_size=3).map(tuple),
     ),
     display=st.builds(Display, _FLOATS, _FLOATS, invert=st.booleans(), center=st.tuples(_FLOATS, _FLOATS)),
-    pins=st.lists(st.builds(states.Pin, st.text(max_size=3), st.builds(lambda: BASE.picture)), max_size=2).map(tuple),
+    pins=st.lists(
+        st.builds(states.Pin, st.text(max_size=3), st.builds(lambda: BASE.picture)), max_size=2
+    ).map(tuple),
     grid=st.builds(Grid, st.builds(Axis, st.text(max_size=4), _FLOATS, _FLOATS, st.integers(1, 12))),
-)  # fmt: skip
+)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

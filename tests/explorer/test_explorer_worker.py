@@ -19,7 +19,7 @@ from explorer_app.picture import Latent, Picture, Probe
 from explorer_app.population import Population
 from explorer_app.ring import SLOTS, Ring
 from explorer_app.worker import RenderService
-from mssg.header import read_header
+from mssg.checkpoint.header import read_header
 
 PATIENCE_S = 240
 
@@ -49,7 +49,7 @@ def seeded(picture: Picture, seed: int) -> Picture:
 
 
 def test_picture_is_what_the_renderer_draws_and_is_measured(service, picture, tiny_renderer):
-    from mssg.request import RenderRequest
+    from mssg.rendering.request import RenderRequest
 
     service.want(picture)
     wait(service, lambda: service.frame(picture) and not service.frame(picture).preview)

@@ -1,8 +1,10 @@
-"""An evaluation over two processes, and one killed again and again: the same eval.json as one process undisturbed.
+"""An evaluation over two processes, and one killed again and again: the same eval.json as one process
+undisturbed.
 
     python tests/faults/evaluation.py --study data/digits/study.toml --kills 5
 
-Real processes: torchrun with two ranks over gloo; SIGKILL at random moments, the same command again until it ends. Everything in the files is
+Real processes: torchrun with two ranks over gloo; SIGKILL at random moments, the same command again until it
+    ends. Everything in the files is
 compared, to the last digit, but for the command.
 """
 
@@ -19,7 +21,10 @@ import tempfile
 import time
 from pathlib import Path
 
-ASKED = "--metrics overall,strata,control,leakage --by thickness,slant --images 1000 --per-stratum 30 --control-images 250 --leakage-images 100"
+ASKED = (
+    "--metrics overall,strata,control,leakage --by thickness,slant --images 1000 --per-stratum 30"
+    " --control-images 250 --leakage-images 100"
+)
 
 
 def command(study: str, folder: Path, launcher: list[str]) -> list[str]:
@@ -35,7 +40,9 @@ def document(folder: Path) -> dict[str, object]:
 
 def run(words: list[str], seconds: float | None = None) -> bool:
     """Run to the end, or kill the whole group after some seconds; whether it ended."""
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
+    process = subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         _, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -49,7 +56,9 @@ def run(words: list[str], seconds: float | None = None) -> bool:
 
 def main() -> None:
     """Three evaluations, compared."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--study", required=True)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
@@ -64,12 +73,24 @@ def main() -> None:
         whole = time.perf_counter() - start
         print(f"one process: {whole:.0f} s")
         start = time.perf_counter()
-        run(command(arguments.study, ranks, [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]))  # fmt: skip
-        print(f"two processes: {time.perf_counter() - start:.0f} s, {'the same' if document(ranks) == document(alone) else 'ANOTHER'} result")  # fmt: skip
+        run(
+            command(
+                arguments.study,
+                ranks,
+                [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+            )
+        )
+        print(
+            f"two processes: {time.perf_counter() - start:.0f} s,"
+            f" {'the same' if document(ranks) == document(alone) else 'ANOTHER'} result"
+        )
         moments = sorted(rng.uniform(0.1, 0.95) * whole for _ in range(arguments.kills))
         ended = [run(command(arguments.study, killed, [sys.executable]), moment) for moment in moments]
         run(command(arguments.study, killed, [sys.executable]))
-        print(f"killed {ended.count(False)} times: {'the same' if document(killed) == document(alone) else 'ANOTHER'} result")  # fmt: skip
+        print(
+            f"killed {ended.count(False)} times:"
+            f" {'the same' if document(killed) == document(alone) else 'ANOTHER'} result"
+        )
         left = [p.name for folder in (alone, ranks, killed) for p in folder.glob("*.parts")]
         if not document(alone) == document(ranks) == document(killed) or left:
             raise SystemExit(f"results differ, or parts are left: {left}")

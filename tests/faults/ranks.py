@@ -1,7 +1,8 @@
 """Several processes on one machine: `python tests/faults/ranks.py --runs 20 --seed 0 --json OUT`.
 
-Runs of 1, 2, 3 and 4 processes see the same global batch; a run goes on with another number of processes; a process that
-is killed stops the others within seconds, with a message; processes that finish leave without a fault, many times over.
+Runs of 1, 2, 3 and 4 processes see the same global batch; a run goes on with another number of processes; a
+process that is killed stops the others within seconds, with a message; processes that finish leave without a
+fault, many times over.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import psutil
 from storm import ROOT, Failure, check, check_folder, write_blob_study
 
-from mssg.header import read_header, resolve_snapshot
+from mssg.checkpoint.header import read_header, resolve_snapshot
 from mssg.training.stats import read_rows
 
 LIMIT_S = 900
@@ -52,8 +53,13 @@ class Group:
             if not pid:
                 file = open(f"{log}.{rank}", "a", buffering=1)
                 os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
-                os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size),
-                               "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
+                os.environ |= {
+                    "RANK": str(rank),
+                    "LOCAL_RANK": str(rank),
+                    "WORLD_SIZE": str(size),
+                    "MASTER_ADDR": "127.0.0.1",
+                    "MASTER_PORT": str(port),
+                }
                 from trainer_cli.main import main
 
                 main(["train", *words, "--device", "cpu", "--workers", "1"])
@@ -86,11 +92,26 @@ def said(log: Path, size: int) -> list[str]:
 
 
 def same_batch(study: Path, folder: Path) -> dict[str, Any]:
-    """One step of any number of processes, up to the noise inputs: real images, conditions and losses on them agree."""
+    """One step of any number of processes, up to the noise inputs: real images, conditions and losses on them
+    agree."""
     found = {}
     for size in (1, 2, 4):
         run = folder / f"world{size}"
-        codes = Group(size, [str(study), "--outdir", str(run), "--kimg", "0.016", "--set", "batch=16", "--set", "tick_kimg=0.016"], folder / "log").wait()  # fmt: skip
+        codes = Group(
+            size,
+            [
+                str(study),
+                "--outdir",
+                str(run),
+                "--kimg",
+                "0.016",
+                "--set",
+                "batch=16",
+                "--set",
+                "tick_kimg=0.016",
+            ],
+            folder / "log",
+        ).wait()
         check(codes == [0] * size, f"{size} processes: exits {codes} {said(folder / 'log', size)}")
         row = read_rows(run / "stats.jsonl")[-1]
         found[size] = {k: row[k] for k in ("score/real", "loss/D/cov", "loss/D/r1", "loss/G/cov")}
@@ -168,8 +189,28 @@ def elastic(study: Path, folder: Path, sizes: tuple[int, ...]) -> dict[str, Any]
     found = {}
     for size in sizes:
         run, log = folder / f"elastic{size}", folder / f"torchrun{size}.txt"
-        words = ["--standalone", "--nproc-per-node", str(size), "--max-restarts", "2", "-m", "trainer_cli", "train", str(study),
-                 "--outdir", str(run), "--requeue", "--device", "cpu", "--workers", "1", "--set", "batch=12", "--set", "mbstd_group=1"]  # fmt: skip
+        words = [
+            "--standalone",
+            "--nproc-per-node",
+            str(size),
+            "--max-restarts",
+            "2",
+            "-m",
+            "trainer_cli",
+            "train",
+            str(study),
+            "--outdir",
+            str(run),
+            "--requeue",
+            "--device",
+            "cpu",
+            "--workers",
+            "1",
+            "--set",
+            "batch=12",
+            "--set",
+            "mbstd_group=1",
+        ]
         with open(log, "w") as file:
             agent = subprocess.Popen(
                 [sys.executable, "-m", "torch.distributed.run", *words], cwd=ROOT, stdout=file, stderr=file

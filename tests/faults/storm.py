@@ -1,9 +1,9 @@
 """Faults in training, one after the other: `python tests/faults/storm.py --points 100 --seed 0 --json OUT`.
 
-A run is killed at random points (a line of a phase, the middle of a write, any moment), and goes on with the command it
-was started with. After every kill nothing half-written may stand under a final name; in the end the weights must equal
-those of the run that was left alone, bit for bit. Then come full and read-only disks, a second trainer, clocks that
-jump, data that vanish, losses that are not finite, and a scheduler's SIGTERM.
+A run is killed at random points (a line of a phase, the middle of a write, any moment), and goes on with the
+command it was started with. After every kill nothing half-written may stand under a final name; in the end
+the weights must equal those of the run that was left alone, bit for bit. Then come full and read-only disks,
+a second trainer, clocks that jump, data that vanish, losses that are not finite, and a scheduler's SIGTERM.
 """
 
 # ruff: noqa: B023 (a forked task ends before the loop that defined it goes on)
@@ -39,22 +39,31 @@ from PIL import Image  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 import mssg  # noqa: E402
+from mssg.checkpoint.header import resolve_snapshot, run_snapshots  # noqa: E402
 from mssg.errors import MssgError  # noqa: E402
-from mssg.header import resolve_snapshot, run_snapshots  # noqa: E402
 from mssg.training import run as runs  # noqa: E402
 from mssg.training import step as steps  # noqa: E402
 from mssg.training.stats import read_rows  # noqa: E402
 from mssg.training.validation import Validation  # noqa: E402, F401
 
 EVERY_PHASE = (
-    ("r1_interval = 2", "r1_interval = 2\npl_weight = 2.0\npl_interval = 2\nstyle_mixing = 0.9\naug = 'ada'\nada_kimg = 0.1"),
+    (
+        "r1_interval = 2",
+        "r1_interval = 2\npl_weight = 2.0\npl_interval = 2\nstyle_mixing = 0.9\naug = 'ada'\nada_kimg = 0.1",
+    ),
     ("[train]", "[augment]\nallow = ['xflip', 'brightness']\n[train]"),
-)  # fmt: skip
+)
 PLACES = (
     # file, functions in which a line is chosen; in this order they make a run
     ("training/run.py", ("create", "reopen", "locked", "log", "mark_best", "prune_states")),
-    ("training/loop.py", ("prepare", "build", "restore", "state_bytes", "draw_real", "draw_fakes", "optimise", "train")),
-    ("training/step.py", ("generator_phase", "path_length_phase", "discriminator_phase", "penalty_phase", "_apply")),
+    (
+        "training/loop.py",
+        ("prepare", "build", "restore", "state_bytes", "draw_real", "draw_fakes", "optimise", "train"),
+    ),
+    (
+        "training/step.py",
+        ("generator_phase", "path_length_phase", "discriminator_phase", "penalty_phase", "_apply"),
+    ),
     ("training/ema.py", ("update",)),
     ("training/augment.py", ("adapt",)),
     ("training/keeper.py", ("__init__", "tick", "save", "commit", "keep_state", "_grid", "close")),
@@ -64,7 +73,7 @@ PLACES = (
     ("snapshot.py", ("save_snapshot", "provenance")),
     ("data/loader.py", ("batch", "conditions", "_draw")),
     ("losses/covariate.py", ("forward", "__call__")),
-)  # fmt: skip
+)
 PATIENCE_S = 900  # a busy machine is no hang
 
 
@@ -83,7 +92,8 @@ def check(condition: object, text: str) -> None:
 def child(
     task: Callable[[], object], log: Path, delay: float | None = None, number: int = signal.SIGKILL
 ) -> int:
-    """Do a task in a forked process; after `delay` seconds send it a signal. Its exit code, negative for a signal."""
+    """Do a task in a forked process; after `delay` seconds send it a signal. Its exit code, negative for a
+    signal."""
     pid = os.fork()
     if not pid:
         code = 1
@@ -430,7 +440,8 @@ class Storm:
         return {"files": [*names, "a/images.npy cut while mapped"]}
 
     def not_finite(self, times: int) -> dict[str, object]:
-        """A loss that is NaN for a while: back, half the step, on to the end, killed in between or not. And one that stays."""
+        """A loss that is NaN for a while: back, half the step, on to the end, killed in between or not. And
+        one that stays."""
         for phase in (
             ["generator_phase", "discriminator_phase", "path_length_phase", "penalty_phase"] * times
         )[:times]:

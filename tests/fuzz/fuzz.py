@@ -1,8 +1,9 @@
 """Broken files for every reader: `python tests/fuzz/fuzz.py --cases 200000 --seed 0 --json OUT`.
 
-Sound inputs are broken at random, again and again; an input that a reader answers in a new way joins the seeds, so that
-the damage goes deeper. Only MssgError may come out, within ten seconds and a gigabyte and a half above the start. Any
-other end is written to tests/fuzz/regressions, whose files every test run reads again.
+Sound inputs are broken at random, again and again; an input that a reader answers in a new way joins the
+seeds, so that the damage goes deeper. Only MssgError may come out, within ten seconds and a gigabyte and a
+half above the start. Any other end is written to tests/fuzz/regressions, whose files every test run reads
+again.
 """
 
 from __future__ import annotations
@@ -121,7 +122,13 @@ def storm(reader: Reader, cases: int, seed: int, folder: Path, write: bool = Tru
             ways.add(why)
             if len(pool) < MOST_SEEDS and sum(map(len, held.values())) < 10**6:
                 pool.append(held)
-    return {"cases": cases, **counts, "ways": len(ways), "seconds": round(time.monotonic() - started, 1), "failures": sorted(failed.values())}  # fmt: skip
+    return {
+        "cases": cases,
+        **counts,
+        "ways": len(ways),
+        "seconds": round(time.monotonic() - started, 1),
+        "failures": sorted(failed.values()),
+    }
 
 
 def replay(folder: Path) -> list[str]:

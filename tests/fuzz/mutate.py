@@ -1,4 +1,5 @@
-"""Changes that break files: of JSON-like documents, of texts, of bytes. All draws come from one random generator."""
+"""Changes that break files: of JSON-like documents, of texts, of bytes. All draws come from one random
+generator."""
 
 from __future__ import annotations
 
@@ -7,9 +8,64 @@ import random
 import re
 from typing import Any
 
-NUMBERS = (0, -1, 1, 2, 255, 2**31, 2**63, -(2**63), 2**64, 10**400, 1e308, -1e308, 1e-320, 0.1, float("nan"), float("inf"), -float("inf"))  # fmt: skip
-TEXTS = ("", " ", "x" * 3000, "\x00", "é‮\n", "nan", "-inf", "1e999", "0x10", "٣", "source", "joint", "\ud800", "..", "%s%n", "'\"", "{}")  # fmt: skip
-WORDS = (*map(str, NUMBERS), *(t for t in TEXTS if t != "\ud800"), "true", "[]", "[[", "]", "{", "}", "=", ",", ";", "\n", "[a]\n", "[[a]]\n", "a = 1\n", '"', "'''", "#")  # fmt: skip
+NUMBERS = (
+    0,
+    -1,
+    1,
+    2,
+    255,
+    2**31,
+    2**63,
+    -(2**63),
+    2**64,
+    10**400,
+    1e308,
+    -1e308,
+    1e-320,
+    0.1,
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+)
+TEXTS = (
+    "",
+    " ",
+    "x" * 3000,
+    "\x00",
+    "é‮\n",
+    "nan",
+    "-inf",
+    "1e999",
+    "0x10",
+    "٣",
+    "source",
+    "joint",
+    "\ud800",
+    "..",
+    "%s%n",
+    "'\"",
+    "{}",
+)
+WORDS = (
+    *map(str, NUMBERS),
+    *(t for t in TEXTS if t != "\ud800"),
+    "true",
+    "[]",
+    "[[",
+    "]",
+    "{",
+    "}",
+    "=",
+    ",",
+    ";",
+    "\n",
+    "[a]\n",
+    "[[a]]\n",
+    "a = 1\n",
+    '"',
+    "'''",
+    "#",
+)
 
 
 def deep(rng: random.Random) -> Any:

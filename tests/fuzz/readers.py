@@ -121,8 +121,12 @@ def _packed() -> Input:
     )
     buffer = io.BytesIO()
     np.save(buffer, np.zeros((9, 1, 32, 32), np.uint8))
-    info = {"format_version": 1, "recipe": "x", "covariates": {"thickness": {"unit": "px"}, "digit": {"levels": ["0", "1", "2"]}},
-            "sha256": {"images.npy": "0", "table.csv": "0"}}  # fmt: skip
+    info = {
+        "format_version": 1,
+        "recipe": "x",
+        "covariates": {"thickness": {"unit": "px"}, "digit": {"levels": ["0", "1", "2"]}},
+        "sha256": {"images.npy": "0", "table.csv": "0"},
+    }
     return {
         "images.npy": buffer.getvalue(),
         "table.csv": table.encode(),
@@ -188,11 +192,12 @@ def _snapshot_file() -> bytes:
     import torch
     from strokes import STUDY, write_study
 
-    from mssg.covariates import fit_models
+    from mssg.checkpoint.snapshot import provenance, save_snapshot
+    from mssg.covariates.system import fit_models
     from mssg.data.dataset import open_sources
-    from mssg.networks import build_discriminator, build_generator
-    from mssg.snapshot import provenance, save_snapshot
-    from mssg.study import load_study
+    from mssg.networks.discriminator import build_discriminator
+    from mssg.networks.generator import build_generator
+    from mssg.study.schema import load_study
     from mssg.training.config import resolve
     from mssg.training.loop import configurations
     from mssg.training.summary import summarise
@@ -254,10 +259,21 @@ def _evaluations() -> list[Input]:
     from mssg.metrics.results import Evaluation, Model, Result
 
     results = tuple(
-        Result("strata/mae", 1.5, "m", 100, 9, (1.0, 2.0), covariate="slant", unit="°", reference="real", real_floor=0.5,
-               stratum={"thickness": [2.0, 3.0 + i], "slant": [-5, 5.5], "digit": "1", "intensity": [0, 255]})
+        Result(
+            "strata/mae",
+            1.5,
+            "m",
+            100,
+            9,
+            (1.0, 2.0),
+            covariate="slant",
+            unit="°",
+            reference="real",
+            real_floor=0.5,
+            stratum={"thickness": [2.0, 3.0 + i], "slant": [-5, 5.5], "digit": "1", "intensity": [0, 255]},
+        )
         for i in range(2)
-    )  # fmt: skip
+    )
     whole = Evaluation("strokes", "test", 0, (Model("m", "0" * 12, "strokes", 4.0),), results)
     return [{"x.json": json.dumps(whole.to_json()).encode()}]
 
@@ -283,7 +299,9 @@ def _official() -> list[Input]:
     import torch
     from test_official_pickles import Persistent, tree
 
-    from mssg.networks import DiscriminatorConfig, GeneratorConfig, build_discriminator, build_generator
+    from mssg.networks.config import DiscriminatorConfig, GeneratorConfig
+    from mssg.networks.discriminator import build_discriminator
+    from mssg.networks.generator import build_generator
 
     persistence, util = types.ModuleType("torch_utils.persistence"), types.ModuleType("dnnlib.util")
 
@@ -296,8 +314,12 @@ def _official() -> list[Input]:
     for module, item in ((persistence, _reconstruct_persistent_obj), (util, EasyDict)):
         item.__module__, item.__qualname__ = module.__name__, item.__name__
         setattr(module, item.__name__, item)
-    held = {"torch_utils": types.ModuleType("torch_utils"), "dnnlib": types.ModuleType("dnnlib"),
-            persistence.__name__: persistence, util.__name__: util}  # fmt: skip
+    held = {
+        "torch_utils": types.ModuleType("torch_utils"),
+        "dnnlib": types.ModuleType("dnnlib"),
+        persistence.__name__: persistence,
+        util.__name__: util,
+    }
     sizes = {"c_dim": 3, "img_resolution": 32, "img_channels": 1, "channel_base": 32, "channel_max": 2}
     torch.manual_seed(0)
     found = []
@@ -332,7 +354,7 @@ def _official() -> list[Input]:
 
 
 def _run_folder() -> Input:
-    from mssg.study import load_study
+    from mssg.study.schema import load_study
     from mssg.training.config import resolve
 
     Path("study.toml").write_bytes(_study())
@@ -353,14 +375,18 @@ def _run_folder() -> Input:
 def _digits() -> Input:
     images = bytes([0, 0, 8, 3]) + struct.pack(">3I", 2, 28, 28) + bytes(2 * 28 * 28)
     labels = bytes([0, 0, 8, 1]) + struct.pack(">I", 2) + bytes([3, 4])
-    return {"train-images-idx3-ubyte": images, "train-labels-idx1-ubyte.gz": gzip.compress(labels),
-            "t10k-images-idx3-ubyte.gz": gzip.compress(images), "t10k-labels-idx1-ubyte": labels}  # fmt: skip
+    return {
+        "train-images-idx3-ubyte": images,
+        "train-labels-idx1-ubyte.gz": gzip.compress(labels),
+        "t10k-images-idx3-ubyte.gz": gzip.compress(images),
+        "t10k-labels-idx1-ubyte": labels,
+    }
 
 
 def _predictor_file() -> bytes:
     from safetensors.numpy import save
 
-    from mssg.study import load_study
+    from mssg.study.schema import load_study
 
     Path("study.toml").write_bytes(_study())
     study = load_study("study.toml")
@@ -385,8 +411,8 @@ def _latent() -> list[Input]:
 
 
 def _inverted() -> Input:
-    from mssg.invert import Inversion, InvertConfig
-    from mssg.inverted import InvertedImage
+    from mssg.inversion.latent_file import InvertedImage
+    from mssg.inversion.projector import Inversion, InvertConfig
 
     zeros = functools.partial(np.zeros, dtype=np.float32)
     inversion = Inversion(
@@ -475,15 +501,57 @@ def _volumes() -> list[Input]:
 
 
 COMMANDS = (
-    ["inspect", "x.safetensors"], ["inspect", "x.safetensors", "--json"], ["inspect", "x.safetensors", "--card"],
+    ["inspect", "x.safetensors"],
+    ["inspect", "x.safetensors", "--json"],
+    ["inspect", "x.safetensors", "--card"],
     ["generate", "x.safetensors", "--seed", "1", "--fix", "thickness=3", "-o", "a.png"],
-    ["generate", "x.safetensors", "--seed", "1", "--sweep", "slant=-9:9:3", "--fix", "digit=2", "-o", "a.npy"],
-    ["figure", "grid", "x.safetensors", "--rows", "intensity=80:200:2", "--cols", "slant", "--fix", "thickness=3", "-o", "a.png"],
-    ["train", "study.toml", "--outdir", "run", "--kimg", "1", "--set", "batch=8", "--lambda", "0.1", "--metrics", "control"],
-    ["covariates", "study.toml"], ["prepare", "stylegan", "x.zip", "--out", "out", "--labels", "a=continuous"],
-    ["import", "x.pkl", "-o", "y.safetensors", "--study", "study.toml"], ["export-official", "x.safetensors", "-o", "w.npz"],
-    ["--version"], ["prepare", "digits", "--help"], ["train", "--resume", "run", "--device", "cpu"],
-)  # fmt: skip
+    [
+        "generate",
+        "x.safetensors",
+        "--seed",
+        "1",
+        "--sweep",
+        "slant=-9:9:3",
+        "--fix",
+        "digit=2",
+        "-o",
+        "a.npy",
+    ],
+    [
+        "figure",
+        "grid",
+        "x.safetensors",
+        "--rows",
+        "intensity=80:200:2",
+        "--cols",
+        "slant",
+        "--fix",
+        "thickness=3",
+        "-o",
+        "a.png",
+    ],
+    [
+        "train",
+        "study.toml",
+        "--outdir",
+        "run",
+        "--kimg",
+        "1",
+        "--set",
+        "batch=8",
+        "--lambda",
+        "0.1",
+        "--metrics",
+        "control",
+    ],
+    ["covariates", "study.toml"],
+    ["prepare", "stylegan", "x.zip", "--out", "out", "--labels", "a=continuous"],
+    ["import", "x.pkl", "-o", "y.safetensors", "--study", "study.toml"],
+    ["export-official", "x.safetensors", "-o", "w.npz"],
+    ["--version"],
+    ["prepare", "digits", "--help"],
+    ["train", "--resume", "run", "--device", "cpu"],
+)
 
 
 def _commands() -> list[Input]:
@@ -545,7 +613,8 @@ def _run_command(folder: Path) -> None:
 
 
 def _read_study(folder: Path) -> None:
-    from mssg.study import Study, load_study
+    from mssg.study.model import Study
+    from mssg.study.schema import load_study
     from mssg.training.config import resolve
 
     study = load_study(folder / "study.toml")
@@ -565,7 +634,7 @@ _cache: dict[str, Any] = {}
 
 
 def _the_study() -> Any:
-    from mssg.study import load_study
+    from mssg.study.schema import load_study
 
     if "study" not in _cache:
         path = Path("the-study.toml")
@@ -584,8 +653,8 @@ def _read_archive(folder: Path) -> None:
 
 
 def _read_snapshot(folder: Path) -> None:
-    from mssg.header import read_header
-    from mssg.snapshot import load_snapshot
+    from mssg.checkpoint.header import read_header
+    from mssg.checkpoint.snapshot import load_snapshot
 
     header = read_header(folder / "x.safetensors")
     models = header.models
@@ -615,7 +684,7 @@ def _read_evaluation(folder: Path) -> None:
 @functools.cache
 def _known_study() -> Any:
     """The study whose covariates strata are named after."""
-    from mssg.study import load_study
+    from mssg.study.schema import load_study
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "study.toml")
@@ -624,13 +693,13 @@ def _known_study() -> Any:
 
 
 def _read_pickle(folder: Path) -> None:
-    from mssg.unpickle import read_pickle
+    from mssg.checkpoint.pickle_reader import read_pickle
 
     read_pickle(folder / "x.pkl")
 
 
 def _read_official(folder: Path) -> None:
-    from mssg.legacy import read_official_pickle
+    from mssg.checkpoint.legacy import read_official_pickle
 
     read_official_pickle(folder / "x.pkl")
 
@@ -661,19 +730,19 @@ def _read_volume(folder: Path) -> None:
 
 
 def _read_predictor(folder: Path) -> None:
-    from mssg.metrics.predictors import Predictor
+    from mssg.features.predictors import Predictor
 
     Predictor.load(folder / "x.safetensors")
 
 
 def _read_latent(folder: Path) -> None:
-    from mssg.request import read_w
+    from mssg.rendering.request import read_w
 
     read_w(folder / "x.safetensors")
 
 
 def _read_inverted(folder: Path) -> None:
-    from mssg.inverted import InvertedImage
+    from mssg.inversion.latent_file import InvertedImage
 
     image = InvertedImage.load(folder / "x.safetensors")
     assert image.finished in (True, False) and len(image.without_state().inversion) >= 0
@@ -681,7 +750,7 @@ def _read_inverted(folder: Path) -> None:
 
 
 def _read_cohort(folder: Path) -> None:
-    from mssg.data.recipes.gather import Request, gather
+    from mssg.data.recipes.cohort_selection import Request, gather
     from mssg.data.recipes.mri import structures_of
 
     structures_of(str(folder / "labels.toml"))
@@ -690,17 +759,31 @@ def _read_cohort(folder: Path) -> None:
 
 
 def _read_picture(folder: Path) -> None:
-    from mssg.picture_input import read_picture
+    from mssg.inversion.image_reader import read_picture
 
     (path,) = folder.iterdir()
     read_picture(path, _known_study())
 
 
 READERS = (
-    Reader("study", 40, lambda: [{"study.toml": _study()}], _files, _read_study, ("study_schema.py", "toml_table.py")),
+    Reader(
+        "study",
+        40,
+        lambda: [{"study.toml": _study()}],
+        _files,
+        _read_study,
+        ("study_schema.py", "toml_table.py"),
+    ),
     Reader("source", 34, lambda: [_packed()], _files, _read_packed, ("data/table.py",)),
     Reader("archive", 12, _archives, _change_archive, _read_archive, ("data/recipes/stylegan.py",)),
-    Reader("snapshot", 24, lambda: [{"x.safetensors": _snapshot_file()}], _change_tensors("mssg"), _read_snapshot, ("header.py",)),
+    Reader(
+        "snapshot",
+        24,
+        lambda: [{"x.safetensors": _snapshot_file()}],
+        _change_tensors("mssg"),
+        _read_snapshot,
+        ("header.py",),
+    ),
     Reader("session", 24, _sessions, _one(_json), _read_session, ("../explorer_app/session.py",)),
     Reader("evaluation", 24, _evaluations, _one(_json), _read_evaluation, ("../explorer_app/evaluation.py",)),
     Reader("pickle", 32, _pickles, _one(mutate.raw), _read_pickle, ("unpickle.py",)),
@@ -708,13 +791,27 @@ READERS = (
     Reader("run", 8, lambda: [_run_folder()], _files, _read_run, ()),
     Reader("digits", 6, lambda: [_digits()], _one(mutate.raw), _read_digits, ()),
     Reader("volume", 12, _volumes, _one(mutate.raw), _read_volume, ("data/nifti.py",)),
-    Reader("predictor", 6, lambda: [{"x.safetensors": _predictor_file()}], _change_tensors("mssg-predictor"), _read_predictor, ()),
+    Reader(
+        "predictor",
+        6,
+        lambda: [{"x.safetensors": _predictor_file()}],
+        _change_tensors("mssg-predictor"),
+        _read_predictor,
+        (),
+    ),
     Reader("latent", 4, _latent, _change_tensors("mssg"), _read_latent, ()),
     Reader("inverted", 4, lambda: [_inverted()], _change_tensors("mssg-inversion"), _read_inverted, ()),
-    Reader("cohort", 24, lambda: [_cohort()], _change_cohort, _read_cohort, ("data/cohort.py", "data/cohort_tables.py")),
+    Reader(
+        "cohort",
+        24,
+        lambda: [_cohort()],
+        _change_cohort,
+        _read_cohort,
+        ("data/cohort.py", "data/cohort_tables.py"),
+    ),
     Reader("picture", 8, _pictures, _one(mutate.raw), _read_picture, ("picture_input.py",)),
     Reader("commands", 3, _commands, _change_words, _run_command, ()),
-)  # fmt: skip
+)
 
 
 def place(held: Input, folder: Path) -> None:

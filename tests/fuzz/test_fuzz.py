@@ -1,4 +1,5 @@
-"""Every file that once got past the readers, and a short storm of new ones; `make fuzz` raises the whole one."""
+"""Every file that once got past the readers, and a short storm of new ones; `make fuzz` raises the whole
+one."""
 
 from __future__ import annotations
 
@@ -82,7 +83,7 @@ def _huge_picture(folder: Path) -> None:
     import struct
     import zlib
 
-    from mssg.picture_input import read_picture
+    from mssg.inversion.image_reader import read_picture
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -112,10 +113,16 @@ def _huge_archive(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("case", "reason"),
-    [(_deep_rows, None), (_deep_cohort, "nested too deeply"), (_deep_labels, "nested too deeply"), (_endless_labels, "are no labels"),
-     (_huge_picture, "another size"), (_huge_archive, "larger than")],
+    [
+        (_deep_rows, None),
+        (_deep_cohort, "nested too deeply"),
+        (_deep_labels, "nested too deeply"),
+        (_endless_labels, "are no labels"),
+        (_huge_picture, "another size"),
+        (_huge_archive, "larger than"),
+    ],
     ids=lambda value: getattr(value, "__name__", ""),
-)  # fmt: skip
+)
 def test_small_files_cannot_ask_for_much(case, reason, tmp_path):
     from mssg.errors import MssgError
 

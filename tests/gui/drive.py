@@ -103,9 +103,10 @@ class Driver:
         missing = [p for p in others if service._lacks(p)]
         sent = service._sent
         return (
-            f"problem {self.app.problem(self.state)!r}, main missing {main is not None and service._lacks(main)}, {len(missing)} of "
-            f"{len(others)} others missing, sent {sent and (sent[0] is not None, len(sent[1]))}, alive {service._alive}, "
-            f"generation {service.generation.value}, {service.counters}, errors {list(service.errors.values())[:2]}"
+            f"problem {self.app.problem(self.state)!r}, main missing"
+            f" {main is not None and service._lacks(main)}, {len(missing)} of {len(others)} others missing,"
+            f" sent {sent and (sent[0] is not None, len(sent[1]))}, alive {service._alive}, generation"
+            f" {service.generation.value}, {service.counters}, errors {list(service.errors.values())[:2]}"
         )
 
     def settle(self) -> None:

@@ -2,8 +2,9 @@
 
 python tests/gui/monkey.py [SNAPSHOT] [--actions 10000] [--seed 0] [--out RESULT.json]    (under xvfb-run -a)
 
-No exception, no OpenGL error, memory that does not grow, no process or shared memory left over; the render process is
-killed in the middle and must come back with the state kept. Ends with status 1 when something does not hold.
+No exception, no OpenGL error, memory that does not grow, no process or shared memory left over; the render
+process is killed in the middle and must come back with the state kept. Ends with status 1 when something does
+not hold.
 """
 
 from __future__ import annotations
@@ -45,8 +46,12 @@ if TYPE_CHECKING:
     from explorer_app.context import Context
 
 _PLACES = (  # left, right, top, bottom, as shares of the window
-    (0.0, 1.0, 0.0, 1.0), (0.0, 0.225, 0.05, 0.3), (0.0, 0.225, 0.3, 1.0), (0.225, 0.775, 0.6, 1.0), (0.775, 1.0, 0.0, 1.0),
-)  # fmt: skip
+    (0.0, 1.0, 0.0, 1.0),
+    (0.0, 0.225, 0.05, 0.3),
+    (0.0, 0.225, 0.3, 1.0),
+    (0.225, 0.775, 0.6, 1.0),
+    (0.775, 1.0, 0.0, 1.0),
+)
 
 
 Frames = Iterator[None]  # every yield is a frame of the window
@@ -64,9 +69,16 @@ class Monkey:
         self.explorer, self.random, self.io = explorer, random.Random(seed), imgui.get_io()
         self.counts: Counter[str] = Counter()
         self.acts: list[tuple[Callable[[], Frames], int]] = [
-            (self.click, 30), (self.drag, 24), (self.wheel, 8), (self.key, 14), (self.chord, 8), (self.type, 6),
-            (self.double_click, 4), (self.front, 4), (self.right_click, 2),
-        ]  # fmt: skip
+            (self.click, 30),
+            (self.drag, 24),
+            (self.wheel, 8),
+            (self.key, 14),
+            (self.chord, 8),
+            (self.type, 6),
+            (self.double_click, 4),
+            (self.front, 4),
+            (self.right_click, 2),
+        ]
 
     def act(self) -> Frames:
         """One action; a dialog that has been open for a while is closed."""
@@ -312,8 +324,8 @@ def _play(explorer: Explorer, script: Frames, wrong: list[str]) -> None:
 def _growth(memory: list[tuple[int, float, float]], actions: int, wrong: list[str]) -> dict:
     """Memory of both processes, and how far it grew.
 
-    What opening every panel and filling the caches takes is no growth: the window counts from a tenth of the way on. The
-    render process is a new one since the middle and counts from three quarters on.
+    What opening every panel and filling the caches takes is no growth: the window counts from a tenth of the
+    way on. The render process is a new one since the middle and counts from three quarters on.
     """
 
     def most(column: int, low: float, high: float) -> float:
@@ -344,7 +356,7 @@ def main() -> int:
     arguments = parser.parse_args()
     out = Path(arguments.out).resolve() if arguments.out else None
     from explorer_app.__main__ import default_snapshot
-    from mssg.header import resolve_snapshot
+    from mssg.checkpoint.header import resolve_snapshot
 
     target = Path(resolve_snapshot(arguments.snapshot)) if arguments.snapshot else Path(default_snapshot())
     report = visit(str(target.resolve()), arguments.actions, arguments.seed, arguments.minutes)

@@ -151,9 +151,22 @@ def main_view(d: Driver) -> None:
 
 
 ON_SNAPSHOT: tuple[Scene, ...] = (
-    main_view, covariates, grid, strata, latent, spectrum, compare, side, measured, shortcuts, opening, training, exporting,
-    performance, refused,
-)  # fmt: skip
+    main_view,
+    covariates,
+    grid,
+    strata,
+    latent,
+    spectrum,
+    compare,
+    side,
+    measured,
+    shortcuts,
+    opening,
+    training,
+    exporting,
+    performance,
+    refused,
+)
 ON_RUN: tuple[Scene, ...] = (timeline, curves)
 
 

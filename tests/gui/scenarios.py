@@ -1,6 +1,7 @@
 """What a user does in the window, and what must come of it. Run by drive.py; listed by test_window.py.
 
-The first word of a name is its group: main (a snapshot), medical (a study with geometry), run (a run folder), empty.
+The first word of a name is its group: main (a snapshot), medical (a study with geometry), run (a run folder),
+    empty.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def slider(name: str) -> str:
     return f"//Covariates/**/##{name}"
 
 
-# --- 1 covariates ----------------------------------------------------------------------------------------------------
+# --- 1 covariates
+# ----------------------------------------------------------------------------------------------------
 
 
 def main_typed_value_reaches_the_picture(d):
@@ -60,7 +62,8 @@ def main_free_drag_moves_one_covariate_linked_the_others_too(d):
 
 
 def main_picture_answers_while_the_mouse_moves(d):
-    """With an input in every frame no picture is ever the latest for long; what was drawn on the way is shown."""
+    """With an input in every frame no picture is ever the latest for long; what was drawn on the way is
+    shown."""
     box = d.ctx.item_info(slider("thickness")).rect_full
     d.ctx.mouse_move(slider("thickness"))
     d.ctx.mouse_down()
@@ -110,7 +113,8 @@ def main_unusual_combinations_are_marked(d):
     assert found.word in ("rare", "outside") and found.reason
 
 
-# --- 2 grids ---------------------------------------------------------------------------------------------------------
+# --- 2 grids
+# ---------------------------------------------------------------------------------------------------------
 
 
 def main_grid_fills_cell_takes_over_command_is_copied(d):
@@ -163,7 +167,8 @@ def main_grid_is_exported(d):
         assert image.size == (4 * 32, 4 * 32) and json.loads(image.text["mssg"])["seed"] == 0
 
 
-# --- 3 strata --------------------------------------------------------------------------------------------------------
+# --- 3 strata
+# --------------------------------------------------------------------------------------------------------
 
 
 def main_strata_are_measured_live_and_set_the_sliders(d):
@@ -185,9 +190,17 @@ def main_strata_are_measured_live_and_set_the_sliders(d):
 
 def main_strata_come_from_an_evaluation(d):
     results = tuple(
-        Result("strata/mae", i + j / 10, "tiny", 20, covariate="slant", stratum={"thickness": [2 + i, 3 + i], "slant": [5 * j, 5 * j + 5]})
-        for i in range(2) for j in range(3)
-    )  # fmt: skip
+        Result(
+            "strata/mae",
+            i + j / 10,
+            "tiny",
+            20,
+            covariate="slant",
+            stratum={"thickness": [2 + i, 3 + i], "slant": [5 * j, 5 * j + 5]},
+        )
+        for i in range(2)
+        for j in range(3)
+    )
     path = Evaluation("strokes", "test", 0, (), results).save(d.folder / "eval.json")
     d.front("Strata")
     d.app.dialogs.add("evaluation")
@@ -201,7 +214,8 @@ def main_strata_come_from_an_evaluation(d):
     d.front("Grid")
 
 
-# --- 5 latent and model ----------------------------------------------------------------------------------------------
+# --- 5 latent and model
+# ----------------------------------------------------------------------------------------------
 
 
 def main_seed_steps_and_drags_between_seeds(d):
@@ -266,7 +280,8 @@ def main_animation_walks_and_stops(d):
     assert d.app.history.steps == 1  # an animation is one undo step
 
 
-# --- 6 the radiologist's view ----------------------------------------------------------------------------------------
+# --- 6 the radiologist's view
+# ----------------------------------------------------------------------------------------
 
 
 def main_zoom_pan_and_window_cost_no_rendering(d):
@@ -376,7 +391,8 @@ def medical_nifti_is_exported_with_millimetres(d):
     assert volume.shape == (32, 1, 32) and volume.header.get_zooms()[:3] == (2, 2, 2)
 
 
-# --- 7 and 8 uncertainty, measured -----------------------------------------------------------------------------------
+# --- 7 and 8 uncertainty, measured
+# -----------------------------------------------------------------------------------
 
 
 def main_uncertainty_is_the_deviation_over_seeds(d):
@@ -390,7 +406,7 @@ def main_uncertainty_is_the_deviation_over_seeds(d):
 
 
 def main_measured_values_are_those_of_the_instrument(d):
-    from mssg.measure import instrument
+    from mssg.measure.instruments import instrument
 
     frame = d.app.shown
     grey = np.rint(np.clip(frame.image, 0, 255)).astype(np.uint8)
@@ -399,7 +415,8 @@ def main_measured_values_are_those_of_the_instrument(d):
         assert np.isclose(value, expected[name][0], atol=0.3, equal_nan=True), name
 
 
-# --- 9 undo, sessions, shortcuts -------------------------------------------------------------------------------------
+# --- 9 undo, sessions, shortcuts
+# -------------------------------------------------------------------------------------
 
 
 def main_undo_and_redo_walk_through_every_kind_of_change(d):
@@ -479,7 +496,8 @@ def main_shortcuts_are_listed_and_escape_closes(d):
     assert not d.app.dialogs
 
 
-# --- 10 training -----------------------------------------------------------------------------------------------------
+# --- 10 training
+# -----------------------------------------------------------------------------------------------------
 
 
 def main_training_is_started_seen_and_stopped(d):
@@ -513,7 +531,8 @@ def main_training_is_started_seen_and_stopped(d):
         d.front("Grid")
 
 
-# --- 11 export -------------------------------------------------------------------------------------------------------
+# --- 11 export
+# -------------------------------------------------------------------------------------------------------
 
 
 def main_picture_and_sweep_are_exported(d):
@@ -549,7 +568,8 @@ def main_window_is_photographed(d):
         assert len(image.convert("L").getcolors()) > 50
 
 
-# --- failures --------------------------------------------------------------------------------------------------------
+# --- failures
+# --------------------------------------------------------------------------------------------------------
 
 
 _DAMAGE = {  # name -> (bytes of a good snapshot, and what they become; what the message says)
@@ -606,7 +626,8 @@ def main_killed_render_process_is_restarted_with_the_state_kept(d):
     )
 
 
-# --- 4 live checkpoints ----------------------------------------------------------------------------------------------
+# --- 4 live checkpoints
+# ----------------------------------------------------------------------------------------------
 
 
 def run_newest_snapshot_is_swapped_in_within_two_seconds(d):
@@ -658,7 +679,8 @@ def run_training_curves_and_log_grow(d):
     assert d.app.run.log == ["kimg 8"]
 
 
-# --- an empty window -------------------------------------------------------------------------------------------------
+# --- an empty window
+# -------------------------------------------------------------------------------------------------
 
 
 def empty_window_says_what_to_do(d):

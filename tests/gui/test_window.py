@@ -58,7 +58,8 @@ def test_window_without_a_snapshot(drive, name):
 
 
 def test_monkey(environment, tiny_snapshot, tmp_path):
-    """300 of the monkey's random actions, the render process killed in the middle; `make monkey` does 10,000."""
+    """300 of the monkey's random actions, the render process killed in the middle; `make monkey` does
+    10,000."""
     out = tmp_path / "monkey.json"
     words = [sys.executable, str(Path(__file__).parent / "monkey.py"), str(tiny_snapshot), "--actions", "300"]
     done = subprocess.run(
@@ -93,7 +94,7 @@ def test_session_is_exported_without_a_display(tmp_path, tiny_snapshot):
     from explorer_app import session
     from explorer_app.population import Population
     from explorer_app.state import AppState, opened
-    from mssg.header import read_header
+    from mssg.checkpoint.header import read_header
 
     population = Population(read_header(tiny_snapshot))
     state = opened(AppState(), str(tiny_snapshot), population.defaults(), population.axes())

@@ -12,16 +12,20 @@ import torch.nn.functional as F
 from mssg.losses import adversarial
 from mssg.losses.covariate import CovariateLoss
 from mssg.losses.regularizers import gradient_penalty, path_length
-from mssg.study import Covariate, Source, Study
+from mssg.study.model import Covariate, Source, Study
 
 STUDY = Study(
-    "s", 32, 1,
+    "s",
+    32,
+    1,
     (
-        Covariate("age", "continuous", offset=0.0, spread=1.0), Covariate("vol", "continuous", offset=0.0, spread=1.0),
-        Covariate("sex", "binary"), Covariate("dr", "categorical", levels=("0", "1", "2")),
+        Covariate("age", "continuous", offset=0.0, spread=1.0),
+        Covariate("vol", "continuous", offset=0.0, spread=1.0),
+        Covariate("sex", "binary"),
+        Covariate("dr", "categorical", levels=("0", "1", "2")),
     ),
     (Source("A", "a", ("age", "vol", "sex", "dr")),),
-)  # fmt: skip
+)
 
 
 def batch(n=6, seed=0):

@@ -5,7 +5,8 @@ import pytest
 
 from mssg.data.recipes import digits as recipe
 from mssg.errors import DataError, UsageError
-from mssg.measure import INSTRUMENTS, digits, instrument
+from mssg.measure import digits
+from mssg.measure.instruments import INSTRUMENTS, instrument
 
 
 def bar(width: float, angle: float, side: int = 32, level: float = 200.0) -> np.ndarray:

@@ -12,7 +12,7 @@ import pytest
 from mssg.errors import UsageError
 from mssg.metrics.control import control, correlation, regressors
 from mssg.metrics.spread import ClassVariance
-from mssg.study import Covariate, Source, Study
+from mssg.study.model import Covariate, Source, Study
 
 TIED = ("thickness", "digit")
 
@@ -64,7 +64,8 @@ class Equations:
 
 
 def draw(values, seed, noise=1.0):
-    """Images that carry their values in 4x4 blocks: thickness · 40, intensity, slant + 100, with pixel noise."""
+    """Images that carry their values in 4x4 blocks: thickness · 40, intensity, slant + 100, with pixel
+    noise."""
     rng = np.random.default_rng(seed)
     images = np.zeros((len(values), 1, 8, 8))
     for block, x in enumerate((values[:, 0] * 40, values[:, 1], values[:, 2] + 100)):

@@ -7,7 +7,7 @@ import pytest
 
 from mssg.errors import UsageError
 from mssg.metrics.counterfactual import counterfactual, derangement, mean_and_interval
-from mssg.study import Covariate, Source, Study
+from mssg.study.model import Covariate, Source, Study
 
 STUDY = Study(
     "toy",
@@ -159,10 +159,10 @@ def test_seeds_decide_and_mistakes_are_refused(people):
 
 
 def test_a_generator_s_own_images_are_edited(tiny_snapshot):
-    from mssg.invert import InvertConfig
+    from mssg.checkpoint.snapshot import load_snapshot
+    from mssg.inversion.projector import InvertConfig
     from mssg.metrics.counterfactual import GeneratorEditor
-    from mssg.render import Renderer
-    from mssg.snapshot import load_snapshot
+    from mssg.rendering.renderer import Renderer
 
     snapshot = load_snapshot(tiny_snapshot)
     renderer = Renderer(snapshot)

@@ -271,7 +271,8 @@ def test_wrong_features_are_told(metric, change, words, sets: tuple[np.ndarray, 
 
 
 def test_the_smallest_columns_come_from_as_many_groups() -> None:
-    """Many references, so that groups of columns are searched: neighbours are still those of the double loop, ties and all."""
+    """Many references, so that groups of columns are searched: neighbours are still those of the double loop,
+    ties and all."""
     rng = np.random.default_rng(8)
     query, reference = rng.standard_normal((20, 3)), rng.standard_normal((1501, 3))
     for kind in ("plain", "whole numbers", "all alike"):

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from strokes import STUDY, draw_strokes, write_study
 
+from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import DataError, UsageError
+from mssg.features.extractors import Features
 from mssg.metrics import frame as frames
 from mssg.metrics.evaluation import Evaluator, Options, evaluate
-from mssg.metrics.features import Features
 from mssg.metrics.results import REAL, Evaluation, Model
 from mssg.metrics.sampling import Bench, Store
-from mssg.snapshot import load_snapshot
-from mssg.study import load_study
+from mssg.study.schema import load_study
 
 NAMES = ("thickness", "intensity", "slant", "digit")
 PIXELS = Features("pixels", lambda x: x.flatten(1)[:, ::16] / 255)
@@ -30,19 +30,34 @@ def one_eyed(values: np.ndarray, seed: int) -> np.ndarray:
 
 
 def half_obedient(values: np.ndarray, seed: int) -> np.ndarray:
-    """Obeys the slant on source B, which records it; on source A it draws any slant, and strokes too bright by ten levels."""
+    """Obeys the slant on source B, which records it; on source A it draws any slant, and strokes too bright
+    by ten levels."""
     free = np.random.default_rng(seed).normal(0, 10, len(values))
     taught = values[:, 4] == 1
-    return draw_strokes(values[:, 0], values[:, 1] + 10 * ~taught, np.where(taught, values[:, 2], free), values[:, 3])  # fmt: skip
+    return draw_strokes(
+        values[:, 0], values[:, 1] + 10 * ~taught, np.where(taught, values[:, 2], free), values[:, 3]
+    )
 
 
 def run(folder, study, generators, split="test", **options) -> Evaluation:
     frame, notes = frames.open_frame(load_study(study), split)
     readers, more = frames.instruments(frame.study)
     bench = Bench(Store(folder / "parts"), Store(folder / "real"), chunk=50)
-    settings = {"images": 60, "per_stratum": 20, "by": ("thickness", "slant"), "control_images": 50, "leakage_images": 20}  # fmt: skip
+    settings = {
+        "images": 60,
+        "per_stratum": 20,
+        "by": ("thickness", "slant"),
+        "control_images": 50,
+        "leakage_images": 20,
+    }
     evaluator = Evaluator(frame, bench, Options(**settings | options), readers, PIXELS, [*notes, *more])
-    return evaluate(evaluator, [frames.Contender(Model(label, label, "strokes", 1.0), None, g, (label,)) for label, g in generators.items()])  # fmt: skip
+    return evaluate(
+        evaluator,
+        [
+            frames.Contender(Model(label, label, "strokes", 1.0), None, g, (label,))
+            for label, g in generators.items()
+        ],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +77,19 @@ def test_scores_tell_who_obeys(found):
     own = mae(REAL, "slant", reference="label")
     assert good.real_floor == own.value and own.n == own.n_real
     assert mae("both", "intensity", reference="requested").value < 5
-    r = {m: found.find(metric="control/partial_r", model=m, covariate="slant", design="b")[0].value for m in ("both", "A only")}  # fmt: skip
+    r = {
+        m: found.find(metric="control/partial_r", model=m, covariate="slant", design="b")[0].value
+        for m in ("both", "A only")
+    }
     assert r["both"] > 0.95 and abs(r["A only"]) < 0.4
 
 
 def test_strata_are_described_counted_and_averaged(found):
-    cells = [r for r in found.find(metric="strata/mae", model="both", covariate="slant", reference="requested") if r.stratum]  # fmt: skip
+    cells = [
+        r
+        for r in found.find(metric="strata/mae", model="both", covariate="slant", reference="requested")
+        if r.stratum
+    ]
     whole = found.find(
         metric="strata/mae", model="both", covariate="slant", reference="requested", stratum=None
     )[0]
@@ -111,7 +133,8 @@ def test_same_seed_same_numbers_and_another_seed_others(found, tmp_path, tiny_st
 
 
 def test_what_is_missing_is_noted_and_the_rest_is_there(tmp_path, tiny_study):
-    """Equivariance of a network that is none, strata finer than the data, LPIPS without weights: the rest stays."""
+    """Equivariance of a network that is none, strata finer than the data, LPIPS without weights: the rest
+    stays."""
     found = run(
         tmp_path, tiny_study, {"both": obedient}, metrics=("overall", "strata", "kid"), by=NAMES, min_count=40
     )
@@ -179,7 +202,14 @@ def test_strata_within_each_source_where_the_source_is_an_input(tmp_path):
 
 def test_control_per_source_finds_who_obeys_on_one_source_only(tmp_path):
     study = write_study(tmp_path / "d", STUDY.replace("[train]", "[train]\ncondition_on_source = true"))
-    found = run(tmp_path, study, {"half": half_obedient}, metrics=("control", "leakage"), control_images=100, leakage_images=120)  # fmt: skip
+    found = run(
+        tmp_path,
+        study,
+        {"half": half_obedient},
+        metrics=("control", "leakage"),
+        control_images=100,
+        leakage_images=120,
+    )
 
     def control(stat, covariate, source, design="b"):
         (result,) = found.find(metric=f"control/{stat}", covariate=covariate, source=source, design=design)
@@ -190,13 +220,18 @@ def test_control_per_source_finds_who_obeys_on_one_source_only(tmp_path):
     assert a.value < control("partial_r", "slant", "joint").value < b.value
     assert (a.detail["recorded"], b.detail["recorded"]) == (False, True) and a.n == b.n == 100
     assert "source" not in a.detail["removed"] and "thickness" in a.detail["removed"]
-    assert control("bias", "intensity", "A").value - control("bias", "intensity", "B").value == pytest.approx(10, abs=2)  # fmt: skip
+    assert control("bias", "intensity", "A").value - control("bias", "intensity", "B").value == pytest.approx(
+        10, abs=2
+    )
     assert {r.design for r in found.find(source="A", metric="control/r")} == {"a", "b"}
-    leak = {s: found.find(metric="leakage", moved="slant", covariate="slant", source=s)[0] for s in ("A", "B", "joint")}  # fmt: skip
+    leak = {
+        s: found.find(metric="leakage", moved="slant", covariate="slant", source=s)[0]
+        for s in ("A", "B", "joint")
+    }
     assert abs(leak["A"].value) < 0.15 and leak["B"].value == pytest.approx(1, abs=0.25)
     assert leak["A"].n + leak["B"].n == leak["joint"].n
-    from mssg import charts
     from mssg.metrics.tables import comparison, summary
+    from mssg.plotting import evaluation as charts
 
     titles = [axis.get_title() for axis in charts.leakage(found).axes]
     assert {"half", "half, A", "half, B"} <= set(titles)

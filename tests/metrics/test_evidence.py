@@ -1,4 +1,5 @@
-"""Memorisation, counterfactuals and utility as parts of an evaluation, and of a report, from the command line."""
+"""Memorisation, counterfactuals and utility as parts of an evaluation, and of a report, from the command
+line."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from mssg.metrics import frame as frames
 from mssg.metrics.evaluation import Evaluator, Options, evaluate
 from mssg.metrics.results import Evaluation, Model
 from mssg.metrics.sampling import Bench, Store
-from mssg.study import load_study
+from mssg.study.schema import load_study
 from trainer_cli.main import cli
 
 
@@ -65,7 +66,20 @@ def test_from_the_command_line_to_the_report(tiny_snapshot, tiny_study, tmp_path
         return CliRunner().invoke(cli, [str(w) for w in words])
 
     file = tmp_path / "eval.json"
-    small = ["--counterfactual-images", 8, "--invert-steps", 2, "--invert-features", "none", "--memorisation-images", 20, "--utility-images", 32, "--utility-epochs", 1]  # fmt: skip
+    small = [
+        "--counterfactual-images",
+        8,
+        "--invert-steps",
+        2,
+        "--invert-features",
+        "none",
+        "--memorisation-images",
+        20,
+        "--utility-images",
+        32,
+        "--utility-epochs",
+        1,
+    ]
     words = [
         "evaluate",
         f"tiny={tiny_snapshot}",
@@ -79,7 +93,13 @@ def test_from_the_command_line_to_the_report(tiny_snapshot, tiny_study, tmp_path
     assert done.exit_code == 0, done.output
     found = Evaluation.load(file)
     metrics = {r.metric for r in found.results}
-    assert {"counterfactual/composition_2", "counterfactual/effectiveness_mae", "counterfactual/reversibility", "utility/mae", "utility/accuracy"} <= metrics  # fmt: skip
+    assert {
+        "counterfactual/composition_2",
+        "counterfactual/effectiveness_mae",
+        "counterfactual/reversibility",
+        "utility/mae",
+        "utility/accuracy",
+    } <= metrics
     assert all(r.detail["steps"] == 2 for r in found.results if r.metric.startswith("counterfactual"))
     memory, *_ = run(tmp_path, tiny_study, lambda v, seed: draw_strokes(*v.T[:4]))
     moved = memory.results[0].to_json() | {"model": "tiny"}

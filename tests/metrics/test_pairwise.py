@@ -21,7 +21,8 @@ def pair(n: int = 2, channels: int = 2, height: int = 14, width: int = 17) -> tu
 
 
 def terms(x: np.ndarray, y: np.ndarray, data_range: float) -> tuple[np.ndarray, np.ndarray]:
-    """Luminance and contrast-structure of one channel, window by window (Wang et al. 2004, eq. 6, 9, 13-16)."""
+    """Luminance and contrast-structure of one channel, window by window (Wang et al. 2004, eq. 6, 9,
+    13-16)."""
     offset = np.arange(-5, 6)
     weight = np.exp(-(offset[:, None] ** 2 + offset[None] ** 2) / (2 * 1.5**2))
     weight /= weight.sum()

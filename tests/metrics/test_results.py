@@ -15,13 +15,29 @@ from mssg.metrics.results import REAL, Evaluation, Model, Note, Result
 
 KID = Result("kid-a", 0.1, "digits", n=100, n_real=90, sd=0.01, features="a", source="A", real_floor=0.0)
 STRATUM = Result(
-    "strata/mae", 2.5, "digits", n=500, ci95=(2.0, 3.0), instrument="oracle-digits", unit="°",
-    stratum={"slant": [-3.0, 4.5], "digit": "3"}, covariate="slant", reference="requested", detail={"requested_sd": 9.0},
-)  # fmt: skip
+    "strata/mae",
+    2.5,
+    "digits",
+    n=500,
+    ci95=(2.0, 3.0),
+    instrument="oracle-digits",
+    unit="°",
+    stratum={"slant": [-3.0, 4.5], "digit": "3"},
+    covariate="slant",
+    reference="requested",
+    detail={"requested_sd": 9.0},
+)
 WHOLE = Evaluation(
-    "digits", "test", 3, (Model("digits", "abc", "digits", 160.0, ("slant", "digit"), ("A", "B")),), (KID, STRATUM),
-    (Note("fid-a", "few images"),), "mssg evaluate …", {"images": 100}, {"mssg": "0"},
-)  # fmt: skip
+    "digits",
+    "test",
+    3,
+    (Model("digits", "abc", "digits", 160.0, ("slant", "digit"), ("A", "B")),),
+    (KID, STRATUM),
+    (Note("fid-a", "few images"),),
+    "mssg evaluate …",
+    {"images": 100},
+    {"mssg": "0"},
+)
 
 
 def test_round_trip(tmp_path):
@@ -55,17 +71,44 @@ def test_a_later_evaluation_extends_an_earlier_one_of_the_same_data_only():
 
     other = replace(WHOLE.models[0], label="A", snapshot="def")
     newer = replace(KID, value=0.2, model="A")
-    later = Evaluation("digits", "test", 3, (other,), (newer,), (), "mssg later", {"images": 50, "features": None, "metrics": ["kid"]})  # fmt: skip
+    later = Evaluation(
+        "digits",
+        "test",
+        3,
+        (other,),
+        (newer,),
+        (),
+        "mssg later",
+        {"images": 50, "features": None, "metrics": ["kid"]},
+    )
     both = WHOLE.extended(later)
     assert [m.label for m in both.models] == ["digits", "A"] and both.results == (KID, STRATUM, newer)
     assert both.command == "mssg evaluate …\nmssg later" and both.extended(later).command == both.command
     assert both.options == {"images": 50, "metrics": ["kid"]}
-    for change in ({"study": "brain"}, {"split": "val"}, {"seed": 4}, {"models": (replace(other, label="digits"),)}):  # fmt: skip
+    for change in (
+        {"study": "brain"},
+        {"split": "val"},
+        {"seed": 4},
+        {"models": (replace(other, label="digits"),)},
+    ):
         with pytest.raises(UsageError, match="file"):
             WHOLE.extended(replace(later, **change))
 
 
-@pytest.mark.parametrize("bad", [{"value": "high"}, {"value": True}, {"n": "3"}, {"ci95": [1]}, {"ci95": ["a", "b"]}, {"detail": [1]}, {"stratum": 3}, {"model": None}, {"source": 3}])  # fmt: skip
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"value": "high"},
+        {"value": True},
+        {"n": "3"},
+        {"ci95": [1]},
+        {"ci95": ["a", "b"]},
+        {"detail": [1]},
+        {"stratum": 3},
+        {"model": None},
+        {"source": 3},
+    ],
+)
 def test_results_of_a_wrong_kind_are_refused(tmp_path, bad):
     path = WHOLE.save(tmp_path / "eval.json")
     document = json.loads(path.read_text())

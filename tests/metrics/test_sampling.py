@@ -123,7 +123,9 @@ def test_a_process_that_fails_still_meets_the_others(tmp_path):
     for rank in (0, 1):
         world = World(rank)
         with pytest.raises(DataError, match="finite"):
-            bench(tmp_path, world=world).draw("x", ["id"], Counting().generate, VALUES, 0, [Reader("b", broken)])  # fmt: skip
+            bench(tmp_path, world=world).draw(
+                "x", ["id"], Counting().generate, VALUES, 0, [Reader("b", broken)]
+            )
         assert world.waited == 1
 
 

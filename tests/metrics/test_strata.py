@@ -9,7 +9,7 @@ import pytest
 
 from mssg.errors import UsageError
 from mssg.metrics.strata import score, stratify, weighted
-from mssg.study import Covariate, Study
+from mssg.study.model import Covariate, Study
 
 AGE = Covariate("age", "continuous", "years")
 SEX = Covariate("sex", "binary")
@@ -100,7 +100,13 @@ def test_what_is_undefined_stays_undefined():
     assert flat.stats["mae"].value == 1 and math.isnan(flat.stats["pearson"].value)
     empty = score(AGE, np.full(3, np.nan), np.ones(3), np.arange(3), rng)
     assert empty.n == 0 and math.isnan(empty.stats["mse"].value)
-    both = weighted([flat.stats["pearson"], score(AGE, *np.random.default_rng(4).normal(size=(2, 9)), np.arange(9), rng).stats["pearson"]], [50, 1])  # fmt: skip
+    both = weighted(
+        [
+            flat.stats["pearson"],
+            score(AGE, *np.random.default_rng(4).normal(size=(2, 9)), np.arange(9), rng).stats["pearson"],
+        ],
+        [50, 1],
+    )
     assert math.isfinite(both.value)
     assert math.isnan(weighted([flat.stats["pearson"]], [5]).value)
 

@@ -8,11 +8,12 @@ import pytest
 from mssg.data.dataset import open_sources
 from mssg.errors import UsageError
 from mssg.metrics.utility import synthetic_source, utility
-from mssg.study import load_study
+from mssg.study.schema import load_study
 
 
 class Line:
-    """Reads thickness off the mean grey level by a line fitted to what it was trained on, and the most frequent digit."""
+    """Reads thickness off the mean grey level by a line fitted to what it was trained on, and the most
+    frequent digit."""
 
     def __init__(self, study, sources):
         rows = [s.rows("train") for s in sources]
@@ -28,7 +29,7 @@ class Line:
 
 @pytest.fixture
 def material(tiny_study):
-    from mssg.covariates import fit_models
+    from mssg.covariates.system import fit_models
 
     study = load_study(tiny_study)
     sources = open_sources(study)
@@ -83,7 +84,10 @@ def test_no_predictor_is_trained_twice(material):
     def keep(whose, compute):
         return kept[whose] if whose in kept else kept.setdefault(whose, compute())
 
-    runs = [utility(study, sources, strokes, requests, images, values, model, fit=fit, keep=keep) for model in ("A", "B", "A")]  # fmt: skip
+    runs = [
+        utility(study, sources, strokes, requests, images, values, model, fit=fit, keep=keep)
+        for model in ("A", "B", "A")
+    ]
     assert len(made) == 3 and set(kept) == {"real", "A", "B"} and runs[0] == runs[2]
     assert runs[0][0].real_floor == runs[1][0].real_floor
 

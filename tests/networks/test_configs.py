@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mssg.errors import SnapshotError, UsageError
-from mssg.networks import DiscriminatorConfig, GeneratorConfig
+from mssg.networks.config import DiscriminatorConfig, GeneratorConfig
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from mssg import ops
+from mssg.checkpoint.legacy import from_official
 from mssg.errors import SnapshotError, UsageError
-from mssg.legacy import from_official
+from mssg.ops import functional as ops
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GENERATORS = {
@@ -75,7 +75,8 @@ def test_discriminator_matches(name, backend):
 @pytest.mark.parametrize("name", ["stylegan3t_32", "stylegan3r_32"])
 def test_designed_filters_match(name):
     """The filters are computed, not only loaded: a fresh network must design the official ones."""
-    from mssg.networks import GeneratorConfig, build_generator
+    from mssg.networks.config import GeneratorConfig
+    from mssg.networks.generator import build_generator
 
     config, state, _ = load(name)
     kind = "stylegan3-r" if config.get("use_radial_filters") else "stylegan3-t"

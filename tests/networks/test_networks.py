@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from mssg import ops
 from mssg.errors import UsageError
-from mssg.networks import DiscriminatorConfig, GeneratorConfig, build_discriminator, build_generator
-from mssg.networks.discriminator import minibatch_std
+from mssg.networks.config import DiscriminatorConfig, GeneratorConfig
+from mssg.networks.discriminator import build_discriminator, minibatch_std
+from mssg.networks.generator import build_generator
+from mssg.ops import functional as ops
 
 KINDS = ["stylegan2", "stylegan3-t", "stylegan3-r"]
 TINY = {"img_resolution": 32, "channel_base": 128, "channel_max": 8}

@@ -1,4 +1,5 @@
-"""Triton's interpreter, made quick enough for a suite: it prepares `triton.language` anew at every call of a helper."""
+"""Triton's interpreter, made quick enough for a suite: it prepares `triton.language` anew at every call of a
+helper."""
 
 from triton.runtime import interpreter
 
@@ -6,7 +7,8 @@ _prepared = set()
 
 
 def _call(self, *args, **kwargs):
-    """Call a helper inside a kernel, whose start has prepared the language for functions of the kernel's own module."""
+    """Call a helper inside a kernel, whose start has prepared the language for functions of the kernel's own
+    module."""
     module = self.fn.__module__
     if module.startswith("triton.") and module not in _prepared:
         interpreter._patch_lang(self.fn)

@@ -1,7 +1,8 @@
-"""One contract for every backend: the numbers and the gradients of the reference, in float64, for any geometry.
+"""One contract for every backend: the numbers and the gradients of the reference, in float64, for any
+geometry.
 
-MSSG_CONTRACT_EXAMPLES sets how many examples each test draws (`make contract` draws many); the Triton kernels run in
-an interpreter here, some hundred times slower than the others, and get a tenth of them.
+MSSG_CONTRACT_EXAMPLES sets how many examples each test draws (`make contract` draws many); the Triton kernels
+run in an interpreter here, some hundred times slower than the others, and get a tenth of them.
 """
 
 import os
@@ -12,8 +13,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mssg import ops
 from mssg.ops import dispatch
+from mssg.ops import functional as ops
 
 EXAMPLES = int(os.environ.get("MSSG_CONTRACT_EXAMPLES", 40))
 FACTOR = st.sampled_from([1, 2, 4])
@@ -75,7 +76,8 @@ def images(draw):
 
 
 def agree(operation, tensors, name):
-    """Compare values, gradients and second derivatives of operation(*tensors) between a backend and the reference."""
+    """Compare values, gradients and second derivatives of operation(*tensors) between a backend and the
+    reference."""
     results = []
     for backend in ("reference", name):
         inputs = [None if t is None else t.detach().clone().requires_grad_() for t in tensors]

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from mssg import ops
 from mssg.errors import UsageError
 from mssg.ops import dispatch
+from mssg.ops import functional as ops
 from mssg.ops.filters import separable_terms
 
 
@@ -70,7 +70,8 @@ def test_the_low_rank_path_of_a_large_filter(backend):
 
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_half_precision_stays_in_range(kernel):
-    """Demodulated weights do not depend on the scale of styles and weights, so float16 must survive large ones."""
+    """Demodulated weights do not depend on the scale of styles and weights, so float16 must survive large
+    ones."""
     generator = torch.Generator().manual_seed(0)
     x, s = torch.randn(2, 8, 6, 6, generator=generator), 3e4 * torch.randn(2, 8, generator=generator)
     w = 1e3 * torch.randn(4, 8, kernel, kernel, generator=generator)

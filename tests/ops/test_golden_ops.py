@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mssg import ops
 from mssg.ops import dispatch
+from mssg.ops import functional as ops
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ops.npz"
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from mssg import ops
+from mssg.ops import functional as ops
 
 F4 = ops.setup_filter([1, 3, 3, 1])
 F12 = ops.setup_filter([1, 2, 4, 6, 8, 9, 9, 8, 6, 4, 2, 1])

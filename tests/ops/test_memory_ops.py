@@ -6,6 +6,9 @@ import sys
 
 
 def test_keep_freed_memory_in_a_process_of_its_own():
-    code = "from mssg import ops; kept = ops.keep_freed_memory(); import torch; torch.zeros(1 << 24); print(kept)"
+    code = (
+        "from mssg.ops import memory as ops; kept = ops.keep_freed_memory(); import torch; torch.zeros(1 <<"
+        " 24); print(kept)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(platform.libc_ver()[0] == "glibc")

@@ -12,8 +12,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mssg import ops
 from mssg.ops import dispatch
+from mssg.ops import functional as ops
 from mssg.ops.native import library, training
 
 SOURCE = Path(library.__file__).parent / "src"
@@ -35,7 +35,8 @@ def draw(seed, *shape):
 
 
 def agree(operation, tensors, name, limit, size=1e-3):
-    """Compare operation(*tensors) in float32 on a backend with the definition in float64; terms are of this size."""
+    """Compare operation(*tensors) in float32 on a backend with the definition in float64; terms are of this
+    size."""
     with torch.no_grad():
         got = operation(*tensors, backend=name)
         doubles = [t if t is None else t.double() for t in tensors]
@@ -109,9 +110,15 @@ def test_stylegan2s_layer_onto_twice_the_size(name, batch, i, o, h, w, demodulat
         "act": "lrelu",
         "clamp": clamp,
     }
-    agree(lambda x, weight, s, f, noise, b, backend: ops.modulated_conv2d(
-            x, weight, s, f=f, noise=noise, b=b, backend=backend, **kind),
-          [x, weight, s, f, noise, b], name, 5e-6, 3 if demodulate else 6 * i**0.5)  # fmt: skip
+    agree(
+        lambda x, weight, s, f, noise, b, backend: ops.modulated_conv2d(
+            x, weight, s, f=f, noise=noise, b=b, backend=backend, **kind
+        ),
+        [x, weight, s, f, noise, b],
+        name,
+        5e-6,
+        3 if demodulate else 6 * i**0.5,
+    )
 
 
 @st.composite
@@ -155,8 +162,12 @@ def test_filtered_lrelu(batch, c, h, w, fu, fd, up, down, padding, bias, clamp, 
         "flip_filter": flip,
     }
     b = draw(7, c) if bias else None
-    agree(lambda x, fu, fd, b, backend: ops.filtered_lrelu(x, fu, fd, b, backend=backend, **kind),
-          [draw(6, batch, c, h, w), fu, fd, b], "native", 2e-5)  # fmt: skip
+    agree(
+        lambda x, fu, fd, b, backend: ops.filtered_lrelu(x, fu, fd, b, backend=backend, **kind),
+        [draw(6, batch, c, h, w), fu, fd, b],
+        "native",
+        2e-5,
+    )
 
 
 @needs_library
@@ -165,19 +176,27 @@ def test_filtered_lrelu(batch, c, h, w, fu, fd, up, down, padding, bias, clamp, 
 @pytest.mark.parametrize("up", [2, 4])
 @pytest.mark.parametrize("size", [(7, 5), (9, 53)])
 def test_the_six_tap_design(up, terms, size, symmetric):
-    """StyleGAN3's own geometry, which has kernels of its own; every phase of the padding, both orientations."""
+    """StyleGAN3's own geometry, which has kernels of its own; every phase of the padding, both
+    orientations."""
     columns, rows = draw(1, 12, max(terms, 1)), draw(2, max(terms, 1), 12)
     if symmetric:
         columns, rows = columns + columns.flip(0), rows + rows.flip(1)
     fd = rows[0] if terms == 0 else columns @ rows
     for shift in (0, up - 1):
         kind = {"up": up, "down": 2, "padding": (up * 6 + shift, 18, 20, 17 - shift), "clamp": 0.8}
-        agree(lambda x, fu, fd, b, backend, kind=kind: ops.filtered_lrelu(x, fu, fd, b, backend=backend, **kind),
-              [draw(3, 1, 19, *size), draw(4, 6 * up), fd, draw(5, 19)], "native", 2e-5)  # fmt: skip
+        agree(
+            lambda x, fu, fd, b, backend, kind=kind: ops.filtered_lrelu(
+                x, fu, fd, b, backend=backend, **kind
+            ),
+            [draw(3, 1, 19, *size), draw(4, 6 * up), fd, draw(5, 19)],
+            "native",
+            2e-5,
+        )
 
 
 def away_from_kinks(shape, fu, b, up, padding, gain, slope, clamp, flip_filter, **_):
-    """Random x [B, C, H, W] for which rounding decides no sample's derivative; None where every draw fails."""
+    """Random x [B, C, H, W] for which rounding decides no sample's derivative; None where every draw
+    fails."""
     f = None if fu is None else fu.double()
     for seed in range(100):
         x = draw(seed, *shape)
@@ -237,7 +256,15 @@ def separable(draw_):
 )
 def test_gradients_of_filtered_lrelu(batch, c, h, w, fu, fd, up, down, padding, clamp, slope, flip):
     assume(h * up + padding[2] + padding[3] >= 16 and w * up + padding[0] + padding[1] >= 16)
-    kind = {"up": up, "down": down, "padding": padding, "gain": 1.3, "slope": slope, "clamp": clamp, "flip_filter": flip}  # fmt: skip
+    kind = {
+        "up": up,
+        "down": down,
+        "padding": padding,
+        "gain": 1.3,
+        "slope": slope,
+        "clamp": clamp,
+        "flip_filter": flip,
+    }
     b = draw(7, c)
     x = away_from_kinks((batch, c, h, w), fu, b, **kind)
     assume(x is not None)
@@ -304,7 +331,8 @@ def small_ones(monkeypatch):
 
 
 def convolution_and_gradients(name, dtype, tensors, **kind):
-    """The convolution of x with w, and the gradients for both; tensors: x, w, the incoming gradient if it is not noise."""
+    """The convolution of x with w, and the gradients for both; tensors: x, w, the incoming gradient if it is
+    not noise."""
     x, w = (t.to(dtype, copy=True).requires_grad_() for t in tensors[:2])
     y = ops.conv2d_resample(x, w, backend=name, **kind)
     if name == "native-train":
@@ -526,12 +554,12 @@ def test_a_forked_process_has_threads_of_its_own():
     code = """
 import os, torch, warnings
 warnings.simplefilter("ignore")
-from mssg import ops
+from mssg.ops import functional as ops
 torch.set_num_threads(2)
 def work():
     with torch.no_grad():
-        return ops.filtered_lrelu(torch.ones(2, 16, 24, 24), torch.ones(12), torch.ones(12), up=2, down=2, padding=12,
-                                  backend="native").sum().item()
+        x, f = torch.ones(2, 16, 24, 24), torch.ones(12)
+        return ops.filtered_lrelu(x, f, f, up=2, down=2, padding=12, backend="native").sum().item()
 expected = work()
 child = os.fork()
 if child == 0:
@@ -549,7 +577,7 @@ def test_every_variant_of_this_processor(variant):
         pytest.skip(f"this processor has no {variant}")
     code = """
 import torch
-from mssg import ops
+from mssg.ops import functional as ops
 from mssg.ops.native import library
 g = torch.Generator().manual_seed(0)
 r = lambda *shape: torch.randn(shape, generator=g)
@@ -596,7 +624,7 @@ def test_an_unknown_variant_is_named():
     if not BUILT:
         pytest.skip("the native library is not built here")
     environment = {**os.environ, library.ENVIRONMENT: "abacus"}
-    code = "import mssg.ops"
+    code = "import mssg.ops.functional"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     said = done.stdout + done.stderr
     assert "abacus" in said and "plain" in said
@@ -605,10 +633,10 @@ def test_an_unknown_variant_is_named():
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
 def test_no_access_out_of_bounds(tmp_path):
     """The kernels with AddressSanitizer and UndefinedBehaviorSanitizer over random shapes, without Python."""
-    flags = "-std=c++17 -O0 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all -pthread -Wno-psabi".split()
+    flags = "-std=c++17 -O0 -g1 -pthread -Wno-psabi -fsanitize=address,undefined -fno-sanitize-recover=all"
     sources = [SOURCE / "kernels.cpp", SOURCE / "threads.cpp", Path(__file__).with_name("native_driver.cpp")]
     program = tmp_path / "driver"
-    build = ["c++", *flags, f"-I{SOURCE}", *map(str, sources), "-o", str(program)]
+    build = ["c++", *flags.split(), f"-I{SOURCE}", *map(str, sources), "-o", str(program)]
     done = subprocess.run(build, capture_output=True, text=True)
     if done.returncode and "sanitize" in done.stderr and "cannot find" in done.stderr:
         pytest.skip("this compiler has no sanitizers")

@@ -1,4 +1,5 @@
-"""The Triton kernels beyond the contract: what they are made for, non-finite pixels, compilation, and doing without."""
+"""The Triton kernels beyond the contract: what they are made for, non-finite pixels, compilation, and doing
+without."""
 
 import os
 import subprocess
@@ -8,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mssg import ops
 from mssg.ops import fast, gpu, triton_backend
+from mssg.ops import functional as ops
 from mssg.ops.filters import separable_terms
 
 ROOT = Path(__file__).parents[2]

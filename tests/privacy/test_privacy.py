@@ -30,7 +30,8 @@ NETWORK = {
     "aiohttp",
 }
 DOWNLOADS = {"inception.py"}
-"""Who may: only when asked to in so many words, and the file must have the checksum that is known beforehand."""
+"""Who may: only when asked to in so many words, and the file must have the checksum that is known beforehand.
+"""
 
 # Ends the process with 97 at the first look-up, connection or request that leaves the machine.
 GUARD = """
@@ -120,7 +121,8 @@ def test_no_package_imports_what_talks_to_the_network():
 
 
 def test_no_identifier_is_in_a_run_a_snapshot_or_an_image(worked):
-    """Nor the name of the machine, of its user, or of the folder, except where a run says where its data lie."""
+    """Nor the name of the machine, of its user, or of the folder, except where a run says where its data
+    lie."""
     private = [PERSON, str(worked)]
     # short names occur in any bytes, and "root" in torch's own
     private += [n for n in (socket.gethostname(), getpass.getuser()) if len(n) > 5]
@@ -171,14 +173,19 @@ def test_what_is_made_of_a_persons_image_does_not_name_the_person(worked, tmp_pa
 
 
 def test_the_command_in_a_picture_names_nobody():
-    from mssg.request import private_command
+    from mssg.rendering.request import private_command
 
-    told = private_command(f"mssg generate run --w /data/{PERSON}.safetensors --fix age=70 -o /home/{PERSON}/a.png")  # fmt: skip
+    told = private_command(
+        f"mssg generate run --w /data/{PERSON}.safetensors --fix age=70 -o /home/{PERSON}/a.png"
+    )
     assert told == "mssg generate run --w FILE.safetensors --fix age=70 -o FILE.png"
     assert (
         private_command(f"mssg evaluate A=runs/a -o {PERSON}.json") == "mssg evaluate A=runs/a -o FILE.json"
     )
-    for words in (f"mssg generate run --w=/data/{PERSON}.safetensors", f"mssg figure counterfactuals {PERSON}.safetensors --snapshot x"):  # fmt: skip
+    for words in (
+        f"mssg generate run --w=/data/{PERSON}.safetensors",
+        f"mssg figure counterfactuals {PERSON}.safetensors --snapshot x",
+    ):
         assert PERSON not in private_command(words)
 
 

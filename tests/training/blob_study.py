@@ -1,4 +1,5 @@
-"""A small study of generated blobs: brightness and width, in two sources that each record one of them and a shared class."""
+"""A small study of generated blobs: brightness and width, in two sources that each record one of them and a
+shared class."""
 
 from __future__ import annotations
 
@@ -70,7 +71,8 @@ def blobs(folder: Path, n: int, seed: int) -> None:
 
 
 def write_blob_study(folder: Path, replace: tuple[tuple[str, str], ...] = ()) -> Path:
-    """Write the study's TOML, its two sources beside it; `replace` holds (old, new) pairs for the TOML's text."""
+    """Write the study's TOML, its two sources beside it; `replace` holds (old, new) pairs for the TOML's
+    text."""
     blobs(folder / "a", 60, 0)
     blobs(folder / "b", 90, 1)
     text = TOML

@@ -1,4 +1,5 @@
-"""Whole runs: what they leave, killing and resuming them, transfer, several processes, and what can go wrong."""
+"""Whole runs: what they leave, killing and resuming them, transfer, several processes, and what can go
+wrong."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 import mssg
+from mssg.checkpoint.header import read_header, resolve_snapshot
 from mssg.errors import MssgError, RunError, SnapshotError
-from mssg.header import read_header, resolve_snapshot
 from mssg.training import run as runs
 from mssg.training.distributed import World
 from mssg.training.loop import build, prepare
@@ -233,7 +234,20 @@ def damaged(path: Path, data: bytes, how: str) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
-@pytest.mark.parametrize("how", ["truncated", "truncated header", "empty", "text", "version", "study", "no summary", "offsets", "no description"])  # fmt: skip
+@pytest.mark.parametrize(
+    "how",
+    [
+        "truncated",
+        "truncated header",
+        "empty",
+        "text",
+        "version",
+        "study",
+        "no summary",
+        "offsets",
+        "no description",
+    ],
+)
 def test_damaged_snapshots_are_refused_with_a_reason(finished, tmp_path, how):
     path = tmp_path / "broken.safetensors"
     path.write_bytes(damaged(path, resolve_snapshot(finished).read_bytes(), how))
@@ -286,11 +300,18 @@ def test_patience_stops_early(blob_study, tmp_path):
 @pytest.mark.parametrize(
     "options",
     [
-        {"objective": "r3gan"}, {"covariate_target": "completed"}, {"d_head": "projection"}, {"pl_weight": 2.0, "style_mixing": 0.9},
-        {"freeze_d": 2}, {"mirror": True}, {"micro_batch": 4}, {"cfg": "stylegan3-t"}, {"cfg": "stylegan3-r", "blur_sigma": 3.0},
+        {"objective": "r3gan"},
+        {"covariate_target": "completed"},
+        {"d_head": "projection"},
+        {"pl_weight": 2.0, "style_mixing": 0.9},
+        {"freeze_d": 2},
+        {"mirror": True},
+        {"micro_batch": 4},
+        {"cfg": "stylegan3-t"},
+        {"cfg": "stylegan3-r", "blur_sigma": 3.0},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_every_option_trains(blob_study, tmp_path, options):
     runs.start(blob_study, tmp_path / "run", {"total_kimg": 0.016, **options})
     rows = read_rows(tmp_path / "run" / "stats.jsonl")

@@ -69,13 +69,32 @@ def test_learning_rate_decay():
     assert [config.lr_scale_at(k) for k in (0, 50, 75, 100)] == [1, 1, 0.5, 0]
 
 
-@pytest.mark.parametrize("train, word", [({"gama": 1}, "gamma"), ({"cfg": "stylegan9"}, "stylegan2"), ({"batch": "8"}, "train.batch"), ({"batch": -8}, "train.batch"), ({"metrics": ["fod"]}, "fod"), ({"preset": "huge"}, "cpu-demo")])  # fmt: skip
+@pytest.mark.parametrize(
+    "train, word",
+    [
+        ({"gama": 1}, "gamma"),
+        ({"cfg": "stylegan9"}, "stylegan2"),
+        ({"batch": "8"}, "train.batch"),
+        ({"batch": -8}, "train.batch"),
+        ({"metrics": ["fod"]}, "fod"),
+        ({"preset": "huge"}, "cpu-demo"),
+    ],
+)
 def test_wrong_tables_are_named(study, train, word):
     with pytest.raises(StudyError, match=word):
         resolve(replace(study, train=train))
 
 
-@pytest.mark.parametrize("options, word", [({"gamma": float("nan")}, "gamma"), ({"batch": 6}, "batch"), ({"micro_batch": 5}, "micro_batch"), ({"preset": "huge"}, "preset"), ({"nonsense": 1}, "nonsense")])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        ({"gamma": float("nan")}, "gamma"),
+        ({"batch": 6}, "batch"),
+        ({"micro_batch": 5}, "micro_batch"),
+        ({"preset": "huge"}, "preset"),
+        ({"nonsense": 1}, "nonsense"),
+    ],
+)
 def test_wrong_options_are_named(study, options, word):
     with pytest.raises(UsageError, match=word):
         resolve(study, options)

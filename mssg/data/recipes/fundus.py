@@ -1,4 +1,5 @@
-"""Fundus photographs: trimmed, padded to a square, turned to one side, resized without aliasing; three channels."""
+"""Fundus photographs: trimmed, padded to a square, turned to one side, resized without aliasing; three
+channels."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg.data import intake
+from mssg.data import pipeline as intake
 from mssg.data.cohort_tables import Item
-from mssg.data.recipes.gather import Request, gather
+from mssg.data.recipes.cohort_selection import Request, gather
 from mssg.errors import DataError, UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
@@ -73,7 +74,9 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
             if width * height > LARGEST:
                 raise DataError("too large", file=path, found=f"{width} x {height} pixels")
             if image.mode not in ("RGB", "L", "P", "RGBA", "YCbCr"):
-                raise DataError("not a supported colour mode", file=path, found=image.mode, expected="8 bits a channel")  # fmt: skip
+                raise DataError(
+                    "not a supported colour mode", file=path, found=image.mode, expected="8 bits a channel"
+                )
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except DataError:
         raise
@@ -109,7 +112,8 @@ def padded(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def resized(photo: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
-    """A square photograph at another size; its filter grows with the step down, so that nothing is aliased."""
+    """A square photograph at another size; its filter grows with the step down, so that nothing is
+    aliased."""
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(photo))
@@ -117,7 +121,8 @@ def resized(photo: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
 
 
 def prepare(request: Request, options: Options | None = None) -> intake.Summary:
-    """Prepare photographs as a source (with `divide`, several of one population), a report, and a study to start from.
+    """Prepare photographs as a source (with `divide`, several of one population), a report, and a study to
+    start from.
 
     Args:
         request: Where they come from.
@@ -127,13 +132,23 @@ def prepare(request: Request, options: Options | None = None) -> intake.Summary:
         UsageError, DataError: What cannot be, or no image is left.
     """
     options = options or Options()
-    for value, choices, name in ((options.flip, SIDES, "--flip"), (options.resolution, RESOLUTIONS, "--resolution")):  # fmt: skip
+    for value, choices, name in (
+        (options.flip, SIDES, "--flip"),
+        (options.resolution, RESOLUTIONS, "--resolution"),
+    ):
         if value not in choices:
             raise UsageError("unknown value", field=name, found=value, expected=" | ".join(map(str, choices)))
     if options.balance and not 0 < options.balance[1] < 1:
-        raise UsageError("not a share", field="--balance", found=options.balance[1], expected="between 0 and 1")  # fmt: skip
+        raise UsageError(
+            "not a share", field="--balance", found=options.balance[1], expected="between 0 and 1"
+        )
     got = gather(request, "fundus", SUFFIXES)
-    settings = {"recipe": "fundus", "resolution": options.resolution, "flip": options.flip, "trim": options.trim}  # fmt: skip
+    settings = {
+        "recipe": "fundus",
+        "resolution": options.resolution,
+        "flip": options.flip,
+        "trim": options.trim,
+    }
     plan = got.plan(
         request,
         per_item=1,
@@ -143,4 +158,6 @@ def prepare(request: Request, options: Options | None = None) -> intake.Summary:
         balance=options.balance,
     )
     tell = request.progress(len(got.items)) if request.progress else None
-    return intake.prepare(plan, got.items, got.skips, got.readings, PhotoMaker(options), request.workers, tell)  # fmt: skip
+    return intake.prepare(
+        plan, got.items, got.skips, got.readings, PhotoMaker(options), request.workers, tell
+    )

@@ -1,4 +1,5 @@
-"""Brain MRI: slices of T1 volumes from a BIDS data set, a table of paths, or a cohort's folder with its tables."""
+"""Brain MRI: slices of T1 volumes from a BIDS data set, a table of paths, or a cohort's folder with its
+tables."""
 
 from __future__ import annotations
 
@@ -11,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mssg import assets
-from mssg.data import intake, nifti
+from mssg.data import nifti
+from mssg.data import pipeline as intake
 from mssg.data.bias import estimate
 from mssg.data.cohort import Found, Reading, Skip, chosen, fill, pattern
 from mssg.data.cohort_files import STEM, outside
 from mssg.data.cohort_tables import Item
 from mssg.data.nifti import AXES, PlaneGrid, Position
-from mssg.data.recipes.gather import Request, gather
+from mssg.data.recipes.cohort_selection import Request, gather
 from mssg.errors import DataError, UsageError
 from mssg.files import parse_toml
-from mssg.study import Covariate, Geometry
+from mssg.study.model import Covariate, Geometry
 
 INTENSITIES = ("robust", "minmax")
 RESOLUTIONS = (32, 64, 128, 256, 512)
@@ -40,15 +42,18 @@ class Options:
         plane: coronal, axial or sagittal.
         at: Positions, one picture each.
         resolution: Pixels a side.
-        pixel_mm: Edge of a pixel; None: the largest voxels among the first volumes, or larger where their heads would not fit.
+        pixel_mm: Edge of a pixel; None: the largest voxels among the first volumes, or larger where their
+            heads would not fit.
         intensity: "robust" or "minmax" grey levels, within each picture.
-        mask, bias_field, labels: Templates of further files, relative to the folder: {subject}, {session}, {folder}, {stem} and
-            every column of a table of paths; * is allowed. Brain mask, field to divide by, label map.
+        mask, bias_field, labels: Templates of further files, relative to the folder: {subject}, {session},
+            {folder}, {stem} and every column of a table of paths; * is allowed. Brain mask, field to divide
+            by, label map.
         label_scheme: Whose labels: a TOML, or a shipped name.
         nan_as_zero: Take voxels that are not finite as 0.
         bias_correct: Estimate each volume's bias field and divide by it.
         assume_las: Take volumes that state no orientation as stored from right to left.
-        common_space: All volumes lie in one space (MNI): one position and one centre for all. None: as the cohort says.
+        common_space: All volumes lie in one space (MNI): one position and one centre for all. None: as the
+            cohort says.
     """
 
     plane: str = "coronal"
@@ -94,7 +99,9 @@ class SliceMaker:
                 picture, inside = nifti.cut(volume, grid)
                 if bias is not None:
                     divisor, known = nifti.cut(bias, grid)
-                    picture = np.divide(picture, divisor, out=np.zeros_like(picture), where=known & (divisor > 1e-6))  # fmt: skip
+                    picture = np.divide(
+                        picture, divisor, out=np.zeros_like(picture), where=known & (divisor > 1e-6)
+                    )
                 if smooth is not None:
                     picture = picture / smooth.at(grid.points()).astype(np.float32)
                 if mask is not None:
@@ -136,7 +143,11 @@ def related(root: Path, image: Found, template: str, what: str) -> Path | None:
         start = root / re.split(r"[*?]", text)[0].rpartition("/")[0]
         hits = [p for p in sorted(start.rglob("*")) if fits.fullmatch(p.relative_to(root).as_posix())]
         if len(hits) != 1:
-            raise DataError(f"no {what}" if not hits else f"several files could be the {what}", found=len(hits), expected=text)  # fmt: skip
+            raise DataError(
+                f"no {what}" if not hits else f"several files could be the {what}",
+                found=len(hits),
+                expected=text,
+            )
         path = hits[0]
     else:
         path = root / text
@@ -167,11 +178,16 @@ def structures_of(scheme: str) -> dict[str, NDArray[np.int64]]:
             out[name] = np.array(sorted(set(ids)))
         return out
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"cannot be read as a label scheme: {error}", file=path, expected="[structures] with name = [1, \"10-13\"]") from None  # fmt: skip
+        raise DataError(
+            f"cannot be read as a label scheme: {error}",
+            file=path,
+            expected='[structures] with name = [1, "10-13"]',
+        ) from None
 
 
 def prepare(request: Request, options: Options | None = None, save_slices: bool = False) -> intake.Summary:
-    """Prepare one cohort as a source (with `divide`, several of one population), a report, and a study to start from.
+    """Prepare one cohort as a source (with `divide`, several of one population), a report, and a study to
+    start from.
 
     Args:
         request: Where volumes come from.

@@ -1,8 +1,10 @@
-"""Brain phantoms: T1 slices of a real template, deformed so that age, ventricle and grey-matter volume are known exactly.
+"""Brain phantoms: T1 slices of a real template, deformed so that age, ventricle and grey-matter volume are
+known exactly.
 
-Semi-synthetic: the anatomy is real (one template), its variation is drawn. Phantoms test software; they say nothing about
-medicine. Each subject gets an age, volumes that depend on it as they do in ageing cohorts, and a form of the head; age
-darkens the white matter around the ventricles, so that it can be seen and measured on its own.
+Semi-synthetic: the anatomy is real (one template), its variation is drawn. Phantoms test software; they say
+nothing about medicine. Each subject gets an age, volumes that depend on it as they do in ageing cohorts, and
+a form of the head; age darkens the white matter around the ventricles, so that it can be seen and measured on
+its own.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from mssg.errors import UsageError
 COVARIATES = ("age", "ventricle", "grey_matter")
 UNITS = {"age": "years", "ventricle": "ml", "grey_matter": "ml"}
 OBSERVES = {"a": ("age", "ventricle"), "b": ("age", "grey_matter")}
-"""What each source records; `all` holds the images of both with everything recorded, `b2` those of b on another scanner."""
+"""What each source records; `all` holds the images of both with everything recorded, `b2` those of b on
+another scanner."""
 STUDIES = {
     "study.toml": "brain-semi.toml",
     "study-a-only.toml": "brain-a-only.toml",
@@ -51,13 +54,17 @@ SLAB = 26
 SUPERSAMPLING = 2
 CHUNK = 50
 AGES = (45.0, 82.0)
-LICENCE = "MNI ICBM 152 and Colin27 templates, copyright 1993-2009 Louis Collins, McConnell Brain Imaging Centre, McGill University; notice in assets/brain"
+LICENCE = (
+    "MNI ICBM 152 and Colin27 templates, copyright 1993-2009 Louis Collins, McConnell Brain Imaging Centre,"
+    " McGill University; notice in assets/brain"
+)
 EQUATIONS = (
     "age = 45 + 37 Beta(2.4, 2.2); log ventricle = log 24 + 0.026 (age - 63) + N(0, sd 0.40); "
     "grey matter = 775 - 2.2 (age - 63) + N(0, sd 45)"
 )
 DARKENING = 0.9
-"""How far white matter at the ventricles' wall has come towards `DARKENED` times grey matter at the highest age."""
+"""How far white matter at the ventricles' wall has come towards `DARKENED` times grey matter at the highest
+age."""
 DARKENED = 0.85
 DARKENING_NOISE = 0.03
 DARKENING_REACH = 12.0
@@ -68,7 +75,8 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Scanner:
-    """What a scanner makes of tissue: grey levels (0 to 1) for the template's `LEVELS`, noise, bias and blur."""
+    """What a scanner makes of tissue: grey levels (0 to 1) for the template's `LEVELS`, noise, bias and
+    blur."""
 
     curve: tuple[float, ...]
     noise: float
@@ -77,7 +85,8 @@ class Scanner:
 
 
 LEVELS = (0.0, 0.30, 0.45, 0.70, 0.88, 1.0)
-"""The template's grey levels between which a scanner's curve is linear: air, fluid, rim, grey, white, brightest."""
+"""The template's grey levels between which a scanner's curve is linear: air, fluid, rim, grey, white,
+brightest."""
 SCANNERS = (
     Scanner((0.0, 0.14, 0.24, 0.56, 0.90, 1.0), 0.012, 0.04, 0.0),
     Scanner((0.0, 0.24, 0.38, 0.66, 0.88, 0.96), 0.025, 0.10, 0.45),
@@ -86,7 +95,8 @@ SCANNERS = (
 
 @dataclass(frozen=True)
 class Summary:
-    """What was prepared: folder, images by source and split, and the mean distance of volumes from the drawn targets."""
+    """What was prepared: folder, images by source and split, and the mean distance of volumes from the drawn
+    targets."""
 
     folder: Path
     counts: dict[str, dict[str, int]]
@@ -96,7 +106,8 @@ class Summary:
 def structural_equations(rng: np.random.Generator) -> tuple[float, float, float]:
     """Draw age (years), ventricle and grey-matter volume (ml) of one subject.
 
-    Source: `EQUATIONS`; slopes of the size that ageing cohorts report (Fjell & Walhovd, Reviews in the Neurosciences 2010).
+    Source: `EQUATIONS`; slopes of the size that ageing cohorts report (Fjell & Walhovd, Reviews in the
+    Neurosciences 2010).
     """
     low, high = AGES
     age = low + (high - low) * rng.beta(2.4, 2.2)
@@ -227,7 +238,8 @@ def slice_points(plane: str, resolution: int) -> Field:
 
 @dataclass(frozen=True)
 class Head:
-    """One subject: covariates that were drawn and what was reached, and flows' strengths and form that make them."""
+    """One subject: covariates that were drawn and what was reached, and flows' strengths and form that make
+    them."""
 
     target: tuple[float, float, float]
     truth: tuple[float, float, float]

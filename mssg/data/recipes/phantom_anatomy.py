@@ -1,12 +1,14 @@
 """The anatomy behind brain phantoms: a real template, and deformations of it that never fold.
 
 Three deformations carry a subject's space to the template's, one after the other:
-shape (an affine map and a smooth random one), cortex (moves the outer border of grey matter) and ventricles (moves
-their wall). Each is the flow of a stationary velocity field, so it is a diffeomorphism whatever its strength. The
-fields of cortex and ventricles do not overlap, so the two commute, and the tissue they leave can be added up from two tables.
+shape (an affine map and a smooth random one), cortex (moves the outer border of grey matter) and ventricles
+(moves their wall). Each is the flow of a stationary velocity field, so it is a diffeomorphism whatever its
+strength. The fields of cortex and ventricles do not overlap, so the two commute, and the tissue they leave
+can be added up from two tables.
 
-Source: MNI ICBM 152 nonlinear symmetric 2009a (Fonov et al., NeuroImage 2011) and Colin27 (Holmes et al., J Comput Assist Tomogr 1998); flows of stationary velocity fields:
-Arsigny et al., MICCAI 2006. Coordinates are RAS millimetres of the template.
+Source: MNI ICBM 152 nonlinear symmetric 2009a (Fonov et al., NeuroImage 2011) and Colin27 (Holmes et al., J
+Comput Assist Tomogr 1998); flows of stationary velocity fields: Arsigny et al., MICCAI 2006. Coordinates are
+RAS millimetres of the template.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ ORIGIN = np.array([-98.0, -134.0, -72.0])
 DEEP = 18.0
 """Millimetres under the brain's surface from which on cerebrospinal fluid counts as a ventricle's."""
 REACH = 5.0
-"""Millimetres around the first head's ventricles within which those of another lie: one head's open into cisterns."""
+"""Millimetres around the first head's ventricles within which those of another lie: one head's open into
+cisterns."""
 SEEDS = ((-14.0, -15.0, 15.0), (14.0, -15.0, 15.0))
 """About the centres of the two lateral ventricles, in template millimetres."""
 WALL_REACH = (8.0, 20.0)
@@ -145,7 +148,8 @@ def volumes_of(whole: Anatomy) -> Volumes:
 
 
 def ventricles_of(head: str) -> NDArray[np.bool_]:
-    """The lateral ventricles of one of `HEADS`: fluid deep inside the brain, or near those of the first head."""
+    """The lateral ventricles of one of `HEADS`: fluid deep inside the brain, or near those of the first
+    head."""
     from scipy import ndimage
 
     t1, grey, white = template(head)
@@ -221,7 +225,8 @@ def sample(field: Field, points: NDArray[Any], order: int = 1) -> Field:
 
 
 def flow(velocity: Field, points: Field, strength: float, step: float) -> Field:
-    """Where points [3, N] (voxels) go along a velocity field in a time `strength`, by midpoint steps of at most `step`."""
+    """Where points [3, N] (voxels) go along a velocity field in a time `strength`, by midpoint steps of at
+    most `step`."""
     count = max(int(np.ceil(abs(strength) / step - 1e-9)), 0)
     if not count:
         return points
@@ -244,7 +249,8 @@ def _table(
     cells: NDArray[np.intp],
     maps: tuple[Field, ...],
 ) -> list[Field]:
-    """Millilitres of each map in each cell after flows of these strengths, each [T, M], sampled every other voxel."""
+    """Millilitres of each map in each cell after flows of these strengths, each [T, M], sampled every other
+    voxel."""
     shape = np.array(where.shape)
     grid = np.zeros(where.shape, bool)
     grid[1::2, 1::2, 1::2] = True
@@ -294,7 +300,8 @@ class Shape:
 
 
 def random_shape(rng: np.random.Generator, size: tuple[int, int, int]) -> Shape:
-    """Draw a head's form: 2 % sd of scale along each axis, 1.5 degrees of tilt, bends of 1.8 mm sd over 26 mm and 0.6 mm over 12 mm.
+    """Draw a head's form: 2 % sd of scale along each axis, 1.5 degrees of tilt, bends of 1.8 mm sd over 26 mm
+    and 0.6 mm over 12 mm.
 
     Args:
         rng: Where the draws come from.
@@ -321,7 +328,8 @@ def random_shape(rng: np.random.Generator, size: tuple[int, int, int]) -> Shape:
 
 
 def exponential(velocity: Field) -> Field:
-    """Displacement [3, x, y, z] of the flow of a velocity field (both mm, every `SHAPE_STEP`) by scaling and squaring."""
+    """Displacement [3, x, y, z] of the flow of a velocity field (both mm, every `SHAPE_STEP`) by scaling and
+    squaring."""
     grid = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32) for n in velocity.shape[1:]], indexing="ij"))
     moved = velocity / np.float32(2**SQUARINGS)
     for _ in range(SQUARINGS):

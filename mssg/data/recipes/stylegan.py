@@ -1,4 +1,5 @@
-"""Data sets in the layout of the official StyleGAN tools: images and dataset.json, in a folder or a zip archive.
+"""Data sets in the layout of the official StyleGAN tools: images and dataset.json, in a folder or a zip
+archive.
 
 A zip archive is read in place: nothing is unpacked, and names inside it are keys, never paths.
 """
@@ -22,7 +23,7 @@ from mssg.data.dataset import check_target, write_packed
 from mssg.data.split import SPLITS, split_subjects
 from mssg.errors import DataError, UsageError
 from mssg.files import parse_json
-from mssg.study import KINDS, Covariate, Source, Study
+from mssg.study.model import KINDS, Covariate, Source, Study
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LABELS = "dataset.json"
@@ -51,7 +52,8 @@ def parse_label(text: str) -> Covariate:
     """A covariate from NAME=KIND[:levels].
 
     Args:
-        text: "age=continuous", "sex=binary", "digit=categorical:10" (levels 0 to 9) or "site=categorical:x,y,z".
+        text: "age=continuous", "sex=binary", "digit=categorical:10" (levels 0 to 9) or
+            "site=categorical:x,y,z".
 
     Raises:
         UsageError: Anything else.
@@ -85,9 +87,11 @@ def prepare(
     """Prepare one source, `images`, and a study TOML that trains on it.
 
     Args:
-        path: Folder or zip with images and, for labels, a dataset.json {"labels": [[file, number or list], …]}.
+        path: Folder or zip with images and, for labels, a dataset.json {"labels": [[file, number or list],
+            …]}.
         out_dir: Folder to write; `images` inside it is replaced.
-        labels: What the labels are, in order (`parse_label`); a categorical label is an index or one-hot numbers.
+        labels: What the labels are, in order (`parse_label`); a categorical label is an index or one-hot
+            numbers.
         seed: Seed of the split.
         test: Share of subjects to test on.
         val: Share of the rest to validate on.

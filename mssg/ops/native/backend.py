@@ -1,8 +1,11 @@
-"""The operations on the native kernels. What these do not take goes to `torch`: other dtypes and devices, what gradients
-are wanted of (see training.py), kernels other than 1x1 and 3x3, filters that are not products of a column and a row.
+"""The operations on the native kernels. What these do not take goes to `torch`: other dtypes and devices,
+what gradients are wanted of (see training.py), kernels other than 1x1 and 3x3, filters that are not products
+of a column and a row.
 
-Registered twice: 3x3 convolutions run by Winograd's F(4x4, 3x3) or F(6x6, 3x3) in `native`, which also leaves terms
-out of radial filters that are below that rounding; and in `native-exact` by F(2x2, 3x3), whose transforms only add and
+Registered twice: 3x3 convolutions run by Winograd's F(4x4, 3x3) or F(6x6, 3x3) in `native`, which also leaves
+    terms
+out of radial filters that are below that rounding; and in `native-exact` by F(2x2, 3x3), whose transforms
+only add and
 halve: its errors are twice a direct convolution's, and in whole networks the same.
 """
 
@@ -21,13 +24,7 @@ from mssg.ops.dispatch import register_backend
 from mssg.ops.filters import RANK_TOLERANCE, separable_terms
 from mssg.ops.native import library
 from mssg.ops.native.layout import in_layout, new, outline, padded_channels, place, plain, pointer
-from mssg.ops.native.library import (
-    NOT_FINITE,
-    Convolution,
-    Epilogue,
-    FilteredLrelu,
-    FilteredLreluGradient,
-)
+from mssg.ops.native.library import NOT_FINITE, Convolution, Epilogue, FilteredLrelu, FilteredLreluGradient
 from mssg.ops.reference import DEMODULATION_EPS
 
 NO_CLAMP = -1.0
@@ -38,7 +35,8 @@ _prepared: WeakIdKeyDictionary = WeakIdKeyDictionary()  # weight or filter -> (v
 
 
 def register() -> None:
-    """Add the backends where the library has been built; `native` then serves float32 on the CPU in inference mode."""
+    """Add the backends where the library has been built; `native` then serves float32 on the CPU in inference
+    mode."""
     if isinstance(library.load(), str):
         return
     for name, exact in (("native-exact", True), ("native", False)):
@@ -53,7 +51,8 @@ def register() -> None:
 
 
 def serves(x: Tensor) -> bool:
-    """Whether `native` is the best choice for an operation on x: float32 on the CPU in `torch.inference_mode`."""
+    """Whether `native` is the best choice for an operation on x: float32 on the CPU in
+    `torch.inference_mode`."""
     return plain(x) and torch.is_inference_mode_enabled()
 
 
@@ -66,7 +65,8 @@ def _wanted(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
-# ---- Filtered leaky ReLU --------------------------------------------------------------------------------------
+# ---- Filtered leaky ReLU
+# --------------------------------------------------------------------------------------
 
 
 def filtered_lrelu(exact, x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter):
@@ -132,8 +132,8 @@ def _arguments(x, y, result, terms_up, terms_down, bias, up, down, padding, slop
 
 
 class _FilteredLrelu(torch.autograd.Function):
-    """With a gradient for x and b, from x alone: nothing at the high sampling rate is kept. Where a gradient of the
-    gradient is wanted, the differentiable `torch` backend forms it."""
+    """With a gradient for x and b, from x alone: nothing at the high sampling rate is kept. Where a gradient
+    of the gradient is wanted, the differentiable `torch` backend forms it."""
 
     @staticmethod
     def forward(ctx, x, b, fu, fd, terms_up, terms_down, up, down, padding, gain, slope, clamp, flip_filter):
@@ -181,12 +181,14 @@ def _terms(
 
 
 def _upsampling_terms(fu, flip_filter, exact, up, gain):
-    """One term, with the factors that restore the mean and the activation's gain (before it acts as behind it); or None."""
+    """One term, with the factors that restore the mean and the activation's gain (before it acts as behind
+    it); or None."""
     terms = _terms(fu, flip_filter, exact, up * up * gain)
     return terms if terms is not None and len(terms[0]) == 1 and gain > 0 else None
 
 
-# ---- Convolution ----------------------------------------------------------------------------------------------
+# ---- Convolution
+# ----------------------------------------------------------------------------------------------
 
 
 def _version(t: Tensor) -> int | None:
@@ -215,7 +217,8 @@ def _prepare(w: Tensor, what: tuple, make):
 
 
 def pack(w: Tensor, turned: bool, up: int, tile: int) -> Tensor:
-    """A weight as the kernels read it, its 3x3 taps turned by half a turn if asked for; tile as in `_tile`."""
+    """A weight as the kernels read it, its 3x3 taps turned by half a turn if asked for; tile as in
+    `_tile`."""
     native, (outputs, inputs, kernel, _) = library.loaded(), w.shape
     w = w.detach()
     if w.stride()[2:] != (kernel, 1):
@@ -233,8 +236,8 @@ def _packed(w: Tensor, flip_weight: bool, up: int, tile: int) -> Tensor:
 def _tile(w: Tensor, height: int, width: int, exact: bool) -> int:
     """Pixels along a Winograd tile for an output of this size; 0 = convolve directly.
 
-    F(6x6) multiplies a fifth less than F(4x4), but its packed weights are 7 times the weights: it is taken where it saves
-    work (edges count) and the weights are few beside the image.
+    F(6x6) multiplies a fifth less than F(4x4), but its packed weights are 7 times the weights: it is taken
+    where it saves work (edges count) and the weights are few beside the image.
     """
     if w.shape[2] != 3:
         return 0
@@ -290,7 +293,8 @@ def _run(plan: _Plan, x, s, input_gain, noise, direct):
 def _convolution(
     exact, x, w, b, demodulate, padding, flip_weight, gain, slope, clamp, smoothing=None
 ) -> _Plan:
-    """Of clamp(gain * lrelu(d * (w * (s x)) + noise + b)), onto twice the size where a smoothing filter is given."""
+    """Of clamp(gain * lrelu(d * (w * (s x)) + noise + b)), onto twice the size where a smoothing filter is
+    given."""
     kernel, up = w.shape[2], 1 if smoothing is None else 2
     height, width = (up * (n + 2 * padding - kernel + 1) for n in x.shape[2:])
     result = (len(w), height, width)
@@ -340,7 +344,8 @@ def modulated_conv2d(
 
 
 def _smoothing(w, f, up, padding):
-    """StyleGAN2's 4x4 smoothing filter as terms, where a layer is its 3x3 convolution onto twice the size; else None."""
+    """StyleGAN2's 4x4 smoothing filter as terms, where a layer is its 3x3 convolution onto twice the size;
+    else None."""
     if up != 2 or w.shape[2:] != (3, 3) or padding != (1, 1, 1, 1) or f is None or f.shape != (4, 4):
         return None
     terms = _terms(f, False, True, 4.0)  # the zeros between pixels took three quarters of the mean
@@ -348,22 +353,7 @@ def _smoothing(w, f, up, padding):
 
 
 def modulated_filtered_lrelu(
-    exact,
-    x,
-    w,
-    s,
-    fu,
-    fd,
-    b,
-    conv_padding,
-    demodulate,
-    input_gain,
-    up,
-    down,
-    padding,
-    gain,
-    slope,
-    clamp,
+    exact, x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, up, down, padding, gain, slope, clamp
 ):
     """See `mssg.ops.modulated_filtered_lrelu`."""
     definition = (conv_padding, demodulate, up, down, padding, gain, slope, clamp)

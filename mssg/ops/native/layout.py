@@ -1,5 +1,5 @@
-"""Where activations lie: channels innermost, padded to a multiple of 16 floats, one layout from layer to layer. To torch
-such a tensor is an ordinary view of a slightly larger one.
+"""Where activations lie: channels innermost, padded to a multiple of 16 floats, one layout from layer to
+layer. To torch such a tensor is an ordinary view of a slightly larger one.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ class _Memory:
 
 
 def _large(shape: tuple[int, ...]) -> Tensor:
-    """An empty tensor. The C library would give memory of this size back at once and fault it in anew for the next layer."""
+    """An empty tensor. The C library would give memory of this size back at once and fault it in anew for the
+    next layer."""
     size = math.prod(shape)
     fitting = sorted((len(m), key) for key, m in list(_idle.items()) if size <= len(m) <= 2 * size)
     floats = _idle.pop(fitting[0][1], None) if fitting else None

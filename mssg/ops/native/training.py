@@ -1,9 +1,11 @@
 """Convolutions with gradients of any order on the native kernels: 3x3, stride 1.
 
-Input, weight and the result's gradient enter each other's formulas linearly, so two functions, each made of the other,
-give all derivatives: a convolution, which is also the gradient of one with respect to its input, and the gradient with
-respect to the weight. Styles and demodulation are factors of what they read and write. All by Winograd's F(4x4, 3x3),
-with weights that are packed anew each time: they change every step.
+Input, weight and the result's gradient enter each other's formulas linearly, so two functions, each made of
+the other,
+give all derivatives: a convolution, which is also the gradient of one with respect to its input, and the
+    gradient with
+respect to the weight. Styles and demodulation are factors of what they read and write. All by Winograd's
+F(4x4, 3x3), with weights that are packed anew each time: they change every step.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ def register() -> None:
 
 
 def serves(x: Tensor) -> bool:
-    """Whether `native-train` is the best choice for an operation on x: float32 on the CPU outside of `torch.inference_mode`.
+    """Whether `native-train` is the best choice for an operation on x: float32 on the CPU outside of
+    `torch.inference_mode`.
 
     Also under `no_grad`: that is how training steps draw, with weights that change before `native` would have
     prepared them for a second use.
@@ -69,7 +72,8 @@ def convolve_modulated(x, w, s, f, up, padding, flip_weight, demodulate, input_g
 
 
 def _takes(x: Tensor, w: Tensor, padding: tuple[int, ...], *others: Tensor | None) -> bool:
-    """Whether these kernels do this convolution sooner than torch: not where it is so small that all else takes longer."""
+    """Whether these kernels do this convolution sooner than torch: not where it is so small that all else
+    takes longer."""
     if w.shape[2:] != (3, 3) or padding not in _PADDINGS or not layout.plain(x, w, *others):
         return False
     height, width = (n + 2 * padding[0] - 2 for n in x.shape[2:])
@@ -77,7 +81,8 @@ def _takes(x: Tensor, w: Tensor, padding: tuple[int, ...], *others: Tensor | Non
     return tiles >= _FEWEST_TILES and len(x) * height * width * w.numel() >= _FEWEST_PRODUCTS
 
 
-# ---- The kernels ----------------------------------------------------------------------------------------------
+# ---- The kernels
+# ----------------------------------------------------------------------------------------------
 
 
 def _arguments(x: Tensor, y: Tensor, s: Tensor, d: Tensor | None, padding: int) -> Convolution:
@@ -106,7 +111,8 @@ def _convolve(x: Tensor, w: Tensor, s: Tensor | None, d: Tensor | None, padding:
     for tile in (TILE, 0):
         packed = backend.pack(w, turned, 1, tile)
         arguments.weight, arguments.winograd = packed.data_ptr(), tile
-        # Winograd would spread an Inf or NaN over the whole tile: then convolve directly, as the definition says.
+        # Winograd would spread an Inf or NaN over the whole tile: then convolve directly, as the definition
+        # says.
         if library.convolve(arguments) != NOT_FINITE:
             break
     return y
@@ -126,11 +132,13 @@ def _weight_gradient(x: Tensor, grad: Tensor, s: Tensor | None, d: Tensor | None
     return result
 
 
-# ---- Derivatives ----------------------------------------------------------------------------------------------
+# ---- Derivatives
+# ----------------------------------------------------------------------------------------------
 
 
 class _Convolution(torch.autograd.Function):
-    """d * (w with s * x), where s and d [B, C] may be None; or backwards: from the result's gradient to that of x."""
+    """d * (w with s * x), where s and d [B, C] may be None; or backwards: from the result's gradient to that
+    of x."""
 
     @staticmethod
     def forward(ctx, x, w, s, d, padding, backwards):

@@ -1,0 +1,1 @@
+"""Snapshots with their headers, and other people's files read as data."""

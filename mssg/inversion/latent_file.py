@@ -1,0 +1,250 @@
+"""One inverted image as a file, and where the covariates of an image come from when nobody states them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from mssg.checkpoint.snapshot import Snapshot, latent
+from mssg.errors import UsageError
+from mssg.files import parse_json, write_atomically
+from mssg.inversion.projector import Inversion, InvertConfig
+
+FORMAT_VERSION = 1
+KEY = "mssg-inversion"
+GIVEN, HEADS = "given", "discriminator"
+
+
+@dataclass(frozen=True)
+class InvertedImage:
+    """A real image as a latent of one snapshot.
+
+    Attributes:
+        snapshot: Id of the snapshot.
+        study: Its study's name.
+        image: The real image, uint8 [C, H, W].
+        how: Covariate name -> where its value comes from: "given", "predictor", "oracle-…" or
+            "discriminator".
+        config: How it was inverted.
+        inversion: The latent, one row.
+        w: float32 [num_ws, w_dim], what `mssg generate --w` draws.
+    """
+
+    snapshot: str
+    study: str
+    image: np.ndarray
+    how: Mapping[str, str]
+    config: InvertConfig
+    inversion: Inversion
+    w: np.ndarray
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.inversion.steps >= self.config.steps
+
+    def same_task(self, other: InvertedImage) -> bool:
+        """Whether both are about the same image, snapshot, covariates and settings."""
+        return (
+            (self.snapshot, self.config, dict(self.how)) == (other.snapshot, other.config, dict(other.how))
+            and np.array_equal(self.image, other.image)
+            and np.array_equal(self.inversion.values, other.inversion.values)
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as one safetensors file; it holds the image.
+
+        Raises:
+            UsageError: It cannot be written; what stood there before is untouched.
+        """
+        inversion = self.inversion
+        tensors = {"w": self.w, "z": inversion.z, "residual": inversion.residual, "image": self.image}
+        tensors |= {"values": inversion.values, "loss": inversion.loss}
+        tensors |= {f"noise/{k}": v for k, v in inversion.noise.items()}
+        tensors |= {f"state/{k}": v for k, v in inversion.state.items()}
+        document = {
+            "format_version": FORMAT_VERSION,
+            "snapshot": self.snapshot,
+            "study": self.study,
+            "how": dict(self.how),
+            "config": asdict(self.config),
+            "steps": inversion.steps,
+            "image_sha256": hashlib.sha256(self.image.tobytes()).hexdigest(),
+        }
+        data = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, {KEY: json.dumps(document)})
+        write_atomically(Path(path), data, UsageError)
+        return Path(path)
+
+    @staticmethod
+    def load(path: str | Path) -> InvertedImage:
+        """Read a file of `save`.
+
+        Raises:
+            UsageError: Missing, damaged, of an unknown format version, or a bare w that cannot be edited.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise UsageError("no such file", file=path, expected="a file of `mssg invert`")
+        try:
+            with safe_open(str(path), "np") as file:
+                document = parse_json((file.metadata() or {})[KEY])
+                tensors = {k: file.get_tensor(k) for k in file.keys()}
+            version = document["format_version"]
+            if version != FORMAT_VERSION:
+                raise UsageError("unknown format version", file=path, found=version, expected=FORMAT_VERSION)
+            parts = {
+                part: {k.removeprefix(f"{part}/"): v for k, v in tensors.items() if k.startswith(f"{part}/")}
+                for part in ("noise", "state")
+            }
+            inversion = Inversion(
+                tensors["values"],
+                tensors["z"],
+                tensors["residual"],
+                parts["noise"],
+                tensors["loss"],
+                int(document["steps"]),
+                parts["state"],
+            )
+            head = document["snapshot"], document["study"], tensors["image"], dict(document["how"])
+            found = InvertedImage(*head, InvertConfig(**document["config"]), inversion, tensors["w"])
+            found._check()
+            return found
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError, OverflowError) as error:
+            raise UsageError(
+                "holds no inverted image",
+                file=path,
+                found=f"{type(error).__name__}: {error}",
+                expected="a file of `mssg invert`",
+            ) from None
+
+    def _check(self) -> None:
+        """Refuse what could not have been saved.
+
+        Raises:
+            TypeError, ValueError: Of another kind or shape.
+        """
+        held, texts = self.inversion, (self.snapshot, self.study, *self.how, *self.how.values())
+        if not all(isinstance(t, str) for t in texts):
+            raise TypeError("a name that is no text")
+        shapes = (
+            held.values.ndim,
+            held.z.ndim,
+            held.residual.ndim,
+            held.loss.ndim,
+            self.w.ndim,
+            self.image.ndim,
+        )
+        if shapes != (2, 2, 3, 1, 2, 3) or held.residual.shape[1:] != self.w.shape:
+            raise ValueError("arrays that do not belong together")
+        if {len(held.values), len(held.z), len(held.residual), len(held.loss)} != {1}:
+            raise ValueError("not one image")
+        if self.image.dtype != np.uint8 or held.steps < 0:
+            raise ValueError("no image, or a number of steps below 0")
+
+    def fitting(self, snapshot: Snapshot, path: str | Path) -> InvertedImage:
+        """Itself, if it belongs to this snapshot.
+
+        Raises:
+            UsageError: It belongs to another one.
+        """
+        if self.snapshot != snapshot.header.snapshot_id:
+            raise UsageError(
+                "was inverted with another snapshot",
+                file=path,
+                found=self.snapshot,
+                expected=snapshot.header.snapshot_id,
+                hint="Invert the image with this snapshot",
+            )
+        return self
+
+    def edited(self, names: tuple[str, ...], given: Mapping[str, float]) -> np.ndarray:
+        """Its covariates with some of them changed: float64 [1, V]."""
+        values = self.inversion.values.copy()
+        for name, value in given.items():
+            values[0, names.index(name)] = value
+        return values
+
+    def without_state(self) -> InvertedImage:
+        """Without what only a continuation needs."""
+        return replace(self, inversion=replace(self.inversion, state={}))
+
+
+def estimate_values(
+    snapshot: Snapshot, image: np.ndarray, given: Mapping[str, float], predictor: Any = None
+) -> tuple[np.ndarray, dict[str, str]]:
+    """The covariates of an image: as given, else as a predictor, the study's instrument or the discriminator
+    reads them.
+
+    Args:
+        snapshot: Whose covariates are asked for.
+        image: uint8 [C, H, W].
+        given: Covariate name -> native value.
+        predictor: A `mssg.metrics.predictors.Predictor`, asked before anything else.
+
+    Returns:
+        values: float64 [1, V], native units.
+        how: Covariate name -> where its value comes from.
+
+    Raises:
+        UsageError: A covariate that nothing reads.
+    """
+    from mssg.measure.instruments import instrument
+
+    study, readings = snapshot.study, []
+    if predictor is not None:
+        readings.append(("predictor", predictor.measure))
+    if study.instrument:
+        readings.append((f"oracle-{study.instrument}", instrument(study.instrument).measure))
+    readings.append((HEADS, lambda x: _heads(snapshot, x[0])))
+    values, how = dict(given), dict.fromkeys(given, GIVEN)
+    for name, read in readings:
+        missing = [n for n in study.condition_names if n not in values]
+        if not missing:
+            break
+        found = {n: float(v[0]) for n, v in read(image[None]).items() if n in missing}
+        for covariate, value in found.items():
+            if np.isfinite(value):
+                values[covariate], how[covariate] = value, name
+    missing = [n for n in study.condition_names if n not in values]
+    if missing:
+        raise UsageError(
+            "nothing reads this covariate off the image",
+            field=", ".join(missing),
+            hint=f"State it: {' '.join(f'--fix {n}=VALUE' for n in missing)}; or give --predictor",
+        )
+    return np.array([[values[n] for n in study.condition_names]]), how
+
+
+@torch.no_grad()
+def _heads(snapshot: Snapshot, image: np.ndarray) -> dict[str, np.ndarray]:
+    """What the discriminator's covariate heads read; nothing where there is none."""
+    from mssg.errors import SnapshotError
+    from mssg.features.predictors import to_columns
+
+    study = snapshot.study
+    try:
+        D = snapshot.load("D")
+    except SnapshotError:
+        return {}
+    if D.config.projects:
+        return {}
+    # its minibatch statistics expect a group: generated images keep the real one company
+    rng = np.random.default_rng(0)
+    drawn = snapshot.models.sample(3, {}, rng)
+    values = np.stack([np.asarray(drawn[n], np.float64) for n in study.condition_names], axis=1)
+    z = torch.cat([latent(seed, snapshot.G.z_dim) for seed in range(3)])
+    c = torch.from_numpy(study.encode(values))
+    company = snapshot.G(z.to(snapshot.device), c.to(snapshot.device))
+    x = torch.from_numpy(image[None]).to(snapshot.device).float() / 127.5 - 1
+    outputs = D(torch.cat([x, company]))[:1, 1:]
+    values = study.decode(to_columns(study, outputs).cpu().numpy())
+    return {name: values[:, v] for v, name in enumerate(study.condition_names)}

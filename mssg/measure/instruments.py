@@ -1,0 +1,27 @@
+"""Oracles: quantities read directly off an image, with numpy and scipy only.
+
+An instrument is a module with `COVARIATES` (names it measures), `UNITS` (name -> unit) and `measure(images)`.
+A study names the one that fits its images in `[measure] instrument = "…"`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from mssg.errors import UsageError
+
+INSTRUMENTS = {"digits": "mssg.measure.digits", "brain": "mssg.measure.brain"}
+
+
+def instrument(name: str) -> ModuleType:
+    """The instrument of this name.
+
+    Raises:
+        UsageError: No such instrument.
+    """
+    if name not in INSTRUMENTS:
+        raise UsageError(
+            "no such instrument", field=name or "measure.instrument", expected=" | ".join(INSTRUMENTS)
+        )
+    return importlib.import_module(INSTRUMENTS[name])

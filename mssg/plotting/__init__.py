@@ -1,0 +1,1 @@
+"""Figures: grids, counterfactuals, charts of evaluations and of covariate models."""

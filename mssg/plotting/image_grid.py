@@ -1,0 +1,396 @@
+"""The paper's figures from a snapshot, as PNG and PDF: image pixels untouched, labels as text, bytes
+reproducible.
+
+Source: Lai et al. 2024, figures 1 and 10-12 (docs/method.md section 8).
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mssg.errors import UsageError
+from mssg.rendering.request import Sweep, find_covariate, parse_sweep, plain, private_command
+from mssg.study.model import SOURCE, Covariate
+from mssg.version import __version__
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mssg.rendering.renderer import Renderer
+
+FORMATS = (".png", ".pdf")
+STEPS = 7
+"""Rows and columns of a grid where nobody says how many."""
+BLOCK_INCHES, NARROW_BLOCK_INCHES = 4.6, 3.2
+"""Width of one grid on paper: alone, and beside others."""
+BLOCK_PIXELS = 900
+"""Small images are enlarged by a whole number of times until a grid is about this wide."""
+FONT, SMALL, TITLE = 9.0, 8.0, 9.0
+PAD, GAP = 7.0, 4.0
+"""Space at the figure's edge and between its parts, in points."""
+LINE = 1.25
+"""Height of a line of text, in font sizes."""
+MINUS = "−"
+
+
+@dataclass(frozen=True)
+class GridFigure:
+    """A finished grid.
+
+    Attributes:
+        figure: The matplotlib figure; its size in inches times `dpi` is a whole number of pixels.
+        images: uint8 [blocks, rows, columns, C, H, W], the first row at the bottom of the figure.
+        dpi: Pixels an inch at which every image pixel covers `scale` x `scale` figure pixels exactly.
+        scale: See `dpi`.
+        corners: (left, top) pixel of each block.
+        metadata: What the saved file says about itself.
+    """
+
+    figure: Figure
+    images: np.ndarray
+    dpi: int
+    scale: int
+    corners: tuple[tuple[int, int], ...]
+    metadata: Mapping[str, str]
+
+    def encode(self, suffix: str) -> bytes:
+        """The file's bytes; the same figure gives the same bytes.
+
+        Raises:
+            UsageError: Not ".png" or ".pdf".
+        """
+        import matplotlib
+
+        if suffix not in FORMATS:
+            raise UsageError("not a figure format", found=suffix or "no suffix", expected=" | ".join(FORMATS))
+        buffer = io.BytesIO()
+        with matplotlib.rc_context({"pdf.fonttype": 42, "savefig.bbox": None, "savefig.pad_inches": 0}):
+            if suffix == ".png":
+                self.figure.savefig(buffer, format="png", dpi=self.dpi, metadata=dict(self.metadata))
+            else:
+                self.figure.savefig(buffer, format="pdf", dpi=self.dpi, metadata=_pdf_metadata(self.metadata))
+        return buffer.getvalue()
+
+    def save(self, path: str | Path) -> Path:
+        """Write a .png or .pdf; folders are made as needed.
+
+        Raises:
+            UsageError: Another format, or the file cannot be written.
+        """
+        path = Path(path)
+        data = self.encode(path.suffix.lower())
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        except OSError as error:
+            raise UsageError(f"cannot be written: {error.strerror}", file=path) from None
+        return path
+
+
+def grid(
+    renderer: Renderer,
+    rows: Sweep | str,
+    cols: Sweep | str,
+    fixed: Mapping[str, float] | None = None,
+    seed: int = 0,
+    per_source: bool = False,
+    psi: float = 1.0,
+    command: str = "",
+) -> GridFigure:
+    """Two covariates along the axes in their own units, all others fixed and named in the title, one seed.
+
+    Args:
+        renderer: What draws.
+        rows, cols: Values along the axes; a text as of `parse_sweep` ("age", "age=40:80:5") works too. A name
+            alone goes from the training 5 % to the 95 % quantile, or through all levels.
+        fixed: Other covariates, native units; what is missing takes the training median or mode, and says so.
+        seed: Of the one latent.
+        per_source: One grid per source code, side by side (studies that condition on the source).
+        psi: Truncation.
+        command: How to make this figure again; goes into its metadata.
+
+    Raises:
+        UsageError: Unknown names, a name on two axes, or no source to tell apart.
+    """
+    study, summary = renderer.study, renderer.header.summary
+    rows, cols = (parse_sweep(study, s, STEPS, summary) if isinstance(s, str) else s for s in (rows, cols))
+    if not find_covariate(study, rows.name).is_continuous:
+        rows = Sweep(rows.name, rows.values[::-1])  # numbers rise upwards, levels read downwards
+    fixed = dict(fixed or {})
+    _check(renderer, rows, cols, fixed, per_source)
+    fixed = _fixed_values(renderer, rows, cols, fixed, per_source)
+    codes = list(range(len(study.sources))) if per_source else [None]
+    images = np.stack([_block(renderer, rows, cols, fixed, code, seed, psi) for code in codes])
+    names = [f"source {study.sources[code].name}" for code in codes if code is not None]
+    described = [f"{name} {_shown(study.covariate(name), value)}" for name, value in fixed.items()]
+    described += [f"seed {seed}"] + ([f"ψ {psi:g}"] if psi != 1 else [])
+    axes = study.covariate(rows.name), study.covariate(cols.name)
+    layout = _Layout.of(
+        images.shape, tick_labels(axes[0], rows.values), tick_labels(axes[1], cols.values), described, names
+    )
+    covariates = {s.name: [plain(study.covariate(s.name), v) for v in s.values] for s in (rows, cols)}
+    covariates |= {name: plain(study.covariate(name), value) for name, value in fixed.items()}
+    metadata = {
+        "Title": f"{study.name}: {rows.name} by {cols.name}",
+        "Snapshot": renderer.header.snapshot_id,
+        "Seed": str(seed),
+        "Psi": f"{psi:g}",
+        "Covariates": json.dumps(covariates),
+        "Command": private_command(command),
+        "Software": f"mssg {__version__}",
+    }
+    figure, corners = _draw(layout, images, axes, names, described)
+    return GridFigure(figure, images, layout.dpi, layout.scale, corners, metadata)
+
+
+def _check(
+    renderer: Renderer, rows: Sweep, cols: Sweep, fixed: Mapping[str, float], per_source: bool
+) -> None:
+    for name in (rows.name, cols.name, *fixed):
+        find_covariate(renderer.study, name)
+    if rows.name == cols.name:
+        raise UsageError("on both axes", field=rows.name, hint="Choose two different covariates")
+    for name in fixed:
+        if name in (rows.name, cols.name):
+            raise UsageError("both fixed and on an axis", field=name)
+    if per_source:
+        if SOURCE not in renderer.study.condition_names:
+            raise UsageError(
+                "this snapshot's network is not told the source, so there is nothing to show per source",
+                field="per-source",
+                hint="Leave it out; it needs a study with condition_on_source = true",
+            )
+        if SOURCE in (rows.name, cols.name, *fixed):
+            raise UsageError(
+                "already shown side by side", field=SOURCE, hint="Do not fix it or put it on an axis"
+            )
+
+
+def _fixed_values(
+    renderer: Renderer, rows: Sweep, cols: Sweep, fixed: Mapping[str, float], per_source: bool
+) -> dict[str, float]:
+    """Every condition that is on no axis, in the study's order."""
+    taken = {rows.name, cols.name, *((SOURCE,) if per_source else ())}
+    names = [name for name in renderer.study.condition_names if name not in taken]
+    # exactly what a label can state, so that the figure can be drawn again from what it says
+    typical = {n: v for n, v in renderer.defaults.items() if n in names and n not in fixed}
+    typical = {
+        n: float(f"{v:.3g}") if renderer.study.covariate(n).is_continuous else v for n, v in typical.items()
+    }
+    return {name: fixed.get(name, typical.get(name, 0.0)) for name in names}
+
+
+def _block(
+    renderer: Renderer,
+    rows: Sweep,
+    cols: Sweep,
+    fixed: Mapping[str, float],
+    code: int | None,
+    seed: int,
+    psi: float,
+) -> np.ndarray:
+    """Images of one grid: uint8 [rows, columns, C, H, W]."""
+    source = {} if code is None else {SOURCE: float(code)}
+    values = [
+        renderer.values({**fixed, **source, rows.name: row, cols.name: col})
+        for row in rows.values
+        for col in cols.values
+    ]
+    images = renderer.images(np.stack(values), seed, psi=psi)
+    return images.reshape(len(rows.values), len(cols.values), *images.shape[1:])
+
+
+def _shown(covariate: Covariate, value: float) -> str:
+    """A fixed value in the title: as much as identifies it, with its unit."""
+    if not covariate.is_continuous:
+        return covariate.format(value)
+    unit = covariate.unit if covariate.unit in ("", "°", "%") else f" {covariate.unit}"
+    return f"{value:.6g}{unit}".replace("-", MINUS)
+
+
+def tick_labels(covariate: Covariate, values: Sequence[float]) -> list[str]:
+    """Labels with as many digits as the values have, and no more than tell them apart."""
+    if not covariate.is_continuous:
+        return [covariate.format(v) for v in values]
+    step = min((abs(b - a) for a, b in itertools.pairwise(values)), default=abs(values[0]) or 1.0)
+    apart = max(0, math.ceil(-math.log10(step / 20)))
+    exact = next(
+        (d for d in range(apart) if all(abs(round(v, d) - v) < 1e-9 * max(1, abs(v)) for v in values)), apart
+    )
+    return [f"{v + 0.0:.{exact}f}".replace("-", MINUS) for v in values]
+
+
+def text_size(text: str, points: float) -> tuple[float, float]:
+    """Width and height of a line of text, in points."""
+    if not text.strip():
+        return 0.0, points * LINE
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    box = TextPath((0, 0), text, size=points, prop=FontProperties(family="DejaVu Sans")).get_extents()
+    return box.x1, points * LINE
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where everything goes, in figure pixels from the top left."""
+
+    dpi: int
+    scale: int
+    width: int
+    height: int
+    left: int
+    top: int
+    block: tuple[int, int]  # width, height
+    between: int
+    ticks: tuple[tuple[str, ...], tuple[str, ...]]  # rows, columns
+    turned: bool
+    title: tuple[str, ...]
+
+    @staticmethod
+    def of(
+        shape: tuple[int, ...], rows: list[str], cols: list[str], described: list[str], names: list[str]
+    ) -> _Layout:
+        """Lay out blocks of shape [blocks, rows, columns, C, H, W]."""
+        blocks, n_rows, n_cols, _, h, w = shape
+        scale = max(1, round(BLOCK_PIXELS / (max(n_rows, n_cols) * w)))
+        block = (n_cols * w * scale, n_rows * h * scale)
+        dpi = max(72, round(max(block) / (BLOCK_INCHES if blocks == 1 else NARROW_BLOCK_INCHES)))
+
+        def pixels(points: float) -> int:
+            return math.ceil(points * dpi / 72)
+
+        row_width = max(text_size(label, SMALL)[0] for label in rows)
+        col_width = max(text_size(label, SMALL)[0] for label in cols)
+        turned = pixels(col_width) > 0.92 * w * scale
+        line = text_size("", FONT)[1]
+        left = pixels(PAD + line + GAP + row_width + GAP)
+        bottom = pixels(PAD + line + GAP + (col_width if turned else text_size("", SMALL)[1]) + GAP)
+        between = pixels(3 * GAP)
+        right = pixels(PAD)
+        width = left + blocks * block[0] + (blocks - 1) * between + right
+        title = _wrapped(described, (width - left - pixels(PAD)) * 72 / dpi)
+        top = pixels(PAD + len(title) * text_size("", TITLE)[1] + GAP + (line if names else 0))
+        return _Layout(
+            dpi,
+            scale,
+            width,
+            top + block[1] + bottom,
+            left,
+            top,
+            block,
+            between,
+            (tuple(rows), tuple(cols)),
+            turned,
+            title,
+        )
+
+
+def _wrapped(parts: Sequence[str], width: float) -> tuple[str, ...]:
+    """Parts of the title, joined into lines no wider than `width` points."""
+    lines: list[str] = []
+    for part in parts:
+        longer = f"{lines[-1]}  ·  {part}" if lines else part
+        if lines and text_size(longer, TITLE)[0] <= width:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return tuple(lines)
+
+
+def _draw(
+    layout: _Layout,
+    images: np.ndarray,
+    axes: tuple[Covariate, Covariate],
+    names: Sequence[str],
+    described: Sequence[str],
+) -> tuple[Figure, tuple[tuple[int, int], ...]]:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    n_rows, n_cols = images.shape[1:3]
+    # the hair beyond the whole number keeps floor(inches * dpi) from losing the last pixel
+    inches = ((layout.width + 1e-3) / layout.dpi, (layout.height + 1e-3) / layout.dpi)
+    style: dict[Any, Any] = {
+        "font.family": "DejaVu Sans",
+        "text.color": "#111111",
+        "axes.labelcolor": "#111111",
+    }
+    corners = []
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=inches, dpi=layout.dpi, facecolor="white", layout=None)
+        for number, block in enumerate(images):
+            left = layout.left + number * (layout.block[0] + layout.between)
+            corners.append((left, layout.top))
+            place = (
+                left / layout.width,
+                1 - (layout.top + layout.block[1]) / layout.height,
+                layout.block[0] / layout.width,
+                layout.block[1] / layout.height,
+            )
+            axis = figure.add_axes(place)
+            axis.imshow(_mosaic(block), extent=(0, n_cols, 0, n_rows), aspect="auto", interpolation="none")
+            axis.set_xticks(
+                np.arange(n_cols) + 0.5, layout.ticks[1], fontsize=SMALL, rotation=90 if layout.turned else 0
+            )
+            axis.set_yticks(
+                np.arange(n_rows) + 0.5, layout.ticks[0] if number == 0 else [""] * n_rows, fontsize=SMALL
+            )
+            axis.tick_params(length=0, pad=GAP)
+            axis.set_xlabel(axis_label(axes[1]), fontsize=FONT, labelpad=GAP)
+            for spine in axis.spines.values():
+                spine.set_visible(False)
+            if names:
+                y = (layout.top - GAP * layout.dpi / 72) / layout.height
+                figure.text(
+                    place[0] + place[2] / 2, 1 - y, names[number], fontsize=FONT, ha="center", va="bottom"
+                )
+        _titles(figure, layout, axes[0])
+    return figure, tuple(corners)
+
+
+def _titles(figure: Figure, layout: _Layout, rows: Covariate) -> None:
+    """The row axis' name at the left edge, and the title over all blocks."""
+    point = layout.dpi / 72
+    middle = 1 - (layout.top + layout.block[1] / 2) / layout.height
+    x = (PAD + FONT * 0.6) * point / layout.width
+    figure.text(x, middle, axis_label(rows), fontsize=FONT, rotation=90, ha="center", va="center")
+    for number, line in enumerate(layout.title):
+        y = 1 - (PAD + number * text_size("", TITLE)[1]) * point / layout.height
+        figure.text(layout.left / layout.width, y, line, fontsize=TITLE, ha="left", va="top")
+
+
+def axis_label(covariate: Covariate) -> str:
+    """A covariate's name and unit, as an axis shows them."""
+    name = covariate.name.replace("_", " ")
+    return f"{name} ({covariate.unit})" if covariate.unit else name
+
+
+def _mosaic(block: np.ndarray) -> np.ndarray:
+    """[rows, columns, C, H, W] -> RGB [rows · H, columns · W, 3], the first row of images at the bottom.
+
+    Grey images become RGB here: a colour map would turn some grey levels into their neighbours.
+    """
+    rows, cols, channels, h, w = block.shape
+    joined = block[::-1].transpose(0, 3, 1, 4, 2).reshape(rows * h, cols * w, channels)
+    return np.repeat(joined, 3, axis=2) if channels == 1 else joined
+
+
+def _pdf_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """PDF knows few keys: what has none of its own goes into the keywords. No date, so that bytes repeat."""
+    rest = [f"{key}: {value}" for key, value in metadata.items() if key not in ("Title", "Software")]
+    return {
+        "Title": metadata["Title"],
+        "Creator": metadata["Software"],
+        "Keywords": "; ".join(rest),
+        "CreationDate": None,
+    }

@@ -1,0 +1,196 @@
+"""Generated pictures as files that other tools read: PNG of 8 or 16 bits, and NIfTI with a JSON sidecar. No
+torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mssg.checkpoint.header import Header
+from mssg.data import nifti
+from mssg.data.nifti import PlaneGrid
+from mssg.errors import UsageError
+from mssg.rendering.request import RenderRequest, Sweep, plain
+from mssg.version import __version__
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+
+
+def to_grey(images: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Images of a generator, about [-1, 1] -> grey levels 0 to 255, float32, not rounded."""
+    return np.clip((np.asarray(images, np.float32) + 1) * np.float32(127.5), 0, 255)
+
+
+def save_png(
+    path: Path, images: NDArray[np.float32], columns: int, metadata: Mapping[str, str], bits: int = 8
+) -> None:
+    """Write images side by side as one PNG at native pixels.
+
+    Args:
+        path: Where.
+        images: Grey levels float32 [N, C, H, W], 0 to 255.
+        columns: Images along a row.
+        metadata: Text stored in the file.
+        bits: 8, or 16: 0 to 65535 over the same range, one channel only.
+
+    Raises:
+        UsageError: 16 bits of colour.
+    """
+    from PIL import Image, PngImagePlugin
+
+    n, channels, h, w = images.shape
+    if bits == 16 and channels > 1:
+        raise UsageError("a 16-bit PNG holds one channel", field="--bits", found=f"{channels} channels")
+    sheet = np.zeros((math.ceil(n / columns) * h, columns * w, channels), np.float32)
+    for i, image in enumerate(images):
+        top, left = i // columns * h, i % columns * w
+        sheet[top : top + h, left : left + w] = image.transpose(1, 2, 0)
+    pixels = np.rint(sheet).astype(np.uint8) if bits == 8 else np.rint(sheet * 257).astype(np.uint16)
+    info = PngImagePlugin.PngInfo()
+    for key, text in metadata.items():
+        info.add_text(key, text)
+    picture = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+    written(path, lambda target: picture.save(target, format="PNG", pnginfo=info))
+
+
+def check_nifti(header: Header, sweeps: Sequence[Sweep], seeds: int) -> None:
+    """Make sure that a snapshot's pictures can be a NIfTI file, before any is drawn.
+
+    Raises:
+        UsageError: No geometry, colour, or more than one thing that changes along the stack.
+    """
+    study = header.study
+    if study.geometry is None:
+        raise UsageError(
+            "the study states no geometry, so there are no millimetres to write",
+            field="geometry",
+            hint="Write .png or .npy",
+        )
+    if study.channels != 1:
+        raise UsageError("a NIfTI file holds grey levels", found="a colour picture", hint="Write .png")
+    if len(sweeps) + (seeds > 1) > 1:
+        raise UsageError(
+            "a stack goes through one thing: seeds, or one --sweep",
+            field="--sweep",
+            hint="Write .npy, or one file each",
+        )
+
+
+def save_nifti(
+    path: Path,
+    images: NDArray[np.float32],
+    header: Header,
+    requests: Sequence[RenderRequest],
+    stated: Sequence[Mapping[str, float]],
+    sweep: Sweep | None,
+    command: str,
+) -> Path:
+    """Write one picture, or a stack along the fourth axis, with the study's geometry; a JSON sidecar says
+    what each is.
+
+    Args:
+        path: .nii or .nii.gz.
+        images: Grey levels float32 [N, 1, H, W].
+        header: The snapshot's.
+        requests: What was drawn, [N].
+        stated: Every covariate of each picture in native units, defaults included; empty for a latent w.
+        sweep: What changes along the stack, if it is a covariate.
+        command: How to draw it again.
+
+    Returns:
+        The sidecar's path.
+
+    Raises:
+        UsageError: As `check_nifti`.
+    """
+    check_nifti(header, [sweep] if sweep else [], 1)
+    geometry = header.study.geometry
+    assert geometry is not None
+    grid = PlaneGrid.of_study(geometry, images.shape[-1])
+    pictures = images[:, 0] if len(images) > 1 else images[0, 0]
+    image = nifti.to_image(pictures, grid, _first_and_step(header, sweep))
+    image.header["descrip"] = f"mssg {__version__}, snapshot {header.snapshot_id}".encode()[:79]
+    written(path, image.to_filename)
+    sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    document = describe(header, requests, stated, sweep, command)
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    written(sidecar, lambda target: Path(target).write_text(text, encoding="utf-8"))
+    return sidecar
+
+
+def _first_and_step(header: Header, sweep: Sweep | None) -> tuple[float, float] | None:
+    """First value and step of a sweep, where it is a number with even steps."""
+    if sweep is None or len(sweep.values) < 2 or not header.study.covariate(sweep.name).is_continuous:
+        return None
+    steps = np.diff(sweep.values)
+    return (sweep.values[0], float(steps[0])) if np.allclose(steps, steps[0], rtol=1e-3) else None
+
+
+def describe(
+    header: Header,
+    requests: Sequence[RenderRequest],
+    stated: Sequence[Mapping[str, float]],
+    sweep: Sweep | None,
+    command: str,
+) -> dict[str, Any]:
+    """The sidecar: what the pictures are, with every covariate and where they come from. Source: BIDS
+    derivatives."""
+    study, geometry, first = header.study, header.study.geometry, requests[0]
+    covariates: dict[str, Any] = {}
+    for covariate in study.conditions if stated and stated[0] else ():
+        values: list[Any] = [
+            row[covariate.name] if covariate.is_continuous else plain(covariate, row[covariate.name])
+            for row in stated
+        ]
+        entry: dict[str, Any] = {"Units": covariate.unit} if covariate.unit else {}
+        entry |= {"Levels": list(covariate.levels)} if covariate.levels else {}
+        covariates[covariate.name] = entry | {"Value": values[0] if len(set(values)) == 1 else values}
+    space: dict[str, Any] = {}
+    if geometry:
+        common = geometry.affine == "common"
+        space = {
+            "Plane": geometry.plane,
+            "PixelSize": geometry.pixel_mm,
+            "PixelSizeUnits": "mm",
+            "SpatialReference": "the space shared by the training images"
+            if common
+            else "none: pixel size only",
+        }
+    seeds = [request.seed for request in requests]
+    return {
+        "Description": "Drawn by a generative model. Not a scan of a person; not for diagnosis.",
+        "GeneratedBy": [{"Name": "mssg", "Version": __version__, "Command": command}],
+        "Snapshot": {
+            "Name": header.path.name,
+            "Id": header.snapshot_id,
+            "Study": study.name,
+            "Kimg": header.progress.get("kimg"),
+            "Versions": dict(header.provenance).get("versions"),
+        },
+        "Units": "grey level, 0 to 255",
+        **space,
+        "Covariates": covariates,
+        **({"FourthAxis": {"Name": sweep.name, "Units": study.covariate(sweep.name).unit}} if sweep else {}),
+        "Seed": seeds[0] if len(set(seeds)) == 1 else seeds,
+        "Latent": first.w_path and hashlib.sha256(Path(first.w_path).read_bytes()).hexdigest()[:12],
+        "Psi": first.psi,
+        "Cutoff": first.cutoff,
+        "Noise": {"Mode": first.noise_mode, "Seed": first.noise_seed},
+    }
+
+
+def written(path: Path, write: Callable[[str], Any]) -> None:
+    """Write through a temporary name, so that a full disk leaves no half file."""
+    temporary = path.with_name(f".part-{path.name}")
+    try:
+        write(str(temporary))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""A study: covariates, sources, geometry, and the one layout of condition vectors."""

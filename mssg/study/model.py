@@ -1,0 +1,383 @@
+"""A study: which covariates exist, which source observes which, and how they become columns of a condition.
+
+`Study.layout` is the only place that knows column numbers. Values are in native units everywhere outside
+`encode`: continuous covariates as they stand in the table, binary ones as 0/1, categorical ones as the index
+    of their level;
+NaN marks a missing value. Source: docs/method.md sections 1 and 2 (Lai et al., MIDL 2024).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mssg.errors import StudyError, UsageError
+
+KINDS = ("continuous", "binary", "categorical")
+TRANSFORMS = ("identity", "log")
+SCALES = ("zscore", "minmax")
+PLANES = ("coronal", "axial", "sagittal")
+SOURCE = "source"  # name of the covariate that tells the sources apart when condition_on_source is set
+
+
+@dataclass(frozen=True)
+class Covariate:
+    """One covariate: its kind, unit, transform and, once fitted, the statistics that scale it.
+
+    `offset` and `spread` belong to the transformed value: (forward(x) − offset) / spread is the encoded
+    column.
+    """
+
+    name: str
+    kind: str
+    unit: str = ""
+    levels: tuple[str, ...] = ()
+    transform: str = "identity"
+    shift: float = 0.0
+    scale: str = "zscore"
+    loss_weight: float = 1.0
+    loss_group: str = ""
+    lateralised: bool = False
+    offset: float | None = None
+    spread: float | None = None
+
+    @property
+    def is_continuous(self) -> bool:
+        """True for a continuous covariate."""
+        return self.kind == "continuous"
+
+    @property
+    def width(self) -> int:
+        """Number of columns this covariate takes in a condition."""
+        return len(self.levels) if self.kind == "categorical" else 1
+
+    def forward(self, x: np.ndarray | float) -> np.ndarray:
+        """Native value -> transformed value (identity, or log(x + shift))."""
+        x = np.asarray(x, dtype=np.float64)
+        if self.transform == "identity":
+            return x
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(x + self.shift > 0, np.log(np.maximum(x + self.shift, 1e-300)), np.nan)
+
+    def inverse(self, t: np.ndarray | float) -> np.ndarray:
+        """Transformed value -> native value; the inverse of `forward`."""
+        t = np.asarray(t, dtype=np.float64)
+        return t if self.transform == "identity" else np.exp(t) - self.shift
+
+    def fitted(self, values: np.ndarray) -> Covariate:
+        """This covariate with its statistics fitted to native values [N] (NaN ignored).
+
+        Raises:
+            StudyError: No finite value, or a constant one.
+        """
+        if not self.is_continuous:
+            return self
+        t = self.forward(np.asarray(values, dtype=np.float64))
+        t = t[np.isfinite(t)]
+        if not t.size:
+            raise StudyError(
+                "no source has a usable value of this covariate in its training split",
+                field=f"covariates.{self.name}",
+                hint='Check the table\'s column and, for transform = "log", that values + shift are positive',
+            )
+        if self.scale == "minmax":
+            offset, spread = float(t.min()), float(np.ptp(t))
+        else:
+            offset, spread = float(t.mean()), float(t.std())
+        if not spread > 1e-12 * max(1.0, abs(offset)):
+            raise StudyError(
+                "all training values are equal, so the covariate cannot be scaled or learned",
+                field=f"covariates.{self.name}",
+                found=f"{self.inverse(offset):g} everywhere",
+                hint="Remove the covariate from the study",
+            )
+        return replace(self, offset=offset, spread=spread)
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Native values [N] -> columns float32 [N, width]; NaN stays NaN."""
+        x = np.asarray(values, dtype=np.float64)
+        if self.kind == "binary":
+            return x[:, None].astype(np.float32)
+        if self.kind == "categorical":
+            out = np.zeros((x.size, self.width), np.float32)
+            known = np.isfinite(x)
+            out[known, x[known].astype(int)] = 1
+            out[~known] = np.nan
+            return out
+        if self.offset is None or self.spread is None:
+            raise StudyError(
+                "statistics are not fitted yet",
+                field=f"covariates.{self.name}",
+                hint="Call Study.fit_statistics",
+            )
+        return ((self.forward(x) - self.offset) / self.spread)[:, None].astype(np.float32)
+
+    def decode(self, columns: np.ndarray) -> np.ndarray:
+        """Columns [N, width] -> native values float64 [N]; binaries are cut at 0.5, categoricals take the
+        largest."""
+        c = np.asarray(columns, dtype=np.float64)
+        if self.kind == "categorical":
+            return np.where(np.isnan(c).any(1), np.nan, np.nan_to_num(c).argmax(1))
+        if self.kind == "binary":
+            return np.where(np.isnan(c[:, 0]), np.nan, c[:, 0] > 0.5)
+        return self.inverse(c[:, 0] * (self.spread or 1.0) + (self.offset or 0.0))
+
+    def parse(self, text: str | float) -> float:
+        """Text of a table or command line -> native value; an empty text is NaN.
+
+        Raises:
+            UsageError: Not a number, not 0/1, or not one of the levels.
+        """
+        word = str(text).strip()
+        if word == "" or word.lower() in ("nan", "na", "n/a"):
+            return math.nan
+        if self.kind == "categorical":
+            if word in self.levels:
+                return float(self.levels.index(word))
+            try:  # tables written by spreadsheets turn the level "1" into 1.0
+                number = float(word)
+                if number == int(number) and str(int(number)) in self.levels:
+                    return float(self.levels.index(str(int(number))))
+            except (ValueError, OverflowError):
+                pass
+            raise UsageError(
+                "unknown level", field=self.name, found=repr(word), expected=" | ".join(self.levels)
+            )
+        if self.kind == "binary":
+            value = {
+                "0": 0.0,
+                "1": 1.0,
+                "0.0": 0.0,
+                "1.0": 1.0,
+                "false": 0.0,
+                "true": 1.0,
+                "no": 0.0,
+                "yes": 1.0,
+            }.get(word.lower())
+            if value is None:
+                raise UsageError("not a binary value", field=self.name, found=repr(word), expected="0 or 1")
+            return value
+        try:
+            value = float(word)
+        except ValueError:
+            value = math.inf
+        if not math.isfinite(value):
+            raise UsageError(
+                "not a finite number",
+                field=self.name,
+                found=repr(word),
+                expected=f"a number in {self.unit or 'native units'}",
+            )
+        if self.transform == "log" and value + self.shift <= 0:
+            raise UsageError(
+                "outside the domain of its log transform",
+                field=self.name,
+                found=word,
+                expected=f"more than {-self.shift:g} {self.unit}",
+            )
+        return value
+
+    def format(self, value: float, unit: bool = True) -> str:
+        """A native value as text for people, with its unit."""
+        if value is None or not math.isfinite(value):
+            return "missing"
+        if self.kind == "categorical":
+            return self.levels[round(value)]
+        if self.kind == "binary":
+            return "yes" if value > 0.5 else "no"
+        size = abs(value)
+        text = f"{value:.0f}" if size >= 200 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
+        if unit and self.unit:
+            text += self.unit if self.unit in ("°", "%") else f" {self.unit}"
+        return text
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image source: a prepared folder and the covariates training may see of it."""
+
+    name: str
+    path: str
+    observes: tuple[str, ...]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the pixels lie: plane, pixel size in mm, and whether all images share one space.
+
+    `position_mm` is where the plane cuts its axis, `centre_mm` where the picture's centre lies along its
+    columns' and rows' axis.
+    """
+
+    plane: str
+    pixel_mm: float
+    affine: str = "none"
+    position_mm: float | None = None
+    centre_mm: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """How a covariate is modelled given others (docs/method.md section 3)."""
+
+    name: str
+    given: tuple[str, ...] = ()
+    family: str = ""
+    components: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.given, self.family, self.components))
+
+
+class Layout(Mapping[str, slice]):
+    """Covariate name -> slice of its columns in a condition [*, K]."""
+
+    def __init__(self, covariates: Sequence[Covariate]) -> None:
+        self._slices: dict[str, slice] = {}
+        start = 0
+        for covariate in covariates:
+            self._slices[covariate.name] = slice(start, start + covariate.width)
+            start += covariate.width
+        self.width = start
+
+    def __getitem__(self, name: str) -> slice:
+        return self._slices[name]
+
+    def __iter__(self):
+        return iter(self._slices)
+
+    def __len__(self) -> int:
+        return len(self._slices)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Covariates, sources, image shape and covariate models of one study."""
+
+    name: str
+    resolution: int
+    channels: int
+    covariates: tuple[Covariate, ...]
+    sources: tuple[Source, ...]
+    geometry: Geometry | None = None
+    models: Mapping[str, ModelSpec] = field(default_factory=dict)
+    condition_on_source: bool = False
+    train: Mapping[str, Any] = field(default_factory=dict)
+    augment_allow: tuple[str, ...] = ()
+    instrument: str = ""  # the oracle of mssg.measure that can measure covariates on an image, if any
+    path: str | None = None
+
+    @cached_property
+    def conditions(self) -> tuple[Covariate, ...]:
+        """What the generator is given: the covariates, and the source when the study conditions on it."""
+        if not self.condition_on_source:
+            return self.covariates
+        return (
+            *self.covariates,
+            Covariate(SOURCE, "categorical", levels=tuple(s.name for s in self.sources)),
+        )
+
+    @cached_property
+    def condition_names(self) -> tuple[str, ...]:
+        """Names of `conditions`, in order: the columns of a values array [N, V]."""
+        return tuple(c.name for c in self.conditions)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Covariate name -> slice of the condition's columns; `.width` is K."""
+        return Layout(self.conditions)
+
+    def covariate(self, name: str) -> Covariate:
+        """The condition of this name, or a UsageError that lists what there is."""
+        return self.conditions[self.index(name)]
+
+    def source(self, name: str) -> Source:
+        """The source of this name, or a UsageError that lists what there is."""
+        for source in self.sources:
+            if source.name == name:
+                return source
+        raise UsageError("no such source", field=name, expected=" | ".join(s.name for s in self.sources))
+
+    def index(self, name: str) -> int:
+        """Column of a covariate in a values array [N, V]."""
+        if name not in self.condition_names:
+            raise UsageError(
+                "no such covariate in this study", field=name, expected=" | ".join(self.condition_names)
+            )
+        return self.condition_names.index(name)
+
+    def observed_mask(self, source_index: int) -> np.ndarray:
+        """Which conditions a source records: bool [V]."""
+        observes = {*self.sources[source_index].observes, SOURCE}
+        return np.array([name in observes for name in self.condition_names])
+
+    def observers(self, name: str) -> tuple[str, ...]:
+        """Names of the sources that record a covariate."""
+        return tuple(s.name for s in self.sources if name in s.observes or name == SOURCE)
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Covariates that every source records: what ties the sources together."""
+        return tuple(c.name for c in self.covariates if len(self.observers(c.name)) == len(self.sources))
+
+    @property
+    def is_fitted(self) -> bool:
+        """True once the statistics of every continuous covariate are known."""
+        return all(c.offset is not None for c in self.covariates if c.is_continuous)
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Native values [N, V] -> condition float32 [N, K]; NaN stays NaN."""
+        values = np.atleast_2d(values)
+        return np.concatenate([c.encode(values[:, i]) for i, c in enumerate(self.conditions)], axis=1)
+
+    def decode(self, c: np.ndarray) -> np.ndarray:
+        """Condition [N, K] -> native values float64 [N, V]."""
+        c = np.atleast_2d(c)
+        return np.stack([cov.decode(c[:, self.layout[cov.name]]) for cov in self.conditions], axis=1)
+
+    def fit_statistics(self, tables: Sequence[Mapping[str, np.ndarray]]) -> Study:
+        """The study with statistics fitted jointly on all sources that observe a covariate.
+
+        Args:
+            tables: One mapping per source, covariate name -> native values [n] of its training rows.
+
+        Source: docs/method.md section 2 (the original scaled age per source, which makes the sources
+        disagree).
+        """
+        fitted = []
+        for covariate in self.covariates:
+            parts = [t[covariate.name] for s, t in zip(self.sources, tables) if covariate.name in s.observes]
+            fitted.append(covariate.fitted(np.concatenate(parts)) if parts else covariate)
+        return replace(self, covariates=tuple(fitted))
+
+    def source_path(self, index: int) -> Path:
+        """The prepared folder of a source; relative paths start at the study's TOML."""
+        base = Path(self.path).parent if self.path else Path()
+        return base / self.sources[index].path
+
+    def to_json(self) -> dict[str, Any]:
+        """The study as a JSON object: the TOML's structure, with fitted statistics beside each covariate."""
+        from mssg.study.schema import to_document
+
+        return to_document(self)
+
+    def to_toml(self) -> str:
+        """The study as TOML text, without fitted statistics."""
+        from mssg.study.schema import to_text
+
+        return to_text(self)
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any], file: str | None = None) -> Study:
+        """The study of a JSON object written by `to_json`."""
+        from mssg.study.schema import from_document
+
+        return from_document(document, file)

@@ -1,0 +1,319 @@
+"""Reports: everything measured is there, nothing is fetched, nothing is cut off."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from mssg.metrics.results import Evaluation, Model, Note, Result
+from mssg.report.elements import Code, Heading, Notes, Picture, Table, Text, table
+from mssg.report.html import smaller, to_html
+from mssg.report.pdf import to_pdf
+from mssg.report.sections import Material, build
+from trainer_cli.main import cli
+
+
+@pytest.fixture(scope="module")
+def evaluation(tiny_renderer):
+    """A small evaluation with every kind of number that a report knows."""
+    label, ci = "tiny", (0.1, 0.3)
+    rows = [
+        Result(
+            "kid-efficientnet_lite0",
+            0.012,
+            label,
+            100,
+            80,
+            sd=0.001,
+            features="efficientnet_lite0",
+            real_floor=0.0004,
+        ),
+        Result(
+            "control/partial_r",
+            0.52,
+            label,
+            1000,
+            ci95=ci,
+            covariate="intensity",
+            design="b",
+            detail={"removed": ["thickness", "digit"]},
+        ),
+        Result("control/slope", 0.4, label, 1000, covariate="intensity", design="b"),
+        Result(
+            "control/partial_r",
+            0.47,
+            label,
+            990,
+            covariate="intensity",
+            design="b",
+            source="B",
+            detail={"recorded": False},
+        ),
+        Result(
+            "control/bias",
+            30.7,
+            label,
+            990,
+            covariate="intensity",
+            design="b",
+            source="B",
+            unit="levels",
+            detail={"recorded": False},
+        ),
+        Result("control/partial_r", 0.88, label, 1000, covariate="thickness", design="a"),
+        Result("leakage", 0.31, label, 500, covariate="intensity", moved="thickness"),
+        Result("leakage", 0.9, label, 500, covariate="thickness", moved="thickness"),
+        Result(
+            "strata/mae",
+            3.3,
+            label,
+            50,
+            9,
+            stratum={"thickness": [1, 2], "digit": "1"},
+            covariate="slant",
+            unit="°",
+            reference="requested",
+        ),
+        Result(
+            "counterfactual/composition_1",
+            4.2,
+            label,
+            24,
+            24,
+            ci,
+            unit="grey levels",
+            detail={"another_image": 40.0, "stranger": 30.0},
+        ),
+        Result(
+            "counterfactual/effectiveness_mae",
+            7.7,
+            label,
+            24,
+            24,
+            ci,
+            covariate="slant",
+            moved="slant",
+            unit="°",
+            real_floor=1.0,
+            detail={"doing_nothing": 25.0, "slope": 0.8},
+        ),
+        Result(
+            "counterfactual/minimality",
+            0.2,
+            label,
+            24,
+            24,
+            ci,
+            covariate="slant",
+            moved="digit",
+            unit="sd",
+            detail={"another_image": 1.1, "reconstruction": 0.1},
+        ),
+        Result("counterfactual/identity", 0.7, label, 24, 24, ci, moved="digit"),
+        Result(
+            "counterfactual/reversibility",
+            6.0,
+            label,
+            24,
+            24,
+            ci,
+            moved="digit",
+            unit="grey levels",
+            detail={"edited": 20.0, "another_image": 40.0},
+        ),
+        Result(
+            "memorisation-pixels",
+            0.004,
+            label,
+            500,
+            200,
+            ci,
+            features="pixels",
+            real_floor=0.01,
+            detail={"threshold": 0.8, "median_ratio": 1.02, "relative_distance": 0.97, "n_train": 100},
+        ),
+        Result(
+            "utility/mae",
+            0.33,
+            label,
+            200,
+            60,
+            ci,
+            covariate="thickness",
+            unit="px",
+            real_floor=0.3,
+            detail={"blind_guess": 0.8, "architecture": "resnet18", "epochs": 3},
+        ),
+        Result("utility/accuracy", None, label, 200, 60, covariate="digit"),
+    ]
+    model = Model(label, tiny_renderer.header.snapshot_id, "strokes", 12)
+    note = Note("fid", "needs more images than features")
+    return Evaluation(
+        "strokes", "test", 3, (model,), tuple(rows), (note,), "mssg evaluate <tiny>", {}, {"mssg": "0.1.0"}
+    )
+
+
+@pytest.fixture(scope="module")
+def material(tiny_renderer, evaluation):
+    rng = np.random.default_rng(0)
+    pair = [
+        (rng.integers(0, 255, (1, 32, 32), np.uint8), rng.integers(0, 255, (1, 32, 32), np.uint8), 0.4)
+    ] * 3
+    stats = [
+        {"kimg": k, "elapsed_sec": k, "loss/G": 1 / k, "score/real": 0.5, "metric/r": 0.1 * k}
+        for k in (1.0, 2.0, 3.0)
+    ]
+    return Material(
+        "tiny",
+        tiny_renderer,
+        evaluation,
+        stats,
+        (),
+        {"pixels": pair},
+        ("mssg evaluate <tiny>", "mssg report tiny"),
+        (),
+    )
+
+
+@pytest.fixture(scope="module")
+def page(material):
+    return to_html(build(material), "A & B")
+
+
+def test_the_page_needs_nothing_from_outside(page):
+    assert page.startswith("<!DOCTYPE html>") and "<title>A &amp; B</title>" in page
+    assert not re.search(r'(?:src|href)="(?!data:image/png;base64,|#)', page)
+    assert "<script" not in page and "@import" not in page and "url(" not in page
+    assert set(re.findall(r'href="#(\w+)"', page)) <= set(re.findall(r'id="(\w+)"', page))
+
+
+def test_every_number_of_the_evaluation_is_there(page, evaluation):
+    for r in evaluation.results:
+        assert page.count(f"<td class=l>{r.metric}</td>") == sum(
+            x.metric == r.metric for x in evaluation.results
+        )
+    for text in (
+        "0.012 ± 0.001",
+        "0.520 [0.100, 0.300]",
+        "7.70° [0.100, 0.300]",
+        "doing nothing 25.0",
+        "0.4 % [10.0, 30.0]",
+        "1.0 %",
+        "0.800 px",
+    ):
+        assert text in page, text
+    for text in (
+        "no privacy guarantee",
+        "needs more images than features",
+        "mssg evaluate &lt;tiny&gt;",
+        "real images",
+        "Not for diagnosis",
+    ):
+        assert text in page, text
+
+
+def test_a_bias_that_a_correlation_hides_is_in_short(page):
+    short = page[page.index("In short") : page.index("Study and data")]
+    assert "thickness: partial correlation" in short and "slope 0.400" in short
+    assert "intensity, B (never recorded)" in short and "bias 30.7 levels" in short and "n = 990" in short
+
+
+def test_pictures_are_in_the_page(page):
+    assert page.count('src="data:image/png;base64,') >= 6  # curves, three grids, leakage, gallery
+
+
+def test_a_snapshot_alone_makes_a_report_that_says_what_is_missing(tiny_renderer):
+    blocks = build(Material("tiny", tiny_renderer, missing=("Nothing was measured.",)))
+    text = " ".join(getattr(b, "text", "") for b in blocks)
+    assert "training statistics are not at hand" in text and "no eval.json" in text
+    assert any(isinstance(b, Notes) and b.warn and "Nothing was measured." in b.items for b in blocks)
+
+
+def test_paper_holds_every_section_and_stays_on_its_pages(material):
+    from matplotlib.figure import Figure
+
+    from mssg.plotting.image_grid import text_size
+    from mssg.report import pdf as paper
+
+    blocks = [b for b in build(material) if not isinstance(b, Picture)]
+    data = to_pdf([*blocks, Text("a $ sign and another $")], "Title")
+    assert data.startswith(b"%PDF") and data.count(b"/Type /Page\n") + data.count(b"/Type /Page ") >= 2
+    written = []
+
+    class Watched(paper._Paper):
+        def write(self, text, size, x=paper.MARGIN, **more):
+            written.append((text, x, self.y, size, more.get("ha", "left")))
+            super().write(text, size, x, **more)
+
+    sheet = Watched("Title")
+    long = table(
+        ("name", "what", "n"), [("a" * 30, "many words in a cell " * 12, "1234567")] * 60, "caption " * 40
+    )
+    picture = Picture(lambda: Figure((4, 30)), "tall")
+    for block in (
+        Heading("x" * 300, 1),
+        Text("word " * 900),
+        Notes(("note " * 60,)),
+        Code("mssg " * 80),
+        long,
+        picture,
+        Table(("h",), (("1",),), folded=True),
+    ):
+        paper._set(sheet, block)
+    assert len(sheet.pages) > 3
+    for text, x, y, size, ha in written:
+        assert 0 <= y <= paper.HEIGHT - paper.MARGIN + 0.01, text
+        width = text_size(text, size)[0] / 72 if ha == "left" and "mono" not in text else 0
+        assert x + width <= paper.WIDTH - paper.MARGIN + 0.02, (text, width)
+        assert x >= paper.MARGIN - 0.01
+
+
+def test_columns_are_pressed_evenly():
+    from mssg.report.pdf import _pressed
+
+    assert _pressed([1, 2, 3], 6.5) == [1, 2, 3]
+    assert _pressed([1, 4, 5, 1], 6) == [1, 2, 2, 1]
+    assert sum(_pressed([0.7, 3, 9, 2], 6)) == pytest.approx(6)
+
+
+def test_smaller_pictures_stay_the_same_picture():
+    import io
+
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 3, (40, 40, 3), np.uint8) * 100
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=0)
+    less = smaller(buffer.getvalue())
+    assert len(less) < len(buffer.getvalue())
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(less)).convert("RGB")), pixels)
+
+
+def test_the_command(tiny_snapshot, tiny_study, evaluation, tmp_path):
+    def run(*words):
+        return CliRunner().invoke(cli, ["report", *(str(w) for w in words)])
+
+    file = evaluation.save(tmp_path / "eval.json")
+    done = run(tiny_snapshot, "--evaluation", file, "-o", tmp_path / "r.html")
+    assert done.exit_code == 0 and "give the data with --study" in done.output, done.output
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "counterfactual/composition_1" in page and "mssg report" in page
+    alone = run(tiny_snapshot, "-o", tmp_path / "alone.html")
+    assert alone.exit_code == 0 and "mssg evaluate" in alone.output
+    document = json.loads(file.read_text(encoding="utf-8"))
+    document["models"][0]["snapshot"] = "000000000000"
+    file.write_text(json.dumps(document), encoding="utf-8")
+    for words, said in (
+        ([tiny_snapshot, "--evaluation", file, "-o", tmp_path / "x.html"], "other snapshots"),
+        ([tiny_snapshot, "-o", tmp_path / "x.doc"], ".html"),
+        (["nowhere", "-o", tmp_path / "x.html"], "no such snapshot"),
+        ([tiny_snapshot, "--evaluation", tmp_path / "none.json", "-o", tmp_path / "x.html"], "no such file"),
+        ([tiny_snapshot, "--latent", tmp_path / "none", "-o", tmp_path / "x.html"], "no such file"),
+    ):
+        refused = run(*words)
+        assert refused.exit_code == 2 and said in refused.output, refused.output
+    assert not (tmp_path / "x.html").exists()
