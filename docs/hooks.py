@@ -16,7 +16,8 @@ sys.path.insert(0, str(DOCS.parent))
 
 ORDER = {
     "Start": ["index", "tutorial", "data", "explorer", "faq"],
-    "How to": ["experiments", "evaluation", "migration", "scaling"],
+    "How to": ["experiments", "evaluation", "counterfactuals", "migration", "scaling"],
+    "Method": ["method"],
     "Reference": ["reference/commands", "reference/study", "formats", "reference/files"],
     "Measured": ["results", "reliability", "performance", "phantoms"],
     "Inside": ["architecture"],

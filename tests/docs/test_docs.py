@@ -221,3 +221,16 @@ def test_the_plan_for_many_gpus_is_computed():
         m = sent / (200e9 if gpus == 8 else 25e9) * 1000
         expected = t, m, 100 * t / (t + m), 100 * t / (t + max(0, m - t / 2))
         assert gpus * images == config.batch and shown == [round(e) for e in expected]
+
+
+def test_every_section_of_the_method_that_code_cites_is_there():
+    """docs/method.md: `section N` in a docstring or comment finds a heading "## N …"."""
+    headings = re.findall(r"^## (\d+) ", (ROOT / "docs" / "method.md").read_text(encoding="utf-8"), re.M)
+    assert headings == [str(n) for n in range(1, 11)]
+    cited = set()
+    for folder in ("mssg", "explorer_app", "trainer_cli", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            text = re.sub(r"\n[\s#]*", " ", path.read_text(encoding="utf-8"))
+            for numbers in re.findall(r"method\.md\s+sections? (\d+(?:(?:, | and )\d+)*)", text):
+                cited |= {(path.name, n) for n in re.findall(r"\d+", numbers)}
+    assert len(cited) > 20 and not [c for c in cited if c[1] not in headings]
