@@ -226,7 +226,7 @@ def test_the_windows_process_imports_no_torch(module, tiny_snapshot):
 import sys
 import {module}
 from explorer_app.population import Population
-from mssg.header import read_header
+from mssg.checkpoint.header import read_header
 p = Population(read_header({str(tiny_snapshot)!r}))
 p.support(tuple(p.defaults().items()))
 p.follow(p.start_drag("thickness", tuple(p.defaults().items())), 4.0)

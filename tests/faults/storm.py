@@ -66,11 +66,11 @@ PLACES = (
     ),
     ("training/ema.py", ("update",)),
     ("training/augment.py", ("adapt",)),
-    ("training/keeper.py", ("__init__", "tick", "save", "commit", "keep_state", "_grid", "close")),
+    ("training/run_writer.py", ("__init__", "tick", "save", "commit", "keep_state", "_grid", "close")),
     ("training/stats.py", ("__init__", "write", "_add", "take")),
     ("training/validation.py", ("__call__",)),
     ("files.py", ("write_atomically", "sweep")),
-    ("snapshot.py", ("save_snapshot", "provenance")),
+    ("checkpoint/snapshot.py", ("save_snapshot", "provenance")),
     ("data/loader.py", ("batch", "conditions", "_draw")),
     ("losses/covariate.py", ("forward", "__call__")),
 )

@@ -26,7 +26,7 @@ sys.path[:0] = [
     str(ROOT),
     str(ROOT / "tests"),
     str(ROOT / "tests" / "training"),
-    str(ROOT / "tests" / "legacy"),
+    str(ROOT / "tests" / "checkpoint"),
 ]
 
 import mutate  # noqa: E402
@@ -772,7 +772,7 @@ READERS = (
         lambda: [{"study.toml": _study()}],
         _files,
         _read_study,
-        ("study_schema.py", "toml_table.py"),
+        ("study/schema.py", "study/toml_table.py"),
     ),
     Reader("source", 34, lambda: [_packed()], _files, _read_packed, ("data/table.py",)),
     Reader("archive", 12, _archives, _change_archive, _read_archive, ("data/recipes/stylegan.py",)),
@@ -782,12 +782,12 @@ READERS = (
         lambda: [{"x.safetensors": _snapshot_file()}],
         _change_tensors("mssg"),
         _read_snapshot,
-        ("header.py",),
+        ("checkpoint/header.py",),
     ),
     Reader("session", 24, _sessions, _one(_json), _read_session, ("../explorer_app/session.py",)),
     Reader("evaluation", 24, _evaluations, _one(_json), _read_evaluation, ("../explorer_app/evaluation.py",)),
-    Reader("pickle", 32, _pickles, _one(mutate.raw), _read_pickle, ("unpickle.py",)),
-    Reader("official", 3, _official, _one(mutate.raw), _read_official, ("legacy.py",)),
+    Reader("pickle", 32, _pickles, _one(mutate.raw), _read_pickle, ("checkpoint/pickle_reader.py",)),
+    Reader("official", 3, _official, _one(mutate.raw), _read_official, ("checkpoint/legacy.py",)),
     Reader("run", 8, lambda: [_run_folder()], _files, _read_run, ()),
     Reader("digits", 6, lambda: [_digits()], _one(mutate.raw), _read_digits, ()),
     Reader("volume", 12, _volumes, _one(mutate.raw), _read_volume, ("data/nifti.py",)),

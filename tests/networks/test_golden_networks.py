@@ -9,6 +9,7 @@ import torch
 
 from mssg.checkpoint.legacy import from_official
 from mssg.errors import SnapshotError, UsageError
+from mssg.ops import dispatch
 from mssg.ops import functional as ops
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -35,7 +36,7 @@ def worst(result, golden):
     return (result - golden).abs().max().item()
 
 
-@pytest.fixture(params=[name for name in ops.dispatch.names() if name != "cuda"])
+@pytest.fixture(params=[name for name in dispatch.names() if name != "cuda"])
 def backend(request):
     with ops.use_backend(request.param) as chosen:
         yield chosen

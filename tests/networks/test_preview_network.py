@@ -11,6 +11,7 @@ from mssg.networks.config import GeneratorConfig
 from mssg.networks.generator import build_generator
 from mssg.networks.preview import fit_filter, interpolate_taps
 from mssg.networks.stylegan3 import SynthesisLayer, design_bands, design_lowpass_filter, halve_rates
+from mssg.ops import dispatch
 from mssg.ops import functional as ops
 
 SMALL = {"z_dim": 8, "w_dim": 8, "channel_base": 256, "channel_max": 8}
@@ -123,7 +124,7 @@ def test_one_by_one_kernels_are_not_copied():
 def test_every_backend_draws_the_same(kind, backend):
     G = network(kind)
     ws = latents(G)
-    if backend not in ops.dispatch.names():
+    if backend not in dispatch.names():
         pytest.skip("the native kernels are not built")
     with torch.inference_mode():
         with ops.use_backend("reference"):
