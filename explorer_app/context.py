@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer_app import animate, config, export, session
-from explorer_app.follow import Run, is_run
 from explorer_app.geometry import mirrored
 from explorer_app.history import History
 from explorer_app.messages import Frame, Model
@@ -27,6 +26,8 @@ from explorer_app.worker import RenderService
 from mssg.checkpoint.header import read_header, resolve_snapshot
 from mssg.errors import MssgError
 from mssg.measure.instruments import instrument
+from mssg.runs.folder import RunFolder
+from mssg.runs.follow import FollowedRun
 
 if TYPE_CHECKING:
     from explorer_app.display import Screen
@@ -48,7 +49,7 @@ class Context:
         self.service, self.screen = service, screen
         self.history = History(AppState())
         self.population: Population | None = None
-        self.run: Run | None = None
+        self.run: FollowedRun | None = None
         self.follow = False
         self.shown: Frame | None = None
         self.measured: Frame | None = None  # the last picture shown that instruments have read
@@ -112,8 +113,8 @@ class Context:
             if path.suffix == ".json" and path.is_file():
                 self.restore(path)
                 return True
-            if is_run(path):
-                self.run, self.follow = Run(path), True
+            if RunFolder(path).looks_like_a_run():
+                self.run, self.follow = FollowedRun(path), True
                 self.run.poll()
                 if not self.run.checkpoints:
                     self.note(f"{path.name}: no snapshot yet; following the run")
@@ -433,7 +434,7 @@ class Context:
 
         outdir = str(Path(outdir).expanduser())
         self.training = Training(command(str(Path(study).expanduser()), outdir, preset, kimg), outdir)
-        self.run, self.follow = Run(outdir), True
+        self.run, self.follow = FollowedRun(outdir), True
         self.note(f"training started in {outdir}")
 
     @property

@@ -331,17 +331,18 @@ def _split(text: str) -> tuple[str, str]:
 
 def _expanded(snapshots: Sequence[str], every: bool) -> list[tuple[str, Path]]:
     """(label or "", file) of everything to evaluate."""
-    from mssg.checkpoint.header import resolve_snapshot, run_snapshots
+    from mssg.checkpoint.header import resolve_snapshot
     from mssg.errors import UsageError
+    from mssg.runs.folder import RunFolder, kimg_of
 
     out: list[tuple[str, Path]] = []
     for text in snapshots:
         label, name = _split(text)
         if every and Path(name).is_dir():
-            files = run_snapshots(Path(name))
+            files = RunFolder(Path(name)).snapshot_files()
             if not files:
                 raise UsageError("this run has no snapshot yet", file=name)
-            out += [(f"{label or Path(name).resolve().name} {int(f.stem)} kimg", f) for f in files]
+            out += [(f"{label or Path(name).resolve().name} {kimg_of(f):.0f} kimg", f) for f in files]
         else:
             out.append((label, resolve_snapshot(name)))
     return out

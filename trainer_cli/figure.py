@@ -218,13 +218,14 @@ def curves(path: str, metrics: tuple[str, ...], output: str) -> None:
 
     from mssg.metrics.results import Evaluation
     from mssg.plotting import evaluation as charts
-    from mssg.training.stats import read_rows
+    from mssg.runs.folder import RunFolder
+    from mssg.runs.rows import read_rows
     from trainer_cli.common import check_suffix, writable
 
     check_suffix(output, charts.FORMATS)
     found = None
     if Path(path).is_dir():
-        lines = charts.lines_of_run(read_rows(Path(path) / "stats.jsonl"))
+        lines = charts.lines_of_run(read_rows(RunFolder(Path(path)).stats_file))
         metrics = metrics or ("metric/", "score/")
     else:
         found = Evaluation.load(path)

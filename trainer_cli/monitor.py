@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from mssg.errors import RunError, UsageError
-from mssg.files import parse_json
+from mssg.runs.folder import RunFolder
+from mssg.runs.follow import GrowingRows
+from mssg.text import duration
 
 FRAME_S = 0.1
 SILENT_S = 120.0
@@ -25,76 +27,11 @@ GROUPS = (
 )
 
 
-class Tail:
-    """The rows of a growing stats.jsonl, whole lines only; starts over when rows were dropped or the file
-    replaced."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: list[dict[str, float]] = []
-        self.changed_at = 0.0
-        self._position = 0
-        self._file: tuple[int, int] | None = None
-
-    def read(self) -> bool:
-        """Take in what is new; True when the rows changed."""
-        try:
-            with open(self.path, "rb") as file:
-                status = os.fstat(file.fileno())
-                identity = (status.st_dev, status.st_ino)
-                restarted = self._file not in (None, identity) or status.st_size < self._position
-                if restarted:
-                    self._position, self.rows = 0, []
-                self._file, self.changed_at = identity, status.st_mtime
-                file.seek(self._position)
-                data = file.read()
-        except OSError:
-            return False
-        end = data.rfind(b"\n") + 1
-        self._position += end
-        rows = [row for line in data[:end].splitlines() if (row := _numbers(line))]
-        self.rows.extend(rows)
-        return restarted or bool(rows)
-
-    def curve(self, name: str) -> tuple[list[float], list[float]]:
-        """kimg and value of a quantity."""
-        pairs = [(row["kimg"], row[name]) for row in self.rows if name in row]
-        return [p[0] for p in pairs], [p[1] for p in pairs]
-
-    def names(self) -> list[str]:
-        """Every quantity, in order of appearance."""
-        return list(dict.fromkeys(name for row in self.rows for name in row))
-
-
-def _numbers(line: bytes) -> dict[str, float]:
-    try:
-        row = parse_json(line)
-    except ValueError:
-        return {}
-    if not isinstance(row, dict) or not isinstance(row.get("kimg"), (int, float)):
-        return {}
-    return {
-        k: float(v)
-        for k, v in row.items()
-        if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
-    }
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 42 s, 12 min, 3 h 05, 2 d 4 h."""
-    s = max(0, round(seconds))
-    if s < 90:
-        return f"{s} s"
-    if s < 5400:
-        return f"{s // 60} min"
-    return f"{s // 3600} h {s % 3600 // 60:02d}" if s < 172_800 else f"{s // 86400} d {s % 86400 // 3600} h"
-
-
-def headline(tail: Tail, now: float) -> str:
+def headline(rows: GrowingRows, now: float) -> str:
     """One line: progress, speed, time left, and whether the trainer is silent."""
-    if not tail.rows:
-        return f"waiting for {tail.path}"
-    last = tail.rows[-1]
+    if not rows:
+        return f"waiting for {rows.path}"
+    last = rows.last
     parts = [f"{last['kimg']:.1f} kimg"]
     if "sec_per_kimg" in last:
         parts.append(f"{last['sec_per_kimg']:.1f} s a kimg")
@@ -104,15 +41,10 @@ def headline(tail: Tail, now: float) -> str:
         parts.append(f"{duration(last['eta_sec'])} to go")
     if "memory_gb" in last:
         parts.append(f"{last['memory_gb']:.1f} GB")
-    silent = now - tail.changed_at
+    silent = now - rows.changed_at
     if silent > max(SILENT_S, 5 * last.get("sec_per_kimg", 0)):
         parts.append(f"! nothing new for {duration(silent)}")
     return "   ·   ".join(parts)
-
-
-def newest_grid(run: Path) -> Path | None:
-    """The latest sample grid of a run."""
-    return max((run / "grids").glob("[0-9]*.png"), default=None)
 
 
 class Monitor:
@@ -141,7 +73,7 @@ class Monitor:
         import dearpygui.dearpygui as dpg
 
         self.dpg: Any = dpg
-        self.tail = Tail(self.run / "stats.jsonl")
+        self.rows = GrowingRows(RunFolder(self.run).stats_file)
         self._series: set[str] = set()
         self._grid: Path | None = None
         self._texture: Any = None
@@ -199,19 +131,19 @@ class Monitor:
 
     def _update(self) -> None:
         dpg = self.dpg
-        if self.tail.read():
+        if self.rows.update():
             for title, prefixes in GROUPS:
-                for name in (n for n in self.tail.names() if n.startswith(prefixes)):
+                for name in (n for n in self.rows.names if n.startswith(prefixes)):
                     self._plot(title, name)
                 dpg.fit_axis_data(f"x {title}")
                 dpg.fit_axis_data(f"y {title}")
-        dpg.set_value("headline", headline(self.tail, time.time()))
-        grid = newest_grid(self.run)
+        dpg.set_value("headline", headline(self.rows, time.time()))
+        grid = RunFolder(self.run).newest_grid()
         if grid is not None and grid != self._grid:
             self._picture(grid)
 
     def _plot(self, title: str, name: str) -> None:
-        xs, ys = self.tail.curve(name)
+        xs, ys = (values.tolist() for values in self.rows.curve(name))
         if name in self._series:
             self.dpg.set_value(f"line {name}", [xs, ys])
         else:

@@ -64,7 +64,9 @@ def report(
     from mssg.rendering.renderer import Renderer
     from mssg.report.html import to_html
     from mssg.report.pdf import to_pdf
-    from mssg.report.sections import Material, build, read_stats
+    from mssg.report.sections import Material, build
+    from mssg.runs.folder import RunFolder
+    from mssg.runs.rows import read_rows
     from trainer_cli.common import check_suffix, checked_device, writable
 
     targets = [(check_suffix(output, FORMATS), writable(output)) for output in outputs]
@@ -84,7 +86,7 @@ def report(
             found=", ".join(m.snapshot for m in found.models),
             expected=loaded.header.snapshot_id,
         )
-    stats = read_stats(run / "stats.jsonl") if run and (run / "stats.jsonl").exists() else []
+    stats = read_rows(RunFolder(run).stats_file) if run else []
     study_path = study_path or (str(run / "study.toml") if run and (run / "study.toml").exists() else None)
     galleries = _galleries(loaded, found, study_path, missing)
     words = ["mssg", "report", snapshot, *(["--evaluation", evaluation] if evaluation else [])]

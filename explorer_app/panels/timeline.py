@@ -11,10 +11,11 @@ from imgui_bundle import icons_fontawesome_6 as icons
 
 from explorer_app import theme, widgets
 from explorer_app.context import Context
-from explorer_app.follow import Run
 from explorer_app.panels.grid import thumbnail
 from explorer_app.state import AppState
 from explorer_app.theme import em, u32
+from mssg.runs.follow import FollowedRun
+from mssg.text import duration
 
 
 def draw_timeline(app: Context, state: AppState) -> AppState:
@@ -57,7 +58,7 @@ def draw_timeline(app: Context, state: AppState) -> AppState:
     return _strip(app, state, run)
 
 
-def _strip(app: Context, state: AppState, run: Run) -> AppState:
+def _strip(app: Context, state: AppState, run: FollowedRun) -> AppState:
     """A few evenly spread snapshots as small pictures."""
     region = imgui.get_content_region_avail()
     cell = min(region.y - em(1.5), em(9))
@@ -157,7 +158,7 @@ def _chosen(app: Context, names: tuple[str, ...]) -> str:
     return app.fields["curve"]
 
 
-def _progress(run: Run) -> None:
+def _progress(run: FollowedRun) -> None:
     last = run.statistics.last
     parts = [f"{last['kimg']:.0f} kimg"] if "kimg" in last else []
     if "elapsed_sec" in last:
@@ -167,17 +168,7 @@ def _progress(run: Run) -> None:
     widgets.right_text("   ".join(parts), theme.DIM)
 
 
-def duration(seconds: float) -> str:
-    """Seconds as 42 s, 12 min, 3 h 05, 2 d 4 h."""
-    s = max(0, round(seconds))
-    if s < 90:
-        return f"{s} s"
-    if s < 5400:
-        return f"{s // 60} min"
-    return f"{s // 3600} h {s % 3600 // 60:02d}" if s < 172_800 else f"{s // 86400} d {s % 86400 // 3600} h"
-
-
-def _plot(run: Run, title: str, names: list[str], size: ImVec2) -> None:
+def _plot(run: FollowedRun, title: str, names: list[str], size: ImVec2) -> None:
     flags = implot.Flags_.no_menus | implot.Flags_.no_box_select
     flags |= implot.Flags_.no_legend if len(names) < 2 else 0
     if implot.begin_plot(f"{title}##plot", size, flags):
@@ -187,7 +178,7 @@ def _plot(run: Run, title: str, names: list[str], size: ImVec2) -> None:
         )
         implot.setup_legend(implot.Location_.north_east, implot.LegendFlags_.none)
         for name in names:
-            xs, ys = run.statistics.curve(name)
+            xs, ys = (np.asarray(values) for values in run.statistics.curve(name))
             if xs.size:
                 implot.plot_line(name.split("/", 1)[-1], xs, ys)
         implot.end_plot()

@@ -19,6 +19,7 @@ import numpy as np
 from mssg import assets
 from mssg.errors import MssgError, SnapshotError
 from mssg.files import parse_json
+from mssg.runs.folder import RunFolder
 from mssg.study.model import Study
 
 FORMAT_VERSION = 1
@@ -183,11 +184,6 @@ def read_header(path: str | Path) -> Header:
         raise _damaged(path, "its description lacks a part", found=str(error)) from None
 
 
-def run_snapshots(run: Path) -> list[Path]:
-    """The snapshots of a run folder, oldest first."""
-    return sorted((run / "snapshots").glob("[0-9]*.safetensors"))
-
-
 def resolve_snapshot(name: str | Path) -> Path:
     """The file behind a SNAPSHOT argument: a path, a run folder (its newest valid one), or the name of a
     shipped one.
@@ -200,7 +196,7 @@ def resolve_snapshot(name: str | Path) -> Path:
         return path
     if path.is_dir():
         problem = None
-        for candidate in reversed(run_snapshots(path)):
+        for candidate in reversed(RunFolder(path).snapshot_files()):
             try:
                 _layout(candidate)
                 return candidate

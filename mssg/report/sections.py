@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mssg.errors import MssgError, UsageError
-from mssg.files import parse_json
+from mssg.errors import UsageError
 from mssg.metrics.report import NONE, amount
 from mssg.metrics.results import JOINT, REAL, Evaluation, Result
 from mssg.rendering.request import training_range
@@ -658,23 +657,3 @@ def _stratum(r: Result) -> str:
         for k, v in r.stratum.items()
     ]
     return ", ".join(parts)
-
-
-def read_stats(path: Path) -> list[dict[str, Any]]:
-    """Rows of a run's stats.jsonl; a half-written last line is left out.
-
-    Raises:
-        MssgError: It cannot be read.
-    """
-    rows = []
-    try:
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                row = parse_json(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict):
-                rows.append(row)
-    except OSError as error:
-        raise MssgError(f"cannot be read: {error.strerror}", file=path) from None
-    return rows

@@ -26,12 +26,13 @@ from mssg.networks.config import DiscriminatorConfig, GeneratorConfig
 from mssg.networks.discriminator import build_discriminator
 from mssg.networks.generator import Generator, build_generator
 from mssg.ops.functional import keep_freed_memory
+from mssg.runs.lock import locked
 from mssg.study.model import Study
 from mssg.training import ema
 from mssg.training.augment import Augment
 from mssg.training.config import TrainConfig
 from mssg.training.distributed import World
-from mssg.training.run import Run, locked
+from mssg.training.run import Run
 from mssg.training.run_writer import Keeper
 from mssg.training.stats import Meter
 from mssg.training.step import (

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mssg.errors import RunError
-from mssg.files import parse_json, write_atomically
+from mssg.files import write_atomically
+from mssg.runs.folder import RunFolder
+from mssg.runs.lock import disk_trouble, locked
 from mssg.study.model import Study
 from mssg.study.schema import load_study
 from mssg.training.config import TrainConfig, resolve
@@ -21,41 +21,17 @@ KEPT_STATES = 2
 
 
 @dataclass(frozen=True)
-class Run:
-    """Paths and documents of one run."""
+class Run(RunFolder):
+    """A run's folder and its documents."""
 
-    path: Path
     study: Study
     config: TrainConfig
     init_from: str = ""
 
-    @property
-    def snapshots(self) -> Path:
-        """The folder of snapshots."""
-        return self.path / "snapshots"
-
-    @property
-    def states(self) -> Path:
-        """The folder of training states."""
-        return self.path / "state"
-
-    @property
-    def grids(self) -> Path:
-        """The folder of sample grids."""
-        return self.path / "grids"
-
-    def snapshot(self, kimg: float) -> Path:
-        """The file of a snapshot, named by its kimg."""
-        return self.snapshots / f"{round(kimg):06d}.safetensors"
-
     def log(self, text: str) -> None:
         """Append a line to log.txt."""
-        with open(self.path / "log.txt", "a", encoding="utf-8") as file:
+        with open(self.log_file, "a", encoding="utf-8") as file:
             file.write(time.strftime("%Y-%m-%d %H:%M:%S ") + text + "\n")
-
-    def state_files(self) -> list[Path]:
-        """Training states, newest first."""
-        return sorted(self.states.glob("[0-9]*.pt"), reverse=True)
 
     def prune_states(self) -> None:
         """Keep the newest training states only."""
@@ -64,56 +40,7 @@ class Run:
 
     def mark_best(self, snapshot: Path) -> None:
         """Name the best snapshot so far in the file `best`."""
-        write_atomically(self.path / "best", snapshot.name + "\n", RunError)
-
-
-@contextmanager
-def locked(path: Path):
-    """Hold the run's lock; the system releases it when the process ends, however it ends.
-
-    Raises:
-        RunError: Another trainer holds it, or the folder cannot be written.
-    """
-    with disk_trouble(path), open(path / "lock", "a+", encoding="utf-8") as file:
-        try:
-            if os.name == "nt":
-                import msvcrt
-
-                # The byte at this place is locked: the same for everybody, whatever stands in the file.
-                file.seek(0)
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(
-                "another trainer is working on this run", file=path, hint="Wait for it or stop it first"
-            ) from None
-        file.seek(0)
-        file.truncate()
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
-
-
-@contextmanager
-def disk_trouble(path: Path):
-    """A full, read-only or failing disk becomes a message; what was saved before stays valid.
-
-    Raises:
-        RunError: Naming the file.
-    """
-    try:
-        yield
-    except BrokenPipeError:
-        raise  # whoever read our output has gone; no file is concerned
-    except OSError as error:
-        raise RunError(
-            f"cannot be written: {error.strerror or error}",
-            file=error.filename or path,
-            hint="Free disk space, or make the folder writable; then continue with --resume",
-        ) from None
+        write_atomically(self.best_file, snapshot.name + "\n", RunError)
 
 
 def create(
@@ -177,25 +104,15 @@ def open_run(path: str | Path) -> Run:
     Raises:
         RunError: Not a run, or its config.json is damaged.
     """
-    from dataclasses import replace
-
-    path = Path(path)
+    folder = RunFolder(Path(path))
+    document = folder.config_document()
     try:
-        document = parse_json((path / "config.json").read_text(encoding="utf-8"))
-        config = TrainConfig.from_json(document["train"], str(path / "config.json"))
-        folder, init_from = Path(document["study_folder"]), document["init_from"]
-    except (FileNotFoundError, NotADirectoryError):
-        raise RunError(
-            "this is not a run's folder",
-            file=path,
-            expected="a folder with config.json, as `mssg-train` makes it",
-        ) from None
+        config = TrainConfig.from_json(document["train"], str(folder.config_file))
+        origin, init_from = Path(document["study_folder"]), document["init_from"]
     except (ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"damaged: {error}", file=path / "config.json", hint="Restore the file or start a new run"
-        ) from None
-    study = replace(load_study(path / "study.toml"), path=str(folder / "study.toml"))
-    return Run(path, study, config, init_from)
+        raise folder.damaged(error) from None
+    study = replace(load_study(folder.study_file), path=str(origin / "study.toml"))
+    return Run(folder.path, study, config, init_from)
 
 
 def reopen(

@@ -22,9 +22,10 @@ from mssg.checkpoint.snapshot import provenance, save_snapshot
 from mssg.errors import RunError
 from mssg.files import sweep, write_atomically
 from mssg.metrics.sampling import to_uint8
+from mssg.runs.rows import read_rows
 from mssg.training.distributed import World
 from mssg.training.run import Run
-from mssg.training.stats import Meter, StatsLog, read_rows
+from mssg.training.stats import Meter, StatsLog
 from mssg.training.summary import summarise
 from mssg.training.validation import Validation
 

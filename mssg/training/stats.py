@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mssg.errors import RunError
-from mssg.files import parse_json, write_atomically
+from mssg.files import write_atomically
+from mssg.runs.rows import read_rows
 from mssg.training.distributed import World
 
 
@@ -103,17 +104,3 @@ class Events:
 def _messages(name: str) -> Any:
     """A module of TensorBoard's messages, whose classes protobuf makes at run time."""
     return importlib.import_module(f"tensorboard.compat.proto.{name}_pb2")
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a stats.jsonl; a last line that was cut off is left out."""
-    rows = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                row = parse_json(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict) and isinstance(row.get("kimg"), int | float):
-                rows.append(row)
-    return rows

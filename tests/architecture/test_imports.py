@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TORCH_FREE = (
     "errors",
     "study",
+    "runs",
+    "text",
     "rendering/request",
     "checkpoint/header",
     "assets",

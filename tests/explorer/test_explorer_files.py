@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from explorer_app import config, evaluation, export, follow, launch
+from explorer_app import config, evaluation, export, launch
 from explorer_app.picture import Latent
 from explorer_app.population import Population
 from explorer_app.state import AppState, Axis, Grid, grid_pictures, opened
 from mssg.checkpoint.header import read_header
 from mssg.errors import DataError, UsageError
 from mssg.metrics.results import Evaluation, Model, Result
+from mssg.runs.folder import RunFolder
+from mssg.runs.follow import FollowedRun
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def state(population, tiny_snapshot) -> AppState:
 
 def test_run_reads_only_whole_lines_and_starts_over_when_rows_are_dropped(tmp_path):
     stats = tmp_path / "stats.jsonl"
-    run = follow.Run(tmp_path)
+    run = FollowedRun(tmp_path)
     run.poll(0)
     stats.write_text('{"kimg": 1, "loss/G/adv": 2.5}\n{"kimg": 2, "loss/G')
     run.poll(1)
@@ -52,7 +54,7 @@ def test_run_reads_only_whole_lines_and_starts_over_when_rows_are_dropped(tmp_pa
 def test_run_notices_a_snapshot_once_and_never_a_half_written_one(tmp_path):
     snapshots = tmp_path / "snapshots"
     snapshots.mkdir()
-    run = follow.Run(tmp_path)
+    run = FollowedRun(tmp_path)
     assert not run.poll(0)
     (snapshots / ".000010.safetensors.77.tmp").write_bytes(b"half")
     assert not run.poll(1) and run.checkpoints == ()
@@ -60,7 +62,7 @@ def test_run_notices_a_snapshot_once_and_never_a_half_written_one(tmp_path):
     assert not run.poll(1.1)  # at most every half second
     assert run.poll(2) and not run.poll(3)
     assert run.checkpoints[-1].kimg == 10 and run.index(str(snapshots / "000010.safetensors")) == 0
-    assert follow.is_run(tmp_path) and not follow.is_run(snapshots)
+    assert RunFolder(tmp_path).looks_like_a_run() and not RunFolder(snapshots).looks_like_a_run()
 
 
 def test_recent_files_forget_what_is_gone(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ import psutil
 from storm import ROOT, Failure, check, check_folder, write_blob_study
 
 from mssg.checkpoint.header import read_header, resolve_snapshot
-from mssg.training.stats import read_rows
+from mssg.runs.rows import read_rows
 
 LIMIT_S = 900
 

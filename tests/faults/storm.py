@@ -39,11 +39,12 @@ from PIL import Image  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 import mssg  # noqa: E402
-from mssg.checkpoint.header import resolve_snapshot, run_snapshots  # noqa: E402
+from mssg.checkpoint.header import resolve_snapshot  # noqa: E402
 from mssg.errors import MssgError  # noqa: E402
+from mssg.runs.folder import RunFolder  # noqa: E402
+from mssg.runs.rows import read_rows  # noqa: E402
 from mssg.training import run as runs  # noqa: E402
 from mssg.training import step as steps  # noqa: E402
-from mssg.training.stats import read_rows  # noqa: E402
 from mssg.training.validation import Validation  # noqa: E402, F401
 
 EVERY_PHASE = (
@@ -194,7 +195,7 @@ class _Writer:
 
 def check_folder(run: Path) -> None:
     """Nothing half-written under a final name; the newest snapshot can be found and used."""
-    for path in run_snapshots(run):
+    for path in RunFolder(run).snapshot_files():
         network = mssg.load_snapshot(path).G
         check(all(torch.isfinite(p).all() for p in network.parameters()), f"{path}: weights not finite")
     for path in run.glob("state/[0-9]*.pt"):
@@ -205,7 +206,7 @@ def check_folder(run: Path) -> None:
         check((run / "snapshots" / (run / "best").read_text().strip()).is_file(), "best names no snapshot")
     if (run / "config.json").exists():
         runs.open_run(run)
-    if run_snapshots(run):
+    if RunFolder(run).snapshot_files():
         resolve_snapshot(run)
 
 
@@ -397,8 +398,11 @@ class Storm:
                 child(task, self.log, self.rng.uniform(0.3, 0.9) * self.seconds)
                 for path in run.rglob("*"):
                     os.utime(path, (self.rng.uniform(0, 2e9),) * 2)
-                if run_snapshots(run):
-                    check(resolve_snapshot(run) == run_snapshots(run)[-1], "not the newest snapshot")
+                if RunFolder(run).snapshot_files():
+                    check(
+                        resolve_snapshot(run) == RunFolder(run).snapshot_files()[-1],
+                        "not the newest snapshot",
+                    )
             check(child(task, self.log) == 0, self.tail())
             check_same(run, self.whole)
         return {"times": times}

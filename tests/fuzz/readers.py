@@ -705,15 +705,11 @@ def _read_official(folder: Path) -> None:
 
 
 def _read_run(folder: Path) -> None:
-    from explorer_app.follow import Statistics
-    from mssg.report.sections import read_stats
+    from mssg.runs.follow import GrowingRows
+    from mssg.runs.rows import read_rows
     from mssg.training.run import open_run
-    from mssg.training.stats import read_rows
-    from trainer_cli.monitor import Tail
 
-    if (folder / "stats.jsonl").exists():
-        read_rows(folder / "stats.jsonl"), read_stats(folder / "stats.jsonl")
-    Statistics(folder / "stats.jsonl").update(), Tail(folder / "stats.jsonl").read()
+    read_rows(folder / "stats.jsonl"), GrowingRows(folder / "stats.jsonl").update()
     open_run(folder)
 
 

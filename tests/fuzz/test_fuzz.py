@@ -47,14 +47,13 @@ def test_changes_are_functions_of_the_seed(seed):
 
 
 def _deep_rows(folder: Path) -> None:
-    from explorer_app.follow import Statistics
-    from mssg.report.sections import read_stats
-    from trainer_cli.monitor import Tail
+    from mssg.runs.follow import GrowingRows
+    from mssg.runs.rows import read_rows
 
     file = folder / "stats.jsonl"
     file.write_text("[" * 100_000 + '\n{"kimg": 1' + "0" * 400 + '}\n{"kimg": 2}\n')
-    tail, statistics = Tail(file), Statistics(file)
-    assert read_stats(file) == tail.read() * tail.rows == [{"kimg": 2}] and statistics.update()
+    growing = GrowingRows(file)
+    assert growing.update() and read_rows(file) == [growing.last] == [{"kimg": 2}] and len(growing) == 1
 
 
 def _deep_cohort(folder: Path) -> None:

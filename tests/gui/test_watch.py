@@ -11,22 +11,25 @@ from pathlib import Path
 import pytest
 
 from mssg.errors import RunError, UsageError
-from trainer_cli.monitor import Monitor, Tail, duration, headline, newest_grid
+from mssg.runs.folder import RunFolder
+from mssg.runs.follow import GrowingRows
+from mssg.text import duration
+from trainer_cli.monitor import Monitor, headline
 
 
 def test_tail_takes_whole_rows_and_starts_over(tmp_path):
     path = tmp_path / "stats.jsonl"
-    tail = Tail(path)
-    assert not tail.read() and headline(tail, 0).startswith("waiting")
+    tail = GrowingRows(path)
+    assert not tail.update() and headline(tail, 0).startswith("waiting")
     path.write_text('{"kimg": 1, "loss/G/adv": 2, "eta_sec": 7200}\n{"kimg": 2')
-    assert tail.read() and not tail.read()
+    assert tail.update() and not tail.update()
     with path.open("a") as file:
         file.write(', "loss/G/adv": 1}\nbroken\n{"no": 1}\n')
-    assert tail.read() and tail.curve("loss/G/adv") == ([1, 2], [2, 1])
+    assert tail.update() and [list(c) for c in tail.curve("loss/G/adv")] == [[1, 2], [2, 1]]
     assert "2.0 kimg" in headline(tail, time.time()) and "!" not in headline(tail, time.time())
     assert "nothing new for" in headline(tail, time.time() + 1000)
     path.write_text('{"kimg": 1, "loss/G/adv": 5}\n')
-    assert tail.read() and tail.curve("loss/G/adv") == ([1], [5])
+    assert tail.update() and [list(c) for c in tail.curve("loss/G/adv")] == [[1], [5]]
 
 
 @pytest.mark.parametrize(
@@ -53,13 +56,13 @@ def test_window_follows_a_run_without_torch_or_numpy(environment, tmp_path):
     Image.new("RGB", (64, 64), (200, 40, 40)).save(tmp_path / "grids" / "000001.png")
     rows = [{"kimg": k, "loss/G/adv": 2 - k / 10, "score/real": k / 10, "eta_sec": 60} for k in range(1, 9)]
     (tmp_path / "stats.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    assert newest_grid(tmp_path) is not None
+    assert RunFolder(tmp_path).newest_grid() is not None
     code = f"""
 import json, sys
 from trainer_cli.monitor import Monitor
 m = Monitor({str(tmp_path)!r})
 first = m.show(seconds=1.5, picture={str(tmp_path / "out.png")!r})
-print(json.dumps([first, len(m.tail.rows), str(m._grid), "torch" in sys.modules, "numpy" in sys.modules]))
+print(json.dumps([first, len(m.rows), str(m._grid), "torch" in sys.modules, "numpy" in sys.modules]))
 """
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -19,10 +19,11 @@ from safetensors.torch import load_file
 import mssg
 from mssg.checkpoint.header import read_header, resolve_snapshot
 from mssg.errors import MssgError, RunError, SnapshotError
+from mssg.runs import lock
+from mssg.runs.rows import read_rows
 from mssg.training import run as runs
 from mssg.training.distributed import World
 from mssg.training.loop import build, prepare
-from mssg.training.stats import read_rows
 from mssg.training.step import Parts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,7 +155,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(finished, blob_study, tmp_
 
 
 def test_two_trainers_on_one_run(finished):
-    with runs.locked(finished), pytest.raises(RunError, match="another trainer"):
+    with lock.locked(finished), pytest.raises(RunError, match="another trainer"):
         runs.resume(finished)
 
 
@@ -169,8 +170,8 @@ def test_windows_locks_one_place_whatever_the_lock_file_holds(tmp_path, monkeypa
         held.append(place)
 
     monkeypatch.setitem(sys.modules, "msvcrt", types.SimpleNamespace(locking=locking, LK_NBLCK=2))
-    monkeypatch.setattr(runs, "os", types.SimpleNamespace(name="nt", getpid=os.getpid))
-    with runs.locked(tmp_path), pytest.raises(RunError, match="another trainer"), runs.locked(tmp_path):
+    monkeypatch.setattr(lock, "os", types.SimpleNamespace(name="nt", getpid=os.getpid))
+    with lock.locked(tmp_path), pytest.raises(RunError, match="another trainer"), lock.locked(tmp_path):
         pass
     assert held == [(0, 1)]
 

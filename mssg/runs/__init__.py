@@ -1,0 +1,1 @@
+"""Run folders, read without torch or numpy while a training may be writing; only `mssg.training` writes."""

@@ -1,0 +1,58 @@
+"""One trainer at a time on a run's folder, and a disk's faults as messages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mssg.errors import RunError
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the run's lock; the system releases it when the process ends, however it ends.
+
+    Raises:
+        RunError: Another trainer holds it, or the folder cannot be written.
+    """
+    with disk_trouble(path), open(path / "lock", "a+", encoding="utf-8") as file:
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                # The byte at this place is locked: the same for everybody, whatever stands in the file.
+                file.seek(0)
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            hint = "Wait for it or stop it first"
+            raise RunError("another trainer is working on this run", file=path, hint=hint) from None
+        file.seek(0)
+        file.truncate()
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+@contextmanager
+def disk_trouble(path: Path) -> Iterator[None]:
+    """A full, read-only or failing disk becomes a message; what was saved before stays valid.
+
+    Raises:
+        RunError: Naming the file.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # whoever read our output has gone; no file is concerned
+    except OSError as error:
+        raise RunError(
+            f"cannot be written: {error.strerror or error}",
+            file=error.filename or path,
+            hint="Free disk space, or make the folder writable; then continue with --resume",
+        ) from None
