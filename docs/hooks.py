@@ -64,7 +64,7 @@ STUDY_KEYS = {
         "True: the source is one more covariate (different cohorts). False: one population, split up."
     ),
     "augment.allow": "Operations of adaptive augmentation that keep every covariate true.",
-    "measure.instrument": "An oracle of `mssg.measure` that reads the covariates off an image.",
+    "measure.instrument": "An oracle of `mssg.measure` that reads covariates off an image: digits or brain.",
 }
 
 

@@ -23,7 +23,6 @@ from mssg.features.predictors import Predictor
 from mssg.measure.instruments import instrument
 from mssg.rendering.renderer import Renderer
 from mssg.rendering.request import RenderRequest, RenderResult
-from mssg.study.model import Covariate
 
 HELD_SNAPSHOTS = 3
 Measure = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -210,15 +209,10 @@ class Engine:
             measured[PREDICTOR] = {
                 c.name: found[c.name]
                 for c in study.conditions
-                if c.name in found and _same(c, predictor.study.covariate(c.name))
+                if c.name in found and c.compatible_with(predictor.study.covariate(c.name))
             }
         timings = {**frame.timings_ms, "measure": (time.perf_counter() - start) * 1e3}
         return replace(frame, measured=measured, timings_ms=timings)
-
-
-def _same(one: Covariate, other: Covariate) -> bool:
-    """Whether two studies mean the same covariate; their fitted statistics may differ."""
-    return (one.name, one.kind, one.unit, one.levels) == (other.name, other.kind, other.unit, other.levels)
 
 
 def _reading(measure: Measure, grey: np.ndarray) -> dict[str, float]:

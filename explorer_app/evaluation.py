@@ -160,8 +160,7 @@ def quantile_bins(population: Population, name: str, count: int = 4) -> list[Edg
     levels."""
     covariate = population.study.covariate(name)
     if not covariate.is_continuous:
-        levels = len(covariate.levels) or 2
-        return [(float(i), float(i)) for i in range(levels)]
+        return [(float(i), float(i)) for i in range(covariate.num_levels)]
     table = population.summary(name).get("quantiles")
     low, high = population.range(name)
     edges = (

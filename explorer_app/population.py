@@ -76,7 +76,7 @@ class Population:
         """The range of a covariate's control in native units: its training range."""
         covariate = self.study.covariate(name)
         if not covariate.is_continuous:
-            return 0.0, float(max(1, len(covariate.levels) - 1))
+            return 0.0, float(covariate.num_levels - 1)
         values = (self.summary(name).get("quantiles") or {}).get("values")
         if values:
             low, high = float(values[0]), float(values[-1])
@@ -111,7 +111,7 @@ class Population:
         """An axis of round values between the training 5 % and 95 % quantiles, or of every level."""
         covariate = self.study.covariate(name)
         if not covariate.is_continuous:
-            top = 1 if covariate.kind == "binary" else len(covariate.levels) - 1
+            top = covariate.num_levels - 1
             return Axis(name, 0.0, float(top), max(1, min(GRID_LIMIT, top + 1)))
         table = self.summary(name).get("quantiles")
         low, high = np.interp([0.05, 0.95], table["q"], table["values"]) if table else self.range(name)
@@ -127,20 +127,11 @@ class Population:
         """
         names = sorted(self.study.condition_names, key=lambda n: not self.study.covariate(n).is_continuous)
         for name in names:
-            apart = [n for n in self.never_together(name) if self.study.covariate(n).is_continuous]
+            apart = [n for n in self.study.never_observed_with(name) if self.study.covariate(n).is_continuous]
             if apart and self.study.covariate(name).is_continuous:
                 names = [name, apart[0], *(n for n in names if n not in (name, apart[0]))]
                 break
         return {name: self.default_axis(name) for name in names}
-
-    def never_together(self, name: str) -> tuple[str, ...]:
-        """Covariates that no source records together with this one."""
-        mine = set(self.study.observers(name))
-        return tuple(
-            c.name
-            for c in self.study.covariates
-            if c.name != name and not mine & set(self.study.observers(c.name))
-        )
 
     def start_drag(self, moved: str, values: Values) -> Drag:
         """Take the conditional quantiles of the other continuous covariates given the moved one."""

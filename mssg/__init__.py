@@ -11,7 +11,7 @@ from typing import Any
 from mssg.version import __version__ as __version__
 
 _LAZY = {
-    "load_study": "mssg.study.schema",
+    "load_study": "mssg.training.config",
     "Study": "mssg.study.model",
     "load_snapshot": "mssg.checkpoint.snapshot",
     "read_header": "mssg.checkpoint.header",

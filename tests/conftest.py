@@ -28,12 +28,12 @@ def make_snapshot(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path) ->
     """
     import torch
 
+    from mssg import load_study
     from mssg.checkpoint.snapshot import provenance, save_snapshot
     from mssg.covariates.system import fit_models
     from mssg.data.dataset import open_sources
     from mssg.networks.discriminator import build_discriminator
     from mssg.networks.generator import build_generator
-    from mssg.study.schema import load_study
     from mssg.training.config import resolve
     from mssg.training.loop import configurations
     from mssg.training.summary import summarise

@@ -367,7 +367,7 @@ def _labels(named: Sequence[tuple[str, Path]], loaded: Sequence[Snapshot]) -> li
 def _study(path: str | None, snapshots: Sequence[str]) -> Study:
     """The study that gives the real images."""
     from mssg.errors import UsageError
-    from mssg.study.schema import load_study
+    from mssg.training.config import load_study
     from mssg.training.run import open_run
 
     if path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,12 +33,14 @@ def inspect(snapshot: str, as_json: bool, card: bool) -> None:
 
 def document(header: Header) -> dict[str, Any]:
     """The header as a JSON object."""
+    from mssg.study.schema import to_document
+
     return {
         "id": header.snapshot_id,
         "file": str(header.path),
         "bytes": header.path.stat().st_size,
         "format_version": header.format_version,
-        "study": header.study.to_json(),
+        "study": to_document(header.study),
         "networks": network_sizes(header),
         "generator": dict(header.generator),
         "discriminator": dict(header.discriminator),
@@ -60,12 +61,6 @@ def network_sizes(header: Header) -> dict[str, int]:
             if network != "covariates":
                 sizes[network] = sizes.get(network, 0) + math.prod(file.get_slice(key).get_shape())
     return sizes
-
-
-def unseen_pairs(study: Study) -> list[tuple[str, str]]:
-    """Covariates that no source records together: what relates them cannot be learned from the data."""
-    pairs = combinations([c.name for c in study.covariates], 2)
-    return [(a, b) for a, b in pairs if not any(a in s.observes and b in s.observes for s in study.sources)]
 
 
 def overview(header: Header) -> str:
@@ -93,7 +88,7 @@ def overview(header: Header) -> str:
     lines += ["", aligned(["source", "images", "observes"], counts, left=1)]
     if study.condition_on_source:
         lines += ["", "The network is told the source."]
-    pairs = unseen_pairs(study)
+    pairs = study.unseen_pairs
     if pairs:
         lines += ["", "Recorded together by no source: " + ", ".join(f"{a} and {b}" for a, b in pairs)]
     return "\n".join(lines)
@@ -169,7 +164,7 @@ def model_card(header: Header) -> str:
         _, kind, low, middle, high, observers, model = _covariate_row(header, covariate)
         span = f"{low} to {high}, median {middle}" if covariate.is_continuous else f"most often {middle}"
         covariates.append(f"| {covariate.name} | {kind} | {span} | {observers} | {model} |")
-    pairs = unseen_pairs(study)
+    pairs = study.unseen_pairs
     unseen = (
         [
             "- No source records these together, so how they depend on each other beyond the shared"

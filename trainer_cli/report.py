@@ -123,7 +123,7 @@ def _galleries(
     from mssg.errors import MssgError
     from mssg.metrics.evidence import gallery
     from mssg.metrics.frame import contender, open_frame
-    from mssg.study.schema import load_study
+    from mssg.training.config import load_study
 
     model = (
         next((m for m in found.models if m.snapshot == loaded.header.snapshot_id), None) if found else None

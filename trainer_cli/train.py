@@ -160,12 +160,12 @@ def train(
             hint="Start a new run with --init-from to change it",
         )
     if study and dry_run:
-        from mssg.study.schema import load_study
-        from mssg.training.config import resolve
+        from mssg.study.schema import to_document
+        from mssg.training.config import load_study, resolve
 
         loaded = load_study(study)
         click.echo(
-            json.dumps({"study": loaded.to_json(), "train": resolve(loaded, fields).to_json()}, indent=2)
+            json.dumps({"study": to_document(loaded), "train": resolve(loaded, fields).to_json()}, indent=2)
         )
         return
     if study and not outdir:

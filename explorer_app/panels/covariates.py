@@ -76,7 +76,7 @@ def _observers(population: Population, covariate: Covariate) -> None:
     observers = study.observers(covariate.name)
     imgui.same_line(0, em(0.5))
     widgets.text(" ".join(observers) if len(observers) < len(study.sources) else "all", theme.FAINT)
-    apart = population.never_together(covariate.name)
+    apart = study.never_observed_with(covariate.name)
     widgets.tooltip(
         f"Recorded by {', '.join(observers) or 'no source'}."
         + (

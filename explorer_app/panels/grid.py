@@ -152,7 +152,7 @@ def _range(covariate: Covariate, which: str, axis: Axis) -> tuple[float, float]:
 
 def _levels(covariate: Covariate, which: str, axis: Axis) -> tuple[float, float]:
     """First and last level of a discrete axis."""
-    top = 1 if covariate.kind == "binary" else len(covariate.levels) - 1
+    top = covariate.num_levels - 1
     changed, first, last = imgui.drag_int_range2(
         f"##{which} range",
         round(axis.low),

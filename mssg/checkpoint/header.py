@@ -21,6 +21,7 @@ from mssg.errors import MssgError, SnapshotError
 from mssg.files import parse_json
 from mssg.runs.folder import RunFolder
 from mssg.study.model import Study
+from mssg.study.schema import from_document
 
 FORMAT_VERSION = 1
 _HEADER_LIMIT = 64 * 2**20
@@ -171,7 +172,7 @@ def read_header(path: str | Path) -> Header:
         return Header(
             path,
             version,
-            Study.from_json(document["study"]),
+            from_document(document["study"]),
             **parts,
             covariate_state=document["covariates"],
             covariate_arrays=arrays,

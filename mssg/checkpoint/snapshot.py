@@ -25,6 +25,7 @@ from mssg.networks.config import DiscriminatorConfig, GeneratorConfig
 from mssg.networks.discriminator import Discriminator, build_discriminator
 from mssg.networks.generator import Generator, build_generator
 from mssg.study.model import Study
+from mssg.study.schema import to_document
 from mssg.version import __version__
 
 
@@ -179,7 +180,7 @@ def save_snapshot(
         SnapshotError: It cannot be written; a file that stood there before is untouched.
     """
     state, arrays = models.to_state()
-    study_document = study.to_json()
+    study_document = to_document(study)
     for source in study_document["sources"]:
         source["path"] = source["name"]  # a snapshot travels; paths of the machine it was made on do not
     document = {

@@ -170,7 +170,7 @@ def _of_ancestor(network: Network, j: int, known: Known, values: np.ndarray, alo
     if not alone:
         drawn = _drawn_rows(network, known, values)[:, j].reshape(len(values), DRAWS)
         if not covariate.is_continuous:
-            count = 2 if covariate.kind == "binary" else len(covariate.levels)
+            count = covariate.num_levels
             return Levels((drawn[..., None] == np.arange(count)).mean(1))
         return Points(np.sort(drawn, 1), np.tile(np.linspace(0, 1, DRAWS), (len(values), 1)))
     t, logs, _ = network.posterior_grid(j, known, values)

@@ -37,8 +37,7 @@ class Factor:
 
 def variable_of(covariate: Covariate) -> Variable:
     """A covariate as the models see it."""
-    levels = {"continuous": 0, "binary": 2}.get(covariate.kind, len(covariate.levels))
-    return Variable(covariate.name, levels, covariate.transform == "log")
+    return Variable(covariate.name, covariate.num_levels, covariate.transform == "log")
 
 
 def build_graph(study: Study) -> tuple[Factor, ...]:
@@ -106,11 +105,6 @@ def _shared(study: Study) -> list[str]:
     return [c.name for c in study.covariates if 2 * len(study.observers(c.name)) > len(study.sources)]
 
 
-def _together(study: Study, *names: str) -> bool:
-    """Whether some source records all of these."""
-    return any(all(n in (*s.observes, SOURCE) for n in names) for s in study.sources)
-
-
 def _default(study: Study, name: str, edges: Mapping[str, set[str]]) -> ModelSpec:
     """The default specification; a parent that would close a cycle with the study's own tables is left
     out."""
@@ -123,7 +117,7 @@ def _default(study: Study, name: str, edges: Mapping[str, set[str]]) -> ModelSpe
         alike = study.covariate(name).is_continuous and study.observers(other) == study.observers(name)
         if (
             (other in shared or alike)
-            and _together(study, name, other, *given)
+            and study.observed_together(name, other, *given)
             and not _depends(edges, other, name)
         ):
             given.append(other)
@@ -224,7 +218,7 @@ def _check_factor(study: Study, factor: Factor) -> None:
         )
         groups = [(*factor.members, *factor.parents)]
     for group in groups:
-        if not factor.family.startswith("analytic:") and not _together(study, *group):
+        if not factor.family.startswith("analytic:") and not study.observed_together(*group):
             raise StudyError(
                 "no source records this covariate together with its parents, so the relation cannot be"
                 " learned",

@@ -225,7 +225,7 @@ class Network:
         """Log of the product of the steps' densities along column a, and the log of its integral."""
         covariate, rows = self.covariates[a], len(values)
         if not covariate.is_continuous:
-            count = 2 if covariate.kind == "binary" else len(covariate.levels)
+            count = covariate.num_levels
             t = np.tile(np.arange(count, dtype=np.float64), (rows, 1))
             logs = self._along(a, steps, values, t)
             return t, logs, _logsum(logs)

@@ -261,7 +261,7 @@ class CovariateModels:
             covariate = self.study.conditions[j]
             allowed = np.isfinite(covariate.forward(values[:, j]))
             if not covariate.is_continuous:
-                top = 1 if covariate.kind == "binary" else len(covariate.levels) - 1
+                top = covariate.num_levels - 1
                 allowed = (
                     allowed
                     & (values[:, j] == np.floor(values[:, j]))

@@ -34,6 +34,7 @@ from mssg.data.dataset import check_target, write_packed
 from mssg.data.split import SPLITS, assign_sources, split_subjects, unit_hash
 from mssg.errors import DataError, MssgError, UsageError
 from mssg.study.model import Covariate, Geometry, Source, Study
+from mssg.study.schema import to_toml
 
 IN_FLIGHT = 4
 """Jobs handed out for each worker: enough to keep it busy, few enough to stop at once."""
@@ -469,7 +470,7 @@ def _study(plan: Plan, kept: Sequence[Row], readings: Sequence[Reading]) -> tupl
     sources = tuple(Source(name, name, names) for name in plan.sources[: len(plan.divide) or 1])
     study = Study(plan.name, plan.shape[1], plan.shape[0], covariates, sources, plan.geometry)
     draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text(study.to_toml(), encoding="utf-8")
+    draft.write_text(to_toml(study), encoding="utf-8")
     draft.replace(path)
     return path, names
 

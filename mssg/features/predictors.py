@@ -26,6 +26,7 @@ from mssg.errors import DataError, SnapshotError, UsageError
 from mssg.files import parse_json
 from mssg.losses.covariate import CovariateLoss
 from mssg.study.model import Study
+from mssg.study.schema import from_document, to_document
 
 ARCHITECTURES = ("resnet18", "resnet50", "resnet101")
 FORMAT_VERSION = 1
@@ -99,7 +100,7 @@ class Predictor:
 
         document = {
             "format_version": FORMAT_VERSION,
-            "study": self.study.to_json(),
+            "study": to_document(self.study),
             "architecture": self.architecture,
             "pretrained": "none",
             "errors": [vars(e) for e in self.errors],
@@ -133,7 +134,7 @@ class Predictor:
         if version != FORMAT_VERSION:
             raise SnapshotError("unknown format version", file=path, found=version, expected=FORMAT_VERSION)
         try:
-            study, architecture = Study.from_json(document["study"], str(path)), document["architecture"]
+            study, architecture = from_document(document["study"], str(path)), document["architecture"]
             errors = tuple(PredictorError(**e) for e in document["errors"])
             network = build(architecture, study)
             network.load_state_dict(tensors)

@@ -351,7 +351,7 @@ def _conditional(plan: _Plan, bench: _Bench) -> Iterator[ControlRow]:
             q = np.array(QUANTILES)[turn % len(QUANTILES)]
             values[:, column] = plan.models.quantile(name, q, given)
         else:
-            values[:, column] = turn % max(2, len(covariate.levels))
+            values[:, column] = turn % covariate.num_levels
         yield plan.row("b", name, values, bench(values, 10 + i)[name])
 
 
@@ -430,7 +430,7 @@ def regressors(study: Study, values: np.ndarray, names: Sequence[str]) -> np.nda
             knots = np.quantile(t, SPLINE_KNOTS)
             columns += [t, t**2, t**3, *(np.maximum(t - knot, 0) ** 3 for knot in knots)]
         else:
-            columns += [(x == level).astype(np.float64) for level in range(1, max(2, len(covariate.levels)))]
+            columns += [(x == level).astype(np.float64) for level in range(1, covariate.num_levels)]
     return np.stack(columns, axis=1)
 
 

@@ -226,7 +226,7 @@ class _Trial:
         rng, n = np.random.default_rng([self.seed, 6, stream]), len(self.images)
         now = self.values[:, self.study.index(covariate.name)]
         if not covariate.is_continuous:
-            levels = max(2, len(covariate.levels))
+            levels = covariate.num_levels
             return (now + rng.integers(1, levels, n)) % levels
         tied = (*self.study.shared, *((SOURCE,) if SOURCE in self.study.condition_names else ()))
         given = {name: self.values[:, self.study.index(name)] for name in tied if name != covariate.name}

@@ -157,7 +157,7 @@ def _truth(study: Study, packed: PackedSource, rows: np.ndarray, notes: list[Not
 def _same(a: Study, b: Study) -> bool:
     """Whether covariates mean the same in both studies."""
     return all(
-        (x.kind, x.levels, x.unit, x.transform, x.shift) == (y.kind, y.levels, y.unit, y.transform, y.shift)
+        x.compatible_with(y) and (x.transform, x.shift) == (y.transform, y.shift)
         for x, y in zip(a.conditions, b.conditions)
     )
 
@@ -217,9 +217,7 @@ def contender(
                 )
             continue
         theirs = study.covariate(mine.name)
-        if (mine.kind, mine.unit) != (theirs.kind, theirs.unit) or (
-            mine.levels != theirs.levels and mine.name != SOURCE
-        ):
+        if mine.name != SOURCE and not mine.compatible_with(theirs):
             raise UsageError(
                 "means something else in the model's study",
                 file=snapshot.header.path,
@@ -354,7 +352,7 @@ def _predictor(
         if covariate.name in taken or covariate.name not in study.condition_names:
             continue
         theirs = study.covariate(covariate.name)
-        if (covariate.kind, covariate.unit, covariate.levels) != (theirs.kind, theirs.unit, theirs.levels):
+        if not covariate.compatible_with(theirs):
             raise DataError(
                 "the predictor's covariate means something else",
                 file=path,

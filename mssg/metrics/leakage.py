@@ -58,7 +58,7 @@ def ends(
     elif covariate.kind == "binary":
         low[:, column], high[:, column] = 0.0, 1.0
     else:
-        levels = len(covariate.levels)
+        levels = covariate.num_levels
         high[:, column] = (values[:, column] + rng.integers(1, levels, size=len(values))) % levels
     return low, high
 

@@ -354,7 +354,7 @@ def _few_enough(e: Evaluator, names: tuple[str, ...], source: str) -> tuple[str,
     count = 1
     for name in names:
         covariate = e.frame.study.covariate(name)
-        count *= e.options.bins if covariate.is_continuous else max(2, len(covariate.levels))
+        count *= e.options.bins if covariate.is_continuous else covariate.num_levels
     if count <= MOST_STRATA or e.options.by:
         return names
     fewer = tuple(n for n in names if e.frame.study.covariate(n).kind != "categorical")

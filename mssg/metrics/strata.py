@@ -226,7 +226,7 @@ def _sums(covariate: Covariate, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         error, middle = y - x, x.mean()
         x, y = x - middle, y - middle
         return np.stack([np.ones_like(x), error**2, np.abs(error), x, y, x * x, y * y, x * y], axis=1)
-    levels = max(2, len(covariate.levels))
+    levels = covariate.num_levels
     cell = np.rint(x).astype(int) * levels + np.rint(y).astype(int)
     return np.eye(levels * levels)[cell]
 
@@ -245,7 +245,7 @@ def _continuous(sums: np.ndarray) -> dict[str, np.ndarray]:
 
 def _discrete(covariate: Covariate):
     """The function that makes statistics of confusion counts [..., L²]."""
-    levels = max(2, len(covariate.levels))
+    levels = covariate.num_levels
 
     def statistics(sums: np.ndarray) -> dict[str, np.ndarray]:
         table = sums.reshape(*sums.shape[:-1], levels, levels)  # [..., reference, measured]

@@ -325,10 +325,8 @@ def default_values(covariate: Covariate, summary: Mapping[str, Any], steps: int)
     Raises:
         UsageError: The summary holds no quantiles of this continuous covariate.
     """
-    if covariate.kind == "categorical":
-        return tuple(float(i) for i in range(len(covariate.levels)))
-    if covariate.kind == "binary":
-        return 0.0, 1.0
+    if not covariate.is_continuous:
+        return tuple(float(i) for i in range(covariate.num_levels))
     return tuple(round_values(*training_range(covariate, summary), steps))
 
 

@@ -170,7 +170,7 @@ def _data(m: Material) -> Iterable[Block]:
         "Covariates",
         left=5,
     )
-    apart = unseen_pairs(study)
+    apart = study.unseen_pairs
     if apart:
         pairs = ", ".join(f"{a} and {b}" for a, b in apart)
         yield Notes(
@@ -181,12 +181,6 @@ def _data(m: Material) -> Iterable[Block]:
                 ),
             )
         )
-
-
-def unseen_pairs(study: Any) -> list[tuple[str, str]]:
-    """Covariates that no source records together."""
-    pairs = combinations([c.name for c in study.covariates], 2)
-    return [(a, b) for a, b in pairs if not any(a in s.observes and b in s.observes for s in study.sources)]
 
 
 def _training(m: Material) -> Iterable[Block]:

@@ -2,8 +2,7 @@
 
 `Study.layout` is the only place that knows column numbers. Values are in native units everywhere outside
 `encode`: continuous covariates as they stand in the table, binary ones as 0/1, categorical ones as the index
-    of their level;
-NaN marks a missing value. Source: docs/method.md sections 1 and 2 (Lai et al., MIDL 2024).
+of their level; NaN marks a missing value. Source: docs/method.md sections 1 and 2 (Lai et al., MIDL 2024).
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,16 @@ class Covariate:
     def width(self) -> int:
         """Number of columns this covariate takes in a condition."""
         return len(self.levels) if self.kind == "categorical" else 1
+
+    @property
+    def num_levels(self) -> int:
+        """How many values a binary (2) or categorical covariate can take; 0 for a continuous one."""
+        return {"continuous": 0, "binary": 2}.get(self.kind, len(self.levels))
+
+    def compatible_with(self, other: Covariate) -> bool:
+        """Whether both mean the same quantity: name, kind, unit, levels. Scale and statistics may differ."""
+        mine, theirs = ((c.name, c.kind, c.unit, c.levels) for c in (self, other))
+        return mine == theirs
 
     def forward(self, x: np.ndarray | float) -> np.ndarray:
         """Native value -> transformed value (identity, or log(x + shift))."""
@@ -323,6 +333,20 @@ class Study:
         """Names of the sources that record a covariate."""
         return tuple(s.name for s in self.sources if name in s.observes or name == SOURCE)
 
+    def observed_together(self, *names: str) -> bool:
+        """Whether some source records all of these."""
+        return any(all(n in (*s.observes, SOURCE) for n in names) for s in self.sources)
+
+    def never_observed_with(self, name: str) -> tuple[str, ...]:
+        """Covariates that no source records with this one: how both relate is nowhere in the data."""
+        return tuple(c.name for c in self.covariates if not self.observed_together(c.name, name))
+
+    @property
+    def unseen_pairs(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of covariates that no source records together."""
+        pairs = combinations([c.name for c in self.covariates], 2)
+        return tuple(pair for pair in pairs if not self.observed_together(*pair))
+
     @property
     def shared(self) -> tuple[str, ...]:
         """Covariates that every source records: what ties the sources together."""
@@ -362,22 +386,3 @@ class Study:
         """The prepared folder of a source; relative paths start at the study's TOML."""
         base = Path(self.path).parent if self.path else Path()
         return base / self.sources[index].path
-
-    def to_json(self) -> dict[str, Any]:
-        """The study as a JSON object: the TOML's structure, with fitted statistics beside each covariate."""
-        from mssg.study.schema import to_document
-
-        return to_document(self)
-
-    def to_toml(self) -> str:
-        """The study as TOML text, without fitted statistics."""
-        from mssg.study.schema import to_text
-
-        return to_text(self)
-
-    @staticmethod
-    def from_json(document: Mapping[str, Any], file: str | None = None) -> Study:
-        """The study of a JSON object written by `to_json`."""
-        from mssg.study.schema import from_document
-
-        return from_document(document, file)

@@ -10,7 +10,6 @@ from typing import Any
 
 from mssg.errors import StudyError
 from mssg.files import parse_toml
-from mssg.measure.instruments import INSTRUMENTS
 from mssg.study.model import (
     KINDS,
     PLANES,
@@ -26,8 +25,8 @@ from mssg.study.model import (
 from mssg.study.toml_table import Table
 
 
-def load_study(path: str | Path) -> Study:
-    """Read a study TOML.
+def read_study(path: str | Path) -> Study:
+    """Read a study TOML; `mssg.load_study` reads it and checks its [train], [augment] and [measure] as well.
 
     Raises:
         StudyError: The file is missing, not TOML, or says something that cannot be; the message names table
@@ -196,7 +195,7 @@ def _geometry(document: Any, file: str | None) -> Geometry | None:
 
 
 def from_document(document: Mapping[str, Any], file: str | None = None) -> Study:
-    """The study of a parsed TOML or JSON document.
+    """The study of a parsed TOML or JSON document. [train], [augment] and [measure] are kept as they stand.
 
     Raises:
         StudyError: Naming file, table, key, what was found and what was expected.
@@ -235,11 +234,10 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Study
     allow = tuple(augment.get("allow", "texts", []))
     augment.finish()
     measure = Table(top.table("measure"), "measure", file)
-    instrument = measure.get("instrument", "text", "", ("", *INSTRUMENTS))
+    instrument = measure.get("instrument", "any text", "")
     measure.finish()
     models, geometry = _models(top.table("model"), covariates, file), _geometry(top.table("geometry"), file)
     top.finish()
-    _check_training(train.rest(), allow, covariates, augment)
     return Study(
         name,
         resolution,
@@ -253,27 +251,6 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Study
         allow,
         instrument,
     )
-
-
-def _check_training(
-    train: dict[str, Any], allow: tuple[str, ...], covariates: tuple[Covariate, ...], table: Table
-) -> None:
-    from mssg.training.config import AUGMENTATIONS, check_table
-
-    check_table(train, table.file)
-    for operation in allow:
-        if operation not in AUGMENTATIONS:
-            raise table.error(
-                "allow", "unknown augmentation", found=repr(operation), expected=" | ".join(AUGMENTATIONS)
-            )
-    lateral = [c.name for c in covariates if c.lateralised]
-    if "xflip" in allow and lateral:
-        raise table.error(
-            "allow",
-            "xflip would swap left and right of lateralised covariates",
-            found=", ".join(lateral),
-            hint="Remove xflip",
-        )
 
 
 def _covariate_document(covariate: Covariate) -> dict[str, Any]:
@@ -329,7 +306,7 @@ def to_document(study: Study) -> dict[str, Any]:
     return out
 
 
-def to_text(study: Study) -> str:
+def to_toml(study: Study) -> str:
     """The study as TOML text, without fitted statistics."""
     import tomli_w
 

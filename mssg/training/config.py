@@ -10,10 +10,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from mssg.errors import StudyError, UsageError
+from mssg.measure.instruments import INSTRUMENTS
 from mssg.study.model import Study
+from mssg.study.schema import read_study
 
 ARCHITECTURES = ("stylegan2", "stylegan3-t", "stylegan3-r")
 AUGMENTATIONS = (
@@ -271,13 +274,46 @@ def _updated(config: TrainConfig, values: Mapping[str, Any], file: str | None, t
     return replace(config, **changes)
 
 
-def check_table(table: Mapping[str, Any], file: str | None) -> None:
-    """Refuse a study's [train] table that names an unknown field or gives one a wrong value.
+def load_study(path: str | Path) -> Study:
+    """Read a study TOML and check all of it, so that a mistake shows before any work starts.
 
     Raises:
-        StudyError: Naming the key.
+        StudyError: The file is missing, not TOML, or says something that cannot be; the message names table
+            and key.
     """
-    _updated(TrainConfig(), table, file, "train")
+    study = read_study(path)
+    _updated(TrainConfig(), study.train, study.path, "train")
+    _check_augmentations(study)
+    if study.instrument not in ("", *INSTRUMENTS):
+        raise StudyError(
+            "unknown value",
+            file=study.path,
+            field="measure.instrument",
+            found=repr(study.instrument),
+            expected=" | ".join(INSTRUMENTS),
+        )
+    return study
+
+
+def _check_augmentations(study: Study) -> None:
+    for operation in study.augment_allow:
+        if operation not in AUGMENTATIONS:
+            raise StudyError(
+                "unknown augmentation",
+                file=study.path,
+                field="augment.allow",
+                found=repr(operation),
+                expected=" | ".join(AUGMENTATIONS),
+            )
+    lateral = [c.name for c in study.covariates if c.lateralised]
+    if "xflip" in study.augment_allow and lateral:
+        raise StudyError(
+            "xflip would swap left and right of lateralised covariates",
+            file=study.path,
+            field="augment.allow",
+            found=", ".join(lateral),
+            hint="Remove xflip",
+        )
 
 
 def resolve(study: Study, options: Mapping[str, Any] | None = None) -> TrainConfig:

@@ -14,8 +14,8 @@ from mssg.files import write_atomically
 from mssg.runs.folder import RunFolder
 from mssg.runs.lock import disk_trouble, locked
 from mssg.study.model import Study
-from mssg.study.schema import load_study
-from mssg.training.config import TrainConfig, resolve
+from mssg.study.schema import to_toml
+from mssg.training.config import TrainConfig, load_study, resolve
 
 KEPT_STATES = 2
 
@@ -71,7 +71,7 @@ def create(
             _refuse_used(path)  # again: another trainer may have come first
             for folder in (run.snapshots, run.states, run.grids):
                 folder.mkdir(exist_ok=True)
-            write_atomically(path / "study.toml", study.to_toml(), RunError)
+            write_atomically(path / "study.toml", to_toml(study), RunError)
             write_atomically(path / "config.json", json.dumps(document, indent=1) + "\n", RunError)
     return run
 
@@ -127,8 +127,8 @@ def reopen(
     if not (path / "config.json").exists():
         return create(study_path, outdir, options, init_from)
     run, study = open_run(path), load_study(study_path)
-    asked = {"study.toml": study.to_toml(), "init_from": init_from} | resolve(study, options).to_json()
-    held = {"study.toml": run.study.to_toml(), "init_from": run.init_from} | run.config.to_json()
+    asked = {"study.toml": to_toml(study), "init_from": init_from} | resolve(study, options).to_json()
+    held = {"study.toml": to_toml(run.study), "init_from": run.init_from} | run.config.to_json()
     for name, value in asked.items():
         if held[name] != value:
             short = name == "study.toml"

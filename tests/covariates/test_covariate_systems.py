@@ -15,6 +15,7 @@ from mssg.covariates.protocol import Variable
 from mssg.covariates.system import CovariateModels, fit_models
 from mssg.errors import DataError, MssgError, SnapshotError, StudyError, UsageError
 from mssg.study.model import Covariate, ModelSpec, Study
+from mssg.study.schema import from_document, to_document
 
 NORMAL = 0.3989422804014327
 
@@ -379,7 +380,7 @@ def test_state_round_trip_is_exact(which, request):
     models = request.getfixturevalue(which)
     meta, arrays = models.to_state()
     assert all(a.dtype in (np.float64, np.int64) for a in arrays.values())
-    study = Study.from_json(json.loads(json.dumps(models.study.to_json())))
+    study = from_document(json.loads(json.dumps(to_document(models.study))))
     again = CovariateModels.from_state(study, json.loads(json.dumps(meta, allow_nan=False)), dict(arrays))
     rows = models.complete(np.full((40, 4), np.nan), rng())
     np.testing.assert_array_equal(again.complete(np.full((40, 4), np.nan), rng()), rows)

@@ -16,6 +16,7 @@ from mssg.covariates.system import fit_models, pooled_rows
 from mssg.data.dataset import write_packed
 from mssg.plotting.covariates import MOST, save_pairs, shown
 from mssg.study.model import Covariate, ModelSpec, Study
+from mssg.study.schema import to_toml
 from trainer_cli.main import cli
 
 
@@ -137,7 +138,7 @@ def prepared(tmp_path_factory) -> Path:
         write_packed(
             folder / source.name, images, {"subject": subjects, "split": split, **table}, {"recipe": "toy"}
         )
-    (folder / "study.toml").write_text(study.to_toml(), encoding="utf-8")
+    (folder / "study.toml").write_text(to_toml(study), encoding="utf-8")
     return folder
 
 

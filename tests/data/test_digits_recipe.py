@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from mssg import assets
+from mssg import assets, load_study
 from mssg.data.dataset import open_sources
 from mssg.data.recipes import digits as recipe
 from mssg.errors import DataError, UsageError
 from mssg.measure import digits
-from mssg.study.schema import load_study
 from trainer_cli.prepare import prepare as command
 
 

@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from mssg import load_study
 from mssg.data.dataset import open_sources
 from mssg.data.recipes import stylegan as recipe
 from mssg.errors import DataError, UsageError
-from mssg.study.schema import load_study
 from trainer_cli.prepare import prepare as command
 
 N, SIDE = 40, 32

@@ -74,5 +74,5 @@ def test_support_of_training_rows_is_spread_over_the_percentiles(population, med
 
 
 def test_never_together_marks_what_no_source_saw(population):
-    assert population.never_together("slant") == ("intensity",)
-    assert population.never_together("thickness") == ()
+    assert population.study.never_observed_with("slant") == ("intensity",)
+    assert population.study.never_observed_with("thickness") == ()

@@ -134,9 +134,9 @@ def test_weights_of_another_package_version_are_refused(monkeypatch):
 
 
 def test_a_predictor_gives_features_of_its_own_images_only(tmp_path, tiny_study):
+    from mssg import load_study
     from mssg.data.dataset import open_sources
     from mssg.features.predictors import Predictor, build
-    from mssg.study.schema import load_study
 
     study = load_study(tiny_study)
     study = study.fit_statistics([s.columns(study) for s in open_sources(study)])

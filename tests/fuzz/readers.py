@@ -192,12 +192,12 @@ def _snapshot_file() -> bytes:
     import torch
     from strokes import STUDY, write_study
 
+    from mssg import load_study
     from mssg.checkpoint.snapshot import provenance, save_snapshot
     from mssg.covariates.system import fit_models
     from mssg.data.dataset import open_sources
     from mssg.networks.discriminator import build_discriminator
     from mssg.networks.generator import build_generator
-    from mssg.study.schema import load_study
     from mssg.training.config import resolve
     from mssg.training.loop import configurations
     from mssg.training.summary import summarise
@@ -354,7 +354,8 @@ def _official() -> list[Input]:
 
 
 def _run_folder() -> Input:
-    from mssg.study.schema import load_study
+    from mssg import load_study
+    from mssg.study.schema import to_toml
     from mssg.training.config import resolve
 
     Path("study.toml").write_bytes(_study())
@@ -367,7 +368,7 @@ def _run_folder() -> Input:
     )
     return {
         "config.json": json.dumps(config).encode(),
-        "study.toml": study.to_toml().encode(),
+        "study.toml": to_toml(study).encode(),
         "stats.jsonl": rows.encode(),
     }
 
@@ -386,14 +387,15 @@ def _digits() -> Input:
 def _predictor_file() -> bytes:
     from safetensors.numpy import save
 
-    from mssg.study.schema import load_study
+    from mssg import load_study
+    from mssg.study.schema import to_document
 
     Path("study.toml").write_bytes(_study())
     study = load_study("study.toml")
     Path("study.toml").unlink()
     document = {
         "format_version": 1,
-        "study": study.to_json(),
+        "study": to_document(study),
         "architecture": "resnet18",
         "pretrained": "none",
         "errors": [],
@@ -613,13 +615,13 @@ def _run_command(folder: Path) -> None:
 
 
 def _read_study(folder: Path) -> None:
-    from mssg.study.model import Study
-    from mssg.study.schema import load_study
+    from mssg import load_study
+    from mssg.study.schema import from_document, to_document
     from mssg.training.config import resolve
 
     study = load_study(folder / "study.toml")
     resolve(study)
-    assert Study.from_json(json.loads(json.dumps(study.to_json()))).layout.width == study.layout.width
+    assert from_document(json.loads(json.dumps(to_document(study)))).layout.width == study.layout.width
 
 
 def _read_packed(folder: Path) -> None:
@@ -634,7 +636,7 @@ _cache: dict[str, Any] = {}
 
 
 def _the_study() -> Any:
-    from mssg.study.schema import load_study
+    from mssg import load_study
 
     if "study" not in _cache:
         path = Path("the-study.toml")
@@ -684,7 +686,7 @@ def _read_evaluation(folder: Path) -> None:
 @functools.cache
 def _known_study() -> Any:
     """The study whose covariates strata are named after."""
-    from mssg.study.schema import load_study
+    from mssg import load_study
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "study.toml")

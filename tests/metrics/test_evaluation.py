@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from strokes import STUDY, draw_strokes, write_study
 
+from mssg import load_study
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import DataError, UsageError
 from mssg.features.extractors import Features
@@ -13,7 +14,6 @@ from mssg.metrics import frame as frames
 from mssg.metrics.evaluation import Evaluator, Options, evaluate
 from mssg.metrics.results import REAL, Evaluation, Model
 from mssg.metrics.sampling import Bench, Store
-from mssg.study.schema import load_study
 
 NAMES = ("thickness", "intensity", "slant", "digit")
 PIXELS = Features("pixels", lambda x: x.flatten(1)[:, ::16] / 255)

@@ -8,12 +8,12 @@ import pytest
 from click.testing import CliRunner
 from strokes import draw_strokes
 
+from mssg import load_study
 from mssg.metrics import evidence
 from mssg.metrics import frame as frames
 from mssg.metrics.evaluation import Evaluator, Options, evaluate
 from mssg.metrics.results import Evaluation, Model
 from mssg.metrics.sampling import Bench, Store
-from mssg.study.schema import load_study
 from trainer_cli.main import cli
 
 

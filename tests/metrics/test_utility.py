@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mssg import load_study
 from mssg.data.dataset import open_sources
 from mssg.errors import UsageError
 from mssg.metrics.utility import synthetic_source, utility
-from mssg.study.schema import load_study
 
 
 class Line:

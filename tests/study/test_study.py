@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 import mssg
 from mssg.errors import StudyError, UsageError
 from mssg.study.model import Covariate, Study
+from mssg.study.schema import from_document, read_study, to_document, to_toml
 
 BRAIN = """
 name = "brain"
@@ -133,12 +135,12 @@ def test_no_code_names_a_column_or_a_data_set():
 
 def test_toml_and_json_round_trip(tmp_path):
     study = study_of(tmp_path, BRAIN.replace("[model.v", FOURTH + "[model.v"))
-    (tmp_path / "again.toml").write_text(study.to_toml(), encoding="utf-8")
+    (tmp_path / "again.toml").write_text(to_toml(study), encoding="utf-8")
     again = mssg.load_study(tmp_path / "again.toml")
-    assert again.to_json() == study.to_json()
+    assert to_document(again) == to_document(study)
     known = fitted(study)
-    assert Study.from_json(known.to_json()).covariates == known.covariates
-    assert "offset" not in known.to_toml()
+    assert from_document(to_document(known)).covariates == known.covariates
+    assert "offset" not in to_toml(known)
 
 
 def test_encode_decode_round_trip_in_native_units(tmp_path):
@@ -272,3 +274,24 @@ def test_units_of_study_in_errors_and_lists(tmp_path):
     with pytest.raises(UsageError, match="age \\| ventricle \\| grey"):
         study.index("weight")
     assert study.shared == ("age",) and study.observers("grey") == ("B",)
+
+
+def test_pairs_that_no_source_saw_and_covariates_that_mean_the_same(tmp_path):
+    study = study_of(tmp_path, BRAIN)
+    assert study.unseen_pairs == (("ventricle", "grey"),)
+    assert study.never_observed_with("grey") == ("ventricle",) and not study.never_observed_with("age")
+    assert study.observed_together("age", "grey", "source")
+    age = study.covariate("age")
+    assert age.compatible_with(replace(age, scale="zscore", offset=1.0, spread=2.0))
+    for other in ({"name": "years"}, {"kind": "binary"}, {"unit": "months"}, {"levels": ("a", "b")}):
+        assert not age.compatible_with(replace(age, **other))
+    levels = Covariate("dr", "categorical", levels=("0", "1", "2"))
+    assert [c.num_levels for c in (age, Covariate("s", "binary"), levels)] == [0, 2, 3]
+
+
+def test_the_raw_reader_leaves_training_to_training(tmp_path):
+    """What a snapshot or another version says in [train] is kept as it stands; a command refuses it."""
+    (tmp_path / "s.toml").write_text(BRAIN + "[train]\nlamda_max = 1\n", encoding="utf-8")
+    assert read_study(tmp_path / "s.toml").train == {"lamda_max": 1}
+    with pytest.raises(StudyError, match="lamda_max"):
+        mssg.load_study(tmp_path / "s.toml")

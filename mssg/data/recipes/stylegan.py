@@ -24,6 +24,7 @@ from mssg.data.split import SPLITS, split_subjects
 from mssg.errors import DataError, UsageError
 from mssg.files import parse_json
 from mssg.study.model import KINDS, Covariate, Source, Study
+from mssg.study.schema import to_toml
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LABELS = "dataset.json"
@@ -130,9 +131,8 @@ def prepare(
     study = None
     if covariates:
         observed = tuple(c.name for c in covariates)
-        text = Study(
-            out.resolve().name, resolution, channels, covariates, (Source(FOLDER, FOLDER, observed),)
-        ).to_toml()
+        source = Source(FOLDER, FOLDER, observed)
+        text = to_toml(Study(out.resolve().name, resolution, channels, covariates, (source,)))
         study = out / "study.toml"
         study.write_text(text, encoding="utf-8")
     counts = {name: int(np.sum(split == name)) for name in SPLITS}
@@ -366,7 +366,7 @@ def _row(path: Path, name: str, label: Any, covariates: tuple[Covariate, ...]) -
     if any(not (n is None or isinstance(n, int | float)) for n in numbers):
         raise wrong("label is not made of numbers", "label", label, "a number or a list of numbers")
     numbers = [math.nan if n is None else float(n) for n in numbers]
-    hot = sum(len(c.levels) or 1 for c in covariates)
+    hot = sum(c.width for c in covariates)
     if len(numbers) not in (len(covariates), hot):
         expected = f"{len(covariates)} numbers" + (
             f", or {hot} with categories one-hot" if hot > len(covariates) else ""
@@ -374,13 +374,13 @@ def _row(path: Path, name: str, label: Any, covariates: tuple[Covariate, ...]) -
         raise wrong("label of another length", "label", f"{len(numbers)} numbers", expected)
     one_hot, values = len(numbers) == hot, []
     for covariate in covariates:
-        width = (len(covariate.levels) or 1) if one_hot else 1
+        width = covariate.width if one_hot else 1
         part, numbers = numbers[:width], numbers[width:]
         if width > 1:
             if sorted(part) != [0.0] * (width - 1) + [1.0] and not all(map(math.isnan, part)):
                 raise wrong("not one-hot", covariate.name, part, "one 1 and zeros")
             part = [math.nan if math.isnan(part[0]) else float(part.index(1.0))]
-        value, allowed = part[0], range(len(covariate.levels) if covariate.levels else 2)
+        value, allowed = part[0], range(covariate.num_levels)
         if math.isinf(value) or (
             not covariate.is_continuous and not math.isnan(value) and value not in allowed
         ):
