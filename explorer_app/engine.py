@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from explorer_app.messages import PREDICTOR, Frame, Instrument, Layer, Model
 from explorer_app.picture import Picture, Transform
 from explorer_app.state import blend
-from mssg.checkpoint.snapshot import Snapshot, load_snapshot
+from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import MssgError, UsageError
 from mssg.features.predictors import Predictor
 from mssg.measure.instruments import instrument
@@ -26,28 +26,6 @@ from mssg.rendering.request import RenderRequest, RenderResult
 
 HELD_SNAPSHOTS = 3
 Measure = Callable[[np.ndarray], dict[str, np.ndarray]]
-
-
-class StyleMixer(Renderer):
-    """A renderer that can take the style of some layers from another seed.
-
-    `half_blocks` are the parts of the network made to compute in float16 on CUDA.
-    """
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        super().__init__(snapshot)
-        self.styles: tuple[int, tuple[int, ...]] = (0, ())
-        self.half_blocks: list[Any] = [m for m in self.G.synthesis.modules() if getattr(m, "use_fp16", False)]
-
-    def _latents(self, request: RenderRequest) -> torch.Tensor:
-        ws = super()._latents(request)
-        seed, layers = self.styles
-        layers = tuple(i for i in layers if i < ws.shape[1])
-        if layers:
-            other = self._mapped(seed, self.study.encode(self.values(request.covariates)), request)
-            ws = ws.clone()
-            ws[:, layers] = other[:, layers]
-        return ws
 
 
 class Engine:
@@ -60,7 +38,7 @@ class Engine:
     def __init__(self, threads: int = 1) -> None:
         self.threads = threads
         self.mappings = self.syntheses = 0
-        self._renderers: OrderedDict[str, StyleMixer] = OrderedDict()
+        self._renderers: OrderedDict[str, Renderer] = OrderedDict()
         self._models: dict[str, Model] = {}
         self._seen: dict[str, dict[str, Layer]] = {}
         self._oracles: dict[str, Measure | None] = {}
@@ -76,7 +54,7 @@ class Engine:
             self._renderers.move_to_end(path)
             return self._described(path)
         start = time.perf_counter()
-        renderer = StyleMixer(load_snapshot(path))
+        renderer = Renderer(load_snapshot(path))
         self._renderers[path] = renderer
         self._watch(path, renderer)
         while len(self._renderers) > HELD_SNAPSHOTS:
@@ -92,14 +70,15 @@ class Engine:
             equivariant=hasattr(getattr(synthesis, "input", None), "transform"),
             has_noise=any("noise_const" in n for n, _ in synthesis.named_buffers()),
             instrument=name,
-            half=renderer.device.type == "cuda" and bool(renderer.half_blocks),
+            half=renderer.device.type == "cuda"
+            and any(getattr(m, "use_fp16", False) for m in synthesis.modules()),
             device=str(renderer.device),
             threads=self.threads,
             load_ms=(time.perf_counter() - start) * 1e3,
         )
         return self._models[path]
 
-    def _watch(self, path: str, renderer: StyleMixer) -> None:
+    def _watch(self, path: str, renderer: Renderer) -> None:
         seen = self._seen[path] = {}
 
         def note(name: str) -> Callable[..., None]:
@@ -136,12 +115,9 @@ class Engine:
         """
         self.open(picture.snapshot)
         renderer = self._renderers[picture.snapshot]
-        renderer.styles = (picture.latent.mix_seed, picture.latent.mix_layers)
         if preview and (picture.probe.layer or renderer.preview_network is None):
             return None
-        for block in renderer.half_blocks:
-            block.use_fp16 = not picture.float32
-        result = renderer.render(_request(picture), cancelled, preview)
+        result = renderer.render(_request(picture, renderer.G.num_ws), cancelled, preview)
         if result.error:
             raise UsageError(result.error.rstrip("."))
         if result.image is None:
@@ -224,15 +200,16 @@ def _reading(measure: Measure, grey: np.ndarray) -> dict[str, float]:
     return {name: float(np.ravel(value)[0]) for name, value in found.items()}
 
 
-def _request(picture: Picture) -> RenderRequest:
+def _request(picture: Picture, num_ws: int) -> RenderRequest:
     latent, move = picture.latent, picture.transform
     matrix = None
     if (move.x, move.y, move.angle) != (0, 0, 0):
-        matrix = tuple(tuple(float(v) for v in row) for row in _matrix(move)[:2])
-    seeds = blend(latent)
+        matrix = tuple(_matrix(move)[:2].ravel().tolist())
     return RenderRequest(
         seed=latent.seed,
-        mix=seeds if len(seeds) > 1 else (),
+        blend=blend(latent),
+        mix_seed=latent.mix_seed,
+        mix_layers=tuple(i for i in latent.mix_layers if i < num_ws),
         covariates=picture.values,
         psi=latent.psi,
         cutoff=latent.cutoff,
@@ -240,6 +217,7 @@ def _request(picture: Picture) -> RenderRequest:
         noise_seed=latent.noise_seed,
         layer=picture.probe.layer or None,
         transform=matrix,
+        precision="float32" if picture.float32 else "auto",
     )
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from explorer_app.state import GRID_LIMIT, Axis
 from mssg.checkpoint.header import Header
 from mssg.errors import MssgError
-from mssg.rendering.request import round_values
 from mssg.study.model import Covariate
+from mssg.study.values import round_values
 
 Values = tuple[tuple[str, float], ...]  # native value by covariate, in the study's order
 

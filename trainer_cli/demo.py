@@ -182,10 +182,12 @@ def draw(run: Path, path: Path, seed: int) -> None:
     from mssg.checkpoint.snapshot import load_snapshot
     from mssg.plotting import image_grid as figures
     from mssg.rendering.renderer import Renderer
+    from mssg.rendering.request import RenderRequest
 
     step(3, "Figure")
     command = f"mssg figure grid {run} --rows {FIGURE[0]} --cols {FIGURE[1]} --seed {seed} -o {path}"
-    figures.grid(Renderer(load_snapshot(run)), FIGURE[0], FIGURE[1], seed=seed, command=command).save(path)
+    request = RenderRequest(seed=seed)
+    figures.grid(Renderer(load_snapshot(run)), FIGURE[0], FIGURE[1], request, command=command).save(path)
     click.echo(f"{path}")
 
 

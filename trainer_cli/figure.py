@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
+from typing import Any
 
 import click
 
+from mssg.rendering.command_line import request_words
 from trainer_cli.common import device_option
+from trainer_cli.request_options import request_options, stated_request
 
 
 @click.group()
@@ -29,15 +33,6 @@ def figure() -> None:
     "--cols", required=True, metavar="NAME[=LO:HI[:N]]", help="Covariate along the columns, likewise."
 )
 @click.option(
-    "--fix",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help=(
-        "Fix another covariate, in native units; repeatable. Default: the training median, or the most"
-        " frequent level."
-    ),
-)
-@click.option(
     "--per-source",
     is_flag=True,
     help="One grid per source code, side by side (studies that condition on the source).",
@@ -49,26 +44,18 @@ def figure() -> None:
     type=click.IntRange(0, 2**32 - 1),
     help="Seed of the one latent of all images.",
 )
-@click.option("--psi", default=1.0, show_default=True, help="Truncation: 1 = none, 0 = the average image.")
+@request_options
 @device_option
 @click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png or .pdf.")
 def grid(
-    snapshot: str,
-    rows: str,
-    cols: str,
-    fix: tuple[str, ...],
-    per_source: bool,
-    seed: int,
-    psi: float,
-    device: str,
-    output: str,
+    snapshot: str, rows: str, cols: str, per_source: bool, seed: int, device: str, output: str, **options: Any
 ) -> None:
     """Grid of images of SNAPSHOT: two covariates along the axes in their own units, the others fixed, one
-    seed."""
+    latent."""
     from mssg.checkpoint.snapshot import load_snapshot
     from mssg.plotting import image_grid as figures
     from mssg.rendering.renderer import Renderer
-    from mssg.rendering.request import outside_training, parse_sweep, parse_values
+    from mssg.study.values import outside_training, parse_sweep
     from trainer_cli.common import check_suffix, checked_device, writable
 
     check_suffix(output, figures.FORMATS)
@@ -76,15 +63,17 @@ def grid(
     loaded = load_snapshot(snapshot, checked_device(device))
     study, summary = loaded.study, loaded.header.summary
     sides = [parse_sweep(study, text, figures.STEPS, summary) for text in (rows, cols)]
-    fixed = parse_values(study, fix)
+    request = stated_request(study, options, seed)
+    if options["request"]:  # it states all covariates, also those on the axes
+        axes = {side.name for side in sides}
+        request = replace(request, covariates=tuple((n, v) for n, v in request.covariates if n not in axes))
     words = ["mssg", "figure", "grid", snapshot, "--rows", rows, "--cols", cols]
-    words += [word for text in fix for word in ("--fix", text)] + (["--per-source"] if per_source else [])
-    words += ["--seed", str(seed), *(["--psi", f"{psi:g}"] if psi != 1 else []), "-o", output]
-    drawn = figures.grid(
-        Renderer(loaded), sides[0], sides[1], fixed, seed, per_source, psi, shlex.join(words)
-    )
+    words += [*(["--per-source"] if per_source else []), *request_words(request, study), "-o", output]
+    drawn = figures.grid(Renderer(loaded), sides[0], sides[1], request, per_source, command=shlex.join(words))
     drawn.save(path)
-    for note in outside_training(study, summary, fixed | {s.name: s.values for s in sides}):
+    for note in outside_training(
+        study, summary, dict(request.covariates) | {s.name: s.values for s in sides}
+    ):
         click.echo(f"Note: {note}.", err=True)
     click.echo(
         f"{path}: {len(sides[0].values)} x {len(sides[1].values)} images, {sides[0].name} by {sides[1].name}"
@@ -125,7 +114,7 @@ def counterfactuals(
     from mssg.plotting import image_grid as figures
     from mssg.plotting.counterfactual import counterfactual_figure
     from mssg.rendering.renderer import Renderer
-    from mssg.rendering.request import parse_values
+    from mssg.study.values import parse_values
     from trainer_cli.common import check_suffix, checked_device, writable
 
     check_suffix(output, figures.FORMATS)

@@ -9,26 +9,19 @@ import json
 import math
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
 from mssg.errors import UsageError
-from mssg.rendering.request import (
-    MAX_SEED,
-    NOISE_MODES,
-    RenderRequest,
-    Sweep,
-    parse_sweep,
-    parse_values,
-    plain,
-    private_command,
-    to_uint8,
-)
+from mssg.rendering.command_line import generate_command, private_command
+from mssg.rendering.request import MAX_SEED, RenderRequest, to_uint8
+from mssg.study.values import Sweep, outside_training, parse_sweep, plain
 from trainer_cli.common import device_option
+from trainer_cli.request_options import request_options, stated_request
 
 if TYPE_CHECKING:
     from mssg.rendering.renderer import Renderer
@@ -42,21 +35,33 @@ SHOW_PROGRESS_FROM = 100
 class Plan:
     """The pictures to draw: every seed with every combination of the swept values, the last sweep fastest."""
 
-    seeds: tuple[int | None, ...]
-    fixed: dict[str, float]
+    request: RenderRequest
+    seeds: tuple[int, ...]
     sweeps: tuple[Sweep, ...]
 
     @property
-    def covariates(self) -> list[dict[str, float]]:
-        """Stated covariates of each combination."""
-        combinations = itertools.product(*(s.values for s in self.sweeps))
-        return [self.fixed | dict(zip((s.name for s in self.sweeps), values)) for values in combinations]
+    def requests(self) -> list[RenderRequest]:
+        """One for each picture."""
+        names, combinations = [s.name for s in self.sweeps], [s.values for s in self.sweeps]
+        return [
+            replace(
+                self.request,
+                seed=seed,
+                covariates=(*self.request.covariates, *zip(names, values, strict=True)),
+            )
+            for seed in self.seeds
+            for values in itertools.product(*combinations)
+        ]
+
+    @property
+    def swept(self) -> dict[str, tuple[float, ...]]:
+        """Values of each swept covariate."""
+        return {s.name: s.values for s in self.sweeps}
 
     @property
     def columns(self) -> int:
         """Images side by side in a picture of several."""
-        count = len(self.seeds) * len(self.covariates)
-        return len(self.sweeps[-1].values) if self.sweeps else math.ceil(math.sqrt(count))
+        return len(self.sweeps[-1].values) if self.sweeps else math.ceil(math.sqrt(len(self.seeds)))
 
 
 @click.command()
@@ -70,42 +75,12 @@ class Plan:
     help="Seed of the latent; several as 1,2,5 or 0-7.",
 )
 @click.option(
-    "--fix",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help=(
-        "A covariate's value in native units; repeatable. Default: the training median, or the most frequent"
-        " level."
-    ),
-)
-@click.option(
     "--sweep",
     multiple=True,
     metavar="NAME=LO:HI:N",
     help="Go through values of a covariate (also NAME=A,B,C, or NAME alone); repeatable.",
 )
-@click.option(
-    "--w",
-    "w_path",
-    metavar="FILE",
-    help="Draw the latent w of a file of `mssg invert` instead of a seed; --fix and --sweep edit its image.",
-)
-@click.option("--psi", default=1.0, show_default=True, help="Truncation: 1 = none, 0 = the average image.")
-@click.option("--cutoff", type=click.IntRange(0), help="Truncate only the first so many layers.")
-@click.option(
-    "--noise",
-    type=click.Choice(NOISE_MODES),
-    default="const",
-    show_default=True,
-    help="Noise inputs of StyleGAN2: as trained, drawn anew, or none.",
-)
-@click.option(
-    "--noise-seed",
-    default=0,
-    show_default=True,
-    type=click.IntRange(0, MAX_SEED),
-    help="Seed of --noise random.",
-)
+@request_options
 @device_option
 @click.option(
     "-o",
@@ -126,18 +101,7 @@ class Plan:
     help="Bits of a .png; 16 keeps what 256 grey levels round off.",
 )
 def generate(
-    snapshot: str,
-    seeds: str,
-    fix: tuple[str, ...],
-    sweep: tuple[str, ...],
-    w_path: str | None,
-    psi: float,
-    cutoff: int | None,
-    noise: str,
-    noise_seed: int,
-    device: str,
-    output: str,
-    bits: str,
+    snapshot: str, seeds: str, sweep: tuple[str, ...], device: str, output: str, bits: str, **options: Any
 ) -> None:
     """Draw images with SNAPSHOT; covariates in native units.
 
@@ -147,56 +111,47 @@ def generate(
     from mssg.checkpoint.snapshot import load_snapshot
     from mssg.rendering import image_files as files
     from mssg.rendering.renderer import Renderer
-    from mssg.rendering.request import outside_training
     from trainer_cli.common import check_suffix, checked_device, writable
 
     suffix = check_suffix(output, FORMATS)
     renderer = Renderer(load_snapshot(snapshot, checked_device(device)))
     study, summary = renderer.study, renderer.header.summary
-    plan = _plan(renderer, (None,) if w_path else parse_seeds(seeds), parse_values(study, fix), sweep)
+    request = stated_request(study, options)
+    one = request.latent or request.blend or options["request"]
+    plan = _plan(renderer, request, (request.seed,) if one else parse_seeds(seeds), sweep)
     path = writable(output)
     if bits == "16" and suffix != ".png":
         raise UsageError("only a .png has 8 or 16 bits", field="--bits", found=suffix)
     if suffix in files.NIFTI_SUFFIXES:
-        files.check_nifti(renderer.header, plan.sweeps, len(plan.seeds))
-    requests = [
-        RenderRequest(
-            seed=seed,
-            w_path=w_path,
-            covariates=tuple(values.items()),
-            psi=psi,
-            cutoff=cutoff,
-            noise_mode=noise,
-            noise_seed=noise_seed,
-        )
-        for seed in plan.seeds
-        for values in plan.covariates
-    ]
-    images = draw(renderer, requests, np.uint8 if suffix == ".npy" else np.float32)
-    for note in outside_training(study, summary, plan.fixed | {s.name: s.values for s in plan.sweeps}):
-        click.echo(f"Note: {note}.", err=True)
+        files.check_nifti(renderer.header, plan.sweeps, len(plan.seeds), request.layer)
+    requests = plan.requests
     if suffix == ".npy":
+        images = _drawn(renderer, requests, np.float32 if request.layer else np.uint8)
         np.save(path, images)
         table = path.with_suffix(".csv")
         _write_table(table, renderer, requests)
-        click.echo(f"{path}: uint8 {list(images.shape)}; {table}: what each image is")
-        return
-    images, metadata = files.to_grey(images), _metadata(renderer, requests, snapshot, path)
-    if suffix in files.NIFTI_SUFFIXES:
-        sweep_along = plan.sweeps[0] if plan.sweeps else None
-        stated = [_values(renderer, r) for r in requests]
-        sidecar = files.save_nifti(
-            path, images, renderer.header, requests, stated, sweep_along, metadata["Command"]
-        )
-        click.echo(
-            f"{path}: {len(images)} of {images.shape[3]} x {images.shape[2]} pixels; {sidecar}: what it is"
-        )
-        return
-    files.save_png(path, images, plan.columns, metadata, int(bits))
-    shape = (
-        f"{math.ceil(len(images) / plan.columns)} x {plan.columns} images" if len(images) > 1 else "1 image"
-    )
-    click.echo(f"{path}: {shape} of {images.shape[3]} x {images.shape[2]} pixels")
+        click.echo(f"{path}: {images.dtype} {list(images.shape)}; {table}: what each image is")
+    else:
+        images = files.to_grey(_drawn(renderer, requests, np.float32), request.layer is not None)
+        metadata = _metadata(renderer, requests, snapshot, path)
+        if suffix in files.NIFTI_SUFFIXES:
+            along = plan.sweeps[0] if plan.sweeps else None
+            stated = [_values(renderer, r) for r in requests]
+            command = metadata["Command"]
+            sidecar = files.save_nifti(path, images, renderer.header, requests, stated, along, command)
+            size = f"{len(images)} of {images.shape[3]} x {images.shape[2]} pixels"
+            click.echo(f"{path}: {size}; {sidecar}: what it is")
+        else:
+            columns = plan.columns
+            if request.layer and images.shape[1] > 1:  # channels side by side, as many pictures
+                columns = math.ceil(math.sqrt(images.shape[1])) if len(images) == 1 else images.shape[1]
+                images = images.reshape(-1, 1, *images.shape[2:])
+            files.save_png(path, images, columns, metadata, int(bits))
+            rows = math.ceil(len(images) / columns)
+            shape = f"{rows} x {columns} images" if len(images) > 1 else "1 image"
+            click.echo(f"{path}: {shape} of {images.shape[3]} x {images.shape[2]} pixels")
+    for note in outside_training(study, summary, dict(request.covariates) | plan.swept):
+        click.echo(f"Note: {note}.", err=True)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -219,61 +174,38 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _plan(
-    renderer: Renderer, seeds: tuple[int | None, ...], fixed: dict[str, float], texts: tuple[str, ...]
-) -> Plan:
+def _plan(renderer: Renderer, request: RenderRequest, seeds: tuple[int, ...], texts: tuple[str, ...]) -> Plan:
     sweeps = tuple(parse_sweep(renderer.study, text, summary=renderer.header.summary) for text in texts)
-    names = [*fixed, *(s.name for s in sweeps)]
+    names = [*(name for name, _ in request.covariates), *(s.name for s in sweeps)]
     for name in names:
         if names.count(name) > 1:
             raise UsageError("given twice", field=name, hint="Fix a covariate or sweep it once")
-    plan = Plan(seeds, fixed, sweeps)
     count = len(seeds) * math.prod(len(s.values) for s in sweeps)
     if count > MAX_IMAGES:
         raise UsageError("too many images for one file", found=count, expected=f"{MAX_IMAGES} at most")
-    return plan
+    return Plan(request, seeds, sweeps)
 
 
-def draw(renderer: Renderer, requests: list[RenderRequest], dtype: type = np.uint8) -> np.ndarray:
-    """Images of the requests [N, C, H, W]; many at a time where they differ in seed and covariates only.
-
-    Args:
-        renderer: Draws them.
-        requests: What to draw.
-        dtype: np.uint8 for grey levels, np.float32 for the generator's own range.
-
-    Raises:
-        UsageError: A request that cannot be carried out.
-    """
-    first = requests[0]
-    if first.w_path is None and first.noise_mode != "random":
-        values = np.stack([renderer.values(r.covariates) for r in requests])
-        seeds = [r.seed or 0 for r in requests]
-        hide = len(requests) < SHOW_PROGRESS_FROM or not sys.stderr.isatty()
-        bar = (
-            contextlib.nullcontext()
-            if hide
-            else click.progressbar(length=len(requests), label="Drawing", file=sys.stderr)
-        )
-        with bar as shown:
-            progress = shown.update if shown else None
-            return renderer.images(
-                values, seeds, first.psi, first.cutoff, first.noise_mode, dtype=dtype, progress=progress
-            )
-    out = []
-    for request in requests:
-        result = renderer.render(request)
-        if result.image is None:
-            raise UsageError(result.error or "nothing was drawn")
-        out.append(to_uint8(result.image) if dtype is np.uint8 else result.image)
-    return np.stack(out)
+def _drawn(renderer: Renderer, requests: list[RenderRequest], dtype: type) -> np.ndarray:
+    """Pictures of the requests [N, C, H, W]: grey levels (np.uint8), or the network's own (np.float32)."""
+    hide = len(requests) < SHOW_PROGRESS_FROM or not sys.stderr.isatty()
+    bar = contextlib.nullcontext(requests)
+    if not hide:
+        bar = click.progressbar(requests, label="Drawing", file=sys.stderr)
+    out: np.ndarray | None = None
+    with bar as shown:
+        for i, image in enumerate(renderer.pictures(shown)):
+            out = np.empty((len(requests), *image.shape), dtype) if out is None else out
+            out[i] = to_uint8(image) if dtype is np.uint8 else image
+    assert out is not None
+    return out
 
 
 def _values(renderer: Renderer, request: RenderRequest) -> dict[str, float]:
     """All conditions of a picture, those that took their default included; for a bare latent w there are
     none."""
-    if request.w_path:
-        return renderer.latent_values(request)
+    if request.latent:
+        return request.latent.edited(renderer.study.condition_names, request.covariates)
     return dict(zip(renderer.study.condition_names, renderer.values(request.covariates).tolist()))
 
 
@@ -293,7 +225,7 @@ def _write_table(path: Path, renderer: Renderer, requests: list[RenderRequest]) 
 def _metadata(renderer: Renderer, requests: list[RenderRequest], snapshot: str, path: Path) -> dict[str, str]:
     first = requests[0]
     command = (
-        first.command(renderer.study, snapshot, str(path))
+        generate_command(first, renderer.study, snapshot, str(path))
         if len(requests) == 1
         else shlex.join(["mssg", *sys.argv[1:]])
     )

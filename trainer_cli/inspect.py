@@ -126,7 +126,7 @@ def _count(header: Header, source: str) -> int:
 
 def _covariate_row(header: Header, covariate: Covariate) -> list[str]:
     from mssg.errors import UsageError
-    from mssg.rendering.request import training_range
+    from mssg.study.values import training_range
 
     if covariate.is_continuous:
         try:

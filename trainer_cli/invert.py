@@ -111,7 +111,7 @@ def invert(
     from mssg.inversion.image_reader import read_picture
     from mssg.inversion.latent_file import InvertedImage, estimate_values
     from mssg.inversion.projector import InvertConfig
-    from mssg.rendering.request import outside_training, parse_values
+    from mssg.study.values import outside_training, parse_values
     from trainer_cli.common import check_suffix, checked_device, writable
 
     check_suffix(output, (".safetensors",))

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save
 
 from mssg.checkpoint.snapshot import Snapshot, latent
 from mssg.errors import UsageError
 from mssg.files import parse_json, write_atomically
 from mssg.inversion.projector import Inversion, InvertConfig
+from mssg.rendering.request import StoredLatent
 
 FORMAT_VERSION = 1
 KEY = "mssg-inversion"
@@ -173,9 +174,45 @@ class InvertedImage:
             values[0, names.index(name)] = value
         return values
 
+    def stored_latent(self, file: str = "") -> StoredLatent:
+        """What a `RenderRequest` draws and edits; `file` says where it was read."""
+        found = self.inversion
+        return StoredLatent(
+            self.w,
+            noise={name: noise[:1] for name, noise in found.noise.items()},
+            z=found.z[0],
+            residual=found.residual[0],
+            values=tuple(found.values[0].tolist()),
+            snapshot=self.snapshot,
+            file=file,
+        )
+
     def without_state(self) -> InvertedImage:
         """Without what only a continuation needs."""
         return replace(self, inversion=replace(self.inversion, state={}))
+
+
+def read_latent(path: str | Path) -> StoredLatent:
+    """The latent of a file: one of `mssg invert`, or any .safetensors with a tensor "w" (then not editable).
+
+    Args:
+        path: The file; w float32 [num_ws, w_dim], [1, num_ws, w_dim] or [w_dim].
+
+    Raises:
+        UsageError: Missing, damaged, or without a usable w.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError("no such file", file=path, expected="a .safetensors file with a tensor w")
+    try:
+        with safe_open(str(path), "np") as file:
+            inverted = KEY in (file.metadata() or {})
+        w = load_file(path)["w"]
+        w = w[0] if w.ndim == 3 and len(w) == 1 else w
+        bare = StoredLatent(np.asarray(w, np.float32), file=str(path))
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError("holds no latent", file=path, found=str(error), expected="a tensor w") from None
+    return InvertedImage.load(path).stored_latent(str(path)) if inverted else bare
 
 
 def estimate_values(

@@ -94,9 +94,11 @@ class MappingNetwork(nn.Module):
         if self.num_ws is None:
             return x
         ws = x.unsqueeze(1).expand(-1, self.num_ws, -1)
-        return self._truncate(ws, truncation_psi, truncation_cutoff)
+        return self.truncate(ws, truncation_psi, truncation_cutoff)
 
-    def _truncate(self, ws: torch.Tensor, psi: float, cutoff: int | None) -> torch.Tensor:
+    def truncate(self, ws: torch.Tensor, psi: float, cutoff: int | None = None) -> torch.Tensor:
+        """ws [B, num_ws, w_dim], its first `cutoff` copies (None: all) drawn towards the mean w unless psi is
+        1."""
         if psi == 1:
             return ws
         mean = self.w_avg.to(ws.dtype)

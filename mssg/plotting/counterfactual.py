@@ -13,7 +13,8 @@ import numpy as np
 from mssg.errors import UsageError
 from mssg.inversion.image_reader import grey_or_colour
 from mssg.plotting.image_grid import FONT, SMALL, STEPS, TITLE, GridFigure, axis_label, tick_labels
-from mssg.rendering.request import Sweep, default_values, find_covariate, parse_sweep, plain, private_command
+from mssg.rendering.command_line import private_command
+from mssg.study.values import Sweep, default_values, find_covariate, parse_sweep, plain
 from mssg.version import __version__
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def counterfactual_figure(
     Args:
         renderer: Draws with the snapshot the image was inverted with.
         path: File of `mssg invert`.
-        rows, cols: Sweeps (`mssg.request.parse_sweep`) along the sides of a grid; both or neither. Without
-            them, one strip for each covariate, all others as they are in the image.
+        rows, cols: Sweeps (`mssg.study.values.parse_sweep`) along the sides of a grid; both or neither.
+            Without them, one strip for each covariate, all others as they are in the image.
         fixed: Other covariates changed in every picture, native units.
         command: How to make it again; goes into the file.
 

@@ -19,7 +19,7 @@ from mssg.errors import UsageError
 from mssg.files import write_atomically
 from mssg.metrics.results import JOINT, REAL, Evaluation, Result
 from mssg.metrics.tables import metric_name
-from mssg.rendering.request import private_command
+from mssg.rendering.command_line import private_command
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

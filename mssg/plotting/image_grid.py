@@ -11,15 +11,18 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mssg.errors import UsageError
-from mssg.rendering.request import Sweep, find_covariate, parse_sweep, plain, private_command
+from mssg.rendering.command_line import private_command
+from mssg.rendering.image_files import to_grey
+from mssg.rendering.request import RenderRequest, to_uint8
 from mssg.study.model import SOURCE, Covariate
+from mssg.study.values import Sweep, find_covariate, parse_sweep, plain
 from mssg.version import __version__
 
 if TYPE_CHECKING:
@@ -100,39 +103,36 @@ def grid(
     renderer: Renderer,
     rows: Sweep | str,
     cols: Sweep | str,
-    fixed: Mapping[str, float] | None = None,
-    seed: int = 0,
+    request: RenderRequest | None = None,
     per_source: bool = False,
-    psi: float = 1.0,
     command: str = "",
 ) -> GridFigure:
-    """Two covariates along the axes in their own units, all others fixed and named in the title, one seed.
+    """Two covariates along the axes in their own units, all others fixed and named in the title, one latent.
 
     Args:
         renderer: What draws.
         rows, cols: Values along the axes; a text as of `parse_sweep` ("age", "age=40:80:5") works too. A name
             alone goes from the training 5 % to the 95 % quantile, or through all levels.
-        fixed: Other covariates, native units; what is missing takes the training median or mode, and says so.
-        seed: Of the one latent.
+        request: What all pictures share: other covariates (what is missing takes the training median or
+            mode, and says so), the latent, truncation, noise. None: seed 0.
         per_source: One grid per source code, side by side (studies that condition on the source).
-        psi: Truncation.
         command: How to make this figure again; goes into its metadata.
 
     Raises:
         UsageError: Unknown names, a name on two axes, or no source to tell apart.
     """
-    study, summary = renderer.study, renderer.header.summary
+    study, summary, request = renderer.study, renderer.header.summary, request or RenderRequest()
     rows, cols = (parse_sweep(study, s, STEPS, summary) if isinstance(s, str) else s for s in (rows, cols))
     if not find_covariate(study, rows.name).is_continuous:
         rows = Sweep(rows.name, rows.values[::-1])  # numbers rise upwards, levels read downwards
-    fixed = dict(fixed or {})
-    _check(renderer, rows, cols, fixed, per_source)
-    fixed = _fixed_values(renderer, rows, cols, fixed, per_source)
+    _check(renderer, rows, cols, dict(request.covariates), per_source)
+    fixed = _fixed_values(renderer, rows, cols, request, per_source)
     codes = list(range(len(study.sources))) if per_source else [None]
-    images = np.stack([_block(renderer, rows, cols, fixed, code, seed, psi) for code in codes])
+    blocks = [fixed | ({} if code is None else {SOURCE: float(code)}) for code in codes]
+    images = _images(renderer, [_block_requests(request, rows, cols, values) for values in blocks])
     names = [f"source {study.sources[code].name}" for code in codes if code is not None]
     described = [f"{name} {_shown(study.covariate(name), value)}" for name, value in fixed.items()]
-    described += [f"seed {seed}"] + ([f"ψ {psi:g}"] if psi != 1 else [])
+    described += _latent_words(request)
     axes = study.covariate(rows.name), study.covariate(cols.name)
     layout = _Layout.of(
         images.shape, tick_labels(axes[0], rows.values), tick_labels(axes[1], cols.values), described, names
@@ -142,8 +142,8 @@ def grid(
     metadata = {
         "Title": f"{study.name}: {rows.name} by {cols.name}",
         "Snapshot": renderer.header.snapshot_id,
-        "Seed": str(seed),
-        "Psi": f"{psi:g}",
+        "Seed": str(request.seed),
+        "Psi": f"{request.psi:g}",
         "Covariates": json.dumps(covariates),
         "Command": private_command(command),
         "Software": f"mssg {__version__}",
@@ -176,11 +176,15 @@ def _check(
 
 
 def _fixed_values(
-    renderer: Renderer, rows: Sweep, cols: Sweep, fixed: Mapping[str, float], per_source: bool
+    renderer: Renderer, rows: Sweep, cols: Sweep, request: RenderRequest, per_source: bool
 ) -> dict[str, float]:
     """Every condition that is on no axis, in the study's order."""
     taken = {rows.name, cols.name, *((SOURCE,) if per_source else ())}
     names = [name for name in renderer.study.condition_names if name not in taken]
+    if request.latent:  # the image's own
+        fixed = request.latent.edited(renderer.study.condition_names, request.covariates)
+        return {name: fixed[name] for name in names if name in fixed}
+    fixed = dict(request.covariates)
     # exactly what a label can state, so that the figure can be drawn again from what it says
     typical = {n: v for n, v in renderer.defaults.items() if n in names and n not in fixed}
     typical = {
@@ -189,24 +193,48 @@ def _fixed_values(
     return {name: fixed.get(name, typical.get(name, 0.0)) for name in names}
 
 
-def _block(
-    renderer: Renderer,
-    rows: Sweep,
-    cols: Sweep,
-    fixed: Mapping[str, float],
-    code: int | None,
-    seed: int,
-    psi: float,
-) -> np.ndarray:
-    """Images of one grid: uint8 [rows, columns, C, H, W]."""
-    source = {} if code is None else {SOURCE: float(code)}
-    values = [
-        renderer.values({**fixed, **source, rows.name: row, cols.name: col})
-        for row in rows.values
-        for col in cols.values
-    ]
-    images = renderer.images(np.stack(values), seed, psi=psi)
-    return images.reshape(len(rows.values), len(cols.values), *images.shape[1:])
+def _block_requests(
+    request: RenderRequest, rows: Sweep, cols: Sweep, fixed: Mapping[str, float]
+) -> list[list[RenderRequest]]:
+    """One grid: [rows][columns]."""
+
+    def at(row: float, col: float) -> RenderRequest:
+        return replace(request, covariates=tuple({**fixed, rows.name: row, cols.name: col}.items()))
+
+    return [[at(row, col) for col in cols.values] for row in rows.values]
+
+
+def _images(renderer: Renderer, blocks: list[list[list[RenderRequest]]]) -> np.ndarray:
+    """Grey levels uint8 [blocks, rows, columns, C, H, W]."""
+    flat = [request for block in blocks for row in block for request in row]
+    images = np.stack(list(renderer.pictures(flat)))
+    if flat[0].layer is None:
+        images = to_uint8(images)
+    else:
+        images = np.rint(to_grey(images, stretched=True)).astype(np.uint8)
+    if images.shape[1] not in (1, 3):
+        raise UsageError(
+            "a grid shows one channel", field="--layer", found=images.shape[1], expected="NAME:CHANNEL"
+        )
+    return images.reshape(len(blocks), len(blocks[0]), len(blocks[0][0]), *images.shape[1:])
+
+
+def _latent_words(request: RenderRequest) -> list[str]:
+    """What the title says of all that is not a covariate."""
+    if request.latent:
+        words = ["latent of an image"]
+    elif request.blend:
+        words = ["seeds " + " + ".join(f"{weight:.3g}·{seed}" for seed, weight in request.blend)]
+    else:
+        words = [f"seed {request.seed}"]
+    if request.mix_layers:
+        words.append(f"style of seed {request.mix_seed} in layers {', '.join(map(str, request.mix_layers))}")
+    words += [f"ψ {request.psi:g}"] if request.psi != 1 else []
+    words += [f"cutoff {request.cutoff}"] if request.cutoff is not None else []
+    words += [f"noise {request.noise_mode}"] if request.noise_mode != "const" else []
+    words += ["moved"] if request.transform else []
+    words += [f"layer {request.layer}"] if request.layer else []
+    return words
 
 
 def _shown(covariate: Covariate, value: float) -> str:

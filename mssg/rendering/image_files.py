@@ -3,7 +3,6 @@ torch."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +16,21 @@ from mssg.checkpoint.header import Header
 from mssg.data import nifti
 from mssg.data.nifti import PlaneGrid
 from mssg.errors import UsageError
-from mssg.rendering.request import RenderRequest, Sweep, plain
+from mssg.rendering.request import RenderRequest
+from mssg.study.values import Sweep, plain
 from mssg.version import __version__
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
 
-def to_grey(images: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Images of a generator, about [-1, 1] -> grey levels 0 to 255, float32, not rounded."""
+def to_grey(images: NDArray[np.floating], stretched: bool = False) -> NDArray[np.float32]:
+    """Images of a generator, about [-1, 1] -> grey levels 0 to 255, float32, not rounded.
+
+    `stretched`: activations of a layer, which know no range: from the lowest to the highest instead.
+    """
+    if stretched:
+        low, high = float(images.min()), float(images.max())
+        return (np.asarray(images, np.float32) - low) / max(high - low, 1e-12) * 255
     return np.clip((np.asarray(images, np.float32) + 1) * np.float32(127.5), 0, 255)
 
 
@@ -60,13 +66,17 @@ def save_png(
     written(path, lambda target: picture.save(target, format="PNG", pnginfo=info))
 
 
-def check_nifti(header: Header, sweeps: Sequence[Sweep], seeds: int) -> None:
+def check_nifti(header: Header, sweeps: Sequence[Sweep], seeds: int, layer: str | None = None) -> None:
     """Make sure that a snapshot's pictures can be a NIfTI file, before any is drawn.
 
     Raises:
-        UsageError: No geometry, colour, or more than one thing that changes along the stack.
+        UsageError: No geometry, colour, a layer, or more than one thing that changes along the stack.
     """
     study = header.study
+    if layer is not None:
+        raise UsageError(
+            "a layer's activations have no millimetres", field="--layer", hint="Write .png or .npy"
+        )
     if study.geometry is None:
         raise UsageError(
             "the study states no geometry, so there are no millimetres to write",
@@ -179,7 +189,7 @@ def describe(
         "Covariates": covariates,
         **({"FourthAxis": {"Name": sweep.name, "Units": study.covariate(sweep.name).unit}} if sweep else {}),
         "Seed": seeds[0] if len(set(seeds)) == 1 else seeds,
-        "Latent": first.w_path and hashlib.sha256(Path(first.w_path).read_bytes()).hexdigest()[:12],
+        "Latent": first.latent and first.latent.digest[:12],
         "Psi": first.psi,
         "Cutoff": first.cutoff,
         "Noise": {"Mode": first.noise_mode, "Seed": first.noise_seed},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, cast
@@ -23,14 +23,8 @@ from mssg.errors import MssgError, UsageError
 from mssg.networks.generator import Generator
 from mssg.ops.functional import keep_freed_memory
 from mssg.rendering.activation_cache import Recall
-from mssg.rendering.request import (
-    RenderRequest,
-    RenderResult,
-    find_covariate,
-    read_w,
-    to_uint8,
-    training_defaults,
-)
+from mssg.rendering.request import RenderRequest, RenderResult, StoredLatent, to_uint8
+from mssg.study.values import find_covariate, training_defaults
 
 CACHED_LATENTS = 256
 
@@ -63,8 +57,6 @@ class Renderer:
         self.recall = Recall(self._layers)
         self._defaults: dict[str, float] | None = None
         self._ws: OrderedDict[tuple[Any, ...], torch.Tensor] = OrderedDict()
-        self._w_files: dict[str, np.ndarray] = {}
-        self._inverted: dict[str, Any] = {}
 
     @cached_property
     def preview_network(self) -> nn.Module | None:
@@ -121,14 +113,8 @@ class Renderer:
         """
         timings: list[tuple[str, float]] = []
         quick = self.preview_network if preview and request.layer is None else None
-        network = quick or self.G.synthesis
         try:
-            with torch.inference_mode(), _watched(network, cancelled):
-                with _timed(timings, "mapping"):
-                    ws = self._latents(request)
-                with _timed(timings, "synthesis"), self._transformed(request.transform):
-                    output = self._synthesise(network, ws, request)
-                image = self._checked(output[0], request)
+            image = self._draw(request, quick or self.G.synthesis, cancelled, timings)
         except _Cancelled:
             return RenderResult(request, timings_ms=tuple(timings), cancelled=True)
         except MssgError as error:
@@ -136,6 +122,36 @@ class Renderer:
         except (MemoryError, torch.OutOfMemoryError):
             return RenderResult(request, error="Not enough memory for this picture. Close other programs.")
         return RenderResult(request, image, tuple(timings), preview=quick is not None)
+
+    def pictures(self, requests: Iterable[RenderRequest]) -> Iterator[np.ndarray]:
+        """Draw many pictures, none of which changes another: each is what `render` draws of its request.
+
+        Yields:
+            float32 [C, H, W], as `RenderResult.image`.
+
+        Raises:
+            UsageError: A request that cannot be carried out.
+        """
+        for request in requests:
+            yield self._draw(request, self.G.synthesis, lambda: False, [])
+
+    def _draw(
+        self,
+        request: RenderRequest,
+        network: nn.Module,
+        cancelled: Callable[[], bool],
+        timings: list[tuple[str, float]],
+    ) -> np.ndarray:
+        with torch.inference_mode(), _watched(network, cancelled):
+            with _timed(timings, "mapping"):
+                ws = self._latents(request)
+            with (
+                _timed(timings, "synthesis"),
+                self._transformed(request.transform),
+                self._at(request.precision),
+            ):
+                output = self._synthesise(network, ws, request)
+            return self._checked(output[0], request)
 
     def images(
         self,
@@ -204,13 +220,24 @@ class Renderer:
                 found=request.snapshot,
                 expected=self.header.snapshot_id,
             )
-        if request.w_path:
-            return self._given_w(request)
-        c = self.study.encode(self.values(request.covariates))
-        seeds = request.mix or ((request.seed or 0, 1.0),)
-        total = sum(weight for _, weight in seeds)
-        ws = [self._mapped(seed, c, request) * (weight / total) for seed, weight in seeds]
-        return torch.stack(ws).sum(0)
+        names, stored = self.study.condition_names, request.latent
+        values = stored.edited(names, request.covariates) if stored else dict(request.covariates)
+        c = self.study.encode(self.values(values))
+        if stored:
+            ws = self.G.mapping.truncate(self._stored_w(stored, request, c), request.psi, request.cutoff)
+        else:
+            seeds = request.blend or ((request.seed, 1.0),)
+            total = sum(weight for _, weight in seeds)
+            ws = torch.stack([self._mapped(s, c, request) * (weight / total) for s, weight in seeds]).sum(0)
+        if request.mix_layers:
+            if request.mix_layers[-1] >= self.G.num_ws:
+                expected = f"0 to {self.G.num_ws - 1}"
+                raise UsageError(
+                    "no such layer", field="mix_layers", found=request.mix_layers[-1], expected=expected
+                )
+            ws = ws.clone()
+            ws[:, request.mix_layers] = self._mapped(request.mix_seed, c, request)[:, request.mix_layers]
+        return ws
 
     def _mapped(self, seed: int, c: np.ndarray, request: RenderRequest) -> torch.Tensor:
         key = (seed, c.tobytes(), request.psi, request.cutoff)
@@ -227,59 +254,39 @@ class Renderer:
         self._ws.move_to_end(key)
         return self._ws[key]
 
-    def _given_w(self, request: RenderRequest) -> torch.Tensor:
-        """w of a file as it stands; with covariates stated, edited to them (files of `mssg invert`)."""
-        path = str(request.w_path)
-        if request.covariates:
-            return self._edited_w(path, dict(request.covariates))
-        if path not in self._w_files:
-            self._w_files[path] = read_w(path)
-        w = self._w_files[path]
-        if w.shape not in ((self.G.w_dim,), (self.G.num_ws, self.G.w_dim)):
-            expected = f"[{self.G.num_ws}, {self.G.w_dim}]"
+    def _stored_w(self, stored: StoredLatent, request: RenderRequest, c: np.ndarray) -> torch.Tensor:
+        """A stored w as it stands, [1, num_ws, w_dim]; with covariates stated, edited to them."""
+        whole = (self.G.num_ws, self.G.w_dim)
+        if stored.w.shape not in (whole[1:], whole):
+            found = list(stored.w.shape)
             raise UsageError(
-                "the latent does not fit this snapshot", file=path, found=list(w.shape), expected=expected
+                "the latent does not fit this snapshot", file=stored.file or None, found=found, expected=whole
             )
-        return torch.from_numpy(w).to(self.device).expand(1, self.G.num_ws, self.G.w_dim)
-
-    def latent_values(self, request: RenderRequest) -> dict[str, float]:
-        """Conditions behind a request for the latent of a file, edits included; none where the file does not
-        say."""
-        inverted = self._inverted_image(str(request.w_path))
-        if inverted is None:
-            return {}
-        names = self.study.condition_names
-        return dict(zip(names, inverted.edited(names, dict(request.covariates))[0].tolist()))
-
-    def _inverted_image(self, path: str) -> Any:
-        """The `InvertedImage` of a file; None for a bare w, or one of another snapshot."""
-        from mssg.inversion.latent_file import InvertedImage
-
-        if path not in self._inverted:
-            try:
-                self._inverted[path] = InvertedImage.load(path).fitting(self.snapshot, path)
-            except UsageError:
-                self._inverted[path] = None
-        return self._inverted[path]
-
-    def _edited_w(self, path: str, given: dict[str, float]) -> torch.Tensor:
-        from mssg.inversion.latent_file import InvertedImage
-        from mssg.inversion.projector import edited_ws
-
-        inverted = self._inverted_image(path)
-        if inverted is None:
-            inverted = InvertedImage.load(path).fitting(self.snapshot, path)  # says what is wrong
-        self.values(given)  # refuses names and values that cannot be
-        values = inverted.edited(self.study.condition_names, given)
-        return edited_ws(self.G, self.study, inverted.inversion, values)
+        if not request.covariates:
+            return torch.tensor(stored.w, device=self.device).expand(1, *whole)
+        if stored.z is None or stored.residual is None:
+            raise UsageError(
+                "holds no inverted image, only a w: it cannot be edited",
+                file=stored.file or None,
+                expected="a file of `mssg invert`",
+            )
+        if stored.snapshot != self.header.snapshot_id:
+            raise UsageError(
+                "was inverted with another snapshot",
+                file=stored.file or None,
+                found=stored.snapshot,
+                expected=self.header.snapshot_id,
+                hint="Invert the image with this snapshot",
+            )
+        z, residual = (torch.tensor(part[None], device=self.device) for part in (stored.z, stored.residual))
+        return self.G.mapping(z, torch.from_numpy(c).to(self.device)) + residual
 
     def _stored_noise(self, request: RenderRequest) -> dict[str, torch.Tensor]:
-        """Noise inputs that belong to the latent of a file; none: the network's own."""
-        if not request.w_path or request.noise_mode != "const":
+        """Noise inputs that belong to a stored latent; none: the network's own."""
+        stored = request.latent
+        if not stored or request.noise_mode != "const" or stored.snapshot != self.header.snapshot_id:
             return {}
-        inverted = self._inverted_image(request.w_path)
-        noise = inverted.inversion.noise if inverted else {}
-        return {name: torch.from_numpy(array).to(self.device) for name, array in noise.items()}
+        return {name: torch.tensor(array, device=self.device) for name, array in stored.noise.items()}
 
     def _synthesise(self, network: nn.Module, ws: torch.Tensor, request: RenderRequest) -> torch.Tensor:
         """The image, or what the layer asked for gives: [1, C, H, W]."""
@@ -310,7 +317,7 @@ class Renderer:
         return self._layers[name]
 
     @contextmanager
-    def _transformed(self, transform: tuple[tuple[float, ...], ...] | None) -> Iterator[None]:
+    def _transformed(self, transform: tuple[float, ...] | None) -> Iterator[None]:
         """Move the picture: StyleGAN3's input takes the inverse matrix, for it says where each pixel
         looks."""
         if transform is None:
@@ -323,16 +330,29 @@ class Renderer:
                 field="transform",
                 expected="a StyleGAN3 snapshot",
             )
-        matrix = np.eye(3)
-        matrix[: len(transform)] = transform
-        if abs(np.linalg.det(matrix)) < 1e-9:
-            raise UsageError("the transform cannot be inverted", field="transform", found=transform)
+        matrix = np.vstack([np.reshape(transform, (2, 3)), (0, 0, 1)])
         before = buffer.clone()
         buffer.copy_(torch.from_numpy(np.linalg.inv(matrix)))
         try:
             yield
         finally:
             buffer.copy_(before)
+
+    @contextmanager
+    def _at(self, precision: str) -> Iterator[None]:
+        """Compute in float32, or in float16 where the network can."""
+        if precision == "float16" and self.device.type != "cuda":
+            raise UsageError(
+                "float16 needs a GPU", field="precision", found=str(self.device), expected="cuda"
+            )
+        blocks: list[Any] = [m for m in self.G.modules() if getattr(m, "use_fp16", False)]
+        for block in blocks:
+            block.use_fp16 = precision != "float32"
+        try:
+            yield
+        finally:
+            for block in blocks:
+                block.use_fp16 = True
 
     def _checked(self, output: torch.Tensor, request: RenderRequest) -> np.ndarray:
         if request.channel is not None:

@@ -14,9 +14,9 @@ import numpy as np
 from mssg.errors import UsageError
 from mssg.metrics.report import NONE, amount
 from mssg.metrics.results import JOINT, REAL, Evaluation, Result
-from mssg.rendering.request import training_range
 from mssg.report import figures as pictures
 from mssg.report.elements import Block, Code, Heading, Notes, Picture, Table, Text, table
+from mssg.study.values import training_range
 
 if TYPE_CHECKING:
     from mssg.rendering.renderer import Renderer

@@ -734,9 +734,9 @@ def _read_predictor(folder: Path) -> None:
 
 
 def _read_latent(folder: Path) -> None:
-    from mssg.rendering.request import read_w
+    from mssg.inversion.latent_file import read_latent
 
-    read_w(folder / "x.safetensors")
+    read_latent(folder / "x.safetensors")
 
 
 def _read_inverted(folder: Path) -> None:

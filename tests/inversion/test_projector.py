@@ -11,7 +11,7 @@ import torch
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import DataError, UsageError
 from mssg.inversion.image_reader import read_picture
-from mssg.inversion.latent_file import InvertedImage, estimate_values
+from mssg.inversion.latent_file import InvertedImage, estimate_values, read_latent
 from mssg.inversion.projector import (
     Inversion,
     InvertConfig,
@@ -239,15 +239,16 @@ def test_files_come_back_and_the_renderer_draws_and_edits_them(
     path = kept.save(tmp_path / "w.safetensors")
     back = InvertedImage.load(path)
     assert back.same_task(kept) and back.finished and np.array_equal(back.w, kept.w)
-    image = tiny_renderer.render(RenderRequest(seed=None, w_path=str(path))).image
+    image = tiny_renderer.render(RenderRequest(latent=read_latent(path))).image
     expected = draw(snapshot.G, snapshot.study, kept.inversion)[0]
     assert np.abs((image + 1) * 127.5 - expected).max() < 0.6 or np.abs(image).max() > 1
-    edit = RenderRequest(seed=None, w_path=str(path), covariates={"thickness": 5.0})
+    edit = RenderRequest(latent=read_latent(path), covariates={"thickness": 5.0})
     values = kept.edited(snapshot.study.condition_names, {"thickness": 5.0})
     wanted = draw(snapshot.G, snapshot.study, kept.inversion, values)[0].astype(float)
     got = np.clip((tiny_renderer.render(edit).image + 1) * 127.5, 0, 255)
     assert np.abs(got - wanted).max() < 0.6
-    assert tiny_renderer.latent_values(edit)["thickness"] == 5.0
+    assert edit.latent.edited(snapshot.study.condition_names, edit.covariates)["thickness"] == 5.0
+    assert edit.latent.file == str(path)
     with pytest.raises(UsageError, match="another snapshot"):
         back.fitting(_other(snapshot), path)
 

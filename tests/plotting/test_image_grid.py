@@ -12,15 +12,18 @@ from PIL import Image
 
 from mssg.errors import UsageError
 from mssg.plotting import image_grid as figures
-from mssg.rendering.request import Sweep
+from mssg.rendering.request import RenderRequest
+from mssg.study.values import Sweep
 
 FIXED = {"intensity": 150.0, "digit": 1.0}
+SIDES = "thickness", "slant=-10:10:4"
+COMMAND = "mssg figure grid x"
 
 
 @pytest.fixture(scope="module")
 def drawn(tiny_renderer):
     return figures.grid(
-        tiny_renderer, "thickness", "slant=-10:10:4", FIXED, seed=3, command="mssg figure grid x"
+        tiny_renderer, "thickness", "slant=-10:10:4", RenderRequest(seed=3, covariates=FIXED), command=COMMAND
     )
 
 
@@ -97,7 +100,7 @@ def test_labels_are_in_native_units_and_legible(drawn):
 
 
 def test_long_names_levels_and_titles_stay_legible(told_renderer):
-    drawn = figures.grid(told_renderer, "digit", "slant=-10.123456:10:9", psi=0.7)
+    drawn = figures.grid(told_renderer, "digit", "slant=-10.123456:10:9", RenderRequest(psi=0.7))
     assert_legible(drawn)
     assert "ψ 0.7" in " ".join(t.get_text() for t in texts(drawn.figure))
     shape = (1, 3, 2, 1, 32, 32)
@@ -110,7 +113,13 @@ def test_long_names_levels_and_titles_stay_legible(told_renderer):
 
 
 def test_one_block_per_source_code(told_renderer):
-    drawn = figures.grid(told_renderer, "thickness=2:5:3", "slant=-10:10:3", FIXED, seed=1, per_source=True)
+    drawn = figures.grid(
+        told_renderer,
+        "thickness=2:5:3",
+        "slant=-10:10:3",
+        RenderRequest(seed=1, covariates=FIXED),
+        per_source=True,
+    )
     assert drawn.images.shape[0] == 2 == len(drawn.corners)
     words = [t.get_text() for t in texts(drawn.figure)]
     assert "source A" in words and "source B" in words
@@ -131,12 +140,12 @@ def test_files_say_what_they_show_and_repeat_byte_for_byte(drawn, tiny_renderer,
     said = json.loads(png.text["Covariates"])
     assert said["slant"][0] == "-10" and said["digit"] == "1" and said["thickness"][0] == "2.4"
     again = figures.grid(
-        tiny_renderer, "thickness", "slant=-10:10:4", FIXED, seed=3, command="mssg figure grid x"
+        tiny_renderer, "thickness", "slant=-10:10:4", RenderRequest(seed=3, covariates=FIXED), command=COMMAND
     )
     for suffix in figures.FORMATS:
         assert drawn.encode(suffix) == again.encode(suffix)
     other = figures.grid(
-        tiny_renderer, "thickness", "slant=-10:10:4", FIXED, seed=4, command="mssg figure grid x"
+        tiny_renderer, "thickness", "slant=-10:10:4", RenderRequest(seed=4, covariates=FIXED), command=COMMAND
     )
     assert drawn.encode(".png") != other.encode(".png")
 
@@ -154,9 +163,10 @@ def test_colour_images_stay_colour():
 
 
 def test_wrong_grids_are_refused(tiny_renderer, drawn, tmp_path):
+    slanted = RenderRequest(covariates={"slant": 1.0})
     for options, said in (
         ({"rows": "thickness", "cols": "thickness"}, "both axes"),
-        ({"rows": "thickness", "cols": "slant", "fixed": {"slant": 1.0}}, "both fixed and on an axis"),
+        ({"rows": "thickness", "cols": "slant", "request": slanted}, "both fixed and on an axis"),
         ({"rows": "thickness", "cols": "age"}, "no such covariate"),
         ({"rows": Sweep("age", (1.0,)), "cols": "slant"}, "no such covariate"),
         ({"rows": "thickness", "cols": "slant", "per_source": True}, "not told the source"),

@@ -173,7 +173,7 @@ def test_what_is_made_of_a_persons_image_does_not_name_the_person(worked, tmp_pa
 
 
 def test_the_command_in_a_picture_names_nobody():
-    from mssg.rendering.request import private_command
+    from mssg.rendering.command_line import private_command
 
     told = private_command(
         f"mssg generate run --w /data/{PERSON}.safetensors --fix age=70 -o /home/{PERSON}/a.png"

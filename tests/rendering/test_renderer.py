@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import subprocess
 import sys
 
@@ -11,8 +13,9 @@ import pytest
 import torch
 
 from mssg.errors import UsageError
-from mssg.rendering.request import (
-    RenderRequest,
+from mssg.rendering.request import RenderRequest, StoredLatent, to_uint8
+from mssg.study.model import Covariate, Source, Study
+from mssg.study.values import (
     Sweep,
     outside_training,
     parse_sweep,
@@ -20,10 +23,8 @@ from mssg.rendering.request import (
     parse_values,
     plain,
     round_values,
-    to_uint8,
     training_defaults,
 )
-from mssg.study.model import Covariate, Source, Study
 
 VALUES = {"thickness": 3.0, "intensity": 150.0, "slant": -5.0, "digit": 2.0}
 
@@ -67,7 +68,9 @@ def test_requests_survive_json():
     request = RenderRequest(
         "abc",
         3,
-        mix=((1, 0.5), (2, 0.5)),
+        blend=((1, 0.5), (2, 0.5)),
+        mix_seed=9,
+        mix_layers=(1, 3),
         covariates={"a": 1.5},
         psi=0.7,
         cutoff=4,
@@ -75,7 +78,7 @@ def test_requests_survive_json():
         noise_seed=8,
         layer="b8.conv0",
         channel=2,
-        transform=((1, 0, 0.1), (0, 1, 0)),
+        transform=(1, 0, 0.1, 0, 1, 0),
     )
     assert RenderRequest.from_json(json.loads(json.dumps(request.to_json()))) == request
     assert RenderRequest().to_json() == {}
@@ -94,8 +97,11 @@ def test_requests_survive_json():
         {"channel": 1},
         {"covariates": (("a", 1.0), ("a", 2.0))},
         {"covariates": {"a": float("inf")}},
-        {"mix": ((1, 1.0), (2, -1.0))},
-        {"transform": ((1, 0), (0, 1))},
+        {"blend": ((1, 1.0), (2, -1.0))},
+        {"transform": (1, 0, 0, 1)},
+        {"transform": (0,) * 6},
+        {"mix_layers": (-1,)},
+        {"precision": "float8"},
     ],
 )
 def test_impossible_requests_are_refused(wrong):
@@ -216,11 +222,12 @@ def test_each_field_of_a_request_changes_the_picture(tiny_renderer):
         {"psi": 0.5},
         {"covariates": VALUES | {"slant": 9.0}},
         {"covariates": VALUES | {"digit": 0.0}},
-        {"mix": ((1, 0.5), (2, 0.5))},
+        {"blend": ((1, 0.5), (2, 0.5))},
+        {"mix_seed": 2, "mix_layers": (2, 3)},
     ]
     for change in changes:
         assert not np.allclose(tiny_renderer.render(RenderRequest(**(base | change))).image, first), change
-    assert np.array_equal(tiny_renderer.render(RenderRequest(**(base | {"mix": ((1, 2.0),)}))).image, first)
+    assert np.array_equal(tiny_renderer.render(RenderRequest(**(base | {"blend": ((1, 2.0),)}))).image, first)
 
 
 def test_defaults_fill_what_is_left_out(tiny_renderer):
@@ -275,39 +282,66 @@ def test_errors_come_back_as_words(tiny_renderer):
         (RenderRequest(covariates={"age": 3.0}), "thickness"),
         (RenderRequest(covariates={"digit": 7.0}), "no such level"),
         (RenderRequest(snapshot="000000000000"), "another snapshot"),
-        (RenderRequest(w_path="/nowhere/w.safetensors"), "no such file"),
-        (RenderRequest(transform=((1, 0, 0.1), (0, 1, 0))), "StyleGAN3"),
+        (RenderRequest(mix_layers=(99,)), "no such layer"),
+        (RenderRequest(precision="float16"), "float16 needs a GPU"),
+        (RenderRequest(transform=(1, 0, 0.1, 0, 1, 0)), "StyleGAN3"),
     ):
         result = tiny_renderer.render(request)
         assert result.image is None and said in result.error, result.error
 
 
-def test_a_latent_from_a_file(tiny_renderer, tmp_path):
-    from safetensors.numpy import save_file
-
+def test_a_stored_latent_is_drawn_as_it_stands(tiny_renderer):
     G = tiny_renderer.G
-    w = np.random.default_rng(0).standard_normal((1, G.num_ws, G.w_dim)).astype(np.float32)
-    path = tmp_path / "w.safetensors"
-    save_file({"w": w}, path)
-    image = tiny_renderer.render(RenderRequest(seed=None, w_path=str(path))).image
+    w = np.random.default_rng(0).standard_normal((G.num_ws, G.w_dim)).astype(np.float32)
+    request = RenderRequest(latent=StoredLatent(w))
     with torch.no_grad():
-        np.testing.assert_allclose(
-            image, G.synthesis(torch.from_numpy(w), noise_mode="const")[0].numpy(), atol=1e-5
-        )
-    save_file({"w": w[:, :2]}, path)
+        expected = G.synthesis(torch.from_numpy(w[None]), noise_mode="const")[0].numpy()
+    np.testing.assert_allclose(tiny_renderer.render(request).image, expected, atol=1e-5)
+    average = tiny_renderer.render(RenderRequest(latent=StoredLatent(w), psi=0.0)).image
+    np.testing.assert_allclose(average, tiny_renderer.render(RenderRequest(psi=0.0)).image, atol=1e-5)
+    assert "[2, 16]" in tiny_renderer.render(RenderRequest(latent=StoredLatent(w[:2]))).error
+    edit = RenderRequest(latent=StoredLatent(w), covariates=VALUES)
+    assert "cannot be edited" in tiny_renderer.render(edit).error
+
+
+def test_stored_latents_are_what_they_hold():
+    w = np.zeros((4, 2), np.float32)
+    one, same = StoredLatent(w, {"a": w}, file="here"), StoredLatent(w.copy(), {"a": w.copy()}, file="there")
+    assert one == same and hash(one) == hash(same) and RenderRequest(latent=one) == RenderRequest(latent=same)
+    others = [
+        StoredLatent(w + 1, {"a": w}),
+        StoredLatent(w),
+        StoredLatent(w, {"a": w + 1}),
+        StoredLatent(w, {"b": w}),
+    ]
+    assert all(one != other for other in others)
+    document = json.loads(json.dumps(RenderRequest(latent=one).to_json()))
+    assert RenderRequest.from_json(document, same) == RenderRequest(latent=one)
+    with pytest.raises(UsageError, match="needs the stored latent"):
+        RenderRequest.from_json(document)
+    with pytest.raises(UsageError, match="another stored latent"):
+        RenderRequest.from_json(document, others[0])
+    with pytest.raises(UsageError, match="finite"):
+        StoredLatent(w * np.nan)
+
+
+def test_a_request_s_hash_is_kept_but_does_not_travel():
+    request = RenderRequest(seed=3, layer="b8.conv0")
+    assert "_hash" not in vars(request) and hash(request) == vars(request)["_hash"]
     assert (
-        "[2, 16]"
-        in type(tiny_renderer)(tiny_renderer.snapshot)
-        .render(RenderRequest(seed=None, w_path=str(path)))
-        .error
+        "_hash" not in vars(pickle.loads(pickle.dumps(request)))
+        and pickle.loads(pickle.dumps(request)) == request
     )
-    save_file({"v": w}, path)
-    assert (
-        "holds no latent"
-        in type(tiny_renderer)(tiny_renderer.snapshot)
-        .render(RenderRequest(seed=None, w_path=str(path)))
-        .error
+    code = (
+        f"import pickle; r = pickle.loads({pickle.dumps(request)!r}); from mssg import RenderRequest as R; "
     )
+    code += "assert r in {R(seed=3, layer='b8.conv0')}"
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONHASHSEED": "1"})
+
+
+def test_a_blend_of_one_seed_is_that_seed():
+    assert RenderRequest(blend=((4, 0.3),)) == RenderRequest(seed=4)
+    assert RenderRequest(mix_layers=(3, 1, 1)).mix_layers == (1, 3)
 
 
 def test_batches_equal_single_pictures(tiny_renderer):
@@ -338,14 +372,12 @@ def test_stylegan3_pictures_move_and_move_back(make_snapshot):
 
     renderer = Renderer(load_snapshot(make_snapshot(cfg="stylegan3-t", name="alias-free")))
     still = renderer.render(RenderRequest(seed=1)).image
-    right = renderer.render(RenderRequest(seed=1, transform=((1, 0, 0.25), (0, 1, 0)))).image
+    right = renderer.render(RenderRequest(seed=1, transform=(1, 0, 0.25, 0, 1, 0))).image
     again = renderer.render(RenderRequest(seed=1)).image
     assert np.array_equal(still, again) and not np.allclose(still, right)
     inner = slice(10, 22)  # away from the borders, which see what comes in
     moved = np.corrcoef(still[0, inner, 10:14].ravel(), right[0, inner, 18:22].ravel())[0, 1]
     assert moved > 0.9, "a quarter of the width to the right"
-    flat = ((0, 0, 0), (0, 0, 0))
-    assert "inverted" in renderer.render(RenderRequest(seed=1, transform=flat)).error
     preview = renderer.render(RenderRequest(seed=1), preview=True)
     assert not preview.preview and np.array_equal(preview.image, still), "this network has no cheaper picture"
 
@@ -369,7 +401,7 @@ def untrained(kind, pixels):
 
 
 ILL = {"covariates": {"ill": 1.0}}
-MOVED = {"transform": ((0.96, -0.28, 0.1), (0.28, 0.96, -0.2))}
+MOVED = {"transform": (0.96, -0.28, 0.1, 0.28, 0.96, -0.2)}
 
 
 @pytest.mark.parametrize(
@@ -425,8 +457,6 @@ def test_a_preview_takes_the_stored_noise_it_has_room_for(monkeypatch):
 
 @pytest.mark.parametrize("cfg", ["stylegan2", "stylegan3-t"])
 def test_a_picture_resumes_where_it_first_differs(make_snapshot, monkeypatch, cfg):
-    from safetensors.numpy import save_file
-
     from mssg.checkpoint.snapshot import load_snapshot
     from mssg.rendering.renderer import Renderer
 
@@ -456,13 +486,11 @@ def test_a_picture_resumes_where_it_first_differs(make_snapshot, monkeypatch, cf
 
     G = renderer.G
     w = np.random.default_rng(0).standard_normal((G.num_ws, G.w_dim)).astype(np.float32)
-    for i, changed in enumerate((None, G.num_ws - 1)):
+    for changed in (None, G.num_ws - 1):
         if changed is not None:
             w[changed] += 1
-        file = path.with_name(f"{cfg}-{i}.safetensors")
-        save_file({"w": w.copy()}, file)
         ran.clear()
-        late = RenderRequest(seed=None, w_path=str(file))
+        late = RenderRequest(latent=StoredLatent(w.copy()))
         assert np.array_equal(renderer.render(late).image, fresh(late))
     assert ran == [renderer.layers[-1]], "only the last w differs"
 

@@ -1,0 +1,158 @@
+"""The options that state a picture, and the request they state: the same for every command that draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mssg.errors import UsageError
+from mssg.files import parse_json
+from mssg.rendering import command_line
+from mssg.rendering.request import MAX_SEED, NOISE_MODES, PRECISIONS, RenderRequest
+from mssg.study.model import Study
+from mssg.study.values import parse_values
+
+OPTIONS = (
+    click.option(
+        "--fix",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A covariate's value in native units; repeatable. Default: the training median, or the most"
+        " frequent level.",
+    ),
+    click.option(
+        "--blend", metavar="SEED=WEIGHT,…", help="The weighted mean of several seeds instead of one."
+    ),
+    click.option(
+        "--mix", metavar="SEED:LAYERS", help="Style mixing: these layers (4-7,9) take their style from SEED."
+    ),
+    click.option(
+        "--w",
+        metavar="FILE",
+        help="Draw the latent w of a file of `mssg invert` instead of a seed; covariates edit its image.",
+    ),
+    click.option(
+        "--psi", default=1.0, show_default=True, help="Truncation: 1 = none, 0 = the average image."
+    ),
+    click.option("--cutoff", type=click.IntRange(0), help="Truncate only the first so many layers."),
+    click.option(
+        "--noise",
+        type=click.Choice(NOISE_MODES),
+        default="const",
+        show_default=True,
+        help="Noise inputs of StyleGAN2: as trained, drawn anew, or none.",
+    ),
+    click.option(
+        "--noise-seed",
+        default=0,
+        show_default=True,
+        type=click.IntRange(0, MAX_SEED),
+        help="Seed of --noise random.",
+    ),
+    click.option(
+        "--transform",
+        metavar="A,B,C,D,E,F",
+        help="Move the picture of a StyleGAN3 network: matrix [[A, B, C], [D, E, F]] in units of its width.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        default="auto",
+        show_default=True,
+        help="What a GPU computes the highest resolutions in; auto: what the network was built for.",
+    ),
+    click.option(
+        "--layer",
+        metavar="NAME[:CHANNEL]",
+        help="Show a layer's activations, from lowest to highest, instead.",
+    ),
+    click.option(
+        "--request",
+        metavar="FILE.json",
+        help="The picture that a JSON file of a render request states, instead of these options (but --w).",
+    ),
+)
+
+
+def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that state a picture; they go to `stated_request`."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def stated_request(study: Study, options: dict[str, Any], seed: int = 0) -> RenderRequest:
+    """The request of a command's options.
+
+    Args:
+        study: Whose covariates --fix names.
+        options: What click read of `OPTIONS`.
+        seed: What the command's own --seed says.
+
+    Raises:
+        UsageError: Options that clash, or a value that cannot be.
+    """
+    latent = None
+    if options["w"]:
+        from mssg.inversion.latent_file import read_latent
+
+        latent = read_latent(options["w"])
+    _check_apart(options)
+    if options["request"]:
+        return _of_file(Path(options["request"]), latent)
+    request = RenderRequest(
+        seed=seed,
+        latent=latent,
+        covariates=tuple(parse_values(study, options["fix"]).items()),
+        psi=options["psi"],
+        cutoff=options["cutoff"],
+        noise_mode=options["noise"],
+        noise_seed=options["noise_seed"],
+        precision=options["precision"],
+    )
+    if options["blend"]:
+        request = replace(request, blend=command_line.parse_blend(options["blend"]))
+    if options["mix"]:
+        mix_seed, mix_layers = command_line.parse_mix(options["mix"])
+        request = replace(request, mix_seed=mix_seed, mix_layers=mix_layers)
+    if options["transform"]:
+        request = replace(request, transform=command_line.parse_transform(options["transform"]))
+    if options["layer"]:
+        layer, channel = command_line.parse_layer(options["layer"])
+        request = replace(request, layer=layer, channel=channel)
+    return request
+
+
+def _check_apart(options: dict[str, Any]) -> None:
+    """Refuse options of which only one can count."""
+    context = click.get_current_context()
+    given = [
+        name
+        for name in (*options, "seed", "seeds")
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    for one, others in (
+        ("request", set(given) - {"w", "request"}),
+        ("w", {"seed", "seeds", "blend"}),
+        ("blend", {"seed", "seeds"}),
+    ):
+        for other in given:
+            if one in given and other in others:
+                options_ = (
+                    f"--{one}, --{other.removesuffix('s') if other == 'seeds' else other.replace('_', '-')}"
+                )
+                raise UsageError("only one of the two can count", field=options_)
+
+
+def _of_file(path: Path, latent: Any) -> RenderRequest:
+    try:
+        document = parse_json(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", file=path) from None
+    except ValueError:
+        raise UsageError("not JSON", file=path, expected="a render request") from None
+    return RenderRequest.from_json(document, latent)
