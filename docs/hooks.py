@@ -15,7 +15,7 @@ DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
 ORDER = {
-    "Start": ["index", "tutorial", "data", "explorer", "faq"],
+    "Start": ["index", "tutorial", "data", "explorer", "faq", "glossary"],
     "How to": ["experiments", "evaluation", "counterfactuals", "migration", "scaling"],
     "Method": ["method"],
     "Reference": ["reference/commands", "reference/study", "formats", "reference/files"],

@@ -17,6 +17,8 @@ from trainer_cli.common import progress
 PRESET = "cpu-demo"
 FIGURE = ("intensity", "slant")  # no source records both
 """Two covariates that no source records together."""
+DURATION = "about four and a half minutes on two cores"
+"""Measured: docs/results.md."""
 INTERRUPTED = 130
 
 
@@ -31,7 +33,7 @@ INTERRUPTED = 130
 @click.option(
     "--kimg",
     type=click.FloatRange(min=0, min_open=True),
-    help="Length of training in thousands of images; default: the preset's, some minutes on two cores.",
+    help="Length of training in thousands of images; default: the preset's.",
 )
 @click.option(
     "--digits", type=click.IntRange(100), help="Use the first so many of the shipped 10,000 digits."
@@ -56,6 +58,8 @@ def demo(
     One source records thickness and intensity, the other thickness and slant; the model learns all three.
     Interrupt it when you like (Ctrl-C saves): the same command goes on where it stopped.
     """
+    length = "" if kimg else f", {DURATION}"
+    click.echo(f"Four steps{length}. Ctrl-C saves; the same command goes on.")
     study_path = prepare(out / "data", digits, seed)
     run = train(study_path, out / "run", kimg, images, seed)
     if not finished(run):
@@ -73,7 +77,7 @@ and go on with
   mssg explore {run}   drag the covariates yourself
   mssg inspect {run}
   mssg figure grid {run} --rows thickness --cols digit -o grid.pdf
-  mssg-train {study_path} --preset small --outdir {out / "longer"}   the same for an hour or two"""
+  mssg-train {study_path} --preset small --outdir {out / "longer"}   longer: forty minutes on one core"""
     )
 
 

@@ -18,7 +18,7 @@ COMMANDS = {
     # name: (module:attribute, one line of help), in the order in which one meets them
     "demo": (
         "trainer_cli.demo:demo",
-        "Ten minutes from nothing to a trained model, its figure and its control table.",
+        "From nothing to a trained model, its figure and its control table, in minutes.",
     ),
     "doctor": (
         "trainer_cli.doctor:doctor",

@@ -223,6 +223,13 @@ def test_the_plan_for_many_gpus_is_computed():
         assert gpus * images == config.batch and shown == [round(e) for e in expected]
 
 
+def test_the_demo_takes_as_long_wherever_it_is_told():
+    from trainer_cli.demo import DURATION
+
+    for name in ("README.md", "docs/results.md"):
+        assert DURATION in " ".join((ROOT / name).read_text(encoding="utf-8").split()), name
+
+
 def test_every_section_of_the_method_that_code_cites_is_there():
     """docs/method.md: `section N` in a docstring or comment finds a heading "## N …"."""
     headings = re.findall(r"^## (\d+) ", (ROOT / "docs" / "method.md").read_text(encoding="utf-8"), re.M)
