@@ -7,6 +7,7 @@ import os
 import sys
 
 from mssg.errors import MssgError
+from mssg.processes import set_up
 
 
 def _arguments(words: list[str] | None) -> argparse.Namespace:
@@ -46,6 +47,7 @@ def default_snapshot() -> str:
 
 def main(words: list[str] | None = None) -> int:
     """Run the explorer; returns the exit status: 0, or 2 for a user's mistake or a missing display."""
+    set_up()
     arguments = _arguments(words)
     try:
         if arguments.export:

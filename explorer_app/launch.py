@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 from mssg.errors import RunError
+from mssg.processes import python_command
 
 
 def shorten(value: object, limit: int = 70) -> str:
@@ -19,14 +19,7 @@ def shorten(value: object, limit: int = 70) -> str:
 
 def command(study: str, outdir: str, preset: str = "", kimg: str = "") -> list[str]:
     """The `mssg-train` command, run with this Python."""
-    words = [
-        sys.executable,
-        "-c",
-        "from trainer_cli.main import train_main; train_main()",
-        study,
-        "--outdir",
-        outdir,
-    ]
+    words = python_command("trainer_cli.main:train_main", study, "--outdir", outdir)
     words += ["--preset", preset] if preset else []
     words += ["--kimg", kimg] if kimg else []
     return words

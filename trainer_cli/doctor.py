@@ -257,7 +257,9 @@ def _opengl() -> Finding:
     """Make a context in another process: a driver that crashes must not take this one along."""
     advice = "Install the graphics driver, or Mesa: apt install libgl1 libegl1 libgl1-mesa-dri"
     try:
-        done = subprocess.run([sys.executable, "-c", GL_PROBE], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", GL_PROBE], capture_output=True, text=True, timeout=30
+        )
     except (subprocess.TimeoutExpired, OSError) as error:
         return Finding("opengl", MISSING, f"the check did not finish: {error}", advice)
     if done.returncode or "|" not in done.stdout:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -23,8 +22,9 @@ def explore(ctx: click.Context, snapshot: str | None, **options: str | float | N
     """Open the desktop explorer on SNAPSHOT: a file, a run's folder, or a shipped name; without it, on a
     shipped one."""
     from mssg.checkpoint.header import resolve_snapshot
+    from mssg.processes import python_command
 
-    command = [sys.executable, "-m", "explorer_app"]
+    command = python_command("explorer_app.__main__:main")
     if snapshot:
         if not Path(
             snapshot, "config.json"

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 from mssg.errors import MssgError
+from mssg.processes import is_one_of_several, set_up
 from mssg.version import __version__
 
 COMMANDS = {
@@ -126,6 +127,7 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run `mssg` and exit: 0 done, 2 a mistake in the request, 130 interrupted."""
+    set_up()
     try:
         code = cli.main(
             args=list(args) if args is not None else None, prog_name="mssg", standalone_mode=False
@@ -142,7 +144,7 @@ def main(args: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     code = code if isinstance(code, int) else 0
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if is_one_of_several():
         # one of torchrun's processes: end here and now, for torch's threads can abort while Python takes
         # itself apart
         sys.stdout.flush()

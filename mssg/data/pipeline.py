@@ -11,12 +11,11 @@ import csv
 import hashlib
 import json
 import math
-import multiprocessing
 import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -33,6 +32,7 @@ from mssg.data.cohort_tables import Item
 from mssg.data.dataset import check_target, write_packed
 from mssg.data.split import SPLITS, assign_sources, split_subjects, unit_hash
 from mssg.errors import DataError, MssgError, UsageError
+from mssg.processes import worker_pool
 from mssg.study.model import Covariate, Geometry, Source, Study
 from mssg.study.schema import to_toml
 
@@ -257,31 +257,28 @@ def _run(
         _set(maker, images)
         yield from (_job(*job) for job in todo)
         return
-    context = multiprocessing.get_context("spawn")
     waiting, suspects = list(reversed(todo)), list[tuple[int, Item]]()
     while waiting or suspects:
         alone = bool(suspects)  # after a process has died: one job a process shows which one kills it
         count = 1 if alone else min(workers, len(waiting))
-        pool = ProcessPoolExecutor(count, context, initializer=_start, initargs=(maker, images))
         flying: dict[Future[Any], tuple[int, Item]] = {}
         try:
-            queue = suspects if alone else waiting
-            while queue or flying:
-                while queue and len(flying) < (1 if alone else count * IN_FLIGHT):
-                    job = queue.pop()
-                    flying[pool.submit(_job, *job)] = job
-                ended, _ = wait(flying, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    outcome = future.result()
-                    del flying[future]
-                    yield outcome
+            with worker_pool(count, _start, (maker, images)) as pool:
+                queue = suspects if alone else waiting
+                while queue or flying:
+                    while queue and len(flying) < (1 if alone else count * IN_FLIGHT):
+                        job = queue.pop()
+                        flying[pool.submit(_job, *job)] = job
+                    ended, _ = wait(flying, return_when=FIRST_COMPLETED)
+                    for future in ended:
+                        outcome = future.result()
+                        del flying[future]
+                        yield outcome
         except BrokenProcessPool:
             if alone:
                 yield next(iter(flying.values()))[0], "the process that read it died: out of memory?"
             else:
                 suspects = list(flying.values())
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _reject_list(path: Path | None) -> dict[str, str]:

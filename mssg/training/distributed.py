@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mssg.errors import RunError
+from mssg.processes import torchrun_place
 
 PATIENCE = timedelta(hours=1)
 """How long a process waits for one that hangs: longer than the main one's validation takes. A death shows at
@@ -128,9 +129,9 @@ def joined(device: str) -> Iterator[World]:
 
     Raises:
         RunError: Another process has gone.
+        UsageError: The environment names other processes, but not how to find them.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    rank, size, local = torchrun_place()
     if device == "cuda":
         device = f"cuda:{local}"
         torch.cuda.set_device(local)

@@ -13,7 +13,6 @@ import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from mssg.data.dataset import check_target, write_packed
 from mssg.data.split import assign_sources, split_subjects
 from mssg.errors import DataError, UsageError
 from mssg.measure import digits
+from mssg.processes import worker_pool
 
 TEST_SHARE, VAL_SHARE = 0.15, 0.2
 OBSERVES = {"a": ("thickness", "intensity", "digit"), "b": ("thickness", "slant", "digit")}
@@ -342,9 +342,7 @@ def _draw(
                 progress(len(part[0]))
 
     if workers > 1:
-        import multiprocessing
-
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        with worker_pool(workers) as pool:
             collect(pool.map(_draw_chunk, jobs))
     else:
         collect(map(_draw_chunk, jobs))

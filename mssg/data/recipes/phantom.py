@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from mssg.data.recipes import phantom_anatomy as anatomy
 from mssg.data.recipes.phantom_anatomy import CORTEX_STEPS, VENTRICLE_STEPS, Anatomy, Field, Volumes
 from mssg.data.split import assign_sources, split_subjects
 from mssg.errors import UsageError
+from mssg.processes import worker_pool
 
 COVARIATES = ("age", "ventricle", "grey_matter")
 UNITS = {"age": "years", "ventricle": "ml", "grey_matter": "ml"}
@@ -364,10 +364,7 @@ def _draw(
                 progress(len(part[0]))
 
     if workers > 1:
-        import multiprocessing
-
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, initializer=_start, initargs=shared) as pool:
+        with worker_pool(workers, _start, shared) as pool:
             collect(pool.map(_draw_chunk, jobs))
     else:
         _start(*shared)
