@@ -21,7 +21,7 @@ contract: $(VENV)/.ready-dev  ## every ops backend against the definitions on fi
 	MSSG_CONTRACT_EXAMPLES=2000 $(BIN)/python -m pytest -n 2 tests/ops/test_contract_ops.py tests/ops/test_native_ops.py
 
 DATA ?= runs/digits
-table: $(VENV)/.ready $(DATA)  ## the table of docs/results.md (there DATA is all of MNIST): fifteen models, 225,000 images; resumes
+table: $(VENV)/.ready $(DATA)  ## the table of docs/results/digits.md (there DATA is all of MNIST): fifteen models, 225,000 images; resumes
 	$(BIN)/python tests/benchmarks/results_table.py --data $(DATA) --out runs/table --kimg 15 --images 1000
 
 runs/digits: | $(VENV)/.ready

@@ -20,6 +20,7 @@ ORDER = {
     "Method": ["method"],
     "Reference": ["reference/commands", "reference/study", "formats", "reference/files"],
     "Measured": ["results", "reliability", "performance", "phantoms"],
+    "Notebook": ["results/digits", "results/evaluation", "results/speed", "results/triton"],
     "Inside": ["architecture"],
 }
 """Sections and their pages; one that does not exist is left out, one that is not named stands under "More".

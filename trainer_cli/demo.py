@@ -18,7 +18,7 @@ PRESET = "cpu-demo"
 FIGURE = ("intensity", "slant")  # no source records both
 """Two covariates that no source records together."""
 DURATION = "about four and a half minutes on two cores"
-"""Measured: docs/results.md."""
+"""Measured: docs/results/digits.md."""
 INTERRUPTED = 130
 
 

@@ -1,4 +1,4 @@
-"""The table of docs/results.md: five ways to train on the same digits, equal images seen, several seeds.
+"""The table of docs/results/digits.md: five ways to train on the same digits, equal images, several seeds.
 
     python tests/benchmarks/results_table.py --data DIR --out DIR [--kimg 120] [--seeds 3] [--jobs 2]
 

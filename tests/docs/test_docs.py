@@ -226,7 +226,7 @@ def test_the_plan_for_many_gpus_is_computed():
 def test_the_demo_takes_as_long_wherever_it_is_told():
     from trainer_cli.demo import DURATION
 
-    for name in ("README.md", "docs/results.md"):
+    for name in ("README.md", "docs/results/digits.md"):
         assert DURATION in " ".join((ROOT / name).read_text(encoding="utf-8").split()), name
 
 
