@@ -16,6 +16,7 @@ from imgui_bundle import icons_fontawesome_6 as icons
 from explorer_app import config, export, layout, theme
 from explorer_app.context import Context
 from explorer_app.display import Screen, read_window
+from explorer_app.interface import Dialog
 from explorer_app.panels import (
     adjust,
     covariates,
@@ -29,9 +30,9 @@ from explorer_app.panels import (
     strata,
     timeline,
 )
+from explorer_app.render_client import RenderClient
 from explorer_app.state import AppState
 from explorer_app.theme import em, u32
-from explorer_app.worker import RenderService
 
 SIZE = (1280, 800)
 Panel = Callable[[Context, AppState], AppState]
@@ -60,26 +61,30 @@ class Explorer:
 
     Args:
         target: A snapshot, run folder or session to open; "" starts empty.
-        service: Renders pictures; None starts a render process.
+        client: Has pictures rendered; None starts a render process.
         size: Of the window, in screen pixels at scale 1.
         scale: Size of text and controls relative to 96 dots per inch; None asks the screen.
         remember: Keep layout and window position in the user's configuration folder.
+        device: Where pictures are rendered: auto | cpu | cuda | mps.
     """
 
     def __init__(
         self,
         target: str = "",
-        service: RenderService | None = None,
+        client: RenderClient | None = None,
         size: tuple[int, int] = SIZE,
         scale: float | None = None,
         remember: bool = True,
+        device: str = "auto",
     ) -> None:
         self.started = time.perf_counter()
         self.first_frame_s = 0.0
         # A software driver's threads beside the render process's would only stand in each other's way.
         os.environ.setdefault("LP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) // 2)))
-        self.context = Context(service or RenderService(wake=hello_imgui.request_refresh), Screen())
-        self.context.quit = lambda: setattr(hello_imgui.get_runner_params(), "app_shall_exit", True)
+        self.context = Context(
+            client or RenderClient(wake=hello_imgui.request_refresh, device=device), Screen()
+        )
+        self.context.interface.quit = lambda: setattr(hello_imgui.get_runner_params(), "app_shall_exit", True)
         self.frames = 0
         self.faults: list[str] = []
         self._target = target
@@ -173,8 +178,8 @@ class Explorer:
         down."""
         try:
             self.context.state = panel(self.context, self.context.state)
-            # the next panel must find the population that belongs to the state
-            self.context.follow_snapshot()
+            # the next panel must find the distribution that belongs to the state
+            self.context.document.read_current()
         except Exception:
             self._fault()
 
@@ -183,25 +188,29 @@ class Explorer:
         if text not in self.faults:
             self.faults.append(text)
             print(text, file=sys.stderr, flush=True)
-            self.context.note(f"Internal error, please report it: {text.strip().splitlines()[-1]}", bad=True)
+            self.context.interface.note(
+                f"Internal error, please report it: {text.strip().splitlines()[-1]}", bad=True
+            )
 
     def _begin(self) -> None:
         imgui.get_io().config_error_recovery_enable_assert = False  # a panel's fault is told, see `_panel`
         now = time.perf_counter()
         if self._last and now - self._last < 1:
-            self.context.frame_ms.append((now - self._last) * 1e3)
+            self.context.interface.frame_ms.append((now - self._last) * 1e3)
         self._last = now
         self.frames += 1
         if self.frames == 2:
             self.first_frame_s = now - self.started
         if self.frames == 2 and self._target:
-            self.context.open(self._target)
+            self.context.document.open(self._target)
         if self.frames in _FRONT:
             self.parameters.docking_params.focus_dockable_window(_FRONT[self.frames])
-        if self.context.layout:
-            layout.restore(self.context.layout)
-            self.context.layout = ""
-        self.parameters.fps_idling.fps_max = float(self.context.fps_limit)
+        if self.context.document.layout:
+            layout.restore(self.context.document.layout)
+            self.context.document.layout = ""
+        if self.context.document.missing is not None:
+            self.context.interface.dialogs.add(Dialog.MISSING)
+        self.parameters.fps_idling.fps_max = float(self.context.interface.fps_limit)
         self.context.begin_frame()
 
     def _overlays(self) -> None:
@@ -212,20 +221,20 @@ class Explorer:
     def _end(self) -> None:
         context = self.context
         context.end_frame(held=imgui.is_any_item_active() or imgui.is_mouse_down(0) or imgui.is_mouse_down(1))
-        if context.service.busy or context.animate or context.working:
+        if context.client.busy or context.interface.animation or context.background.busy:
             hello_imgui.request_refresh()
 
     def _capture(self) -> None:
         """Photograph the window where that was asked for, once the dialog that asked has left it."""
         context = self.context
-        self._clear = 0 if context.dialogs else self._clear + 1
-        if not context.capture or self._clear < 3:
+        self._clear = 0 if context.interface.dialogs else self._clear + 1
+        if not context.interface.capture or self._clear < 3:
             return
-        path, context.capture = context.capture, ""
+        path, context.interface.capture = context.interface.capture, ""
         io = imgui.get_io()
         size, scale = io.display_size, io.display_framebuffer_scale
         pixels = read_window(round(size.x * scale.x), round(size.y * scale.y))
-        context.in_background(
+        context.background.start(
             lambda: export.save_window(path, pixels, context.about()), f"wrote {Path(path).name}"
         )
 
@@ -255,7 +264,7 @@ def _accept_drops(context: Context) -> Callable[[], None]:
             from imgui_bundle import glfw_utils
 
             window: Any = glfw_utils.glfw_window_hello_imgui()
-            dropped: Any = lambda _, paths: context.open(paths[0]) if paths else None  # noqa: E731
+            dropped: Any = lambda _, paths: context.document.open(paths[0]) if paths else None  # noqa: E731
             glfw.set_drop_callback(window, dropped)
         except (ImportError, OSError, AttributeError):
             return  # dropping files is a convenience: File > Open does the same
@@ -266,21 +275,22 @@ def _accept_drops(context: Context) -> Callable[[], None]:
 def _notes(context: Context) -> None:
     """Messages at the lower left, over everything, for a few seconds."""
     now = time.monotonic()
-    while context.notes and context.notes[0][0] < now:
-        context.notes.popleft()
+    notes = context.interface.notes
+    while notes and notes[0].until < now:
+        notes.popleft()
     viewport, draw = imgui.get_main_viewport(), imgui.get_foreground_draw_list()
     y = viewport.pos.y + viewport.size.y - em(0.8)
-    for _, text, bad in reversed(context.notes):
-        text = f"{icons.ICON_FA_TRIANGLE_EXCLAMATION}  {text}" if bad else text
+    for note in reversed(notes):
+        text = f"{icons.ICON_FA_TRIANGLE_EXCLAMATION}  {note.text}" if note.bad else note.text
         width = min(em(46), viewport.size.x - em(4))
         size = imgui.calc_text_size(text, wrap_width=width)
         y -= size.y + em(1.2)
         x = viewport.pos.x + (viewport.size.x - size.x) / 2
         low, high = ImVec2(x - em(0.8), y), ImVec2(x + size.x + em(0.8), y + size.y + em(0.8))
         draw.add_rect_filled(low, high, u32((0.05, 0.055, 0.065), 0.96), em(0.35))
-        draw.add_rect(low, high, u32(theme.AMBER if bad else theme.LINE, 0.9), em(0.35))
+        draw.add_rect(low, high, u32(theme.AMBER if note.bad else theme.LINE, 0.9), em(0.35))
         draw.add_text(imgui.get_font(), em(), ImVec2(x, y + em(0.4)), u32(theme.TEXT), text, width)
-    if context.notes:
+    if notes:
         hello_imgui.request_refresh()
 
 

@@ -219,7 +219,7 @@ class Target:
     def _draw(self, look: Look, image: tuple[int, ...]) -> None:
         shader = self.shader
         program = shader.program("DIFFERENCE" if look.difference else "IN_COLOUR" if len(image) == 3 else "")
-        before, at, box = _State(), program.at, _covered(look, image)
+        before, at, box = _SavedState(), program.at, _covered(look, image)
         for capability in _CAPABILITIES:
             GL.glDisable(capability)
         GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, self._framebuffer)
@@ -277,7 +277,7 @@ def _covered(look: Look, image: tuple[int, ...]) -> tuple[int, int, int, int]:
     return left, top, right - left, bottom - top
 
 
-class _State:
+class _SavedState:
     """What imgui's renderer expects to find as it left it."""
 
     def __init__(self) -> None:

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from explorer_app.messages import PREDICTOR, Frame, Instrument, Layer, Model
+from explorer_app.messages import PREDICTOR, Frame, OpenedModel, OpenedPredictor, ShownLayer
 from explorer_app.picture import Picture, Transform
 from explorer_app.state import blend
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import MssgError, UsageError
 from mssg.features.predictors import Predictor
 from mssg.measure.instruments import instrument
+from mssg.ops.device import checked_device
 from mssg.rendering.renderer import Renderer
 from mssg.rendering.request import RenderRequest, RenderResult
 
@@ -33,18 +34,19 @@ class Engine:
 
     Args:
         threads: Torch threads, for the report only.
+        device: Where it draws: a torch device that exists here, or "auto" for the best.
     """
 
-    def __init__(self, threads: int = 1) -> None:
-        self.threads = threads
+    def __init__(self, threads: int = 1, device: str = "cpu") -> None:
+        self.threads, self.device = threads, checked_device(device)
         self.mappings = self.syntheses = 0
         self._renderers: OrderedDict[str, Renderer] = OrderedDict()
-        self._models: dict[str, Model] = {}
-        self._seen: dict[str, dict[str, Layer]] = {}
+        self._models: dict[str, OpenedModel] = {}
+        self._seen: dict[str, dict[str, ShownLayer]] = {}
         self._oracles: dict[str, Measure | None] = {}
         self._predictor: Predictor | None = None
 
-    def open(self, path: str) -> Model | None:
+    def open(self, path: str) -> OpenedModel | None:
         """Make a snapshot ready; returns its model when there is something new to say about it.
 
         Raises:
@@ -54,7 +56,7 @@ class Engine:
             self._renderers.move_to_end(path)
             return self._described(path)
         start = time.perf_counter()
-        renderer = Renderer(load_snapshot(path))
+        renderer = Renderer(load_snapshot(path, self.device))
         self._renderers[path] = renderer
         self._watch(path, renderer)
         while len(self._renderers) > HELD_SNAPSHOTS:
@@ -64,7 +66,7 @@ class Engine:
         name = renderer.study.instrument
         self._oracles[path] = instrument(name).measure if name else None
         synthesis = renderer.G.synthesis
-        self._models[path] = Model(
+        self._models[path] = OpenedModel(
             path,
             num_ws=renderer.G.num_ws,
             equivariant=hasattr(getattr(synthesis, "input", None), "transform"),
@@ -85,7 +87,7 @@ class Engine:
             def hook(module: Any, inputs: Any, output: Any) -> None:
                 if name not in seen:
                     tensor = output[-1] if isinstance(output, tuple) else output
-                    seen[name] = Layer(
+                    seen[name] = ShownLayer(
                         name, tuple(tensor.shape[1:]), str(tensor.dtype).removeprefix("torch.")
                     )
 
@@ -99,7 +101,7 @@ class Engine:
     def _count(self, what: str) -> None:
         setattr(self, what, getattr(self, what) + 1)
 
-    def _described(self, path: str) -> Model | None:
+    def _described(self, path: str) -> OpenedModel | None:
         """The model with its layers, once, after the first picture has shown their shapes."""
         known = tuple(self._seen[path].values())
         if len(known) <= len(self._models[path].layers):
@@ -144,26 +146,26 @@ class Engine:
         shown = image[0] if len(image) == 1 else np.moveaxis(image[:3], 0, -1)
         return Frame(picture, np.ascontiguousarray(shown), result.preview, None, statistics, timings)
 
-    def predict_with(self, path: str) -> Instrument:
+    def predict_with(self, path: str) -> OpenedPredictor:
         """Take a learned predictor as a second instrument; "" puts it away. What is wrong with it is in the
         answer."""
         self._predictor = None
         if not path:
-            return Instrument("")
+            return OpenedPredictor("")
         file = Path(path) / "predictor.safetensors" if Path(path).is_dir() else Path(path)
         try:
             self._predictor = Predictor.load(file)
         except (
             Exception
         ) as error:  # whatever a damaged file makes of itself must end as a message in the window
-            return Instrument(
+            return OpenedPredictor(
                 path,
                 problem=str(error) if isinstance(error, MssgError) else f"{type(error).__name__}: {error}",
             )
         errors = tuple(
             (e.covariate, e.mae if np.isfinite(e.mae) else e.accuracy) for e in self._predictor.errors
         )
-        return Instrument(path, self._predictor.architecture, errors)
+        return OpenedPredictor(path, self._predictor.architecture, errors)
 
     def measure(self, frame: Frame) -> Frame:
         """A full picture's frame with what every instrument reads on it; one that cannot read it says

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from explorer_app.distribution import TrainingDistribution
 from explorer_app.picture import Latent, Picture, Probe, Transform
-from explorer_app.population import Population
 from explorer_app.state import AppState, set_values
 from mssg.errors import DataError
 from mssg.metrics.results import JOINT, Evaluation, Result
@@ -24,7 +24,7 @@ _SHOWN = 3  # rows, columns, panels
 
 
 @dataclass(frozen=True)
-class Cell:
+class StratumCell:
     """One stratum: edges by covariate (native units), the metric's value and how many images it rests on.
 
     From a file also the real images in the stratum, the bootstrap interval and the value between real images.
@@ -48,19 +48,19 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
+class StrataTable:
     """Cells of one metric, with the covariates along rows, columns and panels ("" where there is none)."""
 
     metric: str
     rows: str
     columns: str
     panel: str
-    cells: tuple[Cell, ...]
+    cells: tuple[StratumCell, ...]
     unit: str = ""
 
     def panels(
         self,
-    ) -> list[tuple[Edges | None, list[Edges], list[Edges], np.ndarray, dict[tuple[int, int], Cell]]]:
+    ) -> list[tuple[Edges | None, list[Edges], list[Edges], np.ndarray, dict[tuple[int, int], StratumCell]]]:
         """Per panel: its edges, the row and column edges, values [R, C] (NaN = none), and the cells by
         position."""
         rows = sorted({e for c in self.cells if (e := c.edges(self.rows))})
@@ -81,7 +81,7 @@ class Table:
         return out
 
 
-def load(path: str | Path, study: Study) -> tuple[Table, ...]:
+def load(path: str | Path, study: Study) -> tuple[StrataTable, ...]:
     """The stratified results of an eval.json, one table for each metric, covariate, reference, source and
     model.
 
@@ -103,8 +103,8 @@ def load(path: str | Path, study: Study) -> tuple[Table, ...]:
     return tables
 
 
-def _tables(results: Sequence[Result], study: Study) -> tuple[Table, ...]:
-    groups: dict[tuple[str, ...], list[Cell]] = {}
+def _tables(results: Sequence[Result], study: Study) -> tuple[StrataTable, ...]:
+    groups: dict[tuple[str, ...], list[StratumCell]] = {}
     units: dict[tuple[str, ...], str] = {}
     for result in results:
         if result.stratum:
@@ -129,7 +129,7 @@ def _limits(limits: Any) -> str:
     return limits if isinstance(limits, str) else "–".join(f"{float(edge):.4g}" for edge in limits)
 
 
-def _cell(result: Result, study: Study) -> Cell:
+def _cell(result: Result, study: Study) -> StratumCell:
     """A result as a cell. A level stands for itself: both its edges are its number."""
     stratum = []
     for name, limits in (result.stratum or {}).items():
@@ -144,25 +144,25 @@ def _cell(result: Result, study: Study) -> Cell:
     low, high = (float(v) for v in result.ci95) if result.ci95 else (math.nan, math.nan)
     floor = None if result.real_floor is None else float(result.real_floor)
     real = None if result.n_real is None else int(result.n_real)
-    return Cell(
+    return StratumCell(
         tuple(stratum), value, int(result.n), real, (low, high) if math.isfinite(low) else None, floor
     )
 
 
-def _table(metric: str, unit: str, cells: list[Cell]) -> Table:
+def _table(metric: str, unit: str, cells: list[StratumCell]) -> StrataTable:
     names = list(dict.fromkeys(name for cell in cells for name, _ in cell.stratum))
     names += [""] * (_SHOWN - len(names))
-    return Table(metric, names[0], names[1], names[2], tuple(cells), unit)
+    return StrataTable(metric, names[0], names[1], names[2], tuple(cells), unit)
 
 
-def quantile_bins(population: Population, name: str, count: int = 4) -> list[Edges]:
+def quantile_bins(distribution: TrainingDistribution, name: str, count: int = 4) -> list[Edges]:
     """Strata of a covariate: equal shares of the training data between its 5 % and 95 % quantiles, or its
     levels."""
-    covariate = population.study.covariate(name)
+    covariate = distribution.study.covariate(name)
     if not covariate.is_continuous:
         return [(float(i), float(i)) for i in range(covariate.num_levels)]
-    table = population.summary(name).get("quantiles")
-    low, high = population.range(name)
+    table = distribution.summary(name).get("quantiles")
+    low, high = distribution.range(name)
     edges = (
         np.interp(np.linspace(0.05, 0.95, count + 1), table["q"], table["values"])
         if table
@@ -172,7 +172,7 @@ def quantile_bins(population: Population, name: str, count: int = 4) -> list[Edg
 
 
 def live_pictures(
-    state: AppState, population: Population
+    state: AppState, distribution: TrainingDistribution
 ) -> dict[tuple[tuple[str, Edges], ...], tuple[Picture, ...]]:
     """The pictures to measure per stratum: at its middle, with a few seeds, the other covariates as they
     are."""
@@ -183,11 +183,11 @@ def live_pictures(
         return {}
     strata: list[tuple[tuple[str, Edges], ...]] = [()]
     for i, name in enumerate(names):
-        bins = quantile_bins(population, name, 3 if i == 2 else 4)
+        bins = quantile_bins(distribution, name, 3 if i == 2 else 4)
         strata = [(*stratum, (name, edges)) for stratum in strata for edges in bins]
     out = {}
     for stratum in strata:
-        at = set_values(base, **Cell(stratum, 0.0, 0).centre)
+        at = set_values(base, **StratumCell(stratum, 0.0, 0).centre)
         latent = Latent(psi=state.latent.psi, cutoff=state.latent.cutoff)
         out[stratum] = tuple(
             replace(at, latent=replace(latent, seed=s)).picture for s in range(analysis.strata_images)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from explorer_app import export, session
+from explorer_app.distribution import TrainingDistribution
 from explorer_app.picture import Picture
-from explorer_app.population import Population
 from explorer_app.state import SWEEP_STEPS, Axis, grid_pictures, sweep_pictures
 from mssg.checkpoint.header import read_header, resolve_snapshot
 from mssg.errors import SnapshotError, UsageError
@@ -53,7 +53,9 @@ def export_session(path: str, output: str, snapshot: str = "") -> str:
         cells = [[render(p) for p in row] for row in grid_pictures(state)]
         export.save_grid(output, cells, state.grid, header.study, about, state.display)
     elif lower.endswith((".gif", ".mp4")):
-        axis = Axis(state.grid.columns.name, *Population(header).range(state.grid.columns.name), SWEEP_STEPS)
+        axis = Axis(
+            state.grid.columns.name, *TrainingDistribution(header).range(state.grid.columns.name), SWEEP_STEPS
+        )
         export.save_sweep(output, [render(p) for p in sweep_pictures(state, axis)], about, state.display)
     elif lower.endswith((".nii", ".nii.gz")):
         export.save_nifti(output, frame_of[state.picture], header.study, about)

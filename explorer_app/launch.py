@@ -25,7 +25,7 @@ def command(study: str, outdir: str, preset: str = "", kimg: str = "") -> list[s
     return words
 
 
-class Training:
+class TrainingProcess:
     """A training started here. Its output goes to a file beside the run, so nothing is lost when the window
     closes.
 

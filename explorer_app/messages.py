@@ -1,4 +1,4 @@
-"""What the render process and the window tell each other. Plain values; no torch."""
+"""What the window and the render process tell each other. Plain values; no torch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from explorer_app.picture import Picture
 
 PREDICTOR = "predictor"
+Readings = dict[str, dict[str, float]]  # instrument -> covariate -> native value
+Slot = tuple[int, tuple[int, ...]]  # of the ring in shared memory: number and shape
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,8 @@ class Frame:
         picture: What was asked for.
         image: float32 [H, W] or [H, W, 3] in grey levels (0 black, 255 white, overshoot kept).
         preview: True for a quick, smaller picture that the full one is to replace.
-        measured: What each instrument reads on it: instrument -> covariate -> native value; None until it was
-            measured. The oracle goes by its name in the study, the learned predictor by `PREDICTOR`.
+        measured: What each instrument reads on it; None until it was measured. The oracle goes by its name in
+            the study, the learned predictor by `PREDICTOR`.
         statistics: Of a layer's raw activations, or of the image: mean, sd, min, max.
         timings_ms: Milliseconds by stage.
     """
@@ -28,7 +30,7 @@ class Frame:
     picture: Picture
     image: np.ndarray
     preview: bool = False
-    measured: dict[str, dict[str, float]] | None = None
+    measured: Readings | None = None
     statistics: dict[str, float] = field(default_factory=dict)
     timings_ms: dict[str, float] = field(default_factory=dict)
 
@@ -39,7 +41,75 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Layer:
+class RequestedPictures:
+    """From the window: what is wanted now, in place of all it wanted before.
+
+    Attributes:
+        number: Which request this is; the shared counter runs ahead of it once it is stale.
+        main: The picture on the screen, if it is missing: it comes first and is measured.
+        others: More of them, and whether each is to be measured.
+        predictor: File of the learned predictor that measures beside the study's oracle; "" for none.
+    """
+
+    number: int
+    main: Picture | None
+    others: tuple[tuple[Picture, bool], ...]
+    predictor: str = ""
+
+
+@dataclass(frozen=True)
+class RenderedPicture:
+    """From the render process: a picture, its pixels in the ring's slot.
+
+    `main`: it was the one on the screen; `predictor`: the file of the learned predictor that measured it.
+    """
+
+    picture: Picture
+    slot: Slot
+    preview: bool
+    measured: Readings | None
+    statistics: dict[str, float]
+    timings_ms: dict[str, float]
+    predictor: str
+    main: bool
+
+
+@dataclass(frozen=True)
+class MeasuredPicture:
+    """From the render process: what instruments read on a picture sent before."""
+
+    picture: Picture
+    measured: Readings | None
+    timings_ms: dict[str, float]
+    predictor: str
+
+
+@dataclass(frozen=True)
+class FailedSnapshot:
+    """From the render process: why a snapshot cannot be rendered."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class FailedPicture:
+    """From the render process: why a picture cannot be rendered."""
+
+    picture: Picture
+    reason: str
+
+
+@dataclass(frozen=True)
+class WorkDone:
+    """From the render process: how often it ran either network since it started."""
+
+    mappings: int
+    syntheses: int
+
+
+@dataclass(frozen=True)
+class ShownLayer:
     """A layer of the generator: its name, output shape (C, H, W) and dtype."""
 
     name: str
@@ -48,14 +118,14 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Model:
-    """What the render process says about a snapshot it holds.
+class OpenedModel:
+    """From the render process: what it says about a snapshot it holds.
 
     `equivariant`: it takes a translation and rotation; `half`: it computes in float16 unless told otherwise.
     """
 
     path: str
-    layers: tuple[Layer, ...] = ()
+    layers: tuple[ShownLayer, ...] = ()
     num_ws: int = 1
     equivariant: bool = False
     has_noise: bool = True
@@ -67,8 +137,8 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Instrument:
-    """A learned predictor that the render process holds: its file, network, and own error on real images by
+class OpenedPredictor:
+    """From the render process: a learned predictor it holds: file, network, and own error on real images by
     covariate.
 
     `errors` are mean absolute errors in native units, for discrete covariates the share read rightly.
@@ -78,3 +148,14 @@ class Instrument:
     network: str = ""
     errors: tuple[tuple[str, float], ...] = ()
     problem: str = ""
+
+
+Answer = (
+    RenderedPicture
+    | MeasuredPicture
+    | FailedSnapshot
+    | FailedPicture
+    | WorkDone
+    | OpenedModel
+    | OpenedPredictor
+)

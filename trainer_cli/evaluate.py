@@ -251,8 +251,9 @@ def evaluate(
     from mssg.metrics.frame import contender, instruments, open_frame
     from mssg.metrics.results import Evaluation
     from mssg.metrics.sampling import Bench, Store, chunk_for
+    from mssg.ops.device import checked_device
     from mssg.training.distributed import joined
-    from trainer_cli.common import check_suffix, checked_device, writable
+    from trainer_cli.common import check_suffix, writable
 
     check_suffix(output, (".json",))
     path = writable(output)

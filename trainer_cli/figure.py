@@ -53,10 +53,11 @@ def grid(
     """Grid of images of SNAPSHOT: two covariates along the axes in their own units, the others fixed, one
     latent."""
     from mssg.checkpoint.snapshot import load_snapshot
+    from mssg.ops.device import checked_device
     from mssg.plotting import image_grid as figures
     from mssg.rendering.renderer import Renderer
     from mssg.study.values import outside_training, parse_sweep
-    from trainer_cli.common import check_suffix, checked_device, writable
+    from trainer_cli.common import check_suffix, writable
 
     check_suffix(output, figures.FORMATS)
     path = writable(output)
@@ -111,11 +112,12 @@ def counterfactuals(
 ) -> None:
     """What a real image would be with other covariates; LATENT is a file of `mssg invert`."""
     from mssg.checkpoint.snapshot import load_snapshot
+    from mssg.ops.device import checked_device
     from mssg.plotting import image_grid as figures
     from mssg.plotting.counterfactual import counterfactual_figure
     from mssg.rendering.renderer import Renderer
     from mssg.study.values import parse_values
-    from trainer_cli.common import check_suffix, checked_device, writable
+    from trainer_cli.common import check_suffix, writable
 
     check_suffix(output, figures.FORMATS)
     path, renderer = writable(output), Renderer(load_snapshot(snapshot, checked_device(device)))

@@ -109,9 +109,10 @@ def generate(
     .nii.gz overlays the volumes of the study's space in any viewer; a sweep is its fourth axis.
     """
     from mssg.checkpoint.snapshot import load_snapshot
+    from mssg.ops.device import checked_device
     from mssg.rendering import image_files as files
     from mssg.rendering.renderer import Renderer
-    from trainer_cli.common import check_suffix, checked_device, writable
+    from trainer_cli.common import check_suffix, writable
 
     suffix = check_suffix(output, FORMATS)
     renderer = Renderer(load_snapshot(snapshot, checked_device(device)))

@@ -111,8 +111,9 @@ def invert(
     from mssg.inversion.image_reader import read_picture
     from mssg.inversion.latent_file import InvertedImage, estimate_values
     from mssg.inversion.projector import InvertConfig
+    from mssg.ops.device import checked_device
     from mssg.study.values import outside_training, parse_values
-    from trainer_cli.common import check_suffix, checked_device, writable
+    from trainer_cli.common import check_suffix, writable
 
     check_suffix(output, (".safetensors",))
     loaded = load_snapshot(snapshot, checked_device(device))

@@ -50,8 +50,8 @@ def predictors(
     ones."""
     from mssg.data.dataset import open_sources
     from mssg.features.predictors import train
+    from mssg.ops.device import checked_device
     from mssg.training.config import load_study
-    from trainer_cli.common import checked_device
 
     device, loaded = checked_device(device), load_study(study)
     sources = open_sources(loaded)

@@ -61,13 +61,14 @@ def report(
     from mssg.errors import UsageError
     from mssg.files import write_atomically
     from mssg.metrics.results import Evaluation
+    from mssg.ops.device import checked_device
     from mssg.rendering.renderer import Renderer
     from mssg.report.html import to_html
     from mssg.report.pdf import to_pdf
     from mssg.report.sections import Material, build
     from mssg.runs.folder import RunFolder
     from mssg.runs.rows import read_rows
-    from trainer_cli.common import check_suffix, checked_device, writable
+    from trainer_cli.common import check_suffix, writable
 
     targets = [(check_suffix(output, FORMATS), writable(output)) for output in outputs]
     loaded = load_snapshot(snapshot, checked_device(device))

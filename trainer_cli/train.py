@@ -172,8 +172,8 @@ def train(
         raise UsageError("is missing", field="--outdir", hint="Name a new folder for the run")
     import torch
 
+    from mssg.ops.device import checked_device
     from mssg.training import run
-    from trainer_cli.common import checked_device
 
     if workers:
         torch.set_num_threads(workers)

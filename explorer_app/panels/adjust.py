@@ -42,7 +42,7 @@ _COMPARE_TIPS = (
 
 def draw(app: Context, state: AppState) -> AppState:
     """Draw the panel."""
-    frame = app.shown
+    frame = app.client.shown
     display = state.display
     display = _histogram(_counts(app) if frame else None, display)
     label = em(5)
@@ -106,9 +106,9 @@ def draw(app: Context, state: AppState) -> AppState:
 
 def _counts(app: Context) -> np.ndarray:
     """How often each of 64 grey levels occurs in the picture, float64 [64]."""
-    assert app.shown is not None
-    image = app.shown.image
-    return app.computed(
+    assert app.client.shown is not None
+    image = app.client.shown.image
+    return app.maps.computed(
         "grey levels", [image], (), lambda: np.histogram(image, 64, (0, 255))[0].astype(np.float64)
     )
 

@@ -9,38 +9,39 @@ from imgui_bundle import icons_fontawesome_6 as icons
 
 from explorer_app import widgets
 from explorer_app.context import Context
+from explorer_app.interface import Dialog
 from explorer_app.theme import em
 
 
-def browse(app: Context, name: str, suffixes: tuple[str, ...], folders: bool = False) -> str:
+def browse(app: Context, dialog: Dialog, suffixes: tuple[str, ...], folders: bool = False) -> str:
     """A path field with a list of the folder's contents; returns a path when one was chosen, else "".
 
     Args:
         app: Remembers the field's text.
-        name: Dialog this belongs to.
+        dialog: Which one this belongs to.
         suffixes: File types listed.
         folders: Whether a folder may be the answer (a run).
     """
-    key = f"{name} path"
-    text = app.fields.setdefault(key, str(Path.cwd()) + "/")
+    name, paths = dialog.value, app.interface.paths
+    text = paths.setdefault(dialog, str(Path.cwd()) + "/")
     imgui.set_next_item_width(-em(5))
     entered, text = imgui.input_text(f"##{name} path", text, imgui.InputTextFlags_.enter_returns_true)
     widgets.tooltip("A path; Enter opens it. ~ is your home folder.")
-    app.fields[key] = text
+    paths[dialog] = text
     imgui.same_line()
     chosen = text if imgui.button(f"OK##{name}", ImVec2(-1, 0)) or entered else ""
     here = Path(text).expanduser()
     folder = here if here.is_dir() else here.parent
     if imgui.begin_child(f"{name} list", ImVec2(0, em(15)), imgui.ChildFlags_.borders):
         if imgui.selectable(f"{icons.ICON_FA_ARROW_UP}  ..##{name} up", False)[0]:
-            app.fields[key] = str(folder.resolve().parent)
+            paths[dialog] = str(folder.resolve().parent)
         for path in _listing(folder, suffixes):
             icon = icons.ICON_FA_FOLDER if path.is_dir() else icons.ICON_FA_FILE
             clicked, _ = imgui.selectable(
                 f"{icon}  {path.name}##{path}", str(path) == text, imgui.SelectableFlags_.allow_double_click
             )
             if clicked:
-                app.fields[key] = str(path)
+                paths[dialog] = str(path)
                 if imgui.is_mouse_double_clicked(0) and not path.is_dir():
                     chosen = str(path)
     imgui.end_child()

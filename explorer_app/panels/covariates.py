@@ -10,7 +10,7 @@ from imgui_bundle import icons_fontawesome_6 as icons
 
 from explorer_app import theme, widgets
 from explorer_app.context import Context
-from explorer_app.population import Population, Support
+from explorer_app.distribution import Support, TrainingDistribution
 from explorer_app.state import LINK_MODES, AppState, set_values
 from explorer_app.theme import em
 from mssg.study.model import SOURCE, Covariate
@@ -26,16 +26,16 @@ _MODE_TIPS = (
 
 def draw(app: Context, state: AppState) -> AppState:
     """Draw the panel."""
-    population = app.population
-    if population is None:
+    distribution = app.document.distribution
+    if distribution is None:
         widgets.empty_note("No snapshot", "Open a snapshot or a run to see its covariates.")
         return state
-    support = population.support(state.values, thorough=app.drag is None)
+    support = distribution.support(state.values, thorough=app.interface.drag is None)
     line, gap = imgui.get_text_line_height(), imgui.get_style().item_spacing.y
     foot = imgui.get_frame_height() + 3 * line + em(0.45) + 4 * gap
     if imgui.begin_child("covariate list", ImVec2(0, -foot)):
-        for covariate in population.study.conditions:
-            state = _row(app, state, population, covariate, support)
+        for covariate in distribution.study.conditions:
+            state = _row(app, state, distribution, covariate, support)
     imgui.end_child()
     mode = widgets.segmented(
         "mode", LINK_MODES, state.mode, _MODE_TIPS, imgui.get_content_region_avail().x - em(5.2)
@@ -44,33 +44,33 @@ def draw(app: Context, state: AppState) -> AppState:
         state = replace(state, mode=mode)
     imgui.same_line()
     if imgui.button("medians", ImVec2(-1, 0)):
-        state = set_values(state, **population.defaults())
+        state = set_values(state, **distribution.defaults())
     widgets.tooltip("Put every covariate back to the training median (or commonest level).")
     _support(support)
     return state
 
 
 def _row(
-    app: Context, state: AppState, population: Population, covariate: Covariate, support: Support
+    app: Context, state: AppState, distribution: TrainingDistribution, covariate: Covariate, support: Support
 ) -> AppState:
     value = state.value(covariate.name)
     label = "source" if covariate.name == SOURCE else covariate.name
     widgets.text(label)
-    widgets.tooltip(_about(population, covariate))
-    _observers(population, covariate)
+    widgets.tooltip(_about(distribution, covariate))
+    _observers(distribution, covariate)
     shown = covariate.format(value) if covariate.is_continuous or covariate.kind == "categorical" else ""
     with imgui_ctx.push_font(theme.Fonts.bold, 0.0):
         widgets.right_text(shown)
     if covariate.is_continuous:
-        state = _slider(app, state, population, covariate, support)
+        state = _slider(app, state, distribution, covariate, support)
     else:
-        state = _levels(state, population, covariate)
+        state = _levels(state, distribution, covariate)
     imgui.dummy(ImVec2(0, em(0.1)))
     return state
 
 
-def _observers(population: Population, covariate: Covariate) -> None:
-    study = population.study
+def _observers(distribution: TrainingDistribution, covariate: Covariate) -> None:
+    study = distribution.study
     if len(study.sources) < 2 or covariate.name == SOURCE:
         return
     observers = study.observers(covariate.name)
@@ -93,12 +93,12 @@ def _observers(population: Population, covariate: Covariate) -> None:
         )
 
 
-def _about(population: Population, covariate: Covariate) -> str:
-    low, high = population.range(covariate.name)
+def _about(distribution: TrainingDistribution, covariate: Covariate) -> str:
+    low, high = distribution.range(covariate.name)
     if covariate.is_continuous:
         span = (
             f"{covariate.format(low, unit=False)} to {covariate.format(high)}, median"
-            f" {covariate.format(population.median(covariate.name))}"
+            f" {covariate.format(distribution.median(covariate.name))}"
         )
         return (
             f"{covariate.name}: training range {span}. Drag, Ctrl-click to type, double-click for the median,"
@@ -110,35 +110,35 @@ def _about(population: Population, covariate: Covariate) -> str:
 
 
 def _slider(
-    app: Context, state: AppState, population: Population, covariate: Covariate, support: Support
+    app: Context, state: AppState, distribution: TrainingDistribution, covariate: Covariate, support: Support
 ) -> AppState:
     name = covariate.name
     value = state.value(name)
-    low, high = population.range(name)
-    edges, counts = population.histogram(name)
+    low, high = distribution.range(name)
+    edges, counts = distribution.histogram(name)
     changed, new = widgets.histogram_slider(
         f"##{name}", value, min(low, value), max(high, value), edges, counts, support.word == "outside"
     )
-    if imgui.is_item_activated() or app.drag is None or app.drag.moved != name:
+    if imgui.is_item_activated() or app.interface.drag is None or app.interface.drag.moved != name:
         if imgui.is_item_activated() or changed:
-            app.drag = population.start_drag(name, state.values)
+            app.interface.drag = distribution.start_drag(name, state.values)
     if widgets.double_clicked():
-        changed, new = True, population.median(name)
-    widgets.tooltip(_about(population, covariate))
+        changed, new = True, distribution.median(name)
+    widgets.tooltip(_about(distribution, covariate))
     if changed and covariate.transform == "log" and new + covariate.shift <= 0:
         changed = False  # outside the logarithm's domain
-    if changed and state.mode == "linked" and app.drag is not None:
-        state = set_values(state, **population.follow(app.drag, new))
+    if changed and state.mode == "linked" and app.interface.drag is not None:
+        state = set_values(state, **distribution.follow(app.interface.drag, new))
     elif changed:
         state = set_values(state, **{name: new})
-    if not imgui.is_item_active() and app.drag is not None and app.drag.moved == name:
-        app.drag = None  # also after a key or a double-click, which hold nothing
+    if not imgui.is_item_active() and app.interface.drag is not None and app.interface.drag.moved == name:
+        app.interface.drag = None  # also after a key or a double-click, which hold nothing
     return state
 
 
-def _levels(state: AppState, population: Population, covariate: Covariate) -> AppState:
+def _levels(state: AppState, distribution: TrainingDistribution, covariate: Covariate) -> AppState:
     name, value = covariate.name, round(state.value(covariate.name))
-    _, counts = population.histogram(name)
+    _, counts = distribution.histogram(name)
     total = counts.sum() if counts.size else 0
 
     def share(level: int) -> str:

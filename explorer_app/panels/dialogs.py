@@ -12,12 +12,14 @@ from imgui_bundle import icons_fontawesome_6 as icons
 
 from explorer_app import config, evaluation, launch, layout, theme, widgets
 from explorer_app.context import Context
+from explorer_app.interface import Dialog
 from explorer_app.panels import exporting
 from explorer_app.panels.browser import browse
 from explorer_app.state import AppState
 from explorer_app.theme import em
 from mssg import assets
 from mssg.errors import MssgError
+from mssg.training.config import PRESETS
 
 SHORTCUTS = (
     ("Ctrl Z / Ctrl Y", "undo / redo"),
@@ -39,43 +41,43 @@ SHORTCUTS = (
     ("F1", "this list"),
 )
 _TITLES = {
-    "open": "Open",
-    "save": "Save session",
-    "export": "Export",
-    "evaluation": "Load evaluation",
-    "predictor": "Load predictor",
-    "missing": "Where is the snapshot?",
-    "train": "Train a model",
-    "shortcuts": "Shortcuts",
-    "about": "About",
+    Dialog.OPEN: "Open",
+    Dialog.SAVE: "Save session",
+    Dialog.EXPORT: "Export",
+    Dialog.EVALUATION: "Load evaluation",
+    Dialog.PREDICTOR: "Load predictor",
+    Dialog.MISSING: "Where is the snapshot?",
+    Dialog.TRAIN: "Train a model",
+    Dialog.SHORTCUTS: "Shortcuts",
+    Dialog.ABOUT: "About",
 }
 
 
 def draw(app: Context, state: AppState) -> AppState:
     """Draw whichever dialog is open."""
-    for name, title in _TITLES.items():
-        if name in app.dialogs and not imgui.is_popup_open(title):
+    for dialog, title in _TITLES.items():
+        if dialog in app.interface.dialogs and not imgui.is_popup_open(title):
             imgui.open_popup(title)
         viewport = imgui.get_main_viewport()
         imgui.set_next_window_pos(viewport.get_center(), imgui.Cond_.appearing, ImVec2(0.5, 0.5))
-        imgui.set_next_window_size(ImVec2(em(40 if name in _BROWSERS else 30), 0), imgui.Cond_.appearing)
+        imgui.set_next_window_size(ImVec2(em(40 if dialog in _BROWSERS else 30), 0), imgui.Cond_.appearing)
         shown, still = imgui.begin_popup_modal(
             title, True, imgui.WindowFlags_.no_saved_settings | imgui.WindowFlags_.always_auto_resize
         )
         if shown:
-            state = _DRAW[name](app, state)
-            if not still or name not in app.dialogs or imgui.is_key_pressed(imgui.Key.escape):
-                app.dialogs.discard(name)
+            state = _DRAW[dialog](app, state)
+            if not still or dialog not in app.interface.dialogs or imgui.is_key_pressed(imgui.Key.escape):
+                app.interface.dialogs.discard(dialog)
                 imgui.close_current_popup()
             imgui.end_popup()
         elif not still:
-            app.dialogs.discard(name)
+            app.interface.dialogs.discard(dialog)
     return state
 
 
 def _open(app: Context, state: AppState) -> AppState:
     widgets.text("A snapshot (.safetensors), a training run's folder, or a saved session (.json).", theme.DIM)
-    chosen = browse(app, "open", (".safetensors", ".json"), folders=True)
+    chosen = browse(app, Dialog.OPEN, (".safetensors", ".json"), folders=True)
     shipped = sorted((assets.root() / "snapshots").glob("*.safetensors"))
     for title, paths in (("Shipped with MSSG", [str(p) for p in shipped]), ("Recent", config.recent())):
         if paths:
@@ -86,20 +88,19 @@ def _open(app: Context, state: AppState) -> AppState:
                 )[0]:
                     chosen = path
     if chosen:
-        app.dialogs.discard("open")
+        app.interface.dialogs.discard(Dialog.OPEN)
         app.state = state
-        app.open(chosen)
+        app.document.open(chosen)
         return app.state
     return state
 
 
 def _save(app: Context, state: AppState) -> AppState:
-    app.fields.setdefault("save path", app.fields.get("session") or str(Path.cwd() / "session.json"))
-    chosen = browse(app, "save", (".json",))
+    app.interface.paths.setdefault(Dialog.SAVE, app.document.session or str(Path.cwd() / "session.json"))
+    chosen = browse(app, Dialog.SAVE, (".json",))
     if chosen:
-        app.dialogs.discard("save")
-        app.fields["session"] = chosen
-        _told(app, lambda: app.save_session(chosen, layout.current()))
+        app.interface.dialogs.discard(Dialog.SAVE)
+        _told(app, lambda: app.document.save(chosen, layout.current()))
     return state
 
 
@@ -107,79 +108,76 @@ def _told(app: Context, work: Callable[[], None]) -> None:
     try:
         work()
     except MssgError as error:
-        app.note(str(error), bad=True)
+        app.interface.note(str(error), bad=True)
 
 
 def _evaluation(app: Context, state: AppState) -> AppState:
     widgets.text("An evaluation that `mssg evaluate` wrote.", theme.DIM)
-    chosen = browse(app, "evaluation", (".json",))
-    if chosen and app.population is not None:
+    chosen = browse(app, Dialog.EVALUATION, (".json",))
+    if chosen and app.document.distribution is not None:
         try:
-            app.tables = evaluation.load(chosen, app.population.study)
-            app.dialogs.discard("evaluation")
+            app.document.tables = evaluation.load(chosen, app.document.distribution.study)
+            app.interface.dialogs.discard(Dialog.EVALUATION)
+            app.interface.evaluation_problem = ""
             return replace(
-                state, analysis=replace(state.analysis, strata_live=False, strata_metric=app.tables[0].metric)
+                state,
+                analysis=replace(
+                    state.analysis, strata_live=False, strata_metric=app.document.tables[0].metric
+                ),
             )
         except MssgError as error:
-            app.fields["evaluation problem"] = str(error)
-    if app.fields.get("evaluation problem"):
-        widgets.wrapped(app.fields["evaluation problem"], theme.RED)
+            app.interface.evaluation_problem = str(error)
+    if app.interface.evaluation_problem:
+        widgets.wrapped(app.interface.evaluation_problem, theme.RED)
     return state
 
 
 def _predictor(app: Context, state: AppState) -> AppState:
     widgets.text("A predictor.safetensors that `mssg predictors` wrote, or its folder.", theme.DIM)
-    chosen = browse(app, "predictor", (".safetensors",), folders=True)
+    chosen = browse(app, Dialog.PREDICTOR, (".safetensors",), folders=True)
     if chosen:
-        app.dialogs.discard("predictor")
+        app.interface.dialogs.discard(Dialog.PREDICTOR)
         return replace(state, analysis=replace(state.analysis, predictor=chosen))
     return state
 
 
 def _missing(app: Context, state: AppState) -> AppState:
     widgets.wrapped("The session's snapshot is not where it was:", theme.TEXT)
-    widgets.text(app.fields.get("missing", ""), theme.DIM)
-    chosen = browse(app, "missing", (".safetensors",), folders=True)
+    widgets.text(app.document.missing.state.snapshot if app.document.missing else "", theme.DIM)
+    chosen = browse(app, Dialog.MISSING, (".safetensors",), folders=True)
     if chosen:
         app.state = state
-        if app.supply_missing(chosen):
-            app.dialogs.discard("missing")
+        if app.document.supply_missing(chosen):
+            app.interface.dialogs.discard(Dialog.MISSING)
         return app.state
     return state
 
 
 def _train(app: Context, state: AppState) -> AppState:
-    fields = app.fields
-    for key, label, default, tip in (
-        ("study", "study", "", "The study's TOML."),
-        ("outdir", "folder", str(Path.cwd() / "runs" / "run1"), "Folder of the new run."),
-        ("kimg", "kimg", "", "Length in thousands of images; empty: the preset's."),
+    form = app.interface.train
+    for key, label, tip in (
+        ("study", "study", "The study's TOML."),
+        ("outdir", "folder", "Folder of the new run."),
+        ("kimg", "kimg", "Length in thousands of images; empty: the preset's."),
     ):
         imgui.align_text_to_frame_padding()
         widgets.text(label, theme.DIM)
         imgui.same_line(em(5))
         imgui.set_next_item_width(-1)
-        _, fields[f"train {key}"] = imgui.input_text(f"##train {key}", fields.get(f"train {key}", default))
+        setattr(form, key, imgui.input_text(f"##train {key}", getattr(form, key))[1])
         widgets.tooltip(tip)
     imgui.align_text_to_frame_padding()
     widgets.text("preset", theme.DIM)
     imgui.same_line(em(5))
-    presets = ["", *app.presets()]
-    fields["train preset"] = widgets.combo(
-        "##train preset", presets, fields.get("train preset", ""), width=-1, empty="the study's"
-    )
+    form.preset = widgets.combo("##train preset", ["", *PRESETS], form.preset, width=-1, empty="the study's")
     widgets.heading("Study")
-    chosen = browse(app, "train", (".toml",))
+    chosen = browse(app, Dialog.TRAIN, (".toml",))
     if chosen:
-        fields["train study"] = chosen
-    study = fields["train study"]
-    imgui.begin_disabled(not Path(study).expanduser().is_file())
+        form.study = chosen
+    imgui.begin_disabled(not Path(form.study).expanduser().is_file())
     if imgui.button(f"{icons.ICON_FA_PLAY}  start##train", ImVec2(em(8), 0)):
-        app.dialogs.discard("train")
-        _told(
-            app,
-            lambda: app.train(study, fields["train outdir"], fields["train preset"], fields["train kimg"]),
-        )
+        app.interface.dialogs.discard(Dialog.TRAIN)
+        _told(app, lambda: app.document.train(form.study, form.outdir, form.preset, form.kimg))
     imgui.end_disabled()
     imgui.same_line()
     widgets.text("It runs on when this window is closed.", theme.DIM)
@@ -210,8 +208,8 @@ def _about(app: Context, state: AppState) -> AppState:
     widgets.text(f"MSSG explorer {__version__}")
     widgets.text("Multi-Source StyleGAN: one generator from several image sources. MIT licence.", theme.DIM)
     widgets.text("Roboto (Apache 2.0), Font Awesome Free (OFL), Dear ImGui and ImPlot (MIT).", theme.DIM)
-    if app.population is not None:
-        header = app.population.header
+    if app.document.distribution is not None:
+        header = app.document.distribution.header
         widgets.heading(header.study.name)
         for key, value in {
             "snapshot": header.snapshot_id,
@@ -222,15 +220,15 @@ def _about(app: Context, state: AppState) -> AppState:
     return state
 
 
-_BROWSERS = ("open", "save", "export", "evaluation", "predictor", "missing", "train")
+_BROWSERS = set(Dialog) - {Dialog.SHORTCUTS, Dialog.ABOUT}
 _DRAW = {
-    "open": _open,
-    "save": _save,
-    "export": exporting.draw,
-    "evaluation": _evaluation,
-    "predictor": _predictor,
-    "missing": _missing,
-    "train": _train,
-    "shortcuts": _shortcuts,
-    "about": _about,
+    Dialog.OPEN: _open,
+    Dialog.SAVE: _save,
+    Dialog.EXPORT: exporting.draw,
+    Dialog.EVALUATION: _evaluation,
+    Dialog.PREDICTOR: _predictor,
+    Dialog.MISSING: _missing,
+    Dialog.TRAIN: _train,
+    Dialog.SHORTCUTS: _shortcuts,
+    Dialog.ABOUT: _about,
 }

@@ -10,9 +10,10 @@ from imgui_bundle import icons_fontawesome_6 as icons
 from explorer_app import export, theme, widgets
 from explorer_app.context import Context
 from explorer_app.display import Look
+from explorer_app.distribution import TrainingDistribution, support_word
+from explorer_app.interface import Dialog, ExportForm
 from explorer_app.messages import Frame
 from explorer_app.picture import Picture
-from explorer_app.population import Population, support_word
 from explorer_app.state import (
     FULL_LEVEL,
     FULL_WIDTH,
@@ -30,17 +31,17 @@ from mssg.study.model import Covariate
 
 def draw(app: Context, state: AppState) -> AppState:
     """Draw the panel."""
-    population = app.population
-    if population is None:
+    distribution = app.document.distribution
+    if distribution is None:
         widgets.empty_note("No snapshot", "Open one to lay out a grid of two covariates.")
         return state
     side = em(14.5)
     if imgui.begin_child("grid settings", ImVec2(side, 0)):
         for which, title in (("rows", "rows"), ("columns", "cols")):
-            state = _axis(state, population, which, title)
+            state = _axis(state, distribution, which, title)
         still = _still(app, state)
         pictures = grid_pictures(still)
-        _progress(app, state, population, pictures, still is not state)
+        _progress(app, state, distribution, pictures, still is not state)
     else:
         still = _still(app, state)
         pictures = grid_pictures(still)
@@ -48,8 +49,8 @@ def draw(app: Context, state: AppState) -> AppState:
     imgui.same_line()
     if imgui.begin_child("grid cells", ImVec2(0, 0)):
         if pictures:
-            app.want(p for row in pictures for p in row)
-            state = _cells(app, state, population, pictures, still is not state)
+            app.client.request(p for row in pictures for p in row)
+            state = _cells(app, state, distribution, pictures, still is not state)
         else:
             widgets.empty_note("No grid", "Choose two different covariates.")
     imgui.end_child()
@@ -65,16 +66,18 @@ def _still(app: Context, state: AppState) -> AppState:
     While something is dragged or animated this is the one before, or every cell would have to be rendered for
     every value on the way, and none would be seen.
     """
-    before = app.history.committed
+    before = app.document.history.committed
     held = {"values": before.values, "latent": before.latent, "float32": before.float32}
     moves = any(getattr(state, name) != value for name, value in held.items())
     return replace(state, **held) if moves and before.snapshot == state.snapshot else state
 
 
-def _progress(app: Context, state: AppState, population: Population, pictures: Rows, waits: bool) -> None:
+def _progress(
+    app: Context, state: AppState, distribution: TrainingDistribution, pictures: Rows, waits: bool
+) -> None:
     """How far the grid is, and its exports."""
     flat = [p for row in pictures for p in row]
-    done = sum(1 for p in flat if (f := app.service.frame(p)) is not None and not f.preview)
+    done = sum(1 for p in flat if (f := app.client.frame(p)) is not None and not f.preview)
     if waits:
         widgets.text("paused while values move", theme.DIM)
         widgets.tooltip("The grid is rendered anew when the slider is let go or the animation stops.")
@@ -87,34 +90,35 @@ def _progress(app: Context, state: AppState, population: Population, pictures: R
     imgui.begin_disabled(not ready)
     for kind in ("png", "pdf"):
         if imgui.button(f"{kind.upper()}##grid {kind}"):
-            app.fields["export"] = f"grid.{kind}"
-            app.fields["export kind"] = "grid"
-            app.dialogs.add("export")
+            app.interface.export = ExportForm("grid", f"grid.{kind}")
+            app.interface.dialogs.add(Dialog.EXPORT)
         widgets.tooltip(
             "Export the grid at native pixels." if kind == "png" else "Export the grid as a labelled figure."
         )
         imgui.same_line(0, em(0.2))
     imgui.end_disabled()
     if imgui.button(f"{icons.ICON_FA_TERMINAL}  copy command##grid"):
-        imgui.set_clipboard_text(export.grid_command(state, population.study))
-        app.note("command copied to the clipboard")
-    widgets.tooltip("Copy the command that draws this grid: " + export.grid_command(state, population.study))
+        imgui.set_clipboard_text(export.grid_command(state, distribution.study))
+        app.interface.note("command copied to the clipboard")
+    widgets.tooltip(
+        "Copy the command that draws this grid: " + export.grid_command(state, distribution.study)
+    )
 
 
-def _axis(state: AppState, population: Population, which: str, title: str) -> AppState:
+def _axis(state: AppState, distribution: TrainingDistribution, which: str, title: str) -> AppState:
     axis: Axis = getattr(state.grid, which)
-    names = [c.name for c in population.study.conditions]
+    names = [c.name for c in distribution.study.conditions]
     imgui.align_text_to_frame_padding()
     widgets.text(title, theme.DIM)
     imgui.same_line(em(2.6))
     name = widgets.combo(f"##{which}", names, axis.name, width=em(7.6))
     widgets.tooltip(f"Covariate along the {which}.")
     if name != axis.name:
-        state = choose_axis(state, which, population.default_axis(name, axis.steps))
+        state = choose_axis(state, which, distribution.default_axis(name, axis.steps))
         axis = getattr(state.grid, which)
     if axis.name not in names:
         return state
-    covariate = population.study.covariate(axis.name)
+    covariate = distribution.study.covariate(axis.name)
     imgui.same_line(0, em(0.25))
     imgui.set_next_item_width(-1)
     imgui.begin_disabled(not covariate.is_continuous)
@@ -125,8 +129,8 @@ def _axis(state: AppState, population: Population, which: str, title: str) -> Ap
     widgets.tooltip(
         f"Number of {which}, 1 to {GRID_LIMIT}." if covariate.is_continuous else "One for every level."
     )
-    if steps != axis.steps and axis == population.default_axis(axis.name, axis.steps):
-        axis = population.default_axis(axis.name, steps)  # an untouched range stays round
+    if steps != axis.steps and axis == distribution.default_axis(axis.name, axis.steps):
+        axis = distribution.default_axis(axis.name, steps)  # an untouched range stays round
     imgui.dummy(ImVec2(0, 0))
     imgui.same_line(em(2.6))
     imgui.set_next_item_width(-1)
@@ -171,9 +175,11 @@ def _levels(covariate: Covariate, which: str, axis: Axis) -> tuple[float, float]
     return float(first), float(max(first, min(last, top, first + GRID_LIMIT - 1)))
 
 
-def _cells(app: Context, state: AppState, population: Population, pictures: Rows, waits: bool) -> AppState:
+def _cells(
+    app: Context, state: AppState, distribution: TrainingDistribution, pictures: Rows, waits: bool
+) -> AppState:
     rows, columns = len(pictures), len(pictures[0])
-    study = population.study
+    study = distribution.study
     row_labels = [
         study.covariate(state.grid.rows.name).format(v, unit=False) for v in state.grid.rows.values()
     ]
@@ -192,7 +198,7 @@ def _cells(app: Context, state: AppState, population: Population, pictures: Rows
         if width < cell + gap or j in (0, columns - 1):
             x = corner.x + left + j * (cell + gap) + (cell - width) / 2
             draw.add_text(ImVec2(x, corner.y), u32(theme.DIM), label)
-    words = [support_word(p) for p in population.percentiles([c.values for row in pictures for c in row])]
+    words = [support_word(p) for p in distribution.percentiles([c.values for row in pictures for c in row])]
     for i, row in enumerate(pictures):
         y = corner.y + top + i * (cell + gap)
         if cell >= imgui.get_text_line_height() * 0.8:
@@ -202,7 +208,7 @@ def _cells(app: Context, state: AppState, population: Population, pictures: Rows
             )
         for j, picture in enumerate(row):
             at, word = (corner.x + left + j * (cell + gap), y), words[i * columns + j]
-            state = _cell(app, state, population, picture, word, (i, j), at, cell, waits)
+            state = _cell(app, state, distribution, picture, word, (i, j), at, cell, waits)
     imgui.set_cursor_screen_pos(corner)
     imgui.dummy(ImVec2(left + columns * (cell + gap), top + rows * (cell + gap)))
     app.screen.keep({f"grid {i} {j}" for i in range(rows) for j in range(columns)}, "grid ")
@@ -212,7 +218,7 @@ def _cells(app: Context, state: AppState, population: Population, pictures: Rows
 def _cell(
     app: Context,
     state: AppState,
-    population: Population,
+    distribution: TrainingDistribution,
     picture: Picture,
     word: str,
     place: tuple[int, int],
@@ -222,7 +228,7 @@ def _cell(
 ) -> AppState:
     draw, (x, y) = imgui.get_window_draw_list(), at
     end = ImVec2(x + cell, y + cell)
-    frame = app.service.frame(picture)
+    frame = app.client.frame(picture)
     if frame is None:
         draw.add_rect_filled(ImVec2(x, y), end, u32(theme.FRAME, 0.6), em(0.1))
     else:
@@ -239,7 +245,7 @@ def _cell(
         draw.add_rect(
             ImVec2(x - 1, y - 1), ImVec2(end.x + 1, end.y + 1), u32(theme.ACCENT), em(0.1), thickness=1.5
         )
-        study = population.study
+        study = distribution.study
         names = (state.grid.rows.name, state.grid.columns.name)
         text = "\n".join(f"{n}  {study.covariate(n).format(dict(picture.values)[n])}" for n in names)
         widgets.tooltip(f"{text}\nsupport: {word}\nClick to take it over.")
@@ -258,7 +264,7 @@ def thumbnail(app: Context, name: str, frame: Frame, cell: float, state: AppStat
     step = max(rows, columns) / side
     origin = ((columns - step * side) / 2, (rows - step * side) / 2)
     display = state.display
-    mirror = app.mirrored(state)
+    mirror = app.document.mirrored
     if mirror:
         origin = (columns - origin[0], origin[1])
     signed = display.compare == "difference"  # the window is that of the differences then

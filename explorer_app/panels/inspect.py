@@ -39,7 +39,7 @@ def draw(app: Context, state: AppState) -> AppState:
 
 
 def _layers(app: Context, state: AppState) -> AppState:
-    probe, model, frame = state.probe, app.model, app.shown
+    probe, model, frame = state.probe, app.model, app.client.shown
     assert model is not None
     if frame is not None and frame.statistics:
         s = frame.statistics
@@ -110,12 +110,12 @@ def spectrum(image: np.ndarray, beta: float) -> np.ndarray:
 
 
 def _spectrum(app: Context, analysis: Analysis) -> Analysis:
-    frame = app.shown
+    frame = app.client.shown
     if frame is None:
         widgets.text("no picture yet", theme.DIM)
         return analysis
     beta, decibels = analysis.spectrum_beta, analysis.spectrum_range_db
-    power = app.computed("spectrum", [frame.image], (beta,), lambda: spectrum(frame.image, beta))
+    power = app.maps.computed("spectrum", [frame.image], (beta,), lambda: spectrum(frame.image, beta))
     region = imgui.get_content_region_avail()
     side = max(em(4), min(region.x, region.y - 2 * imgui.get_frame_height_with_spacing()))
     look = Look((1, 1), (0, 0), (1, 1), level=-decibels / 2, width=decibels, colormap="inferno")
@@ -151,7 +151,7 @@ def _transform(app: Context, move: Transform, equivariant: bool) -> Transform:
     angle = widgets.float_slider("##rotate", move.angle * 360, -180, 180, "%.1f°")
     imgui.same_line()
     play(app, "rotate", "Turn the picture.")
-    if app.animate in ("translate", "rotate"):
+    if app.interface.animation in ("translate", "rotate"):
         speed(app, label)
     _, back = imgui.checkbox("untransform##equivariance", move.untransform)
     widgets.tooltip("Move the picture back afterwards: an equivariant generator then stands still.")
@@ -164,10 +164,10 @@ def _transform(app: Context, move: Transform, equivariant: bool) -> Transform:
 
 def draw_performance(app: Context, state: AppState) -> AppState:
     """Draw the Performance panel."""
-    counters, model = app.service.counters, app.model
-    _times("window", list(app.frame_ms), "ms a frame", 40.0)
-    _times("render", list(app.service.last_ms), "ms a picture", 100.0)
-    _times("answer", list(app.latency_ms), "ms from input to pixels", 200.0)
+    counters, model = app.client.counters, app.model
+    _times("window", list(app.interface.frame_ms), "ms a frame", 40.0)
+    _times("render", list(app.client.render_ms), "ms a picture", 100.0)
+    _times("answer", list(app.client.latency_ms), "ms from input to pixels", 200.0)
     if model is not None:
         widgets.text(
             f"{model.device}, {model.threads} thread{'s' if model.threads > 1 else ''}, loaded in"
@@ -180,8 +180,8 @@ def draw_performance(app: Context, state: AppState) -> AppState:
     )
     widgets.tooltip("Work of the render process since it started. Zoom, window and colours cost none.")
     label_at("limit", em(4.2))
-    _, app.fps_limit = imgui.slider_int(
-        "##fps", app.fps_limit, 10, 144, "%d frames a second", imgui.SliderFlags_.always_clamp
+    _, app.interface.fps_limit = imgui.slider_int(
+        "##fps", app.interface.fps_limit, 10, 144, "%d frames a second", imgui.SliderFlags_.always_clamp
     )
     widgets.tooltip("Upper limit of the window's frame rate.")
     return state

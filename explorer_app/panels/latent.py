@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 from imgui_bundle import ImVec2, imgui, imgui_ctx
@@ -27,25 +28,27 @@ def draw(app: Context, state: AppState) -> AppState:
     if model is None or model.has_noise:
         latent = _noise(app, latent, label)
     latent = _mixing(latent, label, model.num_ws if model is not None else 8)
-    if app.animate in ("latent", "psi", "noise"):
+    if app.interface.animation in ("latent", "psi", "noise"):
         speed(app, label)
     return replace(state, latent=latent)
 
 
 def play(app: Context, kind: str, tip: str) -> None:
     """The button that starts and stops an animation."""
-    on = app.animate == kind
+    on = app.interface.animation == kind
     icon = icons.ICON_FA_STOP if on else icons.ICON_FA_PLAY
     if widgets.icon_button(icon, f"animate {kind}", tip + (" Click to stop." if on else ""), on):
-        app.animate = "" if on else kind
+        app.interface.animation = "" if on else kind
 
 
 def speed(app: Context, label: float) -> None:
     """The speed of the running animation."""
     label_at("speed", label)
-    app.speed = widgets.float_slider("##speed", app.speed, *SPEEDS, "%.2f ×", imgui.SliderFlags_.logarithmic)
+    app.interface.speed = widgets.float_slider(
+        "##speed", app.interface.speed, *SPEEDS, "%.2f ×", imgui.SliderFlags_.logarithmic
+    )
     if widgets.double_clicked():
-        app.speed = 1.0
+        app.interface.speed = 1.0
     widgets.tooltip("Speed of the animation. Double-click: 1.")
 
 
@@ -59,6 +62,11 @@ def label_at(text: str, width: float, tip: str = "") -> None:
     imgui.set_next_item_width(-1)
 
 
+def random_seed() -> int:
+    """A seed nobody chose."""
+    return random.randrange(100_000)
+
+
 def _seed(app: Context, latent: Latent, label: float) -> Latent:
     label_at("seed", label)
     imgui.set_next_item_width(imgui.get_content_region_avail().x - em(2.2))
@@ -68,7 +76,7 @@ def _seed(app: Context, latent: Latent, label: float) -> Latent:
     widgets.tooltip("Which subject: the seed of the latent z. The buttons step by 1, with Ctrl by 100.")
     imgui.same_line()
     if widgets.icon_button(icons.ICON_FA_DICE, "new seed", "Another seed at random."):
-        latent = replace(latent, seed=app.random_seed(), x=0.0, y=0.0)
+        latent = replace(latent, seed=random_seed(), x=0.0, y=0.0)
     label_at("drag", label)
     imgui.button(
         f"{icons.ICON_FA_ARROWS_UP_DOWN_LEFT_RIGHT}  x {latent.x:.2f}  y {latent.y:.2f}##latent drag",

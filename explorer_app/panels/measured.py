@@ -14,8 +14,9 @@ from imgui_bundle import icons_fontawesome_6 as icons
 from explorer_app import theme, widgets
 from explorer_app.context import Context
 from explorer_app.display import Look
+from explorer_app.distribution import TrainingDistribution
+from explorer_app.interface import Dialog
 from explorer_app.messages import PREDICTOR, Frame
-from explorer_app.population import Population
 from explorer_app.state import AppState, seed_pictures
 from explorer_app.theme import em
 from mssg.study.model import Covariate
@@ -26,14 +27,14 @@ _LARGE = 0.15  # share of the training range beyond which an error is marked
 
 def draw(app: Context, state: AppState) -> AppState:
     """Draw the panel."""
-    population, frame = app.population, app.measured
-    if population is None:
+    distribution, frame = app.document.distribution, app.client.measured
+    if distribution is None:
         widgets.empty_note("Nothing to measure", "Open a snapshot.")
         return state
     if state.probe.layer:
         widgets.wrapped("A layer is shown (Inspect): values are measured on pictures.")
     elif frame is None:
-        widgets.wrapped("measuring …" if app.shown else "Waiting for a picture to measure.")
+        widgets.wrapped("measuring …" if app.client.shown else "Waiting for a picture to measure.")
     elif not frame.measured:
         widgets.wrapped(
             "Nothing reads this picture: the study names no oracle. A predictor that `mssg predictors`"
@@ -41,34 +42,36 @@ def draw(app: Context, state: AppState) -> AppState:
         )
     else:
         for name, values in frame.measured.items():
-            _table(app, population, frame, name, values)
+            _table(app, distribution, frame, name, values)
     state = _predictor(app, state)
     widgets.heading("Over seeds")
     return _uncertainty(app, state)
 
 
 def _table(
-    app: Context, population: Population, frame: Frame, instrument: str, values: dict[str, float]
+    app: Context, distribution: TrainingDistribution, frame: Frame, instrument: str, values: dict[str, float]
 ) -> None:
     asked = dict(frame.picture.values)
-    current = app.shown is not None and app.shown.picture == frame.picture
+    current = app.client.shown is not None and app.client.shown.picture == frame.picture
     flags = imgui.TableFlags_.sizing_stretch_prop | imgui.TableFlags_.no_pad_outer_x
     if imgui.begin_table(f"measured by {instrument}", 4, flags):
         for title, weight in (("", 2.2), ("requested", 1.8), ("measured", 1.8), ("error", 1.6)):
             imgui.table_setup_column(title, 0, weight)
         imgui.table_next_row()
         learned = instrument == PREDICTOR
-        name = app.service.instrument.network if learned else f"{instrument} oracle"
+        name = app.client.predictor.network if learned else f"{instrument} oracle"
         for title in (name, "requested", "measured", "error"):
             imgui.table_next_column()
             widgets.text(title, theme.FAINT)
             if title == name:
                 widgets.tooltip(_LEARNED if learned else _ORACLE)
-        errors = dict(app.service.instrument.errors) if learned else {}
-        for covariate in population.study.conditions:
+        errors = dict(app.client.predictor.errors) if learned else {}
+        for covariate in distribution.study.conditions:
             if covariate.name in values and covariate.name in asked:
                 value = values[covariate.name]
-                _row(population, covariate, asked[covariate.name], value, errors.get(covariate.name), current)
+                _row(
+                    distribution, covariate, asked[covariate.name], value, errors.get(covariate.name), current
+                )
         imgui.end_table()
 
 
@@ -80,10 +83,15 @@ _LEARNED = (
 
 
 def _row(
-    population: Population, covariate: Covariate, asked: float, value: float, own: float | None, current: bool
+    distribution: TrainingDistribution,
+    covariate: Covariate,
+    asked: float,
+    value: float,
+    own: float | None,
+    current: bool,
 ) -> None:
     """One covariate; faint while the picture on the screen is a later one that has yet to be measured."""
-    low, high = population.range(covariate.name)
+    low, high = distribution.range(covariate.name)
     known = math.isfinite(value)
     if covariate.is_continuous:
         error = value - asked
@@ -119,15 +127,19 @@ def _row(
 
 def _predictor(app: Context, state: AppState) -> AppState:
     """The learned predictor: load one, or put it away."""
-    path, loaded = state.analysis.predictor, app.service.instrument
+    path, loaded = state.analysis.predictor, app.client.predictor
     if not path:
         if imgui.button(f"{icons.ICON_FA_FOLDER_OPEN}  load a predictor…##predictor", ImVec2(-1, 0)):
-            app.dialogs.add("predictor")
+            app.interface.dialogs.add(Dialog.PREDICTOR)
         widgets.tooltip("A network that `mssg predictors` trained reads the covariates off the picture too.")
         return state
     if loaded.problem:
         widgets.wrapped(loaded.problem, theme.RED)
-    elif loaded.errors and app.shown is not None and PREDICTOR not in (app.shown.measured or {PREDICTOR: {}}):
+    elif (
+        loaded.errors
+        and app.client.shown is not None
+        and PREDICTOR not in (app.client.shown.measured or {PREDICTOR: {}})
+    ):
         widgets.wrapped("The predictor reads pictures of another size than this model's.", theme.AMBER)
     with imgui_ctx.push_style_color(imgui.Col_.text, theme.vec(theme.DIM)):
         imgui.align_text_to_frame_padding()
@@ -159,8 +171,8 @@ def _uncertainty(app: Context, state: AppState) -> AppState:
     widgets.tooltip("How many seeds, starting from the current one.")
     state = replace(state, analysis=replace(analysis, uncertainty=mode, seeds=seeds))
     pictures = seed_pictures(state)
-    app.want(pictures)
-    images = [f.image for p in pictures if (f := app.service.frame(p)) is not None and not f.preview]
+    app.client.request(pictures)
+    images = [f.image for p in pictures if (f := app.client.frame(p)) is not None and not f.preview]
     if len(images) < 2:
         widgets.text("rendering", theme.DIM)
         return state
@@ -182,14 +194,14 @@ def _maps(app: Context, state: AppState, images: list[np.ndarray], wanted: int) 
         if i:
             imgui.same_line(0, gap)
         imgui.begin_group()
-        image = app.computed(name, images, (), lambda name=name: _statistic(name, images))
+        image = app.maps.computed(name, images, (), lambda name=name: _statistic(name, images))
         if name == "mean":
             look, note = Look((1, 1), (0, 0), (1, 1), linear=True), "mean"
         else:
             top = max(1.0, float(image.max()))
             look = Look((1, 1), (0, 0), (1, 1), level=top / 2, width=top, colormap="magma", linear=True)
             note = f"sd, 0 to {top:.0f}"
-        widgets.map_view(app.screen.target(f"seeds {name}"), image, look, side, app.mirrored(state))
+        widgets.map_view(app.screen.target(f"seeds {name}"), image, look, side, app.document.mirrored)
         widgets.tooltip(
             f"{'Mean' if name == 'mean' else 'Standard deviation'} in grey levels over {done} at these"
             " covariates."

@@ -9,6 +9,8 @@ from imgui_bundle import hello_imgui, imgui
 
 from explorer_app import config, export, theme, widgets
 from explorer_app.context import Context
+from explorer_app.interface import Dialog, ExportForm
+from explorer_app.panels.latent import random_seed
 from explorer_app.state import COMPARE_MODES, AppState, add_pin, set_compare, set_values
 
 
@@ -36,36 +38,42 @@ def _item(label: str, keys: str = "", selected: bool = False, enabled: bool = Tr
 
 def _file(app: Context) -> None:
     if _item("Open…", "Ctrl+O"):
-        app.dialogs.add("open")
+        app.interface.dialogs.add(Dialog.OPEN)
     if imgui.begin_menu("Recent", bool(config.recent())):
         for path in config.recent():
             if _item(path):
-                app.open(path)
+                app.document.open(path)
         imgui.end_menu()
     imgui.separator()
     if _item("Save session…", "Ctrl+S"):
-        app.dialogs.add("save")
-    if _item("Export…", "Ctrl+E", enabled=app.shown is not None):
-        app.dialogs.add("export")
-    if _item("Copy command", enabled=app.population is not None) and app.population is not None:
-        imgui.set_clipboard_text(export.picture_command(app.state, app.population.study))
-        app.note("command copied to the clipboard")
-    if _item("Capture window…", enabled=app.shown is not None):
-        app.fields["export"], app.fields["export kind"] = "explorer.png", "window"
-        app.dialogs.add("export")
+        app.interface.dialogs.add(Dialog.SAVE)
+    if _item("Export…", "Ctrl+E", enabled=app.client.shown is not None):
+        app.interface.dialogs.add(Dialog.EXPORT)
+    if (
+        _item("Copy command", enabled=app.document.distribution is not None)
+        and app.document.distribution is not None
+    ):
+        imgui.set_clipboard_text(export.picture_command(app.state, app.document.distribution.study))
+        app.interface.note("command copied to the clipboard")
+    if _item("Capture window…", enabled=app.client.shown is not None):
+        app.interface.export = ExportForm("window", "explorer.png")
+        app.interface.dialogs.add(Dialog.EXPORT)
     imgui.separator()
     if _item("Quit", "Ctrl+Q"):
-        app.quit()
+        app.interface.quit()
 
 
 def _edit(app: Context) -> None:
-    if _item("Undo", "Ctrl+Z", enabled=app.history.can_undo):
-        app.undo()
-    if _item("Redo", "Ctrl+Y", enabled=app.history.can_redo):
-        app.redo()
+    if _item("Undo", "Ctrl+Z", enabled=app.document.history.can_undo):
+        app.document.undo()
+    if _item("Redo", "Ctrl+Y", enabled=app.document.history.can_redo):
+        app.document.redo()
     imgui.separator()
-    if _item("Medians", "M", enabled=app.population is not None) and app.population is not None:
-        app.state = set_values(app.state, **app.population.defaults())
+    if (
+        _item("Medians", "M", enabled=app.document.distribution is not None)
+        and app.document.distribution is not None
+    ):
+        app.state = set_values(app.state, **app.document.distribution.defaults())
 
 
 def _view(app: Context) -> None:
@@ -104,26 +112,26 @@ def _compare(app: Context) -> None:
 
 def _train(app: Context) -> None:
     if _item("Train a model…"):
-        app.dialogs.add("train")
-    running = app.training is not None and app.training.running
-    if _item("Stop training", enabled=running) and app.training is not None:
-        app.training.stop()
+        app.interface.dialogs.add(Dialog.TRAIN)
+    running = app.document.training is not None and app.document.training.running
+    if _item("Stop training", enabled=running) and app.document.training is not None:
+        app.document.training.stop()
     imgui.separator()
-    if _item("Follow the run", "", app.follow, app.run is not None):
-        app.follow = not app.follow
+    if _item("Follow the run", "", app.document.follow, app.document.run is not None):
+        app.document.follow = not app.document.follow
 
 
 def _help(app: Context) -> None:
     if _item("Shortcuts", "F1"):
-        app.dialogs.add("shortcuts")
+        app.interface.dialogs.add(Dialog.SHORTCUTS)
     if _item("About"):
-        app.dialogs.add("about")
+        app.interface.dialogs.add(Dialog.ABOUT)
 
 
 def _status(app: Context) -> None:
     parts = []
-    if app.population is not None:
-        header = app.population.header
+    if app.document.distribution is not None:
+        header = app.document.distribution.header
         parts.append(header.study.name)
         if "kimg" in header.progress:
             parts.append(f"{header.progress['kimg']:g} kimg")
@@ -131,9 +139,9 @@ def _status(app: Context) -> None:
     if model is not None:
         parts.append(f"{model.device} ×{model.threads}")
     elif app.state.snapshot:
-        parts.append("failed" if app.service.failed.get(app.state.snapshot) else "loading the model")
-    if app.service.last_ms:
-        parts.append(f"{np.median(list(app.service.last_ms)[-9:]):.0f} ms")
+        parts.append("failed" if app.client.failed.get(app.state.snapshot) else "loading the model")
+    if app.client.render_ms:
+        parts.append(f"{np.median(list(app.client.render_ms)[-9:]):.0f} ms")
     widgets.right_text("  ·  ".join(parts), theme.DIM, imgui.get_style().item_spacing.x)
 
 
@@ -143,15 +151,15 @@ _KEYS = imgui.Key
 def keyboard(app: Context) -> None:
     """Carry out shortcuts; not while text is typed or a dialog is open."""
     io = imgui.get_io()
-    if io.want_text_input or app.dialogs:
+    if io.want_text_input or app.interface.dialogs:
         return
     if io.key_ctrl:
         _chords(app)
         return
     state, pressed = app.state, imgui.is_key_pressed
     if pressed(_KEYS.f1, False):
-        app.dialogs.add("shortcuts")
-    if app.population is None:
+        app.interface.dialogs.add(Dialog.SHORTCUTS)
+    if app.document.distribution is None:
         return
     display, latent = state.display, state.latent
     if pressed(_KEYS.p, False):
@@ -167,11 +175,11 @@ def keyboard(app: Context) -> None:
     if pressed(_KEYS.l, False):
         state = replace(state, mode="free" if state.mode == "linked" else "linked")
     if pressed(_KEYS.m, False):
-        state = set_values(state, **app.population.defaults())
+        state = set_values(state, **app.document.distribution.defaults())
     if pressed(_KEYS.s):
         state = replace(state, latent=replace(latent, seed=max(0, latent.seed + (-1 if io.key_shift else 1))))
     if pressed(_KEYS.r, False):
-        state = replace(state, latent=replace(latent, seed=app.random_seed(), x=0.0, y=0.0))
+        state = replace(state, latent=replace(latent, seed=random_seed(), x=0.0, y=0.0))
     for key, changes in (
         (_KEYS._0, {"zoom": 0.0, "center": (0.5, 0.5)}),
         (_KEYS._1, {"zoom": 1.0, "center": (0.5, 0.5)}),
@@ -186,11 +194,11 @@ def keyboard(app: Context) -> None:
 def _chords(app: Context) -> None:
     pressed = imgui.is_key_pressed
     if pressed(_KEYS.z):
-        app.redo() if imgui.get_io().key_shift else app.undo()
+        app.document.redo() if imgui.get_io().key_shift else app.document.undo()
     if pressed(_KEYS.y):
-        app.redo()
-    for key, dialog in ((_KEYS.o, "open"), (_KEYS.s, "save"), (_KEYS.e, "export")):
-        if pressed(key, False) and (dialog != "export" or app.shown is not None):
-            app.dialogs.add(dialog)
+        app.document.redo()
+    for key, dialog in ((_KEYS.o, Dialog.OPEN), (_KEYS.s, Dialog.SAVE), (_KEYS.e, Dialog.EXPORT)):
+        if pressed(key, False) and (dialog is not Dialog.EXPORT or app.client.shown is not None):
+            app.interface.dialogs.add(dialog)
     if pressed(_KEYS.q, False):
-        app.quit()
+        app.interface.quit()

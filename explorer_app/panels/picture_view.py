@@ -4,6 +4,7 @@ pin."""
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from imgui_bundle import ImVec2, imgui
@@ -13,6 +14,7 @@ from explorer_app import geometry, theme, widgets
 from explorer_app.context import Context
 from explorer_app.display import Look
 from explorer_app.geometry import View
+from explorer_app.interface import Dialog
 from explorer_app.messages import Frame
 from explorer_app.panels.latent import SEEDS_PER_EM
 from explorer_app.state import AppState, Display, drag_latent
@@ -36,7 +38,7 @@ def draw(app: Context, state: AppState) -> AppState:
     corner, size = imgui.get_cursor_screen_pos(), imgui.get_content_region_avail()
     if size.x < 8 or size.y < 8:
         return state
-    frame = app.shown
+    frame = app.client.shown
     if frame is None:
         imgui.get_window_draw_list().add_rect_filled(
             corner, ImVec2(corner.x + size.x, corner.y + size.y), u32(theme.CANVAS)
@@ -66,8 +68,8 @@ def draw(app: Context, state: AppState) -> AppState:
 def _toolbar(app: Context, state: AppState) -> AppState:
     display = state.display
     for tool, icon, tip in zip(TOOLS, _TOOL_ICONS, _TOOL_TIPS):
-        if widgets.icon_button(icon, f"tool {tool}", tip, app.tool == tool):
-            app.tool = tool
+        if widgets.icon_button(icon, f"tool {tool}", tip, app.interface.tool == tool):
+            app.interface.tool = tool
         imgui.same_line(0, em(0.2))
     imgui.same_line(0, em(0.9))
     if widgets.icon_button(icons.ICON_FA_EXPAND, "fit", "Fit the whole picture (0).", display.zoom == 0):
@@ -81,7 +83,7 @@ def _toolbar(app: Context, state: AppState) -> AppState:
         icons.ICON_FA_BRAILLE if display.linear else icons.ICON_FA_TABLE_CELLS, "interpolation", tip
     ):
         display = replace(display, linear=not display.linear)
-    study = app.population.study if app.population else None
+    study = app.document.distribution.study if app.document.distribution else None
     if study is not None and study.geometry is not None:
         imgui.same_line(0, em(0.9))
         side = "neurological" if display.neurological else "radiological"
@@ -96,7 +98,7 @@ def _toolbar(app: Context, state: AppState) -> AppState:
             icons.ICON_FA_RULER, "annotations", "Edge letters and scale bar.", display.annotations
         ):
             display = replace(display, annotations=not display.annotations)
-    frame = app.shown
+    frame = app.client.shown
     if frame is not None:
         imgui.align_text_to_frame_padding()
         widgets.right_text(
@@ -109,7 +111,7 @@ def _toolbar(app: Context, state: AppState) -> AppState:
 
 def _nothing(app: Context, state: AppState, corner: ImVec2, size: ImVec2) -> None:
     """No picture yet: say why, or what to do."""
-    title, body = app.empty_message(state)
+    title, body = empty_message(app)
     imgui.set_cursor_screen_pos(ImVec2(corner.x, corner.y))
     if imgui.begin_child("nothing", size):
         widgets.empty_note(title, body)
@@ -118,8 +120,29 @@ def _nothing(app: Context, state: AppState, corner: ImVec2, size: ImVec2) -> Non
             width = em(10)
             imgui.set_cursor_pos_x((size.x - width) / 2)
             if imgui.button(f"{icons.ICON_FA_FOLDER_OPEN}  Open…##empty", ImVec2(width, 0)):
-                app.dialogs.add("open")
+                app.interface.dialogs.add(Dialog.OPEN)
     imgui.end_child()
+
+
+def empty_message(app: Context) -> tuple[str, str]:
+    """Title and text for a window without a picture."""
+    snapshot, run = app.state.snapshot, app.document.run
+    if app.document.problem and not snapshot:
+        return "This cannot be opened", app.document.problem
+    if snapshot and app.problem():
+        return "This snapshot cannot be shown", app.problem()
+    if snapshot:
+        return "Loading the model", Path(snapshot).name
+    if run is not None:
+        return (
+            "Waiting for the first snapshot",
+            f"{run.folder} is followed; its first snapshot appears here.",
+        )
+    return (
+        "Nothing open yet",
+        "Open a snapshot (.safetensors), a training run's folder, or a saved session. You can also drop one"
+        " onto the window.",
+    )
 
 
 Entry = tuple[str, View, Frame, Frame | None]
@@ -128,14 +151,14 @@ Entry = tuple[str, View, Frame, Frame | None]
 def _views(app: Context, state: AppState, frame: Frame, corner: ImVec2, size: ImVec2) -> list[Entry]:
     """What is drawn where: label, view, frame, and the frame subtracted from it."""
     display, pin = state.display, state.pin
-    study = app.population.study if app.population else None
+    study = app.document.distribution.study if app.document.distribution else None
     mirror = geometry.mirrored(study.geometry if study else None, display.neurological)
 
     def view(x: float, width: float, of: Frame) -> View:
         rows, columns = of.image.shape[:2]
         return View(x, corner.y, width, size.y, columns, rows, display, mirror)
 
-    pinned = app.service.frame(pin.picture) if pin else None
+    pinned = app.client.frame(pin.picture) if pin else None
     if pin is None or pinned is None or display.compare == "A":
         return [("", view(corner.x, size.x, frame), frame, None)]
     if display.compare == "side":
@@ -180,7 +203,7 @@ def _draw_view(app: Context, name: str, label: str, view: View, frame: Frame, ot
 
 
 def _annotations(app: Context, view: View) -> None:
-    study = app.population.study if app.population else None
+    study = app.document.distribution.study if app.document.distribution else None
     if study is None or study.geometry is None or not view.display.annotations:
         return
     letters = geometry.edge_letters(study.geometry, view.display.neurological)
@@ -213,7 +236,7 @@ def _readout(app: Context, view: View, frame: Frame, other: Frame | None, mouse:
         return
     x, y = int(column), int(row)
     parts = [f"x {x}  y {y}"]
-    study = app.population.study if app.population else None
+    study = app.document.distribution.study if app.document.distribution else None
     if study is not None and study.geometry is not None and not frame.picture.probe.layer:
         right, up = geometry.millimetres(study.geometry, column, row, view.columns, view.rows)
         parts.append(f"{right:+.1f}, {up:+.1f} mm")
@@ -235,7 +258,7 @@ def _mouse(app: Context, state: AppState, view: View, hovered: bool, active: boo
     move = io.mouse_delta
     if not active or not (move.x or move.y):
         return state
-    tool = "window" if imgui.is_mouse_down(1) else "pan" if imgui.is_mouse_down(2) else app.tool
+    tool = "window" if imgui.is_mouse_down(1) else "pan" if imgui.is_mouse_down(2) else app.interface.tool
     if tool == "latent":
         speed = SEEDS_PER_EM / em() * (0.1 if io.key_shift else 1)
         return replace(state, latent=drag_latent(state.latent, move.x * speed, move.y * speed))
@@ -255,7 +278,7 @@ def _windowed(display: Display, dx: float, dy: float) -> Display:
 def _marks(app: Context, state: AppState, view: View) -> None:
     """Preview, stale and error marks: a picture that is not the one asked for never looks as if it were."""
     x, y = view.x + view.width - em(0.5), view.y + em(0.5)
-    problem = app.problem(state)
+    problem = app.problem()
     if problem:
         imgui.set_cursor_screen_pos(ImVec2(view.x + em(0.6), view.y + view.height - em(5.2)))
         with_background = theme.vec((0.16, 0.09, 0.08), 0.94)
@@ -266,12 +289,12 @@ def _marks(app: Context, state: AppState, view: View) -> None:
         imgui.end_child()
         imgui.pop_style_color()
         return
-    frame = app.shown
+    frame = app.client.shown
     if frame is not None and frame.picture != state.picture:
-        if app.stale_for > 0.15:
+        if app.client.stale_for > 0.15:
             widgets.chip(
                 f"{icons.ICON_FA_HOURGLASS_HALF} "
-                f" {'loading' if app.service.loading(state.snapshot) else 'rendering'}",
+                f" {'loading' if app.client.loading(state.snapshot) else 'rendering'}",
                 x,
                 y,
                 theme.DIM,

@@ -11,26 +11,27 @@ from imgui_bundle import icons_fontawesome_6 as icons
 
 from explorer_app import colormaps, theme, widgets
 from explorer_app.context import Context
-from explorer_app.evaluation import Cell, Edges, Table, live_pictures
+from explorer_app.distribution import TrainingDistribution
+from explorer_app.evaluation import Edges, StrataTable, StratumCell, live_pictures
+from explorer_app.interface import Dialog
 from explorer_app.messages import Frame
-from explorer_app.population import Population
 from explorer_app.state import AppState, set_values
 from explorer_app.theme import em, u32
 
 
 def draw(app: Context, state: AppState) -> AppState:
     """Draw the panel."""
-    population = app.population
-    if population is None:
+    distribution = app.document.distribution
+    if distribution is None:
         widgets.empty_note("No snapshot", "Open one, then load an evaluation or measure the model live.")
         return state
     if imgui.begin_child("strata settings", ImVec2(em(12.5), 0)):
-        state = _settings(app, state, population)
+        state = _settings(app, state, distribution)
     imgui.end_child()
     imgui.same_line()
     scrolled = imgui.WindowFlags_.horizontal_scrollbar
     if imgui.begin_child("strata maps", ImVec2(0, 0), 0, scrolled):
-        table = _live(app, state, population) if state.analysis.strata_live else _loaded(app, state)
+        table = _live(app, state, distribution) if state.analysis.strata_live else _loaded(app, state)
         if table is None:
             widgets.empty_note(
                 "No evaluation loaded",
@@ -38,26 +39,26 @@ def draw(app: Context, state: AppState) -> AppState:
                 " model live.",
             )
         else:
-            state = _maps(state, population, table)
+            state = _maps(state, distribution, table)
     imgui.end_child()
     return state
 
 
-def _settings(app: Context, state: AppState, population: Population) -> AppState:
+def _settings(app: Context, state: AppState, distribution: TrainingDistribution) -> AppState:
     analysis = state.analysis
     if imgui.button(f"{icons.ICON_FA_FOLDER_OPEN}  load evaluation…##strata", ImVec2(-1, 0)):
-        app.dialogs.add("evaluation")
+        app.interface.dialogs.add(Dialog.EVALUATION)
     widgets.tooltip("Load an eval.json.")
     measured = list(app.measurable())
     live = analysis.strata_live
-    if app.tables:
+    if app.document.tables:
         source = widgets.segmented("strata source", ("file", "live"), "live" if live else "file")
         live = source == "live"
     elif measured:
         _, live = imgui.checkbox("measure live##strata", live)
         widgets.tooltip("Measure this model's pictures with the study's instrument, stratum by stratum.")
-    if not live and app.tables:
-        names = [t.metric for t in app.tables]
+    if not live and app.document.tables:
+        names = [t.metric for t in app.document.tables]
         metric = widgets.combo(
             "##strata table",
             names,
@@ -72,12 +73,12 @@ def _settings(app: Context, state: AppState, population: Population) -> AppState
         )
         return replace(state, analysis=replace(analysis, strata_live=False))
     if live:
-        analysis = _live_settings(population, analysis, measured)
+        analysis = _live_settings(distribution, analysis, measured)
     return replace(state, analysis=replace(analysis, strata_live=live))
 
 
-def _live_settings(population: Population, analysis, measured: list[str]):
-    names = [c.name for c in population.study.conditions]
+def _live_settings(distribution: TrainingDistribution, analysis, measured: list[str]):
+    names = [c.name for c in distribution.study.conditions]
     metric = analysis.strata_metric if analysis.strata_metric in measured else measured[0]
     first, second = names[0], names[min(1, len(names) - 1)]
     values = {
@@ -115,28 +116,30 @@ def _live_settings(population: Population, analysis, measured: list[str]):
     )
 
 
-def _loaded(app: Context, state: AppState) -> Table | None:
-    if not app.tables:
+def _loaded(app: Context, state: AppState) -> StrataTable | None:
+    if not app.document.tables:
         return None
-    return next((t for t in app.tables if t.metric == state.analysis.strata_metric), app.tables[0])
+    return next(
+        (t for t in app.document.tables if t.metric == state.analysis.strata_metric), app.document.tables[0]
+    )
 
 
-def _live(app: Context, state: AppState, population: Population) -> Table | None:
-    strata = live_pictures(state, population)
+def _live(app: Context, state: AppState, distribution: TrainingDistribution) -> StrataTable | None:
+    strata = live_pictures(state, distribution)
     metric = state.analysis.strata_metric
     if not strata or not metric:
         return None
-    app.want((p for pictures in strata.values() for p in pictures), measured=True)
+    app.client.request((p for pictures in strata.values() for p in pictures), measured=True)
     cells = []
     for stratum, pictures in strata.items():
-        frames = [f for p in pictures if (f := app.service.frame(p)) is not None]
+        frames = [f for p in pictures if (f := app.client.frame(p)) is not None]
         errors = [
-            _error(population, metric, f, value) for f in frames if (value := f.reading(metric)) is not None
+            _error(distribution, metric, f, value) for f in frames if (value := f.reading(metric)) is not None
         ]
-        cells.append(Cell(stratum, float(np.mean(errors)) if errors else math.nan, len(errors)))
+        cells.append(StratumCell(stratum, float(np.mean(errors)) if errors else math.nan, len(errors)))
     analysis = state.analysis
-    covariate = population.study.covariate(metric)
-    return Table(
+    covariate = distribution.study.covariate(metric)
+    return StrataTable(
         (
             f"mean |error| of {metric} ({covariate.unit or 'native units'})"
             if covariate.is_continuous
@@ -149,22 +152,22 @@ def _live(app: Context, state: AppState, population: Population) -> Table | None
     )
 
 
-def _error(population: Population, metric: str, frame: Frame, value: float) -> float:
+def _error(distribution: TrainingDistribution, metric: str, frame: Frame, value: float) -> float:
     """Distance between what was read and what was asked; for levels 0 or 1."""
     asked = dict(frame.picture.values)[metric]
-    return abs(value - asked) if population.study.covariate(metric).is_continuous else float(value != asked)
+    return abs(value - asked) if distribution.study.covariate(metric).is_continuous else float(value != asked)
 
 
-def _edges(population: Population, name: str, edges: Edges | None) -> str:
-    if edges is None or name not in population.study.condition_names:
+def _edges(distribution: TrainingDistribution, name: str, edges: Edges | None) -> str:
+    if edges is None or name not in distribution.study.condition_names:
         return "all" if edges is None or math.isinf(edges[0]) else f"{edges[0]:.4g}–{edges[1]:.4g}"
-    covariate = population.study.covariate(name)
+    covariate = distribution.study.covariate(name)
     if edges[0] == edges[1]:
         return covariate.format(edges[0])
     return f"{covariate.format(edges[0], unit=False)}–{covariate.format(edges[1], unit=False)}"
 
 
-def _maps(state: AppState, population: Population, table: Table) -> AppState:
+def _maps(state: AppState, distribution: TrainingDistribution, table: StrataTable) -> AppState:
     panels = table.panels()
     values = np.array([c.value for c in table.cells])
     finite = values[np.isfinite(values)]
@@ -174,7 +177,7 @@ def _maps(state: AppState, population: Population, table: Table) -> AppState:
     region, corner = imgui.get_content_region_avail(), imgui.get_cursor_screen_pos()
     bar, gap, top = em(3.4), em(0.5), em(1.2) + (em(1.1) if table.panel else 0)
     rows, columns = panels[0][1], panels[0][2]
-    left = max(imgui.calc_text_size(_edges(population, table.rows, e)).x for e in rows) + em(0.5)
+    left = max(imgui.calc_text_size(_edges(distribution, table.rows, e)).x for e in rows) + em(0.5)
     width = (region.x - bar - left - gap * len(panels)) / len(panels)
     cell = ImVec2(
         max(em(1.95), min(em(5.5), width / len(columns))),
@@ -182,7 +185,7 @@ def _maps(state: AppState, population: Population, table: Table) -> AppState:
     )
     draw = imgui.get_window_draw_list()
     for i, edges in enumerate(rows):
-        label = _edges(population, table.rows, edges)
+        label = _edges(distribution, table.rows, edges)
         y = corner.y + top + i * cell.y + (cell.y - imgui.get_text_line_height()) / 2
         draw.add_text(
             ImVec2(corner.x + left - em(0.35) - imgui.calc_text_size(label).x, y), u32(theme.DIM), label
@@ -193,14 +196,14 @@ def _maps(state: AppState, population: Population, table: Table) -> AppState:
             draw.add_text(
                 ImVec2(x, corner.y),
                 u32(theme.TEXT),
-                f"{table.panel} {_edges(population, table.panel, edges)}",
+                f"{table.panel} {_edges(distribution, table.panel, edges)}",
             )
-        _column_labels(population, table, columns, ImVec2(x, corner.y + top - em(1.15)), cell.x)
+        _column_labels(distribution, table, columns, ImVec2(x, corner.y + top - em(1.15)), cell.x)
         for (i, j), value in np.ndenumerate(grid):
             place = ImVec2(x + j * cell.x, corner.y + top + i * cell.y)
             state = _cell(
                 state,
-                population,
+                distribution,
                 table,
                 placed.get((i, j)),
                 float(value),
@@ -217,19 +220,19 @@ def _maps(state: AppState, population: Population, table: Table) -> AppState:
 
 
 def _column_labels(
-    population: Population, table: Table, columns: list[Edges], at: ImVec2, width: float
+    distribution: TrainingDistribution, table: StrataTable, columns: list[Edges], at: ImVec2, width: float
 ) -> None:
     """Every column's edges where there is room for them, else the first and the last edge of all."""
-    draw, labels = imgui.get_window_draw_list(), [_edges(population, table.columns, c) for c in columns]
+    draw, labels = imgui.get_window_draw_list(), [_edges(distribution, table.columns, c) for c in columns]
     sizes = [imgui.calc_text_size(label).x for label in labels]
     if max(sizes) < width or len(columns) == 1:
         for j, (label, size) in enumerate(zip(labels, sizes)):
             draw.add_text(ImVec2(at.x + j * width + (width - size) / 2, at.y), u32(theme.DIM), label)
         return
-    first = _edges(population, table.columns, (columns[0][0], columns[0][0]))
-    last = _edges(population, table.columns, (columns[-1][1], columns[-1][1]))
-    known = table.columns in population.study.condition_names
-    unit = f" {population.study.covariate(table.columns).unit}" if known else " "
+    first = _edges(distribution, table.columns, (columns[0][0], columns[0][0]))
+    last = _edges(distribution, table.columns, (columns[-1][1], columns[-1][1]))
+    known = table.columns in distribution.study.condition_names
+    unit = f" {distribution.study.covariate(table.columns).unit}" if known else " "
     first, last, room = first.removesuffix(unit), last.removesuffix(unit), len(columns) * width
     draw.add_text(at, u32(theme.DIM), first)
     draw.add_text(ImVec2(at.x + room - imgui.calc_text_size(last).x, at.y), u32(theme.DIM), last)
@@ -237,9 +240,9 @@ def _column_labels(
 
 def _cell(
     state: AppState,
-    population: Population,
-    table: Table,
-    cell: Cell | None,
+    distribution: TrainingDistribution,
+    table: StrataTable,
+    cell: StratumCell | None,
     value: float,
     span: tuple[float, float],
     at: ImVec2,
@@ -274,17 +277,17 @@ def _cell(
         return state
     if imgui.is_item_hovered():
         draw.add_rect(at, end, u32(theme.TEXT), thickness=1.5)
-        lines = [f"{name}  {_edges(population, name, edges)}" for name, edges in cell.stratum]
+        lines = [f"{name}  {_edges(distribution, name, edges)}" for name, edges in cell.stratum]
         widgets.tooltip(
             "\n".join([*lines, *_numbers(table, cell), "Click to set the sliders to this stratum."])
         )
     if clicked:
-        known = {n: v for n, v in cell.centre.items() if n in population.study.condition_names}
+        known = {n: v for n, v in cell.centre.items() if n in distribution.study.condition_names}
         return set_values(state, **known)
     return state
 
 
-def _numbers(table: Table, cell: Cell) -> list[str]:
+def _numbers(table: StrataTable, cell: StratumCell) -> list[str]:
     """What is known of a cell, line by line."""
     unit = f" {table.unit}" if table.unit else ""
     lines = [f"{table.metric}: {cell.value:.4g}{unit}"]

@@ -11,6 +11,7 @@ from imgui_bundle import icons_fontawesome_6 as icons
 
 from explorer_app import theme, widgets
 from explorer_app.context import Context
+from explorer_app.interface import Dialog
 from explorer_app.panels.grid import thumbnail
 from explorer_app.state import AppState
 from explorer_app.theme import em, u32
@@ -20,7 +21,7 @@ from mssg.text import duration
 
 def draw_timeline(app: Context, state: AppState) -> AppState:
     """Draw the Timeline panel: the run's snapshots at the same seed and covariates."""
-    run = app.run
+    run = app.document.run
     if run is None:
         widgets.empty_note(
             "No run",
@@ -34,9 +35,9 @@ def draw_timeline(app: Context, state: AppState) -> AppState:
     last = len(run.checkpoints) - 1
     index = run.index(state.snapshot)
     icon = icons.ICON_FA_TOWER_BROADCAST
-    if imgui.button(f"{icon}  {'following' if app.follow else 'follow'}##follow"):
-        app.follow = not app.follow
-        if app.follow and index != last:
+    if imgui.button(f"{icon}  {'following' if app.document.follow else 'follow'}##follow"):
+        app.document.follow = not app.document.follow
+        if app.document.follow and index != last:
             state = replace(state, snapshot=run.checkpoints[-1].path)
     widgets.tooltip("Swap the newest snapshot in as soon as it is written.")
     imgui.same_line()
@@ -53,7 +54,7 @@ def draw_timeline(app: Context, state: AppState) -> AppState:
     )
     widgets.tooltip("Scrub through the run's snapshots at the same seed and covariates.")
     if changed:
-        app.follow = chosen - 1 == last and app.follow
+        app.document.follow = chosen - 1 == last and app.document.follow
         state = replace(state, snapshot=run.checkpoints[chosen - 1].path)
     return _strip(app, state, run)
 
@@ -70,8 +71,8 @@ def _strip(app: Context, state: AppState, run: FollowedRun) -> AppState:
     for n, index in enumerate(picked):
         checkpoint = run.checkpoints[index]
         picture = replace(state.picture, snapshot=checkpoint.path)
-        app.want([picture])
-        frame = app.service.frame(picture)
+        app.client.request([picture])
+        frame = app.client.frame(picture)
         at = ImVec2(corner.x + n * (cell + em(0.3)), corner.y)
         end = ImVec2(at.x + cell, at.y + cell)
         if frame is None:
@@ -91,7 +92,7 @@ def _strip(app: Context, state: AppState, run: FollowedRun) -> AppState:
         )
         imgui.set_cursor_screen_pos(at)
         if imgui.invisible_button(f"time {index}", ImVec2(cell, cell)):
-            app.follow = False
+            app.document.follow = False
             state = replace(state, snapshot=checkpoint.path)
         widgets.tooltip(
             f"{Path(checkpoint.path).name}: {checkpoint.kimg:g} thousand images. Click to show it."
@@ -102,24 +103,22 @@ def _strip(app: Context, state: AppState, run: FollowedRun) -> AppState:
 
 def draw_training(app: Context, state: AppState) -> AppState:
     """Draw the Training panel: curves of stats.jsonl and the training started here."""
-    run = app.run
+    run = app.document.run
     if imgui.button(f"{icons.ICON_FA_PLAY}  train…##training"):
-        app.dialogs.add("train")
+        app.interface.dialogs.add(Dialog.TRAIN)
     widgets.tooltip("Start a training from a study TOML; it survives the explorer being closed.")
-    if app.training is not None:
+    if app.document.training is not None:
         imgui.same_line()
-        if app.training.running:
+        if app.document.training.running:
             if imgui.button(f"{icons.ICON_FA_STOP}  stop##training"):
-                app.training.stop()
+                app.document.training.stop()
             widgets.tooltip("Ask the training to write a last snapshot and end.")
             imgui.same_line()
-            widgets.text(f"running in {app.training.outdir.name}", theme.GOOD)
+            widgets.text(f"running in {app.document.training.outdir.name}", theme.GOOD)
         else:
-            widgets.text(
-                f"{icons.ICON_FA_CHECK if app.training.code == 0 else icons.ICON_FA_XMARK} ended (status"
-                f" {app.training.code})",
-                theme.DIM,
-            )
+            code = app.document.training.code
+            icon = icons.ICON_FA_CHECK if code == 0 else icons.ICON_FA_XMARK
+            widgets.text(f"{icon} ended (status {code})", theme.DIM)
     if run is None or not run.statistics.names:
         widgets.empty_note(
             "No training curves",
@@ -150,12 +149,12 @@ def draw_training(app: Context, state: AppState) -> AppState:
 
 def _chosen(app: Context, names: tuple[str, ...]) -> str:
     """The curve the user looks at beside losses and scores; at first a metric."""
-    known = app.fields.get("curve", "")
+    known = app.interface.curve
     if known not in names:
         known = next((n for n in names if n.startswith("metric/")), names[0])
-    app.fields["curve"] = widgets.combo("##curve", names, known, width=em(15))
+    app.interface.curve = widgets.combo("##curve", names, known, width=em(15))
     widgets.tooltip("A curve of its own: any loss, score or metric of the run.")
-    return app.fields["curve"]
+    return app.interface.curve
 
 
 def _progress(run: FollowedRun) -> None:
@@ -186,7 +185,13 @@ def _plot(run: FollowedRun, title: str, names: list[str], size: ImVec2) -> None:
 
 def draw_log(app: Context, state: AppState) -> AppState:
     """Draw the Log panel: the run's log, or the output of the training started here."""
-    lines = app.training.tail() if app.training is not None else app.run.log if app.run else []
+    lines = (
+        app.document.training.tail()
+        if app.document.training is not None
+        else app.document.run.log
+        if app.document.run
+        else []
+    )
     if not lines:
         widgets.empty_note("No log", "Open a run's folder or start a training: its log appears here.")
         return state

@@ -146,7 +146,7 @@ def test_the_device_is_chosen_at_run_time(monkeypatch, there, chosen):
     import torch
 
     from mssg.errors import UsageError
-    from trainer_cli.common import checked_device
+    from mssg.ops.device import checked_device
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in there)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in there)

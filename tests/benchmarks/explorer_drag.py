@@ -66,7 +66,7 @@ class Clock:
         """The frame before this one is on the screen now."""
         if self.running:
             self.frames.append((now - self.last) * 1e3)
-            seen = [i for i, (_, picture) in enumerate(self.open) if picture == self.app.shown.picture]
+            seen = [i for i, (_, picture) in enumerate(self.open) if picture == self.app.client.shown.picture]
             if seen:
                 self.answers += [(now - t) * 1e3 for t, _ in self.open[: seen[-1] + 1]]
                 self.open = self.open[seen[-1] + 1 :]
@@ -85,7 +85,7 @@ def drag(clock: Clock, ctx) -> float:
     from imgui_bundle import imgui
 
     app = clock.app
-    name = next(c.name for c in app.population.study.conditions if c.is_continuous)
+    name = next(c.name for c in app.document.distribution.study.conditions if c.is_continuous)
     box = ctx.item_info(f"//Covariates/**/##{name}").rect_full
     ctx.mouse_move(f"//Covariates/**/##{name}")
     ctx.mouse_down()
@@ -102,7 +102,7 @@ def drag(clock: Clock, ctx) -> float:
     released = time.perf_counter()
     ctx.mouse_up()
     ctx.yield_(2)  # the last input and the release have been seen
-    while app.shown.picture != app.state.picture or app.shown.preview:
+    while app.client.shown.picture != app.state.picture or app.client.shown.preview:
         ctx.yield_()
     return (time.perf_counter() - released) * 1e3
 
@@ -122,7 +122,7 @@ def child(target: str, started: float, size: tuple[int, int]) -> None:
     def script(ctx: imgui.test_engine.TestContext) -> None:
         io = imgui.test_engine.get_io(hello_imgui.get_imgui_test_engine())
         io.config_watchdog_warning, io.config_watchdog_kill_test = 1000.0, 1200.0
-        while app.shown is None or app.service.busy or app.model is None:
+        while app.client.shown is None or app.client.busy or app.model is None:
             ctx.yield_()
             time.sleep(0.02)
         ready = time.perf_counter() - started

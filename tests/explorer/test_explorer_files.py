@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from explorer_app import config, evaluation, export, launch
+from explorer_app.distribution import TrainingDistribution
 from explorer_app.picture import Latent
-from explorer_app.population import Population
 from explorer_app.state import AppState, Axis, Grid, grid_pictures, opened
 from mssg.checkpoint.header import read_header
 from mssg.errors import DataError, UsageError
@@ -24,13 +24,13 @@ from mssg.runs.follow import FollowedRun
 
 
 @pytest.fixture(scope="module")
-def population(tiny_snapshot):
-    return Population(read_header(tiny_snapshot))
+def distribution(tiny_snapshot):
+    return TrainingDistribution(read_header(tiny_snapshot))
 
 
 @pytest.fixture(scope="module")
-def state(population, tiny_snapshot) -> AppState:
-    return opened(AppState(), str(tiny_snapshot), population.defaults(), population.axes())
+def state(distribution, tiny_snapshot) -> AppState:
+    return opened(AppState(), str(tiny_snapshot), distribution.defaults(), distribution.axes())
 
 
 def test_run_reads_only_whole_lines_and_starts_over_when_rows_are_dropped(tmp_path):
@@ -78,16 +78,16 @@ def test_recent_files_forget_what_is_gone(tmp_path, monkeypatch):
     assert config.recent() == []
 
 
-def test_png_holds_exactly_what_was_seen_and_says_where_it_comes_from(tmp_path, population, state):
+def test_png_holds_exactly_what_was_seen_and_says_where_it_comes_from(tmp_path, distribution, state):
     from PIL import Image
 
     image = np.linspace(-10, 265, 32 * 32, dtype=np.float32).reshape(32, 32)
-    about = export.provenance(population.header, replace(state, latent=Latent(seed=7)).picture)
+    about = export.provenance(distribution.header, replace(state, latent=Latent(seed=7)).picture)
     export.save_png(tmp_path / "a.png", image, about)
     with Image.open(tmp_path / "a.png") as read:
         assert np.array_equal(np.asarray(read), np.rint(np.clip(image, 0, 255)).astype(np.uint8))
         stored = json.loads(read.text["mssg"])
-    assert stored["seed"] == 7 and stored["snapshot_id"] == population.header.snapshot_id
+    assert stored["seed"] == 7 and stored["snapshot_id"] == distribution.header.snapshot_id
     assert stored["covariates"]["thickness"].endswith("px")
     export.save_png(tmp_path / "b.png", image, about, bits=16)
     with Image.open(tmp_path / "b.png") as read:
@@ -98,12 +98,12 @@ def test_png_holds_exactly_what_was_seen_and_says_where_it_comes_from(tmp_path, 
         export.save_png(tmp_path / "none" / "c.png", image, about)
 
 
-def test_nifti_puts_patient_left_and_superior_where_they_belong(tmp_path, population):
+def test_nifti_puts_patient_left_and_superior_where_they_belong(tmp_path, distribution):
     import nibabel
 
     from mssg.study.model import Geometry
 
-    study = replace(population.study, geometry=Geometry("coronal", 2.0, "common", 10.0))
+    study = replace(distribution.study, geometry=Geometry("coronal", 2.0, "common", 10.0))
     image = np.zeros((32, 32), np.float32)
     image[2, 5] = 200  # row 2: superior; column 5: patient left
     export.save_nifti(tmp_path / "a.nii.gz", image, study, {"seed": 1})
@@ -113,21 +113,21 @@ def test_nifti_puts_patient_left_and_superior_where_they_belong(tmp_path, popula
     assert nibabel.aff2axcodes(volume.affine) == ("R", "A", "S")
     assert (x, y, z) == ((5 - 15.5) * 2, 10.0, (15.5 - 2) * 2) and x < 0 < z
     with pytest.raises(DataError, match="no geometry"):
-        export.save_nifti(tmp_path / "b.nii.gz", image, population.study, {})
+        export.save_nifti(tmp_path / "b.nii.gz", image, distribution.study, {})
 
 
-def test_grid_pdf_is_reproducible_and_png_is_native(tmp_path, population):
+def test_grid_pdf_is_reproducible_and_png_is_native(tmp_path, distribution):
     from PIL import Image
 
     cells = [[np.full((8, 8), 40.0 * (i + j), np.float32) for j in range(3)] for i in range(2)]
     grid = Grid(Axis("slant", -10, 10, 2), Axis("thickness", 2, 4, 3))
     for name in ("a.pdf", "b.pdf", "c.png"):
-        export.save_grid(tmp_path / name, cells, grid, population.study, {}, export.FULL)
+        export.save_grid(tmp_path / name, cells, grid, distribution.study, {}, export.FULL)
     assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
     with Image.open(tmp_path / "c.png") as read:
         assert read.size == (24, 16) and read.getpixel((23, 15)) == 120
     with pytest.raises(UsageError, match="not complete"):
-        export.save_grid(tmp_path / "d.png", [[None]], grid, population.study, {}, export.FULL)
+        export.save_grid(tmp_path / "d.png", [[None]], grid, distribution.study, {}, export.FULL)
 
 
 def test_sweep_runs_to_and_fro(tmp_path):
@@ -141,12 +141,12 @@ def test_sweep_runs_to_and_fro(tmp_path):
         export.save_sweep(tmp_path / "a.txt", images, {}, export.FULL)
 
 
-def test_commands_name_every_held_value(state, population):
-    command = export.grid_command(state, population.study)
+def test_commands_name_every_held_value(state, distribution):
+    command = export.grid_command(state, distribution.study)
     assert command.startswith("mssg figure grid ")
     assert "--rows intensity=" in command and "--cols slant=" in command
     assert "--fix thickness=" in command and "--fix digit=" in command and "--seed 0" in command
-    assert "--fix thickness=" in export.picture_command(state, population.study)
+    assert "--fix thickness=" in export.picture_command(state, distribution.study)
 
 
 def stratified(count: int = 6, **changes) -> Evaluation:
@@ -177,9 +177,9 @@ def stratified(count: int = 6, **changes) -> Evaluation:
     )
 
 
-def test_evaluation_becomes_a_table_of_strata(tmp_path, population):
+def test_evaluation_becomes_a_table_of_strata(tmp_path, distribution):
     path = stratified(99).save(tmp_path / "eval.json")
-    requested, real = evaluation.load(path, population.study)
+    requested, real = evaluation.load(path, distribution.study)
     assert (requested.metric, real.metric) == (
         "mae · slant · against requested",
         "mae · slant · against real",
@@ -200,13 +200,13 @@ def test_evaluation_becomes_a_table_of_strata(tmp_path, population):
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"format_version": 1, "results": [1]}', '{"format_version": 9}']
 )
-def test_what_is_no_evaluation_is_refused(tmp_path, population, content):
+def test_what_is_no_evaluation_is_refused(tmp_path, distribution, content):
     (tmp_path / "e.json").write_text(content)
     with pytest.raises(DataError):
-        evaluation.load(tmp_path / "e.json", population.study)
+        evaluation.load(tmp_path / "e.json", distribution.study)
 
 
-def test_strata_of_a_fourth_covariate_have_tables_of_their_own(tmp_path, population):
+def test_strata_of_a_fourth_covariate_have_tables_of_their_own(tmp_path, distribution):
     results = tuple(
         Result(
             "strata/f1",
@@ -219,25 +219,25 @@ def test_strata_of_a_fourth_covariate_have_tables_of_their_own(tmp_path, populat
         for i in range(3)
     )
     tables = evaluation.load(
-        replace(stratified(), results=results).save(tmp_path / "e.json"), population.study
+        replace(stratified(), results=results).save(tmp_path / "e.json"), distribution.study
     )
     assert [t.metric for t in tables] == [f"f1 · digit · digit {i}" for i in range(3)]
     assert [t.cells[0].value for t in tables] == [0.0, 0.5, 1.0]
 
 
-def test_an_evaluation_without_strata_is_refused(tmp_path, population):
+def test_an_evaluation_without_strata_is_refused(tmp_path, distribution):
     with pytest.raises(DataError, match="no strata"):
-        evaluation.load(stratified(1).save(tmp_path / "e.json"), population.study)
+        evaluation.load(stratified(1).save(tmp_path / "e.json"), distribution.study)
 
 
-def test_live_strata_lie_inside_the_training_data(state, population):
+def test_live_strata_lie_inside_the_training_data(state, distribution):
     chosen = replace(
         state,
         analysis=replace(state.analysis, strata_rows="thickness", strata_columns="digit", strata_images=2),
     )
-    strata = evaluation.live_pictures(chosen, population)
+    strata = evaluation.live_pictures(chosen, distribution)
     assert len(strata) == 12 and all(len(p) == 2 for p in strata.values())
-    low, high = population.range("thickness")
+    low, high = distribution.range("thickness")
     assert all(low <= dict(p.values)["thickness"] <= high for ps in strata.values() for p in ps)
     assert grid_pictures(chosen)
 
@@ -252,7 +252,7 @@ time.sleep(60)
 
 @pytest.mark.skipif(os.name != "posix", reason="process groups")
 def test_training_is_its_own_process_group_and_ends_on_request(tmp_path):
-    training = launch.Training([sys.executable, "-c", TRAINER], str(tmp_path / "run"))
+    training = launch.TrainingProcess([sys.executable, "-c", TRAINER], str(tmp_path / "run"))
     end = time.monotonic() + 20
     while "started" not in training.tail() and time.monotonic() < end:
         time.sleep(0.05)

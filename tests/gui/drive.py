@@ -98,15 +98,12 @@ class Driver:
 
     def told(self) -> str:
         """Where the explorer stands, for a failure's message."""
-        service = self.app.service
-        main, others = service._wanted
-        missing = [p for p in others if service._lacks(p)]
-        sent = service._sent
+        client = self.app.client
+        sent = client._sent
         return (
-            f"problem {self.app.problem(self.state)!r}, main missing"
-            f" {main is not None and service._lacks(main)}, {len(missing)} of {len(others)} others missing,"
-            f" sent {sent and (sent[0] is not None, len(sent[1]))}, alive {service._alive}, generation"
-            f" {service.generation.value}, {service.counters}, errors {list(service.errors.values())[:2]}"
+            f"problem {self.app.problem()!r}, {len(client.missing)} pictures missing, main among them"
+            f" {client._main in client.missing}, sent {sent and (sent.main is not None, len(sent.others))},"
+            f" alive {client._link.alive}, {client.counters}, errors {list(client.errors.values())[:2]}"
         )
 
     def settle(self) -> None:
@@ -115,10 +112,10 @@ class Driver:
         app = self.app
         self.wait(
             lambda: (
-                app.shown is not None
-                and app.shown.picture == app.state.picture
-                and not app.shown.preview
-                and not app.service.busy
+                app.client.shown is not None
+                and app.client.shown.picture == app.state.picture
+                and not app.client.shown.preview
+                and not app.client.busy
             )
         )
         self.frames(2)
@@ -126,14 +123,20 @@ class Driver:
     def reset(self) -> None:
         """Back to a fresh window on the target."""
         app = self.app
-        app.dialogs.clear()
-        app.animate, app.speed, app.drag, app.tool = "", 1.0, None, "pan"
-        if self.target and app.population is not None:
+        app.interface.dialogs.clear()
+        interface = app.interface
+        interface.animation, interface.speed, interface.drag, interface.tool = "", 1.0, None, "pan"
+        if self.target and app.document.distribution is not None:
             from explorer_app.history import History
             from explorer_app.state import AppState, opened
 
-            app.history = History(
-                opened(AppState(), app.state.snapshot, app.population.defaults(), app.population.axes())
+            app.document.history = History(
+                opened(
+                    AppState(),
+                    app.state.snapshot,
+                    app.document.distribution.defaults(),
+                    app.document.distribution.axes(),
+                )
             )
         self.ctx.key_press(imgui.Key.escape)
         self.rest()

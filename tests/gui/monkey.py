@@ -85,7 +85,7 @@ class Monkey:
         (act,) = self.random.choices([a for a, _ in self.acts], [w for _, w in self.acts])
         self.counts[act.__name__] += 1
         yield from act()
-        if self.explorer.context.dialogs and self.random.random() < 0.3:
+        if self.explorer.context.interface.dialogs and self.random.random() < 0.3:
             yield from self._press(imgui.Key.escape)
 
     def _move(self) -> None:
@@ -196,9 +196,9 @@ def fence(app, folder: Path) -> None:
 
     export._written, session.save = inside(export._written), inside(session.save)
     launch.command = lambda *_: [sys.executable, "-c", "import time; time.sleep(0.5)"]
-    start = app.train
+    start = app.document.train
     app.train = lambda study, outdir, *rest: start(study, str(folder / "run"), *rest)
-    app.quit = lambda: None
+    app.interface.quit = lambda: None
 
 
 def errors_of_gl() -> list[int]:
@@ -228,28 +228,28 @@ def until(holds: Callable[[], object], what: str) -> Frames:
 def settled(app: Context) -> bool:
     """True when everything asked for is on the screen."""
     return (
-        app.shown is not None
-        and (app.shown.picture == app.state.picture or bool(app.problem(app.state)))
-        and not app.service.busy
+        app.client.shown is not None
+        and (app.client.shown.picture == app.state.picture or bool(app.problem()))
+        and not app.client.busy
     )
 
 
 def kill_renderer(app: Context, wrong: list[str]) -> Frames:
     """Kill the render process while a picture is asked for; notes what does not hold afterwards."""
-    app.dialogs.clear()
-    app.animate, app.follow = "", False
+    app.interface.dialogs.clear()
+    app.interface.animation, app.document.follow = "", False
     for _ in range(20):  # input that is still queued changes the state with good reason
         yield
     app.state = replace(app.state, latent=replace(app.state.latent, seed=123_456))
     for _ in range(3):
         yield
-    state, first, restarts = app.state, app.service.pid, app.service.counters.restarts
+    state, first, restarts = app.state, app.client.pid, app.client.counters.restarts
     os.kill(first or 0, signal.SIGKILL)
-    yield from until(lambda: app.service.pid != first, "a new render process")
+    yield from until(lambda: app.client.pid != first, "a new render process")
     yield from until(lambda: settled(app), "the picture after a restart")
     changed = [f.name for f in fields(state) if getattr(state, f.name) != getattr(app.state, f.name)]
     wrong += [f"killing the render process changed {changed} of the state"] if changed else []
-    wrong += [] if app.service.counters.restarts == restarts + 1 else ["not restarted exactly once"]
+    wrong += [] if app.client.counters.restarts == restarts + 1 else ["not restarted exactly once"]
 
 
 def visit(snapshot: str, actions: int, seed: int, minutes: float) -> dict:
@@ -271,14 +271,14 @@ def visit(snapshot: str, actions: int, seed: int, minutes: float) -> dict:
         monkey, begun, gl = Monkey(explorer, seed), time.monotonic(), []
         for number in range(actions):
             yield from monkey.act()
-            pids.add(app.service.pid)
+            pids.add(app.client.pid)
             if number == actions // 2:
                 yield from kill_renderer(app, wrong)
             if number % max(1, actions // 40) == 0 or number == actions - 1:
                 gl += errors_of_gl()
-                memory.append((number, resident_mb(os.getpid()), resident_mb(app.service.pid)))
+                memory.append((number, resident_mb(os.getpid()), resident_mb(app.client.pid)))
                 told = (
-                    f"{memory[-1][1]:.0f} MB + {memory[-1][2]:.0f} MB, {app.service.counters.frames} pictures"
+                    f"{memory[-1][1]:.0f} MB + {memory[-1][2]:.0f} MB, {app.client.counters.frames} pictures"
                 )
                 print(f"{number} actions, {time.monotonic() - begun:.0f} s, {told}", flush=True)
             report["actions"] = number + 1
@@ -288,14 +288,14 @@ def visit(snapshot: str, actions: int, seed: int, minutes: float) -> dict:
         wrong.extend([f"OpenGL errors {gl}"] if gl else [])
 
     _play(explorer, script(), wrong)
-    ring = app.service._ring.name
+    ring = app.client._ring.name
     app.close()
     wrong += explorer.faults
     time.sleep(0.2)
     left = [pid for pid in pids if pid and alive(pid)]
     wrong += [f"processes left over: {left}"] if left or active_children() else []
     wrong += ["shared memory left over"] if Path("/dev/shm", ring.lstrip("/")).exists() else []
-    counters = app.service.counters
+    counters = app.client.counters
     wrong += [] if counters.restarts == 1 else [f"{counters.restarts} restarts"]
     report |= {"pictures": counters.frames, "render_processes": len(pids)} | _growth(
         memory, report["actions"], wrong

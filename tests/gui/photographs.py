@@ -18,6 +18,8 @@ from imgui_bundle.immapp import testing
 from PIL import Image
 from scenarios import CTRL, slider
 
+from explorer_app.interface import Dialog
+
 COLOURS = 160  # of the palette: the window has few colours, and a page of pictures should be light
 Scene = Callable[[Driver], None]
 
@@ -25,9 +27,9 @@ Scene = Callable[[Driver], None]
 def covariates(d: Driver) -> None:
     """Far from the data: the gauge is amber and says why."""
     d.ctx.item_click("//Covariates/free##mode")
-    names = [c.name for c in d.app.population.study.conditions if c.is_continuous]
-    d.ctx.item_input_value(slider(names[0]), d.app.population.range(names[0])[0] + 1)
-    d.ctx.item_input_value(slider(names[1]), d.app.population.range(names[1])[1] * 0.8)
+    names = [c.name for c in d.app.document.distribution.study.conditions if c.is_continuous]
+    d.ctx.item_input_value(slider(names[0]), d.app.document.distribution.range(names[0])[0] + 1)
+    d.ctx.item_input_value(slider(names[1]), d.app.document.distribution.range(names[1])[1] * 0.8)
 
 
 def grid(d: Driver) -> None:
@@ -42,7 +44,7 @@ def strata(d: Driver) -> None:
     d.front("Strata")
     d.ctx.item_check("//Strata/**/measure live##strata")
     d.frames()
-    names = [c.name for c in d.app.population.study.conditions]
+    names = [c.name for c in d.app.document.distribution.study.conditions]
     chosen = replace(
         d.state.analysis,
         strata_images=2,
@@ -74,8 +76,8 @@ def spectrum(d: Driver) -> None:
 def compare(d: Driver) -> None:
     """A pin and the signed difference from it, with the read-out under the cursor."""
     d.ctx.key_press(imgui.Key.p)
-    name = d.app.population.study.conditions[0].name
-    low, high = d.app.population.range(name)
+    name = d.app.document.distribution.study.conditions[0].name
+    low, high = d.app.document.distribution.range(name)
     d.ctx.item_input_value(slider(name), low + 0.9 * (high - low))
     d.ctx.key_press(imgui.Key.d)
     d.app.state = replace(d.state, display=replace(d.state.display, width=120.0))
@@ -86,8 +88,8 @@ def compare(d: Driver) -> None:
 def side(d: Driver) -> None:
     """Side by side with the pin, zoomed together, in colour."""
     d.ctx.key_press(imgui.Key.p)
-    name = d.app.population.study.conditions[0].name
-    low, high = d.app.population.range(name)
+    name = d.app.document.distribution.study.conditions[0].name
+    low, high = d.app.document.distribution.range(name)
     d.ctx.item_input_value(slider(name), low + 0.9 * (high - low))
     d.ctx.item_click("//Display/side##compare")
     d.app.state = replace(
@@ -114,7 +116,7 @@ def opening(d: Driver) -> None:
 
 def training(d: Driver) -> None:
     """The dialog that starts a training."""
-    d.app.dialogs.add("train")
+    d.app.interface.dialogs.add(Dialog.TRAIN)
 
 
 def exporting(d: Driver) -> None:
@@ -143,7 +145,7 @@ def refused(d: Driver) -> None:
     bad.write_bytes(
         Path(d.state.snapshot).read_bytes().replace(b'\\"format_version\\": 1', b'\\"format_version\\": 9', 1)
     )
-    d.app.open(bad)
+    d.app.document.open(bad)
 
 
 def main_view(d: Driver) -> None:

@@ -19,6 +19,8 @@ import numpy as np
 from imgui_bundle import imgui
 
 from explorer_app import colormaps, layout, session
+from explorer_app.interface import Dialog, ExportForm
+from explorer_app.panels.picture_view import empty_message
 from explorer_app.state import grid_pictures, seed_pictures
 from mssg.metrics.results import Evaluation, Result
 
@@ -34,13 +36,13 @@ def slider(name: str) -> str:
 
 
 def main_typed_value_reaches_the_picture(d):
-    before = d.app.shown.image
+    before = d.app.client.shown.image
     d.ctx.item_click("//Covariates/free##mode")
     d.ctx.item_input_value(slider("thickness"), 4.25)
     d.settle()
     assert d.value_of("thickness") == 4.25
-    assert d.app.shown.picture.values[0] == ("thickness", 4.25)
-    assert not np.array_equal(before, d.app.shown.image)
+    assert d.app.client.shown.picture.values[0] == ("thickness", 4.25)
+    assert not np.array_equal(before, d.app.client.shown.image)
 
 
 def main_free_drag_moves_one_covariate_linked_the_others_too(d):
@@ -74,18 +76,18 @@ def main_picture_answers_while_the_mouse_moves(d):
         share = 0.1 + 0.8 * (step % 97) / 97
         d.ctx.mouse_teleport_to_pos((box.min.x + share * (box.max.x - box.min.x), y))
         d.ctx.yield_()
-        seen.add(d.app.shown.picture)
+        seen.add(d.app.client.shown.picture)
     d.ctx.mouse_up()
     assert len(seen) >= 4
     d.settle()
-    assert d.app.measured.picture == d.state.picture
+    assert d.app.client.measured.picture == d.state.picture
 
 
 def main_double_click_resets_to_the_median(d):
     d.ctx.item_input_value(slider("slant"), 20.0)
     d.ctx.item_double_click(slider("slant"))
     d.frames()
-    assert abs(d.value_of("slant") - d.app.population.median("slant")) < 1e-5, d.value_of("slant")
+    assert abs(d.value_of("slant") - d.app.document.distribution.median("slant")) < 1e-5, d.value_of("slant")
 
 
 def main_arrow_keys_step_the_hovered_slider(d):
@@ -93,7 +95,7 @@ def main_arrow_keys_step_the_hovered_slider(d):
     before = d.value_of("thickness")
     d.ctx.key_press(imgui.Key.right_arrow)
     d.frames()
-    low, high = d.app.population.range("thickness")
+    low, high = d.app.document.distribution.range("thickness")
     assert abs(d.value_of("thickness") - before - (high - low) / 100) < 1e-4
 
 
@@ -105,11 +107,11 @@ def main_levels_are_buttons(d):
 
 def main_unusual_combinations_are_marked(d):
     d.ctx.item_click("//Covariates/free##mode")
-    assert d.app.population.support(d.state.values).word == "covered"
+    assert d.app.document.distribution.support(d.state.values).word == "covered"
     d.ctx.item_input_value(slider("thickness"), 4.9)
-    d.ctx.item_input_value(slider("slant"), d.app.population.range("slant")[0])
+    d.ctx.item_input_value(slider("slant"), d.app.document.distribution.range("slant")[0])
     d.frames()
-    found = d.app.population.support(d.state.values)
+    found = d.app.document.distribution.support(d.state.values)
     assert found.word in ("rare", "outside") and found.reason
 
 
@@ -124,7 +126,7 @@ def main_grid_fills_cell_takes_over_command_is_copied(d):
     d.settle()
     pictures = grid_pictures(d.state)
     assert (len(pictures), len(pictures[0])) == (3, 2)
-    assert all(d.app.service.frame(p) is not None for row in pictures for p in row)
+    assert all(d.app.client.frame(p) is not None for row in pictures for p in row)
     d.ctx.item_click("//Grid/**/cell 2 1")
     d.settle()
     assert d.state.picture == pictures[2][1]
@@ -146,11 +148,11 @@ def main_grid_stands_still_while_a_slider_is_held(d):
             (box.min.x + share * (box.max.x - box.min.x), (box.min.y + box.max.y) / 2)
         )
         d.frames()
-        assert d.state != d.app.history.committed and set(d.app.service._wanted[1]) == before
+        assert d.state != d.app.document.history.committed and d.app.client.others == before
     d.ctx.mouse_up()
     d.settle()
     after = {p for row in grid_pictures(d.state) for p in row}
-    assert not after & before and set(d.app.service._wanted[1]) == after
+    assert not after & before and d.app.client.others == after
 
 
 def main_grid_is_exported(d):
@@ -184,7 +186,7 @@ def main_strata_are_measured_live_and_set_the_sliders(d):
         and analysis.strata_rows == "intensity"
         and analysis.strata_columns == "thickness"
     )
-    assert d.value_of("thickness") != d.app.population.median("thickness")
+    assert d.value_of("thickness") != d.app.document.distribution.median("thickness")
     d.front("Grid")
 
 
@@ -203,11 +205,11 @@ def main_strata_come_from_an_evaluation(d):
     )
     path = Evaluation("strokes", "test", 0, (), results).save(d.folder / "eval.json")
     d.front("Strata")
-    d.app.dialogs.add("evaluation")
+    d.app.interface.dialogs.add(Dialog.EVALUATION)
     d.frames(4)
     d.ctx.item_input_value("//Load evaluation/##evaluation path", str(path))
     d.frames(4)
-    assert len(d.app.tables) == 1 and "evaluation" not in d.app.dialogs
+    assert len(d.app.document.tables) == 1 and Dialog.EVALUATION not in d.app.interface.dialogs
     d.ctx.item_click("//Strata/**/stratum 0 1 2")
     d.frames()
     assert d.value_of("thickness") == 3.5 and d.value_of("slant") == 12.5
@@ -231,18 +233,18 @@ def main_seed_steps_and_drags_between_seeds(d):
 
 
 def main_truncation_noise_and_mixing_change_the_picture(d):
-    images = [d.app.shown.image]
+    images = [d.app.client.shown.image]
     d.ctx.item_input_value("//Latent/##psi", 0.3)
     d.settle()
-    images.append(d.app.shown.image)
+    images.append(d.app.client.shown.image)
     d.ctx.item_click("//Latent/##noise")
     d.ctx.item_click("//$FOCUSED/none")
     d.settle()
-    images.append(d.app.shown.image)
+    images.append(d.app.client.shown.image)
     d.ctx.item_click("//Latent/##mix 0")
     d.ctx.item_input_value("//Latent/##mix seed", 9)
     d.settle()
-    images.append(d.app.shown.image)
+    images.append(d.app.client.shown.image)
     assert (
         d.state.latent.psi == np.float32(0.3)
         and d.state.latent.noise_mode == "none"
@@ -258,13 +260,13 @@ def main_layers_spectrum_and_greyed_transform(d):
     layer = d.app.model.layers[2]
     d.ctx.item_click(f"//Inspect/**/{layer.name}##layer {layer.name}")
     d.settle()
-    assert d.app.shown.image.shape == layer.shape[1:]
+    assert d.app.client.shown.image.shape == layer.shape[1:]
     d.ctx.item_click("//Inspect/**/image##layer ")
     d.settle()
     d.ctx.item_click("//Inspect/inspect/spectrum")
     d.frames()
-    power = d.app.map("spectrum")
-    assert power.shape == d.app.shown.image.shape and power.max() == 0
+    power = d.app.maps["spectrum"]
+    assert power.shape == d.app.client.shown.image.shape and power.max() == 0
     assert not d.app.model.equivariant
     d.ctx.item_click("//Inspect/inspect/transform")
     d.frames()
@@ -272,12 +274,12 @@ def main_layers_spectrum_and_greyed_transform(d):
 
 
 def main_animation_walks_and_stops(d):
-    d.app.animate = "latent"
+    d.app.interface.animation = "latent"
     start = d.state.latent
     d.wait(lambda: d.state.latent != start)
-    d.app.animate = ""
+    d.app.interface.animation = ""
     d.settle()
-    assert d.app.history.steps == 1  # an animation is one undo step
+    assert d.app.document.history.steps == 1  # an animation is one undo step
 
 
 # --- 6 the radiologist's view
@@ -285,8 +287,8 @@ def main_animation_walks_and_stops(d):
 
 
 def main_zoom_pan_and_window_cost_no_rendering(d):
-    counters, low = d.app.service.counters, d.app.shown.image
-    before = (counters.wishes, counters.syntheses)
+    counters, low = d.app.client.counters, d.app.client.shown.image
+    before = (counters.requests, counters.syntheses)
     d.ctx.mouse_move("//Picture/##picture")
     d.ctx.mouse_wheel_y(3)
     d.frames()
@@ -305,7 +307,7 @@ def main_zoom_pan_and_window_cost_no_rendering(d):
     d.frames(4)
     display = d.state.display
     assert display.invert and not display.linear and display.zoom == 0
-    assert (counters.wishes, counters.syntheses) == before and d.app.shown.image is low
+    assert (counters.requests, counters.syntheses) == before and d.app.client.shown.image is low
 
 
 def main_pixels_on_the_screen_are_those_of_numpy(d):
@@ -346,7 +348,7 @@ def main_pin_flip_side_and_difference(d):
     d.ctx.key_press(imgui.Key.p)
     d.ctx.item_input_value(slider("thickness"), 4.8)
     d.settle()
-    pinned, current = d.app.service.frame(d.state.pin.picture), d.app.shown
+    pinned, current = d.app.client.frame(d.state.pin.picture), d.app.client.shown
     d.ctx.key_press(imgui.Key.d)
     d.settle()
     assert d.state.display.compare == "difference"
@@ -379,8 +381,8 @@ def medical_convention_mirrors_the_picture(d):
 
 
 def medical_nifti_is_exported_with_millimetres(d):
-    d.app.fields["export kind"] = "nii"
-    d.app.dialogs.add("export")
+    d.app.interface.export.kind = "nii"
+    d.app.interface.dialogs.add(Dialog.EXPORT)
     d.frames(4)
     path = d.folder / "a.nii.gz"
     d.ctx.item_input_value("//Export/##export path", str(path))
@@ -401,14 +403,14 @@ def main_uncertainty_is_the_deviation_over_seeds(d):
     d.ctx.item_input_value("//Measured/##seeds", 5)
     d.settle()
     d.frames(4)
-    images = np.stack([d.app.service.frame(p).image for p in seed_pictures(d.state)])
-    assert images.shape[0] == 5 and np.allclose(d.app.map("sd"), images.std(0, ddof=1), atol=1e-3)
+    images = np.stack([d.app.client.frame(p).image for p in seed_pictures(d.state)])
+    assert images.shape[0] == 5 and np.allclose(d.app.maps["sd"], images.std(0, ddof=1), atol=1e-3)
 
 
 def main_measured_values_are_those_of_the_instrument(d):
     from mssg.measure.instruments import instrument
 
-    frame = d.app.shown
+    frame = d.app.client.shown
     grey = np.rint(np.clip(frame.image, 0, 255)).astype(np.uint8)
     expected = instrument("digits").measure(grey[None, None])
     for name, value in frame.measured["digits"].items():
@@ -451,7 +453,10 @@ def main_session_is_saved_and_restored(d):
     d.frames(4)
     d.ctx.item_input_value("//Save session/##save path", str(path))
     d.wait(path.exists)
-    assert session.load(path).snapshot_id == d.app.population.header.snapshot_id and session.load(path).layout
+    assert (
+        session.load(path).snapshot_id == d.app.document.distribution.header.snapshot_id
+        and session.load(path).layout
+    )
     d.reset()
     assert d.state != saved
     d.ctx.key_press(CTRL | imgui.Key.o)
@@ -466,10 +471,10 @@ def main_layout_returns_with_the_session(d):
     path = d.folder / "layout.json"
     windows["Log"].is_visible = False
     d.frames(3)
-    d.app.save_session(str(path), layout.current())
+    d.app.document.save(str(path), layout.current())
     windows["Log"].is_visible = True
     d.frames(3)
-    assert d.app.open(path)
+    assert d.app.document.open(path)
     d.frames(3)
     assert not windows["Log"].is_visible and windows["Grid"].is_visible
     windows["Log"].is_visible = True
@@ -479,21 +484,21 @@ def main_layout_returns_with_the_session(d):
 def main_missing_snapshot_of_a_session_is_asked_for(d):
     path, real = d.folder / "moved.json", d.state.snapshot
     session.save(path, session.Session(replace(d.state, snapshot="/gone/away.safetensors")))
-    d.app.open(path)
+    d.app.document.open(path)
     d.frames(4)
-    assert "missing" in d.app.dialogs and d.state.snapshot == real
+    assert Dialog.MISSING in d.app.interface.dialogs and d.state.snapshot == real
     d.ctx.item_input_value("//Where is the snapshot?/##missing path", real)
     d.frames(4)
-    assert "missing" not in d.app.dialogs and d.state.snapshot == real
+    assert Dialog.MISSING not in d.app.interface.dialogs and d.state.snapshot == real
 
 
 def main_shortcuts_are_listed_and_escape_closes(d):
     d.ctx.key_press(imgui.Key.f1)
     d.frames(4)
-    assert d.ctx.window_info("//Shortcuts").id_ != 0 and "shortcuts" in d.app.dialogs
+    assert d.ctx.window_info("//Shortcuts").id_ != 0 and Dialog.SHORTCUTS in d.app.interface.dialogs
     d.ctx.key_press(imgui.Key.escape)
     d.frames(4)
-    assert not d.app.dialogs
+    assert not d.app.interface.dialogs
 
 
 # --- 10 training
@@ -512,22 +517,22 @@ def main_training_is_started_seen_and_stopped(d):
     try:
         study = d.folder / "study.toml"
         study.touch()
-        d.app.dialogs.add("train")
+        d.app.interface.dialogs.add(Dialog.TRAIN)
         d.frames(4)
         d.ctx.item_input_value("//Train a model/##train outdir", str(d.folder / "run"))
         d.ctx.item_input_value("//Train a model/##train study", str(study))
         from imgui_bundle import icons_fontawesome_6 as icons
 
         d.ctx.item_click(f"//Train a model/{icons.ICON_FA_PLAY}  start##train")
-        d.wait(lambda: d.app.training is not None and "tick 1" in d.app.training.tail())
-        assert os.getpgid(d.app.training._process.pid) != os.getpgid(0)
+        d.wait(lambda: d.app.document.training is not None and "tick 1" in d.app.document.training.tail())
+        assert os.getpgid(d.app.document.training._process.pid) != os.getpgid(0)
         d.front("Training")
         d.ctx.item_click(f"//Training/{icons.ICON_FA_STOP}  stop##training")
-        d.wait(lambda: not d.app.training.running)
-        assert d.app.training.tail()[-1] == "saved"
+        d.wait(lambda: not d.app.document.training.running)
+        assert d.app.document.training.tail()[-1] == "saved"
     finally:
         launch.command = original
-        d.app.training = d.app.run = None
+        d.app.document.training = d.app.document.run = None
         d.front("Grid")
 
 
@@ -539,8 +544,8 @@ def main_picture_and_sweep_are_exported(d):
     from PIL import Image
 
     for kind, name in (("png", "a.png"), ("png16", "b.png"), ("sweep", "c.gif")):
-        d.app.fields["export kind"] = kind
-        d.app.dialogs.add("export")
+        d.app.interface.export.kind = kind
+        d.app.interface.dialogs.add(Dialog.EXPORT)
         d.frames(4)
         d.settle()
         path = d.folder / name
@@ -548,7 +553,7 @@ def main_picture_and_sweep_are_exported(d):
         d.wait(path.exists, what=name)
         d.frames(4)
     with Image.open(d.folder / "a.png") as image:
-        shown = colormaps.apply(d.app.shown.image, 127.5, 255, "grey")[..., 0]
+        shown = colormaps.apply(d.app.client.shown.image, 127.5, 255, "grey")[..., 0]
         assert np.array_equal(np.asarray(image), shown)
     with Image.open(d.folder / "c.gif") as image:
         assert image.n_frames == 46
@@ -557,8 +562,8 @@ def main_picture_and_sweep_are_exported(d):
 def main_window_is_photographed(d):
     from PIL import Image
 
-    d.app.fields["export"], d.app.fields["export kind"] = "explorer.png", "window"
-    d.app.dialogs.add("export")
+    d.app.interface.export = ExportForm("window", "explorer.png")
+    d.app.interface.dialogs.add(Dialog.EXPORT)
     d.frames(4)
     path = d.folder / "window.png"
     d.ctx.item_input_value("//Export/##export path", str(path))
@@ -598,16 +603,16 @@ def main_bad_snapshots_leave_the_last_good_picture(d):
     before, good = d.state, d.state.snapshot
     for name in _DAMAGE:
         path, word = _damaged(d, name, good)
-        d.app.notes.clear()
-        opened = d.app.open(path)
+        d.app.interface.notes.clear()
+        opened = d.app.document.open(path)
         # What only the weights can tell is told by the render process, over the last good picture.
-        d.wait(lambda: d.app.notes or d.app.problem(d.state), what=name)
-        told = d.app.problem(d.state) or d.app.notes[-1][1]
+        d.wait(lambda: d.app.interface.notes or d.app.problem(), what=name)
+        told = d.app.problem() or d.app.interface.notes[-1].text
         assert word in told and path.name in told and "Traceback" not in told, (name, told)
         d.frames(3)
-        assert d.app.shown is not None and d.app.shown.picture == before.picture
+        assert d.app.client.shown is not None and d.app.client.shown.picture == before.picture
         if opened:
-            d.app.undo()
+            d.app.document.undo()
         d.frames(2)
         assert d.state == before, name
 
@@ -615,14 +620,14 @@ def main_bad_snapshots_leave_the_last_good_picture(d):
 def main_killed_render_process_is_restarted_with_the_state_kept(d):
     d.app.state = replace(d.state, latent=replace(d.state.latent, cutoff=2, mix_layers=(1,)))
     d.settle()
-    first, state = d.app.service.pid, d.state
+    first, state = d.app.client.pid, d.state
     os.kill(first, signal.SIGKILL)
-    d.wait(lambda: d.app.service.pid != first)
+    d.wait(lambda: d.app.client.pid != first)
     d.ctx.item_click("//Latent/##seed/+")
     d.settle()
     assert (
         d.state == replace(state, latent=replace(state.latent, seed=1))
-        and d.app.service.counters.restarts == 1
+        and d.app.client.counters.restarts == 1
     )
 
 
@@ -631,8 +636,8 @@ def main_killed_render_process_is_restarted_with_the_state_kept(d):
 
 
 def run_newest_snapshot_is_swapped_in_within_two_seconds(d):
-    app, folder = d.app, d.app.run.folder / "snapshots"
-    assert app.follow and app.state.snapshot.endswith("000008.safetensors")
+    app, folder = d.app, d.app.document.run.folder / "snapshots"
+    assert app.document.follow and app.state.snapshot.endswith("000008.safetensors")
     d.ctx.item_input_value(slider("thickness"), 4.5)
     d.settle()
     values = d.state.values
@@ -647,36 +652,40 @@ def run_newest_snapshot_is_swapped_in_within_two_seconds(d):
 
 
 def run_damaged_snapshot_leaves_the_last_good_one(d):
-    folder = d.app.run.folder / "snapshots"
+    folder = d.app.document.run.folder / "snapshots"
     good = d.state.snapshot
-    d.app.follow = True
+    d.app.document.follow = True
     (folder / "000016.safetensors").write_bytes(Path(good).read_bytes()[:2000])
-    d.wait(lambda: any("not a usable snapshot" in text for _, text, _ in d.app.notes), 20)
+    d.wait(lambda: any("not a usable snapshot" in n.text for n in d.app.interface.notes), 20)
     d.frames(4)
-    assert d.state.snapshot == good and d.app.shown is not None
+    assert d.state.snapshot == good and d.app.client.shown is not None
     (folder / "000016.safetensors").unlink()
 
 
 def run_timeline_scrubs_back_and_stops_following(d):
     d.front("Timeline")
-    d.wait(lambda: len(d.app.run.checkpoints) == 3)
+    d.wait(lambda: len(d.app.document.run.checkpoints) == 3)
     values = d.state.values
     d.ctx.item_input_value("//Timeline/##checkpoint", 1)
     d.frames(4)
-    assert d.state.snapshot.endswith("000004.safetensors") and not d.app.follow and d.state.values == values
+    assert (
+        d.state.snapshot.endswith("000004.safetensors")
+        and not d.app.document.follow
+        and d.state.values == values
+    )
     d.settle()
 
 
 def run_training_curves_and_log_grow(d):
     d.front("Training")
     d.frames(4)
-    with open(d.app.run.folder / "stats.jsonl", "a") as file:
+    with open(d.app.document.run.folder / "stats.jsonl", "a") as file:
         file.write('{"kimg": 12, "loss/G/adv": 0.9, "metric/mae": 3.5}\n')
-    d.wait(lambda: "metric/mae" in d.app.run.statistics.names, 5)
+    d.wait(lambda: "metric/mae" in d.app.document.run.statistics.names, 5)
     d.frames(4)
-    assert d.app.run.statistics.curve("loss/G/adv")[1].tolist() == [1.5, 1.1, 0.9]
+    assert d.app.document.run.statistics.curve("loss/G/adv")[1].tolist() == [1.5, 1.1, 0.9]
     d.front("Log")
-    assert d.app.run.log == ["kimg 8"]
+    assert d.app.document.run.log == ["kimg 8"]
 
 
 # --- an empty window
@@ -684,7 +693,7 @@ def run_training_curves_and_log_grow(d):
 
 
 def empty_window_says_what_to_do(d):
-    title, body = d.app.empty_message(d.state)
+    title, body = empty_message(d.app)
     assert title == "Nothing open yet" and "snapshot" in body
     for name in (
         "Covariates",
@@ -707,9 +716,9 @@ def empty_window_refuses_what_is_no_snapshot(d):
 
     for name in ("truncated header", "from the future", "without a study"):
         path, word = _damaged(d, name, default_snapshot())
-        assert not d.app.open(path)
+        assert not d.app.document.open(path)
         d.frames()
-        title, body = d.app.empty_message(d.state)
+        title, body = empty_message(d.app)
         assert title == "This cannot be opened" and path.name in body and word in body, (name, body)
     path = d.folder / "x.safetensors"
     path.write_bytes(b"nonsense")
@@ -717,5 +726,5 @@ def empty_window_refuses_what_is_no_snapshot(d):
     d.frames(4)
     d.ctx.item_input_value("//Open/##open path", str(path))
     d.frames(4)
-    title, body = d.app.empty_message(d.state)
+    title, body = empty_message(d.app)
     assert title == "This cannot be opened" and "x.safetensors" in body

@@ -92,12 +92,12 @@ def test_session_is_exported_without_a_display(tmp_path, tiny_snapshot):
     from PIL import Image
 
     from explorer_app import session
-    from explorer_app.population import Population
+    from explorer_app.distribution import TrainingDistribution
     from explorer_app.state import AppState, opened
     from mssg.checkpoint.header import read_header
 
-    population = Population(read_header(tiny_snapshot))
-    state = opened(AppState(), str(tiny_snapshot), population.defaults(), population.axes())
+    distribution = TrainingDistribution(read_header(tiny_snapshot))
+    state = opened(AppState(), str(tiny_snapshot), distribution.defaults(), distribution.axes())
     session.save(tmp_path / "s.json", session.Session(state))
     bare = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
     words = [sys.executable, "-m", "explorer_app", "--export", str(tmp_path / "s.json"), "-o"]

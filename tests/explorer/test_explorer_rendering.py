@@ -8,58 +8,66 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from multiprocessing import shared_memory
 
 import numpy as np
 import pytest
 
+from explorer_app.distribution import TrainingDistribution
 from explorer_app.picture import Latent, Picture, Probe
-from explorer_app.population import Population
+from explorer_app.render_client import RenderClient
 from explorer_app.ring import SLOTS, Ring
-from explorer_app.worker import RenderService
 from mssg.checkpoint.header import read_header
 
 PATIENCE_S = 240
 
 
-def wait(service: RenderService, until: Callable[[], object]) -> None:
+def wait(client: RenderClient, until: Callable[[], object]) -> None:
     end = time.monotonic() + PATIENCE_S
     while not until():
-        service.poll()
-        assert time.monotonic() < end, (service.failed, list(service.errors.values())[:1])
+        client.poll()
+        assert time.monotonic() < end, (client.failed, list(client.errors.values())[:1])
         time.sleep(0.005)
 
 
+def ask(client: RenderClient, main: Picture | None, others: Iterable[Picture] = ()) -> None:
+    """What the window does in a frame."""
+    client.request(others)
+    client.submit(main)
+
+
 @pytest.fixture(scope="module")
-def service() -> Iterator[RenderService]:
-    service = RenderService(threads=1)
-    yield service
-    service.close()
+def client() -> Iterator[RenderClient]:
+    client = RenderClient(threads=1)
+    yield client
+    client.close()
 
 
 @pytest.fixture(scope="module")
 def picture(tiny_snapshot) -> Picture:
-    return Picture(str(tiny_snapshot), tuple(Population(read_header(tiny_snapshot)).defaults().items()))
+    return Picture(
+        str(tiny_snapshot), tuple(TrainingDistribution(read_header(tiny_snapshot)).defaults().items())
+    )
 
 
 def seeded(picture: Picture, seed: int) -> Picture:
     return replace(picture, latent=Latent(seed=seed))
 
 
-def test_picture_is_what_the_renderer_draws_and_is_measured(service, picture, tiny_renderer):
+def test_picture_is_what_the_renderer_draws_and_is_measured(client, picture, tiny_renderer):
     from mssg.rendering.request import RenderRequest
 
-    service.want(picture)
-    wait(service, lambda: service.frame(picture) and not service.frame(picture).preview)
-    frame = service.frame(picture)
+    ask(client, picture)
+    wait(client, lambda: client.frame(picture) and not client.frame(picture).preview)
+    frame = client.frame(picture)
     expected = tiny_renderer.render(RenderRequest(seed=0, covariates=picture.values)).image
     assert np.allclose(frame.image, (expected[0] + 1) * 127.5, atol=0.02)
-    wait(service, lambda: not service.busy)  # measured after it was shown
-    assert set(service.frame(picture).measured["digits"]) >= {"thickness", "intensity", "slant"}
-    wait(service, lambda: service.models[picture.snapshot].layers)
-    assert service.models[picture.snapshot].layers[0].shape[1:] == (4, 4) and not service.busy
+    wait(client, lambda: not client.busy)  # measured after it was shown
+    assert set(client.frame(picture).measured["digits"]) >= {"thickness", "intensity", "slant"}
+    wait(client, lambda: client.models[picture.snapshot].layers)
+    assert client.models[picture.snapshot].layers[0].shape[1:] == (4, 4) and not client.busy
 
 
 def test_a_preview_lies_on_the_full_picture_s_pixels():
@@ -74,64 +82,67 @@ def test_a_preview_lies_on_the_full_picture_s_pixels():
     )
 
     brain = str(assets.path("snapshots/brain.safetensors"))
-    engine, picture = Engine(), Picture(brain, tuple(Population(read_header(brain)).defaults().items()))
+    engine, picture = (
+        Engine(),
+        Picture(brain, tuple(TrainingDistribution(read_header(brain)).defaults().items())),
+    )
     quick, full = (engine.render(picture, lambda: False, preview) for preview in (True, False))
     assert quick.preview and not full.preview and quick.image.shape == full.image.shape == (64, 64)
     assert np.corrcoef(quick.image.ravel(), full.image.ravel())[0, 1] > 0.9
 
 
-def test_equal_pictures_are_answered_from_the_cache(service, picture):
-    service.want(picture)
-    wait(service, lambda: service.frame(picture))
-    wait(service, lambda: not service.busy and service.counters.syntheses)
-    wishes, syntheses = service.counters.wishes, service.counters.syntheses
+def test_equal_pictures_are_answered_from_the_cache(client, picture):
+    ask(client, picture)
+    wait(client, lambda: client.frame(picture))
+    wait(client, lambda: not client.busy and client.counters.syntheses)
+    requests, syntheses = client.counters.requests, client.counters.syntheses
     for _ in range(50):
-        service.want(Picture(picture.snapshot, picture.values))
-        service.poll()
-    assert service.counters.wishes <= wishes + 1
+        ask(client, Picture(picture.snapshot, picture.values))
+        client.poll()
+    assert client.counters.requests <= requests + 1
     time.sleep(0.1)
-    service.poll()
-    assert service.counters.syntheses == syntheses and not service.busy
+    client.poll()
+    assert client.counters.syntheses == syntheses and not client.busy
 
 
-def test_latest_wish_wins_over_a_flood(service, picture):
-    before = service.counters.frames
+def test_the_latest_request_wins_over_a_flood(client, picture):
+    before = client.counters.frames
     for seed in range(100, 400):
-        service.want(seeded(picture, seed))
-        service.poll()
+        ask(client, seeded(picture, seed))
+        client.poll()
     last = seeded(picture, 399)
-    wait(service, lambda: service.frame(last))
-    assert service.counters.frames - before < 150  # most of the flood was never drawn
+    wait(client, lambda: client.frame(last))
+    assert client.counters.frames - before < 150  # most of the flood was never drawn
 
 
-def test_an_input_in_every_frame_cancels_no_first_pixels(service, picture):
-    """A drag faster than rendering: what is drawn on the way arrives, though it is never the latest wish."""
+def test_an_input_in_every_frame_cancels_no_first_pixels(client, picture):
+    """In a drag faster than rendering, what is drawn on the way arrives, never being the latest."""
     seen, end = set(), time.monotonic() + 60
     for seed in itertools.count(70_000):
-        service.want(seeded(picture, seed))
-        service.poll()
-        seen |= {service.latest.picture} if service.latest else set()
+        ask(client, seeded(picture, seed))
+        client.poll()
+        seen |= {client._latest.picture} if client._latest else set()
         if len(seen) >= 4:
             break
         assert time.monotonic() < end
         time.sleep(0.001)
 
 
-def test_other_pictures_follow_the_main_one(service, picture):
+def test_other_pictures_follow_the_main_one(client, picture):
     others = [seeded(picture, 500 + i) for i in range(6)]
-    service.want(picture, others)
-    wait(service, lambda: all(service.frame(p) for p in others))
+    ask(client, picture, others)
+    wait(client, lambda: all(client.frame(p) for p in others))
     # A new main picture overtakes a queue that is not finished.
     more = [seeded(picture, 600 + i) for i in range(40)]
-    service.want(picture, more)
+    ask(client, picture, more)
     urgent = seeded(picture, 999)
-    service.want(urgent, more)
-    wait(service, lambda: service.frame(urgent))
-    assert sum(service.frame(p) is not None for p in more) < 40
-    wait(service, lambda: all(service.frame(p) for p in more))
+    ask(client, urgent, more)
+    wait(client, lambda: client.frame(urgent))
+    assert sum(client.frame(p) is not None for p in more) < 40
+    wait(client, lambda: all(client.frame(p) for p in more))
 
 
-def test_latent_blend_and_style_mixing_change_the_picture(service, picture):
+def test_latent_blend_and_style_mixing_change_the_picture(client, picture):
     variants = [
         picture,
         replace(picture, latent=Latent(x=0.5)),
@@ -139,63 +150,63 @@ def test_latent_blend_and_style_mixing_change_the_picture(service, picture):
         replace(picture, latent=Latent(psi=0.0)),
         replace(picture, latent=Latent(noise_mode="none")),
     ]
-    service.want(None, variants)
-    wait(service, lambda: all(service.frame(p) for p in variants))
-    images = [service.frame(p).image for p in variants]
+    ask(client, None, variants)
+    wait(client, lambda: all(client.frame(p) for p in variants))
+    images = [client.frame(p).image for p in variants]
     assert all(not np.array_equal(images[0], other) for other in images[1:4])
     everything = replace(picture, latent=Latent(mix_seed=3, mix_layers=tuple(range(32))))
-    service.want(everything, [seeded(picture, 3)])
-    wait(service, lambda: service.frame(everything) and service.frame(seeded(picture, 3)))
-    assert np.allclose(service.frame(everything).image, service.frame(seeded(picture, 3)).image, atol=1e-3)
+    ask(client, everything, [seeded(picture, 3)])
+    wait(client, lambda: client.frame(everything) and client.frame(seeded(picture, 3)))
+    assert np.allclose(client.frame(everything).image, client.frame(seeded(picture, 3)).image, atol=1e-3)
 
 
-def test_layer_view_is_a_montage_of_channels(service, picture):
-    layer = service.models[picture.snapshot].layers[1]
+def test_layer_view_is_a_montage_of_channels(client, picture):
+    layer = client.models[picture.snapshot].layers[1]
     probing = replace(picture, probe=Probe(layer.name, channel=0, count=1))
-    service.want(probing)
-    wait(service, lambda: service.frame(probing))
-    frame = service.frame(probing)
+    ask(client, probing)
+    wait(client, lambda: client.frame(probing))
+    frame = client.frame(probing)
     assert frame.image.shape == layer.shape[1:] and frame.statistics["max"] > frame.statistics["min"]
     assert frame.image.min() == 0 and frame.image.max() == 255 and not frame.measured
 
 
-def test_a_bad_request_is_an_error_in_words_and_the_next_one_works(service, picture):
+def test_a_bad_request_is_an_error_in_words_and_the_next_one_works(client, picture):
     bad = replace(picture, probe=Probe("no such layer"))
-    service.want(bad)
-    wait(service, lambda: bad in service.errors)
-    assert "no such layer" in service.errors[bad] and not service.busy
+    ask(client, bad)
+    wait(client, lambda: bad in client.errors)
+    assert "no such layer" in client.errors[bad] and not client.busy
     good = seeded(picture, 4242)
-    service.want(good)
-    wait(service, lambda: service.frame(good))
+    ask(client, good)
+    wait(client, lambda: client.frame(good))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "nonsense"])
-def test_bad_snapshots_are_refused_in_words(service, picture, tmp_path, tiny_snapshot, damage):
+def test_bad_snapshots_are_refused_in_words(client, picture, tmp_path, tiny_snapshot, damage):
     path = tmp_path / f"{damage}.safetensors"
     if damage != "missing":
         path.write_bytes(tiny_snapshot.read_bytes()[:5000] if damage == "truncated" else b"nonsense" * 50)
     bad = replace(picture, snapshot=str(path))
-    service.want(bad)
-    wait(service, lambda: str(path) in service.failed)
-    assert "snapshot" in service.failed[str(path)] and "Traceback" not in service.failed[str(path)]
-    assert not service.busy
+    ask(client, bad)
+    wait(client, lambda: str(path) in client.failed)
+    assert "snapshot" in client.failed[str(path)] and "Traceback" not in client.failed[str(path)]
+    assert not client.busy
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_a_killed_process_is_restarted_and_asked_again(service, picture):
-    first = service.pid
+def test_a_killed_process_is_restarted_and_asked_again(client, picture):
+    first = client.pid
     os.kill(first, signal.SIGKILL)
     new = seeded(picture, 31337)
-    service.want(new)
-    wait(service, lambda: service.frame(new))
-    assert service.pid != first and service.counters.restarts == 1 and service.notice
+    ask(client, new)
+    wait(client, lambda: client.frame(new))
+    assert client.pid != first and client.counters.restarts == 1 and client.notice
 
 
 @pytest.mark.skipif(os.name != "posix", reason="shared memory files")
 def test_closing_leaves_no_process_and_no_shared_memory(picture):
-    service = RenderService(threads=1)
-    pid, block = service.pid, service._ring.name
-    service.close()
+    client = RenderClient(threads=1)
+    pid, block = client.pid, client._link.ring.name
+    client.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     with pytest.raises(FileNotFoundError):
@@ -225,9 +236,9 @@ def test_the_windows_process_imports_no_torch(module, tiny_snapshot):
     code = f"""
 import sys
 import {module}
-from explorer_app.population import Population
+from explorer_app.distribution import TrainingDistribution
 from mssg.checkpoint.header import read_header
-p = Population(read_header({str(tiny_snapshot)!r}))
+p = TrainingDistribution(read_header({str(tiny_snapshot)!r}))
 p.support(tuple(p.defaults().items()))
 p.follow(p.start_drag("thickness", tuple(p.defaults().items())), 4.0)
 print(sorted(m for m in ("torch", "matplotlib", "nibabel") if m in sys.modules))

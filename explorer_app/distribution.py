@@ -39,7 +39,7 @@ class Support:
 
 
 @dataclass(frozen=True)
-class Drag:
+class LinkedDrag:
     """A drag in linked mode: who is moved, and of each other its conditional quantile, kept, with its value
     at the start."""
 
@@ -49,7 +49,7 @@ class Drag:
     quantiles: tuple[tuple[str, float, float], ...]
 
 
-class Population:
+class TrainingDistribution:
     """Distributions of a snapshot's training data and the covariate models fitted to them."""
 
     def __init__(self, header: Header) -> None:
@@ -133,7 +133,7 @@ class Population:
                 break
         return {name: self.default_axis(name) for name in names}
 
-    def start_drag(self, moved: str, values: Values) -> Drag:
+    def start_drag(self, moved: str, values: Values) -> LinkedDrag:
         """Take the conditional quantiles of the other continuous covariates given the moved one."""
         table = dict(values)
         quantiles = []
@@ -148,9 +148,9 @@ class Population:
                     before = self._quantile(covariate.name, q, given)
                     if before is not None:
                         quantiles.append((covariate.name, q, before))
-        return Drag(moved, table[moved], values, tuple(quantiles))
+        return LinkedDrag(moved, table[moved], values, tuple(quantiles))
 
-    def follow(self, drag: Drag, value: float) -> dict[str, float]:
+    def follow(self, drag: LinkedDrag, value: float) -> dict[str, float]:
         """Native values after the moved covariate took `value`; at the start value exactly the start's
         values.
 

@@ -1,0 +1,70 @@
+"""The pictures that came, as many as fit, and the last preview."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import replace
+
+from explorer_app.messages import Frame, MeasuredPicture
+from explorer_app.picture import Picture
+
+CACHE_BYTES = 32 * 2**20  # of pictures not wanted at the moment; those wanted are kept however many
+FRAME_BYTES = 8192  # of a frame without its pixels
+
+
+class FrameCache:
+    """Frames by picture; those used longest ago go first."""
+
+    def __init__(self) -> None:
+        self._frames: OrderedDict[Picture, Frame] = OrderedDict()
+        self._bytes = 0
+        self._preview: Frame | None = None
+
+    def get(self, picture: Picture, preview: bool = False) -> Frame | None:
+        """The full frame of a picture; where there is none, the `preview` of it if that will do."""
+        found = self._frames.get(picture)
+        if found is None and preview and self._preview is not None and self._preview.picture == picture:
+            return self._preview
+        return found
+
+    def touch(self, pictures: Iterable[Picture]) -> None:
+        """These are used now."""
+        for picture in pictures:
+            if picture in self._frames:
+                self._frames.move_to_end(picture)
+
+    def put(self, frame: Frame, keep: set[Picture | None]) -> None:
+        """Keep a frame; others go where there is no room for it, but none of those to `keep`."""
+        if frame.preview:
+            self._preview = frame
+            return
+        if self._preview is not None and self._preview.picture == frame.picture:
+            self._preview = None
+        old = self._frames.pop(frame.picture, None)
+        self._bytes += _bytes(frame) - (_bytes(old) if old else 0)
+        self._frames[frame.picture] = frame
+        if self._bytes <= CACHE_BYTES:
+            return
+        for picture in list(self._frames):
+            if self._bytes <= CACHE_BYTES:
+                break
+            if picture not in keep:
+                self._bytes -= _bytes(self._frames.pop(picture))
+
+    def measure(self, answer: MeasuredPicture) -> None:
+        """Add what instruments read to a frame that is still there."""
+        frame = self._frames.get(answer.picture)
+        if frame is not None:
+            self._frames[answer.picture] = replace(
+                frame, measured=answer.measured, timings_ms=answer.timings_ms
+            )
+
+    def forget_measurements(self) -> None:
+        """Every picture is to be measured anew."""
+        for picture, frame in self._frames.items():
+            self._frames[picture] = replace(frame, measured=None)
+
+
+def _bytes(frame: Frame) -> int:
+    return frame.image.nbytes + FRAME_BYTES

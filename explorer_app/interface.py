@@ -1,0 +1,149 @@
+"""What the window itself remembers and nobody undoes: open dialogs, forms, notes, the tool, animation."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from explorer_app.distribution import LinkedDrag
+from mssg.errors import MssgError
+
+NOTE_S, BAD_NOTE_S = 6.0, 12.0
+
+
+class Dialog(Enum):
+    """The dialogs; at most one is shown at a time."""
+
+    OPEN = "open"
+    SAVE = "save"
+    EXPORT = "export"
+    EVALUATION = "evaluation"
+    PREDICTOR = "predictor"
+    MISSING = "missing"
+    TRAIN = "train"
+    SHORTCUTS = "shortcuts"
+    ABOUT = "about"
+
+
+@dataclass(frozen=True)
+class ShortNote:
+    """A message at the window's edge, and until when (`time.monotonic`) it is shown."""
+
+    until: float
+    text: str
+    bad: bool
+
+
+@dataclass
+class ExportForm:
+    """The export dialog: what is written, the file name it is to propose, and the covariate of a sweep."""
+
+    kind: str = "png"
+    propose: str = ""
+    sweep: str = ""
+
+
+@dataclass
+class TrainForm:
+    """The training dialog, as typed."""
+
+    study: str = ""
+    outdir: str = field(default_factory=lambda: str(Path.cwd() / "runs" / "run1"))
+    kimg: str = ""
+    preset: str = ""
+
+
+@dataclass
+class Interface:
+    """The state of the window's controls.
+
+    Attributes:
+        tool: What the left mouse button does on the picture.
+        animation: Kind of the running animation (`animate.KINDS`), "" for none; `speed` multiplies it.
+        drag: The covariate that is dragged in linked mode.
+        dialogs: Those open.
+        paths: What stands in each dialog's path field.
+        evaluation_problem: Why the evaluation chosen could not be read.
+        curve: The training curve shown beside losses and scores.
+        capture: Where to write a photograph of the window.
+        quit: Closes the window.
+    """
+
+    tool: str = "pan"
+    animation: str = ""
+    speed: float = 1.0
+    drag: LinkedDrag | None = None
+    dialogs: set[Dialog] = field(default_factory=set)
+    paths: dict[Dialog, str] = field(default_factory=dict)
+    export: ExportForm = field(default_factory=ExportForm)
+    train: TrainForm = field(default_factory=TrainForm)
+    evaluation_problem: str = ""
+    curve: str = ""
+    notes: deque[ShortNote] = field(default_factory=lambda: deque(maxlen=4))
+    capture: str = ""
+    fps_limit: int = 60
+    frame_ms: deque[float] = field(default_factory=lambda: deque(maxlen=240))
+    quit: Callable[[], None] = lambda: None
+
+    def note(self, text: str, bad: bool = False) -> None:
+        """Show a message for a few seconds, one about something wrong for longer."""
+        self.notes.append(ShortNote(time.monotonic() + (BAD_NOTE_S if bad else NOTE_S), text, bad))
+
+
+class DerivedMaps:
+    """Images computed from pictures (spectra, means, histograms), each kept until its sources change."""
+
+    def __init__(self) -> None:
+        self._maps: dict[str, tuple[list[np.ndarray], tuple[Any, ...], np.ndarray]] = {}
+
+    def computed(
+        self, name: str, images: list[np.ndarray], settings: tuple[Any, ...], work: Callable[[], np.ndarray]
+    ) -> np.ndarray:
+        """The map of a name, made again only when one of its images or a setting is another."""
+        held = self._maps.get(name)
+        if held is None or held[1] != settings or [id(i) for i in held[0]] != [id(i) for i in images]:
+            held = self._maps[name] = (images, settings, work())
+        return held[2]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """The map of that name as it was last computed."""
+        return self._maps[name][2]
+
+
+class Background:
+    """Slow work (writing files) on a thread of its own, one piece after the other."""
+
+    def __init__(self) -> None:
+        self._jobs = ThreadPoolExecutor(1, thread_name_prefix="export")
+        self._results: list[tuple[Future[Any], str]] = []
+
+    def start(self, work: Callable[[], Any], done: str) -> None:
+        """Do something; `done` says that it is done."""
+        self._results.append((self._jobs.submit(work), done))
+
+    def tell(self, note: Callable[[str, bool], None]) -> None:
+        """Note what has ended since the last call, well or not."""
+        for future, done in [r for r in self._results if r[0].done()]:
+            self._results.remove((future, done))
+            problem = future.exception()
+            if problem is None:
+                note(done, False)
+            else:
+                note(str(problem) if isinstance(problem, MssgError) else f"{done} failed: {problem}", True)
+
+    @property
+    def busy(self) -> bool:
+        """True while something is being done."""
+        return bool(self._results)
+
+    def close(self) -> None:
+        """Wait for what is being done."""
+        self._jobs.shutdown(wait=True)
