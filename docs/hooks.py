@@ -15,11 +15,10 @@ DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
 ORDER = {
-    "Start": ["index", "tutorial", "data", "explorer", "faq", "glossary"],
-    "How to": ["experiments", "evaluation", "counterfactuals", "migration", "scaling"],
-    "Method": ["method"],
-    "Reference": ["reference/commands", "reference/study", "formats", "reference/files"],
-    "Measured": ["results", "reliability", "performance", "phantoms"],
+    "Start": ["index", "tutorial", "faq", "glossary"],
+    "Guide": ["data", "explorer", "evaluation", "counterfactuals", "experiments", "scaling", "performance"],
+    "Reference": ["reference/commands", "reference/study", "cohort-maps", "formats", "reference/files"],
+    "Method and results": ["method", "results", "reliability", "phantoms", "migration"],
     "Notebook": ["results/digits", "results/evaluation", "results/speed", "results/triton"],
     "Inside": ["architecture"],
 }

@@ -28,8 +28,8 @@ def cohort_options(command):
                 "--cohort",
                 metavar="NAME|TOML",
                 help=(
-                    "Cohort map: a shipped name, or your own TOML (docs/data.md). Default: bids for a folder,"
-                    " csv for a table."
+                    "Cohort map: a shipped name, or your own TOML (docs/cohort-maps.md). Default: bids for a"
+                    " folder, csv for a table."
                 ),
             ),
             click.option(
