@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
-from mssg.files import parse_json
+from mssg.errors import MssgError
+from mssg.files import parse_json, write_json
 
 RECENT_LIMIT = 12
 
@@ -36,6 +36,6 @@ def remember(path: str) -> None:
     names = [path, *(n for n in recent() if n != path)][:RECENT_LIMIT]
     try:
         folder().mkdir(parents=True, exist_ok=True)
-        (folder() / "recent.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
-    except OSError:
+        write_json(folder() / "recent.json", names)
+    except (OSError, MssgError):
         return

@@ -7,9 +7,9 @@ import json
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from explorer_app.picture import Picture
 from explorer_app.state import AppState, Axis, Display, Grid
 from mssg.checkpoint.header import Header
 from mssg.errors import DataError, UsageError
+from mssg.files import write_atomically
 from mssg.study.model import Study
 
 Image = np.ndarray
@@ -70,14 +71,14 @@ def save_png(
         picture = Pil.fromarray(np.rint(np.clip(image, 0, 255) * 257).astype(np.uint16))
     else:
         picture = Pil.fromarray(coloured(image, display))
-    _written(path, lambda target: picture.save(target, format="PNG", pnginfo=_text(about)))
+    _write(path, lambda file: picture.save(file, format="PNG", pnginfo=_text(about)))
 
 
 def save_window(path: str | Path, pixels: np.ndarray, about: Mapping[str, Any]) -> None:
     """Write a photograph of the window, uint8 [H, W, 3], as PNG."""
     from PIL import Image as Pil
 
-    _written(path, lambda target: Pil.fromarray(pixels).save(target, format="PNG", pnginfo=_text(about)))
+    _write(path, lambda file: Pil.fromarray(pixels).save(file, format="PNG", pnginfo=_text(about)))
 
 
 def _text(about: Mapping[str, Any]) -> Any:
@@ -112,13 +113,13 @@ def save_nifti(path: str | Path, image: Image, study: Study, about: Mapping[str,
         )
     from nibabel.nifti1 import Nifti1Extension
 
-    from mssg.data.nifti import PlaneGrid, to_image
+    from mssg.data.nifti import PlaneGrid, to_bytes, to_image
 
     plane = np.asarray(image if image.ndim == 2 else image.mean(-1), np.float32)
     nifti = to_image(plane, PlaneGrid.of_study(geometry, len(plane)))
     nifti.header["descrip"] = json.dumps({k: about.get(k) for k in ("snapshot_id", "seed")}).encode()[:79]
     nifti.header.extensions.append(Nifti1Extension("comment", json.dumps(about).encode()))
-    _written(path, nifti.to_filename)
+    _write(path, to_bytes(nifti, path))
 
 
 def save_sweep(
@@ -137,11 +138,9 @@ def save_sweep(
 
         pictures = [Pil.fromarray(f) for f in frames]
         options = {"save_all": True, "append_images": pictures[1:], "duration": round(1000 / fps), "loop": 0}
-        _written(
-            path, lambda target: pictures[0].save(target, format="GIF", comment=json.dumps(about), **options)
-        )
+        _write(path, lambda file: pictures[0].save(file, format="GIF", comment=json.dumps(about), **options))
     elif kind == ".mp4":
-        _written(path, lambda target: _mp4(target, frames, about, fps))
+        _write(path, lambda file: _mp4(file.name, frames, about, fps))
     else:
         raise UsageError("not an animation", file=path, expected=".gif or .mp4")
 
@@ -207,14 +206,16 @@ def save_grid(
     if Path(path).suffix.lower() == ".png":
         from PIL import Image as Pil
 
-        _written(path, lambda target: Pil.fromarray(mosaic).save(target, format="PNG", pnginfo=_text(about)))
+        _write(path, lambda file: Pil.fromarray(mosaic).save(file, format="PNG", pnginfo=_text(about)))
     elif Path(path).suffix.lower() == ".pdf":
-        _written(path, lambda target: _grid_figure(target, mosaic, grid, study, about))
+        _write(path, lambda file: _grid_figure(file, mosaic, grid, study, about))
     else:
         raise UsageError("not a figure", file=path, expected=".png or .pdf")
 
 
-def _grid_figure(path: str, mosaic: np.ndarray, grid: Grid, study: Study, about: Mapping[str, Any]) -> None:
+def _grid_figure(
+    file: BinaryIO, mosaic: np.ndarray, grid: Grid, study: Study, about: Mapping[str, Any]
+) -> None:
     """Figure 1 of the paper: pictures with their values along both axes; the same input gives the same
     bytes."""
     import matplotlib
@@ -238,7 +239,7 @@ def _grid_figure(path: str, mosaic: np.ndarray, grid: Grid, study: Study, about:
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        figure.savefig(path, format="pdf", metadata={"CreationDate": None, "Subject": json.dumps(about)})
+        figure.savefig(file, format="pdf", metadata={"CreationDate": None, "Subject": json.dumps(about)})
 
 
 def grid_command(state: AppState, study: Study, output: str = "grid.pdf") -> str:
@@ -280,16 +281,5 @@ def _native(study: Study, name: str, value: float) -> str:
     return covariate.levels[round(value)] if covariate.kind == "categorical" else f"{value:.6g}"
 
 
-def _written(path: str | Path, write: Any) -> None:
-    """Write through a temporary name, so that a full disk leaves no half file."""
-    path = Path(path)
-    temporary = path.with_name(f".part-{path.name}")
-    try:
-        write(str(temporary))
-        temporary.replace(path)
-    except OSError as error:
-        raise DataError(
-            f"cannot be written: {error.strerror or error}", file=path, hint="Choose another folder"
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+def _write(path: str | Path, data: bytes | Callable[[BinaryIO], object]) -> None:
+    write_atomically(Path(path), data, DataError)

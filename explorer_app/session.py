@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -12,7 +10,7 @@ from typing import Any, get_type_hints
 from explorer_app import picture, state
 from explorer_app.state import AppState
 from mssg.errors import SnapshotError
-from mssg.files import parse_json
+from mssg.files import parse_json, write_json
 
 FORMAT_VERSION = 1
 KIND = "mssg-explorer-session"
@@ -36,15 +34,7 @@ def save(path: str | Path, session: Session) -> None:
     """
     path = Path(path)
     document = {"kind": KIND, "format_version": FORMAT_VERSION, **asdict(session)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(document, indent=1), encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise SnapshotError(
-            f"the session cannot be written: {error.strerror}", file=path, hint="Choose another folder"
-        ) from None
+    write_json(path, document)
 
 
 def load(path: str | Path) -> Session:

@@ -1,22 +1,28 @@
-"""Files written so that readers see the old one or the whole new one; JSON and TOML read from anybody. No
-torch."""
+"""Files written so that readers see the old one or the whole new one; JSON and TOML of anybody. No torch."""
 
 from __future__ import annotations
 
+import csv
+import errno
+import io
 import json
 import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mssg.errors import MssgError, SnapshotError
 
 
-def write_atomically(path: Path, data: bytes | str, error: type[MssgError] = SnapshotError) -> None:
+def write_atomically(
+    path: Path, data: bytes | str | Callable[[BinaryIO], object], error: type[MssgError] = SnapshotError
+) -> None:
     """Write a file under a temporary name, flush it to disk, and rename it.
 
     Args:
         path: Final name; what stood there before is replaced in one step.
-        data: Content; text is encoded as UTF-8.
+        data: Content, or a function that writes it to an open file. Text is encoded as UTF-8; what is no
+            character of any alphabet (names of files may hold such) is written as an escape.
         error: What to raise.
 
     Raises:
@@ -25,26 +31,65 @@ def write_atomically(path: Path, data: bytes | str, error: type[MssgError] = Sna
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            if callable(data):
+                data(file)
+            else:
+                file.write(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        if os.name == "posix":
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        _sync_folder(path.parent)
     except OSError as problem:
+        raise error(
+            f"cannot be written: {problem.strerror or problem}",
+            file=path,
+            hint="Free disk space, or write to another folder",
+        ) from None
+    finally:
         try:
             temporary.unlink(missing_ok=True)
         except OSError:
             pass  # a folder that went read-only keeps it; the next start sweeps it away
-        raise error(
-            f"cannot be written: {problem.strerror}",
-            file=path,
-            hint="Free disk space or choose another --outdir, then resume",
-        ) from None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a loss of power, where the system can."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as problem:
+        if problem.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot sync a folder
+            raise
+    finally:
+        os.close(handle)
+
+
+def make_folder(path: Path, error: type[MssgError]) -> None:
+    """Make a folder, and those above it, where there is none.
+
+    Raises:
+        MssgError: It cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise error(f"the folder cannot be made: {problem.strerror}", file=path) from None
+
+
+def write_json(path: Path, document: Any, error: type[MssgError] = SnapshotError) -> None:
+    """Write a JSON document for programs and people; as `write_atomically`."""
+    write_atomically(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n", error)
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Iterable[Any]], delimiter: str = ",") -> str:
+    """A table as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from mssg.errors import UsageError
+from mssg.files import make_folder
 
 PLAIN_LINES = 5
 """Lines of progress written where there is no terminal to draw a bar in."""
@@ -37,10 +38,7 @@ def writable(path: str) -> Path:
     out = Path(path)
     if out.is_dir():
         raise UsageError("this is a folder", file=out, expected="a file to write")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"the folder cannot be made: {error.strerror}", file=out.parent) from None
+    make_folder(out.parent, UsageError)
     return out
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from mssg.errors import UsageError
+from mssg.files import write_json
 
 if TYPE_CHECKING:
     from mssg.covariates.goodness_of_fit import CovariateFit, FitReport, PairFit
@@ -56,7 +58,7 @@ def covariates(study: Path, out: Path | None, seed: int, samples: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     picture = save_pairs(plan, report, folder / "pairs.png")
     numbers = folder / "covariates.json"
-    numbers.write_text(json.dumps(_document(plan, models, report, seed), indent=1) + "\n", encoding="utf-8")
+    write_json(numbers, _document(plan, models, report, seed), UsageError)
 
     click.echo(f"{plan.name}: {len(rows['train'])} training rows, {len(rows[judge])} held out ({judge})\n")
     click.echo(_covariate_table(plan, report.covariates))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 import click
 
 from mssg.errors import RunError, UsageError
+from mssg.files import write_json
 from trainer_cli.common import progress
 
 PRESET = "cpu-demo"
@@ -228,5 +228,5 @@ def measure(run: Path, study_path: Path, path: Path, images: int, seed: int) -> 
         "snapshot": renderer.header.snapshot_id,
         "kimg": renderer.header.progress["kimg"],
     }
-    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, document, UsageError)
     click.echo(report.table())

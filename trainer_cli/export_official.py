@@ -32,7 +32,8 @@ def export_official(snapshot: str, out: str, network: str) -> None:
     import torch
 
     from mssg.checkpoint.legacy import official_arguments
-    from mssg.checkpoint.snapshot import load_snapshot, write_atomically
+    from mssg.checkpoint.snapshot import load_snapshot
+    from mssg.files import write_atomically
 
     path = writable(out)
     module = load_snapshot(snapshot).load(network)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import itertools
 import json
 import math
@@ -17,6 +16,7 @@ import click
 import numpy as np
 
 from mssg.errors import UsageError
+from mssg.files import csv_text, write_atomically
 from mssg.rendering.command_line import generate_command, private_command
 from mssg.rendering.request import MAX_SEED, RenderRequest, to_uint8
 from mssg.study.values import Sweep, outside_training, parse_sweep, plain
@@ -128,7 +128,7 @@ def generate(
     requests = plan.requests
     if suffix == ".npy":
         images = _drawn(renderer, requests, np.float32 if request.layer else np.uint8)
-        np.save(path, images)
+        write_atomically(path, lambda file: np.save(file, images), UsageError)
         table = path.with_suffix(".csv")
         _write_table(table, renderer, requests)
         click.echo(f"{path}: {images.dtype} {list(images.shape)}; {table}: what each image is")
@@ -216,11 +216,8 @@ def _stated(renderer: Renderer, request: RenderRequest) -> dict[str, str]:
 
 
 def _write_table(path: Path, renderer: Renderer, requests: list[RenderRequest]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = [{"index": i, "seed": r.seed, **_stated(renderer, r)} for i, r in enumerate(requests)]
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    rows = [{"index": i, "seed": r.seed, **_stated(renderer, r)} for i, r in enumerate(requests)]
+    write_atomically(path, csv_text(list(rows[0]), (row.values() for row in rows)), UsageError)
 
 
 def _metadata(renderer: Renderer, requests: list[RenderRequest], snapshot: str, path: Path) -> dict[str, str]:

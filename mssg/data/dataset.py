@@ -4,7 +4,6 @@ source")."""
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -29,7 +28,7 @@ from mssg.data.table import (
     write_table,
 )
 from mssg.errors import DataError, UsageError
-from mssg.files import parse_json
+from mssg.files import parse_json, write_json
 from mssg.study.model import SOURCE, Study
 
 FORMAT_VERSION = 1
@@ -403,4 +402,4 @@ def _write_info(
         "columns": [name for name in columns if name not in KEYS],
         "sha256": {name: file_hash(folder / name) for name in (IMAGES, TABLE)},
     }
-    (folder / INFO).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / INFO, document, DataError)

@@ -446,6 +446,12 @@ def to_image(pictures: NDArray[Any], grid: PlaneGrid, sweep: tuple[float, float]
     return image
 
 
+def to_bytes(image: Any, path: Path) -> bytes:
+    """A nibabel image as content of a file of this name, .nii or .nii.gz; equal images give equal bytes."""
+    data = image.to_bytes()
+    return gzip.compress(data, compresslevel=6, mtime=0) if path.suffix == ".gz" else data
+
+
 def volumes_of(labels: Volume, structures: Mapping[str, NDArray[np.int64]]) -> dict[str, float]:
     """Volumes of structures in millilitres: voxels of a structure's labels, times a voxel's volume.
 

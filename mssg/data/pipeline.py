@@ -7,7 +7,6 @@ sheets, and writes sources, reports and a study to start from.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
@@ -32,6 +31,7 @@ from mssg.data.cohort_tables import Item
 from mssg.data.dataset import check_target, write_packed
 from mssg.data.split import SPLITS, assign_sources, split_subjects, unit_hash
 from mssg.errors import DataError, MssgError, UsageError
+from mssg.files import csv_text, write_atomically
 from mssg.processes import worker_pool
 from mssg.study.model import Covariate, Geometry, Source, Study
 from mssg.study.schema import to_toml
@@ -394,13 +394,9 @@ def _write_skips(plan: Plan, left: Sequence[Skip]) -> None:
 
 
 def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]], header: Sequence[str] = ()) -> None:
-    draft = path.with_name(f".{path.name}.tmp")
-    with draft.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        names = list(header or dict.fromkeys(name for line in lines for name in line))
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-    draft.replace(path)
+    names = list(header or dict.fromkeys(name for line in lines for name in line))
+    rows = ([line.get(name, "") for name in names] for line in lines)
+    write_atomically(path, csv_text(names, rows), DataError)
 
 
 def _write(
@@ -466,9 +462,7 @@ def _study(plan: Plan, kept: Sequence[Row], readings: Sequence[Reading]) -> tupl
         return path, ()
     sources = tuple(Source(name, name, names) for name in plan.sources[: len(plan.divide) or 1])
     study = Study(plan.name, plan.shape[1], plan.shape[0], covariates, sources, plan.geometry)
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text(to_toml(study), encoding="utf-8")
-    draft.replace(path)
+    write_atomically(path, to_toml(study), DataError)
     return path, names
 
 

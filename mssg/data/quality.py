@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mssg.errors import DataError
+from mssg.files import write_atomically
+
 REFERENCE_SIDE = 256
 """Side in pixels for which `border_columns` is stated."""
 BORDER_COLUMNS = 10
@@ -124,5 +127,5 @@ def contact_sheets(
                 shown = shown[1:]
             draw.text((x, y + THUMBNAIL + 1), shown, (240, 110, 100) if bad else (200, 200, 200), font)
         files.append(folder / f"sheet-{len(files) + 1:03d}.png")
-        sheet.save(files[-1])
+        write_atomically(files[-1], lambda file, sheet=sheet: sheet.save(file, "PNG"), DataError)
     return files

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mssg.data.split import SPLITS
 from mssg.errors import DataError, UsageError
+from mssg.files import csv_text, write_atomically
 from mssg.study.model import Study
 
 KEYS = ("subject", "session", "split")
@@ -164,7 +165,5 @@ def write_table(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray]) -
             return f"{value:.7g}"
         return str(value)
 
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([cell(v) for v in row] for row in zip(*columns.values()))
+    rows = (map(cell, row) for row in zip(*columns.values()))
+    write_atomically(path, csv_text(tuple(columns), rows), DataError)

@@ -23,7 +23,7 @@ from torch import nn
 
 from mssg.data.dataset import PackedSource
 from mssg.errors import DataError, SnapshotError, UsageError
-from mssg.files import parse_json
+from mssg.files import parse_json, write_atomically
 from mssg.losses.covariate import CovariateLoss
 from mssg.study.model import Study
 from mssg.study.schema import from_document, to_document
@@ -96,8 +96,6 @@ class Predictor:
 
     def save(self, path: str | Path) -> Path:
         """Write the predictor as one safetensors file."""
-        from mssg.checkpoint.snapshot import write_atomically
-
         document = {
             "format_version": FORMAT_VERSION,
             "study": to_document(self.study),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mssg.errors import DataError, UsageError
-from mssg.files import parse_json, write_atomically
+from mssg.files import make_folder, parse_json, write_atomically
 
 FORMAT_VERSION = 1
 REAL = "real"
@@ -229,10 +229,7 @@ class Evaluation:
         path, document = Path(path), self.to_json()
         results = ",\n".join("  " + json.dumps(r, ensure_ascii=False) for r in document.pop("results"))
         head = json.dumps(document, indent=1, ensure_ascii=False)[: -len("\n}")]
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"the folder cannot be made: {error.strerror}", file=path.parent) from None
+        make_folder(path.parent, DataError)
         write_atomically(path, f'{head},\n "results": [\n{results}\n ]\n}}\n', DataError)
         return path
 

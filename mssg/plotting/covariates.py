@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from mssg.covariates.goodness_of_fit import FitReport, PairFit, Rows
+from mssg.errors import UsageError
+from mssg.files import write_atomically
 from mssg.study.model import Covariate, Study
 
 MOST = 10  # covariates that one figure can show legibly
@@ -61,8 +63,9 @@ def save_pairs(study: Study, report: FitReport, path: str | Path) -> Path:
                 _distance(ax, pairs[frozenset((x.name, y.name))])
             _label(ax, x if row == count - 1 else None, y if column == 0 and row else None)
     _title(figure, study)
-    figure.savefig(path)
-    return Path(path)
+    path = Path(path)
+    write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:]), UsageError)
+    return path
 
 
 def _title(figure: Any, study: Study) -> None:

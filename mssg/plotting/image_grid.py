@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mssg.errors import UsageError
+from mssg.files import make_folder, write_atomically
 from mssg.rendering.command_line import private_command
 from mssg.rendering.image_files import to_grey
 from mssg.rendering.request import RenderRequest, to_uint8
@@ -91,11 +92,8 @@ class GridFigure:
         """
         path = Path(path)
         data = self.encode(path.suffix.lower())
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        except OSError as error:
-            raise UsageError(f"cannot be written: {error.strerror}", file=path) from None
+        make_folder(path.parent, UsageError)
+        write_atomically(path, data, UsageError)
         return path
 
 

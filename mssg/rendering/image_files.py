@@ -3,9 +3,8 @@ torch."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from mssg.checkpoint.header import Header
 from mssg.data import nifti
 from mssg.data.nifti import PlaneGrid
 from mssg.errors import UsageError
+from mssg.files import write_atomically, write_json
 from mssg.rendering.request import RenderRequest
 from mssg.study.values import Sweep, plain
 from mssg.version import __version__
@@ -63,7 +63,7 @@ def save_png(
     for key, text in metadata.items():
         info.add_text(key, text)
     picture = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-    written(path, lambda target: picture.save(target, format="PNG", pnginfo=info))
+    write_atomically(path, lambda file: picture.save(file, format="PNG", pnginfo=info), UsageError)
 
 
 def check_nifti(header: Header, sweeps: Sequence[Sweep], seeds: int, layer: str | None = None) -> None:
@@ -127,11 +127,10 @@ def save_nifti(
     pictures = images[:, 0] if len(images) > 1 else images[0, 0]
     image = nifti.to_image(pictures, grid, _first_and_step(header, sweep))
     image.header["descrip"] = f"mssg {__version__}, snapshot {header.snapshot_id}".encode()[:79]
-    written(path, image.to_filename)
+    write_atomically(path, nifti.to_bytes(image, path), UsageError)
     sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
     document = describe(header, requests, stated, sweep, command)
-    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    written(sidecar, lambda target: Path(target).write_text(text, encoding="utf-8"))
+    write_json(sidecar, document, UsageError)
     return sidecar
 
 
@@ -194,13 +193,3 @@ def describe(
         "Cutoff": first.cutoff,
         "Noise": {"Mode": first.noise_mode, "Seed": first.noise_seed},
     }
-
-
-def written(path: Path, write: Callable[[str], Any]) -> None:
-    """Write through a temporary name, so that a full disk leaves no half file."""
-    temporary = path.with_name(f".part-{path.name}")
-    try:
-        write(str(temporary))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mssg.errors import RunError
-from mssg.files import write_atomically
+from mssg.files import write_atomically, write_json
 from mssg.runs.folder import RunFolder
 from mssg.runs.lock import disk_trouble, locked
 from mssg.study.model import Study
@@ -72,7 +71,7 @@ def create(
             for folder in (run.snapshots, run.states, run.grids):
                 folder.mkdir(exist_ok=True)
             write_atomically(path / "study.toml", to_toml(study), RunError)
-            write_atomically(path / "config.json", json.dumps(document, indent=1) + "\n", RunError)
+            write_json(path / "config.json", document, RunError)
     return run
 
 

@@ -8,7 +8,6 @@ a killed run continues, and whatever was written after the state that survives i
 from __future__ import annotations
 
 import io
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 
 from mssg.checkpoint.snapshot import provenance, save_snapshot
 from mssg.errors import RunError
-from mssg.files import sweep, write_atomically
+from mssg.files import sweep, write_atomically, write_json
 from mssg.metrics.sampling import to_uint8
 from mssg.runs.rows import read_rows
 from mssg.training.distributed import World
@@ -188,7 +187,7 @@ class Keeper:
                     {k: v if np.isfinite(v) else None for k, v in r.items() if v is not None} for r in rows
                 ],
             }
-            write_atomically(file, json.dumps(report, indent=1) + "\n", RunError)
+            write_json(file, report, RunError)
             self._run.log(f"stopped: {', '.join(lost)} not finite after {setbacks} setbacks")
         raise RunError(
             f"training diverges: not finite even with learning rates / {2**setbacks}: {', '.join(lost[:3])}",

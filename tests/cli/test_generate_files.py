@@ -49,7 +49,7 @@ def test_a_slice_lies_in_the_studys_space(placed, tmp_path):
     assert about["Covariates"]["digit"]["Value"] == "2" and "slant" in about["Covariates"]
     assert about["Snapshot"]["Id"] == renderer.header.snapshot_id and about["Seed"] == 3
     assert about["GeneratedBy"][0]["Command"].startswith("mssg generate")
-    assert not list(tmp_path.glob(".part-*"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_sweep_is_the_fourth_axis(placed, tmp_path):

@@ -194,7 +194,7 @@ def fence(app, folder: Path) -> None:
 
         return guarded
 
-    export._written, session.save = inside(export._written), inside(session.save)
+    export._write, session.save = inside(export._write), inside(session.save)
     launch.command = lambda *_: [sys.executable, "-c", "import time; time.sleep(0.5)"]
     start = app.document.train
     app.train = lambda study, outdir, *rest: start(study, str(folder / "run"), *rest)

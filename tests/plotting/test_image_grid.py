@@ -176,5 +176,5 @@ def test_wrong_grids_are_refused(tiny_renderer, drawn, tmp_path):
     with pytest.raises(UsageError, match=r"\.png \| \.pdf"):
         drawn.save(tmp_path / "grid.gif")
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(UsageError, match="cannot be made"):
         drawn.save(tmp_path / "file" / "grid.png")

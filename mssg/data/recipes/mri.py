@@ -21,7 +21,7 @@ from mssg.data.cohort_tables import Item
 from mssg.data.nifti import AXES, PlaneGrid, Position
 from mssg.data.recipes.cohort_selection import Request, gather
 from mssg.errors import DataError, UsageError
-from mssg.files import parse_toml
+from mssg.files import parse_toml, write_atomically
 from mssg.study.model import Covariate, Geometry
 
 INTENSITIES = ("robust", "minmax")
@@ -307,5 +307,6 @@ def write_slices(source: Path, folder: Path) -> int:
         position, across, up = (float(table[name][row]) for name in KEPT[1:])
         grid = PlaneGrid(geometry["plane"], position, geometry["pixel_mm"], picture.shape[-1], (across, up))
         stem = re.sub(STEM, "", table["file"][row]).replace("/", "_")
-        nifti.to_image(picture[0], grid).to_filename(folder / f"{stem}_{table['slice'][row]}.nii.gz")
+        path = folder / f"{stem}_{table['slice'][row]}.nii.gz"
+        write_atomically(path, nifti.to_bytes(nifti.to_image(picture[0], grid), path), DataError)
     return len(images)

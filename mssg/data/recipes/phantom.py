@@ -24,7 +24,8 @@ from mssg.data.dataset import check_target, write_packed
 from mssg.data.recipes import phantom_anatomy as anatomy
 from mssg.data.recipes.phantom_anatomy import CORTEX_STEPS, VENTRICLE_STEPS, Anatomy, Field, Volumes
 from mssg.data.split import assign_sources, split_subjects
-from mssg.errors import UsageError
+from mssg.errors import DataError, UsageError
+from mssg.files import write_atomically
 from mssg.processes import worker_pool
 
 COVARIATES = ("age", "ventricle", "grey_matter")
@@ -218,7 +219,7 @@ def write_studies(out: Path, resolution: int, plane: str) -> None:
         for key, value in geometry(plane, resolution).items():
             shown = f'"{value}"' if isinstance(value, str) else repr(value)
             text = re.sub(rf"(?m)^{key} = [^#\n]*?(\s*(#.*)?)$", rf"{key} = {shown}\1", text)
-        (out / target).write_text(text, encoding="utf-8")
+        write_atomically(out / target, text, DataError)
 
 
 def slice_points(plane: str, resolution: int) -> Field:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mssg.data.dataset import check_target, write_packed
 from mssg.data.split import SPLITS, split_subjects
 from mssg.errors import DataError, UsageError
-from mssg.files import parse_json
+from mssg.files import parse_json, write_atomically
 from mssg.study.model import KINDS, Covariate, Source, Study
 from mssg.study.schema import to_toml
 
@@ -134,7 +134,7 @@ def prepare(
         source = Source(FOLDER, FOLDER, observed)
         text = to_toml(Study(out.resolve().name, resolution, channels, covariates, (source,)))
         study = out / "study.toml"
-        study.write_text(text, encoding="utf-8")
+        write_atomically(study, text, DataError)
     counts = {name: int(np.sum(split == name)) for name in SPLITS}
     return Summary(out, study, counts, resolution, channels, tuple(c.name for c in covariates))
 
