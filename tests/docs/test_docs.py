@@ -223,6 +223,33 @@ def test_the_plan_for_many_gpus_is_computed():
         assert gpus * images == config.batch and shown == [round(e) for e in expected]
 
 
+def test_every_path_of_ours_that_a_page_names_is_there():
+    missing = set()
+    for path in [*sorted((ROOT / "docs").rglob("*.md")), *ROOT.glob("*.md")]:
+        text = path.read_text(encoding="utf-8")
+        for name in re.findall(r"(?:mssg|explorer_app|trainer_cli|tests|assets|docs)/[\w/.-]*\w", text):
+            if not (ROOT / name).exists() and not any((ROOT / name).parent.glob(f"{Path(name).name}*")):
+                missing.add(f"{path.name}: {name}")
+    assert not missing, "\n".join(sorted(missing))
+
+
+def test_every_study_and_cohort_map_in_the_pages_is_read():
+    """TOML blocks: one with sources is a study, one with files is a cohort map."""
+    import tomllib
+
+    from mssg.data import cohort
+    from mssg.study import schema
+
+    read = []
+    for path in [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]:
+        for block in re.findall(r"^```toml\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S):
+            document = tomllib.loads(block)
+            module = schema if "sources" in document else cohort if "files" in document else None
+            if module:
+                read.append((path.name, module.from_document(document, path.name).name))
+    assert {"README.md", "tutorial.md", "cohort-maps.md"} <= {name for name, _ in read}
+
+
 def test_the_demo_takes_as_long_wherever_it_is_told():
     from trainer_cli.demo import DURATION
 
