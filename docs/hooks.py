@@ -16,9 +16,9 @@ sys.path.insert(0, str(DOCS.parent))
 
 ORDER = {
     "Start": ["index", "tutorial", "faq", "glossary"],
-    "Guide": ["data", "explorer", "evaluation", "counterfactuals", "experiments", "scaling", "performance"],
+    "Guide": ["data", "training", "evaluation", "explorer", "counterfactuals", "experiments", "scaling"],
     "Reference": ["reference/commands", "reference/study", "cohort-maps", "formats", "reference/files"],
-    "Method and results": ["method", "results", "reliability", "phantoms", "migration"],
+    "Method and results": ["method", "results", "performance", "reliability", "phantoms", "migration"],
     "Notebook": ["results/digits", "results/evaluation", "results/speed", "results/triton"],
     "Inside": ["architecture"],
 }
