@@ -66,6 +66,34 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def reserve(path: Path, error: type[MssgError]) -> None:
+    """Have the disk keep room for all of a file that was made long without being written.
+
+    A program that writes to such a file through a memory map is killed (SIGBUS) where the disk turns out to
+    be full.
+
+    Raises:
+        MssgError: There is not so much room.
+    """
+    size = path.stat().st_size
+    try:
+        with open(path, "r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except (AttributeError, OSError) as problem:  # not on this system, or not with this C library
+                if isinstance(problem, OSError) and problem.errno not in (errno.EINVAL, errno.ENOTSUP):
+                    raise
+                while chunk := file.read(2**20):
+                    file.seek(-len(chunk), os.SEEK_CUR)
+                    file.write(chunk)
+    except OSError as problem:
+        raise error(
+            f"cannot be written: {problem.strerror or problem}",
+            file=path,
+            hint=f"Free disk space ({size / 2**20:.0f} MiB are needed), or write to another folder",
+        ) from None
+
+
 def make_folder(path: Path, error: type[MssgError]) -> None:
     """Make a folder, and those above it, where there is none.
 

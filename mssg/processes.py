@@ -40,6 +40,7 @@ def set_up() -> None:
         os.environ.update(PASSIVE_WAITING)
     os.environ.update(SAFE_PATH)
     codecs.register_error(_plainly.__name__, _plainly)
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=_plainly.__name__)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -42,6 +44,24 @@ def writable(path: str) -> Path:
     return out
 
 
+def say(write: Callable[[], object]) -> None:
+    """Write something that the work does not depend on: where the terminal was closed, a reader has gone (`|
+    head`) or the disk is full, nothing more is written and the work goes on."""
+    try:
+        write()
+    except OSError:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                drop_output(stream)
+
+
+def drop_output(stream: TextIO) -> None:
+    """Let whatever is written from now on, also by Python at its end, go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 @contextmanager
 def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
     """Shows how far a long step is, on standard error: a bar with the time left in a terminal, else a line
@@ -66,7 +86,8 @@ def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
         if done * PLAIN_LINES // max(length, 1) > told:
             told = done * PLAIN_LINES // max(length, 1)
             left = (time.monotonic() - start) * max(length - done, 0) / done
-            click.echo(f"{label}: {done} of {length}, {left:.0f} s left", err=True)
+            text = f"{label}: {done} of {length}, {left:.0f} s left"
+            say(lambda: click.echo(text, err=True))
 
     yield update
 

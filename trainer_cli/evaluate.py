@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trainer_cli.common import device_option
+from trainer_cli.common import device_option, say
 
 if TYPE_CHECKING:
     from mssg.checkpoint.snapshot import Snapshot
@@ -413,7 +413,8 @@ def _teller() -> Callable[[str, int, int], None]:
         text = f"{label}: {done} of {total}" + (
             f", {left:.0f} s left" if done < total and done > before else ""
         )
-        click.echo(f"\r\x1b[K{text}" if terminal else text, err=True, nl=not terminal or done == total)
+        line = f"\r\x1b[K{text}" if terminal else text
+        say(lambda: click.echo(line, err=True, nl=not terminal or done == total))
 
     return tell
 

@@ -14,6 +14,7 @@ import click
 from mssg.errors import MssgError
 from mssg.processes import is_one_of_several, set_up
 from mssg.version import __version__
+from trainer_cli.common import drop_output, say
 
 COMMANDS = {
     # name: (module:attribute, one line of help), in the order in which one meets them
@@ -132,23 +133,27 @@ def main(args: Sequence[str] | None = None) -> None:
         code = cli.main(
             args=list(args) if args is not None else None, prog_name="mssg", standalone_mode=False
         )
+        code = code if isinstance(code, int) else 0
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
         code = error.exit_code
+        say(error.show)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted.", err=True)
         code = INTERRUPTED
+        say(lambda: click.echo("Interrupted.", err=True))
     except BrokenPipeError:
-        # the reader has gone (mssg … | head): nothing left to say, also not when Python flushes at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    code = code if isinstance(code, int) else 0
+        code = 0  # the reader has gone (mssg … | head): nothing left to say
+        drop_output(sys.stdout)
+    except OSError as error:
+        code = 2  # what was printed did not arrive: > /full/disk
+        drop_output(sys.stdout)
+        text = f"Error: standard output: {error.strerror}."
+        say(lambda: click.echo(text, err=True))
     if is_one_of_several():
         # one of torchrun's processes: end here and now, for torch's threads can abort while Python takes
         # itself apart
-        sys.stdout.flush()
-        sys.stderr.flush()
+        say(sys.stdout.flush)
+        say(sys.stderr.flush)
         os._exit(code)
     sys.exit(code)
 

@@ -28,7 +28,7 @@ from mssg.data.table import (
     write_table,
 )
 from mssg.errors import DataError, UsageError
-from mssg.files import parse_json, write_json
+from mssg.files import parse_json, reserve, write_json
 from mssg.study.model import SOURCE, Study
 
 FORMAT_VERSION = 1
@@ -360,6 +360,20 @@ def _read_images(path: Path, study: Study) -> NDArray[np.uint8]:
     return images
 
 
+def new_images(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """An array of images in a file, all of whose room on the disk is kept for it.
+
+    Raises:
+        DataError: There is not so much room.
+    """
+    try:
+        store = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    except OSError as error:
+        raise DataError(f"cannot be written: {error.strerror or error}", file=path) from None
+    reserve(path, DataError)
+    return store
+
+
 def _write_images(
     path: Path, images: NDArray[np.uint8] | Iterable[NDArray[np.uint8]], rows: int
 ) -> tuple[int, ...]:
@@ -370,7 +384,7 @@ def _write_images(
         if store is None:
             shape = (rows, *image.shape)
             if rows and image.ndim == 3 and image.dtype == np.uint8:
-                store = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+                store = new_images(path, shape)
         if store is None or image.dtype != np.uint8 or image.shape != shape[1:] or count > rows:
             break
         store[count - 1] = image

@@ -28,7 +28,7 @@ from mssg.blas import one_blas_thread
 from mssg.data import quality
 from mssg.data.cohort import Reading, Skip
 from mssg.data.cohort_tables import Item
-from mssg.data.dataset import check_target, write_packed
+from mssg.data.dataset import check_target, new_images, write_packed
 from mssg.data.split import SPLITS, assign_sources, split_subjects, unit_hash
 from mssg.errors import DataError, MssgError, UsageError
 from mssg.files import csv_text, write_atomically
@@ -243,7 +243,11 @@ def _open_draft(plan: Plan, items: Sequence[Item], draft: Path) -> dict[int, lis
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     shape = (max(1, len(items) * plan.per_item), *plan.shape)
-    np.lib.format.open_memmap(draft / "images.npy", "w+", np.uint8, shape).flush()
+    try:
+        new_images(draft / "images.npy", shape)
+    except DataError:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
     (draft / "plan").write_text(key)
     return {}
 

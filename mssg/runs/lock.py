@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from mssg.errors import RunError
+
+HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
+"""What a system says where another process holds a lock."""
+NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
+"""What network and cluster file systems say that were mounted without locks."""
 
 
 @contextmanager
@@ -29,14 +37,30 @@ def locked(path: Path) -> Iterator[None]:
                 import fcntl
 
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            hint = "Wait for it or stop it first"
-            raise RunError("another trainer is working on this run", file=path, hint=hint) from None
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                _warn_of_no_lock(path, error.strerror)
+            elif error.errno in HELD:
+                hint = "Wait for it or stop it first"
+                raise RunError("another trainer is working on this run", file=path, hint=hint) from None
+            else:
+                raise
         file.seek(0)
         file.truncate()
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+@cache
+def _warn_of_no_lock(path: Path, reason: str) -> None:
+    """Once a folder."""
+    logging.getLogger("mssg").warning(
+        "%s: this file system has no locks (%s), so nothing keeps a second trainer away from this run. Start"
+        " only one.",
+        path,
+        reason,
+    )
 
 
 @contextmanager

@@ -4,6 +4,7 @@ disks."""
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -211,3 +212,33 @@ def test_leftovers_of_schedulers_are_not_torchrun(monkeypatch, bin_folder, tmp_p
             place(**broken)
         assert not is_one_of_several()
         assert call([sys.executable, bin_folder / "mssg", "--version"], tmp_path, **broken).returncode == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one megabyte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place]
+    if not shutil.which("mount") or subprocess.run(words, capture_output=True).returncode:
+        pytest.skip("this user may not mount a file system")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_disk_that_is_too_small_ends_a_preparation_with_a_message(small_disk, bin_folder, tmp_path):
+    """And not with the signal of a memory map that cannot be written."""
+    bids(tmp_path / "bids")
+    script = [
+        sys.executable,
+        bin_folder / "mssg",
+        "prepare",
+        "mri",
+        tmp_path / "bids",
+        "--out",
+        small_disk / "o",
+    ]
+    done = call([*script, "--resolution", "512", "--workers", "2"], tmp_path)
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
+    assert not list(small_disk.rglob("images.npy"))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mssg.errors import DataError, UsageError
-from mssg.files import csv_text, write_atomically, write_json
+from mssg.files import csv_text, reserve, write_atomically, write_json
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,26 @@ def test_names_that_are_no_text_are_written_as_escapes(tmp_path):
     write_atomically(tmp_path / "a.csv", csv_text(("file", "n"), [(strange, 1), ("a,b", 2)]), DataError)
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n "file": "K\\udcf6ln"\n}\n'
     assert (tmp_path / "a.csv").read_text(encoding="utf-8") == 'file,n\nK\\udcf6ln,1\n"a,b",2\n'
+
+
+def test_room_is_kept_for_a_file_that_is_mapped(tmp_path, monkeypatch):
+    path = tmp_path / "images.npy"
+    store = np.lib.format.open_memmap(path, "w+", np.uint8, (3, 1000, 1000))
+    reserve(path, DataError)
+    assert path.stat().st_blocks * 512 >= path.stat().st_size
+    store[:] = 1
+    for number in (errno.ENOTSUP, errno.EINVAL):  # it cannot be done here: what is in the file stays
+
+        def refuse(*_, number=number):
+            raise OSError(number, "not here")
+
+        monkeypatch.setattr(os, "posix_fallocate", refuse)
+        reserve(path, DataError)
+        assert np.load(path).all()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DataError, match=r"images\.npy: cannot be written: No space left .*3 MiB are needed"):
+        reserve(path, DataError)

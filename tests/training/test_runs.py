@@ -166,7 +166,7 @@ def test_windows_locks_one_place_whatever_the_lock_file_holds(tmp_path, monkeypa
     def locking(number, _mode, count):
         place = (os.lseek(number, 0, os.SEEK_CUR), count)
         if place in held:
-            raise OSError
+            raise PermissionError(13, "Permission denied")
         held.append(place)
 
     monkeypatch.setitem(sys.modules, "msvcrt", types.SimpleNamespace(locking=locking, LK_NBLCK=2))
