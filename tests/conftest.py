@@ -35,7 +35,7 @@ def make_snapshot(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path) ->
     from mssg.networks.discriminator import build_discriminator
     from mssg.networks.generator import build_generator
     from mssg.training.config import resolve
-    from mssg.training.loop import configurations
+    from mssg.training.networks import configurations
     from mssg.training.summary import summarise
 
     def make(cfg: str = "stylegan2", replace: tuple[tuple[str, str], ...] = (), name: str = "tiny") -> Path:

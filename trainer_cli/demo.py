@@ -114,14 +114,17 @@ def prepare(folder: Path, digits: int | None, seed: int) -> Path:
 
 def train(study: Path, folder: Path, kimg: float | None, images: int, seed: int) -> Path:
     """Train, or go on training; returns the run's folder."""
-    from mssg.training import run
+    from mssg.ops.memory import keep_freed_memory
+    from mssg.training import launch
+    from mssg.training.run import open_run
 
+    keep_freed_memory()
     step(2, f"Training on both (preset {PRESET})")
     if not (folder / "config.json").exists():
         options: dict[str, Any] = {"preset": PRESET, "seed": seed, "metric_images": images}
         options |= {"total_kimg": kimg} if kimg else {}
-        return run.start(study, folder, options, progress=Progress())
-    total = run.open_run(folder).config.total_kimg
+        return launch.start(study, folder, options, progress=Progress())
+    total = open_run(folder).config.total_kimg
     if kimg and kimg != total:
         raise UsageError(
             "this demo was started with another length",
@@ -135,7 +138,7 @@ def train(study: Path, folder: Path, kimg: float | None, images: int, seed: int)
         click.echo(f"Already trained: {folder}")
         return folder
     click.echo(f"Going on with {folder}")
-    return run.resume(folder, progress=Progress())
+    return launch.resume(folder, progress=Progress())
 
 
 class Progress:

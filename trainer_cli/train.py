@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
+
+from mssg.text import duration
+from mssg.training.config import CHOICES, PRESETS
 
 TRY_AGAIN = 75
 """Exit code of a run that a signal stopped before its end (EX_TEMPFAIL): the batch script puts the job back
 in the queue."""
 OPTIONS_TO_FIELDS = {"kimg": "total_kimg", "freezed": "freeze_d", "lambda_": "lambda_max"}
-
-
-def _clock(seconds: float) -> str:
-    hours, rest = divmod(int(max(seconds, 0)), 3600)
-    return f"{hours}h {rest // 60:02d}m" if hours else f"{rest // 60}m {rest % 60:02d}s"
 
 
 def show(row: Mapping[str, Any]) -> None:
@@ -26,7 +24,7 @@ def show(row: Mapping[str, Any]) -> None:
         return
     losses = "  ".join(f"{label} {row[key]:.3f}" for label, key in _SHOWN if isinstance(row.get(key), float))
     click.echo(
-        f"kimg {row['kimg']:8.1f}  {row['sec_per_kimg']:6.2f} s/kimg  left {_clock(row['eta_sec']):>8} "
+        f"kimg {row['kimg']:8.1f}  {row['sec_per_kimg']:6.2f} s/kimg  left {duration(row['eta_sec']):>8} "
         f" {losses}  lambda {row['lambda']:.3g}  mem {row['memory_gb']:.1f} GB"
     )
     metrics = [
@@ -45,6 +43,30 @@ _SHOWN = (
     ("D cov", "loss/D/cov"),
     ("R1", "loss/D/r1"),
 )
+
+
+def _fields(options: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The configuration's fields that were given by hand: named options, then FIELD=VALUE."""
+    fields = {OPTIONS_TO_FIELDS.get(k, k): v for k, v in options.items() if v is not None}
+    if "metrics" in fields:
+        fields["metrics"] = [m for m in fields["metrics"].split(",") if m and m != "none"]
+    for item in overrides:
+        key, _, text = item.partition("=")
+        try:
+            fields[key] = json.loads(text)
+        except ValueError:
+            fields[key] = text
+    return fields
+
+
+def _show_configuration(study: str, fields: Mapping[str, Any]) -> None:
+    """What a training would be configured by."""
+    from mssg.study.schema import to_document
+    from mssg.training.config import load_study, resolve
+
+    loaded = load_study(study)
+    document = {"study": to_document(loaded), "train": resolve(loaded, fields).to_json()}
+    click.echo(json.dumps(document, indent=2))
 
 
 @click.command()
@@ -71,13 +93,8 @@ _SHOWN = (
     metavar="SNAPSHOT",
     help="Start the networks from a snapshot's weights (transfer).",
 )
-@click.option(
-    "--preset",
-    help="Named settings: cpu-demo, small, paper-digits, paper-mri, paper-retina, paper-multicohort.",
-)
-@click.option(
-    "--cfg", type=click.Choice(["stylegan2", "stylegan3-t", "stylegan3-r"]), help="Generator architecture."
-)
+@click.option("--preset", metavar="NAME", help=f"Named settings: {', '.join(PRESETS)}.")
+@click.option("--cfg", type=click.Choice(CHOICES["cfg"]), help="Generator architecture.")
 @click.option("--batch", type=int, help="Images of all sources per step, over all processes.")
 @click.option("--micro-batch", type=int, help="Images per forward pass; smaller needs less memory.")
 @click.option("--gamma", type=float, help="Weight of the R1 penalty.")
@@ -100,16 +117,16 @@ _SHOWN = (
 @click.option("--freezed", type=int, help="Layers of D, from the image on, whose weights stay fixed.")
 @click.option(
     "--aug",
-    type=click.Choice(["none", "ada", "fixed"]),
+    type=click.Choice(CHOICES["aug"]),
     help="Augmentation of what D sees; operations: [augment] in the study.",
 )
 @click.option("--lambda", "lambda_", type=float, help="Cap of the covariate loss's weight.")
 @click.option(
     "--covariate-target",
-    type=click.Choice(["observed", "completed"]),
+    type=click.Choice(CHOICES["covariate_target"]),
     help="Which real covariates D is taught.",
 )
-@click.option("--objective", type=click.Choice(["logistic", "r3gan"]), help="Adversarial objective.")
+@click.option("--objective", type=click.Choice(CHOICES["objective"]), help="Adversarial objective.")
 @click.option(
     "--set",
     "overrides",
@@ -133,8 +150,7 @@ def train(
     """Train STUDY, a TOML file, into --outdir; or continue a run with --resume.
 
     Ctrl-C or SIGTERM saves and stops; --resume then continues bit for bit (on the CPU). With --requeue the
-    same command
-    does both: it starts the run, or continues it.
+    same command does both: it starts the run, or continues it.
     """
     from mssg.errors import UsageError
 
@@ -143,15 +159,7 @@ def train(
             "give either a STUDY with --outdir, or --resume RUN",
             hint="Example: mssg-train study.toml --outdir runs/first",
         )
-    fields = {OPTIONS_TO_FIELDS.get(k, k): v for k, v in options.items() if v is not None}
-    if "metrics" in fields:
-        fields["metrics"] = [m for m in fields["metrics"].split(",") if m and m != "none"]
-    for item in overrides:
-        key, _, text = item.partition("=")
-        try:
-            fields[key] = json.loads(text)
-        except ValueError:
-            fields[key] = text
+    fields = _fields(options, overrides)
     if resume_run and (fields or init_from or outdir):
         raise UsageError(
             "a resumed run keeps its configuration",
@@ -160,23 +168,18 @@ def train(
             hint="Start a new run with --init-from to change it",
         )
     if study and dry_run:
-        from mssg.study.schema import to_document
-        from mssg.training.config import load_study, resolve
-
-        loaded = load_study(study)
-        click.echo(
-            json.dumps({"study": to_document(loaded), "train": resolve(loaded, fields).to_json()}, indent=2)
-        )
-        return
+        return _show_configuration(study, fields)
     if study and not outdir:
         raise UsageError("is missing", field="--outdir", hint="Name a new folder for the run")
     import torch
 
     from mssg.ops.device import checked_device
-    from mssg.training import run
+    from mssg.ops.memory import keep_freed_memory
+    from mssg.training import launch
 
     if workers:
         torch.set_num_threads(workers)
+    keep_freed_memory()
     stopped = []
 
     def watch(row: Mapping[str, Any]) -> None:
@@ -184,8 +187,16 @@ def train(
         show(row)
 
     if resume_run:
-        run.resume(resume_run, watch, checked_device(device))
+        launch.resume(resume_run, watch, device=checked_device(device))
     else:
-        run.start(str(study), str(outdir), fields, watch, checked_device(device), init_from, requeue)
+        launch.start(
+            str(study),
+            str(outdir),
+            fields,
+            watch,
+            device=checked_device(device),
+            init_from=init_from,
+            requeue=requeue,
+        )
     if stopped and requeue:
         raise SystemExit(TRY_AGAIN)

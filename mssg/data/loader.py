@@ -29,12 +29,14 @@ class Batch:
             value is missing.
         observed: bool [B,V], True where the source observes the covariate.
         source: int64 [B], index of the source.
+        global_values: float64 [batch_size,V], the values of the whole global batch, the same on every rank.
     """
 
     images: NDArray[np.uint8]
     values: NDArray[np.float64]
     observed: NDArray[np.bool_]
     source: NDArray[np.int64]
+    global_values: NDArray[np.float64]
 
 
 class MultiSourceLoader:
@@ -99,20 +101,16 @@ class MultiSourceLoader:
             batch_size / world images. Over the steps every source visits each of its images once an epoch.
         """
         source, row = self._draw(_IMAGES, step, self.batch_size)
-        source, row = source[self.rank :: self.world], row[self.rank :: self.world]
+        global_values, mine = self._values(source, row), slice(self.rank, None, self.world)
+        source, row = source[mine], row[mine]
         first = self._sources[0].images
         images = np.empty((len(row), *first.shape[1:]), np.uint8)
         for index, packed in enumerate(self._sources):
-            mine = np.flatnonzero(source == index)
-            mine = mine[np.argsort(row[mine])]  # ascending rows read the file forwards
-            images[mine] = packed.images[row[mine]]
+            places = np.flatnonzero(source == index)
+            places = places[np.argsort(row[places])]  # ascending rows read the file forwards
+            images[places] = packed.images[row[places]]
         observed = np.stack([s.observed for s in self._sources])[source]
-        return Batch(images, self._values(source, row), observed, source)
-
-    def values(self, step: int) -> NDArray[np.float64]:
-        """Native values [batch_size,V] of a step's whole global batch, the same on every rank, NaN as in
-        `batch`."""
-        return self._values(*self._draw(_IMAGES, step, self.batch_size))
+        return Batch(images, global_values[mine], observed, source, global_values)
 
     def conditions(self, step: int, n: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Label rows for fakes, from the same tables by another stream; the same on every rank.

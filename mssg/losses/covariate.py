@@ -9,6 +9,9 @@ covariate say otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -39,18 +42,45 @@ def group_of(covariate: Covariate) -> str:
     return covariate.loss_group or (covariate.name if covariate.kind == "categorical" else covariate.kind)
 
 
+@dataclass(frozen=True)
+class CovariateTerms:
+    """Each covariate's own loss over the rows that counted.
+
+    Attributes:
+        names: The covariates, V of them.
+        sums: Losses summed over the rows that counted, float [V], detached.
+        rows: How many rows counted, int64 [V].
+    """
+
+    names: tuple[str, ...]
+    sums: Tensor
+    rows: Tensor
+
+    def means(self) -> dict[str, float]:
+        """Mean over the rows that counted, by name, where there were any. Waits for the device."""
+        table = zip(self.names, self.sums.tolist(), self.rows.tolist())
+        return {name: total / n for name, total, n in table if n}
+
+
+def added(parts: Sequence[CovariateTerms]) -> CovariateTerms:
+    """The terms of a batch that went through D in several parts."""
+    sums, rows = torch.stack([p.sums for p in parts]), torch.stack([p.rows for p in parts])
+    return CovariateTerms(parts[0].names, sums.sum(0), rows.sum(0))
+
+
 class CovariateLoss:
     """Σ over groups of the mean over the group's covariates of the mean over the rows that count."""
 
     def __init__(self, study: Study) -> None:
         self._study = study
+        self._names = tuple(c.name for c in study.conditions)
         groups = [group_of(c) for c in study.conditions]
         self._shares = [c.loss_weight / groups.count(g) for c, g in zip(study.conditions, groups)]
 
     def __call__(
         self, outputs: Tensor, target: Tensor, mask: Tensor | None = None, counts: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch.
+    ) -> tuple[Tensor, CovariateTerms]:
+        """The loss of a batch. No value is read back from the device.
 
         Args:
             outputs: D's covariate outputs [B, K].
@@ -60,23 +90,17 @@ class CovariateLoss:
                 ranks); the parts' losses then add up to the whole batch's. None = count in this batch.
 
         Returns:
-            The scalar loss, and each covariate's detached mean over the rows of THIS batch (absent without
-            rows).
+            The scalar loss, and what each covariate contributed in THIS batch.
         """
-        total = outputs.sum() * 0
-        terms: dict[str, Tensor] = {}
+        if mask is None:
+            mask = torch.ones(len(outputs), len(self._names), dtype=torch.bool, device=outputs.device)
+        rows = mask.sum(0)
+        divisors = (rows if counts is None else counts).clamp(min=1)
+        total, sums = outputs.sum() * 0, []
         for v, (covariate, share) in enumerate(zip(self._study.conditions, self._shares)):
             columns = self._study.layout[covariate.name]
-            output, wanted = outputs[:, columns], target[:, columns]
-            rows = (
-                mask[:, v]
-                if mask is not None
-                else torch.ones(len(outputs), dtype=torch.bool, device=outputs.device)
-            )
-            wanted = torch.where(rows[:, None], wanted, torch.zeros_like(wanted))
-            loss = (per_row(covariate, output, wanted) * rows).sum()
-            count = rows.sum() if counts is None else counts[v]
-            total = total + share * loss / count.clamp(min=1)
-            if bool(rows.any()):
-                terms[covariate.name] = (loss / rows.sum()).detach()
-        return total, terms
+            wanted = torch.where(mask[:, v, None], target[:, columns], 0)
+            loss = (per_row(covariate, outputs[:, columns], wanted) * mask[:, v]).sum()
+            total = total + share * loss / divisors[v]
+            sums.append(loss.detach())
+        return total, CovariateTerms(self._names, torch.stack(sums), rows)

@@ -43,6 +43,11 @@ class RunFolder:
         return self.path / "best"
 
     @property
+    def divergence_file(self) -> Path:
+        """The report of a run that was stopped because its losses were not finite."""
+        return self.path / "diverged.json"
+
+    @property
     def snapshots(self) -> Path:
         """The folder of snapshots."""
         return self.path / "snapshots"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from math import exp, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,7 @@ class TrainConfig:
     d_lr: float = 0.002
     beta1: float = 0.0
     beta2: float = 0.99
-    lr_decay: float = (
-        0.0  # the share of the run, at its end, over which both learning rates fall linearly to 0
-    )
+    lr_decay: float = 0.0  # share of the run, at its end, over which both learning rates fall linearly to 0
     ema_kimg: float = 0.0  # 0 = batch * 10 / 32
     ema_rampup: float = 0.05
     freeze_d: int = 0
@@ -112,6 +111,15 @@ class TrainConfig:
         """Half-life of the weight average."""
         return self.ema_kimg or self.batch * 10 / 32
 
+    @property
+    def steps_per_tick(self) -> int:
+        """Steps between two rows of stats.jsonl."""
+        return max(1, round(self.tick_kimg * 1000 / self.batch))
+
+    def kimg(self, step: int) -> float:
+        """Thousands of images shown to D after `step` steps."""
+        return step * self.batch / 1000
+
     def lambda_at(self, kimg: float) -> float:
         """Weight of the covariate loss after `kimg` thousand images.
 
@@ -119,8 +127,6 @@ class TrainConfig:
         `lambda_max`.
         Source: docs/method.md section 5 (schedule of Lai et al. 2024).
         """
-        from math import exp
-
         if not self.lambda_step_kimg:
             return self.lambda_max
         steps = int(kimg / self.lambda_step_kimg)
@@ -132,6 +138,10 @@ class TrainConfig:
             return 1.0
         return min(1.0, max(0.0, (1.0 - kimg / self.total_kimg) / self.lr_decay))
 
+    def blur_at(self, kimg: float) -> float:
+        """Sigma, in pixels, of the blur that D's inputs start with: it falls to 0 over 200 batches of 32."""
+        return self.blur_sigma * max(0.0, 1 - kimg / (self.batch * 200 / 32)) if self.blur_sigma else 0.0
+
     def to_json(self) -> dict[str, Any]:
         """The configuration as a JSON object."""
         return asdict(self) | {"metrics": list(self.metrics)}
@@ -141,7 +151,7 @@ class TrainConfig:
         """The configuration of a JSON object written by `to_json`."""
         if not isinstance(document, Mapping):
             raise StudyError("must be a table", file=file, field="config", found=repr(document)[:80])
-        return _updated(TrainConfig(), document, file, "config")
+        return _updated(TrainConfig(), document, _Origin("config", file))
 
 
 _TINY = {
@@ -203,7 +213,7 @@ _BY_ARCHITECTURE: dict[str, dict[str, Any]] = {
     },
 }
 
-_CHOICES = {
+CHOICES = {
     "cfg": ARCHITECTURES,
     "objective": ("logistic", "r3gan"),
     "covariate_target": ("observed", "completed"),
@@ -228,50 +238,56 @@ _POSITIVE = (
     "grid_images",
     "metric_images",
 )
+_NAMES = ("preset", "cfg")  # what decides the other fields' values
+_PER_SOURCE = ("batch", "total_kimg", "lambda_step_kimg", "tick_kimg", "ada_kimg")
 
 
-def _updated(config: TrainConfig, values: Mapping[str, Any], file: str | None, table: str) -> TrainConfig:
-    kinds = {f.name: type(getattr(config, f.name)) for f in fields(TrainConfig)}
-    changes = {}
-    for key, value in values.items():
-        field = f"{table}.{key}"
-        if key not in kinds:
-            near = difflib.get_close_matches(key, kinds, 1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(kinds)}"
-            raise StudyError("unknown key", file=file, field=field, hint=hint)
-        kind = kinds[key]
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if kind is tuple and isinstance(value, list | tuple):
-            value = tuple(value)
-            unknown = [m for m in value if m not in METRICS]
-            if unknown:
-                raise StudyError(
-                    "unknown metric", file=file, field=field, found=unknown[0], expected=" | ".join(METRICS)
-                )
-        if type(value) is not kind:
-            raise StudyError("wrong type", file=file, field=field, found=repr(value), expected=kind.__name__)
-        if key in _CHOICES and value not in _CHOICES[key]:
-            raise StudyError(
-                "unknown value", file=file, field=field, found=repr(value), expected=" | ".join(_CHOICES[key])
-            )
-        if kind in (int, float) and (value != value or value in (float("inf"), float("-inf"))):
-            raise StudyError("not a finite number", file=file, field=field, found=value)
-        if (
-            isinstance(value, int | float)
-            and kind in (int, float)
-            and value <= 0
-            and (key in _POSITIVE or value < 0)
-            and key != "seed"
-        ):
-            raise StudyError(
-                "must be above 0" if key in _POSITIVE else "must not be negative",
-                file=file,
-                field=field,
-                found=value,
-            )
-        changes[key] = value
-    return replace(config, **changes)
+_KINDS = {field.name: type(field.default) for field in fields(TrainConfig)}
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where values come from: what a mistake among them is, and how it is named."""
+
+    table: str
+    file: str | None = None
+    error: type[StudyError | UsageError] = StudyError
+
+    def mistake(self, key: str, message: str, **more: Any) -> StudyError | UsageError:
+        """The error to raise for a key."""
+        return self.error(message, file=self.file, field=f"{self.table}.{key}", **more)
+
+
+def _updated(config: TrainConfig, values: Mapping[str, Any], origin: _Origin) -> TrainConfig:
+    """The configuration with these values in place, each checked."""
+    return replace(config, **{key: _checked(key, value, origin) for key, value in values.items()})
+
+
+def _checked(key: str, value: Any, origin: _Origin) -> Any:
+    """A field's value in the field's type."""
+    if key not in _KINDS:
+        near = difflib.get_close_matches(key, _KINDS, 1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(_KINDS)}"
+        raise origin.mistake(key, "unknown key", hint=hint)
+    kind = _KINDS[key]
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind is tuple and isinstance(value, list):
+        value = tuple(value)
+    if type(value) is not kind:
+        raise origin.mistake(key, "wrong type", found=repr(value), expected=kind.__name__)
+    if kind is tuple and (unknown := [m for m in value if m not in METRICS]):
+        raise origin.mistake(key, "unknown metric", found=unknown[0], expected=" | ".join(METRICS))
+    if key in CHOICES and value not in CHOICES[key]:
+        raise origin.mistake(key, "unknown value", found=repr(value), expected=" | ".join(CHOICES[key]))
+    if kind in (int, float):
+        if not isfinite(value):
+            raise origin.mistake(key, "not a finite number", found=value)
+        if key in _POSITIVE and value <= 0:
+            raise origin.mistake(key, "must be above 0", found=value)
+        if key != "seed" and value < 0:
+            raise origin.mistake(key, "must not be negative", found=value)
+    return value
 
 
 def load_study(path: str | Path) -> Study:
@@ -282,7 +298,7 @@ def load_study(path: str | Path) -> Study:
             and key.
     """
     study = read_study(path)
-    _updated(TrainConfig(), study.train, study.path, "train")
+    _updated(TrainConfig(), study.train, _Origin("train", study.path))
     _check_augmentations(study)
     if study.instrument not in ("", *INSTRUMENTS):
         raise StudyError(
@@ -328,40 +344,17 @@ def resolve(study: Study, options: Mapping[str, Any] | None = None) -> TrainConf
         UsageError: A wrong option.
     """
     options = {k: v for k, v in (options or {}).items() if v is not None}
-    table = dict(study.train)
-    try:
-        chosen = _updated(
-            TrainConfig(), {k: v for k, v in options.items() if k in ("preset", "cfg")}, None, "option"
-        )
-    except StudyError as error:
-        raise UsageError(
-            error.message, field=error.field, found=error.found, expected=error.expected
-        ) from None
-    early = _updated(
-        TrainConfig(), {k: v for k, v in table.items() if k in ("preset", "cfg")}, study.path, "train"
-    )
-    preset = chosen.preset if "preset" in options else early.preset
-    cfg = chosen.cfg if "cfg" in options else early.cfg
-    base = dict(_BY_ARCHITECTURE[cfg]) if preset.startswith("paper-") else {}
-    config = replace(TrainConfig(), **(base | PRESETS[preset] | {"preset": preset, "cfg": cfg}))
-    config = _updated(
-        config, {k: v for k, v in table.items() if k not in ("preset", "cfg")}, study.path, "train"
-    )
+    by_study, by_hand = _Origin("train", study.path), _Origin("option", None, UsageError)
+    named = TrainConfig()  # by its preset and architecture only
+    for values, origin in ((study.train, by_study), (options, by_hand)):
+        named = _updated(named, {k: v for k, v in values.items() if k in _NAMES}, origin)
+    base = _BY_ARCHITECTURE[named.cfg] if named.preset.startswith("paper-") else {}
+    config = replace(named, **(base | PRESETS[named.preset]))
+    config = _updated(config, {k: v for k, v in study.train.items() if k not in _NAMES}, by_study)
     if config.per_source_clock:
-        n = len(study.sources)
-        scaled = {
-            k: getattr(config, k) * n
-            for k in ("batch", "total_kimg", "lambda_step_kimg", "tick_kimg", "ada_kimg")
-        }
+        scaled = {k: getattr(config, k) * len(study.sources) for k in _PER_SOURCE}
         config = replace(config, per_source_clock=False, **scaled)
-    try:
-        config = _updated(
-            config, {k: v for k, v in options.items() if k not in ("preset", "cfg")}, None, "option"
-        )
-    except StudyError as error:
-        raise UsageError(
-            error.message, field=error.field, found=error.found, expected=error.expected, hint=None
-        ) from None
+    config = _updated(config, {k: v for k, v in options.items() if k not in _NAMES}, by_hand)
     _check(config, study)
     return config
 

@@ -34,6 +34,11 @@ class World:
         """True in the one process that writes files."""
         return self.rank == 0
 
+    @property
+    def rows(self) -> slice:
+        """This process's rows of a global batch."""
+        return slice(self.rank, None, self.size)
+
     def sum(self, tensor: Tensor) -> Tensor:
         """The tensor summed over all processes."""
         if self.size > 1:

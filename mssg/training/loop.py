@@ -1,307 +1,34 @@
 """The training loop: reads top to bottom, every draw a pure function of (seed, step), so that a resumed run
-is the same run."""
+is the same run.
+
+At a snapshot everything else is written first and the training state last: the state is the point from which
+a killed run continues, and whatever was written after the state that survives is written again, the same.
+"""
 
 from __future__ import annotations
 
-import copy
-import functools
-import io
 import signal
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
-from mssg.checkpoint.snapshot import load_snapshot
-from mssg.covariates.system import CovariateModels, fit_models
-from mssg.data.dataset import PackedSource, open_sources
-from mssg.data.loader import MultiSourceLoader
 from mssg.errors import RunError
 from mssg.losses.covariate import CovariateLoss
-from mssg.networks.config import DiscriminatorConfig, GeneratorConfig
-from mssg.networks.discriminator import build_discriminator
-from mssg.networks.generator import Generator, build_generator
-from mssg.ops.functional import keep_freed_memory
 from mssg.runs.lock import locked
-from mssg.study.model import Study
-from mssg.training import ema
-from mssg.training.augment import Augment
-from mssg.training.config import TrainConfig
+from mssg.training.batches import open_training_data
 from mssg.training.distributed import World
 from mssg.training.run import Run
-from mssg.training.run_writer import Keeper
+from mssg.training.run_writer import Progress, RunWriter
+from mssg.training.state import TrainState, initial_state
 from mssg.training.stats import Meter
-from mssg.training.step import (
-    Draw,
-    Parts,
-    Real,
-    discriminator_phase,
-    generator_phase,
-    optimisers,
-    path_length_phase,
-    penalty_phase,
-)
+from mssg.training.step import TrainSetup, train_step
+from mssg.training.validation import Validation
 
-Progress = Callable[[Mapping[str, Any]], None]
 MOST_SETBACKS = 3  # halvings of the learning rates before a run that keeps diverging is stopped
-RUNNING_MEANS = ("w_avg", "magnitude_ema")  # buffers that each process updates from its part of the batch
-ADAPT_EVERY = 4  # steps between two changes of the augmentation probability
-
-
-@dataclass
-class Material:
-    """What training draws from: the fitted study, its data and its covariate models."""
-
-    study: Study
-    sources: tuple[PackedSource, ...]
-    loader: MultiSourceLoader
-    models: CovariateModels
-
-
-def prepare(run: Run, world: World) -> Material:
-    """Open the data, fit statistics and covariate models on the training split. The same in every process."""
-    sources = open_sources(run.study)
-    tables = [source.columns(run.study, "train") for source in sources]
-    study = run.study.fit_statistics(tables)
-    models = fit_models(study, tables, np.random.default_rng([run.config.seed, 1]))
-    loader = MultiSourceLoader(
-        sources, study, "train", run.config.batch, run.config.seed, world.rank, world.size
-    )
-    return Material(study, sources, loader, models)
-
-
-def configurations(study: Study, config: TrainConfig) -> tuple[GeneratorConfig, DiscriminatorConfig]:
-    """The networks' configurations of a run."""
-    numerics = {"num_fp16_res": config.num_fp16_res, "conv_clamp": config.conv_clamp or None}
-    depth = {"mapping_layers": config.mapping_layers} if config.mapping_layers else {}
-    image = {"img_resolution": study.resolution, "img_channels": study.channels, "c_dim": study.layout.width}
-    generator = GeneratorConfig(
-        kind=config.cfg,
-        z_dim=config.z_dim,
-        w_dim=config.w_dim,
-        channel_base=config.channel_base,
-        channel_max=config.channel_max,
-        mapping_lr_multiplier=config.mapping_lr_multiplier,
-        **depth,
-        **image,
-        **numerics,
-    )
-    discriminator = DiscriminatorConfig(
-        head=config.d_head,
-        channel_base=config.d_channel_base or config.channel_base,
-        channel_max=config.d_channel_max or config.channel_max,
-        mbstd_group_size=config.mbstd_group,
-        freeze_layers=config.freeze_d,
-        **image,
-        **numerics,
-    )
-    return generator, discriminator
-
-
-def build(run: Run, study: Study, world: World) -> tuple[Parts, Generator]:
-    """Networks, optimisers and the averaged generator, at step 0 or from the snapshot of --init-from."""
-    config = run.config
-    torch.manual_seed(config.seed)
-    g_config, d_config = configurations(study, config)
-    G, D = build_generator(g_config), build_discriminator(d_config)
-    if run.init_from:
-        transfer(run, G, D)
-    G, D = G.to(world.device).requires_grad_(True).train(), D.to(world.device).requires_grad_(True).train()
-    G_ema = copy.deepcopy(G).eval().requires_grad_(False)
-    augment = Augment(study.augment_allow, config.aug_p if config.aug == "fixed" else 0.0)
-    pl_mean = torch.zeros((), device=world.device)
-    return (
-        Parts(G, D, *optimisers(G, D, config), CovariateLoss(study), augment, config, world, pl_mean),
-        G_ema,
-    )
-
-
-def transfer(run: Run, G: torch.nn.Module, D: torch.nn.Module) -> None:
-    """Start from a snapshot's weights: every tensor of the same name and shape; the rest keeps its fresh
-    values.
-
-    Raises:
-        RunError: No tensor of one network fits.
-    """
-    snapshot = load_snapshot(run.init_from)
-    held = {"G": G, "D": D}
-    for name, network in held.items():
-        given = snapshot.load(name).state_dict()
-        own = network.state_dict()
-        fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
-        if not fitting:
-            raise RunError(
-                "no tensor fits this study's networks",
-                file=run.init_from,
-                field=name,
-                hint="Use the same --cfg and sizes",
-            )
-        network.load_state_dict(own | fitting)
-        run.log(f"--init-from: {len(fitting)} of {len(own)} tensors of {name} taken over")
-
-
-def state_bytes(parts: Parts, G_ema: Generator, step: int, best: dict[str, float]) -> bytes:
-    """Everything that a resumed run needs, as bytes; random draws and the loader need no state but the
-    step."""
-    buffer = io.BytesIO()
-    state = {
-        "step": step,
-        "G": parts.G.state_dict(),
-        "D": parts.D.state_dict(),
-        "G_ema": G_ema.state_dict(),
-        "opt_G": parts.opt_G.state_dict(),
-        "opt_D": parts.opt_D.state_dict(),
-        "ada_p": parts.augment.p,
-        "signs": parts.signs,
-        "pl_mean": parts.pl_mean,
-        "best": best,
-        "setbacks": parts.setbacks,
-    }
-    torch.save(state, buffer)
-    return buffer.getvalue()
-
-
-def restore(run: Run, parts: Parts, G_ema: Generator) -> tuple[int, dict[str, float]]:
-    """Continue from the newest training state that can be read; (0, {}) if the run has none yet.
-
-    Raises:
-        RunError: There are states, but none is usable.
-    """
-    problem = ""
-    for path in run.state_files():
-        try:
-            state = torch.load(path, map_location=parts.world.device, weights_only=True)
-            parts.G.load_state_dict(state["G"])
-            parts.D.load_state_dict(state["D"])
-            G_ema.load_state_dict(state["G_ema"])
-            parts.opt_G.load_state_dict(state["opt_G"])
-            parts.opt_D.load_state_dict(state["opt_D"])
-        except Exception as error:  # a damaged file fails in many ways, and each means: try the one before
-            problem = f"{path.name}: {type(error).__name__}"
-            run.log(f"training state {path.name} cannot be read, trying the one before")
-            continue
-        parts.augment.p, parts.signs, parts.setbacks = (
-            state["ada_p"],
-            list(state["signs"]),
-            state.get("setbacks", 0),
-        )
-        parts.pl_mean.copy_(state["pl_mean"])
-        return state["step"], state["best"]
-    if problem:
-        raise RunError(
-            "no training state can be read",
-            file=run.states,
-            found=problem,
-            hint="Start anew with --init-from a snapshot of this run",
-        )
-    return 0, {}
-
-
-def draw_real(
-    material: Material, config: TrainConfig, world: World, step: int, rng: np.random.Generator
-) -> Real:
-    """The step's real batch: images as D sees them, completed conditions, and which covariates count.
-
-    Draws are made for the whole global batch and each process keeps its rows: they do not depend on how many
-    there are.
-    """
-    batch, mine = material.loader.batch(step), slice(world.rank, None, world.size)
-    images = torch.from_numpy(batch.images).to(world.device).float() / 127.5 - 1
-    if config.mirror:
-        flip = torch.from_numpy(rng.random(config.batch)[mine] < 0.5).to(world.device)
-        images = torch.where(flip[:, None, None, None], images.flip(3), images)
-    completed = material.models.complete(material.loader.values(step), rng)[mine]
-    observed = batch.observed & np.isfinite(batch.values)
-    if config.covariate_target == "completed":
-        observed = np.ones_like(observed)
-    mask = torch.from_numpy(observed).to(world.device)
-    counts = world.sum(mask.sum(0).float())
-    return Real(images, torch.from_numpy(material.study.encode(completed)).to(world.device), mask, counts)
-
-
-def draw_fakes(material: Material, config: TrainConfig, world: World, step: int, phase: int) -> Draw:
-    """Latents and conditions of a phase's fakes: label rows of every source, completed afresh (docs/method.md
-    section 5)."""
-    rng = np.random.default_rng([config.seed, 2, step, phase])
-    values, _ = material.loader.conditions(2 * step + phase, config.batch)
-    c = torch.from_numpy(material.study.encode(material.models.complete(values, rng)))
-    z = torch.from_numpy(rng.standard_normal((config.batch, config.z_dim), dtype=np.float32))
-    mine = slice(world.rank, None, world.size)
-    counts = torch.full((len(material.study.conditions),), float(config.batch), device=world.device)
-    return Draw(z[mine].to(world.device), c[mine].to(world.device), counts)
-
-
-def optimise(parts: Parts, G_ema: Generator, material: Material, step: int, meter: Meter) -> float:
-    """One step: G, its path lengths now and then, D, its gradient penalty now and then, the average. Returns
-    λ."""
-    config, world = parts.config, parts.world
-    kimg = step * config.batch / 1000
-    torch.manual_seed(_mix(config.seed, step, world.rank))
-    for optimiser in (parts.opt_G, parts.opt_D):
-        for group in optimiser.param_groups:
-            group.setdefault("initial_lr", group["lr"])
-            group["lr"] = group["initial_lr"] * config.lr_scale_at(kimg) * 0.5**parts.setbacks
-    weight = config.lambda_at(kimg)
-    sigma = config.blur_sigma * max(0.0, 1 - kimg / (config.batch * 200 / 32)) if config.blur_sigma else 0.0
-    real = draw_real(material, config, world, step, np.random.default_rng([config.seed, 3, step]))
-    fakes = [draw_fakes(material, config, world, step, phase) for phase in (0, 1)]
-
-    meter.add(generator_phase(parts, fakes[0], real, weight, sigma))
-    world.average([b for n, b in parts.G.named_buffers() if n.endswith(RUNNING_MEANS)])
-    if config.pl_weight and step % config.pl_interval == 0:
-        meter.add(path_length_phase(parts, fakes[0]))
-    meter.add(discriminator_phase(parts, fakes[1], real, weight, sigma))
-    if config.gamma and step % config.r1_interval == 0:
-        meter.add(penalty_phase(parts, fakes[1], real, sigma))
-    ema.update(G_ema, parts.G, ema.decay(config.batch, kimg, config.ema_halflife_kimg, config.ema_rampup))
-    if config.aug == "ada" and (step + 1) % ADAPT_EVERY == 0:
-        sign = world.sum(torch.tensor(float(np.mean(parts.signs)), device=world.device)).item() / world.size
-        parts.augment.adapt(sign, config.ada_target, config.batch * ADAPT_EVERY, config.ada_kimg)
-    if (step + 1) % ADAPT_EVERY == 0:
-        parts.signs.clear()
-    return weight
-
-
-def _mix(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-
-
-def step_back(
-    run: Run, parts: Parts, G_ema: Generator, keeper: Keeper, step: int, lost: list[str], row: dict[str, Any]
-) -> int:
-    """Back to the last saved state with half the learning rates, because of a loss that is not finite.
-
-    The halving is saved before it is tried: a run that is killed from here on goes on the same way.
-
-    Args:
-        run, parts, G_ema, keeper: As in `train`.
-        step: Where the loss was seen.
-        lost: Names of what is not finite.
-        row: The tick that shows it.
-
-    Returns:
-        The step to go on from.
-
-    Raises:
-        RunError: After MOST_SETBACKS of them; `diverged.json` is the report.
-    """
-    setbacks = parts.setbacks + 1
-    if setbacks > MOST_SETBACKS:
-        keeper.diverged(step, lost, parts.setbacks, row)
-    first, best = restore(run, parts, G_ema)
-    parts.setbacks = setbacks
-    parts.world.barrier()  # every process has read the state before it is replaced
-    keeper.rewind(first, best)
-    keeper.keep_state(first, functools.partial(state_bytes, parts, G_ema, first))
-    keeper.say(
-        f"{', '.join(lost[:3])} not finite at {keeper.kimg(step):.1f} kimg: back to {keeper.kimg(first):.1f}"
-        f" kimg with learning rates / {2**setbacks}"
-    )
-    return first
 
 
 def train(run: Run, world: World, progress: Progress | None = None) -> None:
@@ -310,47 +37,125 @@ def train(run: Run, world: World, progress: Progress | None = None) -> None:
     Args:
         run: The run's folder, new or to be resumed.
         world: This process's place.
-        progress: Called in the main process with every tick's row, and with {"event": text}.
+        progress: Called in the main process with every row of stats.jsonl, and with {"event": text}.
+
+    Raises:
+        RunError: Another trainer works on the run, it diverges, or its files cannot be read or written.
     """
-    keep_freed_memory()
-    report: Progress = progress if progress and world.is_main else lambda _: None
-    with locked(run.path) if world.is_main else _nothing(), _interrupts() as interrupted:
-        material = prepare(run, world)
-        parts, G_ema = build(run, material.study, world)
-        first, best = restore(run, parts, G_ema)
-        world.broadcast(parts.G)
-        world.broadcast(parts.D)
-        keeper = Keeper(run, world, material, parts, G_ema, best, report, first)
-        per_tick = max(1, round(run.config.tick_kimg * 1000 / run.config.batch))
-        total = run.config.total_steps
-        step, stopped, interrupt = first, False, False
-        if first == 0:
-            keeper.save(0, evaluate=False, row={})
-            keeper.keep_state(0, functools.partial(state_bytes, parts, G_ema, 0))
-        while step < total and not stopped:
-            weight = optimise(parts, G_ema, material, step, keeper.meter)
-            step += 1
-            interrupt = world.any(interrupted.is_set())
-            if step % per_tick == 0 or step == total or interrupt:
-                row = keeper.tick(step, weight)
-                if lost := sorted(k for k, v in row.items() if not np.isfinite(v)):
-                    step = step_back(run, parts, G_ema, keeper, step, lost, row)
-                    continue
-                keep = step % (per_tick * run.config.snap) == 0 or step == total or interrupt
-                if keep:
-                    keeper.save(step, evaluate=not interrupt, row=row)
-                state = functools.partial(state_bytes, parts, G_ema, step) if keep else None
-                stopped = keeper.commit(step, row, state) or interrupt
-        keeper.close(step, step >= total or not interrupt)
+    with ExitStack() as held:
+        if world.is_main:
+            held.enter_context(locked(run.path))
+        interrupted = held.enter_context(_interrupts())
+        held.enter_context(_own_random_state(world.device))
+        _train(run, world, progress, interrupted)
+
+
+def _train(run: Run, world: World, progress: Progress | None, interrupted: threading.Event) -> None:
+    config = run.config
+    data = open_training_data(run, world)
+    writer = RunWriter(run, data, progress)
+    validation = Validation(data)
+    setup = TrainSetup(config, CovariateLoss(data.study), world)
+    state = initial_state(run, data.study, world.device, writer.log)
+    state.load_newest(run.state_files(), writer.log)
+    world.broadcast(state.G)
+    world.broadcast(state.D)
+    writer.begin(state.step)
+    writer.say(_first_words(run, world, state.step))
+    if state.step == 0:
+        writer.snapshot(state)
+        writer.state(state)
+
+    meter = Meter(config, world, state.step)
+    interrupt = stop = False
+    while state.step < config.total_steps and not stop:
+        meter.add(train_step(state, data.batch(state.step), setup))
+        interrupt = world.any(interrupted.is_set())
+        last = interrupt or state.step == config.total_steps
+        if state.step % config.steps_per_tick and not last:
+            continue
+        row = meter.row(state)
+        if lost := sorted(name for name, value in row.items() if not np.isfinite(value)):
+            _step_back(run, state, writer, world, lost, row)
+            meter.restart(state.step)
+            continue
+        is_saved = last or state.step % (config.steps_per_tick * config.snap) == 0
+        if is_saved:
+            values, score = ({}, None) if interrupt or not world.is_main else validation(state)
+            row |= values
+            writer.snapshot(state)
+            if score is not None and state.judge(score):
+                writer.mark_best(state)
+        writer.row(row)
+        if is_saved:
+            writer.state(state)
+        writer.tell(row)
+        stale = world.any(bool(config.patience) and state.best["stale"] >= config.patience)
+        if stale:
+            writer.say(f"stopped early: no better for {config.patience} evaluations")
+        stop = stale or interrupt
+
+    finished = state.step >= config.total_steps or not interrupt
+    text = f"{'finished' if finished else 'stopped'} at {config.kimg(state.step):.1f} kimg"
+    hint = "" if finished else f"; continue with: mssg-train --resume {run.path}"
+    writer.say(text + hint, stopped=not finished)
+
+
+def _first_words(run: Run, world: World, step: int) -> str:
+    config = run.config
+    verb = f"resumed at {config.kimg(step):.1f} kimg" if step else "started"
+    what = f"{config.total_kimg:g} kimg, batch {config.batch}, {config.cfg}, {world.size} x {world.device}"
+    return f"{verb}: {what}"
+
+
+def _step_back(
+    run: Run, state: TrainState, writer: RunWriter, world: World, lost: Sequence[str], row: Mapping[str, Any]
+) -> None:
+    """Back to the last saved state with half the learning rates, because of a loss that is not finite.
+
+    The halving is saved before it is tried: a run that is killed from here on goes on the same way.
+
+    Args:
+        run, state, writer, world: As in `train`; the state is changed in place.
+        lost: Names of what is not finite.
+        row: The tick that shows it.
+
+    Raises:
+        RunError: After MOST_SETBACKS of them; `diverged.json` is the report.
+    """
+    setbacks, seen = state.setbacks + 1, run.config.kimg(state.step)
+    names = ", ".join(lost[:3])
+    if setbacks > MOST_SETBACKS:
+        writer.diverged(state, lost, row)
+        raise RunError(
+            f"training diverges: not finite even with learning rates / {2**state.setbacks}: {names}",
+            file=run.divergence_file,
+            found=f"at {seen:.1f} kimg",
+            hint=(
+                "Start a new run from this one's last snapshot (--init-from) with lower learning rates or a"
+                " larger --gamma"
+            ),
+        )
+    state.load_newest(run.state_files(), writer.log)
+    state.setbacks = setbacks
+    world.barrier()  # every process has read the state before it is replaced
+    writer.begin(state.step)
+    writer.state(state)
+    back = run.config.kimg(state.step)
+    writer.say(
+        f"{names} not finite at {seen:.1f} kimg: back to {back:.1f} kimg with learning rates / {2**setbacks}"
+    )
 
 
 @contextmanager
-def _nothing():
-    yield
+def _own_random_state(device: str) -> Iterator[None]:
+    """Training seeds torch at every step; the caller's random state is as it was afterwards."""
+    with torch.random.fork_rng([torch.device(device)] if device.startswith("cuda") else []):
+        yield
 
 
 @contextmanager
-def _interrupts():
+def _interrupts() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set instead of ending the process; a second SIGINT ends it."""
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -1,9 +1,8 @@
-"""A run's folder: created, locked, filled and resumed (docs/formats.md, "Run")."""
+"""A run's folder with its documents: created for a study, opened again (docs/formats.md, "Run")."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from mssg.study.model import Study
 from mssg.study.schema import to_toml
 from mssg.training.config import TrainConfig, load_study, resolve
 
-KEPT_STATES = 2
-
 
 @dataclass(frozen=True)
 class Run(RunFolder):
@@ -26,20 +23,6 @@ class Run(RunFolder):
     study: Study
     config: TrainConfig
     init_from: str = ""
-
-    def log(self, text: str) -> None:
-        """Append a line to log.txt."""
-        with open(self.log_file, "a", encoding="utf-8") as file:
-            file.write(time.strftime("%Y-%m-%d %H:%M:%S ") + text + "\n")
-
-    def prune_states(self) -> None:
-        """Keep the newest training states only."""
-        for old in self.state_files()[KEPT_STATES:]:
-            old.unlink()
-
-    def mark_best(self, snapshot: Path) -> None:
-        """Name the best snapshot so far in the file `best`."""
-        write_atomically(self.best_file, snapshot.name + "\n", RunError)
 
 
 def create(
@@ -70,8 +53,8 @@ def create(
             _refuse_used(path)  # again: another trainer may have come first
             for folder in (run.snapshots, run.states, run.grids):
                 folder.mkdir(exist_ok=True)
-            write_atomically(path / "study.toml", to_toml(study), RunError)
-            write_json(path / "config.json", document, RunError)
+            write_atomically(run.study_file, to_toml(study), RunError)
+            write_json(run.config_file, document, RunError)
     return run
 
 
@@ -140,55 +123,3 @@ def reopen(
                 hint="Give the options it was started with, or choose another --outdir",
             )
     return run
-
-
-def start(
-    study_path: str | Path,
-    outdir: str | Path,
-    options: Mapping[str, Any] | None = None,
-    progress: Callable[[Mapping[str, Any]], None] | None = None,
-    device: str = "cpu",
-    init_from: str = "",
-    requeue: bool = False,
-) -> Path:
-    """Train a study from the beginning.
-
-    Args:
-        study_path: The study TOML.
-        outdir: The run's folder, new or empty.
-        options: Overrides of `TrainConfig` fields.
-        progress: Called with every tick's row of stats.jsonl, and with {"event": text} for other news.
-        device: "cpu", "cuda" or "mps".
-        init_from: A snapshot whose weights the networks start from.
-        requeue: Continue the run if the same call made it before: what a scheduler restarts is one command.
-
-    Returns:
-        The run's folder.
-    """
-    from mssg.training.distributed import joined
-    from mssg.training.loop import train
-
-    with joined(device) as world:
-        if world.is_main:
-            run = (reopen if requeue else create)(study_path, outdir, options, init_from)
-        world.barrier()
-        if not world.is_main:
-            run = open_run(outdir)
-        train(run, world, progress)
-    return Path(outdir)
-
-
-def resume(
-    path: str | Path, progress: Callable[[Mapping[str, Any]], None] | None = None, device: str = "cpu"
-) -> Path:
-    """Continue a run from its newest valid training state, or from the beginning if it has none.
-
-    Raises:
-        RunError: Not a run, locked by another trainer, or its states are all damaged.
-    """
-    from mssg.training.distributed import joined
-    from mssg.training.loop import train
-
-    with joined(device) as world:
-        train(open_run(path), world, progress)
-    return Path(path)

@@ -10,56 +10,92 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
 from mssg.errors import RunError
 from mssg.files import write_atomically
+from mssg.runs.folder import RunFolder
 from mssg.runs.rows import read_rows
+from mssg.training.config import TrainConfig
 from mssg.training.distributed import World
+from mssg.training.state import TrainState
+from mssg.training.step import Statistics
 
 
 class Meter:
-    """Means of named scalars since the last `take`."""
+    """Means of what the steps since the last tick reported, and how fast they went."""
 
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+    def __init__(self, config: TrainConfig, world: World, step: int) -> None:
+        self._config, self._world = config, world
+        self._sums: Statistics = {}
+        self._counts: dict[str, Tensor | int] = {}
+        self._started = time.perf_counter()
+        self.restart(step)
 
-    def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add one observation of each name."""
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0) + value.detach()
-            self._counts[name] = self._counts.get(name, 0) + 1
+    def restart(self, step: int) -> None:
+        """Measure the speed from here on."""
+        self._ticked_at, self._ticked_step = time.perf_counter(), step
 
-    def take(self, world: World) -> dict[str, float]:
-        """The means over all processes; the meter starts anew."""
+    def add(self, statistics: Statistics) -> None:
+        """Add what one step reports."""
+        for name, value in statistics.items():
+            value, count = value if value.ndim else (value, 1)
+            self._sums[name] = self._sums.get(name, 0) + value
+            self._counts[name] = self._counts.get(name, 0) + count
+
+    def row(self, state: TrainState) -> dict[str, Any]:
+        """The row of stats.jsonl for the steps since the last one; the meter starts anew."""
+        config, now = self._config, time.perf_counter()
+        kimg, since = config.kimg(state.step), config.kimg(state.step - self._ticked_step)
+        per_kimg = (now - self._ticked_at) / max(since, 1e-9)
+        self.restart(state.step)
+        return {
+            "kimg": kimg,
+            "elapsed_sec": now - self._started,
+            "sec_per_kimg": per_kimg,
+            "eta_sec": per_kimg * (config.total_kimg - kimg),
+            **self._means(),
+            "lambda": config.lambda_at(config.kimg(state.step - 1)),
+            "ada_p": state.augment.p,
+            "memory_gb": memory_gb(self._world.device),
+        }
+
+    def _means(self) -> dict[str, float]:
+        """The means over all processes and steps that had something to report."""
+        world = self._world
         names = world.union(self._sums)
-        table = torch.zeros(
-            len(names), 2, dtype=torch.float64, device="cpu" if world.device == "mps" else world.device
-        )
+        device = "cpu" if world.device == "mps" else world.device  # float64 is unknown there
+        table = torch.zeros(len(names), 2, dtype=torch.float64, device=device)
         for row, name in enumerate(names):
             table[row, 0], table[row, 1] = self._sums.get(name, 0.0), self._counts.get(name, 0)
         table = world.sum(table)
         self._sums, self._counts = {}, {}
-        return {name: float(s / n) for name, (s, n) in zip(names, table.tolist()) if n}
+        return {name: total / n for name, (total, n) in zip(names, table.tolist()) if n}
+
+
+def memory_gb(device: str) -> float:
+    """Memory in use by this process, in GB: peak on a GPU, resident on a CPU."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() / 1e9
+    return psutil.Process().memory_info().rss / 1e9
 
 
 class StatsLog:
-    """stats.jsonl of a run and, beside it, TensorBoard events; rows after `kimg` are dropped when a run
-    resumes."""
+    """stats.jsonl of a run and, beside it, TensorBoard events; rows after `kimg` are dropped."""
 
-    def __init__(self, run: Path, kimg: float) -> None:
-        self.path = run / "stats.jsonl"
-        if self.path.exists():
-            rows = [row for row in read_rows(self.path) if row["kimg"] <= kimg + 1e-9]
-            write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in rows), RunError)
-        self._events = Events(run, round(kimg * 1000) + 1 if kimg else None)
+    def __init__(self, folder: RunFolder, kimg: float) -> None:
+        self._path = folder.stats_file
+        if self._path.exists():
+            rows = [row for row in read_rows(self._path) if row["kimg"] <= kimg + 1e-9]
+            write_atomically(self._path, "".join(json.dumps(row) + "\n" for row in rows), RunError)
+        self._events = Events(folder.path, round(kimg * 1000) + 1 if kimg else None)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append one tick; numbers that are not finite become null."""
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-        with open(self.path, "a", encoding="utf-8") as file:
+        with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(clean) + "\n")
         numbers = {k: v for k, v in clean.items() if isinstance(v, int | float) and k != "kimg"}
         self._events.write(numbers, round(row["kimg"] * 1000))

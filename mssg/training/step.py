@@ -4,91 +4,190 @@ section 5)."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mssg.losses import adversarial
-from mssg.losses.covariate import CovariateLoss
+from mssg.losses.covariate import CovariateLoss, CovariateTerms, added
 from mssg.losses.regularizers import gradient_penalty, path_length
-from mssg.networks.discriminator import Discriminator
-from mssg.networks.generator import Generator
-from mssg.training.augment import Augment
+from mssg.training import ema
+from mssg.training.batches import FakeBatch, RealBatch, StepBatch
 from mssg.training.config import TrainConfig
 from mssg.training.distributed import World
+from mssg.training.state import TrainState
+
+RUNNING_MEANS = ("w_avg", "magnitude_ema")  # buffers that each process updates from its part of the batch
+ADAPT_EVERY = 4  # steps between two changes of the augmentation probability
+SIGNS = "sign/real"
+
+Statistics = dict[str, Tensor]
+"""What a step reports, on the device: scalars, and [value, 1 or 0] where there may be nothing to report."""
 
 
-@dataclass
-class Parts:
-    """What a step works on."""
+@dataclass(frozen=True)
+class TrainSetup:
+    """What a step works by and does not change."""
 
-    G: Generator
-    D: Discriminator
-    opt_G: torch.optim.Optimizer
-    opt_D: torch.optim.Optimizer
-    loss: CovariateLoss
-    augment: Augment
     config: TrainConfig
+    loss: CovariateLoss
     world: World
-    pl_mean: Tensor
-    setbacks: int = (
-        0  # how often the run went back after a loss that was not finite; each halves the learning rates
-    )
-    signs: list[float] = field(default_factory=list)  # [sum, count] of sign(D(real)) since p was last adapted
 
 
-@dataclass(frozen=True)
-class Draw:
-    """Latents and conditions of one phase's fakes: z [B, z_dim], c [B, K]; `counts` [V] is the global batch's
-    size."""
+def train_step(state: TrainState, batch: StepBatch, setup: TrainSetup) -> Statistics:
+    """One step: G, its path lengths now and then, D, its gradient penalty now and then, the average.
 
-    z: Tensor
-    c: Tensor
-    counts: Tensor
+    Every draw on the way is a function of (seed, step, rank).
 
+    Args:
+        state: Changed in place; its `step` goes up by one.
+        batch: The draws of this step.
+        setup: Configuration, covariate loss and place among the processes.
 
-@dataclass(frozen=True)
-class Real:
-    """Real images [B, C, H, W] in [−1, 1], their encoded, completed conditions [B, K], which of them count
-    [B, V], and how many rows of the global batch count for each covariate [V]."""
+    Returns:
+        What stats.jsonl reports the means of.
+    """
+    config, world, step = setup.config, setup.world, state.step
+    kimg = config.kimg(step)
+    torch.manual_seed(_mixed(config.seed, step, world.rank))
+    state.scale_learning_rates(config.lr_scale_at(kimg) * 0.5**state.setbacks)
 
-    images: Tensor
-    c: Tensor
-    mask: Tensor
-    counts: Tensor
+    statistics = generator_phase(state, batch, setup)
+    world.average([b for name, b in state.G.named_buffers() if name.endswith(RUNNING_MEANS)])
+    if config.pl_weight and step % config.pl_interval == 0:
+        statistics |= path_length_phase(state, batch, setup)
+    statistics |= discriminator_phase(state, batch, setup)
+    if config.gamma and step % config.r1_interval == 0:
+        statistics |= penalty_phase(state, batch, setup)
+    beta = ema.decay(config.batch, kimg, config.ema_halflife_kimg, config.ema_rampup)
+    ema.update(state.G_ema, state.G, beta)
 
-
-def optimisers(
-    G: Generator, D: Discriminator, config: TrainConfig
-) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    """Adam for both networks, with lr·r and β^r, r = i/(i+1), where a regulariser runs every i steps."""
-
-    def adam(weights: list[nn.Parameter], lr: float, interval: int) -> torch.optim.Optimizer:
-        ratio = interval / (interval + 1) if interval else 1.0
-        betas = (config.beta1**ratio if config.beta1 else 0.0, config.beta2**ratio)
-        return torch.optim.Adam(weights, lr=lr * ratio, betas=betas, eps=1e-8, fused=True)
-
-    g_interval = config.pl_interval if config.pl_weight else 0
-    d_interval = config.r1_interval if config.gamma else 0
-    return adam(list(G.parameters()), config.g_lr, g_interval), adam(
-        D.trainable_parameters(), config.d_lr, d_interval
-    )
+    state.step += 1
+    state.signs.extend(statistics.pop(SIGNS))
+    if state.step % ADAPT_EVERY == 0:
+        _adapt(state, setup)
+    return statistics
 
 
-def _apply(parts: Parts, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    parts.world.reduce_gradients(network.parameters())
+def generator_phase(state: TrainState, batch: StepBatch, setup: TrainSetup) -> Statistics:
+    """G step: adversarial(fake) + λ·cov(D(fake), c)."""
+    fakes, real = batch.fakes_for_G, batch.real
+    sums: Statistics = {}
+    terms: list[CovariateTerms] = []
+    state.D.requires_grad_(False)
+    for rows, share in _micro_batches(setup, len(fakes.z)):
+        images, _ = _generate(state, fakes, rows, setup, update_emas=True)
+        outputs = _judge(state, state.augment(images), fakes.c[rows], setup)
+        if setup.config.objective == "r3gan":
+            with torch.no_grad():
+                paired = _judge(state, state.augment(real.images[rows]), real.c[rows], setup)[:, 0]
+            adv = adversarial.relativistic_generator(paired, outputs[:, 0]) * share
+        else:
+            adv = adversarial.logistic_generator(outputs[:, 0]) * share
+        cov, term = _covariate_loss(setup, outputs, fakes, rows)
+        (adv + _lambda(state, setup) * cov).backward()
+        _record(sums, {"loss/G/adv": adv, "loss/G/cov": cov, "score/fake": outputs[:, 0].mean() * share})
+        terms += term
+    state.D.requires_grad_(True)
+    _apply(state.G, state.opt_G, setup)
+    return sums | _by_covariate("loss/G/cov", terms)
+
+
+def path_length_phase(state: TrainState, batch: StepBatch, setup: TrainSetup) -> Statistics:
+    """Lazy path-length regularisation on a part of the batch, weighted by its interval."""
+    config, world, fakes = setup.config, setup.world, batch.fakes_for_G
+    rows = slice(0, max(1, len(fakes.z) // config.pl_shrink))
+    images, ws = _generate(state, fakes, rows, setup)
+    penalty, mean = path_length(images, ws, state.pl_mean)
+    state.pl_mean.copy_(world.sum(mean) / world.size)
+    (penalty.mean() * config.pl_weight * config.pl_interval).backward()
+    _apply(state.G, state.opt_G, setup)
+    return {"loss/G/pl": penalty.mean().detach()}
+
+
+def discriminator_phase(state: TrainState, batch: StepBatch, setup: TrainSetup) -> Statistics:
+    """D step: adversarial(fake) + adversarial(real) + λ·cov(D(real), c_real)."""
+    fakes, real = batch.fakes_for_D, batch.real
+    r3gan = setup.config.objective == "r3gan"
+    compare = adversarial.relativistic_discriminator if r3gan else adversarial.logistic_discriminator
+    sums: Statistics = {}
+    terms: list[CovariateTerms] = []
+    signs: list[Tensor] = []
+    for rows, share in _micro_batches(setup, len(fakes.z)):
+        with torch.no_grad():
+            images, _ = _generate(state, fakes, rows, setup)
+        fake = _judge(state, state.augment(images), fakes.c[rows], setup)
+        judged = _judge(state, state.augment(real.images[rows]), real.c[rows], setup)
+        adv = compare(judged[:, 0], fake[:, 0]) * share
+        cov, term = _covariate_loss(setup, judged, real, rows)
+        (adv + _lambda(state, setup) * cov).backward()
+        logits = judged[:, 0].detach()
+        _record(sums, {"loss/D/adv": adv, "loss/D/cov": cov, "score/real": logits.mean() * share})
+        signs.append(logits.sign().mean())
+        terms += term
+    _apply(state.D, state.opt_D, setup)
+    return sums | _by_covariate("loss/D/cov", terms) | {SIGNS: torch.stack(signs)}
+
+
+def penalty_phase(state: TrainState, batch: StepBatch, setup: TrainSetup) -> Statistics:
+    """Lazy R1 on D's realness of real images, and R2 on fakes for the R3GAN objective: γ/2 · i · |∇D|².
+
+    The gradient is taken at D's own input, after augmentation.
+    """
+    config, fakes, real = setup.config, batch.fakes_for_D, batch.real
+    sums: Statistics = {}
+    for rows, share in _micro_batches(setup, len(real.images)):
+        inputs = {"r1": (state.augment(real.images[rows]), real.c[rows])}
+        if config.objective == "r3gan":
+            with torch.no_grad():
+                images, _ = _generate(state, fakes, rows, setup)
+                inputs["r2"] = (state.augment(images), fakes.c[rows])
+        for name, (images, c) in inputs.items():
+            images = images.detach().requires_grad_(True)
+            penalty = gradient_penalty(images, _judge(state, images, c, setup)[:, 0]).mean() * share
+            (penalty * (config.gamma / 2 * config.r1_interval)).backward()
+            _record(sums, {f"loss/D/{name}": penalty})
+    _apply(state.D, state.opt_D, setup)
+    return sums
+
+
+def _adapt(state: TrainState, setup: TrainSetup) -> None:
+    """Move the augmentation probability by the signs of the last steps, over all processes."""
+    config, world = setup.config, setup.world
+    if config.aug == "ada":
+        mean = float(np.mean(torch.stack(state.signs).tolist()))
+        mean = world.sum(torch.tensor(mean, device=world.device)).item() / world.size
+        state.augment.adapt(mean, config.ada_target, config.batch * ADAPT_EVERY, config.ada_kimg)
+    state.signs.clear()
+
+
+def _mixed(*numbers: int) -> int:
+    """A seed made of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _lambda(state: TrainState, setup: TrainSetup) -> float:
+    return setup.config.lambda_at(setup.config.kimg(state.step))
+
+
+def _apply(network: nn.Module, optimiser: torch.optim.Optimizer, setup: TrainSetup) -> None:
+    setup.world.reduce_gradients(network.parameters())
     optimiser.step()
     network.zero_grad(set_to_none=True)
 
 
-def _chunks(parts: Parts, rows: int) -> list[slice]:
-    size = parts.config.micro_batch or rows
-    return [slice(i, i + size) for i in range(0, rows, size)]
+def _micro_batches(setup: TrainSetup, rows: int) -> Iterator[tuple[slice, float]]:
+    """Rows that go through a network at a time, and their share of all."""
+    size = min(setup.config.micro_batch or rows, rows)
+    for start in range(0, rows, size):
+        yield slice(start, start + size), min(size, rows - start) / rows
 
 
-def _blur(images: Tensor, sigma: float) -> Tensor:
+def _blurred(images: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of D's input, used early in StyleGAN3-R training. sigma in pixels."""
     radius = math.floor(sigma * 3)
     if radius < 1:
@@ -100,118 +199,48 @@ def _blur(images: Tensor, sigma: float) -> Tensor:
     return F.conv2d(images, taps[None, None, :, None].repeat(n, 1, 1, 1), groups=n)
 
 
-def _judge(parts: Parts, images: Tensor, c: Tensor, sigma: float) -> Tensor:
+def _judge(state: TrainState, images: Tensor, c: Tensor, setup: TrainSetup) -> Tensor:
     """D's outputs [B, 1+K] (or [B, 1] with a projection head) for images that were augmented already."""
-    return parts.D(_blur(images, sigma), c)
+    return state.D(_blurred(images, setup.config.blur_at(setup.config.kimg(state.step))), c)
 
 
-def _generate(parts: Parts, draw: Draw, rows: slice, update_emas: bool = False) -> tuple[Tensor, Tensor]:
+def _generate(
+    state: TrainState, fakes: FakeBatch, rows: slice, setup: TrainSetup, *, update_emas: bool = False
+) -> tuple[Tensor, Tensor]:
     """Fakes with style mixing: images [b, C, H, W] and the ws they came from."""
-    ws = parts.G.mapping(draw.z[rows], draw.c[rows], update_emas=update_emas)
-    if parts.config.style_mixing and torch.rand(()).item() < parts.config.style_mixing:
+    G, mixing = state.G, setup.config.style_mixing
+    ws = G.mapping(fakes.z[rows], fakes.c[rows], update_emas=update_emas)
+    if mixing and torch.rand(()).item() < mixing:
         cutoff = int(torch.randint(1, ws.shape[1], ()).item())
-        other = parts.G.mapping(torch.randn_like(draw.z[rows]), draw.c[rows])
+        other = G.mapping(torch.randn_like(fakes.z[rows]), fakes.c[rows])
         ws = torch.cat([ws[:, :cutoff], other[:, cutoff:]], 1)
-    return parts.G.synthesis(ws, noise_mode="random", update_emas=update_emas), ws
+    return G.synthesis(ws, noise_mode="random", update_emas=update_emas), ws
 
 
-def _covariates(parts: Parts, outputs: Tensor, target: Tensor, mask: Tensor | None, counts: Tensor):
-    """The covariate loss of a micro-batch; averaged over ranks and summed over micro-batches it is the global
-    batch's."""
-    if outputs.shape[1] == 1:  # a projection head has no covariate outputs
-        return outputs.sum() * 0, {}
-    value, terms = parts.loss(outputs[:, 1:], target, mask, counts)
-    return value * parts.world.size, terms
+def _covariate_loss(
+    setup: TrainSetup, outputs: Tensor, batch: FakeBatch | RealBatch, rows: slice
+) -> tuple[Tensor, list[CovariateTerms]]:
+    """The covariate loss of a micro-batch and its terms, none with a projection head.
 
-
-def generator_phase(parts: Parts, draw: Draw, real: Real, weight: float, sigma: float) -> dict[str, Tensor]:
-    """G step: adversarial(fake) + λ·cov(D(fake), c)."""
-    stats: dict[str, Tensor] = {}
-    total = len(draw.z)
-    parts.D.requires_grad_(False)
-    for rows in _chunks(parts, total):
-        images, _ = _generate(parts, draw, rows, update_emas=True)
-        outputs = _judge(parts, parts.augment(images), draw.c[rows], sigma)
-        if parts.config.objective == "r3gan":
-            with torch.no_grad():
-                reference = _judge(parts, parts.augment(real.images[rows]), real.c[rows], sigma)[:, 0]
-            adv = adversarial.relativistic_generator(reference, outputs[:, 0])
-        else:
-            adv = adversarial.logistic_generator(outputs[:, 0])
-        share = len(outputs) / total
-        adv = adv * share
-        cov, terms = _covariates(parts, outputs, draw.c[rows], None, draw.counts)
-        (adv + weight * cov).backward()
-        _record(stats, {"loss/G/adv": adv, "loss/G/cov": cov, "score/fake": outputs[:, 0].mean() * share})
-        _record(stats, {f"loss/G/cov/{k}": v * share for k, v in terms.items()})
-    parts.D.requires_grad_(True)
-    _apply(parts, parts.G, parts.opt_G)
-    return stats
-
-
-def path_length_phase(parts: Parts, draw: Draw) -> dict[str, Tensor]:
-    """Lazy path-length regularisation on a part of the batch, weighted by its interval."""
-    config = parts.config
-    rows = slice(0, max(1, len(draw.z) // config.pl_shrink))
-    images, ws = _generate(parts, draw, rows)
-    penalty, mean = path_length(images, ws, parts.pl_mean)
-    parts.pl_mean.copy_(parts.world.sum(mean) / parts.world.size)
-    (penalty.mean() * config.pl_weight * config.pl_interval).backward()
-    _apply(parts, parts.G, parts.opt_G)
-    return {"loss/G/pl": penalty.mean().detach()}
-
-
-def discriminator_phase(
-    parts: Parts, draw: Draw, real: Real, weight: float, sigma: float
-) -> dict[str, Tensor]:
-    """D step: adversarial(fake) + adversarial(real) + λ·cov(D(real), c_real)."""
-    stats: dict[str, Tensor] = {}
-    total = len(draw.z)
-    for rows in _chunks(parts, total):
-        with torch.no_grad():
-            images, _ = _generate(parts, draw, rows)
-        fake = _judge(parts, parts.augment(images), draw.c[rows], sigma)
-        judged = _judge(parts, parts.augment(real.images[rows]), real.c[rows], sigma)
-        compare = (
-            adversarial.relativistic_discriminator
-            if parts.config.objective == "r3gan"
-            else adversarial.logistic_discriminator
-        )
-        share = len(fake) / total
-        adv = compare(judged[:, 0], fake[:, 0]) * share
-        cov, terms = _covariates(parts, judged, real.c[rows], real.mask[rows], real.counts)
-        (adv + weight * cov).backward()
-        logits = judged[:, 0].detach()
-        parts.signs.append(float(logits.sign().mean()))
-        _record(stats, {"loss/D/adv": adv, "loss/D/cov": cov, "score/real": logits.mean() * share})
-        _record(stats, {f"loss/D/cov/{k}": v * share for k, v in terms.items()})
-    _apply(parts, parts.D, parts.opt_D)
-    return stats
-
-
-def penalty_phase(parts: Parts, draw: Draw, real: Real, sigma: float) -> dict[str, Tensor]:
-    """Lazy R1 on D's realness of real images, and R2 on fakes for the R3GAN objective: γ/2 · i · |∇D|².
-
-    The gradient is taken at D's own input, after augmentation.
+    Averaged over ranks and summed over micro-batches it is the global batch's.
     """
-    config, stats = parts.config, {}
-    total = len(real.images)
-    for rows in _chunks(parts, total):
-        inputs = {"r1": (parts.augment(real.images[rows]), real.c[rows])}
-        if config.objective == "r3gan":
-            with torch.no_grad():
-                inputs["r2"] = (parts.augment(_generate(parts, draw, rows)[0]), draw.c[rows])
-        for name, (images, c) in inputs.items():
-            images = images.detach().requires_grad_(True)
-            penalty = gradient_penalty(images, _judge(parts, images, c, sigma)[:, 0]).mean() * (
-                len(images) / total
-            )
-            (penalty * (config.gamma / 2 * config.r1_interval)).backward()
-            _record(stats, {f"loss/D/{name}": penalty})
-    _apply(parts, parts.D, parts.opt_D)
-    return stats
+    if outputs.shape[1] == 1:  # a projection head has no covariate outputs
+        return outputs.sum() * 0, []
+    mask = batch.mask[rows] if isinstance(batch, RealBatch) else None
+    value, terms = setup.loss(outputs[:, 1:], batch.c[rows], mask, batch.counts)
+    return value * setup.world.size, [terms]
 
 
-def _record(stats: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+def _record(sums: Statistics, values: Statistics) -> None:
+    """Add a micro-batch's share of some statistics."""
     for name, value in values.items():
-        stats[name] = stats.get(name, 0) + value.detach()
+        sums[name] = sums.get(name, 0) + value.detach()
+
+
+def _by_covariate(prefix: str, parts: list[CovariateTerms]) -> Statistics:
+    """Each covariate's mean loss over the rows that counted in all micro-batches; nothing where none did."""
+    if not parts:
+        return {}
+    terms = added(parts)
+    table = torch.stack([terms.sums / terms.rows.clamp(min=1), (terms.rows > 0).to(terms.sums.dtype)], 1)
+    return {f"{prefix}/{name}": row for name, row in zip(terms.names, table)}

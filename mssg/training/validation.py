@@ -3,71 +3,59 @@ held-out images."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
-from mssg.data.dataset import PackedSource
-from mssg.losses.covariate import CovariateLoss
+from mssg.losses.covariate import CovariateLoss, CovariateTerms, added
 from mssg.measure.instruments import instrument
-from mssg.metrics.sampling import BATCH, generator_of
+from mssg.metrics.control import control
+from mssg.metrics.sampling import generator_of
 from mssg.networks.discriminator import Discriminator
 from mssg.networks.generator import Generator
-from mssg.study.model import Study
+from mssg.training.batches import TrainingData
+from mssg.training.state import TrainState
 
-if TYPE_CHECKING:
-    from mssg.covariates.system import CovariateModels
+ROWS_AT_A_TIME = 48
 
 
 class Validation:
     """Measures the averaged generator, and D on the validation split; every result is a function of
     (networks, seed)."""
 
-    def __init__(
-        self,
-        study: Study,
-        sources: tuple[PackedSource, ...],
-        models: CovariateModels,
-        metrics: tuple[str, ...],
-        images: int,
-        seed: int,
-    ) -> None:
-        self._study, self._sources, self._models = study, sources, models
-        self._metrics = tuple(m for m in metrics if m != "control" or study.instrument)
-        self._images, self._seed = images, seed
+    def __init__(self, data: TrainingData) -> None:
+        self._data = data
 
-    def __call__(
-        self, G_ema: Generator, D: Discriminator, device: str
-    ) -> tuple[dict[str, float], float | None]:
-        """Measure.
+    def __call__(self, state: TrainState) -> tuple[dict[str, float], float | None]:
+        """Measure what the configuration asks for.
 
         Returns:
             Values by stats.jsonl key, and one score, higher is better, or None where nothing was asked for:
             the mean of r (shared covariates) and partial r (others) if there is an oracle, else minus the
             covariate loss.
         """
+        metrics, study = self._data.config.metrics, self._data.study
         values: dict[str, float] = {}
         score = None
-        if "covariates" in self._metrics:
-            losses = self._covariate_losses(D, device)
-            values |= {f"metric/validation/{k}": v for k, v in losses.items()}
+        if "covariates" in metrics and state.D.config.head == "covariates":
+            losses = self._covariate_losses(state.D)
+            values |= {f"metric/validation/{name}": loss for name, loss in losses.items()}
             score = -sum(losses.values()) if losses else None
-        if "control" in self._metrics:
-            control, score = self._control(G_ema, device)
-            values |= control
+        if "control" in metrics and study.instrument:
+            control_values, score = self._control(state.G_ema)
+            values |= control_values
         return values, score
 
-    def _control(self, G_ema: Generator, device: str) -> tuple[dict[str, float], float | None]:
-        from mssg.metrics.control import control
-
+    def _control(self, G_ema: Generator) -> tuple[dict[str, float], float | None]:
+        data, config = self._data, self._data.config
         report = control(
-            generator_of(G_ema, self._study, device),
-            self._study,
-            self._models,
-            instrument(self._study.instrument).measure,
-            self._images,
-            self._seed,
+            generator_of(G_ema, data.study, data.world.device),
+            data.study,
+            data.models,
+            instrument(data.study.instrument).measure,
+            config.metric_images,
+            config.seed,
             designs=("a", "b"),
         )
         values, scores = {}, []
@@ -80,23 +68,30 @@ class Validation:
         return values, float(np.mean(scores)) if scores else None
 
     @torch.no_grad()
-    def _covariate_losses(self, D: Discriminator, device: str) -> dict[str, float]:
-        """D's loss per covariate on the images of the validation split that record it."""
-        if D.config.head != "covariates":
-            return {}
-        sums, counts, loss = {}, {}, CovariateLoss(self._study)
-        rng = np.random.default_rng([self._seed, 5])
-        for source in self._sources:
-            rows = source.rows("val")
-            rows = np.sort(rng.permutation(rows)[: self._images])
-            rows = rows[: len(rows) - len(rows) % min(4, max(1, len(rows)))]
-            for start in range(0, len(rows), BATCH - BATCH % 4):
-                part = rows[start : start + BATCH - BATCH % 4]
-                images = torch.from_numpy(source.images[part]).to(device).float() / 127.5 - 1
-                c = torch.from_numpy(self._study.encode(source.values[part])).to(device)
-                mask = torch.from_numpy(np.isfinite(source.values[part])).to(device)
-                _, terms = loss(D(images, c)[:, 1:], c, mask)
-                for name, value in terms.items():
-                    n = int(mask[:, self._study.index(name)].sum())
-                    sums[name], counts[name] = sums.get(name, 0.0) + float(value) * n, counts.get(name, 0) + n
-        return {name: sums[name] / counts[name] for name in sums}
+    def _covariate_losses(self, D: Discriminator) -> dict[str, float]:
+        """D's loss per covariate on the images of the validation split that record it.
+
+        Images go through D in whole minibatch-standard-deviation groups; what is left of a source is not
+        looked at.
+        """
+        data, config, loss = self._data, self._data.config, CovariateLoss(self._data.study)
+        parts: list[CovariateTerms] = []
+        rng = np.random.default_rng([config.seed, 5])
+        for source in data.sources:
+            rows = np.sort(rng.permutation(source.rows("val"))[: config.metric_images])
+            for part in in_whole_groups(rows, config.mbstd_group):
+                images = torch.from_numpy(source.images[part]).to(data.world.device).float() / 127.5 - 1
+                c = torch.from_numpy(data.study.encode(source.values[part])).to(data.world.device)
+                mask = torch.from_numpy(np.isfinite(source.values[part])).to(data.world.device)
+                parts.append(loss(D(images, c)[:, 1:], c, mask)[1])
+        return added(parts).means() if parts else {}
+
+
+def in_whole_groups(rows: np.ndarray, group: int) -> Iterator[np.ndarray]:
+    """Rows [n] in parts of at most about ROWS_AT_A_TIME, each a whole number of minibatch-standard-deviation
+    groups; fewer rows than a group are a group of their own."""
+    group = min(group, len(rows))
+    size = max(group, ROWS_AT_A_TIME - ROWS_AT_A_TIME % max(group, 1))
+    whole = len(rows) - len(rows) % max(group, 1)
+    for start in range(0, whole, size or 1):
+        yield rows[start : min(start + size, whole)]

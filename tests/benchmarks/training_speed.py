@@ -37,9 +37,11 @@ from mssg.ops import functional as ops
 from mssg.study.schema import from_document
 from mssg.training import ema, step
 from mssg.training.augment import Augment
+from mssg.training.batches import FakeBatch, RealBatch, StepBatch
 from mssg.training.config import TrainConfig
 from mssg.training.distributed import World
-from mssg.training.loop import configurations
+from mssg.training.networks import configurations
+from mssg.training.state import TrainState, optimisers
 
 BATCH = 16
 SHARE = {"G": 1, "D": 1, "path length": 1 / 4, "R1": 1 / 16, "average": 1}  # of steps that run a phase
@@ -71,7 +73,7 @@ def study(pixels: int):
 
 
 def ours(architecture: str, pixels: int, base: int, widest: int) -> Phases:
-    """Our phases, as `mssg.training.loop` calls them."""
+    """Our phases, as `mssg.training.step` calls them."""
     is_stylegan2 = architecture == "stylegan2"
     config = TrainConfig(
         cfg=architecture,
@@ -79,6 +81,7 @@ def ours(architecture: str, pixels: int, base: int, widest: int) -> Phases:
         channel_base=base,
         channel_max=widest,
         gamma=1.0,
+        lambda_max=1.0,
         pl_weight=2.0 if is_stylegan2 else 0.0,
         style_mixing=0.9 if is_stylegan2 else 0.0,
     )
@@ -86,23 +89,25 @@ def ours(architecture: str, pixels: int, base: int, widest: int) -> Phases:
     g_config, d_config = configurations(plan, config)
     G, D = build_generator(g_config).train(), build_discriminator(d_config).train()
     average = copy.deepcopy(G).eval().requires_grad_(False)
-    optimisers = step.optimisers(G, D, config)
-    parts = step.Parts(
-        G, D, *optimisers, CovariateLoss(plan), Augment((), 0.0), config, World(), torch.zeros(())
+    opt_G, opt_D = optimisers(G, D, config)
+    state = TrainState(
+        G=G, D=D, G_ema=average, opt_G=opt_G, opt_D=opt_D, augment=Augment((), 0.0), pl_mean=torch.zeros(())
     )
+    setup = step.TrainSetup(config, CovariateLoss(plan), World())
     c = torch.randn(BATCH, plan.layout.width)
     counts = torch.full((3,), float(BATCH))
-    draw = step.Draw(torch.randn(BATCH, config.z_dim), c, counts)
+    fakes = FakeBatch(torch.randn(BATCH, config.z_dim), c, counts)
     images = torch.rand(BATCH, 1, pixels, pixels) * 2 - 1
-    real = step.Real(images, c, torch.ones(BATCH, 3, dtype=torch.bool), counts)
+    real = RealBatch(images, c, torch.ones(BATCH, 3, dtype=torch.bool), counts)
+    batch = StepBatch(real, fakes, fakes)
     phases: Phases = {
-        "G": lambda: step.generator_phase(parts, draw, real, 1.0, 0.0),
-        "D": lambda: step.discriminator_phase(parts, draw, real, 1.0, 0.0),
-        "R1": lambda: step.penalty_phase(parts, draw, real, 0.0),
+        "G": lambda: step.generator_phase(state, batch, setup),
+        "D": lambda: step.discriminator_phase(state, batch, setup),
+        "R1": lambda: step.penalty_phase(state, batch, setup),
         "average": lambda: ema.update(average, G, 0.999),
     }
     if is_stylegan2:
-        phases["path length"] = lambda: step.path_length_phase(parts, draw)
+        phases["path length"] = lambda: step.path_length_phase(state, batch, setup)
     return phases
 
 

@@ -14,7 +14,7 @@ from mssg.data.pipeline import copy_study
 from mssg.data.recipes import fundus, mri
 from mssg.data.recipes.cohort_selection import Request
 from mssg.errors import DataError, MssgError, UsageError
-from mssg.training import run
+from mssg.training import launch
 from mssg.training.config import resolve
 from tests.data import stand_ins
 from tests.data.stand_ins import person
@@ -159,7 +159,7 @@ def test_example_studies_train_on_stand_ins(name, cohorts, tmp_path):
         for subject, split in zip(source.subjects, source.split):
             assert home.setdefault(subject, split) == split
     assert len(sources) == len(study.sources)
-    run.start(toml, tmp_path / "run", A_LITTLE)
+    launch.start(toml, tmp_path / "run", A_LITTLE)
     assert list((tmp_path / "run/snapshots").glob("*.safetensors"))
 
 

@@ -198,7 +198,7 @@ def test_the_plan_for_many_gpus_is_computed():
     from mssg.networks.discriminator import build_discriminator
     from mssg.networks.generator import build_generator
     from mssg.training.config import resolve
-    from mssg.training.loop import configurations
+    from mssg.training.networks import configurations
 
     text = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
     study = load_study(assets.path("studies/ukb-mri.toml"))

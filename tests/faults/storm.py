@@ -43,9 +43,9 @@ from mssg.checkpoint.header import resolve_snapshot  # noqa: E402
 from mssg.errors import MssgError  # noqa: E402
 from mssg.runs.folder import RunFolder  # noqa: E402
 from mssg.runs.rows import read_rows  # noqa: E402
-from mssg.training import run as runs  # noqa: E402
+from mssg.training import launch  # noqa: E402
 from mssg.training import step as steps  # noqa: E402
-from mssg.training.validation import Validation  # noqa: E402, F401
+from mssg.training.run import open_run  # noqa: E402
 
 EVERY_PHASE = (
     (
@@ -54,27 +54,33 @@ EVERY_PHASE = (
     ),
     ("[train]", "[augment]\nallow = ['xflip', 'brightness']\n[train]"),
 )
-PLACES = (
-    # file, functions in which a line is chosen; in this order they make a run
-    ("training/run.py", ("create", "reopen", "locked", "log", "mark_best", "prune_states")),
-    (
-        "training/loop.py",
-        ("prepare", "build", "restore", "state_bytes", "draw_real", "draw_fakes", "optimise", "train"),
+PACKAGE = os.path.dirname(mssg.__file__) + os.sep  # the checkout's own folder may be called mssg, too
+PLACES = {
+    # file: functions in which a line is chosen; in this order they make a run
+    "training/run.py": ("create", "reopen"),
+    "runs/lock.py": ("locked",),
+    "training/loop.py": ("train", "_train"),
+    "training/batches.py": ("open_training_data", "batch", "_real", "_fakes"),
+    "training/state.py": ("initial_state", "load_newest", "scale_learning_rates", "judge", "save"),
+    "training/step.py": (
+        "train_step",
+        "generator_phase",
+        "path_length_phase",
+        "discriminator_phase",
+        "penalty_phase",
+        "_apply",
+        "_adapt",
     ),
-    (
-        "training/step.py",
-        ("generator_phase", "path_length_phase", "discriminator_phase", "penalty_phase", "_apply"),
-    ),
-    ("training/ema.py", ("update",)),
-    ("training/augment.py", ("adapt",)),
-    ("training/run_writer.py", ("__init__", "tick", "save", "commit", "keep_state", "_grid", "close")),
-    ("training/stats.py", ("__init__", "write", "_add", "take")),
-    ("training/validation.py", ("__call__",)),
-    ("files.py", ("write_atomically", "sweep")),
-    ("checkpoint/snapshot.py", ("save_snapshot", "provenance")),
-    ("data/loader.py", ("batch", "conditions", "_draw")),
-    ("losses/covariate.py", ("forward", "__call__")),
-)
+    "training/ema.py": ("update",),
+    "training/augment.py": ("adapt",),
+    "training/run_writer.py": ("__init__", "log", "begin", "snapshot", "mark_best", "row", "state", "_grid"),
+    "training/stats.py": ("__init__", "add", "row", "write", "_add", "_means"),
+    "training/validation.py": ("__call__",),
+    "files.py": ("write_atomically", "sweep"),
+    "checkpoint/snapshot.py": ("save_snapshot", "provenance"),
+    "data/loader.py": ("batch", "conditions", "_draw"),
+    "losses/covariate.py": ("__call__",),
+}
 PATIENCE_S = 900  # a busy machine is no hang
 
 
@@ -132,6 +138,11 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def in_package(file: str) -> str:
+    """A file's path inside our package, with slashes; "" for other people's files."""
+    return file.removeprefix(PACKAGE).replace(os.sep, "/") if file.startswith(PACKAGE) else ""
+
+
 def at_line(place: tuple[str, str], nth: int) -> None:
     """Die at the nth line that is run in a function."""
     file, function = place
@@ -146,7 +157,7 @@ def at_line(place: tuple[str, str], nth: int) -> None:
 
     def calls(frame, event, _):
         code = frame.f_code
-        return lines if code.co_name == function and code.co_filename.endswith(f"mssg/{file}") else None
+        return lines if code.co_name == function and in_package(code.co_filename) == file else None
 
     sys.settrace(calls)
 
@@ -205,7 +216,7 @@ def check_folder(run: Path) -> None:
     if (run / "best").exists():
         check((run / "snapshots" / (run / "best").read_text().strip()).is_file(), "best names no snapshot")
     if (run / "config.json").exists():
-        runs.open_run(run)
+        open_run(run)
     if RunFolder(run).snapshot_files():
         resolve_snapshot(run)
 
@@ -238,7 +249,7 @@ class Storm:
         self.lines, self.writes = self.survey()
 
     def train(self, run: Path, **options: object) -> None:
-        runs.start(self.study, run, options, lambda row: print(row.get("event", "")), requeue=True)
+        launch.start(self.study, run, options, lambda row: print(row.get("event", "")), requeue=True)
 
     def new(self) -> Path:
         self.count += 1
@@ -256,10 +267,10 @@ class Storm:
 
             def lines(frame, event, _):
                 if event == "line":
-                    counts[f"{frame.f_code.co_filename.split('/mssg/')[-1]}:{frame.f_code.co_name}"] += 1
+                    counts[f"{in_package(frame.f_code.co_filename)}:{frame.f_code.co_name}"] += 1
                 return lines
 
-            sys.settrace(lambda frame, event, _: lines if "/mssg/" in frame.f_code.co_filename else None)
+            sys.settrace(lambda frame, event, _: lines if in_package(frame.f_code.co_filename) else None)
             original, writes = builtins.open, [0]
 
             def opened(path, mode="r", *rest, **more):
@@ -283,8 +294,8 @@ class Storm:
         check(child(task, self.log) == 0, self.tail())
         check_same(run, self.whole)
         counts, writes = json.loads(out.read_text())
-        places = {(f, n): counts[f"{f}:{n}"] for f, names in PLACES for n in names if counts.get(f"{f}:{n}")}
-        check(len(places) > 30, f"only {len(places)} places are reached")
+        places = {(f, n): counts.get(f"{f}:{n}", 0) for f, names in PLACES.items() for n in names}
+        check(all(places.values()), f"not reached: {[place for place, n in places.items() if not n]}")
         return places, writes
 
     def finish(self, run: Path, what: str) -> None:
@@ -370,14 +381,14 @@ class Storm:
 
                     def task(seed=seed):
                         options = {"seed": seed}
-                        runs.start(self.study, run, options, requeue=self.rng.random() < 0.5)
+                        launch.start(self.study, run, options, requeue=self.rng.random() < 0.5)
 
                     os._exit(child(task, self.log) & 0xFF)
                 pids.append(pid)
             codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
             check(sorted(codes) == [0, 2], f"two trainers: exits {codes}\n{self.tail()}")
             winner = codes.index(0)
-            check(runs.open_run(run).config.seed == winner, "the loser's configuration is in the folder")
+            check(open_run(run).config.seed == winner, "the loser's configuration is in the folder")
             check_folder(run)
             if winner == 0:
                 check_same(run, self.whole)
@@ -429,9 +440,7 @@ class Storm:
                     os.truncate(path, 200)
                 return original(*arguments)
 
-            from mssg.training import loop
-
-            loop.generator_phase = phase
+            steps.generator_phase = phase
             self.train(run)
 
         code = child(cut, self.log)
@@ -452,19 +461,17 @@ class Storm:
             nth, ends = self.rng.randint(1, 4), []
 
             def task(run, phase=phase, nth=nth, more=False):
-                from mssg.training import loop
-
-                original = getattr(loop, phase)
+                original = getattr(steps, phase)
                 seen = [0]
 
-                def poisoned(parts, *rest):
+                def poisoned(state, *rest):
                     seen[0] += 1
-                    stats = original(parts, *rest)
-                    if more or (parts.setbacks == 0 and seen[0] >= nth):
+                    stats = original(state, *rest)
+                    if more or (state.setbacks == 0 and seen[0] >= nth):
                         stats = {k: v * float("nan") for k, v in stats.items()}
                     return stats
 
-                setattr(loop, phase, poisoned)
+                setattr(steps, phase, poisoned)
                 self.train(run)
 
             for kills in (0, 2):

@@ -199,7 +199,7 @@ def _snapshot_file() -> bytes:
     from mssg.networks.discriminator import build_discriminator
     from mssg.networks.generator import build_generator
     from mssg.training.config import resolve
-    from mssg.training.loop import configurations
+    from mssg.training.networks import configurations
     from mssg.training.summary import summarise
 
     with tempfile.TemporaryDirectory() as folder:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from mssg.losses import adversarial
-from mssg.losses.covariate import CovariateLoss
+from mssg.losses.covariate import CovariateLoss, added
 from mssg.losses.regularizers import gradient_penalty, path_length
 from mssg.study.model import Covariate, Source, Study
 
@@ -71,23 +71,33 @@ def test_unobserved_rows_do_not_count_and_carry_no_gradient():
     outputs.requires_grad_(True)
     loss, terms = CovariateLoss(STUDY)(outputs, target, mask)
     loss.backward()
-    assert torch.isfinite(loss) and "sex" not in terms
+    assert torch.isfinite(loss) and "sex" not in terms.means()
     assert (
         (outputs.grad[:4, 1] == 0).all()
         and (outputs.grad[:, 2] == 0).all()
         and (outputs.grad[4:, 1] != 0).all()
     )
     expected = (outputs[4:, 1] - target[4:, 1]).square().mean()
-    assert terms["vol"].item() == pytest.approx(expected.item())
+    assert terms.means()["vol"] == pytest.approx(expected.item())
+
+
+def test_no_value_is_read_back_from_the_device():
+    """Tensors without values: reading one, as waiting for a GPU does, would raise."""
+    outputs, target = (part.to("meta").requires_grad_(n == 0) for n, part in enumerate(batch()))
+    mask = torch.ones(6, 4, dtype=torch.bool, device="meta")
+    loss, terms = CovariateLoss(STUDY)(outputs, target, mask, mask.sum(0))
+    loss.backward()
+    assert outputs.grad.shape == (6, 6) and added([terms, terms]).sums.shape == (4,)
 
 
 def test_parts_with_global_counts_add_up():
     outputs, target = batch(12)
     mask = torch.rand(12, 4, generator=torch.Generator().manual_seed(1)) < 0.6
-    whole, _ = CovariateLoss(STUDY)(outputs, target, mask)
+    whole, terms = CovariateLoss(STUDY)(outputs, target, mask)
     counts = mask.sum(0)
-    parts = sum(CovariateLoss(STUDY)(outputs[i::3], target[i::3], mask[i::3], counts)[0] for i in range(3))
-    assert parts.item() == pytest.approx(whole.item(), rel=1e-12)
+    parts = [CovariateLoss(STUDY)(outputs[i::3], target[i::3], mask[i::3], counts) for i in range(3)]
+    assert sum(loss for loss, _ in parts).item() == pytest.approx(whole.item(), rel=1e-12)
+    assert added([part for _, part in parts]).means() == pytest.approx(terms.means(), rel=1e-12)
 
 
 def test_adversarial_losses():

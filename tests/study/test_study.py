@@ -94,7 +94,7 @@ def test_fourth_source_with_two_new_covariates_is_toml_only(tmp_path):
     from mssg.covariates.system import fit_models
     from mssg.losses.covariate import CovariateLoss
     from mssg.training.config import resolve
-    from mssg.training.loop import configurations
+    from mssg.training.networks import configurations
 
     before, after = (
         study_of(tmp_path, BRAIN),
@@ -114,7 +114,7 @@ def test_fourth_source_with_two_new_covariates_is_toml_only(tmp_path):
     generator, discriminator = configurations(study, resolve(study, {"preset": "cpu-demo"}))
     assert generator.c_dim == discriminator.c_dim == study.layout.width == 7
     loss, terms = CovariateLoss(study)(torch.zeros(300, 7), c)
-    assert set(terms) == {"age", "ventricle", "grey", "sex", "apoe4"} and loss > 0
+    assert set(terms.means()) == {"age", "ventricle", "grey", "sex", "apoe4"} and loss > 0
 
 
 def test_no_code_names_a_column_or_a_data_set():

@@ -55,7 +55,7 @@ def blobs(folder: Path, n: int, seed: int) -> None:
     size, ring = rng.normal(8, 2, n), rng.integers(0, 2, n)
     level = 100 + 8 * size + rng.normal(0, 10, n)
     y, x = np.mgrid[-15.5:16, -15.5:16]
-    radius = np.sqrt(x**2 + y**2)
+    radius = np.sqrt((x - 3) ** 2 + y**2)  # off the middle: a mirrored blob is another image
     disc = 1 / (1 + np.exp(radius[None] - size[:, None, None]))
     disc = disc * np.where(ring[:, None, None] == 1, radius[None] > 3, 1)
     images = np.clip(disc * level[:, None, None], 0, 255).astype(np.uint8)[:, None]

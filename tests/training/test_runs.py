@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from blob_study import write_blob_study
 from safetensors.torch import load_file
 
 import mssg
@@ -21,10 +22,12 @@ from mssg.checkpoint.header import read_header, resolve_snapshot
 from mssg.errors import MssgError, RunError, SnapshotError
 from mssg.runs import lock
 from mssg.runs.rows import read_rows
-from mssg.training import run as runs
+from mssg.training import launch
+from mssg.training.batches import open_training_data
 from mssg.training.distributed import World
-from mssg.training.loop import build, prepare
-from mssg.training.step import Parts
+from mssg.training.run import open_run
+from mssg.training.state import TrainState, initial_state
+from mssg.training.validation import in_whole_groups
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -40,10 +43,10 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
         assert torch.equal(a[name], b[name]), name
 
 
-def fresh_networks(path: Path) -> Parts:
+def fresh_networks(path: Path) -> TrainState:
     """The networks of a run before its first step."""
-    run = runs.open_run(path)
-    return build(run, prepare(run, World()).study, World())[0]
+    run = open_run(path)
+    return initial_state(run, open_training_data(run, World()).study, "cpu", print)
 
 
 def command(*arguments: object) -> list[str]:
@@ -137,26 +140,33 @@ def test_asked_to_stop_it_saves_and_resumes_exactly(finished, blob_study, tmp_pa
     assert_same(weights(run), weights(finished))
 
 
+def test_training_leaves_the_callers_process_as_it_was(blob_study, tmp_path):
+    torch.manual_seed(3)
+    before, handlers = torch.get_rng_state(), signal.getsignal(signal.SIGTERM)
+    launch.start(blob_study, tmp_path / "run", {"total_kimg": 0.008})
+    assert torch.equal(torch.get_rng_state(), before) and signal.getsignal(signal.SIGTERM) is handlers
+
+
 def test_a_damaged_state_falls_back_to_the_one_before(finished, blob_study, tmp_path):
     run = tmp_path / "run"
-    runs.start(blob_study, run, {"total_kimg": 0.064})
+    launch.start(blob_study, run, {"total_kimg": 0.064})
     states = sorted((run / "state").iterdir())
     states[-1].write_bytes(states[-1].read_bytes()[:1000])
     config = json.loads((run / "config.json").read_text())
     config["train"]["total_kimg"] = 0.096
     (run / "config.json").write_text(json.dumps(config))
     assert len(states) == 2
-    runs.resume(run)
+    launch.resume(run)
     assert read_header(resolve_snapshot(run)).progress["step"] == 12
     for path in (run / "state").iterdir():
         path.write_bytes(b"nothing")
     with pytest.raises(RunError, match="state"):
-        runs.resume(run)
+        launch.resume(run)
 
 
 def test_two_trainers_on_one_run(finished):
     with lock.locked(finished), pytest.raises(RunError, match="another trainer"):
-        runs.resume(finished)
+        launch.resume(finished)
 
 
 def test_windows_locks_one_place_whatever_the_lock_file_holds(tmp_path, monkeypatch):
@@ -188,23 +198,23 @@ def test_full_disk_leaves_the_previous_snapshot(finished, blob_study, tmp_path, 
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(MssgError, match="No space left"):
-        runs.start(blob_study, run, {"total_kimg": 0.064})
+        launch.start(blob_study, run, {"total_kimg": 0.064})
     assert not list(run.rglob("*.tmp"))
     monkeypatch.undo()
     assert read_header(resolve_snapshot(run)).progress["step"] in (0, 4)
-    runs.resume(run)
+    launch.resume(run)
     assert read_header(resolve_snapshot(run)).progress["step"] == 8
 
 
 def test_output_folder_in_use(finished, blob_study, tmp_path):
     with pytest.raises(RunError, match="--resume"):
-        runs.start(blob_study, finished)
+        launch.start(blob_study, finished)
     (tmp_path / "file").write_text("x")
     for path in (tmp_path, tmp_path / "file"):
         with pytest.raises(RunError, match=path.name):
-            runs.start(blob_study, path)
+            launch.start(blob_study, path)
     with pytest.raises(RunError, match="not a run"):
-        runs.resume(tmp_path)
+        launch.resume(tmp_path)
 
 
 def damaged(path: Path, data: bytes, how: str) -> bytes:
@@ -280,53 +290,108 @@ def test_tampered_tensors_are_named(finished, tmp_path, how):
 
 def test_transfer_starts_from_the_snapshots_weights(finished, blob_study, tmp_path):
     run = tmp_path / "run"
-    runs.start(blob_study, run, {"total_kimg": 0.008, "seed": 5}, init_from=str(resolve_snapshot(finished)))
+    launch.start(blob_study, run, {"total_kimg": 0.008, "seed": 5}, init_from=str(resolve_snapshot(finished)))
     before, fresh = weights(finished), fresh_networks(finished).G.state_dict()
     assert read_rows(run / "stats.jsonl")[-1]["kimg"] == 0.008
     after, name = weights(run), "synthesis.b32.conv1.weight"
     gap = lambda other: (after[f"G/{name}"] - other).abs().mean()  # noqa: E731
     assert gap(before[f"G/{name}"]) < 0.5 * gap(fresh[name])
     with pytest.raises(MssgError, match="no such snapshot"):
-        runs.start(blob_study, tmp_path / "other", init_from="nowhere")
+        launch.start(blob_study, tmp_path / "other", init_from="nowhere")
 
 
 def test_patience_stops_early(blob_study, tmp_path):
     events = []
     options = {"patience": 1, "g_lr": 1e-9, "d_lr": 1e-9, "total_kimg": 0.32}
-    runs.start(blob_study, tmp_path / "run", options, lambda row: events.append(row.get("event", "")))
+    launch.start(blob_study, tmp_path / "run", options, lambda row: events.append(row.get("event", "")))
     assert any("stopped early" in e for e in events)
     assert read_rows(tmp_path / "run" / "stats.jsonl")[-1]["kimg"] < 0.32
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Options -> weights after two steps with them, and the networks before; each made once."""
+    made, folder = {}, tmp_path_factory.mktemp("options")
+    study = write_blob_study(folder, (("[train]", "[augment]\nallow = ['brightness']\n[train]"),))
+
+    def train(options: dict[str, object]) -> tuple[dict[str, torch.Tensor], TrainState]:
+        key = json.dumps(options)
+        if key not in made:
+            run = launch.start(study, folder / str(len(made)), {"total_kimg": 0.016, **options})
+            rows = read_rows(run / "stats.jsonl")
+            assert rows[-1]["kimg"] == 0.016
+            assert all(np.isfinite([v for v in row.values() if isinstance(v, float)]).all() for row in rows)
+            made[key] = weights(run), fresh_networks(run)
+        return made[key]
+
+    return train
+
+
 @pytest.mark.parametrize(
-    "options",
+    "options, without",
     [
-        {"objective": "r3gan"},
-        {"covariate_target": "completed"},
-        {"d_head": "projection"},
-        {"pl_weight": 2.0, "style_mixing": 0.9},
-        {"freeze_d": 2},
-        {"mirror": True},
-        {"micro_batch": 4},
-        {"cfg": "stylegan3-t"},
-        {"cfg": "stylegan3-r", "blur_sigma": 3.0},
+        ({"seed": 1}, {}),
+        ({"objective": "r3gan"}, {}),
+        ({"covariate_target": "completed"}, {}),
+        ({"d_head": "projection"}, {}),
+        ({"gamma": 4.0}, {}),
+        ({"r1_interval": 4}, {}),
+        ({"lambda_max": 0.5}, {}),
+        ({"lambda_step_kimg": 0.008}, {}),
+        ({"pl_weight": 2.0}, {}),
+        ({"pl_weight": 2.0, "pl_shrink": 1}, {"pl_weight": 2.0}),
+        ({"pl_weight": 2.0, "pl_interval": 1}, {"pl_weight": 2.0, "pl_interval": 2}),
+        ({"style_mixing": 0.9}, {}),
+        ({"g_lr": 1e-3}, {}),
+        ({"d_lr": 1e-3}, {}),
+        ({"beta1": 0.5}, {}),
+        ({"beta2": 0.9}, {}),
+        ({"lr_decay": 0.9}, {}),
+        ({"ema_kimg": 1.0, "ema_rampup": 0.0}, {"ema_rampup": 0.0}),
+        ({"ema_rampup": 0.5}, {}),
+        ({"freeze_d": 2}, {}),
+        ({"mirror": True}, {}),
+        ({"aug": "fixed"}, {}),
+        ({"aug": "fixed", "aug_p": 0.9}, {"aug": "fixed"}),
+        ({"micro_batch": 4}, {}),
+        ({"mbstd_group": 8}, {}),
+        ({"mapping_layers": 3}, {}),
+        ({"mapping_lr_multiplier": 0.01}, {}),
+        ({"conv_clamp": 0.01}, {}),
+        ({"d_channel_base": 256, "d_channel_max": 4}, {}),
+        ({"cfg": "stylegan3-t"}, {}),
+        ({"cfg": "stylegan3-r"}, {"cfg": "stylegan3-t"}),
+        ({"cfg": "stylegan3-r", "blur_sigma": 3.0}, {"cfg": "stylegan3-r"}),
     ],
     ids=str,
 )
-def test_every_option_trains(blob_study, tmp_path, options):
-    runs.start(blob_study, tmp_path / "run", {"total_kimg": 0.016, **options})
-    rows = read_rows(tmp_path / "run" / "stats.jsonl")
-    assert rows[-1]["kimg"] == 0.016 and all(
-        np.isfinite([v for v in row.values() if isinstance(v, float)]).all() for row in rows
-    )
-    trained, fresh = weights(tmp_path / "run"), fresh_networks(tmp_path / "run")
+def test_every_option_trains_and_makes_a_difference(trained, options, without):
+    after, fresh = trained(options)
     for name, network in (("G", fresh.G), ("D", fresh.D)):
-        moved = [k for k, v in network.named_parameters() if not torch.equal(trained[f"{name}/{k}"], v)]
+        moved = [k for k, v in network.named_parameters() if not torch.equal(after[f"{name}/{k}"], v)]
         assert len(moved) > 3
+    other, _ = trained(without)
+    shared = [k for k in after.keys() & other.keys() if after[k].shape == other[k].shape]
+    assert len(shared) < len(after) or any(not torch.equal(after[k], other[k]) for k in shared)
+
+
+def test_validation_takes_whole_minibatch_groups():
+    for rows, group, sizes in (
+        (60, 8, [48, 8]),
+        (12, 8, [8]),
+        (100, 4, [48, 48, 4]),
+        (5, 8, [5]),
+        (130, 64, [64, 64]),
+        (50, 5, [45, 5]),
+        (0, 4, []),
+    ):
+        parts = list(in_whole_groups(np.arange(rows), group))
+        assert [len(part) for part in parts] == sizes
+        assert np.array_equal(np.concatenate([*parts, []]), np.arange(sum(sizes)))
 
 
 def test_frozen_layers_stay(blob_study, tmp_path):
-    runs.start(
+    launch.start(
         blob_study, tmp_path / "run", {"total_kimg": 0.016, "freeze_d": 2, "snap": 1, "tick_kimg": 0.008}
     )
     trained = mssg.load_snapshot(tmp_path / "run").load("D").state_dict()
@@ -335,30 +400,26 @@ def test_frozen_layers_stay(blob_study, tmp_path):
     assert not torch.equal(trained["b32.conv1.weight"], fresh["b32.conv1.weight"])
 
 
+def in_two_processes(*arguments: object) -> None:
+    """Train under torchrun, on a port that is free."""
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    python, *train = command(*arguments)
+    subprocess.run([python, *launcher, *train], env=ENVIRONMENT, cwd=ROOT, check=True, timeout=900)
+
+
+def test_two_processes_stop_early_together(blob_study, tmp_path):
+    """Only the main one measures; the other must not wait for it in the next step."""
+    patience = ["--patience", "1", "--set", "g_lr=1e-9", "--set", "d_lr=1e-9", "--kimg", "0.32"]
+    in_two_processes(blob_study, "--outdir", tmp_path / "run", *patience)
+    assert "stopped early" in (tmp_path / "run" / "log.txt").read_text()
+
+
 def test_two_processes_see_the_same_global_batch(finished, blob_study, tmp_path):
     """One step on two ranks equals one step on one, up to the noise inputs and rounding."""
     options = ["--kimg", "0.008", "--set", "mbstd_group=1", "--set", "gamma=0"]
     alone, both = tmp_path / "alone", tmp_path / "both"
     subprocess.run(command(blob_study, "--outdir", alone, *options), check=True, env=ENVIRONMENT, cwd=ROOT)
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-port",
-        "29517",
-        "-m",
-        "trainer_cli",
-        "train",
-    ]
-    subprocess.run(
-        [*launch, str(blob_study), "--outdir", str(both), "--device", "cpu", "--workers", "1", *options],
-        env=ENVIRONMENT,
-        cwd=ROOT,
-        check=True,
-        timeout=900,
-    )
+    in_two_processes(blob_study, "--outdir", both, *options)
     assert read_header(resolve_snapshot(both)).progress["step"] == 1
     rows = [read_rows(r / "stats.jsonl")[-1] for r in (alone, both)]
     assert rows[1]["loss/D/cov"] == pytest.approx(rows[0]["loss/D/cov"], rel=1e-3)

@@ -104,3 +104,10 @@ def test_augmentation_needs_allowed_operations(study):
     with pytest.raises(StudyError, match=r"augment\.allow"):
         resolve(replace(study, augment_allow=()), {"aug": "ada"})
     assert resolve(study, {"aug": "ada"}).aug == "ada"
+
+
+def test_the_commands_help_names_every_preset():
+    from trainer_cli.train import train
+
+    (option,) = (p for p in train.params if p.name == "preset")
+    assert all(f" {preset}" in option.help for preset in PRESETS)

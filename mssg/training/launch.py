@@ -1,0 +1,57 @@
+"""Training as a user asks for it: a study from the beginning, or a run to be continued."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mssg.training.distributed import joined
+from mssg.training.loop import train
+from mssg.training.run import create, open_run, reopen
+from mssg.training.run_writer import Progress
+
+
+def start(
+    study_path: str | Path,
+    outdir: str | Path,
+    options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    *,
+    device: str = "cpu",
+    init_from: str = "",
+    requeue: bool = False,
+) -> Path:
+    """Train a study from the beginning.
+
+    Args:
+        study_path: The study TOML.
+        outdir: The run's folder, new or empty.
+        options: Overrides of `TrainConfig` fields.
+        progress: Called with every tick's row of stats.jsonl, and with {"event": text} for other news.
+        device: "cpu", "cuda" or "mps".
+        init_from: A snapshot whose weights the networks start from.
+        requeue: Continue the run if the same call made it before: what a scheduler restarts is one command.
+
+    Returns:
+        The run's folder.
+    """
+    with joined(device) as world:
+        if world.is_main:
+            run = (reopen if requeue else create)(study_path, outdir, options, init_from)
+        world.barrier()
+        if not world.is_main:
+            run = open_run(outdir)
+        train(run, world, progress)
+    return Path(outdir)
+
+
+def resume(path: str | Path, progress: Progress | None = None, *, device: str = "cpu") -> Path:
+    """Continue a run from its newest valid training state, or from the beginning if it has none.
+
+    Raises:
+        RunError: Not a run, locked by another trainer, or its states are all damaged.
+    """
+    with joined(device) as world:
+        train(open_run(path), world, progress)
+    return Path(path)
