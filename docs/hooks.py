@@ -205,7 +205,7 @@ def files_page() -> str:
     from mssg import assets
     from mssg.checkpoint.header import read_header
     from mssg.inversion.projector import InvertConfig
-    from mssg.metrics.results import Evaluation, Model, Note, Result
+    from mssg.metrics.results import Evaluation, ModelRecord, Note, Result
     from mssg.networks.config import DiscriminatorConfig, GeneratorConfig
 
     header = read_header(assets.path("snapshots/digits.safetensors"))
@@ -227,7 +227,7 @@ def files_page() -> str:
             " keys](study.md)."
         ),
         "## eval.json\n\n`format_version`, and:\n\n" + _fields(Evaluation),
-        "### models\n\n" + _fields(Model),
+        "### models\n\n" + _fields(ModelRecord),
         "### results\n\n" + _fields(Result),
         "### notes\n\n" + _fields(Note),
         "## Session of the explorer\n\n`kind`, `format_version`, `snapshot_id`, `layout` (the windows), and"

@@ -14,6 +14,7 @@ import click
 
 from mssg.errors import UsageError
 from mssg.files import make_folder
+from mssg.text import duration
 
 PLAIN_LINES = 5
 """Lines of progress written where there is no terminal to draw a bar in."""
@@ -86,7 +87,7 @@ def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
         if done * PLAIN_LINES // max(length, 1) > told:
             told = done * PLAIN_LINES // max(length, 1)
             left = (time.monotonic() - start) * max(length - done, 0) / done
-            text = f"{label}: {done} of {length}, {left:.0f} s left"
+            text = f"{label}: {done} of {length}, {duration(left)} left"
             say(lambda: click.echo(text, err=True))
 
     yield update

@@ -10,6 +10,7 @@ import click
 
 from mssg.errors import UsageError
 from mssg.files import write_json
+from mssg.text import NONE, aligned, fixed, percent
 
 if TYPE_CHECKING:
     from mssg.covariates.goodness_of_fit import CovariateFit, FitReport, PairFit
@@ -75,16 +76,17 @@ def covariates(study: Path, out: Path | None, seed: int, samples: int) -> None:
 
 
 def _covariate_table(study: Study, fits: tuple[CovariateFit, ...]) -> str:
-    rows = [("covariate", "family", "given", "n", "log-lik", "outside", "observed", "sampled")]
+    header = ("covariate", "family", "given", "n", "log-lik", "outside", "observed", "sampled")
+    rows = []
     for fit in fits:
         rows.append(
             (
                 fit.name,
                 fit.family,
-                ", ".join(fit.parents) or "–",
+                ", ".join(fit.parents) or NONE,
                 str(fit.rows),
-                "–" if fit.log_likelihood is None else f"{fit.log_likelihood:.3f}",
-                f"{100 * fit.outside:.1f} %",
+                fixed(fit.log_likelihood),
+                percent(fit.outside),
                 _summary(study, fit, fit.observed),
                 _summary(study, fit, fit.sampled),
             )
@@ -93,53 +95,38 @@ def _covariate_table(study: Study, fits: tuple[CovariateFit, ...]) -> str:
         "log-lik: mean over held-out rows of the encoded value, given its parents; outside: rows it cannot"
         " explain"
     )
-    return f"{_aligned(rows, right=(3, 4, 5))}\n{note}"
+    return f"{aligned(header, rows, right=(3, 4, 5))}\n{note}"
 
 
 def _summary(study: Study, fit: CovariateFit, pair: tuple[float, float]) -> str:
     """Mean ± sd, the share of yes, or the commonest level and its share."""
     covariate = study.covariate(fit.name)
     if covariate.kind == "binary":
-        return f"yes {100 * pair[0]:.1f} %"
+        return f"yes {percent(pair[0])}"
     if covariate.kind == "categorical":
-        return f"{covariate.format(pair[0])}: {100 * pair[1]:.1f} %"
+        return f"{covariate.format(pair[0])}: {percent(pair[1])}"
     return f"{covariate.format(pair[0], unit=False)} ± {covariate.format(pair[1])}"
 
 
 def _pair_table(pairs: tuple[PairFit, ...]) -> str:
-    rows = [("pair", "n", "r observed", "r sampled", "distance", "floor", "")]
+    header = ("pair", "n", "r observed", "r sampled", "distance", "floor", "")
+    rows = []
     for pair in pairs:
         note = "sampled differs: look at the plot" if pair.is_far else ""
         if pair.distance is None:
             note = f"only {pair.rows} rows" if pair.rows else "never recorded together"
         numbers = (
-            _number(pair.observed_r, "+.2f"),
-            _number(pair.sampled_r, "+.2f"),
-            _number(pair.distance, ".3f"),
-            _number(pair.floor, ".3f"),
+            fixed(pair.observed_r, 2, signed=True),
+            fixed(pair.sampled_r, 2, signed=True),
+            fixed(pair.distance),
+            fixed(pair.floor),
         )
         rows.append((f"{pair.first} × {pair.second}", str(pair.rows), *numbers, note))
     note = (
         "distance: energy distance of observed and sampled, encoded units; floor: 95 % of halvings of the"
         " observed stay below"
     )
-    return f"{_aligned(rows, right=(1, 2, 3, 4, 5))}\n{note}"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
-
-
-def _aligned(rows: list[tuple[str, ...]], right: tuple[int, ...]) -> str:
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            text.rjust(w) if k in right else text.ljust(w) for k, (text, w) in enumerate(zip(row, widths))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    lines.insert(1, "  ".join("─" * w for w in widths))
-    return "\n".join(lines)
+    return f"{aligned(header, rows, right=range(1, 6))}\n{note}"
 
 
 def _document(study: Study, models: CovariateModels, report: FitReport, seed: int) -> dict[str, object]:

@@ -12,6 +12,7 @@ import click
 
 from mssg.errors import RunError, UsageError
 from mssg.files import write_json
+from mssg.text import duration
 from trainer_cli.common import progress
 
 PRESET = "cpu-demo"
@@ -153,7 +154,7 @@ class Progress:
             click.echo(row["event"])
             return
         left = max(float(row.get("eta_sec") or 0), 0.0)
-        words = [f"{row['kimg']:7.1f} kimg", f"{left // 60:3.0f} min {left % 60:02.0f} s left"]
+        words = [f"{row['kimg']:7.1f} kimg", f"{duration(left):>9} left"]
         words += [f"{name} {row[key]:.3f}" for name, key in _LOSSES if isinstance(row.get(key), float)]
         found = {
             k.removeprefix("metric/control/"): v for k, v in row.items() if k.startswith("metric/control/")
@@ -221,9 +222,9 @@ def measure(run: Path, study_path: Path, path: Path, images: int, seed: int) -> 
             study,
             renderer.snapshot.models,
             instrument(study.instrument).measure,
-            images,
-            seed,
-            open_sources(load_study(study_path)),
+            n=images,
+            seed=seed,
+            sources=open_sources(load_study(study_path)),
             designs=("a", "b", "shuffled"),
             progress=show,
         )

@@ -6,20 +6,48 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from trainer_cli.common import device_option, say
+from mssg.text import duration
+from trainer_cli.common import check_suffix, device_option, say, writable
 
 if TYPE_CHECKING:
     from mssg.checkpoint.snapshot import Snapshot
+    from mssg.metrics.model import EvaluatedModel
     from mssg.metrics.results import Evaluation
     from mssg.study.model import Study
 
 QUIET_SECONDS = 10.0
 """Between two lines of progress where there is no terminal."""
+
+
+def metric_options(command: Callable[..., None]) -> Callable[..., None]:
+    """An option for every choice that a metric declares."""
+    from mssg.metrics.registry import all_settings
+
+    declared = [field for kind in all_settings() for field in fields(kind)]
+    for field in reversed(declared):
+        command = _option(field)(command)
+    return command
+
+
+def _option(field: Field[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The option of one choice."""
+    about, names = field.metadata, field.metadata["kind"] is tuple
+    kind: Any = str if names else about["kind"]
+    return click.option(
+        "--" + field.name.replace("_", "-"),
+        type=click.IntRange(about["least"]) if kind is int else kind,
+        default="" if names else field.default,
+        show_default=bool(field.default),
+        metavar=about["metavar"],
+        help=about["help"],
+        callback=(lambda _ctx, _option, value: _names(value)) if names else None,
+    )
 
 
 @click.command()
@@ -35,11 +63,11 @@ QUIET_SECONDS = 10.0
     default="default",
     show_default=True,
     metavar="NAMES",
+    callback=lambda _ctx, _option, value: _metrics(value),
     help="Comma-separated; `default` and `all` stand for many. See `mssg evaluate --list`.",
 )
 @click.option(
     "--list",
-    "show",
     is_flag=True,
     is_eager=True,
     expose_value=False,
@@ -65,111 +93,12 @@ QUIET_SECONDS = 10.0
     metavar="FILE",
     help="Predictor of `mssg predictors`, for covariates that no oracle reads; repeatable.",
 )
-@click.option(
-    "--images",
-    type=click.IntRange(2),
-    help="Images drawn for the whole split. Default: as many as are real, 1,000 to 10,000.",
-)
-@click.option(
-    "--per-stratum",
-    default=500,
-    show_default=True,
-    type=click.IntRange(2),
-    help="Images drawn for each stratum (10,000 in the paper).",
-)
-@click.option(
-    "--by",
-    default="",
-    metavar="NAMES",
-    help="Covariates that form the strata, comma-separated. Default: all.",
-)
-@click.option(
-    "--bins",
-    default=3,
-    show_default=True,
-    type=click.IntRange(2),
-    help="Quantile bins of a continuous covariate.",
-)
-@click.option(
-    "--min-count",
-    default=5,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Real images a stratum must have.",
-)
-@click.option(
-    "--control-images",
-    default=1000,
-    show_default=True,
-    type=click.IntRange(10),
-    help="Images a control design and covariate.",
-)
-@click.option(
-    "--leakage-images",
-    default=500,
-    show_default=True,
-    type=click.IntRange(2),
-    help="Images each covariate is moved on.",
-)
-@click.option(
-    "--smooth-images",
-    default=500,
-    show_default=True,
-    type=click.IntRange(2),
-    help="Images for path length and equivariance.",
-)
-@click.option(
-    "--counterfactual-images",
-    default=32,
-    show_default=True,
-    type=click.IntRange(8),
-    help="Real images that are inverted and edited.",
-)
-@click.option(
-    "--invert-steps", default=200, show_default=True, type=click.IntRange(1), help="Steps of each inversion."
-)
-@click.option(
-    "--invert-features",
-    default="discriminator",
-    show_default=True,
-    help="What sees the image beside its pixels, as in `mssg invert --features`.",
-)
-@click.option(
-    "--memorisation-images",
-    default=1000,
-    show_default=True,
-    type=click.IntRange(2),
-    help="Generated images that are searched for copies of training images.",
-)
-@click.option(
-    "--utility-images",
-    type=click.IntRange(32),
-    help="Images a predictor is trained on for utility. Default: as many as are real.",
-)
-@click.option(
-    "--utility-epochs",
-    default=10,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Passes over them at most.",
-)
-@click.option(
-    "--kid-subset",
-    type=click.IntRange(2),
-    help="Rows of a KID subset. Default: what fits every source and half of its real images.",
-)
-@click.option(
-    "--lpips", "lpips_net", default="alex", show_default=True, help="Trunk of LPIPS: alex, vgg or squeeze."
-)
-@click.option(
-    "--lpips-weights",
-    metavar="FILE",
-    help="Its ImageNet weights, where torch's cache does not hold them; nothing is downloaded.",
-)
+@metric_options
 @click.option(
     "--blind",
     default="",
     metavar="NAMES",
+    callback=lambda _ctx, _option, value: _names(value),
     help=(
         "Also evaluate the first SNAPSHOT without telling it each of these covariates: what ignoring it"
         " scores."
@@ -209,29 +138,12 @@ QUIET_SECONDS = 10.0
 def evaluate(
     snapshots: tuple[str, ...],
     study_path: str | None,
-    metrics: str,
+    metrics: tuple[str, ...],
     split: str,
     features: str,
     weights: str | None,
     predictors: tuple[str, ...],
-    images: int | None,
-    per_stratum: int,
-    by: str,
-    bins: int,
-    min_count: int,
-    control_images: int,
-    leakage_images: int,
-    smooth_images: int,
-    counterfactual_images: int,
-    invert_steps: int,
-    invert_features: str,
-    memorisation_images: int,
-    utility_images: int | None,
-    utility_epochs: int,
-    kid_subset: int | None,
-    lpips_net: str,
-    lpips_weights: str | None,
-    blind: str,
+    blind: tuple[str, ...],
     all_snapshots: bool,
     seed: int,
     device: str,
@@ -239,6 +151,7 @@ def evaluate(
     cache: str | None,
     add: bool,
     output: str,
+    **choices: Any,
 ) -> None:
     """Measure SNAPSHOTs side by side against the real images of a study, and write one eval.json.
 
@@ -246,70 +159,79 @@ def evaluate(
     """
     from mssg.checkpoint.snapshot import load_snapshot
     from mssg.features.extractors import load_features
-    from mssg.metrics.evaluation import FROM_FEATURES, Evaluator, Options
-    from mssg.metrics.evaluation import evaluate as measure
-    from mssg.metrics.frame import contender, instruments, open_frame
+    from mssg.metrics import registry
+    from mssg.metrics.dataset import open_dataset
+    from mssg.metrics.evaluate import evaluate as measure
+    from mssg.metrics.instruments import open_instruments
+    from mssg.metrics.metric import Need
     from mssg.metrics.results import Evaluation
-    from mssg.metrics.sampling import Bench, Store, chunk_for
+    from mssg.metrics.sampling import ArrayCache, CachedSampler, chunk_for
     from mssg.ops.device import checked_device
     from mssg.training.distributed import joined
-    from trainer_cli.common import check_suffix, writable
 
     check_suffix(output, (".json",))
     path = writable(output)
     old = Evaluation.load(path) if add and path.exists() else None  # a damaged file is found before the work
-    options = Options(
-        _metrics(metrics),
-        seed,
-        images,
-        per_stratum,
-        _names(by),
-        bins,
-        min_count,
-        control_images,
-        leakage_images,
-        smooth_images,
-        kid_subset,
-        (lpips_net, lpips_weights),
-        counterfactual_images,
-        invert_steps,
-        invert_features,
-        memorisation_images,
-        utility_images,
-        utility_epochs,
-    )
+    options = registry.options(metrics, seed, **choices)
+    needs = frozenset().union(*(metric.needs for metric in registry.chosen(metrics)))
     with joined(checked_device(device)) as world:
         named = _expanded(snapshots, all_snapshots)
         loaded = [load_snapshot(file, world.device) for _, file in named]
-        frame, notes = open_frame(_study(study_path, snapshots), split, loaded)
-        labels = _labels(named, loaded)
-        models = [contender(label, s, frame.study, memory_gb) for label, s in zip(labels, loaded)]
-        models += [
-            contender(f"{name} not told", loaded[0], frame.study, memory_gb, (name,))
-            for name in _names(blind)
-        ]
-        readers, more = instruments(frame.study, predictors, world.device)
-        network = (
-            load_features(features, weights, world.device) if set(options.metrics) & FROM_FEATURES else None
+        data, notes = open_dataset(_study(study_path, snapshots), split, loaded)
+        models = _models(_labels(named, loaded), loaded, data.study, memory_gb=memory_gb, blind=blind)
+        instruments, more = open_instruments(data.study, predictors, world.device)
+        parts = ArrayCache(path.with_name(path.name + ".parts"))
+        sampler = CachedSampler(
+            drawn=parts,
+            real=ArrayCache(Path(cache) if cache else _cache()),
+            chunk=chunk_for(data.study),
+            device=world.device,
+            workers=world,
+            progress=_teller(),
         )
-        parts = Store(path.with_name(path.name + ".parts"))
-        real = Store(Path(cache) if cache else _cache())
-        bench = Bench(parts, real, chunk_for(frame.study), world.device, world, _teller())
         if old:
-            old.check_goes_with(frame.study.name, split, seed, [m.model for m in models])
-        evaluator = Evaluator(frame, bench, options, readers, network, [*notes, *more])
-        found = measure(evaluator, models, shlex.join(["mssg", *_arguments()]))
+            old.check_goes_with(data.study.name, split, seed, [m.record for m in models])
+        found = measure(
+            data=data,
+            models=models,
+            options=options,
+            sampler=sampler,
+            instruments=instruments,
+            features=load_features(features, weights, world.device) if Need.FEATURES in needs else None,
+            notes=[*notes, *more],
+            command=shlex.join(["mssg", *_arguments()]),
+        )
         world.barrier()  # nobody needs the parts any more
         if world.is_main:
             _finish(old.extended(found) if old else found, path)
             parts.clear()
 
 
-def _list(ctx: click.Context) -> None:
-    from mssg.metrics.evaluation import DEFAULT, METRICS
+def _models(
+    labels: Sequence[str],
+    snapshots: Sequence[Snapshot],
+    study: Study,
+    *,
+    memory_gb: float,
+    blind: Sequence[str],
+) -> list[EvaluatedModel]:
+    """What is evaluated: the snapshots, and the first again for each covariate it is not told."""
+    from mssg.metrics.model import evaluated_model
 
-    for name, text in METRICS.items():
-        click.echo(f"{name:<13} {text}" + ("" if name in DEFAULT else "  (not by default)"))
+    models = [evaluated_model(label, s, study, memory_gb=memory_gb) for label, s in zip(labels, snapshots)]
+    for name in blind:
+        label = f"{name} not told"
+        models.append(evaluated_model(label, snapshots[0], study, memory_gb=memory_gb, blind=(name,)))
+    return models
+
+
+def _list(ctx: click.Context) -> None:
+    from mssg.metrics.registry import all_metrics
+
+    for metric in all_metrics().values():
+        about = [] if metric.default else ["not by default"]
+        about += [f"needs {' and '.join(sorted(n.value for n in metric.needs))}"] if metric.needs else []
+        click.echo(f"{metric.name:<20} {metric.help}" + (f"  ({'; '.join(about)})" if about else ""))
     ctx.exit()
 
 
@@ -318,9 +240,9 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _metrics(text: str) -> tuple[str, ...]:
-    from mssg.metrics.evaluation import DEFAULT, METRICS
+    from mssg.metrics.registry import all_metrics, default_metrics
 
-    groups = {"default": DEFAULT, "all": tuple(METRICS)}
+    groups = {"default": default_metrics(), "all": tuple(all_metrics())}
     return tuple(dict.fromkeys(name for word in _names(text) for name in groups.get(word, (word,))))
 
 
@@ -411,7 +333,7 @@ def _teller() -> Callable[[str, int, int], None]:
         last[0] = now
         left = (now - since) * (total - done) / max(done - before, 1)
         text = f"{label}: {done} of {total}" + (
-            f", {left:.0f} s left" if done < total and done > before else ""
+            f", {duration(left)} left" if done < total and done > before else ""
         )
         line = f"\r\x1b[K{text}" if terminal else text
         say(lambda: click.echo(line, err=True, nl=not terminal or done == total))

@@ -65,7 +65,7 @@ def network_sizes(header: Header) -> dict[str, int]:
 
 def overview(header: Header) -> str:
     """What a person wants to know first."""
-    from mssg.metrics.report import aligned
+    from mssg.text import aligned
 
     study, sizes = header.study, network_sizes(header)
     networks = ", ".join(f"{name} {size / 1e6:.2f} M" for name, size in sizes.items())

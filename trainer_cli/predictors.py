@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mssg.text import aligned, amount, fixed
 from trainer_cli.common import device_option
 
 
@@ -66,12 +67,10 @@ def predictors(
     folder = Path(outdir)
     folder.mkdir(parents=True, exist_ok=True)
     path = predictor.save(folder / "predictor.safetensors")
-    click.echo(
-        f"{'covariate':<16}{'n':>8}{'MAE':>12}{'r':>8}{'accuracy':>10}   on real images it has not seen"
-    )
+    rows = []
     for e in predictor.errors:
-        unit = fitted.covariate(e.covariate).unit
-        mae = f"{e.mae:.3g} {unit}" if e.mae == e.mae else "–"
-        r, accuracy = (f"{v:.3f}" if v == v else "–" for v in (e.r, e.accuracy))
-        click.echo(f"{e.covariate:<16}{e.n:>8}{mae:>12}{r:>8}{accuracy:>10}")
+        mae = amount(e.mae, fitted.covariate(e.covariate).unit)
+        rows.append((e.covariate, str(e.n), mae, fixed(e.r), fixed(e.accuracy)))
+    click.echo("On real images it has not seen:")
+    click.echo(aligned(("covariate", "n", "MAE", "r", "accuracy"), rows))
     click.echo(str(path))

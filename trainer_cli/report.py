@@ -122,8 +122,9 @@ def _galleries(
 ) -> dict[str, Any]:
     """Space -> the most suspect pairs, drawn and read again; none where the data are not at hand."""
     from mssg.errors import MssgError
-    from mssg.metrics.evidence import gallery
-    from mssg.metrics.frame import contender, open_frame
+    from mssg.metrics.dataset import open_dataset
+    from mssg.metrics.groups.memorisation import gallery
+    from mssg.metrics.model import evaluated_model
     from mssg.training.config import load_study
 
     model = (
@@ -140,9 +141,9 @@ def _galleries(
         missing.append("The gallery of nearest training images is not shown: give the data with --study.")
         return {}
     try:
-        frame, _ = open_frame(load_study(study_path), found.split, [loaded])
-        drawer = contender(model.label, loaded, frame.study)
-        return {r.features or "": gallery(frame, drawer, found.seed, r) for r in wanted}
+        data, _ = open_dataset(load_study(study_path), found.split, [loaded])
+        drawer = evaluated_model(model.label, loaded, data.study)
+        return {r.features or "": gallery(data, drawer, found.seed, r) for r in wanted}
     except (MssgError, KeyError, IndexError) as error:
         missing.append(f"The gallery of nearest training images is not shown: {error}")
         return {}

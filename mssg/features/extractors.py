@@ -34,7 +34,7 @@ DEVICE_BATCH = 64
 
 
 @dataclass(frozen=True)
-class Features:
+class FeatureNetwork:
     """A named feature network.
 
     Attributes:
@@ -98,7 +98,9 @@ class Features:
         return p / p.sum(axis=1, keepdims=True)
 
 
-def load_features(spec: str = DEFAULT, weights: str | Path | None = None, device: str = "cpu") -> Features:
+def load_features(
+    spec: str = DEFAULT, weights: str | Path | None = None, device: str = "cpu"
+) -> FeatureNetwork:
     """The feature network of a spec (see the module's table).
 
     Args:
@@ -138,7 +140,7 @@ def _colour(x: Tensor) -> Tensor:
     return x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
 
 
-def _efficientnet(device: str) -> Features:
+def _efficientnet(device: str) -> FeatureNetwork:
     from mssg.features import efficientnet
 
     network = efficientnet.load().to(device)
@@ -149,10 +151,10 @@ def _efficientnet(device: str) -> Features:
         return network.features(_colour((x - 127) / 128).contiguous(memory_format=torch.channels_last))
 
     head = network.get_parameter("classifier.weight"), network.get_parameter("classifier.bias")
-    return Features(DEFAULT, embed, device, head)
+    return FeatureNetwork(DEFAULT, embed, device, head)
 
 
-def _inception(weights: str | Path | None, device: str) -> Features:
+def _inception(weights: str | Path | None, device: str) -> FeatureNetwork:
     from mssg.features import inception
 
     network = inception.load(weights).to(device)
@@ -163,10 +165,10 @@ def _inception(weights: str | Path | None, device: str) -> Features:
     def embed(x: Tensor) -> Tensor:
         return network((inception.resize(_colour(x)) - 128) / 128)
 
-    return Features("inception-2015-12-05", embed, device, head)
+    return FeatureNetwork("inception-2015-12-05", embed, device, head)
 
 
-def _predictor(path: Path, device: str) -> Features:
+def _predictor(path: Path, device: str) -> FeatureNetwork:
     from mssg.features.predictors import Predictor
 
     predictor = Predictor.load(path, device)
@@ -181,10 +183,10 @@ def _predictor(path: Path, device: str) -> Features:
             )
         return network(x / 127.5 - 1)
 
-    return Features(f"predictor-{predictor.architecture}@{_hash(path)}", embed, device, batch=64)
+    return FeatureNetwork(f"predictor-{predictor.architecture}@{_hash(path)}", embed, device, batch=64)
 
 
-def _torchscript(path: Path, device: str) -> Features:
+def _torchscript(path: Path, device: str) -> FeatureNetwork:
     try:
         with (
             warnings.catch_warnings()
@@ -199,7 +201,7 @@ def _torchscript(path: Path, device: str) -> Features:
             found=str(error).strip().splitlines()[0][:200],
             hint="Save the module with torch.jit.script(module).save(path); a plain state dict is not enough",
         ) from None
-    return Features(f"{path.stem}@{_hash(path)}", lambda x: module(_colour(x) / 255), device)
+    return FeatureNetwork(f"{path.stem}@{_hash(path)}", lambda x: module(_colour(x) / 255), device)
 
 
 def _hash(path: Path) -> str:

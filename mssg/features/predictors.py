@@ -176,6 +176,7 @@ def train(
     study: Study,
     sources: Sequence[PackedSource],
     architecture: str = "resnet18",
+    *,
     epochs: int = 10,
     patience: int = 3,
     limit: int = 1_000_000,

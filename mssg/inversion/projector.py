@@ -449,7 +449,7 @@ def _own_features(snapshot: Any) -> Callable[[Tensor], Distance]:
 
 
 def _lpips(net: str, weights: str | None, device: str) -> Callable[[Tensor], Distance]:
-    from mssg.metrics.pairwise import load_lpips
+    from mssg.features.lpips import load_lpips
 
     lpips = load_lpips(net, weights, device)
     module = lpips.module.requires_grad_(False)

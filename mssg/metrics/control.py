@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from mssg.data.dataset import PackedSource
 from mssg.errors import UsageError
+from mssg.metrics.bootstrap import interval, resampled_rows
+from mssg.metrics.control_report import QUANTILES, ControlReport, ControlRow, GridCell
+from mssg.metrics.sampling import derived_seed
 from mssg.metrics.spread import ClassVariance, Spread, class_covariate, compare, real_variance
 from mssg.study.model import SOURCE, Covariate, Study
 
-QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
 GRID = 5
 """Values along each side of the rectangular grid."""
 SUPPORT_PERCENTILE = 1.0
@@ -29,16 +31,10 @@ SUPPORT_PERCENTILE = 1.0
 """
 SPLINE_KNOTS = (0.2, 0.4, 0.6, 0.8)
 """Quantiles at which the cubic that is removed may change."""
-BOOTSTRAPS = 500
 CHUNK = 250
 """Images drawn and measured at a time."""
-DESIGNS = {
-    "a": "requests drawn from the covariate model",
-    "b": "one covariate at its conditional 10/30/50/70/90 % quantiles given the shared ones",
-    "c": "rectangular grid, cells inside the support",
-    "c-outside": "rectangular grid, cells outside the support",
-    "shuffled": "every covariate drawn on its own from its marginal",
-}
+ASKED = ("a", "b", "c", "shuffled")
+"""Designs that can be asked for; c gives rows for cells inside and outside the support."""
 
 Generate = Callable[[np.ndarray, int], np.ndarray]
 Measure = Callable[[np.ndarray], Mapping[str, np.ndarray]]
@@ -46,103 +42,8 @@ Read = Callable[[np.ndarray, int], Mapping[str, np.ndarray]]
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class ControlRow:
-    """How one covariate obeys under one design; native units, NaN where undefined.
-
-    Attributes:
-        design: A key of `DESIGNS`.
-        covariate, unit: What was requested and measured.
-        removed: Covariates removed before the partial correlation and the slope.
-        n: Images measured.
-        unmeasurable: Share of images on which the instrument found nothing to measure.
-        r, r_ci95: Plain correlation and its bootstrap interval.
-        partial_r, partial_r_ci95: The same after removing `removed` from both sides.
-        slope: Of measured on requested, after the same removal; 1 is obedience.
-        mae, bias: Mean absolute and mean signed difference, measured − requested.
-        requested_sd: Standard deviation of what was requested: what the MAE is to be compared with.
-        accuracy: Share of levels hit (binary and categorical only).
-    """
-
-    design: str
-    covariate: str
-    unit: str
-    removed: tuple[str, ...]
-    n: int
-    unmeasurable: float
-    r: float = math.nan
-    r_ci95: tuple[float, float] = (math.nan, math.nan)
-    partial_r: float = math.nan
-    partial_r_ci95: tuple[float, float] = (math.nan, math.nan)
-    slope: float = math.nan
-    mae: float = math.nan
-    bias: float = math.nan
-    requested_sd: float = math.nan
-    accuracy: float = math.nan
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of the rectangular grid: `covariate` requested at `value` while `by` is at `by_value`."""
-
-    covariate: str
-    value: float
-    by: str
-    by_value: float
-    inside: bool
-    n: int
-    measured: float
-    measured_sd: float
-
-
-@dataclass(frozen=True)
-class ControlReport:
-    """All that `control` found; `n` is the number of images a design, `source` the one all requests are
-    of."""
-
-    study: str
-    n: int
-    seed: int
-    shared: tuple[str, ...]
-    rows: tuple[ControlRow, ...]
-    cells: tuple[Cell, ...] = ()
-    spread: tuple[Spread, ...] = ()
-    source: str | None = None
-
-    def row(self, design: str, covariate: str) -> ControlRow:
-        """The row of a design and covariate.
-
-        Raises:
-            UsageError: No such row.
-        """
-        for row in self.rows:
-            if (row.design, row.covariate) == (design, covariate):
-                return row
-        raise UsageError("not in this control report", field=f"{design}, {covariate}")
-
-    @property
-    def headline(self) -> tuple[ControlRow, ...]:
-        """Per covariate the row to quote: design b where it was varied given the shared ones, else a."""
-        best = {row.covariate: row for row in self.rows if row.design == "a"}
-        best |= {row.covariate: row for row in self.rows if row.design == "b"}
-        return tuple(best.values())
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as a JSON object; what is undefined becomes null."""
-        document = asdict(self)
-        for entry, spread in zip(document["spread"], self.spread):
-            entry["ratio"] = spread.ratio
-        return {"format_version": 1, "quantiles": list(QUANTILES), **_without_nan(document)}
-
-    def table(self) -> str:
-        """The report as aligned text."""
-        from mssg.metrics.report import control_table
-
-        return control_table(self)
-
-
 @dataclass
-class _Bench:
+class _Readings:
     """Draws, measures and counts images."""
 
     generate: Generate
@@ -161,7 +62,7 @@ class _Bench:
         kind, parts = class_covariate(self.study), []
         for number, start in enumerate(range(0, len(values), CHUNK)):
             part = values[start : start + CHUNK]
-            seed = int(np.random.SeedSequence([self.seed, stream, number]).generate_state(1)[0])
+            seed = derived_seed(self.seed, stream, number)
             if self.read is not None and variance is None:
                 parts.append(dict(self.read(part, seed)))
             else:
@@ -177,19 +78,19 @@ class _Bench:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _Requests:
     """Which covariates are measured, which tie the sources, which are varied given those, and how they are
     drawn."""
 
     study: Study
     models: Any
-    measurable: tuple[str, ...]
-    shared: tuple[str, ...]
-    varied: tuple[str, ...]
     n: int
     seed: int
     bootstrap: np.random.Generator = field(repr=False)
-    fixed: Mapping[str, float] = field(default_factory=dict)
+    fixed: Mapping[str, float]
+    measurable: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    varied: tuple[str, ...] = ()
 
     def rng(self, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, stream])
@@ -211,13 +112,18 @@ class _Plan:
         removed = tuple(g for g in self.given(name) if g not in self.fixed)
         requested = values[:, self.study.index(name)]
         usable = np.isfinite(measured)
-        share = float(1 - usable.mean()) if len(usable) else math.nan
-        head = (design, name, covariate.unit, removed, int(usable.sum()), share)
-        if usable.sum() < 3:
-            return ControlRow(*head)
-        x = regressors(self.study, values[usable], removed)
+        found: dict[str, Any] = {}
+        if usable.sum() >= 3:
+            x = regressors(self.study, values[usable], removed)
+            found = _agreement(covariate, requested[usable], measured[usable], x=x, rng=self.bootstrap)
         return ControlRow(
-            *head, **_agreement(covariate, requested[usable], measured[usable], x, self.bootstrap)
+            design=design,
+            covariate=name,
+            unit=covariate.unit,
+            removed=removed,
+            n=int(usable.sum()),
+            unmeasurable=float(1 - usable.mean()) if len(usable) else math.nan,
+            **found,
         )
 
 
@@ -226,10 +132,11 @@ def control(
     study: Study,
     models: Any,
     measure: Measure,
+    *,
     n: int = 1000,
     seed: int = 0,
     sources: Sequence[PackedSource] = (),
-    designs: Sequence[str] = ("a", "b", "c", "shuffled"),
+    designs: Sequence[str] = ASKED,
     shared: Sequence[str] | None = None,
     progress: Progress | None = None,
     read: Read | None = None,
@@ -246,7 +153,7 @@ def control(
         n: Images a design (and covariate, where a design varies one at a time).
         seed: Of requests, latents and bootstrap.
         sources: Real images, for the within-class spread; none = no spread.
-        designs: Which of "a", "b", "c", "shuffled".
+        designs: Which of `ASKED`.
         shared: Covariates held fixed in b and removed in partial correlations; None = what every source
             records. Where that is everything, each covariate is varied given all others. Name them to compare
             studies.
@@ -259,49 +166,61 @@ def control(
     Raises:
         UsageError: Nothing of the study can be measured, or an unknown design, covariate or source.
     """
-    plan = _plan(study, models, measure, generate, n, seed, shared, source)
-    unknown = [d for d in designs if d not in ("a", "b", "c", "shuffled")]
+    if n < 10:
+        raise UsageError("too few images to measure control", field="n", found=n, expected="10 or more")
+    start = _Requests(
+        study, models, n, seed, bootstrap=np.random.default_rng([seed, 0]), fixed=_fixed(study, source)
+    )
+    ask = _resolved(start, generate, measure, shared)
+    unknown = [d for d in designs if d not in ASKED]
     if unknown:
-        raise UsageError("no such design", field=unknown[0], expected="a | b | c | shuffled")
-    anchors = {name: anchor for name in plan.varied if (anchor := _anchor(plan, name))}
-    batches = ("a" in designs or bool(sources)) + ("b" in designs) * len(plan.varied)
+        raise UsageError("no such design", field=unknown[0], expected=" | ".join(ASKED))
+    anchors = {name: anchor for name in ask.varied if (anchor := _anchor(ask, name))}
+    batches = ("a" in designs or bool(sources)) + ("b" in designs) * len(ask.varied)
     batches += ("c" in designs) * len(anchors) + ("shuffled" in designs)
-    bench = _Bench(generate, measure, study, seed, batches * n, progress, read)
+    readings = _Readings(
+        generate=generate,
+        measure=measure,
+        study=study,
+        seed=seed,
+        total=batches * n,
+        progress=progress,
+        read=read,
+    )
     rows: list[ControlRow] = []
-    cells: list[Cell] = []
+    cells: list[GridCell] = []
     spread: tuple[Spread, ...] = ()
     if "a" in designs or sources:
         kind = class_covariate(study)
         variance = ClassVariance(kind.width if kind else 1) if sources else None
-        rows += [row for row in _drawn(plan, bench, variance) if "a" in designs]
+        rows += [row for row in _drawn(ask, readings, variance) if "a" in designs]
         spread = compare(variance, real_variance(sources, study), study) if variance else ()
     if "b" in designs:
-        rows += _conditional(plan, bench)
+        rows += _conditional(ask, readings)
     if "c" in designs:
         for name, anchor in anchors.items():
-            more_rows, more_cells = _grid(plan, bench, name, anchor)
+            more_rows, more_cells = _grid(ask, readings, name, anchor)
             rows, cells = rows + more_rows, cells + more_cells
     if "shuffled" in designs:
-        rows += _shuffled(plan, bench)
-    return ControlReport(study.name, n, seed, plan.shared, tuple(rows), tuple(cells), spread, source)
+        rows += _shuffled(ask, readings)
+    return ControlReport(
+        study=study.name,
+        n=n,
+        seed=seed,
+        shared=ask.shared,
+        rows=tuple(rows),
+        cells=tuple(cells),
+        spread=spread,
+        source=source,
+    )
 
 
-def _plan(
-    study: Study,
-    models: Any,
-    measure: Measure,
-    generate: Generate,
-    n: int,
-    seed: int,
-    shared: Sequence[str] | None,
-    source: str | None,
-) -> _Plan:
-    if n < 10:
-        raise UsageError("too few images to measure control", field="n", found=n, expected="10 or more")
-    rng = np.random.default_rng([seed, 0])
-    fixed = _fixed(study, source)
-    probe = _Plan(study, models, (), (), (), n, seed, rng, fixed)
-    names = tuple(dict(measure(np.asarray(generate(probe.draw(2, rng), seed)))))
+def _resolved(
+    ask: _Requests, generate: Generate, measure: Measure, shared: Sequence[str] | None
+) -> _Requests:
+    """With the covariates that can be measured, as two images tell, and those held fixed and varied."""
+    study = ask.study
+    names = tuple(dict(measure(np.asarray(generate(ask.draw(2, ask.bootstrap), ask.seed)))))
     measurable = tuple(c.name for c in study.covariates if c.name in names)
     if not measurable:
         raise UsageError(
@@ -314,7 +233,7 @@ def _plan(
     else:
         tied = tuple(study.covariate(name).name for name in shared)
     free = tuple(name for name in measurable if name not in tied)
-    return _Plan(study, models, measurable, tied, free or measurable, n, seed, rng, fixed)
+    return replace(ask, measurable=measurable, shared=tied, varied=free or measurable)
 
 
 def _fixed(study: Study, source: str | None) -> dict[str, float]:
@@ -331,79 +250,91 @@ def _fixed(study: Study, source: str | None) -> dict[str, float]:
     return {SOURCE: float(study.covariate(SOURCE).levels.index(study.source(source).name))}
 
 
-def _drawn(plan: _Plan, bench: _Bench, variance: ClassVariance | None) -> Iterator[ControlRow]:
+def _drawn(ask: _Requests, readings: _Readings, variance: ClassVariance | None) -> Iterator[ControlRow]:
     """Design a."""
-    values = plan.draw(plan.n, plan.rng(1))
-    measured = bench(values, 1, variance)
-    for name in plan.measurable:
-        yield plan.row("a", name, values, measured[name])
+    values = ask.draw(ask.n, ask.rng(1))
+    measured = readings(values, 1, variance)
+    for name in ask.measurable:
+        yield ask.row("a", name, values, measured[name])
 
 
-def _conditional(plan: _Plan, bench: _Bench) -> Iterator[ControlRow]:
+def _conditional(ask: _Requests, readings: _Readings) -> Iterator[ControlRow]:
     """Design b: rows take the quantiles (or levels) in turn, so that each is an independent draw of all the
     rest."""
-    for i, name in enumerate(plan.varied):
-        covariate = plan.study.covariate(name)
-        values = plan.draw(plan.n, plan.rng(10 + i))
-        column, turn = plan.study.index(name), np.arange(plan.n)
+    for i, name in enumerate(ask.varied):
+        covariate = ask.study.covariate(name)
+        values = ask.draw(ask.n, ask.rng(10 + i))
+        column, turn = ask.study.index(name), np.arange(ask.n)
         if covariate.is_continuous:
-            given = {g: values[:, plan.study.index(g)] for g in plan.given(name)}
+            given = {g: values[:, ask.study.index(g)] for g in ask.given(name)}
             q = np.array(QUANTILES)[turn % len(QUANTILES)]
-            values[:, column] = plan.models.quantile(name, q, given)
+            values[:, column] = ask.models.quantile(name, q, given)
         else:
             values[:, column] = turn % covariate.num_levels
-        yield plan.row("b", name, values, bench(values, 10 + i)[name])
+        yield ask.row("b", name, values, readings(values, 10 + i)[name])
 
 
-def _anchor(plan: _Plan, name: str) -> str | None:
+def _anchor(ask: _Requests, name: str) -> str | None:
     """The other side of a covariate's grid: the first continuous covariate held fixed for it."""
-    if not plan.study.covariate(name).is_continuous:
+    if not ask.study.covariate(name).is_continuous:
         return None
-    return next((g for g in plan.given(name) if plan.study.covariate(g).is_continuous), None)
+    return next((g for g in ask.given(name) if ask.study.covariate(g).is_continuous), None)
 
 
-def _grid(plan: _Plan, bench: _Bench, name: str, anchor: str) -> tuple[list[ControlRow], list[Cell]]:
+def _grid(
+    ask: _Requests, readings: _Readings, name: str, anchor: str
+) -> tuple[list[ControlRow], list[GridCell]]:
     """Design c: both covariates from their 5 % to their 95 % quantile, all combinations."""
-    stream = 100 + plan.varied.index(name)
-    rng = plan.rng(stream)
-    typical = plan.draw(max(plan.n, 1000), rng)
-    density = plan.models.log_density(typical)
+    stream = 100 + ask.varied.index(name)
+    rng = ask.rng(stream)
+    typical = ask.draw(max(ask.n, 1000), rng)
+    density = ask.models.log_density(typical)
     limit = np.percentile(density[np.isfinite(density)], SUPPORT_PERCENTILE)
     sides = []
     for side in (name, anchor):
-        low, high = np.quantile(typical[:, plan.study.index(side)], [0.05, 0.95])
+        low, high = np.quantile(typical[:, ask.study.index(side)], [0.05, 0.95])
         sides.append(np.linspace(low, high, GRID))
-    cell = np.arange(plan.n) % GRID**2
+    cell = np.arange(ask.n) % GRID**2
     given = {name: sides[0][cell // GRID], anchor: sides[1][cell % GRID]}
-    values = plan.draw(plan.n, rng, given)
-    density = plan.models.log_density(values)
+    values = ask.draw(ask.n, rng, given)
+    density = ask.models.log_density(values)
     inside = np.array(
         [bool(np.median(density[cell == k]) >= limit) if (cell == k).any() else False for k in range(GRID**2)]
     )
-    measured = bench(values, stream)[name]
+    measured = readings(values, stream)[name]
     cells = []
     for k in range(GRID**2):
         got = measured[cell == k]
         got = got[np.isfinite(got)]
         mean, sd = (float(got.mean()), float(got.std())) if got.size else (math.nan, math.nan)
-        value, by = float(sides[0][k // GRID]), float(sides[1][k % GRID])
-        cells.append(Cell(name, value, anchor, by, bool(inside[k]), int(got.size), mean, sd))
+        cells.append(
+            GridCell(
+                covariate=name,
+                value=float(sides[0][k // GRID]),
+                by=anchor,
+                by_value=float(sides[1][k % GRID]),
+                inside=bool(inside[k]),
+                n=int(got.size),
+                measured=mean,
+                measured_sd=sd,
+            )
+        )
     rows = []
     for design, chosen in (("c", inside[cell]), ("c-outside", ~inside[cell])):
         if chosen.any():
-            rows.append(plan.row(design, name, values[chosen], measured[chosen]))
+            rows.append(ask.row(design, name, values[chosen], measured[chosen]))
     return rows, cells
 
 
-def _shuffled(plan: _Plan, bench: _Bench) -> Iterator[ControlRow]:
+def _shuffled(ask: _Requests, readings: _Readings) -> Iterator[ControlRow]:
     """Every covariate from its marginal: no covariate can be obeyed through another one."""
-    rng = plan.rng(2)
-    values = plan.draw(plan.n, rng)
+    rng = ask.rng(2)
+    values = ask.draw(ask.n, rng)
     for column in values.T:
         rng.shuffle(column)
-    measured = bench(values, 2)
-    for name in plan.measurable:
-        yield plan.row("shuffled", name, values, measured[name])
+    measured = readings(values, 2)
+    for name in ask.measurable:
+        yield ask.row("shuffled", name, values, measured[name])
 
 
 def regressors(study: Study, values: np.ndarray, names: Sequence[str]) -> np.ndarray:
@@ -411,8 +342,7 @@ def regressors(study: Study, values: np.ndarray, names: Sequence[str]) -> np.nda
     levels.
 
     A plain cubic is not enough: what it leaves of a sigmoid or tanh on both sides passes for obedience
-        (partial r up
-    to 0.18 for a generator that obeys thickness alone); four knots bring that below 0.05.
+    (partial r up to 0.18 for a generator that obeys thickness alone); four knots bring that below 0.05.
 
     Args:
         study: Kinds of the covariates.
@@ -435,19 +365,24 @@ def regressors(study: Study, values: np.ndarray, names: Sequence[str]) -> np.nda
 
 
 def _agreement(
-    covariate: Covariate, requested: np.ndarray, measured: np.ndarray, x: np.ndarray, rng: np.random.Generator
+    covariate: Covariate,
+    requested: np.ndarray,
+    measured: np.ndarray,
+    *,
+    x: np.ndarray,
+    rng: np.random.Generator,
 ) -> dict[str, Any]:
     """Correlations, slope and errors of measured [N] on requested [N], with x [N, P] removed for the partial
     ones."""
     if covariate.kind == "categorical":
         return {"accuracy": float(np.mean(np.rint(measured) == requested))}
     left, right = (_residual(x, y) for y in (requested, measured))
-    rows = rng.integers(len(requested), size=(BOOTSTRAPS, len(requested)))
+    rows = resampled_rows(len(requested), rng)
     out: dict[str, Any] = {
         "r": correlation(requested, measured),
-        "r_ci95": _interval(requested[rows], measured[rows]),
+        "r_ci95": interval(correlation(requested[rows], measured[rows])),
         "partial_r": correlation(left, right),
-        "partial_r_ci95": _interval(left[rows], right[rows]),
+        "partial_r_ci95": interval(correlation(left[rows], right[rows])),
         "slope": float(left @ right / (left @ left)) if left.any() else math.nan,
         "mae": float(np.abs(measured - requested).mean()),
         "bias": float((measured - requested).mean()),
@@ -472,19 +407,3 @@ def correlation(a: np.ndarray, b: np.ndarray) -> Any:
     with np.errstate(invalid="ignore", divide="ignore"):
         r = np.where(flat | (norm <= 0), math.nan, (a * b).sum(-1) / norm)
     return float(r) if r.ndim == 0 else r
-
-
-def _interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """2.5 % and 97.5 % quantiles of the correlation over bootstrap samples [B, N]."""
-    r = correlation(a, b)
-    r = r[np.isfinite(r)]
-    return (float(np.quantile(r, 0.025)), float(np.quantile(r, 0.975))) if r.size else (math.nan, math.nan)
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: null instead; tuples become lists."""
-    if isinstance(value, Mapping):
-        return {k: _without_nan(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -17,19 +17,20 @@ Pearl 1998; distances are mean absolute differences of pixels, as there, in grey
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from mssg.errors import UsageError
+from mssg.metrics.bootstrap import mean_and_interval, ratio_and_interval
 from mssg.metrics.results import Result
+from mssg.metrics.sampling import ArrayCache
 from mssg.study.model import SOURCE, Covariate, Study
 
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Where continuous covariates are moved to: these quantiles given the covariates that all sources record."""
-BOOTSTRAPS = 1000
 FEWEST = 8
 
 Progress = Callable[[str, int, int], None]
@@ -60,14 +61,14 @@ class GeneratorEditor:
         config: How images are inverted.
         batch: Images inverted at a time.
         told: Called with the number of images just inverted.
-        store: Keeps inversions (`mssg.metrics.sampling.Store`), so that an interrupted evaluation continues.
+        cache: Keeps inversions, so that an interrupted evaluation continues.
     """
 
     snapshot: Any
     config: Any
     batch: int = 64
     told: Callable[[int], None] | None = None
-    store: Any = None
+    cache: ArrayCache | None = None
 
     def abduct(self, images: np.ndarray, values: np.ndarray) -> list[Any]:
         """Invert images, `batch` at a time."""
@@ -83,9 +84,11 @@ class GeneratorEditor:
                 return {"z": found.z, "residual": found.residual, "loss": found.loss, **found.noise}
 
             key = ["inversion", snapshot.header.snapshot_id, str(snapshot.device), repr(config), some, known]
-            kept = dict(self.store.get(key, arrays) if self.store else arrays())
+            kept = dict(self.cache.get(key, arrays) if self.cache else arrays())
             z, residual, loss = (kept.pop(k) for k in ("z", "residual", "loss"))
-            parts.append(Inversion(known, z, residual, kept, loss, config.steps))
+            parts.append(
+                Inversion(values=known, z=z, residual=residual, noise=kept, loss=loss, steps=config.steps)
+            )
             if self.told:
                 self.told(len(some))
         return parts
@@ -111,6 +114,7 @@ def counterfactual(
     editor: Editor,
     study: Study,
     models: Any,
+    *,
     measure: Callable[[np.ndarray], Mapping[str, np.ndarray]],
     images: np.ndarray,
     values: np.ndarray,
@@ -148,7 +152,18 @@ def counterfactual(
         )
     if values.shape != (len(images), len(study.conditions)) or not np.isfinite(values).all():
         raise UsageError("every image needs a value of every covariate", found=list(values.shape))
-    trial = _Trial(editor, study, models, measure, images, values, instruments, model, split, seed)
+    trial = _Trial(
+        editor=editor,
+        study=study,
+        models=models,
+        measure=measure,
+        images=images,
+        values=values,
+        instruments=instruments,
+        model=model,
+        split=split,
+        seed=seed,
+    )
     total, done = cycles + len(study.conditions), 0
 
     def tell(what: str) -> None:
@@ -193,12 +208,12 @@ class _Trial:
     def _result(self, metric: str, per_image: np.ndarray, detail: dict[str, Any], **more: Any) -> Result:
         value, interval, n = mean_and_interval(per_image, self.rng)
         return Result(
-            f"counterfactual/{metric}",
-            value,
-            self.model,
-            n,
-            len(self.images),
-            interval,
+            metric=f"counterfactual/{metric}",
+            value=value,
+            model=self.model,
+            n=n,
+            n_real=len(self.images),
+            ci95=interval,
             split=self.split,
             detail=detail,
             **more,
@@ -249,12 +264,12 @@ class _Trial:
         ratio, interval = ratio_and_interval(changed, strangers, self.rng)
         detail = {"changed": float(changed.mean()), "stranger": float(strangers.mean())}
         yield Result(
-            "counterfactual/identity",
-            ratio,
-            self.model,
-            len(edited),
-            len(edited),
-            interval,
+            metric="counterfactual/identity",
+            value=ratio,
+            model=self.model,
+            n=len(edited),
+            n_real=len(edited),
+            ci95=interval,
             split=self.split,
             moved=name,
             detail=detail,
@@ -331,30 +346,3 @@ def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
     other = np.empty(n, int)
     other[order] = np.roll(order, 1)
     return other
-
-
-def mean_and_interval(
-    x: np.ndarray, rng: np.random.Generator
-) -> tuple[float | None, tuple[float, float] | None, int]:
-    """Mean, 95 % bootstrap interval and count of the finite values; None where there are none."""
-    x = np.asarray(x, np.float64)
-    x = x[np.isfinite(x)]
-    if not x.size:
-        return None, None, 0
-    means = x[rng.integers(x.size, size=(BOOTSTRAPS, x.size))].mean(axis=1)
-    return float(x.mean()), _percentiles(means), x.size
-
-
-def ratio_and_interval(
-    a: np.ndarray, b: np.ndarray, rng: np.random.Generator
-) -> tuple[float | None, tuple[float, float] | None]:
-    """mean(a) / mean(b) and its 95 % bootstrap interval over pairs."""
-    if not b.sum() > 0:
-        return None, None
-    rows = rng.integers(len(a), size=(BOOTSTRAPS, len(a)))
-    return float(a.mean() / b.mean()), _percentiles(a[rows].mean(1) / np.maximum(b[rows].mean(1), 1e-12))
-
-
-def _percentiles(x: np.ndarray | Sequence[float]) -> tuple[float, float]:
-    low, high = np.quantile(x, [0.025, 0.975])
-    return float(low), float(high)

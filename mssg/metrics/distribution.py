@@ -15,10 +15,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from mssg.errors import DataError, UsageError
-from mssg.metrics.neighbours import as_features, nearest, same_width, within, within_each_other
+from mssg.metrics.moments import BLOCK, Moments
+from mssg.metrics.neighbours import as_features, same_width
 
-BLOCK = 2048
-"""Rows converted to double precision at a time."""
 T = TypeVar("T")
 
 
@@ -26,103 +25,12 @@ class SmallSampleWarning(UserWarning):
     """A number was worked out from too few images to mean what its name says."""
 
 
-class Estimate(NamedTuple):
+class MeanSd(NamedTuple):
     """Mean and standard deviation (ddof 0) over subsets or splits; with a single one sd is 0 and says
     nothing."""
 
     mean: float
     sd: float
-
-
-class PrecisionRecall(NamedTuple):
-    """Share of fakes inside the real manifold, share of reals inside the fake one; 0..1."""
-
-    precision: float
-    recall: float
-
-
-class DensityCoverage(NamedTuple):
-    """Density (about 1 where the sets agree, may exceed it) and coverage (0..1)."""
-
-    density: float
-    coverage: float
-
-
-@dataclass
-class Moments:
-    """Running mean and covariance, so that features need never be kept.
-
-    `n`, `mean` and `scatter` are the whole state: store them to keep the statistics of a set.
-
-    Attributes:
-        n: Rows seen.
-        mean: Their mean, float64 [F].
-        scatter: Sum of outer products of the deviations from the mean, float64 [F, F].
-    """
-
-    n: int
-    mean: np.ndarray
-    scatter: np.ndarray
-
-    @classmethod
-    def empty(cls, width: int) -> Moments:
-        """Moments of no rows of F = width features."""
-        return cls(0, np.zeros(width), np.zeros((width, width)))
-
-    @classmethod
-    def of(cls, features: object) -> Moments:
-        """Moments of a matrix [N, F]."""
-        array = as_features(features, "features")
-        return cls.empty(array.shape[1]).add(array)
-
-    @property
-    def covariance(self) -> np.ndarray:
-        """Unbiased covariance, float64 [F, F].
-
-        Raises:
-            DataError: With fewer than two rows.
-        """
-        if self.n < 2:
-            raise DataError("a covariance needs at least two images", field="features", found=self.n)
-        return self.scatter / (self.n - 1)
-
-    def add(self, features: object) -> Moments:
-        """Add rows [n, F]; returns itself.
-
-        Raises:
-            DataError: If they are no matrix of finite numbers, or have another width.
-        """
-        array = as_features(features, "features")
-        for start in range(0, len(array), BLOCK):
-            part = array[start : start + BLOCK].astype(np.float64)
-            mean = part.mean(axis=0)
-            part -= mean
-            with np.errstate(over="ignore", invalid="ignore"):  # refused where it is used
-                scatter = part.T @ part
-            self.merge(Moments(len(part), mean, scatter))
-        return self
-
-    def merge(self, other: Moments) -> Moments:
-        """Add the rows that other moments have seen (of another rank, say); returns itself.
-
-        Source: Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm", eq. 2.1.
-
-        Raises:
-            DataError: If the widths differ.
-        """
-        if other.mean.shape != self.mean.shape:
-            raise DataError(
-                "features of different widths cannot be pooled",
-                found=f"{len(self.mean)} and {len(other.mean)}",
-            )
-        n = self.n + other.n
-        if other.n:
-            shift = other.mean - self.mean
-            self.scatter += other.scatter
-            self.scatter += np.outer(shift, shift * (self.n * other.n / n))
-            self.mean = self.mean + shift * (other.n / n)
-            self.n = n
-        return self
 
 
 def fid(a: object, b: object) -> float:
@@ -159,7 +67,7 @@ def fid(a: object, b: object) -> float:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what leaves the range of numbers is refused at the end
-def kid(a: object, b: object, subset_size: int | None = None, subsets: int = 100, seed: int = 0) -> Estimate:
+def kid(a: object, b: object, subset_size: int | None = None, subsets: int = 100, seed: int = 0) -> MeanSd:
     """Kernel distance: the unbiased squared MMD with the kernel (x·y / F + 1)³.
 
     Args:
@@ -183,7 +91,7 @@ def kid(a: object, b: object, subset_size: int | None = None, subsets: int = 100
     a, b = as_features(a, "a", 2), as_features(b, "b", 2)
     same_width(a, b, ("a", "b"))
     if subset_size is None:
-        return Estimate(_finite(_mmd2(a, b), "KID"), 0.0)
+        return MeanSd(_finite(_mmd2(a, b), "KID"), 0.0)
     whole = all(isinstance(x, int | np.integer) for x in (subset_size, subsets, seed))
     if not whole or not 0 <= seed < 2**32:
         raise UsageError(
@@ -206,10 +114,10 @@ def kid(a: object, b: object, subset_size: int | None = None, subsets: int = 100
         values = [_mmd2(a[i], b[j]) for i, j in drawn]
     else:
         values = _mmd2_of_subsets(a, b, [i for i, _ in drawn], [j for _, j in drawn])
-    return Estimate(_finite(float(np.mean(values)), "KID"), float(np.std(values)))
+    return MeanSd(_finite(float(np.mean(values)), "KID"), float(np.std(values)))
 
 
-def inception_score(probabilities: object, splits: int = 10, seed: int | None = None) -> Estimate:
+def inception_score(probabilities: object, splits: int = 10, seed: int | None = None) -> MeanSd:
     """Inception score: exp of the mean KL divergence of a classifier's answer from its average.
 
     Args:
@@ -247,55 +155,7 @@ def inception_score(probabilities: object, splits: int = 10, seed: int | None = 
         average = np.broadcast_to(part.mean(axis=0), part.shape)
         ratio = np.divide(part, average, out=np.ones_like(part), where=part > 0.0)
         scores.append(np.exp((part * np.log(ratio)).sum(axis=1).mean()))
-    return Estimate(float(np.mean(scores)), float(np.std(scores)))
-
-
-def precision_recall(real: object, fake: object, k: int = 3) -> PrecisionRecall:
-    """Improved precision and recall: is an image within some image's k-th neighbour distance in the other
-    set?
-
-    Args:
-        real: Features [N, F].
-        fake: Features [M, F].
-        k: Neighbours (the image itself does not count, a duplicate of it does).
-
-    Returns:
-        Precision (fakes among reals) and recall (reals among fakes).
-
-    Raises:
-        DataError: If the matrices are wrong, differ in F, or have k rows or fewer.
-        UsageError: If k < 1.
-
-    Source: Kynkäänniemi et al. 2019, "Improved precision and recall metric", eq. 1 and 2; closed balls as
-    there.
-    """
-    real, fake = _two_sets(real, fake, k)
-    in_real, in_fake = within_each_other(fake, real, _squared_radii(fake, k), _squared_radii(real, k))
-    return PrecisionRecall(float(in_real.mean()), float(in_fake.mean()))
-
-
-def density_coverage(real: object, fake: object, k: int = 5, closed: bool = True) -> DensityCoverage:
-    """Density and coverage: how many real neighbourhoods a fake lies in, how many hold a fake.
-
-    Args:
-        real: Features [N, F].
-        fake: Features [M, F].
-        k: Neighbours (the image itself does not count, a duplicate of it does).
-        closed: Whether an image exactly at the radius is inside, as for `precision_recall`; False is what the
-            authors' package does. They differ only with ties, such as copies of training images.
-
-    Returns:
-        Density and coverage.
-
-    Raises:
-        DataError: If the matrices are wrong, differ in F, or real has k rows or fewer.
-        UsageError: If k < 1.
-
-    Source: Naeem et al. 2020, "Reliable fidelity and diversity metrics", eq. 3 and 4.
-    """
-    real, fake = _two_sets(real, fake, k, 1)
-    of_fake, of_real = within(fake, real, _squared_radii(real, k), closed)
-    return DensityCoverage(float(of_fake.mean() / k), float((of_real > 0).mean()))
+    return MeanSd(float(np.mean(scores)), float(np.std(scores)))
 
 
 @dataclass(frozen=True)
@@ -365,7 +225,13 @@ def fid_infinity(
     fids = [_frechet(a.mean, total, root, Moments.of(b[rng.permutation(len(b))[:n]])) for n in sizes]
     slope, value = np.polyfit(1.0 / sizes, fids, 1)
     residual = float(np.sqrt(np.mean((np.array(fids) - (value + slope / sizes)) ** 2)))
-    return FidInfinity(float(value), float(slope), tuple(int(n) for n in sizes), tuple(fids), residual)
+    return FidInfinity(
+        value=float(value),
+        slope=float(slope),
+        sizes=tuple(int(n) for n in sizes),
+        fids=tuple(fids),
+        residual=residual,
+    )
 
 
 def floor(metric: Callable[[np.ndarray, np.ndarray], T], real: object, seed: int = 0) -> T:
@@ -499,18 +365,3 @@ def _kernel_blocks(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, slice,
             kernel /= a.shape[1]
             kernel += 1.0
             yield slice(i, i + BLOCK), slice(j, j + BLOCK), kernel * kernel * kernel
-
-
-def _two_sets(
-    real: object, fake: object, k: int, least_fake: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    if k < 1:
-        raise UsageError("the number of neighbours must be positive", field="k", found=k)
-    real, fake = as_features(real, "real", k + 1), as_features(fake, "fake", least_fake or k + 1)
-    same_width(real, fake, ("real", "fake"))
-    return real, fake
-
-
-def _squared_radii(features: np.ndarray, k: int) -> np.ndarray:
-    """Squared distance [N] of every row to its k-th neighbour in the same set."""
-    return nearest(features, features, k, exclude_self=True).squared[:, -1]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mssg.metrics.strata import BOOTSTRAPS, interval
+from mssg.metrics.bootstrap import DRAWS, mean_and_interval
 from mssg.study.model import SOURCE, Covariate, Study
 
 STEP = 1.0
@@ -28,8 +28,7 @@ class Shift:
         moved, measured: The covariate that was moved, and the one that was read.
         value: Mean shift in sd of `measured`, for one sd of `moved` (binary: for the change from 0 to 1;
             categorical `moved`: mean absolute shift over a change of level). For a `measured` with levels:
-                share of images whose
-            reading changes over the whole move.
+            share of images whose reading changes over the whole move.
         ci95: Bootstrap interval over images.
         n: Images read on both sides.
     """
@@ -47,7 +46,7 @@ def movable(study: Study) -> tuple[Covariate, ...]:
 
 
 def ends(
-    covariate: Covariate, values: np.ndarray, column: int, sd: float, rng: np.random.Generator
+    covariate: Covariate, values: np.ndarray, column: int, *, sd: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Requests [N, V] before and after one covariate is moved: ±1 sd of the transformed value, 0 and 1, or
     another level."""
@@ -74,6 +73,7 @@ def shift(
     measured: Covariate,
     low: np.ndarray,
     high: np.ndarray,
+    *,
     sd: float,
     rng: np.random.Generator,
 ) -> Shift:
@@ -91,8 +91,7 @@ def shift(
         change = np.abs(change) if moved.kind == "categorical" else change
     else:
         change = np.where(np.isfinite(low) & np.isfinite(high), np.rint(low) != np.rint(high), math.nan)
-    change = change[np.isfinite(change)]
-    if not change.size:
-        return Shift(moved.name, measured.name, math.nan, (math.nan, math.nan), 0)
-    draws = change[rng.integers(change.size, size=(BOOTSTRAPS, change.size))].mean(axis=1)
-    return Shift(moved.name, measured.name, float(change.mean()), interval(draws), int(change.size))
+    value, ci95, n = mean_and_interval(change, rng, DRAWS)
+    if value is None or ci95 is None:
+        return Shift(moved.name, measured.name, value=math.nan, ci95=(math.nan, math.nan), n=0)
+    return Shift(moved.name, measured.name, value=value, ci95=ci95, n=n)

@@ -83,7 +83,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelRecord:
     """One evaluated snapshot.
 
     Attributes:
@@ -135,7 +135,7 @@ class Evaluation:
     study: str
     split: str
     seed: int
-    models: tuple[Model, ...]
+    models: tuple[ModelRecord, ...]
     results: tuple[Result, ...]
     notes: tuple[Note, ...] = ()
     command: str = ""
@@ -161,7 +161,7 @@ class Evaluation:
             self, results=(*kept, *new.values()), notes=tuple(dict.fromkeys((*self.notes, *notes)))
         )
 
-    def check_goes_with(self, study: str, split: str, seed: int, models: Iterable[Model]) -> None:
+    def check_goes_with(self, study: str, split: str, seed: int, models: Iterable[ModelRecord]) -> None:
         """Whether more results, of these, may stand in the same file.
 
         Raises:
@@ -259,7 +259,7 @@ class Evaluation:
         try:
             document = {k: v for k, v in document.items() if k != "format_version"}
             models = tuple(
-                Model(**{k: tuple(v) if isinstance(v, list) else v for k, v in m.items()})
+                ModelRecord(**{k: tuple(v) if isinstance(v, list) else v for k, v in m.items()})
                 for m in document.pop("models")
             )
             notes = tuple(Note(**n) for n in document.pop("notes"))

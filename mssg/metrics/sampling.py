@@ -39,7 +39,7 @@ Progress = Callable[[str, int, int], None]
 Generate = Callable[[np.ndarray, int], np.ndarray]
 
 
-class World(Protocol):
+class Workers(Protocol):
     """The processes that share the work (`mssg.training.distributed.World`)."""
 
     @property
@@ -56,7 +56,7 @@ class World(Protocol):
         """Wait for all processes."""
 
 
-class Alone:
+class OneWorker:
     """One process."""
 
     rank, size = 0, 1
@@ -76,6 +76,11 @@ class Reader:
 
     identity: str
     read: Callable[[np.ndarray, slice], Mapping[str, np.ndarray]]
+
+
+def derived_seed(*parts: int) -> int:
+    """A seed below 2³² that the parts decide."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:
@@ -110,7 +115,7 @@ def generator_of(G: Generator, study: Study, device: str, batch: int = BATCH) ->
 
 
 @dataclass(frozen=True)
-class Store:
+class ArrayCache:
     """Arrays in a folder, by the hash of what decides them; a half-written or damaged file counts as none."""
 
     folder: Path
@@ -158,50 +163,51 @@ class Store:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """Draws and reads.
+class CachedSampler:
+    """Draws images and reads them, each once.
 
     Attributes:
         drawn: Where numbers of generated images are kept.
         real: Where numbers of real images are kept.
         chunk: Images at a time.
         device: Where feature networks run.
-        world: The processes that share the work.
+        workers: The processes that share the work.
         progress: Told how far it is.
     """
 
-    drawn: Store
-    real: Store
+    drawn: ArrayCache
+    real: ArrayCache
     chunk: int = CHUNK
     device: str = "cpu"
-    world: World = field(default_factory=Alone)
+    workers: Workers = field(default_factory=OneWorker)
     progress: Progress | None = None
 
     def draw(
         self,
-        label: str,
-        identity: Sequence[Any],
         generate: Generate,
+        identity: Sequence[Any],
         values: np.ndarray,
+        *,
         seed: int,
         readers: Sequence[Reader],
+        label: str = "",
     ) -> Numbers:
         """Draw images and read them.
 
         Args:
-            label: For the progress; empty for none.
-            identity: What decides the images besides values and seed: the snapshot's hash, the device.
             generate: See `generator_of`.
+            identity: What decides the images besides values and seed: the snapshot's hash, the device.
             values: Conditions, native [N, V].
             seed: Decides the latents.
             readers: What reads them.
+            label: For the progress; empty for none.
 
         Returns:
             All readers' numbers, each array [N, ...].
         """
 
         def part(rows: slice, number: int) -> Numbers:
-            own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+            own = derived_seed(seed, number)
             images: list[np.ndarray] = []
             numbers: Numbers = {}
             for reader in readers:
@@ -238,21 +244,25 @@ class Bench:
 
         return self._all(label, n, part)
 
+    def tell(self, label: str, done: int, total: int) -> None:
+        """Say how far something labelled is, in one of the processes."""
+        if self.progress and label and self.workers.rank == 0:
+            self.progress(label, done, total)
+
     def _all(self, label: str, n: int, part: Callable[[slice, int], Numbers]) -> Numbers:
         """Every chunk; with several processes, each computes its share and then takes the others' from the
         folder."""
         slices = [slice(start, min(start + self.chunk, n)) for start in range(0, n, self.chunk)]
-        if self.world.size > 1:
+        if self.workers.size > 1:
             try:
                 for number, rows in enumerate(slices):
-                    if number % self.world.size == self.world.rank:
+                    if number % self.workers.size == self.workers.rank:
                         part(rows, number)
             except MssgError:
                 pass  # all come upon it below; none may be left waiting for the others
-            self.world.barrier()
+            self.workers.barrier()
         parts = []
         for number, rows in enumerate(slices):
             parts.append(part(rows, number))
-            if self.progress and label and self.world.rank == 0:
-                self.progress(label, rows.stop, n)
+            self.tell(label, rows.stop, n)
         return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]} if parts else {}

@@ -1,10 +1,9 @@
 """The strata prediction score: within cells of similar people, does a generated image show what was asked?
 
 Real images are divided into strata: quantile bins of every continuous covariate, levels of the others. In
-    each stratum,
-images are generated with the covariates of its real images, an instrument reads them, and the readings are
-compared with the reading of the real image and with the value asked for. Means over strata are weighted by
-their real images.
+each stratum, images are generated with the covariates of its real images, an instrument reads them, and the
+readings are compared with the reading of the real image and with the value asked for. Means over strata are
+weighted by their real images.
 Source: Lai et al. 2024, strata prediction score (docs/method.md section 7).
 """
 
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from mssg.errors import UsageError
+from mssg.metrics.bootstrap import DRAWS, interval, resampled_counts
 from mssg.study.model import Covariate, Study
 
 BINS = 3
@@ -26,7 +26,6 @@ MIN_COUNT = 5
 """Real images below which a stratum is left out."""
 PER_STRATUM = 500
 """Images generated for each stratum; 10,000 in the paper."""
-BOOTSTRAPS = 500
 MOST_STRATA = 200
 CONTINUOUS_STATS = ("mse", "mae", "pearson")
 DISCRETE_STATS = ("accuracy", "balanced_accuracy", "f1")
@@ -71,6 +70,7 @@ def stratify(
     study: Study,
     values: np.ndarray,
     names: Sequence[str],
+    *,
     bins: int = BINS,
     min_count: int = MIN_COUNT,
     edges_from: np.ndarray | None = None,
@@ -110,7 +110,9 @@ def stratify(
             cells.append(Stratum(limits, cell, rows))
         elif len(rows):
             few, lost = few + 1, lost + len(rows)
-    return Strata(tuple(names), tuple(cells), few, lost, int((~known).sum()))
+    return Strata(
+        names=tuple(names), cells=tuple(cells), too_few=few, rows_lost=lost, rows_unknown=int((~known).sum())
+    )
 
 
 def _side(covariate: Covariate, x: np.ndarray, bins: int) -> tuple[np.ndarray | None, list[Any]]:
@@ -126,7 +128,7 @@ def _side(covariate: Covariate, x: np.ndarray, bins: int) -> tuple[np.ndarray | 
 
 
 @dataclass(frozen=True)
-class Estimate:
+class BootstrapEstimate:
     """A statistic, its bootstrap interval and the bootstrap draws behind it [B]."""
 
     value: float
@@ -146,7 +148,7 @@ class Score:
         bias: Mean of measured − reference (continuous).
     """
 
-    stats: Mapping[str, Estimate]
+    stats: Mapping[str, BootstrapEstimate]
     n: int
     unmeasurable: float
     sd: float
@@ -158,8 +160,9 @@ def score(
     reference: np.ndarray,
     measured: np.ndarray,
     image: np.ndarray,
+    *,
     rng: np.random.Generator,
-    bootstraps: int = BOOTSTRAPS,
+    bootstraps: int = DRAWS,
 ) -> Score:
     """Compare measured with reference values.
 
@@ -181,42 +184,36 @@ def score(
     x, y = reference[usable], measured[usable]
     names = CONTINUOUS_STATS if covariate.is_continuous else DISCRETE_STATS
     if not x.size:
-        nothing = Estimate(math.nan, (math.nan, math.nan), np.full(bootstraps, math.nan))
-        return Score(dict.fromkeys(names, nothing), 0, lost, math.nan, math.nan)
+        nothing = _undefined(np.full(bootstraps, math.nan))
+        return Score(dict.fromkeys(names, nothing), n=0, unmeasurable=lost, sd=math.nan, bias=math.nan)
     sums = _sums(covariate, x, y)
     statistics = _continuous if covariate.is_continuous else _discrete(covariate)
     _, cluster = np.unique(image[usable], return_inverse=True)
     by_image = np.zeros((cluster.max() + 1, sums.shape[1]))
     np.add.at(by_image, cluster, sums)
-    count = len(by_image)
-    weights = rng.multinomial(count, np.full(count, 1 / count), size=bootstraps).astype(np.float64)
+    weights = resampled_counts(len(by_image), rng, bootstraps)
     whole, drawn = statistics(sums.sum(axis=0)), statistics(weights @ by_image)
-    stats = {name: Estimate(float(whole[name]), interval(drawn[name]), drawn[name]) for name in names}
+    stats = {
+        name: BootstrapEstimate(float(whole[name]), interval(drawn[name]), drawn[name]) for name in names
+    }
     bias = float((y - x).mean()) if covariate.is_continuous else math.nan
-    return Score(stats, int(x.size), lost, float(x.std()), bias)
+    return Score(stats, n=int(x.size), unmeasurable=lost, sd=float(x.std()), bias=bias)
 
 
-def weighted(estimates: Sequence[Estimate], weights: Sequence[float]) -> Estimate:
+def weighted(estimates: Sequence[BootstrapEstimate], weights: Sequence[float]) -> BootstrapEstimate:
     """Mean of estimates over strata, weighted by their real images; undefined ones are left out."""
     usable = [(e, w) for e, w in zip(estimates, weights) if math.isfinite(e.value)]
     if not usable:
-        draws = estimates[0].draws if estimates else np.full(BOOTSTRAPS, math.nan)
-        return Estimate(math.nan, (math.nan, math.nan), np.full_like(draws, math.nan))
+        return _undefined(estimates[0].draws if estimates else np.full(DRAWS, math.nan))
     share = np.array([w for _, w in usable], np.float64)
     value = float(np.average([e.value for e, _ in usable], weights=share))
     stack = np.stack([np.where(np.isfinite(e.draws), e.draws, e.value) for e, _ in usable])
     draws = np.average(stack, axis=0, weights=share)
-    return Estimate(value, interval(draws), draws)
+    return BootstrapEstimate(value, interval(draws), draws)
 
 
-def interval(draws: np.ndarray) -> tuple[float, float]:
-    """2.5 % and 97.5 % quantiles of the finite draws."""
-    draws = draws[np.isfinite(draws)]
-    return (
-        (float(np.quantile(draws, 0.025)), float(np.quantile(draws, 0.975)))
-        if draws.size
-        else (math.nan, math.nan)
-    )
+def _undefined(draws: np.ndarray) -> BootstrapEstimate:
+    return BootstrapEstimate(math.nan, (math.nan, math.nan), np.full_like(draws, math.nan))
 
 
 def _sums(covariate: Covariate, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -8,23 +8,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mssg.metrics.report import NONE, aligned
 from mssg.metrics.results import JOINT, REAL, Evaluation, Result
+from mssg.text import NONE, aligned, number
 
-DISTANCES = (
-    "kid",
-    "fid",
-    "fid_infinity",
-    "is",
-    "precision",
-    "recall",
-    "density",
-    "coverage",
-    "ppl",
-    "strata_kid",
-    "strata_fid",
-)
-PAIRS = ("ssim", "ms_ssim", "psnr", "spread", "eq_t", "eq_r")
 UPRIGHT = {
     "fid": "FID",
     "kid": "KID",
@@ -54,7 +40,7 @@ LATEX = {
 
 
 @dataclass(frozen=True)
-class Table:
+class ComparisonTable:
     """A table: what each line is about, and one cell a model, with the real images or their floor last."""
 
     header: tuple[str, ...]
@@ -86,7 +72,7 @@ class Table:
         return "\n".join(lines) + "\n"
 
 
-def comparison(found: Evaluation) -> Table:
+def comparison(found: Evaluation) -> ComparisonTable:
     """All numbers over the whole split and over all strata: one line a metric, one column a model."""
     labels = [m.label for m in found.models]
     keys: dict[tuple[str, ...], dict[str, Result]] = {}
@@ -100,11 +86,9 @@ def comparison(found: Evaluation) -> Table:
     rows = []
     for key, cells in merged.items():
         floor = next((r.real_floor for r in cells.values() if r.real_floor is not None), None)
-        rows.append(
-            (*key, *(_cell(cells.get(label)) for label in labels), NONE if floor is None else _number(floor))
-        )
+        rows.append((*key, *(_cell(cells.get(label)) for label in labels), number(floor)))
     header = ("metric", "covariate", "against", "source", *labels, "real")
-    return Table(header, tuple(rows), 4)
+    return ComparisonTable(header, tuple(rows), 4)
 
 
 def summary(found: Evaluation) -> str:
@@ -126,10 +110,10 @@ def summary(found: Evaluation) -> str:
         ):
             chosen.append(row)
     rows = tuple(chosen) or tuple(row for row in table.rows if row[3] == JOINT)
-    return Table(table.header, rows, table.left).text() if rows else "nothing could be measured"
+    return ComparisonTable(table.header, rows, table.left).text() if rows else "nothing could be measured"
 
 
-def strata_table(found: Evaluation, metric: str, reference: str | None = None) -> Table:
+def strata_table(found: Evaluation, metric: str, reference: str | None = None) -> ComparisonTable:
     """One line a stratum and covariate, one column a model.
 
     Args:
@@ -151,15 +135,8 @@ def strata_table(found: Evaluation, metric: str, reference: str | None = None) -
     for key, cells in lines.items():
         floor = next((r.real_floor for r in cells.values() if r.real_floor is not None), None)
         count = next((str(r.n_real) for r in cells.values() if r.n_real is not None), "")
-        rows.append(
-            (
-                *key,
-                count,
-                *(_cell(cells.get(label)) for label in labels),
-                NONE if floor is None else _number(floor),
-            )
-        )
-    return Table(("source", "stratum", "covariate", "real images", *labels, REAL), tuple(rows), 3)
+        rows.append((*key, count, *(_cell(cells.get(label)) for label in labels), number(floor)))
+    return ComparisonTable(("source", "stratum", "covariate", "real images", *labels, REAL), tuple(rows), 3)
 
 
 def metric_name(metric: str) -> str:
@@ -182,23 +159,15 @@ def _cell(r: Result | None) -> str:
     if r is None or r.value is None or not math.isfinite(r.value):
         return NONE
     if r.sd is not None:
-        return f"{_number(r.value)} ± {_number(r.sd)}"
+        return f"{number(r.value)} ± {number(r.sd)}"
     if r.ci95 and all(v is not None for v in r.ci95):
-        return f"{_number(r.value)} [{_number(r.ci95[0])}, {_number(r.ci95[1])}]"
-    return _number(r.value)
-
-
-def _number(value: float) -> str:
-    """Three significant digits."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:.0f}"
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:.{min(digits, 5)}f}"
+        return f"{number(r.value)} [{number(r.ci95[0])}, {number(r.ci95[1])}]"
+    return number(r.value)
 
 
 def _limits(limits: object) -> str:
     return (
-        f"{_number(limits[0])}–{_number(limits[1])}"
+        f"{number(limits[0])}–{number(limits[1])}"
         if isinstance(limits, Sequence) and not isinstance(limits, str)
         else str(limits)
     )

@@ -9,7 +9,8 @@ Vinyals 2019).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from mssg.data.dataset import PackedSource
 from mssg.errors import UsageError
 from mssg.features.predictors import Predictor, train
-from mssg.metrics.counterfactual import mean_and_interval
+from mssg.metrics.bootstrap import mean_and_interval
 from mssg.metrics.results import Result
 from mssg.study.model import Covariate, Study
 
@@ -40,10 +41,17 @@ def synthetic_source(study: Study, images: np.ndarray, values: np.ndarray, seed:
         seed: Which of them validate.
     """
     held = np.random.default_rng([seed, 31]).permutation(len(images)) < VALIDATION * len(images)
-    names = np.array([f"generated-{i}" for i in range(len(images))])
-    split = np.where(held, "val", "train")
-    observed = np.ones(len(study.conditions), bool)
-    return PackedSource("generated", Path("generated"), images, values, observed, split, names, {}, {})
+    return PackedSource(
+        name="generated",
+        path=Path("generated"),
+        images=images,
+        values=values,
+        observed=np.ones(len(study.conditions), bool),
+        split=np.where(held, "val", "train"),
+        subjects=np.array([f"generated-{i}" for i in range(len(images))]),
+        table={},
+        info={},
+    )
 
 
 def utility(
@@ -51,6 +59,7 @@ def utility(
     sources: Sequence[PackedSource],
     generate: Callable[[np.ndarray, int], np.ndarray],
     requests: np.ndarray,
+    *,
     test_images: np.ndarray,
     test_values: np.ndarray,
     model: str = "model",
@@ -93,7 +102,7 @@ def utility(
         )
 
     def default(of: Sequence[PackedSource]) -> Predictor:
-        return train(study, of, architecture, epochs, limit=len(requests), seed=seed, device=device)
+        return train(study, of, architecture, epochs=epochs, limit=len(requests), seed=seed, device=device)
 
     fit = fit or default
     keep = keep or (lambda _, compute: compute())
@@ -108,44 +117,55 @@ def utility(
     results = []
     for v, covariate in enumerate(study.conditions):
         known = np.isfinite(test_values[:, v])
-        if not known.any() or covariate.name not in real:
-            continue
-        truth, training = (
-            test_values[known, v],
-            np.concatenate([s.values[s.rows("train"), v] for s in sources]),
-        )
-        value, interval, n = mean_and_interval(_errors(covariate, truth, fake[covariate.name][known]), rng)
-        floor = _errors(covariate, truth, real[covariate.name][known])
-        detail: dict[str, Any] = {
-            "blind_guess": float(_errors(covariate, truth, _blind(covariate, training)).mean()),
-            "trained_on": len(requests),
-            "architecture": architecture,
-            "epochs": epochs,
-            "difference_ci95": list(
-                mean_and_interval(_errors(covariate, truth, fake[covariate.name][known]) - floor, rng)[1]
-                or ()
-            ),
-        }
-        kind = "mae" if covariate.is_continuous else "accuracy"
-        results.append(
-            Result(
-                f"utility/{kind}",
-                value,
-                model,
-                len(requests),
-                n,
-                interval,
-                instrument=f"predictor-{architecture}",
-                split=split,
-                covariate=covariate.name,
-                unit=covariate.unit or None,
-                reference="label",
-                real_floor=float(floor.mean()),
-                real_floor_n=n,
-                detail=detail,
+        if known.any() and covariate.name in real:
+            found = _Compared(
+                covariate,
+                truth=test_values[known, v],
+                fake=fake[covariate.name][known],
+                real=real[covariate.name][known],
+                training=np.concatenate([s.values[s.rows("train"), v] for s in sources]),
             )
-        )
+            how = {"trained_on": len(requests), "architecture": architecture, "epochs": epochs}
+            results.append(found.result(how, model=model, split=split, rng=rng))
     return results
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Readings of one covariate by both predictors and the truth [M], and the values trained on."""
+
+    covariate: Covariate
+    truth: np.ndarray
+    fake: np.ndarray
+    real: np.ndarray
+    training: np.ndarray
+
+    def result(self, how: Mapping[str, Any], *, model: str, split: str, rng: np.random.Generator) -> Result:
+        """The predictor trained on generated images beside the one trained on real ones."""
+        covariate = self.covariate
+        errors, floor = (_errors(covariate, self.truth, x) for x in (self.fake, self.real))
+        value, interval, n = mean_and_interval(errors, rng)
+        detail: dict[str, Any] = {
+            "blind_guess": float(_errors(covariate, self.truth, _blind(covariate, self.training)).mean()),
+            **how,
+            "difference_ci95": list(mean_and_interval(errors - floor, rng)[1] or ()),
+        }
+        return Result(
+            metric="utility/mae" if covariate.is_continuous else "utility/accuracy",
+            value=value,
+            model=model,
+            n=how["trained_on"],
+            n_real=n,
+            ci95=interval,
+            instrument=f"predictor-{how['architecture']}",
+            split=split,
+            covariate=covariate.name,
+            unit=covariate.unit or None,
+            reference="label",
+            real_floor=float(floor.mean()),
+            real_floor_n=n,
+            detail=detail,
+        )
 
 
 def _errors(covariate: Covariate, truth: np.ndarray, found: np.ndarray) -> np.ndarray:

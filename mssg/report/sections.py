@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mssg.errors import UsageError
-from mssg.metrics.report import NONE, amount
 from mssg.metrics.results import JOINT, REAL, Evaluation, Result
 from mssg.report import figures as pictures
 from mssg.report.elements import Block, Code, Heading, Notes, Picture, Table, Text, table
 from mssg.study.values import training_range
+from mssg.text import NONE, amount
 
 if TYPE_CHECKING:
     from mssg.rendering.renderer import Renderer
@@ -252,7 +252,7 @@ def _control(m: Material) -> Iterable[Block]:
         return
     rows = [r for r in e.results if r.metric.startswith("control/") and r.model == label]
     if rows:
-        from mssg.metrics.control import DESIGNS
+        from mssg.metrics.control_report import DESIGNS
 
         yield Heading("Does it do what is asked?")
         yield Text(

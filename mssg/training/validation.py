@@ -54,8 +54,8 @@ class Validation:
             data.study,
             data.models,
             instrument(data.study.instrument).measure,
-            config.metric_images,
-            config.seed,
+            n=config.metric_images,
+            seed=config.seed,
             designs=("a", "b"),
         )
         values, scores = {}, []

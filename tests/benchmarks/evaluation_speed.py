@@ -25,7 +25,7 @@ from typing import Any
 
 NEIGHBOURS = """
 import numpy as np
-from mssg.metrics.distribution import density_coverage
+from mssg.metrics.manifold import density_coverage
 from mssg.metrics.neighbours import nearest
 rng = np.random.default_rng(0)
 base = rng.standard_normal((40, 1280), dtype=np.float32) / 6

@@ -21,7 +21,8 @@ from mssg import load_study
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.data.dataset import open_sources
 from mssg.features.extractors import load_features
-from mssg.metrics.distribution import kid, precision_recall
+from mssg.metrics.distribution import kid
+from mssg.metrics.manifold import precision_recall
 from mssg.metrics.sampling import generator_of
 
 DARK = 8

@@ -18,7 +18,7 @@ from explorer_app.picture import Latent
 from explorer_app.state import AppState, Axis, Grid, grid_pictures, opened
 from mssg.checkpoint.header import read_header
 from mssg.errors import DataError, UsageError
-from mssg.metrics.results import Evaluation, Model, Result
+from mssg.metrics.results import Evaluation, ModelRecord, Result
 from mssg.runs.folder import RunFolder
 from mssg.runs.follow import FollowedRun
 
@@ -173,7 +173,7 @@ def stratified(count: int = 6, **changes) -> Evaluation:
     ]
     results.append(Result("strata/mae", None, "tiny", 0, covariate="slant", reference="real"))
     return Evaluation(
-        "strokes", "test", 0, (Model("tiny", "0" * 12, "strokes", 12.0),), tuple(results[-count:])
+        "strokes", "test", 0, (ModelRecord("tiny", "0" * 12, "strokes", 12.0),), tuple(results[-count:])
     )
 
 

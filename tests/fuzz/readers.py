@@ -256,7 +256,7 @@ def _sessions() -> list[Input]:
 
 
 def _evaluations() -> list[Input]:
-    from mssg.metrics.results import Evaluation, Model, Result
+    from mssg.metrics.results import Evaluation, ModelRecord, Result
 
     results = tuple(
         Result(
@@ -274,7 +274,7 @@ def _evaluations() -> list[Input]:
         )
         for i in range(2)
     )
-    whole = Evaluation("strokes", "test", 0, (Model("m", "0" * 12, "strokes", 4.0),), results)
+    whole = Evaluation("strokes", "test", 0, (ModelRecord("m", "0" * 12, "strokes", 4.0),), results)
     return [{"x.json": json.dumps(whole.to_json()).encode()}]
 
 

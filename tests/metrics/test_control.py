@@ -122,11 +122,13 @@ def test_requests_of_one_source_are_all_of_it():
         asked.append(values[:, 4])
         return draw(values, seed)
 
-    found = control(generate, study, Equations(), read, 100, 0, designs=("a", "b", "shuffled"), source="B")
+    found = control(
+        generate, study, Equations(), read, n=100, seed=0, designs=("a", "b", "shuffled"), source="B"
+    )
     assert all((column == 1).all() for column in asked) and found.source == "B"
     assert found.row("b", "slant").removed == TIED and "toy, B" in found.table()
     with pytest.raises(UsageError, match="no such source"):
-        control(draw, study, Equations(), read, 100, source="C")
+        control(draw, study, Equations(), read, n=100, source="C")
     with pytest.raises(UsageError, match="condition_on_source"):
         report(draw, n=100, source="B")
 
@@ -225,7 +227,7 @@ def test_one_digit_per_class_shows_in_the_spread_and_nowhere_else():
         )
         return images
 
-    found = control(generate, study, Equations(), read, 600, 0, sources=(source,), designs=("a",))
+    found = control(generate, study, Equations(), read, n=600, seed=0, sources=(source,), designs=("a",))
     whole, *classes = found.spread
     # a coin toss over a quarter of the pixels: sd 29 there, 14.5 over all; uniform 0…99 has sd 28.9
     assert whole.real == pytest.approx(28.9, rel=0.02) and whole.generated == pytest.approx(14.5, rel=0.02)
@@ -265,7 +267,7 @@ def test_running_variance_equals_the_plain_one():
 
 
 def test_a_source_that_is_an_input_is_removed_too():
-    found = control(draw, _study(condition_on_source=True), Equations(), read, 200, 0, designs=("b",))
+    found = control(draw, _study(condition_on_source=True), Equations(), read, n=200, seed=0, designs=("b",))
     assert found.shared == ("thickness", "digit", "source") and found.row("b", "slant").partial_r > 0.9
 
 
@@ -274,9 +276,9 @@ def test_where_everything_is_shared_each_covariate_is_varied_given_the_others():
     single = Study(
         "one", 32, 1, study.covariates, (Source("all", "x", tuple(c.name for c in study.covariates)),)
     )
-    everything = control(draw, single, _Chain(), read, 500, 0, designs=("a", "b"))
+    everything = control(draw, single, _Chain(), read, n=500, seed=0, designs=("a", "b"))
     assert {r.covariate for r in everything.rows if r.design == "b"} == {"thickness", "intensity", "slant"}
-    compared = control(draw, single, Equations(), read, 500, 0, designs=("b",), shared=TIED)
+    compared = control(draw, single, Equations(), read, n=500, seed=0, designs=("b",), shared=TIED)
     assert [r.covariate for r in compared.rows] == ["intensity", "slant"]
     assert compared.row("b", "slant").removed == TIED
 
@@ -307,7 +309,7 @@ def test_binary_and_categorical_covariates_report_accuracy():
     def measure(x):
         return {"ill": x[:, 0, 0, 0] * 1.0, "grade": x[:, 0, 1, 1] * 1.0}
 
-    found = control(generate, study, models, measure, 300, 0)
+    found = control(generate, study, models, measure, n=300, seed=0)
     assert found.row("b", "ill").accuracy == 1 and found.row("b", "ill").partial_r == pytest.approx(1)
     assert found.row("a", "grade").accuracy == pytest.approx(0.8) and math.isnan(found.row("a", "grade").r)
     assert "hits" in found.table()

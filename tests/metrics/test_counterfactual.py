@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mssg.errors import UsageError
-from mssg.metrics.counterfactual import counterfactual, derangement, mean_and_interval
+from mssg.metrics.bootstrap import mean_and_interval
+from mssg.metrics.counterfactual import counterfactual, derangement
 from mssg.study.model import Covariate, Source, Study
 
 STUDY = Study(
@@ -88,7 +89,17 @@ def people():
 
 
 def found(editor, people, **options):
-    results = counterfactual(editor, STUDY, Models(), read, *people, INSTRUMENTS, seed=1, **options)
+    results = counterfactual(
+        editor,
+        STUDY,
+        Models(),
+        measure=read,
+        images=people[0],
+        values=people[1],
+        instruments=INSTRUMENTS,
+        seed=1,
+        **options,
+    )
     return {(r.metric.split("/")[1], r.moved, r.covariate): r for r in results}
 
 
@@ -141,13 +152,27 @@ def test_unreadable_images_are_left_out_and_counted(people):
         values["left"] = np.where(np.arange(len(images)) % 2, values["left"], np.nan)
         return values
 
-    results = counterfactual(Perfect(), STUDY, Models(), half, *people, INSTRUMENTS)
+    results = counterfactual(
+        Perfect(), STUDY, Models(), measure=half, images=people[0], values=people[1], instruments=INSTRUMENTS
+    )
     effect = next(r for r in results if r.metric.endswith("effectiveness_mae") and r.covariate == "left")
     assert effect.n == 20 and effect.detail["unreadable"] == 0.5
 
 
 def test_seeds_decide_and_mistakes_are_refused(people):
-    a, b = (counterfactual(Perfect(), STUDY, Models(), read, *people, INSTRUMENTS, seed=s) for s in (1, 1))
+    a, b = (
+        counterfactual(
+            Perfect(),
+            STUDY,
+            Models(),
+            measure=read,
+            images=people[0],
+            values=people[1],
+            instruments=INSTRUMENTS,
+            seed=s,
+        )
+        for s in (1, 1)
+    )
     assert a == b
     with pytest.raises(UsageError, match="too few"):
         found(Perfect(), (people[0][:3], people[1][:3]))
@@ -172,7 +197,14 @@ def test_a_generator_s_own_images_are_edited(tiny_snapshot):
     editor = GeneratorEditor(snapshot, InvertConfig(steps=3, candidates=4, features="none"), 5, told.append)
     level = lambda x: {"intensity": x.mean((1, 2, 3))}  # noqa: E731
     results = counterfactual(
-        editor, snapshot.study, snapshot.models, level, images, values, {"intensity": "toy"}, cycles=1
+        editor,
+        snapshot.study,
+        snapshot.models,
+        measure=level,
+        images=images,
+        values=values,
+        instruments={"intensity": "toy"},
+        cycles=1,
     )
     names = {(r.metric, r.moved) for r in results}
     assert ("counterfactual/reversibility", "digit") in names and (

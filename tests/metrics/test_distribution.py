@@ -10,17 +10,9 @@ import scipy.linalg
 
 from mssg.errors import DataError, MssgError, UsageError
 from mssg.metrics import neighbours
-from mssg.metrics.distribution import (
-    Moments,
-    SmallSampleWarning,
-    density_coverage,
-    fid,
-    fid_infinity,
-    floor,
-    inception_score,
-    kid,
-    precision_recall,
-)
+from mssg.metrics.distribution import SmallSampleWarning, fid, fid_infinity, floor, inception_score, kid
+from mssg.metrics.manifold import density_coverage, precision_recall
+from mssg.metrics.moments import Moments
 from mssg.metrics.neighbours import nearest, within
 
 

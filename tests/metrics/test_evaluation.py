@@ -9,14 +9,17 @@ from strokes import STUDY, draw_strokes, write_study
 from mssg import load_study
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import DataError, UsageError
-from mssg.features.extractors import Features
-from mssg.metrics import frame as frames
-from mssg.metrics.evaluation import Evaluator, Options, evaluate
-from mssg.metrics.results import REAL, Evaluation, Model
-from mssg.metrics.sampling import Bench, Store
+from mssg.features.extractors import FeatureNetwork
+from mssg.metrics import registry
+from mssg.metrics.dataset import open_dataset
+from mssg.metrics.evaluate import evaluate
+from mssg.metrics.instruments import open_instruments
+from mssg.metrics.model import EvaluatedModel, evaluated_model
+from mssg.metrics.results import REAL, Evaluation, ModelRecord
+from mssg.metrics.sampling import ArrayCache, CachedSampler
 
 NAMES = ("thickness", "intensity", "slant", "digit")
-PIXELS = Features("pixels", lambda x: x.flatten(1)[:, ::16] / 255)
+PIXELS = FeatureNetwork("pixels", lambda x: x.flatten(1)[:, ::16] / 255)
 
 
 def obedient(values: np.ndarray, seed: int) -> np.ndarray:
@@ -40,9 +43,9 @@ def half_obedient(values: np.ndarray, seed: int) -> np.ndarray:
 
 
 def run(folder, study, generators, split="test", **options) -> Evaluation:
-    frame, notes = frames.open_frame(load_study(study), split)
-    readers, more = frames.instruments(frame.study)
-    bench = Bench(Store(folder / "parts"), Store(folder / "real"), chunk=50)
+    data, notes = open_dataset(load_study(study), split)
+    instruments, more = open_instruments(data.study)
+    sampler = CachedSampler(ArrayCache(folder / "parts"), ArrayCache(folder / "real"), chunk=50)
     settings = {
         "images": 60,
         "per_stratum": 20,
@@ -50,13 +53,17 @@ def run(folder, study, generators, split="test", **options) -> Evaluation:
         "control_images": 50,
         "leakage_images": 20,
     }
-    evaluator = Evaluator(frame, bench, Options(**settings | options), readers, PIXELS, [*notes, *more])
     return evaluate(
-        evaluator,
-        [
-            frames.Contender(Model(label, label, "strokes", 1.0), None, g, (label,))
+        data=data,
+        models=[
+            EvaluatedModel(ModelRecord(label, label, "strokes", 1.0), None, g, (label,))
             for label, g in generators.items()
         ],
+        options=registry.options(**settings | options),
+        sampler=sampler,
+        instruments=instruments,
+        features=PIXELS,
+        notes=[*notes, *more],
     )
 
 
@@ -148,7 +155,7 @@ def test_what_is_missing_is_noted_and_the_rest_is_there(tmp_path, tiny_study):
 
 
 def test_too_many_strata_leave_categorical_ones_out_and_say_so(tmp_path, tiny_study, monkeypatch):
-    monkeypatch.setattr("mssg.metrics.measures.MOST_STRATA", 30)
+    monkeypatch.setattr("mssg.metrics.groups.strata.MOST_STRATA", 30)
     found = run(tmp_path, tiny_study, {"both": obedient}, metrics=("strata",), by=())
     assert any(
         "81 strata" in n.message and "thickness, intensity, slant alone" in n.message for n in found.notes
@@ -243,35 +250,35 @@ def test_a_semi_study_has_no_control_per_source(found):
 
 
 def test_models_of_other_images_or_meanings_are_refused(make_snapshot, tiny_study, tmp_path):
-    frame, _ = frames.open_frame(load_study(tiny_study), "test")
+    data, _ = open_dataset(load_study(tiny_study), "test")
     small = load_snapshot(make_snapshot(name="tiny"))
-    assert frames.contender("x", small, frame.study).model.covariates == NAMES
-    deaf = frames.contender("x", small, frame.study, blind=("slant",))
-    assert deaf.model.covariates == ("thickness", "intensity", "digit") and "slant" in deaf.identity
-    requests, moved = frame.requests(0)[:4], frame.requests(0)[:4]
+    assert evaluated_model("x", small, data.study).record.covariates == NAMES
+    deaf = evaluated_model("x", small, data.study, blind=("slant",))
+    assert deaf.record.covariates == ("thickness", "intensity", "digit") and "slant" in deaf.identity
+    requests, moved = data.requests(0)[:4], data.requests(0)[:4]
     moved[:, 2] += 20
     assert np.array_equal(deaf.generate(requests, 1), deaf.generate(moved, 1))
     with pytest.raises(UsageError, match="no such covariate"):
-        frames.contender("x", small, frame.study, blind=("age",))
+        evaluated_model("x", small, data.study, blind=("age",))
     with pytest.raises(UsageError, match="real images"):
-        frames.contender(REAL, small, frame.study)
+        evaluated_model(REAL, small, data.study)
     from dataclasses import replace
 
     with pytest.raises(UsageError, match="32²"):
-        frames.contender("x", small, replace(frame.study, resolution=64))
+        evaluated_model("x", small, replace(data.study, resolution=64))
     other = write_study(tmp_path, STUDY.replace('levels = ["0", "1", "2"]', 'levels = ["0", "1", "2", "3"]'))
     with pytest.raises(UsageError, match="means something else"):
-        frames.contender("x", small, load_study(other))
+        evaluated_model("x", small, load_study(other))
     strange = STUDY.replace("[measure]", "").replace('instrument = "digits"', "")
     for name in NAMES:
         strange = strange.replace(name, f"{name}_of_old")
     with pytest.raises(UsageError, match="told nothing that this study records"):
-        frames.contender("x", small, load_study(write_study(tmp_path / "s", strange)))
+        evaluated_model("x", small, load_study(write_study(tmp_path / "s", strange)))
     with pytest.raises(UsageError, match="no such metric"):
-        Options(metrics=("fvd",))
+        registry.options(metrics=("fvd",))
     with pytest.raises(DataError, match="no image in this split"):
         empty = write_study(tmp_path / "e")
         for source in ("a", "b"):
             table = tmp_path / "e" / source / "table.csv"
             table.write_text(table.read_text().replace(",test,", ",val,"))
-        frames.open_frame(load_study(empty), "test")
+        open_dataset(load_study(empty), "test")

@@ -9,37 +9,44 @@ from click.testing import CliRunner
 from strokes import draw_strokes
 
 from mssg import load_study
-from mssg.metrics import evidence
-from mssg.metrics import frame as frames
-from mssg.metrics.evaluation import Evaluator, Options, evaluate
-from mssg.metrics.results import Evaluation, Model
-from mssg.metrics.sampling import Bench, Store
+from mssg.metrics import registry
+from mssg.metrics.dataset import open_dataset
+from mssg.metrics.evaluate import evaluate
+from mssg.metrics.groups import memorisation as copies
+from mssg.metrics.instruments import open_instruments
+from mssg.metrics.model import EvaluatedModel
+from mssg.metrics.results import Evaluation, ModelRecord
+from mssg.metrics.sampling import ArrayCache, CachedSampler
 from trainer_cli.main import cli
 
 
 def run(folder, study, generate, split="test"):
-    frame, _ = frames.open_frame(load_study(study), split)
-    readers, _ = frames.instruments(frame.study)
-    bench = Bench(Store(folder / "parts"), Store(folder / "real"), chunk=50)
-    options = Options(("memorisation_pixels",), memorisation_images=60)
-    model = frames.Contender(Model("toy", "toy", "strokes", 1.0), None, generate, ("toy",))
-    return evaluate(Evaluator(frame, bench, options, readers, None, []), [model]), frame, model
+    data, _ = open_dataset(load_study(study), split)
+    model = EvaluatedModel(ModelRecord("toy", "toy", "strokes", 1.0), None, generate, ("toy",))
+    found = evaluate(
+        data=data,
+        models=[model],
+        options=registry.options(("memorisation_pixels",), memorisation_images=60),
+        sampler=CachedSampler(ArrayCache(folder / "parts"), ArrayCache(folder / "real"), chunk=50),
+        instruments=open_instruments(data.study)[0],
+    )
+    return found, data, model
 
 
 def test_copies_are_flagged_and_named_and_new_images_are_not(tiny_study, tmp_path):
-    frame, _ = frames.open_frame(load_study(tiny_study), "test")
-    trained = evidence.TrainingImages(frame.sources).images(slice(None))
+    data, _ = open_dataset(load_study(tiny_study), "test")
+    trained = copies.TrainingImages(data.sources).images(slice(None))
 
     def copying(values, seed):
         return trained[np.random.default_rng(seed).integers(len(trained), size=len(values))]
 
-    found, frame, model = run(tmp_path, tiny_study, copying)
+    found, data, model = run(tmp_path, tiny_study, copying)
     (result,) = found.results
     assert result.metric == "memorisation-pixels" and result.value == 1 and result.real_floor <= 0.05
     assert result.ci95[0] > 0.9 and result.detail["n_train"] == len(trained)
     assert "no privacy guarantee" in result.detail["note"]
-    pairs = evidence.gallery(frame, model, found.seed, result)
-    assert len(pairs) == evidence.CLOSEST
+    pairs = copies.gallery(data, model, found.seed, result)
+    assert len(pairs) == copies.CLOSEST
     assert all(np.array_equal(fake, real) and ratio == 0 for fake, real, ratio in pairs)
     new = run(tmp_path, tiny_study, lambda v, seed: draw_strokes(*v.T[:4]))[0].results[0]
     assert new.value < 0.2
@@ -52,10 +59,10 @@ def test_images_that_were_trained_on_are_no_held_out_images(tiny_study, tmp_path
 
 def test_shrinking_takes_means_and_shares_have_intervals():
     images = np.random.default_rng(0).integers(0, 255, (3, 2, 64, 64), np.uint8)
-    small = evidence.shrunk(images)
+    small = copies.shrunk(images)
     assert small.shape == (3, 2 * 32 * 32)
     assert small[1, 0] == pytest.approx(images[1, 0, :2, :2].mean())
-    low, high = evidence.wilson(0.0, 100)
+    low, high = copies.wilson(0.0, 100)
     assert low == 0 and high == pytest.approx(
         0.037, abs=0.001
     )  # tables of Wilson's interval: 0 of 100 gives 3.7 %

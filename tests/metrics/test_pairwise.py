@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from mssg.errors import DataError, UsageError
-from mssg.metrics.pairwise import SCALE_WEIGHTS, Lpips, load_lpips, ms_ssim, ms_ssim_scales, psnr, ssim
+from mssg.features.lpips import Lpips, load_lpips
+from mssg.metrics.pairwise import SCALE_WEIGHTS, ms_ssim, ms_ssim_scales, psnr, ssim
 
 
 def pair(n: int = 2, channels: int = 2, height: int = 14, width: int = 17) -> tuple[np.ndarray, np.ndarray]:

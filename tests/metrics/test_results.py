@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mssg.errors import DataError, UsageError
-from mssg.metrics.results import REAL, Evaluation, Model, Note, Result
+from mssg.metrics.results import REAL, Evaluation, ModelRecord, Note, Result
 
 KID = Result("kid-a", 0.1, "digits", n=100, n_real=90, sd=0.01, features="a", source="A", real_floor=0.0)
 STRATUM = Result(
@@ -31,7 +31,7 @@ WHOLE = Evaluation(
     "digits",
     "test",
     3,
-    (Model("digits", "abc", "digits", 160.0, ("slant", "digit"), ("A", "B")),),
+    (ModelRecord("digits", "abc", "digits", 160.0, ("slant", "digit"), ("A", "B")),),
     (KID, STRATUM),
     (Note("fid-a", "few images"),),
     "mssg evaluate …",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mssg.errors import DataError
-from mssg.metrics.sampling import Bench, Reader, Store, batch_for
+from mssg.metrics.sampling import ArrayCache, CachedSampler, Reader, batch_for
 
 
 class Counting:
@@ -26,8 +26,8 @@ class Counting:
         return {"mean": images.mean(axis=(1, 2, 3)), "row": np.arange(rows.start, rows.stop)}
 
 
-def bench(folder, **options) -> Bench:
-    return Bench(Store(folder / "drawn"), Store(folder / "real"), chunk=10, **options)
+def sampler(folder, **options) -> CachedSampler:
+    return CachedSampler(ArrayCache(folder / "drawn"), ArrayCache(folder / "real"), chunk=10, **options)
 
 
 VALUES = np.arange(25.0)[:, None]
@@ -35,15 +35,17 @@ VALUES = np.arange(25.0)[:, None]
 
 def test_a_second_time_nothing_is_drawn_and_another_seed_is_something_else(tmp_path):
     work = Counting()
-    first = bench(tmp_path).draw("x", ["id"], work.generate, VALUES, 3, [work.reader])
+    first = sampler(tmp_path).draw(work.generate, ["id"], VALUES, seed=3, readers=[work.reader], label="x")
     assert work.drawn == work.read == 25 and first["row"].tolist() == list(range(25))
-    again = bench(tmp_path).draw("x", ["id"], work.generate, VALUES, 3, [work.reader])
+    again = sampler(tmp_path).draw(work.generate, ["id"], VALUES, seed=3, readers=[work.reader], label="x")
     assert work.drawn == 25 and np.array_equal(first["mean"], again["mean"])
-    fresh = bench(tmp_path / "new").draw("x", ["id"], work.generate, VALUES, 3, [work.reader])
+    fresh = sampler(tmp_path / "new").draw(
+        work.generate, ["id"], VALUES, seed=3, readers=[work.reader], label="x"
+    )
     assert np.array_equal(first["mean"], fresh["mean"])
     for identity, seed in ((["id"], 4), (["other"], 3)):
         before = work.drawn
-        bench(tmp_path).draw("x", identity, work.generate, VALUES, seed, [work.reader])
+        sampler(tmp_path).draw(work.generate, identity, VALUES, seed=seed, readers=[work.reader], label="x")
         assert work.drawn == before + 25
 
 
@@ -56,31 +58,35 @@ def test_an_interrupted_evaluation_continues_with_the_chunk_it_was_in(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        bench(tmp_path, progress=stop).draw("x", ["id"], work.generate, VALUES, 0, [work.reader])
+        sampler(tmp_path, progress=stop).draw(
+            work.generate, ["id"], VALUES, seed=0, readers=[work.reader], label="x"
+        )
     assert work.drawn == 20
-    found = bench(tmp_path, progress=stop).draw("x", ["id"], work.generate, VALUES, 0, [work.reader])
+    found = sampler(tmp_path, progress=stop).draw(
+        work.generate, ["id"], VALUES, seed=0, readers=[work.reader], label="x"
+    )
     assert work.drawn == 25 and len(found["mean"]) == 25
-    bench(tmp_path).drawn.clear()
+    sampler(tmp_path).drawn.clear()
     assert not (tmp_path / "drawn").exists()
 
 
 def test_damaged_parts_are_made_again(tmp_path):
     work = Counting()
-    first = bench(tmp_path).draw("x", ["id"], work.generate, VALUES, 0, [work.reader])
+    first = sampler(tmp_path).draw(work.generate, ["id"], VALUES, seed=0, readers=[work.reader], label="x")
     part = sorted((tmp_path / "drawn").glob("*.npz"))[0]
     part.write_bytes(part.read_bytes()[:50])
-    again = bench(tmp_path).draw("x", ["id"], work.generate, VALUES, 0, [work.reader])
+    again = sampler(tmp_path).draw(work.generate, ["id"], VALUES, seed=0, readers=[work.reader], label="x")
     assert work.drawn in (30, 35) and np.array_equal(first["mean"], again["mean"])
 
 
 def test_real_images_are_known_by_their_content(tmp_path):
     work = Counting()
     images = np.random.default_rng(0).integers(0, 255, (25, 1, 4, 4), dtype=np.uint8)
-    bench(tmp_path).read("x", lambda rows: images[rows], 25, [work.reader])
-    bench(tmp_path).read("x", lambda rows: images[rows].copy(), 25, [work.reader])
+    sampler(tmp_path).read("x", lambda rows: images[rows], 25, [work.reader])
+    sampler(tmp_path).read("x", lambda rows: images[rows].copy(), 25, [work.reader])
     assert work.read == 25
     images[12] += 1
-    bench(tmp_path).read("x", lambda rows: images[rows], 25, [work.reader])
+    sampler(tmp_path).read("x", lambda rows: images[rows], 25, [work.reader])
     assert work.read == 35
 
 
@@ -96,10 +102,14 @@ def test_processes_share_the_work(tmp_path):
         def barrier(self) -> None:
             self.waited += 1
             if self.rank == 0:
-                bench(tmp_path).draw("x", ["id"], work.generate, VALUES, 0, [work.reader])
+                sampler(tmp_path).draw(
+                    work.generate, ["id"], VALUES, seed=0, readers=[work.reader], label="x"
+                )
 
     work, world = Counting(), Two(0)
-    found = bench(tmp_path, world=world).draw("x", ["id"], work.generate, VALUES, 0, [work.reader])
+    found = sampler(tmp_path, workers=world).draw(
+        work.generate, ["id"], VALUES, seed=0, readers=[work.reader], label="x"
+    )
     assert world.waited == 1 and work.drawn == 25 and len(found["mean"]) == 25
 
 
@@ -123,8 +133,8 @@ def test_a_process_that_fails_still_meets_the_others(tmp_path):
     for rank in (0, 1):
         world = World(rank)
         with pytest.raises(DataError, match="finite"):
-            bench(tmp_path, world=world).draw(
-                "x", ["id"], Counting().generate, VALUES, 0, [Reader("b", broken)]
+            sampler(tmp_path, workers=world).draw(
+                Counting().generate, ["id"], VALUES, seed=0, readers=[Reader("b", broken)], label="x"
             )
         assert world.waited == 1
 
@@ -132,7 +142,7 @@ def test_a_process_that_fails_still_meets_the_others(tmp_path):
 def test_what_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be made"):
-        Store(tmp_path / "file" / "x").get(["a"], lambda: {"a": np.zeros(2)})
+        ArrayCache(tmp_path / "file" / "x").get(["a"], lambda: {"a": np.zeros(2)})
 
 
 def test_the_batch_fits_the_memory():

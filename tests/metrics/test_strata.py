@@ -25,7 +25,7 @@ def toy(n=400, seed=0):
 
 def test_equals_brute_force():
     real, rng = toy()
-    strata = stratify(STUDY, real, ("age", "sex"), 3, 5)
+    strata = stratify(STUDY, real, ("age", "sex"), bins=3, min_count=5)
     lower, upper = np.quantile(real[:, 0], [1 / 3, 2 / 3])
     brute_value, brute_weight, found_value = {}, [], {}
     k = 0
@@ -41,7 +41,7 @@ def test_equals_brute_force():
             mse = sum((m - a) ** 2 for a, m in pairs) / len(pairs)
             mae = sum(abs(m - a) for a, m in pairs) / len(pairs)
             r = np.corrcoef([a for a, _ in pairs], [m for _, m in pairs])[0, 1]
-            got = score(AGE, asked, measured, drawn, rng)
+            got = score(AGE, asked, measured, drawn, rng=rng)
             assert got.n == 49 and got.unmeasurable == pytest.approx(1 / 50)
             for name, value in (("mse", mse), ("mae", mae), ("pearson", r)):
                 assert got.stats[name].value == pytest.approx(value, rel=1e-9)
@@ -66,12 +66,12 @@ def test_discrete_statistics_equal_their_definitions():
     for k in range(3):
         hit = np.sum((true == k) & (read == k))
         f1.append(2 * hit / (np.sum(true == k) + np.sum(read == k)))
-    got = score(KIND, true.astype(float), read.astype(float), np.arange(300), rng).stats
+    got = score(KIND, true.astype(float), read.astype(float), np.arange(300), rng=rng).stats
     assert got["accuracy"].value == pytest.approx(np.mean(true == read))
     assert got["balanced_accuracy"].value == pytest.approx(np.mean(recalls))
     assert got["f1"].value == pytest.approx(np.mean(f1))
     read2 = np.minimum(read, 1)
-    binary = score(SEX, true.astype(float), read2.astype(float), np.arange(300), rng).stats
+    binary = score(SEX, true.astype(float), read2.astype(float), np.arange(300), rng=rng).stats
     hit = np.sum((true == 1) & (read2 == 1))
     assert binary["f1"].value == pytest.approx(2 * hit / (true.sum() + read2.sum()))
 
@@ -80,14 +80,14 @@ def test_bootstrap_draws_real_images_not_pairs():
     rng = np.random.default_rng(2)
     asked = np.repeat(rng.normal(60, 10, 12), 100)
     measured = asked + np.repeat(rng.normal(0, 5, 12), 100)  # an error that all pairs of an image share
-    wide = score(AGE, asked, measured, np.repeat(np.arange(12), 100), rng).stats["mae"]
-    narrow = score(AGE, asked, measured, np.arange(1200), rng).stats["mae"]
+    wide = score(AGE, asked, measured, np.repeat(np.arange(12), 100), rng=rng).stats["mae"]
+    narrow = score(AGE, asked, measured, np.arange(1200), rng=rng).stats["mae"]
     assert np.ptp(wide.ci95) > 4 * np.ptp(narrow.ci95)
 
 
 def test_small_strata_missing_values_and_ties():
     real = np.array([[1.0, 0, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0], [2, 1, 1], [3, 1, 1], [np.nan, 1, 1]])
-    strata = stratify(STUDY, real, ("age", "kind"), 3, 2)
+    strata = stratify(STUDY, real, ("age", "kind"), bins=3, min_count=2)
     assert [s.rows.tolist() for s in strata.cells] == [[0, 1, 2, 3], [4, 5]] or strata.too_few
     assert strata.rows_unknown == 1
     assert sum(len(s.rows) for s in strata.cells) + strata.rows_lost == 6
@@ -96,14 +96,14 @@ def test_small_strata_missing_values_and_ties():
 
 def test_what_is_undefined_stays_undefined():
     rng = np.random.default_rng(3)
-    flat = score(AGE, np.full(20, 5.0), np.full(20, 6.0), np.arange(20), rng)
+    flat = score(AGE, np.full(20, 5.0), np.full(20, 6.0), np.arange(20), rng=rng)
     assert flat.stats["mae"].value == 1 and math.isnan(flat.stats["pearson"].value)
-    empty = score(AGE, np.full(3, np.nan), np.ones(3), np.arange(3), rng)
+    empty = score(AGE, np.full(3, np.nan), np.ones(3), np.arange(3), rng=rng)
     assert empty.n == 0 and math.isnan(empty.stats["mse"].value)
     both = weighted(
         [
             flat.stats["pearson"],
-            score(AGE, *np.random.default_rng(4).normal(size=(2, 9)), np.arange(9), rng).stats["pearson"],
+            score(AGE, *np.random.default_rng(4).normal(size=(2, 9)), np.arange(9), rng=rng).stats["pearson"],
         ],
         [50, 1],
     )
@@ -114,6 +114,6 @@ def test_what_is_undefined_stays_undefined():
 def test_impossible_strata_are_refused():
     real, _ = toy(20)
     with pytest.raises(UsageError, match="two bins"):
-        stratify(STUDY, real, ("age",), 1)
+        stratify(STUDY, real, ("age",), bins=1)
     with pytest.raises(UsageError, match="--by"):
         stratify(STUDY, np.full((5, 3), np.nan), ("age",))

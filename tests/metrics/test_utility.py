@@ -59,7 +59,8 @@ def test_both_predictors_are_tested_on_the_same_real_images(material):
         made.append(Line(study, of))
         return made[-1]
 
-    results = {r.covariate: r for r in utility(study, sources, strokes, requests, images, values, fit=fit)}
+    found = utility(study, sources, strokes, requests, test_images=images, test_values=values, fit=fit)
+    results = {r.covariate: r for r in found}
     assert set(results) == {"thickness", "digit"} and len(made) == 2
     truth = values[:, study.index("thickness")]
     for got, line in ((results["thickness"].real_floor, made[0]), (results["thickness"].value, made[1])):
@@ -85,7 +86,17 @@ def test_no_predictor_is_trained_twice(material):
         return kept[whose] if whose in kept else kept.setdefault(whose, compute())
 
     runs = [
-        utility(study, sources, strokes, requests, images, values, model, fit=fit, keep=keep)
+        utility(
+            study,
+            sources,
+            strokes,
+            requests,
+            test_images=images,
+            test_values=values,
+            model=model,
+            fit=fit,
+            keep=keep,
+        )
         for model in ("A", "B", "A")
     ]
     assert len(made) == 3 and set(kept) == {"real", "A", "B"} and runs[0] == runs[2]
@@ -96,13 +107,16 @@ def test_generated_images_without_content_are_of_no_use(material):
     study, sources, requests, images, values = material
     noise = lambda v, seed: np.random.default_rng(seed).integers(0, 255, (len(v), 1, 32, 32), np.uint8)  # noqa: E731
     fit = lambda of: Line(study, of)  # noqa: E731
-    results = {r.covariate: r for r in utility(study, sources, noise, requests, images, values, fit=fit)}
+    found = utility(study, sources, noise, requests, test_images=images, test_values=values, fit=fit)
+    results = {r.covariate: r for r in found}
     assert results["thickness"].value > 1.5 * results["thickness"].real_floor
 
 
 def test_the_predictors_of_mssg_are_trained(material):
     study, sources, requests, images, values = material
-    results = utility(study, sources, strokes, requests[:32], images[::6], values[::6], epochs=1)
+    results = utility(
+        study, sources, strokes, requests[:32], test_images=images[::6], test_values=values[::6], epochs=1
+    )
     assert {r.covariate for r in results} == {"thickness", "intensity", "slant", "digit"}
     assert all(np.isfinite(r.value) and np.isfinite(r.real_floor) for r in results)
 
@@ -112,4 +126,4 @@ def test_generated_images_become_a_source_and_few_are_refused(material):
     source = synthetic_source(study, strokes(requests, 0), requests, 0)
     assert len(source.rows("train")) + len(source.rows("val")) == 64 and 5 <= len(source.rows("val")) <= 15
     with pytest.raises(UsageError, match="too few"):
-        utility(study, sources, strokes, requests[:5], images, values)
+        utility(study, sources, strokes, requests[:5], test_images=images, test_values=values)

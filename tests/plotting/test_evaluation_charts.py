@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from mssg.errors import UsageError
-from mssg.metrics.results import REAL, Evaluation, Model, Result
+from mssg.metrics.results import REAL, Evaluation, ModelRecord, Result
 from mssg.plotting import evaluation as charts
 from trainer_cli.main import cli
 
@@ -65,7 +65,7 @@ def results():
             yield Result("kid-x", offset, label, 20, 9, sd=0.1, features="x", real_floor=0.01)
 
 
-MODELS = (Model("A only", "aa", "s", 10.0), Model("both", "bb", "s", 20.0))
+MODELS = (ModelRecord("A only", "aa", "s", 10.0), ModelRecord("both", "bb", "s", 20.0))
 FOUND = Evaluation("s", "test", 0, MODELS, tuple(results()), command="mssg evaluate …")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from mssg.metrics.results import Evaluation, Model, Note, Result
+from mssg.metrics.results import Evaluation, ModelRecord, Note, Result
 from mssg.report.elements import Code, Heading, Notes, Picture, Table, Text, table
 from mssg.report.html import smaller, to_html
 from mssg.report.pdf import to_pdf
@@ -150,7 +150,7 @@ def evaluation(tiny_renderer):
         ),
         Result("utility/accuracy", None, label, 200, 60, covariate="digit"),
     ]
-    model = Model(label, tiny_renderer.header.snapshot_id, "strokes", 12)
+    model = ModelRecord(label, tiny_renderer.header.snapshot_id, "strokes", 12)
     note = Note("fid", "needs more images than features")
     return Evaluation(
         "strokes", "test", 3, (model,), tuple(rows), (note,), "mssg evaluate <tiny>", {}, {"mssg": "0.1.0"}

@@ -1,0 +1,108 @@
+"""One evaluation: the chosen metrics of the real images and of each model.
+
+Every metric stands alone: where one cannot be computed, a note says why and the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+
+from mssg.features.extractors import FeatureNetwork
+from mssg.metrics import registry
+from mssg.metrics.context import EvalContext
+from mssg.metrics.dataset import EvalDataset
+from mssg.metrics.instruments import Instruments
+from mssg.metrics.metric import Metric
+from mssg.metrics.model import EvaluatedModel
+from mssg.metrics.results import Evaluation, Note, Result
+from mssg.metrics.sampling import CachedSampler
+from mssg.metrics.settings import EvaluationOptions
+from mssg.version import __version__
+
+
+def evaluate(
+    *,
+    data: EvalDataset,
+    models: Sequence[EvaluatedModel],
+    options: EvaluationOptions,
+    sampler: CachedSampler,
+    instruments: Instruments,
+    features: FeatureNetwork | None = None,
+    notes: Sequence[Note] = (),
+    command: str = "",
+) -> Evaluation:
+    """Compute everything that is asked for.
+
+    Args:
+        data: The real images.
+        models: What is evaluated, side by side.
+        options: See `mssg.metrics.registry.options`.
+        sampler: Draws and reads.
+        instruments: What reads covariates.
+        features: The feature network; may be None where no metric needs one.
+        notes: What is to be read with care already.
+        command: How to do it again.
+
+    Raises:
+        DataError: The feature network does not accept these images: found out before any work is done.
+        UsageError: A choice that does not go with the study.
+    """
+    metrics = registry.chosen(options.metrics)
+    for settings in options.settings.values():
+        settings.check(data.study)
+    if features is not None:
+        features(data.images(slice(0, 2)))
+    context = EvalContext(
+        data=data,
+        sampler=sampler,
+        options=options,
+        instruments=instruments,
+        features=features,
+        reads_real=[m.reads_real for m in metrics if m.reads_real],
+        reads_split=[m.reads_split for m in metrics if m.reads_split],
+        notes=list(notes),
+    )
+    results = _results(context, metrics, models)
+    sizes = {"images": len(context.picks), "features": features and features.name}
+    return Evaluation(
+        study=data.study.name,
+        split=data.split,
+        seed=options.seed,
+        models=tuple(m.record for m in models),
+        results=tuple(results),
+        notes=tuple(dict.fromkeys(context.notes)),
+        command=command,
+        options=options.to_json() | sizes,
+        versions={"mssg": __version__, "torch": torch.__version__, "numpy": np.__version__},
+    )
+
+
+def _results(
+    context: EvalContext, metrics: Sequence[Metric], models: Sequence[EvaluatedModel]
+) -> list[Result]:
+    """All results, of real images first."""
+    results = []
+    for metric in metrics:
+        if metric.of_real:
+            results += _run(metric, context, metric.name, partial(metric.of_real, context))
+    for model in models:
+        for metric in metrics:
+            about = f"{model.label}: {metric.name}" if len(models) > 1 else metric.name
+            results += _run(metric, context, about, partial(metric.of_model, context, model))
+    return results
+
+
+def _run(
+    metric: Metric, context: EvalContext, about: str, compute: Callable[[], Iterable[Result]]
+) -> list[Result]:
+    """Results of a metric that has what it needs, or a note."""
+
+    def checked() -> Iterable[Result]:
+        metric.check(context)
+        return compute()
+
+    return context.attempt(about, checked)

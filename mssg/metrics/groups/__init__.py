@@ -1,0 +1,1 @@
+"""Metrics that `mssg evaluate` can be asked for, one family a file."""
