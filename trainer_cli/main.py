@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 from mssg.errors import MssgError
+from mssg.ops.memory import keep_freed_memory
 from mssg.processes import is_one_of_several, set_up
 from mssg.version import __version__
 from trainer_cli.common import drop_output, say
@@ -129,6 +130,7 @@ def cli() -> None:
 def main(args: Sequence[str] | None = None) -> None:
     """Run `mssg` and exit: 0 done, 2 a mistake in the request, 130 interrupted."""
     set_up()
+    keep_freed_memory()
     try:
         code = cli.main(
             args=list(args) if args is not None else None, prog_name="mssg", standalone_mode=False

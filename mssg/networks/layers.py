@@ -6,21 +6,18 @@ every layer (Karras et al. 2018, "Progressive growing of GANs", section 4.1).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from copy import copy
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import sqrt
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+from mssg.errors import UsageError
 from mssg.ops import functional as ops
 
 RESAMPLE_TAPS = (1.0, 3.0, 3.0, 1.0)  # the binomial low-pass of StyleGAN2
-
-Network = TypeVar("Network", bound=nn.Module)
-SMALLEST_PREVIEW = 32
-"""Pixels along the side of a picture that still shows what the full one will be."""
 
 
 def normalise(x: torch.Tensor) -> torch.Tensor:
@@ -61,12 +58,62 @@ def centred_padding(
     return low, total - low, low, total - low
 
 
-def with_modules(network: Network, modules: Mapping[str, nn.Module]) -> Network:
-    """The same network, hooks included, with these modules for its own; what they share with it stays
-    shared."""
-    other = copy(network)
-    other._modules = dict(modules)
-    return other
+@dataclass(frozen=True)
+class SynthesisInputs:
+    """What a synthesis network takes beside ws.
+
+    Attributes:
+        noise_mode: "const" (stored noise images), "random" or "none" (StyleGAN2; StyleGAN3 has no noise).
+        noise: Name of a stored noise image -> [B or 1, 1, r, r] in its place.
+        transform: [3, 3] on the coordinates that StyleGAN3's input looks at, instead of the stored one.
+        full_precision: Nothing is computed in float16.
+        update_emas: Let this batch move running statistics (training only).
+    """
+
+    noise_mode: str = "const"
+    noise: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    transform: torch.Tensor | None = None
+    full_precision: bool = False
+    update_emas: bool = False
+
+
+def check_ws(network: Any, ws: torch.Tensor) -> None:
+    """Refuse intermediate latents that are not [B, num_ws, w_dim].
+
+    Raises:
+        UsageError: Another shape.
+    """
+    if ws.shape[1:] != (network.num_ws, network.w_dim):
+        expected = f"[B, {network.num_ws}, {network.w_dim}]"
+        raise UsageError("ws has the wrong shape", field="ws", found=tuple(ws.shape), expected=expected)
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """A layer of a synthesis network and what it is about to be called with."""
+
+    layer: nn.Module
+    inputs: tuple[Any, ...]
+
+    def __call__(self) -> torch.Tensor:
+        return self.layer(*self.inputs)
+
+
+Result = TypeVar("Result")
+Layers = Generator[tuple[str, LayerCall], Any, Result]
+"""A network's layers, (name, call), in the order they run, then what they make together. Whoever runs it
+sends each call's output back before the next."""
+
+
+def run(layers: Layers[Result]) -> Result:
+    """Call every layer in turn."""
+    output = None
+    while True:
+        try:
+            _, call = layers.send(output)
+        except StopIteration as finished:
+            return finished.value
+        output = call()
 
 
 class FullyConnected(nn.Module):

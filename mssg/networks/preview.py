@@ -13,22 +13,100 @@ of it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import replace
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from torch import nn
 
+from mssg.networks import stylegan2
+from mssg.networks.filter_design import Band
 from mssg.networks.layers import block_dtype, centred_padding, fast_layout
+from mssg.networks.stylegan3 import SynthesisInput, SynthesisLayer, SynthesisNetwork
 from mssg.ops import functional as ops
 from mssg.ops.reference import DEMODULATION_EPS
 
-if TYPE_CHECKING:
-    from mssg.networks.stylegan3 import Band, SynthesisLayer
-
+Network = TypeVar("Network", bound=nn.Module)
+SMALLEST_PREVIEW = 32
+"""Pixels along the side of a picture that still shows what the full one will be."""
+STYLEGAN2_SHARE = 4
+"""A preview of StyleGAN2 has a quarter of the full picture's side."""
+LOWEST_RATE_MARGIN, PREVIEW_MARGIN = 6, 3
+"""Samples around a preview's activations, at the lowest rate and behind it; with fewer its border begins to
+differ."""
 _FREQUENCIES = 513  # at which responses are compared
 _EXACT = 1e6
 """Weight of the mean and its images: what is constant stays constant, without ripples."""
+
+
+def preview_network(network: nn.Module) -> nn.Module | None:
+    """A network that draws quick, smaller pictures and is called as the synthesis network is; parameters are
+    shared.
+
+    StyleGAN2: its first blocks, whose image so far is a picture of a quarter of the side. StyleGAN3: the same
+    layers at half of their sampling rates, half of the side and about a quarter of the work. None where the
+    full picture is not larger, or where the preview would be smaller than `SMALLEST_PREVIEW`.
+    """
+    if isinstance(network, SynthesisNetwork):
+        return _at_half_rates(network)
+    return _first_blocks(network) if isinstance(network, stylegan2.SynthesisNetwork) else None
+
+
+def _first_blocks(network: stylegan2.SynthesisNetwork) -> stylegan2.SynthesisNetwork | None:
+    full = network.block_resolutions[-1]
+    side = max(full // STYLEGAN2_SHARE, SMALLEST_PREVIEW)
+    if side >= full:
+        return None
+    first = [r for r in network.block_resolutions if r <= side]
+    early = _with_modules(network, {f"b{r}": network.get_submodule(f"b{r}") for r in first})
+    early.block_resolutions = first
+    return early
+
+
+def _at_half_rates(network: SynthesisNetwork) -> SynthesisNetwork | None:
+    old, new = network.bands, halve_rates(network.bands)
+    if new[-1].size < SMALLEST_PREVIEW or new[-1].size == old[-1].size:
+        return None
+    modules: dict[str, nn.Module] = {"input": _resampled(network.input, new[0])}
+    for i, name in enumerate(network.layer_names):
+        layer, j = cast(SynthesisLayer, network.get_submodule(name)), max(i - 1, 0)
+        modules[name] = HalfRateLayer(layer, (old[j], old[i]), (new[j], new[i]))
+    return _with_modules(network, modules)
+
+
+def _with_modules(network: Network, modules: Mapping[str, nn.Module]) -> Network:
+    """The same network with these modules for its own; what they share with it stays shared."""
+    other = copy(network)
+    other._modules = dict(modules)
+    return other
+
+
+def _resampled(layer: SynthesisInput, band: Band) -> SynthesisInput:
+    """The same features on another grid; parameters and buffers are shared."""
+    with torch.random.fork_rng(devices=[]):  # what is drawn here is thrown away
+        other = SynthesisInput(layer.affine.weight.shape[1], band)
+    other.affine, other.weight = layer.affine, layer.weight
+    for name, buffer in layer.named_buffers(recurse=False):
+        other.register_buffer(name, buffer)
+    return other
+
+
+def halve_rates(bands: list[Band]) -> list[Band]:
+    """The same signals at half of their sampling rates, with narrower margins.
+
+    The lowest rate stays: its layers shape everything and cost little. Frequencies are as they were, even
+    where the new rate cannot hold them.
+    """
+    lowest, halves = bands[0].sampling_rate, []
+    for band in bands:
+        rate = max(band.sampling_rate // 2, lowest)
+        enough = PREVIEW_MARGIN if rate < band.sampling_rate else LOWEST_RATE_MARGIN
+        margin = min(enough, (band.size - band.sampling_rate) // 2)
+        halves.append(replace(band, sampling_rate=rate, size=rate + 2 * margin))
+    return halves
 
 
 def _expected(frequency: np.ndarray) -> np.ndarray:
@@ -129,7 +207,9 @@ class HalfRateLayer(nn.Module):
         """w [B, w_dim] -> [B, I]: what scales the input's channels."""
         return self._full[0].styles(w)
 
-    def forward(self, x: torch.Tensor, styles: torch.Tensor, update_emas: bool = False) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, styles: torch.Tensor, update_emas: bool = False, full_precision: bool = False
+    ) -> torch.Tensor:
         """[B, I, H, W] and styles [B, I] -> [B, O, H', W'], in the dtype of the styles, at least float32."""
         (layer,) = self._full
         kernel, energy = self._kernel_and_energy()

@@ -14,17 +14,18 @@ from mssg.errors import UsageError
 from mssg.networks.config import GeneratorConfig
 from mssg.networks.layers import (
     RESAMPLE_TAPS,
-    SMALLEST_PREVIEW,
     FullyConnected,
+    LayerCall,
+    Layers,
+    SynthesisInputs,
     block_dtype,
+    check_ws,
     fast_layout,
-    with_modules,
+    run,
 )
 from mssg.ops import functional as ops
 
 NOISE_MODES = ("const", "random", "none")
-PREVIEW_SHARE = 4
-"""A preview has a quarter of the full picture's side."""
 
 
 class SynthesisLayer(nn.Module):
@@ -60,8 +61,11 @@ class SynthesisLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.register_buffer("resample_filter", ops.setup_filter(RESAMPLE_TAPS))
 
-    def forward(self, x: torch.Tensor, w: torch.Tensor, noise_mode: str = "const") -> torch.Tensor:
-        """[B, I, H, W] and w [B, w_dim] -> [B, O, H*up, W*up]."""
+    def forward(
+        self, x: torch.Tensor, w: torch.Tensor, noise_mode: str = "const", noise: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """[B, I, H, W] and w [B, w_dim] -> [B, O, H*up, W*up]; `noise` [B or 1, 1, H*up, W*up] stands in for
+        the stored noise image."""
         return ops.modulated_conv2d(
             x,
             self.weight,
@@ -70,16 +74,16 @@ class SynthesisLayer(nn.Module):
             up=self.up,
             padding=1,
             flip_weight=self.up == 1,  # the official networks store transposed-convolution weights unflipped
-            noise=self._noise(len(x), noise_mode),
+            noise=self._noise(len(x), noise_mode, noise),
             b=self.bias,
             act="lrelu",
             clamp=self.conv_clamp,
         )
 
-    def _noise(self, batch: int, mode: str) -> torch.Tensor | None:
+    def _noise(self, batch: int, mode: str, given: torch.Tensor | None) -> torch.Tensor | None:
         if mode == "none":
             return None
-        noise = self.noise_const
+        noise = self.noise_const if given is None else given
         if mode == "random":
             size = (batch, 1, self.resolution, self.resolution)
             noise = torch.randn(size, device=noise.device, dtype=noise.dtype)
@@ -119,6 +123,7 @@ class SynthesisBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, resolution: int, config: GeneratorConfig) -> None:
         super().__init__()
+        self.resolution = resolution
         self.use_fp16 = resolution * 2**config.num_fp16_res > config.img_resolution
         common = {"w_dim": config.w_dim, "resolution": resolution, "conv_clamp": config.conv_clamp}
         self.register_buffer("resample_filter", ops.setup_filter(RESAMPLE_TAPS))
@@ -131,21 +136,28 @@ class SynthesisBlock(nn.Module):
             out_channels, config.img_channels, w_dim=config.w_dim, conv_clamp=config.conv_clamp
         )
 
-    def forward(
-        self, x: torch.Tensor | None, img: torch.Tensor | None, ws: torch.Tensor, noise_mode: str
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features [B, I, r/2, r/2] and image so far (None in the first block), and ws -> the same at
+    def layers(
+        self, x: torch.Tensor | None, img: torch.Tensor | None, ws: torch.Tensor, inputs: SynthesisInputs
+    ) -> Layers[tuple[torch.Tensor, torch.Tensor]]:
+        """From features [B, I, r/2, r/2] and the image so far (None in the first block) to the same at
         resolution r.
 
         ws [B, 3, w_dim], or [B, 2, w_dim] in the first block: one for each convolution, one for the image.
         """
-        dtype = block_dtype(ws, self.use_fp16)
+        name = f"b{self.resolution}"
+        dtype = block_dtype(ws, self.use_fp16 and not inputs.full_precision)
+
+        def convolution(part: str, x: torch.Tensor, w: torch.Tensor) -> tuple[str, LayerCall]:
+            noise = inputs.noise.get(f"{name}.{part}.noise_const")
+            return f"{name}.{part}", LayerCall(getattr(self, part), (x, w, inputs.noise_mode, noise))
+
         if x is None:
             y = fast_layout(self.const.to(dtype).unsqueeze(0).expand(len(ws), -1, -1, -1))
         else:
-            y = self.conv0(fast_layout(x.to(dtype)), ws[:, -3], noise_mode)
-        y = self.conv1(y, ws[:, -2], noise_mode)
-        rgb = self.torgb(y, ws[:, -1]).to(block_dtype(ws, False))
+            y = yield convolution("conv0", fast_layout(x.to(dtype)), ws[:, -3])
+        y = yield convolution("conv1", y, ws[:, -2])
+        rgb = yield f"{name}.torgb", LayerCall(self.torgb, (y, ws[:, -1]))
+        rgb = rgb.to(block_dtype(ws, False))
         if img is not None:
             rgb = rgb + ops.upsample2d(img, self.resample_filter)
         return y, rgb
@@ -166,21 +178,6 @@ class SynthesisNetwork(nn.Module):
         for r in self.block_resolutions:
             self.add_module(f"b{r}", SynthesisBlock(channels.get(r // 2, 0), channels[r], r, config))
 
-    def preview(self) -> SynthesisNetwork | None:
-        """This network's first blocks, whose image so far is a picture of a quarter of the side; parameters
-        are shared.
-
-        Not smaller than `SMALLEST_PREVIEW`; None where the full picture is not larger.
-        """
-        full = self.block_resolutions[-1]
-        side = max(full // PREVIEW_SHARE, SMALLEST_PREVIEW)
-        if side >= full:
-            return None
-        first = [r for r in self.block_resolutions if r <= side]
-        early = with_modules(self, {f"b{r}": self.get_submodule(f"b{r}") for r in first})
-        early.block_resolutions = first
-        return early
-
     def forward(self, ws: torch.Tensor, noise_mode: str = "const", update_emas: bool = False) -> torch.Tensor:
         """Render intermediate latents.
 
@@ -195,14 +192,27 @@ class SynthesisNetwork(nn.Module):
         Raises:
             UsageError: ws has the wrong shape, or the noise mode is unknown.
         """
-        if ws.shape[1:] != (self.num_ws, self.w_dim):
-            expected = f"[B, {self.num_ws}, {self.w_dim}]"
-            raise UsageError("ws has the wrong shape", field="ws", found=tuple(ws.shape), expected=expected)
-        if noise_mode not in NOISE_MODES:
-            raise UsageError("unknown noise mode", found=noise_mode, expected=" or ".join(NOISE_MODES))
+        return run(self.layers(ws, SynthesisInputs(noise_mode=noise_mode)))
+
+    def layers(self, ws: torch.Tensor, inputs: SynthesisInputs) -> Layers[torch.Tensor]:
+        """The layers behind `forward`, each to be called in turn (`run`): convolutions and images.
+
+        Raises:
+            UsageError: As `forward`, or a transform, which this network knows nothing of.
+        """
+        check_ws(self, ws)
+        if inputs.noise_mode not in NOISE_MODES:
+            expected = " or ".join(NOISE_MODES)
+            raise UsageError("unknown noise mode", found=inputs.noise_mode, expected=expected)
+        if inputs.transform is not None:
+            raise UsageError(
+                "this network cannot transform its picture",
+                field="transform",
+                expected="a StyleGAN3 snapshot",
+            )
         first, *others = [getattr(self, f"b{r}") for r in self.block_resolutions]
-        x, img = first(None, None, ws[:, :2], noise_mode)
+        x, img = yield from first.layers(None, None, ws[:, :2], inputs)
         for i, block in enumerate(others):
             # An image layer shares its w with the next block's first convolution.
-            x, img = block(x, img, ws[:, 2 * i + 1 : 2 * i + 4], noise_mode)
+            x, img = yield from block.layers(x, img, ws[:, 2 * i + 1 : 2 * i + 4], inputs)
         return img

@@ -5,122 +5,25 @@ Source: Karras et al. 2021, "Alias-free generative adversarial networks", sectio
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from math import pi, sqrt
-from typing import cast
 
-import numpy as np
 import torch
 from torch import nn
 
-from mssg.errors import UsageError
 from mssg.networks.config import GeneratorConfig
+from mssg.networks.filter_design import Band, design_bands, design_lowpass_filter
 from mssg.networks.layers import (
-    SMALLEST_PREVIEW,
     FullyConnected,
+    LayerCall,
+    Layers,
+    SynthesisInputs,
     block_dtype,
     centred_padding,
+    check_ws,
     fast_layout,
-    with_modules,
+    run,
 )
-from mssg.networks.preview import HalfRateLayer
 from mssg.ops import functional as ops
-
-LOWEST_RATE_MARGIN, PREVIEW_MARGIN = 6, 3
-"""Samples around a preview's activations, at the lowest rate and behind it; with fewer its border begins to
-differ."""
-
-
-def design_lowpass_filter(
-    taps: int, cutoff: float, width: float, sampling_rate: float, radial: bool = False
-) -> np.ndarray | None:
-    """Kaiser-windowed low-pass filter.
-
-    Args:
-        taps: Length; 1 = no filter.
-        cutoff: Half-amplitude frequency, in cycles per image width.
-        width: Of the transition band, same unit.
-        sampling_rate: Samples per image width.
-        radial: Circularly symmetric instead of separable.
-
-    Returns:
-        float64 [taps] or [taps, taps] (radial), summing to 1; None for one tap.
-
-    Source: Karras et al. 2021, appendix C.1-C.2, equations 4-9; Kaiser 1974.
-    """
-    if taps == 1:
-        return None
-    from scipy.signal import firwin, kaiser_atten, kaiser_beta
-    from scipy.special import j1
-
-    if not radial:
-        return np.asarray(firwin(numtaps=taps, cutoff=cutoff, width=width, fs=sampling_rate))
-    t = (np.arange(taps) - (taps - 1) / 2) / sampling_rate
-    r = np.hypot(t[:, None], t[None, :])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        jinc = np.where(r > 0, j1(2 * pi * cutoff * r) / (pi * r), cutoff)  # J1(a r) / (pi r) -> cutoff at 0
-    beta = kaiser_beta(kaiser_atten(taps, width / (sampling_rate / 2)))
-    window = np.kaiser(taps, beta)
-    f = jinc * np.outer(window, window)
-    return f / f.sum()
-
-
-@dataclass(frozen=True)
-class Band:
-    """Signal parameters at one point of the network: what a layer's input or output can represent.
-
-    Args:
-        cutoff: Half-amplitude frequency, cycles per image width.
-        half_width: Half of the transition band, same unit.
-        sampling_rate: Samples per image width.
-        size: Samples along each side, margins included.
-        channels: Feature maps.
-    """
-
-    cutoff: float
-    half_width: float
-    sampling_rate: int
-    size: int
-    channels: int
-
-
-def design_bands(config: GeneratorConfig) -> list[Band]:
-    """Bandwidths, rates, sizes and widths of all layers: num_layers + 1 of them, the last one the image.
-
-    Source: Karras et al. 2021, section 3.2 (geometric progression of cutoffs and stopbands) and figure 4c.
-    """
-    last_cutoff = config.img_resolution / 2
-    last_stopband = last_cutoff * config.last_stopband_rel
-    n = config.num_layers
-    progress = np.minimum(np.arange(n + 1) / (n - config.num_critical), 1)
-    cutoffs = config.first_cutoff * (last_cutoff / config.first_cutoff) ** progress
-    stopbands = config.first_stopband * (last_stopband / config.first_stopband) ** progress
-    rates = np.exp2(np.ceil(np.log2(np.minimum(stopbands * 2, config.img_resolution))))
-    half_widths = np.maximum(stopbands, rates / 2) - cutoffs
-    sizes = rates + 2 * config.margin_size
-    sizes[-2:] = config.img_resolution
-    channels = np.rint(np.minimum(config.channel_base / 2 / cutoffs, config.channel_max))
-    channels[-1] = config.img_channels
-    return [
-        Band(float(c), float(h), int(r), int(s), int(k))
-        for c, h, r, s, k in zip(cutoffs, half_widths, rates, sizes, channels)
-    ]
-
-
-def halve_rates(bands: list[Band]) -> list[Band]:
-    """The same signals at half of their sampling rates, with narrower margins.
-
-    The lowest rate stays: its layers shape everything and cost little. Frequencies are as they were, even
-        where the new
-    rate cannot hold them.
-    """
-    lowest, halves = bands[0].sampling_rate, []
-    for band in bands:
-        rate = max(band.sampling_rate // 2, lowest)
-        enough = PREVIEW_MARGIN if rate < band.sampling_rate else LOWEST_RATE_MARGIN
-        margin = min(enough, (band.size - band.sampling_rate) // 2)
-        halves.append(replace(band, sampling_rate=rate, size=rate + 2 * margin))
-    return halves
 
 
 class SynthesisInput(nn.Module):
@@ -151,10 +54,10 @@ class SynthesisInput(nn.Module):
         self.register_buffer("freqs", freqs * band.cutoff)
         self.register_buffer("phases", torch.rand(band.channels) - 0.5)
 
-    def forward(self, w: torch.Tensor) -> torch.Tensor:
-        """w [B, w_dim] -> [B, channels, size, size]."""
-        band = self.band
-        transforms = self._learned_transform(w) @ self.transform.to(w.dtype)  # [B, 3, 3]
+    def forward(self, w: torch.Tensor, transform: torch.Tensor | None = None) -> torch.Tensor:
+        """w [B, w_dim] -> [B, channels, size, size]; a `transform` [3, 3] stands in for the stored one."""
+        band, moved = self.band, self.transform if transform is None else transform
+        transforms = self._learned_transform(w) @ moved.to(w.dtype)  # [B, 3, 3]
         freqs = self.freqs.to(w.dtype)
         phases = self.phases.to(w.dtype) + (freqs @ transforms[:, :2, 2:]).squeeze(2)  # [B, C]
         freqs = freqs @ transforms[:, :2, :2]  # [B, C, 2]
@@ -172,15 +75,6 @@ class SynthesisInput(nn.Module):
         x = x + across.cos()[:, None] * (down.sin() * scale)[:, :, None]
         x = x @ (self.weight.to(w.dtype).T / sqrt(band.channels))
         return x.permute(0, 3, 1, 2)
-
-    def resampled(self, band: Band) -> SynthesisInput:
-        """The same features on another grid; parameters and buffers are shared, hooks are not."""
-        with torch.random.fork_rng(devices=[]):  # what is drawn here is thrown away
-            other = SynthesisInput(self.affine.weight.shape[1], band)
-        other.affine, other.weight = self.affine, self.weight
-        for name, buffer in self.named_buffers(recurse=False):
-            other.register_buffer(name, buffer)
-        return other
 
     def _learned_transform(self, w: torch.Tensor) -> torch.Tensor:
         """[B, 3, 3]: rotation by (cos, sin) after translation, all four numbers from w."""
@@ -244,12 +138,14 @@ class SynthesisLayer(nn.Module):
         styles = self.affine(w)
         return styles * self.weight_gain if self.is_torgb else styles
 
-    def forward(self, x: torch.Tensor, styles: torch.Tensor, update_emas: bool = False) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, styles: torch.Tensor, update_emas: bool = False, full_precision: bool = False
+    ) -> torch.Tensor:
         """[B, I, H, W] and styles [B, I] -> [B, O, H', W']."""
         if update_emas:
             magnitude = x.detach().float().square().mean().to(self.magnitude_ema.dtype)
             self.magnitude_ema.copy_(magnitude.lerp(self.magnitude_ema, self.magnitude_ema_beta))
-        x = x.to(block_dtype(styles, self.use_fp16))
+        x = x.to(block_dtype(styles, self.use_fp16 and not full_precision))
         return ops.modulated_filtered_lrelu(
             fast_layout(x),
             self.weight,
@@ -287,22 +183,6 @@ class SynthesisNetwork(nn.Module):
             self.add_module(name, SynthesisLayer(i, bands[max(i - 1, 0)], after, config))
             self.layer_names.append(name)
 
-    def preview(self) -> SynthesisNetwork | None:
-        """This network at half of its sampling rates: half of the picture's side, about a quarter of the
-        work.
-
-        Parameters are shared, a user's transform counts for both. None where that would be smaller than
-        `SMALLEST_PREVIEW`.
-        """
-        old, new = self.bands, halve_rates(self.bands)
-        if new[-1].size < SMALLEST_PREVIEW or new[-1].size == old[-1].size:
-            return None
-        modules: dict[str, nn.Module] = {"input": self.input.resampled(new[0])}
-        for i, name in enumerate(self.layer_names):
-            layer, j = cast(SynthesisLayer, self.get_submodule(name)), max(i - 1, 0)
-            modules[name] = HalfRateLayer(layer, (old[j], old[i]), (new[j], new[i]))
-        return with_modules(self, modules)
-
     def forward(self, ws: torch.Tensor, noise_mode: str = "const", update_emas: bool = False) -> torch.Tensor:
         """Render intermediate latents.
 
@@ -317,14 +197,20 @@ class SynthesisNetwork(nn.Module):
         Raises:
             UsageError: ws has the wrong shape.
         """
-        if ws.shape[1:] != (self.num_ws, self.w_dim):
-            expected = f"[B, {self.num_ws}, {self.w_dim}]"
-            raise UsageError("ws has the wrong shape", field="ws", found=tuple(ws.shape), expected=expected)
+        return run(self.layers(ws, SynthesisInputs(noise_mode=noise_mode, update_emas=update_emas)))
+
+    def layers(self, ws: torch.Tensor, inputs: SynthesisInputs) -> Layers[torch.Tensor]:
+        """The layers behind `forward`, each to be called in turn (`run`): the input first.
+
+        Raises:
+            UsageError: As `forward`.
+        """
+        check_ws(self, ws)
         first, *rest = ws.unbind(dim=1)
         layers = [getattr(self, name) for name in self.layer_names]
         # All styles before any image: later their weights would have left the caches, and so would torch.
         styles = [layer.styles(w) for layer, w in zip(layers, rest)]
-        x = self.input(first)
-        for layer, s in zip(layers, styles):
-            x = layer(x, s, update_emas)
+        x = yield "input", LayerCall(self.input, (first, inputs.transform))
+        for name, layer, s in zip(self.layer_names, layers, styles):
+            x = yield name, LayerCall(layer, (x, s, inputs.update_emas, inputs.full_precision))
         return x.to(block_dtype(ws, False)) * self.output_scale

@@ -34,7 +34,7 @@ def setup_filter(
     if f.ndim not in (1, 2) or f.numel() == 0:
         raise UsageError("a filter has one or two dimensions", found=tuple(f.shape), expected="[n] or [h, w]")
     if f.ndim == 1 and f.numel() < 8:
-        f = torch.outer(f, f)
+        f = f[:, None] * f  # not torch.outer: on the meta device that imports all of torch._dynamo
     if normalize:
         f = f / f.sum()
     return f * gain ** (f.ndim / 2)

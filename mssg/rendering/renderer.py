@@ -6,55 +6,52 @@ Source: docs/architecture.md, flow "slider drag".
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
-from torch.func import functional_call
 
 from mssg.checkpoint.snapshot import Snapshot, latent
 from mssg.errors import MssgError, UsageError
 from mssg.networks.generator import Generator
-from mssg.ops.functional import keep_freed_memory
-from mssg.rendering.activation_cache import Recall
+from mssg.networks.layers import SynthesisInputs
+from mssg.networks.preview import preview_network
+from mssg.rendering.activation_cache import ActivationCache
 from mssg.rendering.request import RenderRequest, RenderResult, StoredLatent, to_uint8
 from mssg.study.values import find_covariate, training_defaults
 
 CACHED_LATENTS = 256
-
-
-class _Cancelled(Exception):
-    """The work is no longer wanted."""
-
-
-class _Reached(Exception):
-    """A layer's output is what was asked for; the rest need not run."""
-
-    def __init__(self, output: torch.Tensor) -> None:
-        self.output = output
+GPU_BATCH = 32
+"""Pictures at a time on a GPU. On the CPU one at a time is as fast, and none can change another's bits."""
 
 
 class Renderer:
-    """Draws with one snapshot. Not for several threads at once. Its process keeps memory that it has freed
-    (`keep_freed_memory`).
+    """Draws with one snapshot. Not for several threads at once.
 
     Args:
         snapshot: What to draw with; its device is where the work is done.
+
+    Attributes:
+        layer_shapes: Name of a layer -> (shape without batch, dtype), of those that have been drawn.
+        mappings, syntheses: How often each network has run.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
-        keep_freed_memory()
         self.snapshot, self.study, self.header = snapshot, snapshot.study, snapshot.header
         self.G = cast(Generator, snapshot.G)
         self.device = next(self.G.parameters()).device
+        self.layer_shapes: dict[str, tuple[tuple[int, ...], str]] = {}
+        self.mappings = self.syntheses = 0
         self._layers = _layers(self.G.synthesis)
-        self.recall = Recall(self._layers)
+        self._cache = ActivationCache(self._layers.values())
         self._defaults: dict[str, float] | None = None
         self._ws: OrderedDict[tuple[Any, ...], torch.Tensor] = OrderedDict()
 
@@ -62,7 +59,7 @@ class Renderer:
     def preview_network(self) -> nn.Module | None:
         """The network that draws quick, smaller pictures, called as the synthesis network is; None where
         there is none."""
-        return self.G.synthesis.preview()
+        return preview_network(self.G.synthesis)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -114,17 +111,22 @@ class Renderer:
         timings: list[tuple[str, float]] = []
         quick = self.preview_network if preview and request.layer is None else None
         try:
-            image = self._draw(request, quick or self.G.synthesis, cancelled, timings)
-        except _Cancelled:
-            return RenderResult(request, timings_ms=tuple(timings), cancelled=True)
+            images = self._draw([request], quick or self.G.synthesis, cancelled, timings)
         except MssgError as error:
             return RenderResult(request, timings_ms=tuple(timings), error=str(error))
         except (MemoryError, torch.OutOfMemoryError):
             return RenderResult(request, error="Not enough memory for this picture. Close other programs.")
-        return RenderResult(request, image, tuple(timings), preview=quick is not None)
+        if images is None:
+            return RenderResult(request, timings_ms=tuple(timings), cancelled=True)
+        return RenderResult(request, images[0], tuple(timings), preview=quick is not None)
 
-    def pictures(self, requests: Iterable[RenderRequest]) -> Iterator[np.ndarray]:
-        """Draw many pictures, none of which changes another: each is what `render` draws of its request.
+    def pictures(self, requests: Iterable[RenderRequest], batch: int | None = None) -> Iterator[np.ndarray]:
+        """Draw many pictures: the one way to do it, for grids, figures, cohorts and files.
+
+        Args:
+            requests: In order.
+            batch: Pictures at a time, of those that differ only in latent and covariates. None: one on the
+                CPU, so that each is bit for bit what `render` draws of its request; many on a GPU.
 
         Yields:
             float32 [C, H, W], as `RenderResult.image`.
@@ -132,227 +134,205 @@ class Renderer:
         Raises:
             UsageError: A request that cannot be carried out.
         """
-        for request in requests:
-            yield self._draw(request, self.G.synthesis, lambda: False, [])
-
-    def _draw(
-        self,
-        request: RenderRequest,
-        network: nn.Module,
-        cancelled: Callable[[], bool],
-        timings: list[tuple[str, float]],
-    ) -> np.ndarray:
-        with torch.inference_mode(), _watched(network, cancelled):
-            with _timed(timings, "mapping"):
-                ws = self._latents(request)
-            with (
-                _timed(timings, "synthesis"),
-                self._transformed(request.transform),
-                self._at(request.precision),
-            ):
-                output = self._synthesise(network, ws, request)
-            return self._checked(output[0], request)
+        batch = batch or (1 if self.device.type == "cpu" else GPU_BATCH)
+        for common, alike in itertools.groupby(requests, _batch_key):
+            while rows := list(itertools.islice(alike, batch if _can_share(common) else 1)):
+                images = self._draw(rows, self.G.synthesis, lambda: False, [])
+                assert images is not None
+                yield from images
 
     def images(
         self,
         values: np.ndarray,
         seeds: int | Sequence[int] | np.ndarray,
-        psi: float = 1.0,
-        cutoff: int | None = None,
-        noise_mode: str = "const",
-        batch: int = 32,
-        dtype: type = np.uint8,
-        progress: Callable[[int], None] | None = None,
+        request: RenderRequest | None = None,
+        batch: int | None = None,
     ) -> np.ndarray:
-        """Draw many pictures.
+        """Draw a table of conditions.
 
         Args:
             values: [N, V] native units, nothing missing.
             seeds: One seed for all, or [N].
-            psi: Truncation.
-            cutoff: Truncate only the first so many layers.
-            noise_mode: "const" or "none".
-            batch: Pictures at a time.
-            dtype: np.uint8 for grey levels, np.float32 for the generator's own range (about -1 to 1).
-            progress: Called with the number of pictures just finished.
+            request: What all pictures share beside.
+            batch: As in `pictures`.
 
         Returns:
-            [N, C, H, W].
+            Grey levels uint8 [N, C, H, W].
 
         Raises:
             UsageError: Shapes that do not fit, or a missing value.
         """
-        values = np.asarray(values, np.float64)
-        if values.ndim != 2 or values.shape[1] != len(self.study.conditions):
-            expected = f"[N, {len(self.study.conditions)}]: {', '.join(self.study.condition_names)}"
+        values, request = np.asarray(values, np.float64), request or RenderRequest()
+        names = self.study.condition_names
+        if values.ndim != 2 or values.shape[1] != len(names):
+            expected = f"[N, {len(names)}]: {', '.join(names)}"
             raise UsageError("not a table of conditions", found=list(values.shape), expected=expected)
-        for name, column in zip(self.study.condition_names, values.T):
+        for name, column in zip(names, values.T):
             if not np.isfinite(column).all():
                 raise UsageError("a condition is missing", field=name, hint="Complete the rows first")
-        seeds = np.broadcast_to(np.asarray(seeds, np.int64), len(values))
-        c = torch.from_numpy(self.study.encode(values))
-        shape = (len(values), self.G.img_channels, self.G.img_resolution, self.G.img_resolution)
-        out = np.empty(shape, dtype)
-        with torch.inference_mode():
-            for start in range(0, len(values), batch):
-                rows = slice(start, start + batch)
-                z = torch.cat([latent(int(s), self.G.z_dim) for s in seeds[rows]])
-                ws = self.G.mapping(
-                    z.to(self.device), c[rows].to(self.device), truncation_psi=psi, truncation_cutoff=cutoff
-                )
-                drawn = self.G.synthesis(ws, noise_mode=noise_mode).float().cpu().numpy()
-                out[rows] = to_uint8(drawn) if dtype is np.uint8 else drawn
-                if progress:
-                    progress(len(drawn))
+        seeds = np.broadcast_to(np.asarray(seeds, np.int64), len(values)).tolist()
+        requests = (
+            replace(request, seed=seed, covariates=tuple(zip(names, row)))
+            for seed, row in zip(seeds, values.tolist())
+        )
+        G = self.G
+        out = np.empty((len(values), G.img_channels, G.img_resolution, G.img_resolution), np.uint8)
+        for i, image in enumerate(self.pictures(requests, batch)):
+            out[i] = to_uint8(image)
         return out
 
     def generate(self, values: np.ndarray, seed: int) -> np.ndarray:
-        """Draw [N, V] native values, each with its own latent, all decided by one seed: uint8 [N, C, H,
-        W]."""
+        """Draw [N, V] native values, each with its own latent, all from one seed: uint8 [N, C, H, W]."""
         seeds = np.random.SeedSequence(seed).generate_state(len(values), np.uint32)
-        return self.images(values, seeds)
+        return self.images(values, seeds, batch=GPU_BATCH)
 
-    def _latents(self, request: RenderRequest) -> torch.Tensor:
-        """w of a request: [1, num_ws, w_dim]; cached, because most requests of a session share theirs."""
-        if request.snapshot and request.snapshot != self.header.snapshot_id:
-            raise UsageError(
-                "the request is for another snapshot",
-                found=request.snapshot,
-                expected=self.header.snapshot_id,
-            )
-        names, stored = self.study.condition_names, request.latent
-        values = stored.edited(names, request.covariates) if stored else dict(request.covariates)
-        c = self.study.encode(self.values(values))
-        if stored:
-            ws = self.G.mapping.truncate(self._stored_w(stored, request, c), request.psi, request.cutoff)
-        else:
-            seeds = request.blend or ((request.seed, 1.0),)
-            total = sum(weight for _, weight in seeds)
-            ws = torch.stack([self._mapped(s, c, request) * (weight / total) for s, weight in seeds]).sum(0)
-        if request.mix_layers:
-            if request.mix_layers[-1] >= self.G.num_ws:
+    def _draw(
+        self,
+        requests: Sequence[RenderRequest],
+        network: nn.Module,
+        cancelled: Callable[[], bool],
+        timings: list[tuple[str, float]],
+    ) -> list[np.ndarray] | None:
+        """Pictures of requests that differ only in latent and covariates; None when cancelled."""
+        with torch.inference_mode():
+            with _timed(timings, "mapping"):
+                ws = self._latents(requests)
+            with _timed(timings, "synthesis"):
+                output = self._synthesise(network, ws, requests[0], cancelled)
+            return None if output is None else [self._checked(o, requests[0]) for o in output]
+
+    def _synthesise(
+        self, network: Any, ws: torch.Tensor, request: RenderRequest, cancelled: Callable[[], bool]
+    ) -> torch.Tensor | None:
+        """The images, or what the layer asked for gives: [B, C, H, W]; None when cancelled."""
+        if request.layer is not None and request.layer not in self._layers:
+            raise UsageError("no such layer", field=request.layer, expected=" | ".join(self.layers))
+        random = request.noise_mode == "random"
+        layers, output = network.layers(ws, self._inputs(request)), None
+        self.syntheses += 1
+        with _own_random_state(request.noise_seed, self.device) if random else nullcontext():
+            while True:
+                try:
+                    name, call = layers.send(output)
+                except StopIteration as finished:
+                    return finished.value
+                if cancelled():
+                    return None
+                output = call() if random or len(ws) > 1 else self._cache.output(call)
+                if network is self.G.synthesis and name not in self.layer_shapes:
+                    dtype = str(output.dtype).removeprefix("torch.")
+                    self.layer_shapes[name] = tuple(output.shape[1:]), dtype
+                if name == request.layer:
+                    return output
+
+    def _inputs(self, request: RenderRequest) -> SynthesisInputs:
+        """What a request says to the synthesis network beside ws."""
+        if request.precision == "float16" and self.device.type != "cuda":
+            found = str(self.device)
+            raise UsageError("float16 needs a GPU", field="precision", found=found, expected="cuda")
+        transform = None
+        if request.transform is not None:  # the network is told where each pixel looks: the inverse
+            matrix = np.vstack([np.reshape(request.transform, (2, 3)), (0, 0, 1)])
+            transform = torch.tensor(np.linalg.inv(matrix), dtype=torch.float32, device=self.device)
+        stored, noise = request.latent, {}
+        if stored and request.noise_mode == "const" and stored.snapshot == self.header.snapshot_id:
+            noise = {name: torch.tensor(array, device=self.device) for name, array in stored.noise.items()}
+        return SynthesisInputs(request.noise_mode, noise, transform, request.precision == "float32")
+
+    def _latents(self, requests: Sequence[RenderRequest]) -> torch.Tensor:
+        """w of requests with one truncation: [B, num_ws, w_dim]."""
+        for request in requests:
+            if request.snapshot and request.snapshot != self.header.snapshot_id:
+                raise UsageError(
+                    "the request is for another snapshot",
+                    found=request.snapshot,
+                    expected=self.header.snapshot_id,
+                )
+            if request.mix_layers and request.mix_layers[-1] >= self.G.num_ws:
                 expected = f"0 to {self.G.num_ws - 1}"
                 raise UsageError(
                     "no such layer", field="mix_layers", found=request.mix_layers[-1], expected=expected
                 )
-            ws = ws.clone()
-            ws[:, request.mix_layers] = self._mapped(request.mix_seed, c, request)[:, request.mix_layers]
-        return ws
+        conditions = [self._condition(request) for request in requests]
+        wanted = {
+            (seed, c.tobytes()): c
+            for request, c in zip(requests, conditions)
+            for seed, _ in (*_seeds(request), *([(request.mix_seed, 1.0)] if request.mix_layers else []))
+        }
+        mapped = self._mapped(wanted, requests[0], together=len(requests) > 1)
+        ws = []
+        for request, c in zip(requests, conditions):
+            if request.latent:
+                w = self._stored_w(request.latent, request, c)
+                w = self.G.mapping.truncate(w, request.psi, request.cutoff)
+            else:
+                seeds = _seeds(request)
+                total = sum(weight for _, weight in seeds)
+                parts = [mapped[seed, c.tobytes()] * (weight / total) for seed, weight in seeds]
+                w = torch.stack(parts).sum(0)
+            if request.mix_layers:
+                w = w.clone()
+                w[:, request.mix_layers] = mapped[request.mix_seed, c.tobytes()][:, request.mix_layers]
+            ws.append(w)
+        return torch.cat(ws) if len(ws) > 1 else ws[0]
 
-    def _mapped(self, seed: int, c: np.ndarray, request: RenderRequest) -> torch.Tensor:
-        key = (seed, c.tobytes(), request.psi, request.cutoff)
-        if key not in self._ws:
-            z = latent(seed, self.G.z_dim).to(self.device)
-            self._ws[key] = self.G.mapping(
-                z,
-                torch.from_numpy(c).to(self.device),
-                truncation_psi=request.psi,
-                truncation_cutoff=request.cutoff,
-            )
-            while len(self._ws) > CACHED_LATENTS:
-                self._ws.popitem(last=False)
-        self._ws.move_to_end(key)
-        return self._ws[key]
+    def _condition(self, request: RenderRequest) -> np.ndarray:
+        """Encoded condition of a request: float32 [1, K]."""
+        given = dict(request.covariates)
+        if request.latent:
+            given = request.latent.edited(self.study.condition_names, request.covariates)
+        return self.study.encode(self.values(given))
+
+    def _mapped(
+        self, wanted: Mapping[tuple[int, bytes], np.ndarray], request: RenderRequest, together: bool
+    ) -> dict[tuple[int, bytes], torch.Tensor]:
+        """w of seeds under conditions, each [1, num_ws, w_dim]; kept, for most requests share theirs.
+
+        `together`: all new ones in one batch, which is faster and may change their last bits.
+        """
+        truncation = request.psi, request.cutoff
+        missing = [key for key in wanted if (*key, *truncation) not in self._ws]
+        for keys in [missing] if together and missing else [[key] for key in missing]:
+            z = torch.cat([latent(seed, self.G.z_dim) for seed, _ in keys]).to(self.device)
+            c = torch.from_numpy(np.concatenate([wanted[key] for key in keys])).to(self.device)
+            self.mappings += 1
+            ws = self.G.mapping(z, c, truncation_psi=request.psi, truncation_cutoff=request.cutoff)
+            self._ws |= {(*key, *truncation): w for key, w in zip(keys, ws.split(1))}
+        out = {}
+        for key in wanted:
+            self._ws.move_to_end((*key, *truncation))
+            out[key] = self._ws[*key, *truncation]
+        while len(self._ws) > CACHED_LATENTS:
+            self._ws.popitem(last=False)
+        return out
 
     def _stored_w(self, stored: StoredLatent, request: RenderRequest, c: np.ndarray) -> torch.Tensor:
         """A stored w as it stands, [1, num_ws, w_dim]; with covariates stated, edited to them."""
         whole = (self.G.num_ws, self.G.w_dim)
+        file = stored.file or None
         if stored.w.shape not in (whole[1:], whole):
-            found = list(stored.w.shape)
+            found, expected = list(stored.w.shape), list(whole)
             raise UsageError(
-                "the latent does not fit this snapshot", file=stored.file or None, found=found, expected=whole
+                "the latent does not fit this snapshot", file=file, found=found, expected=expected
             )
         if not request.covariates:
             return torch.tensor(stored.w, device=self.device).expand(1, *whole)
         if stored.z is None or stored.residual is None:
             raise UsageError(
                 "holds no inverted image, only a w: it cannot be edited",
-                file=stored.file or None,
+                file=file,
                 expected="a file of `mssg invert`",
             )
         if stored.snapshot != self.header.snapshot_id:
             raise UsageError(
                 "was inverted with another snapshot",
-                file=stored.file or None,
+                file=file,
                 found=stored.snapshot,
                 expected=self.header.snapshot_id,
                 hint="Invert the image with this snapshot",
             )
         z, residual = (torch.tensor(part[None], device=self.device) for part in (stored.z, stored.residual))
         return self.G.mapping(z, torch.from_numpy(c).to(self.device)) + residual
-
-    def _stored_noise(self, request: RenderRequest) -> dict[str, torch.Tensor]:
-        """Noise inputs that belong to a stored latent; none: the network's own."""
-        stored = request.latent
-        if not stored or request.noise_mode != "const" or stored.snapshot != self.header.snapshot_id:
-            return {}
-        return {name: torch.tensor(array, device=self.device) for name, array in stored.noise.items()}
-
-    def _synthesise(self, network: nn.Module, ws: torch.Tensor, request: RenderRequest) -> torch.Tensor:
-        """The image, or what the layer asked for gives: [1, C, H, W]."""
-
-        def reached(module: nn.Module, inputs: Any, output: Any) -> None:
-            raise _Reached(output)
-
-        target = None if request.layer is None else self._layer(request.layer)
-        hook = target.register_forward_hook(reached) if target is not None else None
-        try:
-            if request.noise_mode == "random":
-                with _own_random_state(request.noise_seed, self.device):
-                    return network(ws, noise_mode=request.noise_mode)
-            with self.recall.active():
-                if stored := self._stored_noise(request):
-                    known = dict(network.named_buffers())
-                    return functional_call(network, {n: t for n, t in stored.items() if n in known}, (ws,))
-                return network(ws, noise_mode=request.noise_mode)
-        except _Reached as done:
-            return done.output
-        finally:
-            if hook:
-                hook.remove()
-
-    def _layer(self, name: str) -> nn.Module:
-        if name not in self._layers:
-            raise UsageError("no such layer", field=name, expected=" | ".join(self.layers))
-        return self._layers[name]
-
-    @contextmanager
-    def _transformed(self, transform: tuple[float, ...] | None) -> Iterator[None]:
-        """Move the picture: StyleGAN3's input takes the inverse matrix, for it says where each pixel
-        looks."""
-        if transform is None:
-            yield
-            return
-        buffer = getattr(getattr(self.G.synthesis, "input", None), "transform", None)
-        if buffer is None:
-            raise UsageError(
-                "this network cannot transform its picture",
-                field="transform",
-                expected="a StyleGAN3 snapshot",
-            )
-        matrix = np.vstack([np.reshape(transform, (2, 3)), (0, 0, 1)])
-        before = buffer.clone()
-        buffer.copy_(torch.from_numpy(np.linalg.inv(matrix)))
-        try:
-            yield
-        finally:
-            buffer.copy_(before)
-
-    @contextmanager
-    def _at(self, precision: str) -> Iterator[None]:
-        """Compute in float32, or in float16 where the network can."""
-        if precision == "float16" and self.device.type != "cuda":
-            raise UsageError(
-                "float16 needs a GPU", field="precision", found=str(self.device), expected="cuda"
-            )
-        blocks: list[Any] = [m for m in self.G.modules() if getattr(m, "use_fp16", False)]
-        for block in blocks:
-            block.use_fp16 = precision != "float32"
-        try:
-            yield
-        finally:
-            for block in blocks:
-                block.use_fp16 = True
 
     def _checked(self, output: torch.Tensor, request: RenderRequest) -> np.ndarray:
         if request.channel is not None:
@@ -375,20 +355,19 @@ def _layers(network: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in network.named_modules() if hasattr(module, "affine")}
 
 
-@contextmanager
-def _watched(network: nn.Module, cancelled: Callable[[], bool]) -> Iterator[None]:
-    """Ask `cancelled` before every layer of the synthesis network."""
+def _seeds(request: RenderRequest) -> tuple[tuple[int, float], ...]:
+    """Seeds and weights of a request's own latent; none where it is stored."""
+    return () if request.latent else request.blend or ((request.seed, 1.0),)
 
-    def check(module: nn.Module, inputs: Any) -> None:
-        if cancelled():
-            raise _Cancelled
 
-    hooks = [layer.register_forward_pre_hook(check) for layer in _layers(network).values()]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+def _batch_key(request: RenderRequest) -> RenderRequest:
+    """What pictures drawn in one batch have in common."""
+    return replace(request, seed=0, blend=(), mix_seed=0, mix_layers=(), covariates=())
+
+
+def _can_share(request: RenderRequest) -> bool:
+    """Whether a picture's noise is that of its neighbours."""
+    return request.noise_mode != "random" and not (request.latent and request.latent.noise)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from mssg.networks.stylegan3 import design_lowpass_filter
+from mssg.networks.filter_design import design_lowpass_filter
 from mssg.ops import functional as ops
 from mssg.ops import triton_backend
 

@@ -38,6 +38,7 @@ from mssg.checkpoint.snapshot import load_snapshot
 from mssg.metrics.pairwise import ssim
 from mssg.networks.config import GeneratorConfig
 from mssg.networks.generator import Generator, build_generator
+from mssg.networks.preview import preview_network
 
 COSTS = {  # as in inference_speed.py: kind, pixels, channel_base, channel_max
     "StyleGAN3-T 64²": ("stylegan3-t", 64, 4096, 128),
@@ -78,7 +79,7 @@ def cost(case: str, threads: int) -> str:
     with torch.inference_mode():
         _, full = milliseconds(lambda: G.synthesis(ws))
         before, start = resident_mib(), time.perf_counter()
-        network = G.synthesis.preview()
+        network = preview_network(G.synthesis)
         assert network is not None
         built = (time.perf_counter() - start) * 1e3
         first, quick = milliseconds(lambda: network(ws))
@@ -158,7 +159,7 @@ def closeness(G: Generator, sheet: Path | None) -> None:
     random = torch.Generator().manual_seed(1)
     z = torch.randn(COMPARED, G.z_dim, generator=random)
     c = torch.randn(COMPARED, G.c_dim, generator=random).clamp(-2, 2)
-    preview = G.synthesis.preview()
+    preview = preview_network(G.synthesis)
     assert preview is not None
     rivals: dict[str, Draw] = {
         "means of 2 x 2 pixels (no candidate)": lambda ws: F.avg_pool2d(G.synthesis(ws), 2),

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from mssg.rendering.request import RenderRequest
 from trainer_cli import main as entry
 
 REPO = Path(__file__).resolve().parents[2]
@@ -130,7 +131,9 @@ def test_generate_writes_the_renderer_s_pixels(run, tiny_snapshot, tiny_renderer
     assert "1 image of 32 x 32 pixels" in result.stdout
     picture = Image.open(out)
     values = tiny_renderer.values({"thickness": 3.0, "digit": 2.0})
-    assert np.array_equal(np.asarray(picture), tiny_renderer.images(values[None], 5, psi=0.8)[0, 0])
+    assert np.array_equal(
+        np.asarray(picture), tiny_renderer.images(values[None], 5, RenderRequest(psi=0.8))[0, 0]
+    )
     assert picture.text["Snapshot"] == tiny_renderer.header.snapshot_id and picture.text["Seed"] == "5"
     assert json.loads(picture.text["Covariates"])["digit"] == "2"
     again = picture.text["Command"].split()

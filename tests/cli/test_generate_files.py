@@ -12,6 +12,7 @@ from PIL import Image
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.rendering.image_files import to_grey
 from mssg.rendering.renderer import Renderer
+from mssg.rendering.request import RenderRequest
 from trainer_cli import main as entry
 
 GEOMETRY = (
@@ -38,9 +39,8 @@ def test_a_slice_lies_in_the_studys_space(placed, tmp_path):
     np.testing.assert_allclose(image.get_sform(), image.get_qform(), atol=1e-5)
     assert image.header["sform_code"] == image.header["qform_code"] > 0
     assert image.header.get_xyzt_units()[0] == "mm"
-    drawn = to_grey(
-        renderer.images(renderer.values({"thickness": 3.0, "digit": 2.0})[None], 3, dtype=np.float32)
-    )
+    request = RenderRequest(seed=3, covariates={"thickness": 3.0, "digit": 2.0})
+    drawn = to_grey(renderer.render(request).image[None])
     np.testing.assert_array_equal(np.asarray(image.dataobj)[:, 0, ::-1].T, drawn[0, 0])
     top_left = (image.affine @ [0, 0, 31, 1])[:3]
     assert top_left == pytest.approx([1 - 15.5 * 2.5, -18, 5 + 15.5 * 2.5])

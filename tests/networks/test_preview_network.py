@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from mssg.networks.config import GeneratorConfig
+from mssg.networks.filter_design import design_bands, design_lowpass_filter
 from mssg.networks.generator import build_generator
-from mssg.networks.preview import fit_filter, interpolate_taps
-from mssg.networks.stylegan3 import SynthesisLayer, design_bands, design_lowpass_filter, halve_rates
+from mssg.networks.preview import fit_filter, halve_rates, interpolate_taps, preview_network
+from mssg.networks.stylegan3 import SynthesisLayer
 from mssg.ops import dispatch
 from mssg.ops import functional as ops
 
@@ -65,7 +66,7 @@ def test_kernels_keep_their_response_where_the_signals_are():
 def test_the_preview_is_near_the_picture_and_not_shifted(kind):
     G = network(kind)
     ws = latents(G)
-    full, small = G.synthesis(ws), G.synthesis.preview()(ws)
+    full, small = G.synthesis(ws), preview_network(G.synthesis)(ws)
     assert small.shape == (2, 1, 32, 32)
 
     def error(shift):
@@ -97,7 +98,7 @@ def test_parameters_are_shared_and_changes_are_noticed():
     G = network()
     ws = latents(G)
     before = torch.get_rng_state()
-    preview = G.synthesis.preview()
+    preview = preview_network(G.synthesis)
     assert torch.equal(torch.get_rng_state(), before)
     own = {p.data_ptr() for p in G.synthesis.parameters()}
     assert {p.data_ptr() for p in preview.parameters()} <= own
@@ -107,12 +108,12 @@ def test_parameters_are_shared_and_changes_are_noticed():
         parameter.weight.mul_(-1)
     changed = preview(ws)
     assert not torch.allclose(changed, first)
-    assert torch.equal(G.synthesis.preview()(ws), changed)
+    assert torch.equal(preview_network(G.synthesis)(ws), changed)
 
 
 def test_one_by_one_kernels_are_not_copied():
     G = network("stylegan3-r")
-    preview = G.synthesis.preview()
+    preview = preview_network(G.synthesis)
     for name in G.synthesis.layer_names:
         layer = G.synthesis.get_submodule(name)
         assert isinstance(layer, SynthesisLayer)
@@ -128,18 +129,18 @@ def test_every_backend_draws_the_same(kind, backend):
         pytest.skip("the native kernels are not built")
     with torch.inference_mode():
         with ops.use_backend("reference"):
-            expected = G.synthesis.preview()(ws)
+            expected = preview_network(G.synthesis)(ws)
         with ops.use_backend(backend):
-            drawn = G.synthesis.preview()(ws)
+            drawn = preview_network(G.synthesis)(ws)
     assert (drawn - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
 def test_other_precisions():
     G = network()
     ws = latents(G)
-    expected = G.synthesis.preview()(ws)
+    expected = preview_network(G.synthesis)(ws)
     G.double()
-    drawn = G.synthesis.preview()(ws.double())
+    drawn = preview_network(G.synthesis)(ws.double())
     assert drawn.dtype == torch.float64 and (drawn - expected).abs().max() < 1e-3 * expected.abs().max()
 
 
@@ -155,11 +156,11 @@ def test_other_precisions():
 )
 def test_unusual_designs(changes, near):
     G = network(**changes)
-    full, small = (drawn(latents(G)) for drawn in (G.synthesis, G.synthesis.preview()))
+    full, small = (drawn(latents(G)) for drawn in (G.synthesis, preview_network(G.synthesis)))
     assert small.shape == (2, 1, 32, 32) and bool(torch.isfinite(small).all())
     assert np.corrcoef(enlarged(small).flatten(), full.flatten())[0, 1] > near
 
 
 def test_networks_too_small_for_a_preview():
-    assert network(img_resolution=32).synthesis.preview() is None
-    assert network(first_stopband=32.0).synthesis.preview() is None, "there is one rate only"
+    assert preview_network(network(img_resolution=32).synthesis) is None
+    assert preview_network(network(first_stopband=32.0).synthesis) is None, "there is one rate only"

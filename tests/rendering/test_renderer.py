@@ -264,7 +264,6 @@ def test_work_is_dropped_before_any_layer(tiny_renderer):
         result = tiny_renderer.render(request, lambda stop=stop, count=count: next(count) >= stop)
         assert result.cancelled and result.image is None and result.error is None
     assert np.array_equal(tiny_renderer.render(request).image, full.image), "nothing is left behind"
-    assert not any(m._forward_pre_hooks or m._forward_hooks for m in tiny_renderer.G.modules())
 
 
 def test_layers_can_be_seen(tiny_renderer):
@@ -348,13 +347,19 @@ def test_batches_equal_single_pictures(tiny_renderer):
     study = tiny_renderer.study
     values = np.tile([VALUES[n] for n in study.condition_names], (5, 1))
     values[:, study.index("slant")] = [-9, -3, 0, 4, 8]
-    calls = []
-    many = tiny_renderer.images(values, [1, 2, 3, 4, 5], batch=2, dtype=np.float32, progress=calls.append)
-    assert calls == [2, 2, 1]
-    for i, image in enumerate(many):
-        request = RenderRequest(seed=i + 1, covariates=VALUES | {"slant": values[i, study.index("slant")]})
-        np.testing.assert_allclose(image, tiny_renderer.render(request).image, atol=1e-5)
-    assert np.array_equal(tiny_renderer.images(values, [1, 2, 3, 4, 5]), to_uint8(many))
+    requests = [
+        RenderRequest(seed=i + 1, covariates=VALUES | {"slant": values[i, study.index("slant")]})
+        for i in range(5)
+    ]
+    requests.insert(2, RenderRequest(seed=9, noise_mode="random", noise_seed=3))
+    requests.insert(4, RenderRequest(blend=((1, 0.25), (2, 0.75)), mix_seed=4, mix_layers=(2,)))
+    alone = [type(tiny_renderer)(tiny_renderer.snapshot).render(r).image for r in requests]
+    assert all(map(np.array_equal, tiny_renderer.pictures(requests), alone)), "bit for bit"
+    for batch in (2, 4):
+        for image, expected in zip(tiny_renderer.pictures(requests, batch), alone, strict=True):
+            np.testing.assert_allclose(image, expected, atol=1e-5)
+    many = [image for r, image in zip(requests, alone) if r.noise_mode == "const" and not r.blend]
+    assert np.array_equal(tiny_renderer.images(values, [1, 2, 3, 4, 5]), to_uint8(np.stack(many)))
     same = tiny_renderer.generate(values, 7)
     assert np.array_equal(same, tiny_renderer.generate(values, 7)) and not np.array_equal(
         same, tiny_renderer.generate(values, 8)
@@ -437,22 +442,22 @@ def test_a_preview_is_dropped_before_any_layer(kind):
         result = renderer.render(request, lambda stop=stop, count=count: next(count) >= stop, preview=True)
         assert result.cancelled and result.image is None
     assert np.array_equal(renderer.render(request, preview=True).image, drawn), "nothing is left behind"
-    network = renderer.preview_network
-    assert not any(m._forward_pre_hooks or m._forward_hooks for m in network.modules())
 
 
-def test_a_preview_takes_the_stored_noise_it_has_room_for(monkeypatch):
+def test_a_preview_takes_the_stored_noise_it_has_room_for():
     renderer = untrained("stylegan2", 128)
     for name, parameter in renderer.G.named_parameters():
         if name.endswith("noise_strength"):
             parameter.fill_(0.5)
     noises = {n: b for n, b in renderer.G.synthesis.named_buffers() if n.endswith("noise_const")}
-    request = RenderRequest(**ILL)
-    own = renderer.render(request, preview=True).image
+    w = np.zeros(renderer.G.w_dim, np.float32)
+    own = renderer.render(RenderRequest(latent=StoredLatent(w)), preview=True).image
     for factor, same in ((1, True), (2, False)):
-        stored = {name: factor * noise for name, noise in noises.items()}
-        monkeypatch.setattr(renderer, "_stored_noise", lambda request, stored=stored: stored)
-        assert np.allclose(renderer.render(request, preview=True).image, own, atol=1e-5) == same
+        stored = {name: factor * noise[None, None].numpy() for name, noise in noises.items()}
+        for snapshot, whose in (("x", same), ("y", True)):
+            request = RenderRequest(latent=StoredLatent(w, stored, snapshot=snapshot))
+            drawn = renderer.render(request, preview=True).image
+            assert np.allclose(drawn, own, atol=1e-5) == whose, "noise of another snapshot fits no layer"
 
 
 @pytest.mark.parametrize("cfg", ["stylegan2", "stylegan3-t"])
@@ -499,4 +504,28 @@ def test_a_picture_resumes_where_it_first_differs(make_snapshot, monkeypatch, cf
         before = renderer.render(last).image
         list(renderer._layers.values())[1].bias.add_(1)
         assert not np.array_equal(renderer.render(last).image, before), "changed weights are noticed"
-    assert not any("forward" in vars(layer) for layer in renderer._layers.values())
+
+
+def test_drawing_leaves_the_process_as_it_was(tiny_snapshot):
+    """Allocator, loggers, random state are the caller's; and no compiler is imported to draw a picture."""
+    code = f"""
+import ctypes, logging, sys
+import numpy as np, torch
+called = []
+class Watched(ctypes.CDLL):
+    def __getattr__(self, name):
+        called.append(name)
+        return super().__getattr__(name)
+ctypes.CDLL = Watched
+from mssg.checkpoint.snapshot import load_snapshot
+from mssg.rendering.renderer import Renderer
+from mssg.rendering.request import RenderRequest
+before = logging.getLogger("nibabel.global").level, torch.get_rng_state(), torch.get_num_threads()
+renderer = Renderer(load_snapshot({str(tiny_snapshot)!r}))
+assert renderer.render(RenderRequest(noise_mode="random")).error is None
+assert "mallopt" not in called
+assert "torch._dynamo" not in sys.modules
+assert logging.getLogger("nibabel.global").level == before[0] and torch.get_num_threads() == before[2]
+assert torch.equal(torch.get_rng_state(), before[1])
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
