@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +41,6 @@ class Engine:
         self.mappings = self.syntheses = 0
         self._renderers: OrderedDict[str, Renderer] = OrderedDict()
         self._models: dict[str, OpenedModel] = {}
-        self._seen: dict[str, dict[str, ShownLayer]] = {}
         self._oracles: dict[str, Measure | None] = {}
         self._predictor: Predictor | None = None
 
@@ -58,10 +56,9 @@ class Engine:
         start = time.perf_counter()
         renderer = Renderer(load_snapshot(path, self.device))
         self._renderers[path] = renderer
-        self._watch(path, renderer)
         while len(self._renderers) > HELD_SNAPSHOTS:
             old, _ = self._renderers.popitem(last=False)
-            for table in (self._models, self._seen, self._oracles):
+            for table in (self._models, self._oracles):
                 table.pop(old, None)
         name = renderer.study.instrument
         self._oracles[path] = instrument(name).measure if name else None
@@ -80,32 +77,12 @@ class Engine:
         )
         return self._models[path]
 
-    def _watch(self, path: str, renderer: Renderer) -> None:
-        seen = self._seen[path] = {}
-
-        def note(name: str) -> Callable[..., None]:
-            def hook(module: Any, inputs: Any, output: Any) -> None:
-                if name not in seen:
-                    tensor = output[-1] if isinstance(output, tuple) else output
-                    seen[name] = ShownLayer(
-                        name, tuple(tensor.shape[1:]), str(tensor.dtype).removeprefix("torch.")
-                    )
-
-            return hook
-
-        for name in renderer.layers:
-            renderer.G.synthesis.get_submodule(name).register_forward_hook(note(name))
-        renderer.G.mapping.register_forward_pre_hook(lambda *_: self._count("mappings"))
-        renderer.G.synthesis.register_forward_pre_hook(lambda *_: self._count("syntheses"))
-
-    def _count(self, what: str) -> None:
-        setattr(self, what, getattr(self, what) + 1)
-
     def _described(self, path: str) -> OpenedModel | None:
         """The model with its layers, once, after the first picture has shown their shapes."""
-        known = tuple(self._seen[path].values())
-        if len(known) <= len(self._models[path].layers):
+        shapes = self._renderers[path].layer_shapes
+        if len(shapes) <= len(self._models[path].layers):
             return None
+        known = tuple(ShownLayer(name, *shape) for name, shape in shapes.items())
         self._models[path] = replace(self._models[path], layers=known)
         return self._models[path]
 
@@ -119,7 +96,10 @@ class Engine:
         renderer = self._renderers[picture.snapshot]
         if preview and (picture.probe.layer or renderer.preview_network is None):
             return None
+        before = renderer.mappings, renderer.syntheses
         result = renderer.render(_request(picture, renderer.G.num_ws), cancelled, preview)
+        self.mappings += renderer.mappings - before[0]
+        self.syntheses += renderer.syntheses - before[1]
         if result.error:
             raise UsageError(result.error.rstrip("."))
         if result.image is None:

@@ -14,8 +14,8 @@ from typing import Any, Literal, overload
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import nn
 
 from mssg.checkpoint.header import FORMAT_VERSION, Header, read_header, resolve_snapshot
@@ -89,25 +89,25 @@ class Snapshot:
         """
         path = self.header.path
         try:
-            tensors = load_file(path)
+            with safe_open(path, "pt") as file:
+                keys = list(file.keys())
+                state = {
+                    key.removeprefix(f"{name}/"): _copied(file.get_tensor(key))
+                    for key in keys
+                    if key.startswith(f"{name}/")
+                }
         except (SafetensorError, OSError) as error:
             raise SnapshotError(f"cannot be read: {error}", file=path) from None
-        state = {
-            k.removeprefix(f"{name}/"): v.float() if v.is_floating_point() else v
-            for k, v in tensors.items()
-            if k.startswith(f"{name}/")
-        }
         if not state:
-            held = sorted({k.split("/")[0] for k in tensors} - {"covariates"})
+            held = sorted({key.split("/")[0] for key in keys} - {"covariates"})
             raise SnapshotError(
                 "the snapshot does not hold this network", file=path, field=name, expected=" | ".join(held)
             )
-        with torch.device(
-            "meta"
-        ):  # only shapes: what the description asks for is built once the file holds it
-            _check_state(self._build(name), state, path, name)
-        network = self._build(name)
-        network.load_state_dict(state)
+        # Shapes only: nothing large is drawn or allocated that the file then replaces.
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            network = self._build(name)
+        _check_state(network, state, path, name)
+        network.load_state_dict(state, assign=True)
         return network.eval().requires_grad_(False).to(self.device)
 
     def _build(self, name: str) -> Generator | Discriminator:
@@ -121,6 +121,11 @@ class Snapshot:
             raise SnapshotError(
                 "no network is as described", file=self.header.path, field=field, found=type(error).__name__
             ) from error
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    """Memory of its own, whole numbers as they are, others as float32."""
+    return tensor.to(torch.float32, copy=True) if tensor.is_floating_point() else tensor.clone()
 
 
 def _check_state(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, name: str) -> None:

@@ -12,7 +12,8 @@ import gzip
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,7 +126,8 @@ def _read(path: Path, dtype: type, assume_las: bool) -> tuple[NDArray[Any], NDAr
             # to the end, or the checksum is not looked at and damage goes unnoticed
             with gzip.open(path) as file:
                 content = file.read(LARGEST * 8)
-            image = type(image).from_bytes(content)
+            with _quiet():
+                image = type(image).from_bytes(content)
         with np.errstate(all="ignore"):
             return image.get_fdata(dtype=dtype, caching="unchanged").reshape(shape), affine
     except Exception as error:  # a damaged file makes its reader fail in any way it likes
@@ -135,9 +137,7 @@ def _read(path: Path, dtype: type, assume_las: bool) -> tuple[NDArray[Any], NDAr
 def _open(path: Path, assume_las: bool) -> tuple[Any, tuple[int, ...], NDArray[np.float64]]:
     """A file's image (data still on disk), shape and affine, its header believed only after a check."""
     import nibabel
-    from nibabel import imageglobals
 
-    imageglobals.logger.setLevel(logging.CRITICAL)
     if not path.is_file():
         raise DataError("no such file" if not path.exists() else "not a file", file=path)
     if not path.name.lower().endswith(SUFFIXES):
@@ -145,7 +145,8 @@ def _open(path: Path, assume_las: bool) -> tuple[Any, tuple[int, ...], NDArray[n
             "not a volume", file=path, found=path.suffix or "no suffix", expected=" | ".join(SUFFIXES)
         )
     try:
-        image: Any = nibabel.load(path)
+        with _quiet():
+            image: Any = nibabel.load(path)
         shape = tuple(int(n) for n in image.shape)
         while len(shape) > 3 and shape[-1] == 1:
             shape = shape[:-1]
@@ -159,6 +160,19 @@ def _open(path: Path, assume_las: bool) -> tuple[Any, tuple[int, ...], NDArray[n
         raise
     except Exception as error:
         raise _damaged(path, error) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """nibabel's own warnings about a header, which we check ourselves, are not shown."""
+    from nibabel import imageglobals
+
+    level = imageglobals.logger.level
+    imageglobals.logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        imageglobals.logger.setLevel(level)
 
 
 def _damaged(path: Path, error: Exception) -> DataError:

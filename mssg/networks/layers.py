@@ -141,9 +141,11 @@ class FullyConnected(nn.Module):
         self.activation = activation
         self.weight_gain = lr_multiplier / sqrt(in_features)
         self.bias_gain = lr_multiplier
-        self.weight = nn.Parameter(torch.randn(out_features, in_features) * (weight_init / lr_multiplier))
-        bias = torch.as_tensor(bias_init, dtype=torch.float32).expand(out_features)
-        self.bias = nn.Parameter(bias / lr_multiplier)
+        # In place, here and elsewhere: networks are also built on the meta device, to learn their shapes, and
+        # other arithmetic there imports all of torch._dynamo.
+        self.weight = nn.Parameter(torch.randn(out_features, in_features).mul_(weight_init / lr_multiplier))
+        bias = torch.as_tensor(bias_init, dtype=torch.float32).expand(out_features).clone()
+        self.bias = nn.Parameter(bias.div_(lr_multiplier))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, in_features] -> [B, out_features], in the dtype of x."""

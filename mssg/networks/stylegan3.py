@@ -43,16 +43,19 @@ class SynthesisInput(nn.Module):
     def __init__(self, w_dim: int, band: Band) -> None:
         super().__init__()
         self.band = band
-        freqs = torch.randn(band.channels, 2)
+        freqs = torch.randn(
+            band.channels, 2, device="cpu"
+        )  # no arithmetic on the meta device (`FullyConnected`)
         radii = freqs.square().sum(dim=1, keepdim=True).sqrt()
         freqs = freqs / (
             radii * radii.square().exp().pow(0.25)
         )  # uniform within the unit disc, up to direction
         self.weight = nn.Parameter(torch.randn(band.channels, band.channels))
         self.affine = FullyConnected(w_dim, 4, weight_init=0.0, bias_init=(1.0, 0.0, 0.0, 0.0))
-        self.register_buffer("transform", torch.eye(3))  # set by users to move the image
-        self.register_buffer("freqs", freqs * band.cutoff)
-        self.register_buffer("phases", torch.rand(band.channels) - 0.5)
+        eye = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])
+        self.register_buffer("transform", eye)  # set by users to move the image
+        self.register_buffer("freqs", (freqs * band.cutoff).to(torch.get_default_device()))
+        self.register_buffer("phases", torch.rand(band.channels).sub_(0.5))
 
     def forward(self, w: torch.Tensor, transform: torch.Tensor | None = None) -> torch.Tensor:
         """w [B, w_dim] -> [B, channels, size, size]; a `transform` [3, 3] stands in for the stored one."""

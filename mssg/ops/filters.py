@@ -30,14 +30,17 @@ def setup_filter(
 
     Source: Karras et al. 2019 ("A style-based generator architecture"), the binomial [1, 3, 3, 1] low-pass.
     """
-    f = torch.as_tensor(taps, dtype=torch.float32)
+    # on the CPU: arithmetic on the meta device, where networks learn shapes, imports all of torch._dynamo
+    made_here = None if isinstance(taps, torch.Tensor) else torch.get_default_device()
+    f = torch.as_tensor(taps, dtype=torch.float32, device="cpu" if made_here else None)
     if f.ndim not in (1, 2) or f.numel() == 0:
         raise UsageError("a filter has one or two dimensions", found=tuple(f.shape), expected="[n] or [h, w]")
     if f.ndim == 1 and f.numel() < 8:
-        f = f[:, None] * f  # not torch.outer: on the meta device that imports all of torch._dynamo
+        f = torch.outer(f, f)
     if normalize:
         f = f / f.sum()
-    return f * gain ** (f.ndim / 2)
+    f = f * gain ** (f.ndim / 2)
+    return f.to(made_here) if made_here else f
 
 
 def filter_size(f: torch.Tensor | None) -> tuple[int, int]:

@@ -225,3 +225,11 @@ def test_pixels_of_a_tilted_volume_fit_its_field_of_view():
     c, s = np.cos(np.pi / 6), np.sin(np.pi / 6)
     affine = np.array([[1, 0, 0, 0], [0, c, -s, 0], [0, s, c, 0], [0, 0, 0, 1.0]])
     assert nifti.fit_grid((160, 240, 240), affine, "coronal", 0.0, 64).pixel_mm == 3.75
+
+
+def test_reading_leaves_nibabels_logger_alone(tmp_path):
+    volume, _ = stored((0, 1, 2), (1, 1, 1))
+    nibabel.save(nibabel.Nifti1Image(volume.data, volume.affine), tmp_path / "x.nii.gz")
+    before = nibabel.imageglobals.logger.level
+    nifti.read_volume(tmp_path / "x.nii.gz")
+    assert nibabel.imageglobals.logger.level == before

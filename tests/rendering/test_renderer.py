@@ -506,7 +506,8 @@ def test_a_picture_resumes_where_it_first_differs(make_snapshot, monkeypatch, cf
         assert not np.array_equal(renderer.render(last).image, before), "changed weights are noticed"
 
 
-def test_drawing_leaves_the_process_as_it_was(tiny_snapshot):
+@pytest.mark.parametrize("cfg", ["stylegan2", "stylegan3-r"])
+def test_drawing_leaves_the_process_as_it_was(make_snapshot, cfg):
     """Allocator, loggers, random state are the caller's; and no compiler is imported to draw a picture."""
     code = f"""
 import ctypes, logging, sys
@@ -521,7 +522,7 @@ from mssg.checkpoint.snapshot import load_snapshot
 from mssg.rendering.renderer import Renderer
 from mssg.rendering.request import RenderRequest
 before = logging.getLogger("nibabel.global").level, torch.get_rng_state(), torch.get_num_threads()
-renderer = Renderer(load_snapshot({str(tiny_snapshot)!r}))
+renderer = Renderer(load_snapshot({str(make_snapshot(cfg=cfg))!r}))
 assert renderer.render(RenderRequest(noise_mode="random")).error is None
 assert "mallopt" not in called
 assert "torch._dynamo" not in sys.modules
