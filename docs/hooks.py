@@ -143,7 +143,7 @@ def study_keys() -> dict[str, tuple[str, str]]:
     from mssg.study.schema import from_document
 
     seen: dict[str, tuple[str, str]] = {}
-    original = toml_table.Table.get
+    original = toml_table.TomlTable.get
 
     def get(self, key, kind, default=toml_table._NO_DEFAULT, choices=None):
         table = re.sub(r"^(covariates|model)\..*", r"\1.*", re.sub(r"\[\d+\]", ".*", self.name))
@@ -166,7 +166,7 @@ def study_keys() -> dict[str, tuple[str, str]]:
         "model": {"b": {"given": ["a"]}},
         "geometry": {"plane": "coronal", "pixel_mm": 1.0},
     }
-    with mock.patch.object(toml_table.Table, "get", get):
+    with mock.patch.object(toml_table.TomlTable, "get", get):
         from_document(whole)
     return seen
 

@@ -113,7 +113,8 @@ def save_nifti(path: str | Path, image: Image, study: Study, about: Mapping[str,
         )
     from nibabel.nifti1 import Nifti1Extension
 
-    from mssg.data.nifti import PlaneGrid, to_bytes, to_image
+    from mssg.data.nifti import to_bytes
+    from mssg.data.plane import PlaneGrid, to_image
 
     plane = np.asarray(image if image.ndim == 2 else image.mean(-1), np.float32)
     nifti = to_image(plane, PlaneGrid.of_study(geometry, len(plane)))

@@ -14,8 +14,8 @@ from mssg.errors import UsageError
 from trainer_cli.common import out_option, progress, say_counts, split_options
 
 if TYPE_CHECKING:
-    from mssg.data.pipeline import Summary
-    from mssg.data.recipes.cohort_selection import Request
+    from mssg.data.pipeline import PreparedSources
+    from mssg.data.recipes.cohort_selection import PrepareRequest
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -203,7 +203,7 @@ def mri(
     """
     from mssg.data.recipes import mri as recipe
 
-    options = recipe.Options(
+    options = recipe.SliceOptions(
         plane,
         at,
         int(resolution),
@@ -260,12 +260,12 @@ def fundus(
     """
     from mssg.data.recipes import fundus as recipe
 
-    options = recipe.Options(int(resolution), flip, trim, parse_balance(balance))
+    options = recipe.PhotoOptions(int(resolution), flip, trim, parse_balance(balance))
     carry_out(lambda request: recipe.prepare(request, options), "Reading photographs", path, out, **further)
 
 
 def carry_out(
-    prepare: Callable[[Request], Summary],
+    prepare: Callable[[PrepareRequest], PreparedSources],
     label: str,
     path: Path,
     out: Path,
@@ -276,11 +276,11 @@ def carry_out(
 ) -> None:
     """Run a recipe with a progress bar and say what came of it."""
     from mssg.data.pipeline import default_workers
-    from mssg.data.recipes.cohort_selection import Request
+    from mssg.data.recipes.cohort_selection import PrepareRequest
 
     start = time.monotonic()
     with ExitStack() as stack:
-        request = Request(
+        request = PrepareRequest(
             path,
             out,
             divide=split_names(divide),
@@ -325,7 +325,7 @@ def split_names(text: str | None) -> tuple[str, ...]:
     return names
 
 
-def say(summary: Summary, study: str | None, out: Path, seconds: float) -> None:
+def say(summary: PreparedSources, study: str | None, out: Path, seconds: float) -> None:
     """Print what was prepared, what was left out, and what comes next."""
     resumed = f", {summary.resumed} files were there already" if summary.resumed else ""
     click.echo(f"{out}: {', '.join(summary.covariates)}; {seconds:.0f} s{resumed}")

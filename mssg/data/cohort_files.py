@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mssg.data.cohort import Cohort, Found, Skip, chosen, fill, pattern
+from mssg.data.cohort import Cohort, CohortImage, LeftOut, chosen, fill, pattern
 from mssg.errors import DataError
 
 STEM = r"(\.nii)?\.[^.]*$"
@@ -17,7 +17,7 @@ STEM = r"(\.nii)?\.[^.]*$"
 
 def find(
     root: Path, cohort: Cohort, variant: str = "", suffixes: Sequence[str] = ()
-) -> tuple[list[Found], list[Skip]]:
+) -> tuple[list[CohortImage], list[LeftOut]]:
     """List a folder's images, in order of their names.
 
     Args:
@@ -36,8 +36,8 @@ def find(
         raise DataError("no such folder", file=root, expected="the folder of the images")
     wanted = [pattern(text) for text in chosen(cohort.pattern, {"variant": variant})]
     search, home = re.compile(cohort.id).search, root.resolve()
-    found: list[Found] = []
-    skips: list[Skip] = []
+    found: list[CohortImage] = []
+    skips: list[LeftOut] = []
     for path in walk(root, skips):
         name = path.relative_to(root).as_posix()
         if not any(p.fullmatch(name) for p in wanted) or (
@@ -46,11 +46,11 @@ def find(
             continue
         match = search(name)
         if not match:
-            skips.append(Skip(name, "files", f"the name does not fit the cohort's id: {cohort.id}"))
+            skips.append(LeftOut(name, "files", f"the name does not fit the cohort's id: {cohort.id}"))
             continue
         problem = outside(path, home)
         if problem:
-            skips.append(Skip(name, "files", problem))
+            skips.append(LeftOut(name, "files", problem))
             continue
         facts = {k: v or "" for k, v in match.groupdict().items()} | {"variant": variant}
         _add(path, name, facts, cohort, found, skips)
@@ -70,24 +70,24 @@ def _add(
     name: str,
     facts: dict[str, str],
     cohort: Cohort,
-    found: list[Found],
-    skips: list[Skip],
+    found: list[CohortImage],
+    skips: list[LeftOut],
     cells: Mapping[str, str] | None = None,
 ) -> None:
     for fact, codes in cohort.codes.items():
         facts[fact] = codes.get(facts.get(fact, ""), "")
         if not facts[fact]:
-            skips.append(Skip(name, "files", f"its name says no {fact}: {' | '.join(codes)}"))
+            skips.append(LeftOut(name, "files", f"its name says no {fact}: {' | '.join(codes)}"))
             return
     subject = fill(cohort.subject, facts)
     if not subject:
-        skips.append(Skip(name, "files", f"its subject is not known: {cohort.subject}"))
+        skips.append(LeftOut(name, "files", f"its subject is not known: {cohort.subject}"))
         return
     session = fill(cohort.session, facts) or "" if cohort.session else ""
     folder, _, file = name.rpartition("/")
     facts |= {"folder": folder or ".", "stem": re.sub(STEM, "", file)}
     found.append(
-        Found(
+        CohortImage(
             path,
             name,
             subject,
@@ -100,7 +100,7 @@ def _add(
 
 def from_rows(
     rows: Iterable[tuple[int, Mapping[str, str]]], table: Path, root: Path, cohort: Cohort, variant: str = ""
-) -> tuple[list[Found], list[Skip]]:
+) -> tuple[list[CohortImage], list[LeftOut]]:
     """Images that a table names, in its order; every cell of a row becomes a fact of its image.
 
     Args:
@@ -110,23 +110,23 @@ def from_rows(
         cohort: A map with files.column.
         variant: One of its variants.
     """
-    found: list[Found] = []
-    skips: list[Skip] = []
+    found: list[CohortImage] = []
+    skips: list[LeftOut] = []
     home, seen = root.resolve(), dict[Path, int]()
     for line, row in rows:
         text = row.get(cohort.column, "")
         name = text or f"{table.name}, line {line}"
         if not text:
-            skips.append(Skip(name, "table", f"no path in column {cohort.column}"))
+            skips.append(LeftOut(name, "table", f"no path in column {cohort.column}"))
             continue
         path = Path(os.path.normpath(root / text)) if "\0" not in text else root
         if path in seen:
-            skips.append(Skip(name, "table", f"named twice: lines {seen[path]} and {line}"))
+            skips.append(LeftOut(name, "table", f"named twice: lines {seen[path]} and {line}"))
             continue
         seen[path] = line
         problem = "the path is not usable" if "\0" in text else outside(path, home)
         if problem:
-            skips.append(Skip(name, "files", problem))
+            skips.append(LeftOut(name, "files", problem))
             continue
         facts = {**row, "variant": variant, "line": str(line), "table": table.name}
         _add(path, name, facts, cohort, found, skips, row)
@@ -147,7 +147,7 @@ def outside(path: Path, home: Path) -> str:
     return "" if real.is_file() else "not a file"
 
 
-def walk(root: Path, skips: list[Skip]) -> Iterator[Path]:
+def walk(root: Path, skips: list[LeftOut]) -> Iterator[Path]:
     """Files below a folder; links to folders are followed after all else, and only where nothing has been
     before.
 
@@ -162,13 +162,13 @@ def walk(root: Path, skips: list[Skip]) -> Iterator[Path]:
         try:
             real = folder.resolve(strict=True)
             if folder != root and real in seen:
-                skips.append(Skip(name, "files", "a link to a folder that is searched already"))
+                skips.append(LeftOut(name, "files", "a link to a folder that is searched already"))
                 continue
             seen.add(real)
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True)
         except (OSError, RuntimeError) as error:
             text = getattr(error, "strerror", None) or str(error)
-            skips.append(Skip(name, "files", f"cannot be listed: {text}"))
+            skips.append(LeftOut(name, "files", f"cannot be listed: {text}"))
             continue
         for entry in entries:
             path = Path(entry.path)

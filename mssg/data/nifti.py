@@ -1,9 +1,6 @@
-"""Volumes and the planes cut out of them: every pixel keeps its place in the patient, in millimetres (RAS).
+"""Volumes: NIfTI and MGH files read by one set of rules, in millimetres (right, anterior, superior).
 
-A slice is sampled on a plane aligned with the patient's axes, so that its affine is exact whatever the
-volume's storage order, obliqueness, voxel shape or handedness. Source: NIfTI-1 (Cox et al. 2004): voxel ->
-RAS millimetres by the sform, else the qform; docs/method.md section 6 (row 0 superior, column 0 the patient's
-left; a coronal slice is stored as [nx, 1, nz]).
+Source: NIfTI-1 (Cox et al. 2004): voxel -> RAS millimetres by the sform, else the qform.
 """
 
 from __future__ import annotations
@@ -11,33 +8,23 @@ from __future__ import annotations
 import gzip
 import logging
 import math
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    from mssg.study.model import Geometry
+from mssg.errors import DataError
 
 SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 COMPRESSED = (".gz", ".mgz")
-AXES = {"coronal": (1, 0, 2), "axial": (2, 0, 1), "sagittal": (0, 1, 2)}
-"""Plane -> patient axis that is cut, axis along the columns (rising), axis along the rows (falling)."""
 LARGEST = 2**29
 """Voxels above which a volume is refused: a damaged header may promise any size."""
 VOXEL_MM = (0.02, 50.0)
 """Voxel edges between these are believed."""
-ON_GRID_MM = 1e-3
-"""A pixel and a voxel this close are the same place: values are taken over, not interpolated."""
-NIFTI_ALIGNED = 2
-"""NIfTI's code for an affine to some other image's space."""
 
 
 @dataclass(frozen=True)
@@ -221,243 +208,6 @@ def to_ras(volume: Volume) -> Volume:
     orientation = io_orientation(volume.affine)
     data = np.ascontiguousarray(apply_orientation(volume.data, orientation))
     return Volume(data, volume.affine @ inv_ornt_aff(orientation, volume.data.shape))
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where to cut: the "middle" slice, a slice's "index" (counted in RAS order), or at so many "mm"."""
-
-    kind: str
-    value: float = 0.0
-
-    @staticmethod
-    def parse(text: str) -> Position:
-        """A position from "middle", "90" or "-18mm".
-
-        Raises:
-            UsageError: Anything else.
-        """
-        word = text.strip().lower()
-        if word == "middle":
-            return Position("middle")
-        if re.fullmatch(r"\d+", word):
-            return Position("index", float(word))
-        if re.fullmatch(r"[+-]?\d+(\.\d*)?\s*mm", word):
-            return Position("mm", float(word[:-2]))
-        raise UsageError(
-            "cannot be read as a position", field="--at", found=repr(text), expected="middle, 90 or -18mm"
-        )
-
-    def __str__(self) -> str:
-        return self.kind if self.kind == "middle" else f"{self.value:g}{'mm' if self.kind == 'mm' else ''}"
-
-    def to_mm(self, shape: tuple[int, ...], affine: NDArray[np.float64], plane: str) -> float:
-        """The position in this volume, in millimetres along the axis that is cut.
-
-        Args:
-            shape: [nx, ny, nz] of the volume in RAS order (`to_ras`).
-            affine: [4, 4] of the same.
-            plane: coronal, axial or sagittal.
-
-        Raises:
-            DataError: The volume has no such slice.
-        """
-        axis = AXES[plane][0]
-        if self.kind == "mm":
-            return self.value
-        voxel = (np.array(shape, np.float64) - 1) / 2
-        voxel[axis] = shape[axis] // 2 if self.kind == "middle" else self.value
-        if voxel[axis] >= shape[axis]:
-            raise DataError(
-                "no such slice", field="--at", found=f"{self.value:g}", expected=f"0 to {shape[axis] - 1}"
-            )
-        return float((affine @ np.append(voxel, 1))[axis])
-
-
-@dataclass(frozen=True)
-class PlaneGrid:
-    """The square grid of a picture's pixels in the patient.
-
-    Attributes:
-        plane: coronal, axial or sagittal.
-        position_mm: Millimetres along the axis that is cut.
-        pixel_mm: Edge of a pixel.
-        resolution: Pixels a side.
-        centre_mm: Where the picture's centre lies, millimetres along its columns' and its rows' axis.
-    """
-
-    plane: str
-    position_mm: float
-    pixel_mm: float
-    resolution: int
-    centre_mm: tuple[float, float] = (0.0, 0.0)
-
-    @staticmethod
-    def of_study(geometry: Geometry, resolution: int) -> PlaneGrid:
-        """The grid of a study's pictures; where its images share no space, centred on 0."""
-        return PlaneGrid(
-            geometry.plane, geometry.position_mm or 0.0, geometry.pixel_mm, resolution, geometry.centre_mm
-        )
-
-    @property
-    def affine(self) -> NDArray[np.float64]:
-        """[4, 4] of the array `stored` gives, [nx, 1, nz] for a coronal slice; the cut axis is a pixel
-        thick."""
-        cut, across, up = AXES[self.plane]
-        half = (self.resolution - 1) / 2 * self.pixel_mm
-        affine = np.diag([self.pixel_mm] * 3 + [1.0])
-        affine[cut, 3] = self.position_mm
-        affine[across, 3] = self.centre_mm[0] - half
-        affine[up, 3] = self.centre_mm[1] - half
-        return affine
-
-    def points(self, parts: int = 1) -> NDArray[np.float64]:
-        """Millimetres [3, R·S, R·S] of S = `parts` samples a pixel and axis, rows from the top."""
-        cut, across, up = AXES[self.plane]
-        n = self.resolution * parts
-        offset = (np.arange(n) - (n - 1) / 2) * self.pixel_mm / parts
-        points = np.empty((3, n, n))
-        points[cut] = self.position_mm
-        points[across] = self.centre_mm[0] + offset[None, :]
-        points[up] = self.centre_mm[1] - offset[:, None]
-        return points
-
-    def stored(self, picture: NDArray[Any]) -> NDArray[Any]:
-        """A picture [R, R] (row 0 at the top, column 0 left) as the volume that `affine` belongs to."""
-        return np.expand_dims(picture[::-1].T, AXES[self.plane][0])
-
-
-def fit_grid(
-    shape: tuple[int, ...],
-    affine: NDArray[np.float64],
-    plane: str,
-    position_mm: float,
-    resolution: int,
-    pixel_mm: float | None = None,
-) -> PlaneGrid:
-    """The grid that shows the middle of a volume.
-
-    Args:
-        shape: [nx, ny, nz] in RAS order.
-        affine: [4, 4] of the same.
-        plane, position_mm, resolution: As in `PlaneGrid`.
-        pixel_mm: Edge of a pixel; None: the voxel's edge, or larger where the volume would not fit into the
-            picture.
-
-    Returns:
-        A grid whose pixels lie on voxels wherever they can, so that nothing is interpolated without need.
-    """
-    # the volume's own edges, tilted or not: the corners that a tilt adds hold no head
-    extent = np.linalg.norm(affine[:3, :3], axis=0) * shape
-    edges = np.abs(affine[:3, :3]).max(axis=1)
-    middle = affine[:3, :3] @ ((np.array(shape) - 1) / 2) + affine[:3, 3]
-    inplane = list(AXES[plane][1:])
-    if pixel_mm is None:
-        pixel_mm = float(max(edges[inplane].max(), extent[inplane].max() / resolution))
-        pixel_mm = math.ceil(pixel_mm * 1000 - 1e-6) / 1000
-    centre = middle[inplane]
-    straight = np.allclose(affine[:3, :3], np.diag(np.diag(affine[:3, :3])), atol=1e-4)
-    for i, axis in enumerate(inplane):
-        # an odd number of voxels under an even number of pixels: half a voxel aside, pixels and voxels
-        # coincide
-        if straight and abs(edges[axis] - pixel_mm) < ON_GRID_MM and (shape[axis] - resolution) % 2:
-            centre[i] -= pixel_mm / 2
-    return PlaneGrid(plane, position_mm, pixel_mm, resolution, (float(centre[0]), float(centre[1])))
-
-
-def cut(
-    volume: Volume, grid: PlaneGrid, nearest: bool = False
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Sample a plane of a volume.
-
-    Args:
-        volume: In any orientation.
-        grid: Where the pixels lie.
-        nearest: Take the nearest voxel (label maps and masks) instead of interpolating.
-
-    Returns:
-        picture: float32 [R, R], the mean over a pixel where pixels are larger than voxels (at the volume's
-            edge over the part that it covers); 0 outside the volume.
-        inside: bool [R, R], pixels whose centre the volume covers.
-    """
-    from scipy.ndimage import map_coordinates
-
-    edges = np.linalg.norm(volume.affine[:3, :3], axis=0)
-    parts = 1 if nearest else max(1, math.ceil(grid.pixel_mm / edges.min() - 0.05))
-    n = grid.resolution
-    inverse = np.linalg.inv(volume.affine)
-
-    def voxels(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        at = np.tensordot(inverse[:3, :3], points, 1) + inverse[:3, 3][:, None, None]
-        near = np.rint(at)
-        return np.where(np.abs(at - near) * edges.max() < ON_GRID_MM, near, at)
-
-    at = voxels(grid.points(parts))
-    sampled = map_coordinates(volume.data, at, np.float32, order=0 if nearest else 1, mode="nearest")
-    top = np.array(volume.data.shape)[:, None, None] - 0.5
-    covered = ((at >= -0.5) & (at <= top)).all(0)
-    held = np.where(covered, sampled, np.float32(0)).reshape(n, parts, n, parts).sum((1, 3))
-    picture = held / np.maximum(covered.reshape(n, parts, n, parts).sum((1, 3)), 1)
-    at = voxels(grid.points())
-    return picture.astype(np.float32), np.asarray(((at >= -0.5) & (at <= top)).all(0))
-
-
-def to_levels(
-    picture: NDArray[np.float32], inside: NDArray[np.bool_], intensity: str = "robust"
-) -> NDArray[np.uint8]:
-    """Grey levels of a slice.
-
-    Args:
-        picture: float32 [R, R].
-        inside: bool [R, R], pixels that count; all others become 0.
-        intensity: "minmax": smallest to largest value; "robust": 0.5 % quantile to the 99.5 % quantile of
-            what is brighter than the mean, so that a few bright vessels do not darken the brain.
-
-    Returns:
-        uint8 [R, R].
-
-    Raises:
-        DataError: Nothing to see: all values are equal, or the slice lies outside the volume.
-    """
-    values = picture[inside]
-    if not values.size or not np.ptp(values) > 0:
-        raise DataError("the slice is empty", field="--at", hint="Choose another position")
-    if intensity == "minmax":
-        low, high = float(values.min()), float(values.max())
-    else:
-        low = float(np.percentile(values, 0.5))
-        high = float(np.percentile(values[values > values.mean()], 99.5))
-    if not high > low:
-        raise DataError("the slice is empty", field="--at", hint="Choose another position")
-    scaled = np.clip((picture.astype(np.float64) - low) * (255 / (high - low)), 0, 255)
-    return np.where(inside, np.rint(scaled), 0).astype(np.uint8)
-
-
-def to_image(pictures: NDArray[Any], grid: PlaneGrid, sweep: tuple[float, float] | None = None) -> Any:
-    """Pictures as a NIfTI image that overlays the volume they belong to; sform and qform agree.
-
-    Args:
-        pictures: [R, R], or [n, R, R]: a stack along the fourth axis.
-        grid: Where the pixels lie.
-        sweep: First value and step of what changes along the stack; goes into toffset and pixdim[4].
-
-    Returns:
-        nibabel.Nifti1Image, [nx, 1, nz] or [nx, 1, nz, n] for coronal slices.
-    """
-    import nibabel
-
-    if pictures.ndim == 3:
-        data = np.stack([grid.stored(p) for p in pictures], axis=-1)
-    else:
-        data = grid.stored(pictures)
-    image = nibabel.Nifti1Image(np.ascontiguousarray(data), grid.affine)
-    image.set_sform(grid.affine, NIFTI_ALIGNED)
-    image.set_qform(grid.affine, NIFTI_ALIGNED)
-    image.header.set_xyzt_units("mm")
-    if sweep and pictures.ndim == 3:
-        image.header["toffset"] = sweep[0]
-        image.header["pixdim"][4] = abs(sweep[1]) or 1.0
-    return image
 
 
 def to_bytes(image: Any, path: Path) -> bytes:

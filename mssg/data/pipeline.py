@@ -7,55 +7,32 @@ sheets, and writes sources, reports and a study to start from.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 import shutil
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mssg import assets
-from mssg.blas import one_blas_thread
 from mssg.data import quality
-from mssg.data.cohort import Reading, Skip
-from mssg.data.cohort_tables import Item
-from mssg.data.dataset import check_target, new_images, write_packed
+from mssg.data.cohort import CovariateSpec, LeftOut
+from mssg.data.cohort_values import ImageRecord
+from mssg.data.dataset import check_target, write_packed
+from mssg.data.image_jobs import ImageDraft, ImageMaker, Progress, Row, make_images
 from mssg.data.split import SPLITS, assign_sources, split_subjects, unit_hash
-from mssg.errors import DataError, MssgError, UsageError
+from mssg.errors import DataError, UsageError
 from mssg.files import csv_text, write_atomically
-from mssg.processes import worker_pool
 from mssg.study.model import Covariate, Geometry, Source, Study
 from mssg.study.schema import to_toml
 
-IN_FLIGHT = 4
-"""Jobs handed out for each worker: enough to keep it busy, few enough to stop at once."""
-Progress = Callable[[int], None]
-Row = dict[str, Any]
-
-
-class Maker(Protocol):
-    """Turns a file into images; picklable, since it is sent to every worker."""
-
-    def __call__(self, item: Item) -> tuple[NDArray[np.uint8], list[Row | str]]:
-        """Images uint8 [S, C, R, R], and for each its further columns, or why it is left out.
-
-        Raises:
-            DataError: The file cannot be used.
-        """
-        ...
-
 
 @dataclass(frozen=True)
-class Plan:
+class SourcePlan:
     """What is to be made, whatever the kind of file.
 
     Attributes:
@@ -101,7 +78,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Summary:
+class PreparedSources:
     """What was prepared: images by source and split, files left out by stage, and where to read about
     them."""
 
@@ -114,14 +91,14 @@ class Summary:
 
 
 def prepare(
-    plan: Plan,
-    items: Sequence[Item],
-    skips: Sequence[Skip],
-    readings: Sequence[Reading],
-    maker: Maker,
+    plan: SourcePlan,
+    items: Sequence[ImageRecord],
+    skips: Sequence[LeftOut],
+    readings: Sequence[CovariateSpec],
+    maker: ImageMaker,
     workers: int = 1,
     progress: Progress | None = None,
-) -> Summary:
+) -> PreparedSources:
     """Make every image and write the sources, their reports and a study.
 
     Args:
@@ -140,8 +117,8 @@ def prepare(
         check_target(plan.out / name)
     rejected = _reject_list(plan.reject)
     plan.report.mkdir(parents=True, exist_ok=True)
-    draft = plan.out / f".{plan.name}-draft"
-    images, outcomes, resumed = _make(plan, items, maker, draft, workers, progress)
+    draft = ImageDraft(plan.out / f".{plan.name}-draft", plan.per_item, plan.shape, plan.settings)
+    images, outcomes, resumed = make_images(maker, items, draft, workers, progress)
     rows, left = _rows(plan, items, images, outcomes, rejected)
     left = [*skips, *left]
     if plan.balance:
@@ -158,138 +135,18 @@ def prepare(
             found=f"{len(left)} files left out",
             hint="Its reasons say why",
         )
-    shutil.rmtree(draft)
+    shutil.rmtree(draft.folder)
     stages = [skip.stage for skip in left]
     skipped = {stage: stages.count(stage) for stage in dict.fromkeys(stages)}
     study, names = _study(plan, kept, readings)
-    return Summary(study, plan.report, counts, skipped, names, resumed)
-
-
-_worker: dict[str, Any] = {}
-"""What every job of a worker process needs, sent to it once."""
-
-
-def _start(maker: Maker, images: Path) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops us
-    _set(maker, images)
-
-
-def reason(error: MssgError) -> str:
-    """What is wrong with a file, as a line of skipped.csv says it beside the file's name."""
-    found = "" if error.found is None else f", found {error.found}"
-    return error.message + found + ("" if error.expected is None else f", expected {error.expected}")
-
-
-def _set(maker: Maker, images: Path) -> None:
-    _worker.update(maker=maker, images=np.load(images, mmap_mode="r+"))
-
-
-def _job(index: int, item: Item) -> tuple[int, list[Row | str] | str]:
-    """Make one file's images in place; what is wrong with it becomes its reason."""
-    store = _worker["images"]
-    try:
-        with one_blas_thread():
-            made, rows = _worker["maker"](item)
-        store[index * len(rows) : (index + 1) * len(rows)] = made
-        return index, rows
-    except MssgError as error:
-        return index, reason(error)
-    except Exception as error:  # one file must not end the work on thousands
-        return index, f"unexpected {type(error).__name__}: {str(error)[:200]}"
-
-
-def _make(
-    plan: Plan, items: Sequence[Item], maker: Maker, draft: Path, workers: int, progress: Progress | None
-) -> tuple[NDArray[np.uint8], list[list[Row | str] | str], int]:
-    """Run the maker over all files; returns all images, each file's outcome, and how many were there
-    already."""
-    done = _open_draft(plan, items, draft)
-    outcomes: list[list[Row | str] | str] = ["not done"] * len(items)
-    for index, rows in done.items():
-        outcomes[index] = rows
-    if progress and done:
-        progress(len(done))
-    todo = [(i, item) for i, item in enumerate(items) if i not in done]
-    with (draft / "journal.jsonl").open("a", encoding="utf-8") as journal:
-        for index, outcome in _run(todo, maker, draft / "images.npy", workers):
-            outcomes[index] = outcome
-            if not isinstance(outcome, str):
-                journal.write(json.dumps([index, outcome]) + "\n")
-                journal.flush()
-            if progress:
-                progress(1)
-    _worker.clear()
-    return np.load(draft / "images.npy", mmap_mode="r"), outcomes, len(done)
-
-
-def _open_draft(plan: Plan, items: Sequence[Item], draft: Path) -> dict[int, list[Row | str]]:
-    """The draft's finished files, or an empty draft where there is none that fits."""
-    digest = hashlib.sha256(
-        json.dumps([dict(plan.settings), plan.shape, plan.per_item], sort_keys=True, default=str).encode()
-    )
-    for item in items:
-        state = item.image.path.stat()
-        digest.update(f"{item.image.name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
-    key, journal = digest.hexdigest(), draft / "journal.jsonl"
-    if draft.is_dir() and (draft / "plan").is_file() and (draft / "plan").read_text() == key:
-        done = {}
-        for line in journal.read_text(encoding="utf-8").splitlines() if journal.is_file() else ():
-            try:
-                index, rows = json.loads(line)
-            except ValueError:  # the last line of a process that was killed
-                continue
-            done[index] = rows
-        return done
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    shape = (max(1, len(items) * plan.per_item), *plan.shape)
-    try:
-        new_images(draft / "images.npy", shape)
-    except DataError:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-    (draft / "plan").write_text(key)
-    return {}
-
-
-def _run(
-    todo: Sequence[tuple[int, Item]], maker: Maker, images: Path, workers: int
-) -> Iterator[tuple[int, list[Row | str] | str]]:
-    """Every job's outcome, in the order in which they end; a job that kills its process is blamed and left
-    out."""
-    if workers < 2 or len(todo) < 2:
-        _set(maker, images)
-        yield from (_job(*job) for job in todo)
-        return
-    waiting, suspects = list(reversed(todo)), list[tuple[int, Item]]()
-    while waiting or suspects:
-        alone = bool(suspects)  # after a process has died: one job a process shows which one kills it
-        count = 1 if alone else min(workers, len(waiting))
-        flying: dict[Future[Any], tuple[int, Item]] = {}
-        try:
-            with worker_pool(count, _start, (maker, images)) as pool:
-                queue = suspects if alone else waiting
-                while queue or flying:
-                    while queue and len(flying) < (1 if alone else count * IN_FLIGHT):
-                        job = queue.pop()
-                        flying[pool.submit(_job, *job)] = job
-                    ended, _ = wait(flying, return_when=FIRST_COMPLETED)
-                    for future in ended:
-                        outcome = future.result()
-                        del flying[future]
-                        yield outcome
-        except BrokenProcessPool:
-            if alone:
-                yield next(iter(flying.values()))[0], "the process that read it died: out of memory?"
-            else:
-                suspects = list(flying.values())
+    return PreparedSources(study, plan.report, counts, skipped, names, resumed)
 
 
 def _reject_list(path: Path | None) -> dict[str, str]:
     """File -> reason of a table that a person has made."""
     if path is None:
         return {}
-    from mssg.data.cohort_tables import header_of, rows_of
+    from mssg.data.delimited import header_of, rows_of
 
     if "file" not in header_of(path):
         raise DataError("column is missing", file=path, field="file", hint="Copy lines of qc.csv")
@@ -299,21 +156,21 @@ def _reject_list(path: Path | None) -> dict[str, str]:
 
 
 def _rows(
-    plan: Plan,
-    items: Sequence[Item],
+    plan: SourcePlan,
+    items: Sequence[ImageRecord],
     images: NDArray[np.uint8],
     outcomes: Sequence[list[Row | str] | str],
     rejected: Mapping[str, str],
-) -> tuple[list[Row], list[Skip]]:
+) -> tuple[list[Row], list[LeftOut]]:
     """One row for each image that was made: keys, covariates, further columns, measures, and why it is
     rejected."""
     rows: list[Row] = []
-    left: list[Skip] = []
+    left: list[LeftOut] = []
     for index, (item, outcome) in enumerate(zip(items, outcomes)):
         image = item.image
 
         def leave(stage: str, reason: str, image: Any = image) -> None:
-            left.append(Skip(image.name, stage, reason, image.subject, image.session))
+            left.append(LeftOut(image.name, stage, reason, image.subject, image.session))
 
         if isinstance(outcome, str):
             leave("image", outcome)
@@ -339,7 +196,7 @@ def _rows(
     return rows, left
 
 
-def _thin_out(rows: list[Row], name: str, share: float, seed: int) -> list[Skip]:
+def _thin_out(rows: list[Row], name: str, share: float, seed: int) -> list[LeftOut]:
     """Reject at random (a hash of seed and file) as many of the more frequent kind as it takes to reach a
     share.
 
@@ -362,11 +219,11 @@ def _thin_out(rows: list[Row], name: str, share: float, seed: int) -> list[Skip]
     for group, number in zip(by_kind, wanted):
         for row in sorted(group, key=lambda row: unit_hash(seed, row["file"], "balance"))[number:]:
             row["reason"] = f"thinned out so that {name} is above 0 in {share:.0%}"
-            skips.append(Skip(row["file"], "balance", row["reason"], row["subject"], row["session"]))
+            skips.append(LeftOut(row["file"], "balance", row["reason"], row["subject"], row["session"]))
     return skips
 
 
-def _report(plan: Plan, images: NDArray[np.uint8], rows: list[Row], left: Sequence[Skip]) -> None:
+def _report(plan: SourcePlan, images: NDArray[np.uint8], rows: list[Row], left: Sequence[LeftOut]) -> None:
     """skipped.csv, qc.csv and the contact sheets, the images least like the others first."""
     _write_skips(plan, left)
     for old in plan.report.glob("sheet-*.png"):
@@ -393,8 +250,8 @@ def _report(plan: Plan, images: NDArray[np.uint8], rows: list[Row], left: Sequen
     rows.sort(key=lambda row: row["at"])
 
 
-def _write_skips(plan: Plan, left: Sequence[Skip]) -> None:
-    _write_csv(plan.report / "skipped.csv", [vars(skip) for skip in left], [f.name for f in fields(Skip)])
+def _write_skips(plan: SourcePlan, left: Sequence[LeftOut]) -> None:
+    _write_csv(plan.report / "skipped.csv", [vars(skip) for skip in left], [f.name for f in fields(LeftOut)])
 
 
 def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]], header: Sequence[str] = ()) -> None:
@@ -404,7 +261,7 @@ def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]], header: Sequence[
 
 
 def _write(
-    plan: Plan, images: NDArray[np.uint8], kept: Sequence[Row], readings: Sequence[Reading]
+    plan: SourcePlan, images: NDArray[np.uint8], kept: Sequence[Row], readings: Sequence[CovariateSpec]
 ) -> dict[str, dict[str, int]]:
     """The sources: the whole population, and its divisions."""
     subjects = [row["subject"] for row in kept]
@@ -454,7 +311,9 @@ def cell(covariate: Covariate | None, value: float) -> str | float:
     return covariate.levels[int(value)] if covariate.levels else str(int(value))
 
 
-def _study(plan: Plan, kept: Sequence[Row], readings: Sequence[Reading]) -> tuple[Path, tuple[str, ...]]:
+def _study(
+    plan: SourcePlan, kept: Sequence[Row], readings: Sequence[CovariateSpec]
+) -> tuple[Path, tuple[str, ...]]:
     """Write a study to start from: every covariate that has a value, every source observing all of them."""
     covariates = tuple(
         reading.covariate

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mssg.checkpoint.header import Header
 from mssg.data import nifti
-from mssg.data.nifti import PlaneGrid
+from mssg.data.plane import PlaneGrid, to_image
 from mssg.errors import UsageError
 from mssg.files import write_atomically, write_json
 from mssg.rendering.request import RenderRequest
@@ -125,7 +125,7 @@ def save_nifti(
     assert geometry is not None
     grid = PlaneGrid.of_study(geometry, images.shape[-1])
     pictures = images[:, 0] if len(images) > 1 else images[0, 0]
-    image = nifti.to_image(pictures, grid, _first_and_step(header, sweep))
+    image = to_image(pictures, grid, _first_and_step(header, sweep))
     image.header["descrip"] = f"mssg {__version__}, snapshot {header.snapshot_id}".encode()[:79]
     write_atomically(path, nifti.to_bytes(image, path), UsageError)
     sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")

@@ -22,7 +22,7 @@ from mssg.study.model import (
     Source,
     Study,
 )
-from mssg.study.toml_table import Table
+from mssg.study.toml_table import TomlTable
 
 
 def read_study(path: str | Path) -> Study:
@@ -52,7 +52,7 @@ def covariate_of(name: str, document: Any, file: str | None) -> Covariate:
     Raises:
         StudyError: Naming file, table and key.
     """
-    table = Table(document, f"covariates.{name}", file)
+    table = TomlTable(document, f"covariates.{name}", file)
     if not name.strip() or any(mark in name for mark in "=:,/ "):
         raise table.error("", "not a usable name", found=repr(name), expected="letters, digits, _ or -")
     if name == SOURCE:
@@ -98,7 +98,7 @@ def _sources(documents: Any, covariates: tuple[Covariate, ...], file: str | None
     names = [c.name for c in covariates]
     sources: list[Source] = []
     for number, document in enumerate(documents, 1):
-        table = Table(document, f"sources[{number}]", file)
+        table = TomlTable(document, f"sources[{number}]", file)
         source = Source(
             table.get("name", "text"),
             table.get("path", "text"),
@@ -144,8 +144,8 @@ def _sources(documents: Any, covariates: tuple[Covariate, ...], file: str | None
 def _models(document: Any, covariates: tuple[Covariate, ...], file: str | None) -> dict[str, ModelSpec]:
     names = [c.name for c in covariates] + [SOURCE]
     models = {}
-    for name, entry in Table(document, "model", file).rest().items():
-        table = Table(entry, f"model.{name}", file)
+    for name, entry in TomlTable(document, "model", file).rest().items():
+        table = TomlTable(entry, f"model.{name}", file)
         if name not in names and name != "joint":
             raise table.error(
                 "",
@@ -173,7 +173,7 @@ def _models(document: Any, covariates: tuple[Covariate, ...], file: str | None) 
 
 
 def _geometry(document: Any, file: str | None) -> Geometry | None:
-    table = Table(document, "geometry", file)
+    table = TomlTable(document, "geometry", file)
     if not table.rest():
         return None
     centre = table.get("centre_mm", "pair", [0.0, 0.0])
@@ -200,9 +200,9 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Study
     Raises:
         StudyError: Naming file, table, key, what was found and what was expected.
     """
-    top = Table(document, "", file)
+    top = TomlTable(document, "", file)
     name = top.get("name", "text")
-    image = Table(top.table("image"), "image", file)
+    image = TomlTable(top.table("image"), "image", file)
     resolution, channels = image.get("resolution", "count"), image.get("channels", "count", 1)
     image.finish()
     if resolution & (resolution - 1) or not 32 <= resolution <= 1024:
@@ -214,14 +214,14 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Study
         )
     if channels not in (1, 3):
         raise image.error("channels", "not a supported number of channels", found=channels, expected="1 or 3")
-    tables = Table(top.table("covariates"), "covariates", file).rest()
+    tables = TomlTable(top.table("covariates"), "covariates", file).rest()
     if not tables:
         raise StudyError(
             "no covariate declared", file=file, field="covariates", hint="Add a [covariates.NAME] table"
         )
     covariates = tuple(covariate_of(key, entry, file) for key, entry in tables.items())
     sources = _sources(top.table("sources"), covariates, file)
-    train = Table(top.table("train"), "train", file)
+    train = TomlTable(top.table("train"), "train", file)
     conditional = train.get("condition_on_source", "flag", False)
     if conditional and len(sources) < 2:
         raise train.error(
@@ -230,10 +230,10 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Study
             found=f"{len(sources)} source",
             hint="Remove it",
         )
-    augment = Table(top.table("augment"), "augment", file)
+    augment = TomlTable(top.table("augment"), "augment", file)
     allow = tuple(augment.get("allow", "texts", []))
     augment.finish()
-    measure = Table(top.table("measure"), "measure", file)
+    measure = TomlTable(top.table("measure"), "measure", file)
     instrument = measure.get("instrument", "any text", "")
     measure.finish()
     models, geometry = _models(top.table("model"), covariates, file), _geometry(top.table("geometry"), file)

@@ -32,7 +32,7 @@ TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
 _NO_DEFAULT = object()
 
 
-class Table:
+class TomlTable:
     """One table of a document, read key by key; `finish` refuses what nobody asked for."""
 
     def __init__(

@@ -12,9 +12,9 @@ import numpy as np
 
 from mssg import load_study
 from mssg.data.dataset import open_sources
-from mssg.data.pipeline import Summary
+from mssg.data.pipeline import PreparedSources
 from mssg.data.recipes import mri
-from mssg.data.recipes.cohort_selection import Request
+from mssg.data.recipes.cohort_selection import PrepareRequest
 from mssg.errors import MssgError
 from tests.data.stand_ins import head, person, save_volume, write_rows
 
@@ -245,6 +245,6 @@ def check_lines(folder: Path, rng: np.random.Generator, kind: str) -> list[str]:
     return []
 
 
-def prepare(path: Path, out: Path) -> Summary:
+def prepare(path: Path, out: Path) -> PreparedSources:
     """Prepare a table's volumes at 32 pixels."""
-    return mri.prepare(Request(path, out, covariates=COVARIATES), mri.Options(resolution=32))
+    return mri.prepare(PrepareRequest(path, out, covariates=COVARIATES), mri.SliceOptions(resolution=32))

@@ -8,11 +8,11 @@ import pytest
 
 from mssg import assets, load_study
 from mssg.data import cohort as maps
-from mssg.data.cohort import load_cohort, shipped
+from mssg.data.cohort_map import load_cohort, shipped
 from mssg.data.dataset import open_sources
 from mssg.data.pipeline import copy_study
 from mssg.data.recipes import fundus, mri
-from mssg.data.recipes.cohort_selection import Request
+from mssg.data.recipes.cohort_selection import PrepareRequest
 from mssg.errors import DataError, MssgError, UsageError
 from mssg.training import launch
 from mssg.training.config import resolve
@@ -63,10 +63,10 @@ def cohorts(tmp_path_factory):
 
 def prepare(cohorts, name, out, balance=None, **further):
     folder, tables = cohorts[name]
-    request = Request(folder, out, name, tables=tables, seed=1, **further)
+    request = PrepareRequest(folder, out, name, tables=tables, seed=1, **further)
     if load_cohort(name).kind == "mri":
-        return mri.prepare(request, mri.Options(resolution=32))
-    return fundus.prepare(request, fundus.Options(resolution=32, balance=balance))
+        return mri.prepare(request, mri.SliceOptions(resolution=32))
+    return fundus.prepare(request, fundus.PhotoOptions(resolution=32, balance=balance))
 
 
 def opened(summary):
@@ -220,24 +220,26 @@ def test_a_users_own_map_with_exclusions(cohorts, tmp_path):
     mine = tmp_path / "mine.toml"
     mine.write_text(text + '\n[[exclude]]\nreason = "men"\ncolumns = "31-0.0"\nany = ["1"]\n')
     folder, tables = cohorts["ukb-mri"]
-    summary = mri.prepare(Request(folder, tmp_path / "out", mine, tables=tables), mri.Options(resolution=32))
+    summary = mri.prepare(
+        PrepareRequest(folder, tmp_path / "out", mine, tables=tables), mri.SliceOptions(resolution=32)
+    )
     assert summary.skipped == {"excluded": 20} and set(reasons(summary).values()) == {"men"}
 
 
 def test_wrong_requests(cohorts, tmp_path):
     folder, tables = cohorts["ukb-mri"]
     for request, said in (
-        (Request(folder, tmp_path, "ukb-mri", "talairach", tables), "no such variant"),
-        (Request(folder, tmp_path, "ukb", tables=tables), "no such cohort map"),
-        (Request(folder, tmp_path, "rfmid", tables=tables), "of another kind"),
-        (Request(folder, tmp_path, "csv"), "names its images in a table"),
-        (Request(folder, tmp_path, "ukb-mri"), "no table of covariates"),
-        (Request(folder, tmp_path, "ukb-mri", tables=cohorts["adni"][1]), "whose a row is"),
+        (PrepareRequest(folder, tmp_path, "ukb-mri", "talairach", tables), "no such variant"),
+        (PrepareRequest(folder, tmp_path, "ukb", tables=tables), "no such cohort map"),
+        (PrepareRequest(folder, tmp_path, "rfmid", tables=tables), "of another kind"),
+        (PrepareRequest(folder, tmp_path, "csv"), "names its images in a table"),
+        (PrepareRequest(folder, tmp_path, "ukb-mri"), "no table of covariates"),
+        (PrepareRequest(folder, tmp_path, "ukb-mri", tables=cohorts["adni"][1]), "whose a row is"),
     ):
         with pytest.raises((DataError, UsageError), match=said):
-            mri.prepare(request, mri.Options(resolution=32))
+            mri.prepare(request, mri.SliceOptions(resolution=32))
     with pytest.raises(UsageError, match="whose photographs"):
-        fundus.prepare(Request(folder, tmp_path))
+        fundus.prepare(PrepareRequest(folder, tmp_path))
 
 
 def test_globs_stay_within_their_folder():

@@ -9,7 +9,7 @@ from PIL import Image
 from mssg import load_study
 from mssg.data.dataset import open_sources
 from mssg.data.recipes import fundus
-from mssg.data.recipes.cohort_selection import Request
+from mssg.data.recipes.cohort_selection import PrepareRequest
 from mssg.errors import DataError, UsageError
 from tests.data.stand_ins import eye, eyepacs, write_rows
 from tests.data.test_mri_recipe import reasons
@@ -27,8 +27,8 @@ def photographs(root, count=8):
 
 
 def prepare(path, out, **options):
-    request = Request(path, out, covariates=["grade=categorical:0,1,2"])
-    return fundus.prepare(request, fundus.Options(resolution=32, **options))
+    request = PrepareRequest(path, out, covariates=["grade=categorical:0,1,2"])
+    return fundus.prepare(request, fundus.PhotoOptions(resolution=32, **options))
 
 
 def test_trimming_finds_the_eye_and_keeps_its_shape():

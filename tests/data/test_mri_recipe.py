@@ -12,25 +12,26 @@ import pytest
 from click.testing import CliRunner
 
 from mssg import assets, load_study
-from mssg.data import pipeline as intake
-from mssg.data.cohort import load_cohort
+from mssg.data import image_jobs
 from mssg.data.cohort_files import find
-from mssg.data.cohort_tables import Item, other_unit, parse_reading
+from mssg.data.cohort_map import load_cohort
+from mssg.data.cohort_values import ImageRecord, other_unit
+from mssg.data.covariate_options import parse_reading
 from mssg.data.dataset import open_sources, verify_hashes
-from mssg.data.nifti import Position
+from mssg.data.plane import Position
 from mssg.data.recipes import mri
-from mssg.data.recipes.cohort_selection import Request
-from mssg.data.recipes.mri import Options
+from mssg.data.recipes.cohort_selection import PrepareRequest
+from mssg.data.recipes.mri import SliceOptions
 from mssg.errors import DataError, UsageError
 from tests.data.stand_ins import VOXEL, bids, head, paths_table, person, save_volume, write_rows
 from trainer_cli import main as entry
 
-SMALL = Options(resolution=32)
+SMALL = SliceOptions(resolution=32)
 
 
 def prepare(path, out, options=SMALL, cohort=None, save_slices=False, **further):
     """`mri.prepare` of a folder or table."""
-    return mri.prepare(Request(path, out, cohort, **further), options, save_slices)
+    return mri.prepare(PrepareRequest(path, out, cohort, **further), options, save_slices)
 
 
 def table(path):
@@ -76,7 +77,7 @@ def test_sessions_have_values_of_their_own_and_share_a_split(form, tmp_path):
 
 
 def test_several_slices_each_with_its_place(tmp_path):
-    options = Options(resolution=32, at=("middle", "-8mm", "5"), plane="axial")
+    options = SliceOptions(resolution=32, at=("middle", "-8mm", "5"), plane="axial")
     summary = prepare(bids(tmp_path / "bids", 3), tmp_path / "out", options, save_slices=True)
     (source,) = open_sources(load_study(summary.study))
     assert len(source) == 9 and sorted(set(source.table["slice"])) == ["-8mm", "5", "middle"]
@@ -102,7 +103,7 @@ def check_overlay(data, affine, whole):
 
 
 def test_a_common_space_has_one_plane_for_all(tmp_path):
-    options = Options(resolution=32, common_space=True)
+    options = SliceOptions(resolution=32, common_space=True)
     summary = prepare(bids(tmp_path / "bids", 3), tmp_path / "out", options)
     geometry = load_study(summary.study).geometry
     assert geometry.affine == "common" and geometry.position_mm == VOXEL / 2
@@ -155,7 +156,7 @@ def test_masks_bias_fields_and_label_maps(tmp_path):
         save_volume(stem.with_name(stem.name + "_bias.nii"), field)
     os.unlink(root / "derivatives/sub-02/anat/sub-02_T1w_mask.nii.gz")
     place = "derivatives/{folder}/{stem}"
-    options = Options(
+    options = SliceOptions(
         resolution=32,
         mask=place + "_mask.nii.gz",
         labels="derivatives/sub-{subject}/anat/*_seg.mgz",
@@ -174,12 +175,12 @@ def test_masks_bias_fields_and_label_maps(tmp_path):
     (without,) = open_sources(load_study(plain.study))
     left, right = (source.images[0, 0][:, s].astype(float).mean() for s in (slice(8, 15), slice(17, 24)))
     assert left > 2 * right and (source.images == 0).mean() > (without.images == 0).mean()
-    corrected = prepare(root, tmp_path / "corrected", Options(resolution=32, bias_correct=True))
+    corrected = prepare(root, tmp_path / "corrected", SliceOptions(resolution=32, bias_correct=True))
     (even,) = open_sources(load_study(corrected.study))
     assert even.images.shape == without.images.shape and not np.array_equal(even.images, without.images)
     with pytest.raises(DataError, match="label scheme"):
         (tmp_path / "own.toml").write_text("structures = 3")
-        prepare(root, tmp_path / "x", Options(labels="*.mgz", label_scheme=str(tmp_path / "own.toml")))
+        prepare(root, tmp_path / "x", SliceOptions(labels="*.mgz", label_scheme=str(tmp_path / "own.toml")))
 
 
 def test_interrupted_work_is_resumed_and_other_settings_start_anew(tmp_path, monkeypatch):
@@ -214,11 +215,11 @@ def test_many_processes_give_the_same_and_survive_one_that_dies(tmp_path):
     shutil.copyfile(root / "sub-00/anat/sub-00_T1w.nii.gz", root / "sub-03/anat/sub-03_T1w.nii.gz")
     maker = mri.SliceMaker(root, SMALL, (Position("middle"),), VOXEL, ())
     found, _ = find(root, load_cohort("bids"))
-    items = [Item(image, {}) for image in found]
+    items = [ImageRecord(image, {}) for image in found]
     images = tmp_path / "images.npy"
     np.lib.format.open_memmap(images, "w+", np.uint8, (5, 1, 32, 32)).flush()
     todo = list(enumerate(items))
-    outcomes = dict(intake._run(todo, Deadly(maker), images, 2))
+    outcomes = dict(image_jobs._run(todo, Deadly(maker), images, 2))
     assert "process that read it died" in outcomes[3]
     assert all(isinstance(outcomes[i], list) for i in (0, 1, 2, 4))
     (source,) = open_sources(load_study(one.study))
@@ -246,7 +247,7 @@ def test_quality_thresholds_and_reject_lists(tmp_path):
     cohort = tmp_path / "mine.toml"
     text = assets.path("cohorts/bids.toml").read_text()
     cohort.write_text(text + "\n[qc]\nmean = [10, 200]\nborder_columns = 10\nborder_mean = 100\n")
-    options = Options(resolution=32, intensity="minmax", pixel_mm=VOXEL * 0.6)
+    options = SliceOptions(resolution=32, intensity="minmax", pixel_mm=VOXEL * 0.6)
     first = prepare(root, tmp_path / "out", options, cohort)
     assert list(reasons(first)) == ["sub-01/anat/sub-01_T1w.nii.gz"]
     assert "mean grey level" in reasons(first)["sub-01/anat/sub-01_T1w.nii.gz"]
@@ -255,7 +256,7 @@ def test_quality_thresholds_and_reject_lists(tmp_path):
     hand = write_rows(tmp_path / "hand.csv", [{"file": rows[-1]["file"], "reason": "moved"}])
     second = prepare(root, tmp_path / "out", options, cohort, reject=hand)
     assert reasons(second)[rows[-1]["file"]] == "moved" and sum(second.counts["bids"].values()) == 3
-    robust = prepare(root, tmp_path / "robust", Options(resolution=32), cohort)
+    robust = prepare(root, tmp_path / "robust", SliceOptions(resolution=32), cohort)
     assert not robust.skipped  # thresholds hold for min-max slices only
 
 

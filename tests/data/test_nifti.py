@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mssg.data import nifti
-from mssg.data.nifti import PlaneGrid, Position, Volume
+from mssg.data.nifti import Volume
+from mssg.data.plane import AXES, PlaneGrid, Position, fit_grid, sample_plane, to_image, to_levels
 from mssg.errors import DataError, UsageError
 from mssg.study.model import Geometry
 
@@ -49,22 +50,22 @@ def test_a_voxel_keeps_its_place_in_all_48_storage_orders(degrees, tmp_path):
         assert len(at) == 1 and nibabel.aff2axcodes(ras.affine) == ("R", "A", "S")
         np.testing.assert_allclose((ras.affine @ [*at[0], 1])[:3], place, atol=1e-4)
         if degrees == 0 or number % 8 == 0:
-            for plane in nifti.AXES:
+            for plane in AXES:
                 check_slice(volume, place, plane, tmp_path)
     assert handed == {1.0, -1.0}
 
 
 def check_slice(volume, place, plane, folder):
     """The slice through a place shows it there, also after nibabel has written and read it."""
-    position = float(place[nifti.AXES[plane][0]])
+    position = float(place[AXES[plane][0]])
     ras = nifti.to_ras(volume)
-    grid = nifti.fit_grid(ras.data.shape, ras.affine, plane, position, 64, 0.5)
-    picture, inside = nifti.cut(volume, grid)
+    grid = fit_grid(ras.data.shape, ras.affine, plane, position, 64, 0.5)
+    picture, inside = sample_plane(volume, grid)
     path = folder / "slice.nii"
-    nifti.to_image(picture, grid).to_filename(path)
+    to_image(picture, grid).to_filename(path)
     back = nibabel.load(path)
     data = np.asarray(back.dataobj)
-    assert sorted(data.shape) == [1, 64, 64] and data.shape[nifti.AXES[plane][0]] == 1
+    assert sorted(data.shape) == [1, 64, 64] and data.shape[AXES[plane][0]] == 1
     np.testing.assert_allclose(back.get_sform(), back.get_qform(), atol=1e-4)
     points = nibabel.affines.apply_affine(back.affine, np.indices(data.shape).reshape(3, -1).T)
     centroid = (points * data.reshape(-1, 1)).sum(0) / data.sum()
@@ -78,8 +79,8 @@ def test_pixels_as_large_as_voxels_are_taken_over_unchanged():
         volume = Volume(rng.random(shape, np.float32), np.diag([-1.0, 1, 1, 1]))
         ras = nifti.to_ras(volume)
         mm = Position.parse("middle").to_mm(shape, ras.affine, "coronal")
-        grid = nifti.fit_grid(shape, ras.affine, "coronal", mm, 32, 1.0)
-        picture, inside = nifti.cut(volume, grid)
+        grid = fit_grid(shape, ras.affine, "coronal", mm, 32, 1.0)
+        picture, inside = sample_plane(volume, grid)
         upright = np.rot90(ras.data[:, shape[1] // 2])
         values = picture[inside]
         if shape[0] <= 32:
@@ -92,16 +93,16 @@ def test_large_pixels_average_what_they_cover():
     data = np.zeros((32, 8, 32), np.float32)
     data[::2] = 100  # stripes finer than a pixel
     volume = Volume(data, np.eye(4))
-    grid = nifti.fit_grid(data.shape, volume.affine, "coronal", 4.0, 8, 4.0)
-    picture, _ = nifti.cut(volume, grid)
+    grid = fit_grid(data.shape, volume.affine, "coronal", 4.0, 8, 4.0)
+    picture, _ = sample_plane(volume, grid)
     np.testing.assert_allclose(picture[1:-1, 1:-1], 50, atol=13)
     assert grid.centre_mm == (15.5, 15.5)
 
 
 def test_row_0_is_superior_and_column_0_is_the_patients_left():
     volume, place = stored((2, 0, 1), (-1, 1, -1), mark=(2, 11, 2))  # far left, far up
-    grid = nifti.fit_grid((18, 22, 20), nifti.to_ras(volume).affine, "coronal", float(place[1]), 32)
-    picture, _ = nifti.cut(volume, grid)
+    grid = fit_grid((18, 22, 20), nifti.to_ras(volume).affine, "coronal", float(place[1]), 32)
+    picture, _ = sample_plane(volume, grid)
     row, column = np.unravel_index(picture.argmax(), picture.shape)
     assert row < 12 and column < 12
 
@@ -126,12 +127,12 @@ def test_grey_levels():
     picture[0, 1] = 50  # one vessel
     inside = np.ones((32, 32), bool)
     inside[:, 20:] = False
-    robust, minmax = (nifti.to_levels(picture, inside, mode) for mode in ("robust", "minmax"))
+    robust, minmax = (to_levels(picture, inside, mode) for mode in ("robust", "minmax"))
     assert robust.max() == 255 and (robust[:, 20:] == 0).all() and robust[31, 0] > 200
     assert minmax[0, 1] == 255 and minmax[31, 0] < 10
     for nothing in (np.zeros((32, 32), bool), inside):
         with pytest.raises(DataError, match="empty"):
-            nifti.to_levels(np.ones((32, 32), np.float32), nothing)
+            to_levels(np.ones((32, 32), np.float32), nothing)
 
 
 def write(path, data, affine=None, code=1):
@@ -195,7 +196,7 @@ def test_stacks_and_studies(tmp_path):
     grid = PlaneGrid.of_study(Geometry("coronal", 2.5, "common", -18.0, (0.0, 5.0)), 64)
     stack = np.zeros((3, 64, 64), np.uint8)
     stack[2, 0, 63] = 9
-    nifti.to_image(stack, grid, (50.0, 10.0)).to_filename(tmp_path / "s.nii.gz")
+    to_image(stack, grid, (50.0, 10.0)).to_filename(tmp_path / "s.nii.gz")
     back = nibabel.load(tmp_path / "s.nii.gz")
     i, j, k, n = np.argwhere(np.asarray(back.dataobj) == 9)[0]
     assert n == 2 and back.header["toffset"] == 50 and back.header["pixdim"][4] == 10
@@ -217,14 +218,14 @@ def test_the_edge_of_a_volume_is_not_darkened_by_what_lies_beyond():
     """Intensities need not be 0 outside the head (scores, scaled integers): a pixel's mean is over what the
     volume covers."""
     volume = nifti.Volume(np.full((20, 20, 20), -7.0, np.float32), np.eye(4))
-    picture, inside = nifti.cut(volume, nifti.PlaneGrid("coronal", 9.0, 3.0, 16, (9.0, 9.0)))
+    picture, inside = sample_plane(volume, PlaneGrid("coronal", 9.0, 3.0, 16, (9.0, 9.0)))
     assert 0 < inside.sum() < inside.size and np.allclose(picture[inside], -7)
 
 
 def test_pixels_of_a_tilted_volume_fit_its_field_of_view():
     c, s = np.cos(np.pi / 6), np.sin(np.pi / 6)
     affine = np.array([[1, 0, 0, 0], [0, c, -s, 0], [0, s, c, 0], [0, 0, 0, 1.0]])
-    assert nifti.fit_grid((160, 240, 240), affine, "coronal", 0.0, 64).pixel_mm == 3.75
+    assert fit_grid((160, 240, 240), affine, "coronal", 0.0, 64).pixel_mm == 3.75
 
 
 def test_reading_leaves_nibabels_logger_alone(tmp_path):

@@ -748,12 +748,12 @@ def _read_inverted(folder: Path) -> None:
 
 
 def _read_cohort(folder: Path) -> None:
-    from mssg.data.recipes.cohort_selection import Request, gather
+    from mssg.data.recipes.cohort_selection import PrepareRequest, select_cohort
     from mssg.data.recipes.mri import structures_of
 
     structures_of(str(folder / "labels.toml"))
-    request = Request(folder, folder / "out", folder / "cohort.toml", tables=[folder / "table.csv"])
-    gather(request, "mri", (".nii",))
+    request = PrepareRequest(folder, folder / "out", folder / "cohort.toml", tables=[folder / "table.csv"])
+    select_cohort(request, "mri", (".nii",))
 
 
 def _read_picture(folder: Path) -> None:

@@ -57,7 +57,7 @@ def _deep_rows(folder: Path) -> None:
 
 
 def _deep_cohort(folder: Path) -> None:
-    from mssg.data.cohort import load_cohort
+    from mssg.data.cohort_map import load_cohort
 
     (folder / "x.toml").write_text("a = " + "[" * 5000)
     load_cohort(folder / "x.toml")

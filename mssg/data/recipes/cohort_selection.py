@@ -7,10 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mssg.data import pipeline as intake
-from mssg.data.cohort import Cohort, Found, Reading, Skip, load_cohort, names_in
+from mssg.data import pipeline
+from mssg.data.cohort import Cohort, CohortImage, CovariateSpec, LeftOut, names_in
 from mssg.data.cohort_files import find, from_rows
-from mssg.data.cohort_tables import Item, header_of, join, parse_reading, rows_of
+from mssg.data.cohort_map import load_cohort
+from mssg.data.cohort_tables import join
+from mssg.data.cohort_values import ImageRecord
+from mssg.data.covariate_options import parse_reading
+from mssg.data.delimited import header_of, rows_of
 from mssg.errors import DataError, UsageError
 
 TABLES = (".csv", ".tsv")
@@ -20,7 +24,7 @@ Progress = Callable[[int], Callable[[int], None] | None]
 
 
 @dataclass(frozen=True)
-class Request:
+class PrepareRequest:
     """Where images and covariates come from and where sources go, whatever the kind.
 
     Attributes:
@@ -61,20 +65,20 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Gathered:
+class CohortSelection:
     """A cohort's images with their covariates, and what was left out."""
 
     chart: Cohort
     variant: str
-    items: list[Item]
-    skips: list[Skip]
-    readings: list[Reading]
+    items: list[ImageRecord]
+    skips: list[LeftOut]
+    readings: list[CovariateSpec]
     home: Path
 
-    def plan(self, request: Request, **rest: Any) -> intake.Plan:
-        """What `intake.prepare` is to make of them; `rest` is what the kind adds."""
+    def plan(self, request: PrepareRequest, **rest: Any) -> pipeline.SourcePlan:
+        """What `pipeline.prepare` is to make of them; `rest` is what the kind adds."""
         info = {"cohort": self.chart.name, "variant": self.variant or None, **rest.pop("info")}
-        return intake.Plan(
+        return pipeline.SourcePlan(
             out=request.out,
             name=request.name or self.chart.name,
             info=info,
@@ -87,9 +91,9 @@ class Gathered:
         )
 
 
-def gather(
-    request: Request, kind: str, suffixes: Sequence[str], measured: Sequence[Reading] = ()
-) -> Gathered:
+def select_cohort(
+    request: PrepareRequest, kind: str, suffixes: Sequence[str], measured: Sequence[CovariateSpec] = ()
+) -> CohortSelection:
     """Find a cohort's images and join their covariates.
 
     Args:
@@ -116,10 +120,10 @@ def gather(
             found=columns,
             expected="for example --covariate age=continuous:years",
         )
-    return Gathered(chart, variant, items, [*skips, *more], readings, home)
+    return CohortSelection(chart, variant, items, [*skips, *more], readings, home)
 
 
-def _chart(request: Request, kind: str) -> Cohort:
+def _chart(request: PrepareRequest, kind: str) -> Cohort:
     default = DEFAULTS[kind][request.path.suffix.lower() in TABLES]
     if not (request.cohort or default):
         raise UsageError(
@@ -139,8 +143,8 @@ def _chart(request: Request, kind: str) -> Cohort:
 
 
 def _images(
-    request: Request, chart: Cohort, variant: str, suffixes: Sequence[str]
-) -> tuple[list[Found], list[Skip], Path]:
+    request: PrepareRequest, chart: Cohort, variant: str, suffixes: Sequence[str]
+) -> tuple[list[CohortImage], list[LeftOut], Path]:
     """The cohort's images, what was left out, and the folder they lie in."""
     path = request.path
     if not chart.column:
@@ -157,7 +161,7 @@ def _images(
     for column in (chart.column, *names_in(chart.subject)):
         if column not in header:
             raise DataError("column is missing", file=path, field=column, found=", ".join(header[:12]))
-    problems: list[Skip] = []
+    problems: list[LeftOut] = []
     found, skips = from_rows(rows_of(path, problems), path, home, chart, variant)
     if not (found or skips or problems):
         raise DataError("names no image", file=path, expected="a line of column names and one row an image")

@@ -69,7 +69,7 @@ class Originals:
 
 
 @dataclass(frozen=True)
-class Summary:
+class PreparedDigits:
     """What was prepared: folder, images by source and split, digits left out, and how targets were met."""
 
     folder: Path
@@ -100,7 +100,7 @@ def prepare(
     val: float = VAL_SHARE,
     workers: int = 1,
     progress: Progress | None = None,
-) -> Summary:
+) -> PreparedDigits:
     """Prepare the sources `a`, `b` and `all` with their study TOMLs.
 
     Args:
@@ -156,7 +156,7 @@ def prepare(
         counts[name] = {s: int(np.sum(split[rows] == s)) for s in ("train", "val", "test")}
     write_studies(out, resolution)
     error = np.abs(truth - targets)[usable].mean(0)
-    return Summary(
+    return PreparedDigits(
         out, counts, int((~usable).sum()), dict(zip(digits.COVARIATES, error.tolist())), originals.origin
     )
 

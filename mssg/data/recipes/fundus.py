@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg.data import pipeline as intake
-from mssg.data.cohort_tables import Item
-from mssg.data.recipes.cohort_selection import Request, gather
+from mssg.data import pipeline
+from mssg.data.cohort_values import ImageRecord
+from mssg.data.image_jobs import Row
+from mssg.data.recipes.cohort_selection import PrepareRequest, select_cohort
 from mssg.errors import DataError, UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
@@ -27,7 +28,7 @@ SEEN = 0.02
 
 
 @dataclass(frozen=True)
-class Options:
+class PhotoOptions:
     """How photographs become pictures.
 
     Attributes:
@@ -45,11 +46,11 @@ class Options:
 
 @dataclass(frozen=True)
 class PhotoMaker:
-    """Makes one photograph's picture; see `intake.Maker`."""
+    """Makes one photograph's picture; see `ImageMaker`."""
 
-    options: Options
+    options: PhotoOptions
 
-    def __call__(self, item: Item) -> tuple[NDArray[np.uint8], list[intake.Row | str]]:
+    def __call__(self, item: ImageRecord) -> tuple[NDArray[np.uint8], list[Row | str]]:
         """Picture uint8 [1, 3, R, R], and its side."""
         side = item.image.facts.get("side", "")
         photo = read_photo(item.image.path)
@@ -120,7 +121,7 @@ def resized(photo: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
     return np.asarray(image.resize((resolution, resolution), Image.Resampling.LANCZOS))
 
 
-def prepare(request: Request, options: Options | None = None) -> intake.Summary:
+def prepare(request: PrepareRequest, options: PhotoOptions | None = None) -> pipeline.PreparedSources:
     """Prepare photographs as a source (with `divide`, several of one population), a report, and a study to
     start from.
 
@@ -131,7 +132,7 @@ def prepare(request: Request, options: Options | None = None) -> intake.Summary:
     Raises:
         UsageError, DataError: What cannot be, or no image is left.
     """
-    options = options or Options()
+    options = options or PhotoOptions()
     for value, choices, name in (
         (options.flip, SIDES, "--flip"),
         (options.resolution, RESOLUTIONS, "--resolution"),
@@ -142,7 +143,7 @@ def prepare(request: Request, options: Options | None = None) -> intake.Summary:
         raise UsageError(
             "not a share", field="--balance", found=options.balance[1], expected="between 0 and 1"
         )
-    got = gather(request, "fundus", SUFFIXES)
+    got = select_cohort(request, "fundus", SUFFIXES)
     settings = {
         "recipe": "fundus",
         "resolution": options.resolution,
@@ -158,6 +159,6 @@ def prepare(request: Request, options: Options | None = None) -> intake.Summary:
         balance=options.balance,
     )
     tell = request.progress(len(got.items)) if request.progress else None
-    return intake.prepare(
+    return pipeline.prepare(
         plan, got.items, got.skips, got.readings, PhotoMaker(options), request.workers, tell
     )

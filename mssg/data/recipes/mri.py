@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mssg import assets
-from mssg.data import nifti
-from mssg.data import pipeline as intake
+from mssg.data import nifti, pipeline
 from mssg.data.bias import estimate
-from mssg.data.cohort import Found, Reading, Skip, chosen, fill, pattern
+from mssg.data.cohort import CohortImage, CovariateSpec, LeftOut, chosen, fill, pattern
 from mssg.data.cohort_files import STEM, outside
-from mssg.data.cohort_tables import Item
-from mssg.data.nifti import AXES, PlaneGrid, Position
-from mssg.data.recipes.cohort_selection import Request, gather
+from mssg.data.cohort_values import ImageRecord
+from mssg.data.image_jobs import Row, reason_of
+from mssg.data.plane import AXES, PlaneGrid, Position, fit_grid, sample_plane, to_image, to_levels
+from mssg.data.recipes.cohort_selection import PrepareRequest, select_cohort
 from mssg.errors import DataError, UsageError
 from mssg.files import parse_toml, write_atomically
 from mssg.study.model import Covariate, Geometry
@@ -35,7 +35,7 @@ KEPT = ("slice", "position_mm", "across_mm", "up_mm")
 
 
 @dataclass(frozen=True)
-class Options:
+class SliceOptions:
     """How volumes become pictures.
 
     Attributes:
@@ -73,16 +73,16 @@ class Options:
 
 @dataclass(frozen=True)
 class SliceMaker:
-    """Cuts one volume; see `intake.Maker`."""
+    """Cuts one volume; see `ImageMaker`."""
 
     root: Path
-    options: Options
+    options: SliceOptions
     positions: tuple[Position, ...]
     pixel_mm: float
     grids: tuple[PlaneGrid, ...]
     structures: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
-    def __call__(self, item: Item) -> tuple[NDArray[np.uint8], list[intake.Row | str]]:
+    def __call__(self, item: ImageRecord) -> tuple[NDArray[np.uint8], list[Row | str]]:
         """Pictures uint8 [S, 1, R, R], and where each lies."""
         o, image = self.options, item.image
         volume = nifti.read_volume(image.path, o.nan_as_zero, o.assume_las)
@@ -92,21 +92,21 @@ class SliceMaker:
         values = self._volumes(image)
         shape, affine = nifti.read_space(image.path, o.assume_las)
         pictures = np.zeros((len(self.positions), 1, o.resolution, o.resolution), np.uint8)
-        rows: list[intake.Row | str] = []
+        rows: list[Row | str] = []
         for number, position in enumerate(self.positions):
             try:
                 grid = self.grids[number] if self.grids else self._grid(position, shape, affine)
-                picture, inside = nifti.cut(volume, grid)
+                picture, inside = sample_plane(volume, grid)
                 if bias is not None:
-                    divisor, known = nifti.cut(bias, grid)
+                    divisor, known = sample_plane(bias, grid)
                     picture = np.divide(
                         picture, divisor, out=np.zeros_like(picture), where=known & (divisor > 1e-6)
                     )
                 if smooth is not None:
                     picture = picture / smooth.at(grid.points()).astype(np.float32)
                 if mask is not None:
-                    inside &= nifti.cut(mask, grid, nearest=True)[0] > 0
-                pictures[number, 0] = nifti.to_levels(picture, inside, o.intensity)
+                    inside &= sample_plane(mask, grid, nearest=True)[0] > 0
+                pictures[number, 0] = to_levels(picture, inside, o.intensity)
             except DataError as error:
                 rows.append(error.message)
                 continue
@@ -116,18 +116,18 @@ class SliceMaker:
 
     def _grid(self, position: Position, shape: tuple[int, ...], affine: NDArray[np.float64]) -> PlaneGrid:
         mm = position.to_mm(shape, affine, self.options.plane)
-        return nifti.fit_grid(shape, affine, self.options.plane, mm, self.options.resolution, self.pixel_mm)
+        return fit_grid(shape, affine, self.options.plane, mm, self.options.resolution, self.pixel_mm)
 
-    def _further(self, image: Found, template: str, what: str) -> nifti.Volume | None:
+    def _further(self, image: CohortImage, template: str, what: str) -> nifti.Volume | None:
         path = related(self.root, image, template, what)
         return nifti.read_volume(path, assume_las=self.options.assume_las) if path else None
 
-    def _volumes(self, image: Found) -> dict[str, float]:
+    def _volumes(self, image: CohortImage) -> dict[str, float]:
         path = related(self.root, image, self.options.labels, "label map")
         return nifti.volumes_of(nifti.read_labels(path), self.structures) if path else {}
 
 
-def related(root: Path, image: Found, template: str, what: str) -> Path | None:
+def related(root: Path, image: CohortImage, template: str, what: str) -> Path | None:
     """A further file of an image: mask, bias field or label map; None where none is asked for.
 
     Raises:
@@ -185,7 +185,9 @@ def structures_of(scheme: str) -> dict[str, NDArray[np.int64]]:
         ) from None
 
 
-def prepare(request: Request, options: Options | None = None, save_slices: bool = False) -> intake.Summary:
+def prepare(
+    request: PrepareRequest, options: SliceOptions | None = None, save_slices: bool = False
+) -> pipeline.PreparedSources:
     """Prepare one cohort as a source (with `divide`, several of one population), a report, and a study to
     start from.
 
@@ -197,11 +199,11 @@ def prepare(request: Request, options: Options | None = None, save_slices: bool 
     Raises:
         UsageError, DataError: What cannot be, or no image is left.
     """
-    options = options or Options()
+    options = options or SliceOptions()
     positions = _checked(options)
     structures = structures_of(options.label_scheme) if options.labels else {}
-    measured = [Reading(Covariate(name, "continuous", unit="ml"), name) for name in structures]
-    got = gather(request, "mri", nifti.SUFFIXES, measured)
+    measured = [CovariateSpec(Covariate(name, "continuous", unit="ml"), name) for name in structures]
+    got = select_cohort(request, "mri", nifti.SUFFIXES, measured)
     common = options.common_space
     if common is None:
         common = "common" in chosen(got.chart.affine, {"variant": got.variant})
@@ -224,13 +226,13 @@ def prepare(request: Request, options: Options | None = None, save_slices: bool 
     maker = SliceMaker(got.home, options, positions, pixel_mm, grids, structures)
     skips = [*got.skips, *unreadable.values()]
     tell = request.progress(len(items)) if request.progress else None
-    summary = intake.prepare(plan, items, skips, got.readings, maker, request.workers, tell)
+    summary = pipeline.prepare(plan, items, skips, got.readings, maker, request.workers, tell)
     if save_slices:
         write_slices(plan.out / plan.name, plan.out / f"{plan.name}-slices")
     return summary
 
 
-def _checked(options: Options) -> tuple[Position, ...]:
+def _checked(options: SliceOptions) -> tuple[Position, ...]:
     for value, choices, name in (
         (options.plane, tuple(AXES), "--plane"),
         (options.intensity, INTENSITIES, "--intensity"),
@@ -247,13 +249,13 @@ def _checked(options: Options) -> tuple[Position, ...]:
 
 
 def _grids(
-    items: Sequence[Item], options: Options, positions: tuple[Position, ...], common: bool
-) -> tuple[float, tuple[PlaneGrid, ...], dict[str, Skip]]:
+    items: Sequence[ImageRecord], options: SliceOptions, positions: tuple[Position, ...], common: bool
+) -> tuple[float, tuple[PlaneGrid, ...], dict[str, LeftOut]]:
     """Pixel size, and in a common space the grids of all volumes, from the first volumes that can be read.
 
     Unreadable volumes among them are left out at once: they would fail later for the same reason.
     """
-    unreadable: dict[str, Skip] = {}
+    unreadable: dict[str, LeftOut] = {}
     first: list[PlaneGrid] = []
     pixel_mm = 0.0
     wanted = 1 if common or options.pixel_mm else SAMPLE
@@ -263,13 +265,12 @@ def _grids(
             shape, affine = nifti.read_space(image.path, options.assume_las)
             mm = [position.to_mm(shape, affine, options.plane) for position in positions]
         except DataError as error:
-            unreadable[image.name] = Skip(
-                image.name, "image", intake.reason(error), image.subject, image.session
+            unreadable[image.name] = LeftOut(
+                image.name, "image", reason_of(error), image.subject, image.session
             )
             continue
         grids = [
-            nifti.fit_grid(shape, affine, options.plane, at, options.resolution, options.pixel_mm)
-            for at in mm
+            fit_grid(shape, affine, options.plane, at, options.resolution, options.pixel_mm) for at in mm
         ]
         first, pixel_mm, wanted = first or grids, max(pixel_mm, grids[0].pixel_mm), wanted - 1
         if not wanted:
@@ -277,7 +278,7 @@ def _grids(
     return pixel_mm or options.pixel_mm or 1.0, tuple(first) if common else (), unreadable
 
 
-def _geometry(options: Options, pixel_mm: float, grids: tuple[PlaneGrid, ...]) -> Geometry:
+def _geometry(options: SliceOptions, pixel_mm: float, grids: tuple[PlaneGrid, ...]) -> Geometry:
     """The geometry of the study: one plane for all images, or pixel size alone."""
     if len(grids) == 1:
         return Geometry(options.plane, pixel_mm, "common", grids[0].position_mm, grids[0].centre_mm)
@@ -308,5 +309,5 @@ def write_slices(source: Path, folder: Path) -> int:
         grid = PlaneGrid(geometry["plane"], position, geometry["pixel_mm"], picture.shape[-1], (across, up))
         stem = re.sub(STEM, "", table["file"][row]).replace("/", "_")
         path = folder / f"{stem}_{table['slice'][row]}.nii.gz"
-        write_atomically(path, nifti.to_bytes(nifti.to_image(picture[0], grid), path), DataError)
+        write_atomically(path, nifti.to_bytes(to_image(picture[0], grid), path), DataError)
     return len(images)

@@ -95,7 +95,7 @@ SCANNERS = (
 
 
 @dataclass(frozen=True)
-class Summary:
+class PreparedHeads:
     """What was prepared: folder, images by source and split, and the mean distance of volumes from the drawn
     targets."""
 
@@ -128,7 +128,7 @@ def prepare(
     val: float = VAL_SHARE,
     workers: int = 1,
     progress: Progress | None = None,
-) -> Summary:
+) -> PreparedHeads:
     """Prepare the sources `a`, `b`, `all` and `b2` with their study TOMLs.
 
     Args:
@@ -197,7 +197,7 @@ def prepare(
         counts[name] = {s: int(np.sum(split[rows] == s)) for s in ("train", "val", "test")}
     write_studies(out, resolution, plane)
     error = np.abs(truth - targets).mean(0)
-    return Summary(out, counts, dict(zip(COVARIATES, error.tolist())))
+    return PreparedHeads(out, counts, dict(zip(COVARIATES, error.tolist())))
 
 
 def geometry(plane: str, resolution: int) -> dict[str, Any]:

@@ -38,7 +38,7 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Summary:
+class PreparedArchive:
     """What was prepared; `study` is None for images without labels, which no study can condition on."""
 
     folder: Path
@@ -84,7 +84,7 @@ def prepare(
     val: float = 0.1,
     subject_pattern: str | None = None,
     progress: Progress | None = None,
-) -> Summary:
+) -> PreparedArchive:
     """Prepare one source, `images`, and a study TOML that trains on it.
 
     Args:
@@ -136,7 +136,7 @@ def prepare(
         study = out / "study.toml"
         write_atomically(study, text, DataError)
     counts = {name: int(np.sum(split == name)) for name in SPLITS}
-    return Summary(out, study, counts, resolution, channels, tuple(c.name for c in covariates))
+    return PreparedArchive(out, study, counts, resolution, channels, tuple(c.name for c in covariates))
 
 
 class _Folder:

@@ -1,0 +1,228 @@
+"""Cohort maps as TOML: read, with errors that name file, table and key (docs/cohort-maps.md)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mssg import assets
+from mssg.data.cohort import Choice, Cohort, Condition, CovariateSpec, Rule, TableSpec
+from mssg.errors import DataError, UsageError
+from mssg.files import parse_toml
+from mssg.study.schema import covariate_of
+from mssg.study.toml_table import TomlTable
+
+KINDS = ("mri", "fundus")
+
+
+def shipped() -> list[str]:
+    """Names of the cohort maps that come with MSSG."""
+    return sorted(p.stem for p in (assets.root() / "cohorts").glob("*.toml"))
+
+
+def load_cohort(name: str | os.PathLike[str]) -> Cohort:
+    """Read a cohort map: a TOML's path, or the name of a shipped one.
+
+    Raises:
+        DataError, StudyError: Missing, not TOML, or it says what cannot be; file, table and key are named.
+    """
+    path = Path(name)
+    if path.suffix != ".toml":
+        if str(name) not in shipped():
+            raise UsageError(
+                "no such cohort map",
+                field="--cohort",
+                found=str(name),
+                expected=f"a TOML, or {' | '.join(shipped())}",
+            )
+        path = assets.path(f"cohorts/{name}.toml")
+    try:
+        document = parse_toml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError("no such file", file=path) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot be read as TOML: {error}", file=path) from None
+    return from_document(document, str(path))
+
+
+def from_document(document: Mapping[str, Any], file: str | None = None) -> Cohort:
+    """The cohort of a parsed TOML.
+
+    Raises:
+        DataError, StudyError: Naming file, table and key.
+    """
+    top = _table(document, "", file)
+    name, kind = top.get("name", "text"), top.get("kind", "text", choices=KINDS)
+    title, variants = top.get("title", "any text", ""), tuple(top.get("variants", "texts", []))
+    geometry = _table(top.table("geometry"), "geometry", file)
+    affine = _choice(geometry, "affine", variants, "none")
+    geometry.finish()
+    files = _table(top.table("files"), "files", file)
+    values: dict[str, Any] = {
+        "pattern": _choice(files, "pattern", variants, ()),
+        "column": files.get("column", "text", ""),
+        "id": _regex(files, "id"),
+        "subject": files.get("subject", "text", "{subject}"),
+        "session": files.get("session", "any text", ""),
+    }
+    codes = _table(files.table("codes"), "files.codes", file).rest()
+    values["codes"] = {k: _codes(files, v) for k, v in codes.items()}
+    files.finish()
+    if bool(values["pattern"]) == bool(values["column"]):
+        raise files.error(
+            "pattern", "needs either a pattern or a column", hint='For example pattern = "*.nii.gz"'
+        )
+    tables = tuple(
+        _table_spec(entry, f"tables[{i}]", file) for i, entry in enumerate(_list(top, "tables"), 1)
+    )
+    readings = tuple(
+        _reading(key, entry, variants, file)
+        for key, entry in _table(top.table("covariates"), "covariates", file).rest().items()
+    )
+    excludes = []
+    for i, entry in enumerate(_list(top, "exclude"), 1):
+        table = _table(entry, f"exclude[{i}]", file)
+        reason = table.get("reason", "text")
+        excludes.append((reason, _condition(table, variants)))
+    qc = _quality(_table(top.table("qc"), "qc", file))
+    top.finish()
+    return Cohort(
+        name,
+        kind,
+        title,
+        variants,
+        affine,
+        **values,
+        tables=tables,
+        readings=readings,
+        excludes=tuple(excludes),
+        qc=qc,
+        path=file,
+    )
+
+
+def _table(document: Any, name: str, file: str | None) -> TomlTable:
+    return TomlTable(document, name, file, DataError)
+
+
+def _list(table: TomlTable, key: str) -> list[Any]:
+    value = table.table(key) or []
+    if not isinstance(value, list):
+        raise table.error(key, "wrong value", found=repr(value), expected=f"tables [[{key}]]")
+    return value
+
+
+def _choice(table: TomlTable, key: str, variants: tuple[str, ...], default: Any) -> Choice:
+    """A text, a list of texts, or a table of them keyed by variants or sides."""
+    value = table.table(key)
+    if value == {} or value is None:
+        return default
+
+    def read(part: Any) -> Choice:
+        if isinstance(part, str) and part:
+            return part
+        if isinstance(part, list) and part and all(isinstance(p, str | int) for p in part):
+            return tuple(str(p) for p in part)
+        if isinstance(part, Mapping) and part:
+            unknown = [k for k in part if k not in (*variants, "left", "right")]
+            if unknown:
+                raise table.error(
+                    f"{key}.{unknown[0]}",
+                    "neither a variant nor a side",
+                    expected=" | ".join((*variants, "left", "right")),
+                )
+            return {k: read(v) for k, v in part.items()}
+        raise table.error(
+            key, "wrong value", found=repr(part), expected="a text, texts, or alternatives by variant or side"
+        )
+
+    return read(value)
+
+
+def _regex(table: TomlTable, key: str) -> str:
+    text = table.get(key, "any text", "")
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise table.error(key, f"not a regular expression: {error}", found=repr(text)) from None
+    return text
+
+
+def _codes(table: TomlTable, document: Any) -> dict[str, str]:
+    if not isinstance(document, Mapping) or not all(isinstance(v, str | int) for v in document.values()):
+        raise table.error(
+            "codes", "wrong value", found=repr(document), expected='a table such as { "M" = 1 }'
+        )
+    return {str(k): str(v) for k, v in document.items()}
+
+
+def _table_spec(document: Any, name: str, file: str | None) -> TableSpec:
+    table = _table(document, name, file)
+    spec = TableSpec(
+        _choice(table, "pattern", (), ()),
+        _regex(table, "id"),
+        table.get("key", "text", "{subject}"),
+        table.get("match", "text", "{subject}"),
+    )
+    table.finish()
+    return spec
+
+
+def _condition(table: TomlTable, variants: tuple[str, ...]) -> Condition:
+    columns = _choice(table, "columns", variants, ())
+    condition = Condition(columns, _choice(table, "any", variants, ()), _choice(table, "none", variants, ()))
+    table.finish()
+    if not columns or bool(condition.any) == bool(condition.none):
+        raise table.error("columns", "a condition needs columns, and either any or none")
+    return condition
+
+
+def _reading(name: str, document: Any, variants: tuple[str, ...], file: str | None) -> CovariateSpec:
+    table = _table(document, f"covariates.{name}", file)
+    column = _choice(table, "column", variants, ())
+    codes = _codes(table, table.table("codes"))
+    missing = tuple(str(m) for m in _list(table, "missing"))
+    factor = float(table.get("factor", "positive", 1.0))
+    span = table.get("range", "pair", None)
+    optional = table.get("optional", "flag", False)
+    rules = []
+    for i, entry in enumerate(_list(table, "rules"), 1):
+        rule = _table(entry, f"covariates.{name}.rules[{i}]", file)
+        value = rule.table("value")
+        if not isinstance(value, str | int | float):
+            raise rule.error("value", "is missing", expected="a level, 0 or 1")
+        conditions = tuple(
+            _condition(_table(c, f"{rule.name}.all", file), variants) for c in _list(rule, "all")
+        )
+        rule.finish()
+        if not conditions:
+            raise rule.error("all", "a rule needs conditions")
+        rules.append(Rule(str(value), conditions))
+    covariate = covariate_of(name, table.rest(), file)
+    if bool(column) == bool(rules):
+        raise table.error("column", "needs either a column or rules")
+    if (span or factor != 1.0) and not covariate.is_continuous:
+        raise table.error("range", "range and factor are for continuous covariates")
+    return CovariateSpec(
+        covariate,
+        column,
+        codes,
+        missing,
+        factor,
+        (float(span[0]), float(span[1])) if span else None,
+        optional,
+        tuple(rules),
+    )
+
+
+def _quality(table: TomlTable) -> dict[str, Any]:
+    qc: dict[str, Any] = {}
+    for key, kind in (("mean", "pair"), ("border_columns", "count"), ("border_mean", "positive")):
+        value = table.get(key, kind, None)
+        if value is not None:
+            qc[key] = value
+    table.finish()
+    return qc
