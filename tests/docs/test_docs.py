@@ -250,6 +250,22 @@ def test_every_study_and_cohort_map_in_the_pages_is_read():
     assert {"README.md", "tutorial.md", "cohort-maps.md"} <= {name for name, _ in read}
 
 
+def test_the_map_of_the_engine_is_the_one_that_is_held():
+    """docs/architecture.md: every room, on the floor that tests/architecture gives it."""
+    spec = importlib.util.spec_from_file_location("circles", ROOT / "tests/architecture/test_circles.py")
+    circles = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(circles)
+    floor = {room: number for number, rooms in enumerate(circles.ORDER, 1) for room in rooms}
+    shown, number = {}, 0
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for told, rooms in re.findall(r"^\| (\d*) *\| ((?:`mssg/[\w.]+`(?:, )?)+) \|", text, re.M):
+        number = int(told or number)
+        shown |= {room.removesuffix(".py"): number for room in re.findall(r"`mssg/([\w.]+)`", rooms)}
+    packages = {p.parent.name for p in (ROOT / "mssg").glob("*/__init__.py")}
+    assert packages <= set(shown), packages - set(shown)
+    assert shown == {room: floor[room] for room in shown}
+
+
 def test_the_demo_takes_as_long_wherever_it_is_told():
     from trainer_cli.demo import DURATION
 
