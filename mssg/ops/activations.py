@@ -12,19 +12,17 @@ import torch.nn.functional as F
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation: function(x, alpha), its default alpha and gain, and whether act(gain x) = gain
-    act(x)."""
+    """An activation: function(x, alpha), its default alpha and gain."""
 
     function: Callable[[torch.Tensor, float], torch.Tensor]
     alpha: float = 0.0
     gain: float = 1.0
-    homogeneous: bool = False
 
 
 ACTIVATIONS: dict[str, Activation] = {
-    "linear": Activation(lambda x, alpha: x, homogeneous=True),
-    "relu": Activation(lambda x, alpha: F.relu(x), gain=sqrt(2), homogeneous=True),
-    "lrelu": Activation(lambda x, alpha: F.leaky_relu(x, alpha), alpha=0.2, gain=sqrt(2), homogeneous=True),
+    "linear": Activation(lambda x, alpha: x),
+    "relu": Activation(lambda x, alpha: F.relu(x), gain=sqrt(2)),
+    "lrelu": Activation(lambda x, alpha: F.leaky_relu(x, alpha), alpha=0.2, gain=sqrt(2)),
     "tanh": Activation(lambda x, alpha: torch.tanh(x)),
     "sigmoid": Activation(lambda x, alpha: torch.sigmoid(x)),
     "elu": Activation(lambda x, alpha: F.elu(x)),

@@ -1,8 +1,7 @@
 """Which implementation runs: the `reference` definitions, the `torch` fast path, or one registered later.
 
 The choice is, first found first: the `backend=` argument of an operation, the innermost `use_backend(...)`,
-    the
-environment variable MSSG_OPS, the backend registered last among those that say they serve the tensor best
+the environment variable MSSG_OPS, the backend registered last among those that say they serve the tensor best
 (its device, dtype and whether gradients are wanted), the default `torch`.
 """
 
@@ -20,22 +19,10 @@ from mssg.errors import UsageError
 DEFAULT = "torch"
 ENVIRONMENT = "MSSG_OPS"
 
-_backends: dict[str, Backend] = {}
-_chosen: ContextVar[str | None] = ContextVar("mssg_ops_backend", default=None)
-
-
-def _serves_nothing(x: Any) -> bool:
-    return False
-
 
 @dataclass(frozen=True)
 class Backend:
-    """One implementation of every operation, with the signatures of `mssg.ops.reference`.
-
-    `modulated_filtered_lrelu` may be None: then `mssg.ops` joins it from the backend's other two operations.
-    `serves(x)` says whether this backend should be taken for tensor x where nobody chose one. It must be
-    quick.
-    """
+    """One implementation of every operation, with the signatures of `mssg.ops.reference`."""
 
     name: str
     bias_act: Callable[..., Any]
@@ -43,28 +30,45 @@ class Backend:
     filtered_lrelu: Callable[..., Any]
     conv2d_resample: Callable[..., Any]
     modulated_conv2d: Callable[..., Any]
-    modulated_filtered_lrelu: Callable[..., Any] | None = None
-    serves: Callable[[Any], bool] = _serves_nothing
+    modulated_filtered_lrelu: Callable[..., Any]
+
+
+Loader = Callable[[], Backend]
+Serves = Callable[[Any], bool]
+
+_backends: dict[str, tuple[Loader, Serves]] = {}
+_chosen: ContextVar[str | None] = ContextVar("mssg_ops_backend", default=None)
+
+
+def _serves_nothing(x: Any) -> bool:
+    return False
+
+
+def register_loader(name: str, load: Loader, serves: Serves = _serves_nothing) -> None:
+    """Add or replace a backend that is made when it is first used.
+
+    Args:
+        name: Its name, as in MSSG_OPS.
+        load: Gives the backend, quickly after the first time.
+        serves: Whether to take this backend for a tensor where nobody chose one; by default never. Must be
+            quick.
+    """
+    _backends[name] = load, serves
 
 
 def register_backend(
-    name: str,
-    base: str | None = None,
-    serves: Callable[[Any], bool] = _serves_nothing,
-    **operations: Callable[..., Any],
+    name: str, base: str = DEFAULT, serves: Serves = _serves_nothing, **operations: Callable[..., Any]
 ) -> None:
     """Add or replace a backend.
 
     Args:
         name: Its name, as in MSSG_OPS.
         base: Backend that supplies the operations not given.
-        serves: Whether to take this backend for a tensor where nobody chose one; by default never.
+        serves: See `register_loader`.
         operations: Implementations by operation name, with the signatures of `mssg.ops.reference`.
     """
-    if base is None:
-        _backends[name] = Backend(name=name, serves=serves, **operations)
-    else:
-        _backends[name] = replace(find(base), name=name, serves=serves, **operations)
+    made = replace(find(base), name=name, **operations)
+    register_loader(name, lambda: made, serves)
 
 
 def names() -> list[str]:
@@ -85,7 +89,8 @@ def find(name: str) -> Backend:
             expected=" or ".join(names()),
             hint=f"Check the environment variable {ENVIRONMENT}",
         )
-    return _backends[name]
+    load, _ = _backends[name]
+    return load()
 
 
 def backend(name: str | None = None, x: Any = None) -> Backend:
@@ -100,9 +105,9 @@ def backend(name: str | None = None, x: Any = None) -> Backend:
     """
     chosen = name or _chosen.get() or os.environ.get(ENVIRONMENT)
     if chosen is None and x is not None:
-        for candidate in reversed(_backends.values()):
-            if candidate.serves(x):
-                return candidate
+        for load, serves in reversed(_backends.values()):
+            if serves(x):
+                return load()
     return find(chosen or DEFAULT)
 
 
@@ -115,27 +120,3 @@ def use_backend(name: str) -> Iterator[Backend]:
         yield chosen
     finally:
         _chosen.reset(token)
-
-
-def join(
-    operations: Any,
-    x: Any,
-    w: Any,
-    s: Any,
-    fu: Any,
-    fd: Any,
-    b: Any,
-    conv_padding: int,
-    demodulate: bool,
-    input_gain: Any,
-    *tail: Any,
-) -> Any:
-    """`modulated_filtered_lrelu` from the two operations of a backend (or of a module that has them).
-
-    tail: up, down, padding, gain, slope, clamp of `filtered_lrelu`.
-    """
-    around = (conv_padding,) * 4
-    x = operations.modulated_conv2d(
-        x, w, s, None, 1, around, True, demodulate, input_gain, None, None, "linear", 1.0, None
-    )
-    return operations.filtered_lrelu(x, fu, fd, b, *tail, False)

@@ -4,20 +4,22 @@ passes."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from functools import lru_cache
 
+import numpy as np
 import torch
-from torch.utils.weak import WeakIdKeyDictionary
+from torch import Tensor
 
 from mssg.errors import UsageError
+from mssg.ops.remembered import Remembered
 
 RANK_TOLERANCE = 1e-7  # of the largest singular value: below it a separable pass is lost in float32 rounding
-_separable_terms: WeakIdKeyDictionary = WeakIdKeyDictionary()  # filter -> {(version, tolerance): terms}
+REMEMBERED_FILTERS = 512  # of each kind of thing that is derived from filters
+_known_values = Remembered()
 
 
-def setup_filter(
-    taps: Sequence[float] | torch.Tensor, *, normalize: bool = True, gain: float = 1.0
-) -> torch.Tensor:
+def setup_filter(taps: Sequence[float] | Tensor, *, normalize: bool = True, gain: float = 1.0) -> Tensor:
     """Make a filter from its taps; short 1-D filters become their 2-D outer product.
 
     Args:
@@ -30,20 +32,19 @@ def setup_filter(
 
     Source: Karras et al. 2019 ("A style-based generator architecture"), the binomial [1, 3, 3, 1] low-pass.
     """
-    # on the CPU: arithmetic on the meta device, where networks learn shapes, imports all of torch._dynamo
-    made_here = None if isinstance(taps, torch.Tensor) else torch.get_default_device()
-    f = torch.as_tensor(taps, dtype=torch.float32, device="cpu" if made_here else None)
+    where = taps.device if isinstance(taps, Tensor) else torch.get_default_device()
+    # On the CPU: arithmetic on the meta device imports torch._dynamo, which takes seconds.
+    f = torch.as_tensor(taps, dtype=torch.float32, device="cpu")
     if f.ndim not in (1, 2) or f.numel() == 0:
         raise UsageError("a filter has one or two dimensions", found=tuple(f.shape), expected="[n] or [h, w]")
     if f.ndim == 1 and f.numel() < 8:
         f = torch.outer(f, f)
     if normalize:
         f = f / f.sum()
-    f = f * gain ** (f.ndim / 2)
-    return f.to(made_here) if made_here else f
+    return (f * gain ** (f.ndim / 2)).to(where)
 
 
-def filter_size(f: torch.Tensor | None) -> tuple[int, int]:
+def filter_size(f: Tensor | None) -> tuple[int, int]:
     """Width and height of a filter in taps; no filter counts as one tap."""
     if f is None:
         return 1, 1
@@ -69,7 +70,7 @@ def padding4(value: int | Sequence[int]) -> tuple[int, int, int, int]:
 
 
 def upsampling_padding(
-    f: torch.Tensor | None, up: tuple[int, int], padding: tuple[int, int, int, int]
+    f: Tensor | None, up: tuple[int, int], padding: tuple[int, int, int, int]
 ) -> tuple[int, int, int, int]:
     """Padding that centres filter f on an image upsampled by `up`, so that size becomes exactly size * up."""
     (fw, fh), (ux, uy), (x0, x1, y0, y1) = filter_size(f), up, padding
@@ -77,7 +78,7 @@ def upsampling_padding(
 
 
 def downsampling_padding(
-    f: torch.Tensor | None, down: tuple[int, int], padding: tuple[int, int, int, int]
+    f: Tensor | None, down: tuple[int, int], padding: tuple[int, int, int, int]
 ) -> tuple[int, int, int, int]:
     """Padding that centres filter f before keeping every `down`-th pixel, so that size becomes size /
     down."""
@@ -85,9 +86,31 @@ def downsampling_padding(
     return x0 + (fw - dx + 1) // 2, x1 + (fw - dx) // 2, y0 + (fh - dy + 1) // 2, y1 + (fh - dy) // 2
 
 
-def separable_terms(
-    f: torch.Tensor, tolerance: float = RANK_TOLERANCE
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
+@dataclass(frozen=True)
+class FilterValues:
+    """What a filter holds, as a key: what is derived from filters is remembered by their values."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    float64: bytes
+
+    def tensor(self, dtype: torch.dtype | None = None) -> Tensor:
+        """The filter on the CPU, in its own dtype by default."""
+        values = torch.from_numpy(np.frombuffer(self.float64).reshape(self.shape).copy())
+        return values.to(self.dtype if dtype is None else dtype)
+
+
+def filter_values(f: Tensor | None) -> FilterValues | None:
+    """The values of a filter, read once for as long as it lives unchanged."""
+
+    def read() -> FilterValues:
+        assert f is not None
+        return FilterValues(tuple(f.shape), f.dtype, f.detach().cpu().double().contiguous().numpy().tobytes())
+
+    return None if f is None else _known_values.get(f, "values", read)
+
+
+def separable_terms(f: Tensor, tolerance: float = RANK_TOLERANCE) -> list[tuple[Tensor, Tensor]]:
     """Split a 2-D filter into the fewest products column x row that add up to it (its singular vectors).
 
     Args:
@@ -96,15 +119,21 @@ def separable_terms(
             in float64, else they are in the dtype of f.
 
     Returns:
-        List of (column [h], row [w]) with f = sum of outer products. Remembered for as long as the filter
-        lives unchanged, since layers ask again at every call.
+        List of (column [h], row [w]) on the device of f, with f = sum of outer products. Remembered, since
+        layers ask again at every call.
     """
-    known: Any = _separable_terms.setdefault(f, {})
-    key = (None if f.is_inference() else f._version, tolerance)
-    if key not in known:
-        u, s, vh = torch.linalg.svd(f.detach().cpu().double())
-        rank = max(int((s > tolerance * s[0]).sum()), 1) if tolerance else len(s)
-        root, like = s[:rank].sqrt(), f if tolerance else s.to(f.device)
-        columns, rows = (u[:, :rank] * root).T.to(like), (vh[:rank] * root[:, None]).to(like)
-        known[key] = list(zip(columns, rows))
-    return known[key]
+    values = filter_values(f)
+    assert values is not None
+    return _separable_terms(values, f.device, tolerance)
+
+
+@lru_cache(REMEMBERED_FILTERS)
+@torch.inference_mode(False)  # what is remembered serves training too
+def _separable_terms(
+    values: FilterValues, device: torch.device, tolerance: float
+) -> list[tuple[Tensor, Tensor]]:
+    u, s, vh = torch.linalg.svd(values.tensor(torch.float64))
+    rank = max(int((s > tolerance * s[0]).sum()), 1) if tolerance else len(s)
+    root, dtype = s[:rank].sqrt(), values.dtype if tolerance else torch.float64
+    columns, rows = ((u[:, :rank] * root).T, vh[:rank] * root[:, None])
+    return list(zip(columns.to(device, dtype), rows.to(device, dtype)))

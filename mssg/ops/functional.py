@@ -7,15 +7,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from functools import lru_cache
 from math import sqrt
 
 import torch
 
 from mssg.errors import UsageError
 from mssg.ops import fast, gpu, reference
-from mssg.ops.activations import ACTIVATIONS, Activation
-from mssg.ops.dispatch import Backend, backend, join, register_backend, use_backend
+from mssg.ops.activations import ACTIVATIONS
+from mssg.ops.dispatch import Backend, backend, register_backend, register_loader, use_backend
 from mssg.ops.filters import (
     downsampling_padding,
     filter_size,
@@ -27,6 +27,7 @@ from mssg.ops.filters import (
 from mssg.ops.memory import keep_freed_memory
 from mssg.ops.native import backend as native_backend
 from mssg.ops.native import training as native_training
+from mssg.ops.specs import ActivationSpec, ConvSpec, FilteredLreluSpec, FilterSpec
 
 __all__ = [
     "ACTIVATIONS",
@@ -47,16 +48,15 @@ __all__ = [
     "use_backend",
 ]
 
-_names = [_field.name for _field in fields(Backend) if _field.name not in ("name", "serves")]
-for _backend, _module in (("reference", reference), ("torch", fast)):
-    register_backend(
-        _backend, **{_name: getattr(_module, _name) for _name in _names if hasattr(_module, _name)}
-    )
-register_backend("cuda", None, gpu.serves, **{_name: gpu.operation(_name) for _name in _names})
-
+register_loader("reference", lambda: reference.BACKEND)
+register_loader("torch", lambda: fast.BACKEND)
+register_loader("cuda", gpu.implementation, gpu.serves)
 native_backend.register()
 native_training.register()
 
+# The same request again is the same object: its hash is asked for and it is compared at every call.
+_activation_spec, _filter_spec = lru_cache(ActivationSpec), lru_cache(FilterSpec)
+_filtered_lrelu_spec, _conv_spec = lru_cache(FilteredLreluSpec), lru_cache(ConvSpec)
 _chosen_backend = backend  # `backend` is also the name of every operation's keyword
 Padding = int | Sequence[int]
 
@@ -92,18 +92,23 @@ def bias_act(
 
     Source: Karras et al. 2020 (StyleGAN2), appendix B.
     """
-    spec = _activation(act)
+    spec = _activation(act, alpha, gain, clamp)
     if b is not None and b.shape != (x.shape[dim],):
         raise UsageError("the bias does not fit its input", found=tuple(b.shape), expected=(x.shape[dim],))
-    alpha = spec.alpha if alpha is None else float(alpha)
-    gain = spec.gain if gain is None else float(gain)
-    return _chosen_backend(backend, x).bias_act(x, b, dim, act, alpha, gain, clamp)
+    return _chosen_backend(backend, x).bias_act(x, b, dim, spec)
 
 
-def _activation(name: str) -> Activation:
+def _activation(name: str, alpha: float | None, gain: float | None, clamp: float | None) -> ActivationSpec:
+    """An activation by name, with its defaults for what is None (but for the clamp).
+
+    Raises:
+        UsageError: There is none of this name.
+    """
     if name not in ACTIVATIONS:
         raise UsageError("unknown activation", found=name, expected=" or ".join(ACTIVATIONS))
-    return ACTIVATIONS[name]
+    default = ACTIVATIONS[name]
+    alpha = default.alpha if alpha is None else float(alpha)
+    return _activation_spec(name, alpha, default.gain if gain is None else float(gain), clamp)
 
 
 def upfirdn2d(
@@ -136,17 +141,17 @@ def upfirdn2d(
 
     Source: Crochiere & Rabiner 1983, chapter 2.
     """
-    up, down, padding = pair(up), pair(down), padding4(padding)
+    spec = _filter_spec(pair(up), pair(down), padding4(padding), flip_filter, float(gain))
     fw, fh = filter_size(f)
-    width = x.shape[3] * up[0] + padding[0] + padding[1]
-    height = x.shape[2] * up[1] + padding[2] + padding[3]
+    width = x.shape[3] * spec.up[0] + spec.padding[0] + spec.padding[1]
+    height = x.shape[2] * spec.up[1] + spec.padding[2] + spec.padding[3]
     if width < fw or height < fh:
         raise UsageError(
             "the padded image is smaller than the filter",
             found=f"{width}x{height}",
             expected=f"at least {fw}x{fh}",
         )
-    return _chosen_backend(backend, x).upfirdn2d(x, f, up, down, padding, flip_filter, float(gain))
+    return _chosen_backend(backend, x).upfirdn2d(x, f, spec)
 
 
 def upsample2d(
@@ -208,8 +213,9 @@ def filtered_lrelu(
 
     Source: Karras et al. 2021 (StyleGAN3), section 3.1.
     """
-    implementation = _chosen_backend(backend, x).filtered_lrelu
-    return implementation(x, fu, fd, b, up, down, padding4(padding), float(gain), slope, clamp, flip_filter)
+    activation = _activation_spec("lrelu", slope, float(gain), clamp)
+    spec = _filtered_lrelu_spec(up, down, padding4(padding), flip_filter, activation)
+    return _chosen_backend(backend, x).filtered_lrelu(x, b, (fu, fd), spec)
 
 
 def conv2d_resample(
@@ -239,7 +245,8 @@ def conv2d_resample(
 
     Source: Karras et al. 2020 (StyleGAN2), appendix B.
     """
-    return _chosen_backend(backend, x).conv2d_resample(x, w, f, up, down, padding4(padding), flip_weight)
+    spec = _conv_spec(up, down, padding4(padding), flip_weight)
+    return _chosen_backend(backend, x).conv2d_resample(x, w, f, spec)
 
 
 def modulated_conv2d(
@@ -282,10 +289,17 @@ def modulated_conv2d(
 
     Source: Karras et al. 2020 (StyleGAN2), equations 1-3; Karras et al. 2021 (StyleGAN3), appendix D.
     """
-    gain = _activation(act).gain if gain is None else float(gain)
-    implementation = _chosen_backend(backend, x).modulated_conv2d
-    shape = (f, up, padding4(padding), flip_weight)
-    return implementation(x, w, s, *shape, demodulate, input_gain, noise, b, act, gain, clamp)
+    return _chosen_backend(backend, x).modulated_conv2d(
+        x,
+        w,
+        s,
+        _conv_spec(up, 1, padding4(padding), flip_weight, demodulate),
+        activation=_activation(act, None, gain, clamp),
+        f=f,
+        input_gain=input_gain,
+        noise=noise,
+        b=b,
+    )
 
 
 def modulated_filtered_lrelu(
@@ -325,9 +339,14 @@ def modulated_filtered_lrelu(
 
     Source: Karras et al. 2021 (StyleGAN3), section 3.2 and appendix D.
     """
-    chosen = _chosen_backend(backend, x)
-    fused = chosen.modulated_filtered_lrelu
-    tail = (up, down, padding4(padding), float(gain), slope, clamp)
-    if fused is not None:
-        return fused(x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail)
-    return join(chosen, x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail)
+    activation = _activation_spec("lrelu", slope, float(gain), clamp)
+    return _chosen_backend(backend, x).modulated_filtered_lrelu(
+        x,
+        w,
+        s,
+        _conv_spec(padding=padding4(conv_padding), demodulate=demodulate),
+        filtered=_filtered_lrelu_spec(up, down, padding4(padding), False, activation),
+        filters=(fu, fd),
+        input_gain=input_gain,
+        b=b,
+    )

@@ -18,11 +18,12 @@ _PIECE = 1 << 18  # elements per thread and piece: 1 MiB of float32, which stays
 
 def scaled_leaky(
     x: torch.Tensor,
-    scale: torch.Tensor | None,
-    noise: torch.Tensor | None,
-    bias: torch.Tensor | None,
     slope: float,
     clamp: float | None,
+    *,
+    scale: torch.Tensor | None = None,
+    noise: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """clamp(leaky_relu(scale * x + noise + bias)); scale, noise and bias broadcast to x."""
     return _ScaledLeaky.apply(x, scale, noise, bias, slope, clamp)

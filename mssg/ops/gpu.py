@@ -4,27 +4,26 @@ some systems."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from functools import cache
-from types import ModuleType
 from typing import Any
 
 import torch
 
 from mssg.ops import fast
+from mssg.ops.dispatch import Backend
 
 OLDEST = (8, 0)  # compute capability whose tensor cores know float32's parts (tf32)
 
 
 @cache
-def implementation() -> ModuleType:
+def implementation() -> Backend:
     """The Triton backend, or where Triton is missing the `torch` backend, with one warning."""
     try:
         from mssg.ops import triton_backend
     except ImportError as error:
         warnings.warn(f"no GPU kernels ({error}): the torch backend serves", RuntimeWarning, stacklevel=2)
-        return fast
-    return triton_backend
+        return fast.BACKEND
+    return triton_backend.BACKEND
 
 
 @cache
@@ -45,15 +44,6 @@ def serves(x: Any) -> bool:
     return (
         x.is_cuda
         and x.dtype in (torch.float16, torch.float32)
-        and implementation() is not fast
+        and implementation() is not fast.BACKEND
         and _new_enough(x.device.index)
     )
-
-
-def operation(name: str) -> Callable[..., Any]:
-    """An operation of the backend by name, looked up at every call."""
-
-    def call(*args: Any) -> Any:
-        return getattr(implementation(), name)(*args)
-
-    return call

@@ -7,18 +7,20 @@ here (or on the CPU under Triton's interpreter); everything else is left to the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from mssg.ops import fast, reference, triton_kernels
-from mssg.ops.filters import RANK_TOLERANCE, separable_terms
+from mssg.ops.dispatch import Backend
+from mssg.ops.filters import RANK_TOLERANCE, REMEMBERED_FILTERS, FilterValues, filter_values, separable_terms
+from mssg.ops.specs import NO_PADDING, ActivationSpec, FilterSpec
 
 kernels: Any = triton_kernels
 """A launch takes plain numbers for constants, and options of the compiler, which the functions do not
@@ -50,23 +52,20 @@ class Taps:
         return Taps(self.y.flip(1).contiguous(), self.x.flip(1).contiguous())
 
 
-_taps: WeakIdKeyDictionary = WeakIdKeyDictionary()  # filter -> {(version, dtype, flip, gain): Taps}
-
-
-def _filter_taps(f: Tensor | None, like: Tensor, flip_filter: bool, gain: float) -> Taps:
-    """Taps of an operation's filter in the dtype of `like`, remembered since layers ask again at every
-    call."""
-    if f is None:
-        return Taps(like.new_full((1, 1), gain), like.new_ones(1, 1))
-    known: Any = _taps.setdefault(f, {})
-    key = (None if f.is_inference() else f._version, like.dtype, like.device, flip_filter, gain)
-    if key not in known:
-        tolerance = 0 if like.dtype == torch.float64 else RANK_TOLERANCE
-        terms = [(f, f)] if f.ndim == 1 else separable_terms(f, tolerance)
-        y, x = (torch.stack([term[i].to(like) for term in terms]) for i in (0, 1))
-        taps = Taps((y * gain).contiguous(), x.contiguous())
-        known[key] = taps if flip_filter else taps.flipped
-    return known[key]
+@lru_cache(REMEMBERED_FILTERS)
+@torch.inference_mode(False)  # what is remembered serves training too
+def _taps(
+    values: FilterValues | None, dtype: torch.dtype, device: torch.device, flip: bool, gain: float
+) -> Taps:
+    """gain * a filter for images of this dtype, remembered since layers ask again at every call."""
+    if values is None:
+        one = torch.ones(1, 1, dtype=dtype, device=device)
+        return Taps(one * gain, one)
+    f, tolerance = values.tensor().to(device), 0 if dtype == torch.float64 else RANK_TOLERANCE
+    terms = [(f, f)] if f.ndim == 1 else separable_terms(f, tolerance)
+    y, x = (torch.stack([term[i].to(dtype) for term in terms]) for i in (0, 1))
+    taps = Taps((y * gain).contiguous(), x.contiguous())
+    return taps if flip else taps.flipped
 
 
 @dataclass(frozen=True)
@@ -91,14 +90,11 @@ class Resampling:
         return self.taps.y.shape[1], self.taps.x.shape[1]
 
 
-def _resampling(x, size, f, up, down, padding, flip_filter, gain):
-    taps = _filter_taps(f, x, flip_filter, gain)
-    (ux, uy), (dx, dy), (x0, x1, y0, y1) = up, down, padding
-    out = (
-        (size[0] * uy + y0 + y1 - taps.y.shape[1]) // dy + 1,
-        (size[1] * ux + x0 + x1 - taps.x.shape[1]) // dx + 1,
-    )
-    return Resampling(taps, (uy, ux), (dy, dx), (y0, x0), tuple(size), out)
+def _resampling(x: Tensor, size: Sequence[int], f: Tensor | None, spec: FilterSpec) -> Resampling:
+    """Of an image of this size, which has the dtype and device of x."""
+    taps = _taps(filter_values(f), x.dtype, x.device, spec.flip, spec.gain)
+    (ux, uy), (dx, dy), (x0, _, y0, _) = spec.up, spec.down, spec.padding
+    return Resampling(taps, (uy, ux), (dy, dx), (y0, x0), (size[0], size[1]), spec.size(size, f))
 
 
 def _block(n: int) -> int:
@@ -130,13 +126,13 @@ def _warps(*sides: int) -> int:
     return 8 if max(sides) > 32 else 4
 
 
-def upfirdn2d(x, f, up, down, padding, flip_filter, gain):
+def upfirdn2d(x, f, spec):
     """See `reference.upfirdn2d`."""
     if _serves(x):
-        resampling = _resampling(x, x.shape[2:], f, up, down, padding, flip_filter, gain)
+        resampling = _resampling(x, x.shape[2:], f, spec)
         if _tiles(resampling) and _tiles(resampling.transposed):
             return _Upfirdn.apply(x, resampling)
-    return fast.upfirdn2d(x, f, up, down, padding, flip_filter, gain)
+    return fast.upfirdn2d(x, f, spec)
 
 
 def _tiles(r: Resampling) -> list[tuple[int, int, int]] | None:
@@ -199,33 +195,20 @@ class _Upfirdn(torch.autograd.Function):
         return _Upfirdn.apply(grad, ctx.resampling.transposed), None
 
 
-def bias_act(x, b, dim, act, alpha, gain, clamp):
+def bias_act(x, b, dim, spec):
     """See `reference.bias_act`."""
     if not _serves(x):
-        return fast.bias_act(x, b, dim, act, alpha, gain, clamp)
-    return _tail(x, None, None, b, act, alpha, gain, clamp, dim % x.ndim)
+        return fast.bias_act(x, b, dim, spec)
+    return _Tail.apply(x, None, None, b, spec, dim % x.ndim)
 
 
-def _tail(x, scale, noise, b, act, alpha, gain, clamp, dim=1):
-    """clamp(gain * act(scale * x + noise + b)); scale [B, C, 1, 1], noise [1 or B, 1, H, W]."""
+def tail(x, spec, *, scale=None, noise=None, b=None):
+    """See `fast.leaky_tail`: scale [B, C, 1, 1], noise [1 or B, 1, H, W], b of C values; any activation."""
     if not _serves(x):
-        b = None if b is None else b.reshape([-1 if d == dim else 1 for d in range(x.ndim)])
-        return fast.leaky_tail(x, scale, noise, b, act, alpha, gain, clamp)
+        return fast.leaky_tail(x, spec, scale=scale, noise=noise, b=b)
     if noise is not None:
         noise = noise.expand(len(noise), 1, *x.shape[2:])
-    b = None if b is None else b.reshape(-1)
-    return _Tail.apply(x, scale, noise, b, Tail(act, alpha, gain, clamp, dim))
-
-
-@dataclass(frozen=True)
-class Tail:
-    """The constants of a pointwise layer tail; the bias runs along dimension `dim`."""
-
-    act: str
-    alpha: float
-    gain: float
-    clamp: float | None
-    dim: int
+    return _Tail.apply(x, scale, noise, None if b is None else b.reshape(-1), spec, 1)
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -238,7 +221,8 @@ def _like(x: Tensor, model: Tensor) -> Tensor:
     return x if x.stride() == model.stride() else torch.empty_like(model, dtype=x.dtype).copy_(x)
 
 
-def _launch_tail(x, grad, scale, noise, b, tail):
+def _launch_tail(x, grad, scale, noise, b, spec, dim):
+    """clamp(gain * act(scale * x + noise + b)), or grad times its derivative; b runs along dimension dim."""
     y = torch.empty_like(x)
     if x.numel() == 0:
         return y
@@ -254,15 +238,15 @@ def _launch_tail(x, grad, scale, noise, b, tail):
         b,
         y,
         x.numel(),
-        x.shape[tail.dim],
+        x.shape[dim],
         pixels,
-        x.stride(tail.dim),
+        x.stride(dim),
         pixel_stride,
         1 if noise is None else len(noise),
-        tail.act,
-        tail.alpha,
-        tail.gain,
-        tail.clamp,
+        spec.act,
+        spec.alpha,
+        spec.gain,
+        spec.clamp,
         _ACCUMULATOR[x.dtype],
         x.numel() > 2**31 - _POINTS,
         _POINTS,
@@ -272,78 +256,73 @@ def _launch_tail(x, grad, scale, noise, b, tail):
 
 class _Tail(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, scale, noise, b, tail):
+    def forward(ctx, x, scale, noise, b, spec, dim):
         x = _dense(x)
         ctx.save_for_backward(x, scale, noise, b)
-        ctx.tail = tail
-        return _launch_tail(x, None, scale, noise, b, tail)
+        ctx.spec, ctx.dim = spec, dim
+        return _launch_tail(x, None, scale, noise, b, spec, dim)
 
     @staticmethod
     def backward(ctx, grad):
-        x, scale, noise, b = ctx.saved_tensors
-        tail = ctx.tail
-        if torch.is_grad_enabled() and tail.act not in _PIECEWISE_LINEAR:
+        (x, scale, noise, b), spec, dim = ctx.saved_tensors, ctx.spec, ctx.dim
+        if torch.is_grad_enabled() and spec.act not in _PIECEWISE_LINEAR:
             inputs = [t for t in (x, b) if t is not None]
-            y = reference.bias_act(x, b, tail.dim, tail.act, tail.alpha, tail.gain, tail.clamp)
+            y = reference.bias_act(x, b, dim, spec)
             grads = iter(torch.autograd.grad(y, inputs, grad, create_graph=True))
-            return next(grads), None, None, None if b is None else next(grads), None
-        g = _TailGradient.apply(grad, x, scale, noise, b, tail)
-        return _sums(ctx, g, x, scale, noise, b, tail.dim)
+            return next(grads), None, None, None if b is None else next(grads), None, None
+        g = _TailGradient.apply(grad, x, scale, noise, b, spec, dim)
+        return *_sums(ctx, g), None, None
 
 
-def _sums(ctx, g, x, scale, noise, b, dim):
+def _sums(ctx, g):
     """Gradients of x, scale, noise and bias from that of scale * x + noise + bias."""
-    needs = ctx.needs_input_grad
+    (x, scale, noise, _), needs = ctx.saved_tensors, ctx.needs_input_grad
     grad_x = g if scale is None else g * scale
     grad_scale = (g * x).sum_to_size(scale.shape) if scale is not None and needs[1] else None
     grad_noise = g.sum_to_size(noise.shape) if needs[2] else None
-    grad_b = g.sum([d for d in range(g.ndim) if d != dim]) if needs[3] else None
-    return grad_x, grad_scale, grad_noise, grad_b, None
+    grad_b = g.sum([d for d in range(g.ndim) if d != ctx.dim]) if needs[3] else None
+    return grad_x, grad_scale, grad_noise, grad_b
 
 
 class _TailGradient(torch.autograd.Function):
     """grad times the derivative of the tail, which does not depend on x but by jumps."""
 
     @staticmethod
-    def forward(ctx, grad, x, scale, noise, b, tail):
+    def forward(ctx, grad, x, scale, noise, b, spec, dim):
         ctx.save_for_backward(x, scale, noise, b)
-        ctx.tail = tail
-        return _launch_tail(x, _like(grad, x), scale, noise, b, tail)
+        ctx.spec, ctx.dim = spec, dim
+        return _launch_tail(x, _like(grad, x), scale, noise, b, spec, dim)
 
     @staticmethod
     def backward(ctx, grad):
-        return _TailGradient.apply(grad, *ctx.saved_tensors, ctx.tail), None, None, None, None, None
+        back = _TailGradient.apply(grad, *ctx.saved_tensors, ctx.spec, ctx.dim)
+        return back, None, None, None, None, None, None
 
 
 @dataclass(frozen=True)
-class Activation:
+class Layer:
     """filtered_lrelu: the signal goes up, through leaky ReLU, gain and clamp, and down."""
 
     up: Resampling
     down: Resampling
-    gain: float
-    slope: float
-    clamp: float | None
+    activation: ActivationSpec
 
 
-def filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter, scale=None):
+def filtered_lrelu(x, b, filters, spec, *, scale=None):
     """See `reference.filtered_lrelu`; scale [B, C, 1, 1] is a factor of x before the bias."""
     if _serves(x):
-        ups = _resampling(x, x.shape[2:], fu, (up, up), (1, 1), padding, flip_filter, float(up**2))
-        downs = _resampling(x, ups.out, fd, (1, 1), (down, down), (0, 0, 0, 0), flip_filter, 1.0)
-        activation = Activation(ups, downs, gain, slope, clamp)
+        ups = _resampling(x, x.shape[2:], filters[0], spec.raising)
+        downs = _resampling(x, ups.out, filters[1], spec.lowering)
         pairs = ((ups, downs), (downs.transposed, ups.transposed))
-        if all(_activation_tiles(ups, value, final, axis) for value, final in pairs for axis in (0, 1)):
-            trivial = fu is None and fd is None and up == down == 1 and not any(padding)
-            if trivial:
-                return _tail(x, scale, None, b, "lrelu", slope, gain, clamp)
-            return _FilteredLrelu.apply(x, scale, b, activation)
-    if scale is not None:
-        x = x * scale
-    return fast.filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter)
+        if all(_layer_tiles(ups, value, final, axis) for value, final in pairs for axis in (0, 1)):
+            unfiltered = filters[0] is None and filters[1] is None and spec.up == spec.down == 1
+            if unfiltered and spec.padding == NO_PADDING:
+                return tail(x, spec.activation, scale=scale, b=b)
+            return _FilteredLrelu.apply(x, scale, b, Layer(ups, downs, spec.activation))
+    return fast.filtered_lrelu(x if scale is None else x * scale, b, filters, spec)
 
 
-def _activation_tiles(up, value, final, axis) -> tuple[int, ...] | None:
+def _layer_tiles(up, value, final, axis) -> tuple[int, ...] | None:
     """Results in a tile, and the sides of the blocks of x, of the value, at the raised rate, and of the
     result."""
     down, taps, out = final.down[axis], final.lengths[axis], final.out[axis]
@@ -356,12 +335,12 @@ def _activation_tiles(up, value, final, axis) -> tuple[int, ...] | None:
     return None
 
 
-def _launch_filtered(x, scale, b, grad, value, final, activation):
+def _launch_filtered(x, scale, b, grad, value, final, layer):
     y = _blank(x, final.out)
     if y.numel() == 0:
         return y
-    up = activation.up
-    along_y, along_x = (_activation_tiles(up, value, final, axis) for axis in (0, 1))
+    up, activation = layer.up, layer.activation
+    along_y, along_x = (_layer_tiles(up, value, final, axis) for axis in (0, 1))
     assert along_y is not None and along_x is not None  # `filtered_lrelu` has looked
     blocks = [side for pair in zip(along_y[1:], along_x[1:]) for side in pair]
     tiles = triton.cdiv(y.shape[2], along_y[0]), triton.cdiv(y.shape[3], along_x[0])
@@ -416,15 +395,15 @@ def _launch_filtered(x, scale, b, grad, value, final, activation):
 
 class _FilteredLrelu(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, scale, b, activation):
+    def forward(ctx, x, scale, b, layer):
         ctx.save_for_backward(x, scale, b)
-        ctx.activation = activation
-        return _launch_filtered(x, scale, b, None, activation.up, activation.down, activation)
+        ctx.layer = layer
+        return _launch_filtered(x, scale, b, None, layer.up, layer.down, layer)
 
     @staticmethod
     def backward(ctx, grad):
         x, scale, b = ctx.saved_tensors
-        g = _FilteredGradient.apply(grad, x, scale, b, ctx.activation, True)
+        g = _FilteredGradient.apply(grad, x, scale, b, ctx.layer, True)
         return (
             g if scale is None else g * scale,
             (g * x).sum_to_size(scale.shape) if scale is not None and ctx.needs_input_grad[1] else None,
@@ -438,27 +417,36 @@ class _FilteredGradient(torch.autograd.Function):
     forwards."""
 
     @staticmethod
-    def forward(ctx, vector, x, scale, b, activation, backwards):
+    def forward(ctx, vector, x, scale, b, layer, backwards):
         ctx.save_for_backward(x, scale, b)
-        ctx.activation, ctx.backwards = activation, backwards
-        up, down = activation.up, activation.down
+        ctx.layer, ctx.backwards = layer, backwards
+        up, down = layer.up, layer.down
         value, final = (down.transposed, up.transposed) if backwards else (up, down)
-        return _launch_filtered(x, scale, b, vector, value, final, activation)
+        return _launch_filtered(x, scale, b, vector, value, final, layer)
 
     @staticmethod
     def backward(ctx, grad):
-        back = _FilteredGradient.apply(grad, *ctx.saved_tensors, ctx.activation, not ctx.backwards)
+        back = _FilteredGradient.apply(grad, *ctx.saved_tensors, ctx.layer, not ctx.backwards)
         return back, None, None, None, None, None
 
 
 conv2d_resample = partial(fast.conv2d_resample, fir=upfirdn2d)
-modulated_conv2d = partial(
-    fast.modulated_conv2d, convolve=partial(fast.convolve_modulated, fir=upfirdn2d), tail=_tail
+convolve_modulated = partial(fast.convolve_modulated, fir=upfirdn2d)
+modulated_conv2d = partial(fast.modulated_conv2d, convolve=convolve_modulated, tail=tail)
+
+
+def modulated_filtered_lrelu(x, w, s, spec, *, filtered, filters, input_gain, b):
+    """See `reference.modulated_filtered_lrelu`: demodulation rides on filtered_lrelu."""
+    x, d = fast.convolve_modulated(x, w, s, spec, input_gain=input_gain)
+    return filtered_lrelu(x, b, filters, filtered, scale=d)
+
+
+BACKEND = Backend(
+    "cuda",
+    bias_act=bias_act,
+    upfirdn2d=upfirdn2d,
+    filtered_lrelu=filtered_lrelu,
+    conv2d_resample=conv2d_resample,
+    modulated_conv2d=modulated_conv2d,
+    modulated_filtered_lrelu=modulated_filtered_lrelu,
 )
-
-
-def modulated_filtered_lrelu(x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, *tail):
-    """See `ops.modulated_filtered_lrelu`: demodulation rides on filtered_lrelu. tail: as in
-    `filtered_lrelu`."""
-    x, d = fast.convolve_modulated(x, w, s, None, 1, (conv_padding,) * 4, True, demodulate, input_gain)
-    return filtered_lrelu(x, fu, fd, b, *tail, flip_filter=False, scale=d)

@@ -30,6 +30,7 @@ from triton.compiler import ASTSource
 from mssg.networks.filter_design import design_lowpass_filter
 from mssg.ops import functional as ops
 from mssg.ops import triton_backend
+from mssg.ops.specs import ActivationSpec, FilteredLreluSpec
 
 TARGETS = (80, 90, 100)
 KERNELS = ("tail_kernel", "upfirdn2d_kernel", "filtered_lrelu_kernel")
@@ -70,18 +71,17 @@ def layers(quick: bool):
     radial = torch.tensor(design_lowpass_filter(12, 32, 16, 256, radial=True), dtype=torch.float32)
     f4 = ops.setup_filter([1, 3, 3, 1])
     b, scale = torch.zeros(32), torch.ones(2, 32, 1, 1)
-    noise = torch.zeros(1, 1, 84, 84)
+    noise, activation = torch.zeros(1, 1, 84, 84), ActivationSpec("lrelu", 0.2, 2**0.5, 256.0)
 
     def flrelu(fu, fd, up, down):
         def run(x):
-            return triton_backend.filtered_lrelu(
-                x, fu, fd, b, up, down, (10, 9, 10, 9), 2**0.5, 0.2, 256.0, False, scale=scale
-            )
+            spec = FilteredLreluSpec(up, down, (10, 9, 10, 9), False, activation)
+            return triton_backend.filtered_lrelu(x, b, (fu, fd), spec, scale=scale)
 
         return run
 
     def tail(x):
-        return triton_backend._tail(x, scale, noise, b, "lrelu", 0.2, 2**0.5, 256.0)
+        return triton_backend.tail(x, activation, scale=scale, noise=noise, b=b)
 
     def smooth(x):
         return ops.bias_act(x, b, act="swish")

@@ -1,5 +1,8 @@
 """Choosing a backend, and the checks in front of all backends."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -7,6 +10,7 @@ from mssg.errors import UsageError
 from mssg.ops import dispatch
 from mssg.ops import functional as ops
 from mssg.ops.filters import separable_terms
+from mssg.ops.remembered import Remembered
 
 
 def test_default_environment_context_and_argument(monkeypatch):
@@ -55,6 +59,38 @@ def test_separable_terms_follow_a_changed_filter():
     assert len(separable_terms(f)) == 1
     f.copy_(torch.eye(5))
     assert len(separable_terms(f)) == 5
+
+
+def test_filters_of_equal_values_share_what_is_derived_from_them():
+    f = torch.outer(torch.arange(1.0, 7), torch.arange(1.0, 7)) + torch.eye(6)
+    with torch.inference_mode():  # an evaluation meets the filter first, training then
+        first = separable_terms(f.clone())
+    assert separable_terms(f) is first
+    x = torch.randn(1, 2, 9, 9, requires_grad=True)
+    ops.upfirdn2d(x, f, padding=3, backend="torch").sum().backward()
+    assert x.grad is not None
+
+
+def test_derived_values_end_with_their_tensor_and_its_version():
+    remembered, t = Remembered(), torch.zeros(3)
+    assert [remembered.get(t, "a", lambda i=i: i) for i in (1, 2)] == [1, 1]
+    t += 1
+    assert remembered.get(t, "a", lambda: 3) == 3
+    del t
+    assert not remembered._known
+
+
+def test_a_filter_for_the_meta_device_needs_no_compiler():
+    """Its arithmetic, done there, would import torch._dynamo: more than a second of every start."""
+    code = (
+        "import sys, torch\n"
+        "from mssg.ops.filters import setup_filter\n"
+        "with torch.device('meta'):\n"
+        "    f = setup_filter([1, 3, 3, 1])\n"
+        "assert f.is_meta and f.shape == (4, 4)\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("backend", ["reference", "torch"])

@@ -93,7 +93,7 @@ def test_without_triton_the_torch_backend_serves_and_says_so_once(monkeypatch):
     gpu.implementation.cache_clear()
     try:
         with pytest.warns(RuntimeWarning, match="torch backend serves"):
-            assert gpu.implementation() is fast
+            assert gpu.implementation() is fast.BACKEND
         x = draw(1, 2, 5, 5)  # a second warning would be an error
         assert torch.equal(ops.upsample2d(x, F4, backend="cuda"), ops.upsample2d(x, F4, backend="torch"))
     finally:

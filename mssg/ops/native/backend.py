@@ -3,35 +3,34 @@ what gradients are wanted of (see training.py), kernels other than 1x1 and 3x3, 
 of a column and a row.
 
 Registered twice: 3x3 convolutions run by Winograd's F(4x4, 3x3) or F(6x6, 3x3) in `native`, which also leaves
-    terms
-out of radial filters that are below that rounding; and in `native-exact` by F(2x2, 3x3), whose transforms
-only add and
-halve: its errors are twice a direct convolution's, and in whole networks the same.
+terms out of radial filters that are below that rounding; and in `native-exact` by F(2x2, 3x3), whose
+transforms only add and halve: its errors are twice a direct convolution's, and in whole networks the same.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from mssg.ops import fast
-from mssg.ops.activations import ACTIVATIONS
 from mssg.ops.dispatch import register_backend
-from mssg.ops.filters import RANK_TOLERANCE, separable_terms
+from mssg.ops.filters import RANK_TOLERANCE, REMEMBERED_FILTERS, FilterValues, filter_values, separable_terms
 from mssg.ops.native import library
 from mssg.ops.native.layout import in_layout, new, outline, padded_channels, place, plain, pointer
 from mssg.ops.native.library import NOT_FINITE, Convolution, Epilogue, FilteredLrelu, FilteredLreluGradient
 from mssg.ops.reference import DEMODULATION_EPS
+from mssg.ops.remembered import Remembered
+from mssg.ops.specs import ActivationSpec, ConvSpec, FilteredLreluSpec, Filters
 
 NO_CLAMP = -1.0
 _FAST_TOLERANCE = 3e-6  # of a filter's largest singular value: what `native` leaves out
 _MOST_TERMS = 6  # a filter that needs more products of column and row is left to torch
 _SIX_PIXELS, _SIX_SAVES = 90, 0.9  # see `_tile`
-_prepared: WeakIdKeyDictionary = WeakIdKeyDictionary()  # weight or filter -> (version, {what: tensors})
+_KERNELS = ((1, 1), (3, 3))  # of the convolutions
+_prepared = Remembered()  # of weights and biases
 
 
 def register() -> None:
@@ -39,11 +38,11 @@ def register() -> None:
     mode."""
     if isinstance(library.load(), str):
         return
-    for name, exact in (("native-exact", True), ("native", False)):
+    for name, exact, serving in (("native-exact", True, lambda x: False), ("native", False, serves)):
         register_backend(
             name,
             base="torch",
-            serves=(lambda x: False) if exact else serves,
+            serves=serving,
             filtered_lrelu=partial(filtered_lrelu, exact),
             modulated_conv2d=partial(modulated_conv2d, exact),
             modulated_filtered_lrelu=partial(modulated_filtered_lrelu, exact),
@@ -65,70 +64,110 @@ def _wanted(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
+# ---- Filters
+
+
+class _Taps(NamedTuple):
+    """A filter as the kernels read it, a sum of products: columns [R, h] and rows [R, w] of correlation
+    taps."""
+
+    columns: Tensor
+    rows: Tensor
+
+
+@lru_cache(REMEMBERED_FILTERS)
+@torch.inference_mode(False)  # what is remembered serves training too
+def _taps(values: FilterValues | None, flip: bool, exact: bool, factor: float = 1.0) -> _Taps | None:
+    """factor * a filter; None where it needs too many products."""
+    if values is None:
+        return _Taps(torch.full((1, 1), factor), torch.ones(1, 1))
+    f = values.tensor()
+    terms = [(f, f)] if f.ndim == 1 else separable_terms(f, RANK_TOLERANCE if exact else _FAST_TOLERANCE)
+    if len(terms) > _MOST_TERMS:
+        return None
+    columns, rows = (torch.stack(part).float() for part in zip(*terms))
+    if not flip:
+        columns, rows = columns.flip(1), rows.flip(1)
+    return _Taps((columns * factor).contiguous(), rows.contiguous())
+
+
+def _pair(
+    values: tuple[FilterValues | None, FilterValues | None], spec: FilteredLreluSpec, exact: bool
+) -> tuple[_Taps, _Taps] | None:
+    """Of upsampling: one term, with the factors that restore the mean and the activation's gain (before it
+    acts as behind it). And of downsampling. None where the kernels do not take them."""
+    gain = spec.activation.gain
+    up = _taps(values[0], spec.flip, exact, spec.up * spec.up * gain)
+    down = _taps(values[1], spec.flip, exact)
+    if up is None or down is None or len(up.columns) > 1 or gain <= 0:
+        return None
+    return up, down
+
+
+def _values(filters: Filters) -> tuple[FilterValues | None, FilterValues | None]:
+    return filter_values(filters[0]), filter_values(filters[1])
+
+
 # ---- Filtered leaky ReLU
-# --------------------------------------------------------------------------------------
 
 
-def filtered_lrelu(exact, x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter):
+class _Filtering(NamedTuple):
+    """A filtered leaky ReLU that the kernels take."""
+
+    filters: Filters
+    taps: tuple[_Taps, _Taps]
+    spec: FilteredLreluSpec
+
+
+def filtered_lrelu(exact, x, b, filters, spec):
     """See `reference.filtered_lrelu`."""
-    terms_up, terms_down = _upsampling_terms(fu, flip_filter, exact, up, gain), _terms(fd, flip_filter, exact)
-    if plain(x, b) and terms_up is not None and terms_down is not None:
-        if not _wanted(x, b, fu, fd):
-            return _filtered_lrelu(in_layout(x), b, terms_up, terms_down, up, down, padding, slope, clamp)
-        if len(terms_down[0]) == 1 and not _wanted(fu, fd):
-            return _FilteredLrelu.apply(
-                x, b, fu, fd, terms_up, terms_down, up, down, padding, gain, slope, clamp, flip_filter
-            )
-    return fast.filtered_lrelu(x, fu, fd, b, up, down, padding, gain, slope, clamp, flip_filter)
+    taps = _pair(_values(filters), spec, exact) if plain(x, b) else None
+    if taps is not None:
+        filtering = _Filtering(filters, taps, spec)
+        if not _wanted(x, b, *filters):
+            return _filtered_lrelu(in_layout(x), b, filtering)
+        if len(taps[1].rows) == 1 and not _wanted(*filters):
+            return _FilteredLrelu.apply(x, b, filtering)
+    return fast.filtered_lrelu(x, b, filters, spec)
 
 
-def _filtered_lrelu(x, b, terms_up, terms_down, up, down, padding, slope, clamp):
+def _filtered_lrelu(x: Tensor, b: Tensor | None, filtering: _Filtering) -> Tensor:
     """The result for x in layout."""
-    y = new(x, x.shape[1], *_filtered_size(x, terms_up, terms_down, up, down, padding))
-    bias = padded_channels(b)
-    library.filtered_lrelu(
-        _arguments(x, y, y.shape, terms_up, terms_down, bias, up, down, padding, slope, clamp)
-    )
+    y, bias = new(x, x.shape[1], *filtering.spec.size(x.shape[2:], filtering.filters)), padded_channels(b)
+    library.filtered_lrelu(_arguments((x, y), y.shape, filtering, bias))
     return y
 
 
-def _filtered_size(x, terms_up, terms_down, up, down, padding):
-    """Height and width of the result."""
-    (up_column, up_row), (down_column, down_row) = terms_up, terms_down
-    x0, x1, y0, y1 = padding
-    height, width = x.shape[2:]
-    out_height = (height * up + y0 + y1 - up_column.shape[1] + 1 - down_column.shape[1]) // down + 1
-    return out_height, (width * up + x0 + x1 - up_row.shape[1] + 1 - down_row.shape[1]) // down + 1
-
-
-def _gradient(x, b, grad, terms_up, terms_down, up, down, padding, slope, clamp):
+def _gradient(x: Tensor, b: Tensor | None, grad: Tensor, filtering: _Filtering) -> Tensor:
     """The gradient with respect to x from that with respect to the result, both in layout."""
     y, bias = new(x, *x.shape[1:]), padded_channels(b)
-    forward = _arguments(x, y, grad.shape, terms_up, terms_down, bias, up, down, padding, slope, clamp)
+    forward = _arguments((x, y), grad.shape, filtering, bias)
     n, _, h, w = grad.stride()
     library.filtered_lrelu_gradient(FilteredLreluGradient(forward, grad.data_ptr(), n, h, w))
     return y
 
 
-def _arguments(x, y, result, terms_up, terms_down, bias, up, down, padding, slope, clamp):
-    """From x to y, where the filtered leaky ReLU's result has this shape."""
-    (up_column, up_row), (down_column, down_row) = terms_up, terms_down
-    arguments = FilteredLrelu()
-    place(arguments, x, y)
+def _arguments(
+    between: tuple[Tensor, Tensor], result: torch.Size, filtering: _Filtering, bias: Tensor | None
+) -> FilteredLrelu:
+    """From the one tensor to the other, where the filtered leaky ReLU's result has this shape."""
+    (up, down), spec, arguments = filtering.taps, filtering.spec, FilteredLrelu()
+    place(arguments, *between)
     _, arguments.channels, arguments.out_height, arguments.out_width = result
-    arguments.up, arguments.down, arguments.pad_x, arguments.pad_y = up, down, padding[0], padding[2]
-    arguments.bias, arguments.up_row, arguments.up_column = (
-        pointer(bias),
-        pointer(up_row),
-        pointer(up_column),
-    )
-    arguments.down_row, arguments.down_column = pointer(down_row), pointer(down_column)
-    arguments.up_row_taps, arguments.up_column_taps = up_row.shape[1], up_column.shape[1]
-    arguments.down_row_taps, arguments.down_column_taps = down_row.shape[1], down_column.shape[1]
-    arguments.terms = len(down_row)
-    arguments.slope = slope
-    arguments.clamp = NO_CLAMP if clamp is None else clamp
+    arguments.up, arguments.down = spec.up, spec.down
+    arguments.pad_x, _, arguments.pad_y, _ = spec.padding
+    arguments.bias = pointer(bias)
+    arguments.up_row, arguments.up_column = up.rows.data_ptr(), up.columns.data_ptr()
+    arguments.down_row, arguments.down_column = down.rows.data_ptr(), down.columns.data_ptr()
+    arguments.up_row_taps, arguments.up_column_taps = up.rows.shape[1], up.columns.shape[1]
+    arguments.down_row_taps, arguments.down_column_taps = down.rows.shape[1], down.columns.shape[1]
+    arguments.terms = len(down.rows)
+    arguments.slope, arguments.clamp = spec.activation.slope, _limit(spec.activation)
     return arguments
+
+
+def _limit(activation: ActivationSpec) -> float:
+    return NO_CLAMP if activation.clamp is None else activation.clamp
 
 
 class _FilteredLrelu(torch.autograd.Function):
@@ -136,84 +175,25 @@ class _FilteredLrelu(torch.autograd.Function):
     of the gradient is wanted, the differentiable `torch` backend forms it."""
 
     @staticmethod
-    def forward(ctx, x, b, fu, fd, terms_up, terms_down, up, down, padding, gain, slope, clamp, flip_filter):
-        ctx.save_for_backward(x, b, fu, fd)
-        ctx.definition = up, down, padding, gain, slope, clamp, flip_filter
-        ctx.native = terms_up, terms_down, up, down, padding, slope, clamp
-        return _filtered_lrelu(in_layout(x), b, *ctx.native)
+    def forward(ctx, x, b, filtering):
+        ctx.save_for_backward(x, b)
+        ctx.filtering = filtering
+        return _filtered_lrelu(in_layout(x), b, filtering)
 
     @staticmethod
     def backward(ctx, grad):
-        x, b, fu, fd = ctx.saved_tensors
+        (x, b), filtering = ctx.saved_tensors, ctx.filtering
         needs = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():
-            y = fast.filtered_lrelu(x, fu, fd, b, *ctx.definition)
+            y = fast.filtered_lrelu(x, b, filtering.filters, filtering.spec)
             wanted = [t for t, need in zip((x, b), needs) if need]
             found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
-            grads = [next(found) if need else None for need in needs]
-        else:
-            grad_x = _gradient(in_layout(x), b, in_layout(grad), *ctx.native)
-            grads = [grad_x if needs[0] else None, grad_x.sum([0, 2, 3]) if needs[1] else None]
-        return *grads, *[None] * 11
-
-
-_ONE_TAP = torch.ones(1, 1)
-
-
-def _terms(
-    f: Tensor | None, flip_filter: bool, exact: bool, factor: float = 1.0
-) -> tuple[Tensor, Tensor] | None:
-    """factor * filter as columns [R, h] and rows [R, w] of correlation taps; None where R would be large."""
-
-    def make() -> tuple[Tensor, Tensor] | None:
-        assert f is not None
-        terms = [(f, f)] if f.ndim == 1 else separable_terms(f, RANK_TOLERANCE if exact else _FAST_TOLERANCE)
-        if len(terms) > _MOST_TERMS:
-            return None
-        columns, rows = (torch.stack(part).detach().float().cpu() for part in zip(*terms))
-        if not flip_filter:
-            columns, rows = columns.flip(1), rows.flip(1)
-        return (columns * factor).contiguous(), rows.contiguous()
-
-    if f is None:
-        return _ONE_TAP * factor, _ONE_TAP
-    return _prepare(f, ("terms", flip_filter, exact, factor), make)
-
-
-def _upsampling_terms(fu, flip_filter, exact, up, gain):
-    """One term, with the factors that restore the mean and the activation's gain (before it acts as behind
-    it); or None."""
-    terms = _terms(fu, flip_filter, exact, up * up * gain)
-    return terms if terms is not None and len(terms[0]) == 1 and gain > 0 else None
+            return *(next(found) if need else None for need in needs), None
+        grad_x = _gradient(in_layout(x), b, in_layout(grad), filtering)
+        return grad_x if needs[0] else None, grad_x.sum([0, 2, 3]) if needs[1] else None, None
 
 
 # ---- Convolution
-# ----------------------------------------------------------------------------------------------
-
-
-def _version(t: Tensor) -> int | None:
-    return None if t.is_inference() else t._version
-
-
-def _identity(t: Tensor | None):
-    """Tells tensors and their versions apart, for as long as they live."""
-    return None if t is None else (id(t), _version(t))
-
-
-def _geometry(x: Tensor) -> tuple:
-    return x.shape, x.stride(), torch.get_num_threads()
-
-
-def _prepare(w: Tensor, what: tuple, make):
-    """What `make()` derives from a weight or filter, remembered for as long as the weight lives unchanged."""
-    version = _version(w)
-    known = _prepared.get(w)
-    if known is None or known[0] != version:
-        known = (version, {})
-        _prepared[w] = known
-    if what not in known[1]:
-        known[1][what] = make()
-    return known[1][what]
 
 
 def pack(w: Tensor, turned: bool, up: int, tile: int) -> Tensor:
@@ -229,8 +209,9 @@ def pack(w: Tensor, turned: bool, up: int, tile: int) -> Tensor:
     return packed
 
 
-def _packed(w: Tensor, flip_weight: bool, up: int, tile: int) -> Tensor:
-    return _prepare(w, (flip_weight, up, tile), lambda: pack(w, not flip_weight, up, tile))
+def _packed(w: Tensor, spec: ConvSpec, tile: int) -> Tensor:
+    turned = spec.flip == (spec.up == 2)  # a transposed convolution's kernel is stored the other way round
+    return _prepared.get(w, (turned, spec.up, tile), lambda: pack(w, turned, spec.up, tile))
 
 
 def _tile(w: Tensor, height: int, width: int, exact: bool) -> int:
@@ -253,23 +234,45 @@ def _tile(w: Tensor, height: int, width: int, exact: bool) -> int:
 
 def _energy(w: Tensor) -> Tensor:
     """[I, O in whole blocks]: what demodulation needs of a weight."""
-    return _prepare(w, ("energy",), lambda: padded_channels(w.detach().square().sum([2, 3]).T))
+    return _prepared.get(w, "energy", lambda: padded_channels(w.detach().square().sum([2, 3]).T))
+
+
+def _bias(b: Tensor | None) -> Tensor | None:
+    """In whole blocks of channels; nothing is remembered that would share the memory of b itself."""
+    if b is None or b.shape[0] % library.CHANNEL_BLOCK == 0:
+        return padded_channels(b)
+    return _prepared.get(b, "padded", lambda: padded_channels(b))
+
+
+class _Geometry(NamedTuple):
+    """What a plan is for, beside what is computed: the input's memory, threads, `native-exact` or not."""
+
+    shape: torch.Size
+    stride: tuple[int, ...]
+    threads: int
+    exact: bool
+
+    @classmethod
+    def of(cls, x: Tensor, exact: bool) -> _Geometry:
+        return cls(x.shape, x.stride(), torch.get_num_threads(), exact)
 
 
 class _Plan(NamedTuple):
-    """What all calls share that have one weight and tensors of one geometry."""
+    """What all calls share that have one weight, one specification and tensors of one geometry."""
 
+    spec: ConvSpec
     result: tuple[int, int, int]  # channels, height, width
     convolution: Convolution  # but for what `_run` fills in
     filtered: FilteredLrelu | None  # what follows
-    memory: tuple  # tensors that these point to, or whose identity the plan is found by
+    memory: tuple  # tensors that these point to
 
 
-def _run(plan: _Plan, x, s, input_gain, noise, direct):
-    """The result for x in layout. direct() packs the weights for a direct convolution."""
-    s, y = s.detach().contiguous(), new(x, *plan.result)
+def _run(plan: _Plan, x: Tensor, w: Tensor, s: Tensor, *, input_gain, noise, b) -> Tensor:
+    """The result for x in layout."""
+    s, bias, y = s.detach().contiguous(), _bias(b), new(x, *plan.result)
     convolution = Convolution.from_buffer_copy(plan.convolution)
     convolution.x, convolution.styles = x.data_ptr(), s.data_ptr()
+    convolution.epilogue.bias = pointer(bias)
     if input_gain is not None:
         convolution.input_gain = float(input_gain)
     if noise is not None:
@@ -284,104 +287,99 @@ def _run(plan: _Plan, x, s, input_gain, noise, direct):
         call = partial(library.layer, convolution, filtered)
     # Winograd would spread an Inf or NaN over the whole tile: then convolve directly, as the definition says.
     if call() == NOT_FINITE:
-        weight = direct()
+        weight = _packed(w, plan.spec, 0)
         convolution.weight, convolution.winograd = weight.data_ptr(), 0
         call()
     return y
 
 
 def _convolution(
-    exact, x, w, b, demodulate, padding, flip_weight, gain, slope, clamp, smoothing=None
+    x: Tensor, w: Tensor, spec: ConvSpec, activation: ActivationSpec, *, exact: bool, smoothing=None
 ) -> _Plan:
     """Of clamp(gain * lrelu(d * (w * (s x)) + noise + b)), onto twice the size where a smoothing filter is
     given."""
-    kernel, up = w.shape[2], 1 if smoothing is None else 2
-    height, width = (up * (n + 2 * padding - kernel + 1) for n in x.shape[2:])
+    height, width = (spec.up * (n + 2 * spec.padding[0] - w.shape[2] + 1) for n in x.shape[2:])
     result = (len(w), height, width)
-    tile = 0 if up == 2 else _tile(w, height, width, exact)
-    weight, bias = _packed(w, flip_weight, up, tile), padded_channels(b)
-    energy = _energy(w) if demodulate else None
+    tile = 0 if spec.up == 2 else _tile(w, height, width, exact)
+    weight = _packed(w, spec, tile)
+    energy = _energy(w) if spec.demodulate else None
     arguments = Convolution()
     place(arguments, x, outline(x, *result))
     arguments.weight, arguments.energy = weight.data_ptr(), pointer(energy)
-    arguments.winograd, arguments.up = tile, up
+    arguments.winograd, arguments.up = tile, spec.up
     arguments.input_gain, arguments.eps = 1.0, DEMODULATION_EPS
     arguments.out_channels, arguments.in_channels, arguments.kernel = w.shape[:3]
-    arguments.padding = padding
-    limit = NO_CLAMP if clamp is None else clamp
-    arguments.epilogue = Epilogue(pointer(bias), None, 0, gain, slope, limit)
+    arguments.padding = spec.padding[0]
+    arguments.epilogue = Epilogue(None, None, 0, activation.gain, activation.slope, _limit(activation))
     if smoothing is not None:
         arguments.up_column, arguments.up_row = (taps.data_ptr() for taps in smoothing)
-    return _Plan(result, arguments, None, (b, bias, weight, energy, smoothing))
+    return _Plan(spec, result, arguments, None, (weight, energy, smoothing))
 
 
-def modulated_conv2d(
-    exact, x, w, s, f, up, padding, flip_weight, demodulate, input_gain, noise, b, act, gain, clamp
-):
+def modulated_conv2d(exact, x, w, s, spec, *, activation, f, input_gain, noise, b):
     """See `reference.modulated_conv2d`."""
-    smoothing = _smoothing(w, f, up, padding)
-    direct = up == 1 and len(set(padding)) == 1 and padding[0] >= 0 and w.shape[2:] in ((1, 1), (3, 3))
-    known = act in ("linear", "lrelu") and gain > 0
-    if not (direct or smoothing) or not known or not _takes(x, w, s, input_gain, noise, b):
-        rest = (flip_weight, demodulate, input_gain, noise, b, act, gain, clamp)
-        return fast.modulated_conv2d(x, w, s, f, up, padding, *rest)
-    slope = 1.0 if act == "linear" else ACTIVATIONS[act].alpha
+    values = filter_values(f) if spec.up == 2 and plain(f) else None
+    smoothing = _smoothing(w, values, spec)
+    fits = smoothing is not None or (spec.up == 1 and _is_direct(w, spec))
+    if not fits or not activation.is_leaky or not _takes(x, w, s, input_gain, noise, b):
+        tensors = {"f": f, "input_gain": input_gain, "noise": noise, "b": b}
+        return fast.modulated_conv2d(x, w, s, spec, activation=activation, **tensors)
     noise = None if noise is None else noise.reshape(-1, *noise.shape[-2:]).contiguous()
     x = in_layout(x)
-    flip = flip_weight == (up == 1)  # a transposed convolution's kernel is stored the other way round
-    tail = (padding[0], flip, gain, slope, clamp)
-    what = (
-        "convolution",
-        exact,
-        demodulate,
-        *tail,
-        *_geometry(x),
-        _identity(b),
-        smoothing and id(smoothing[0]),
-    )
-    plan = _prepare(w, what, lambda: _convolution(exact, x, w, b, demodulate, *tail, smoothing))
-    return _run(plan, x, s, input_gain, noise, lambda: _packed(w, flip, up, 0))
+    what = (spec, activation, values, _Geometry.of(x, exact))
+    make = partial(_convolution, x, w, spec, activation, exact=exact, smoothing=smoothing)
+    return _run(_prepared.get(w, what, make), x, w, s, input_gain=input_gain, noise=noise, b=b)
 
 
-def _smoothing(w, f, up, padding):
-    """StyleGAN2's 4x4 smoothing filter as terms, where a layer is its 3x3 convolution onto twice the size;
+def _is_direct(w: Tensor, spec: ConvSpec) -> bool:
+    """Whether the kernels take a convolution at one sampling rate."""
+    padding = spec.padding[0]
+    return w.shape[2:] in _KERNELS and padding >= 0 and spec.padding == (padding,) * 4
+
+
+def _smoothing(w: Tensor, values: FilterValues | None, spec: ConvSpec) -> _Taps | None:
+    """StyleGAN2's 4x4 smoothing filter as one term, where a layer is its 3x3 convolution onto twice the size;
     else None."""
-    if up != 2 or w.shape[2:] != (3, 3) or padding != (1, 1, 1, 1) or f is None or f.shape != (4, 4):
+    if values is None or values.shape != (4, 4) or w.shape[2:] != (3, 3) or spec.padding != (1, 1, 1, 1):
         return None
-    terms = _terms(f, False, True, 4.0)  # the zeros between pixels took three quarters of the mean
-    return terms if terms is not None and len(terms[0]) == 1 else None
+    taps = _taps(values, False, True, 4.0)  # the zeros between pixels took three quarters of the mean
+    return taps if taps is not None and len(taps.columns) == 1 else None
 
 
-def modulated_filtered_lrelu(
-    exact, x, w, s, fu, fd, b, conv_padding, demodulate, input_gain, up, down, padding, gain, slope, clamp
-):
-    """See `mssg.ops.modulated_filtered_lrelu`."""
-    definition = (conv_padding, demodulate, up, down, padding, gain, slope, clamp)
-    if _takes(x, w, s, b, input_gain):
-        x = in_layout(x)
-        what = ("layer", exact, *definition, *_geometry(x), *map(_identity, (fu, fd, b)))
-        plan = _prepare(w, what, lambda: _layer(exact, x, w, fu, fd, b, *definition))
+def modulated_filtered_lrelu(exact, x, w, s, spec, *, filtered, filters, input_gain, b):
+    """See `reference.modulated_filtered_lrelu`."""
+    if _takes(x, w, s, b, input_gain) and _is_direct(w, spec):
+        x, values = in_layout(x), _values(filters)
+        what = (spec, filtered, values, _Geometry.of(x, exact))
+        plan = _prepared.get(w, what, lambda: _layer(x, w, spec, filtered, filters=filters, exact=exact))
         if plan is not None:
-            return _run(plan, x, s, input_gain, None, lambda: _packed(w, True, 1, 0))
-    rest = (conv_padding, demodulate, input_gain, up, down, padding, gain, slope, clamp)
-    filtered = partial(filtered_lrelu, exact)
-    return fast.modulated_filtered_lrelu(x, w, s, fu, fd, b, *rest, filtered=filtered)
+            return _run(plan, x, w, s, input_gain=input_gain, noise=None, b=b)
+    return fast.modulated_filtered_lrelu(
+        x,
+        w,
+        s,
+        spec,
+        filtered=filtered,
+        filters=filters,
+        input_gain=input_gain,
+        b=b,
+        filtered_lrelu=partial(filtered_lrelu, exact),
+    )
 
 
 def _layer(
-    exact, x, w, fu, fd, b, conv_padding, demodulate, up, down, padding, gain, slope, clamp
+    x: Tensor, w: Tensor, spec: ConvSpec, filtered: FilteredLreluSpec, *, filters: Filters, exact: bool
 ) -> _Plan | None:
     """Of a layer of StyleGAN3; None for one that is left to torch."""
-    terms_up, terms_down = _upsampling_terms(fu, False, exact, up, gain), _terms(fd, False, exact)
-    if terms_up is None or terms_down is None or w.shape[2:] not in ((1, 1), (3, 3)):
+    taps = _pair(_values(filters), filtered, exact)
+    if taps is None:
         return None
-    convolution = partial(_convolution, exact, x, w, b, demodulate, conv_padding, True)
-    if fu is None and fd is None and up == down == 1 and padding == (0, 0, 0, 0):
-        return convolution(gain, slope, clamp)
-    plan = convolution(1.0, 1.0, None)
-    between = outline(x, *plan.result)
-    result = len(w), *_filtered_size(between, terms_up, terms_down, up, down, padding)
+    unfiltered = filters[0] is None and filters[1] is None
+    if unfiltered and filtered == FilteredLreluSpec(activation=filtered.activation):
+        return _convolution(x, w, spec, filtered.activation, exact=exact)
+    plan = _convolution(x, w, spec, ActivationSpec(), exact=exact)
+    middle = outline(x, *plan.result)
+    result = len(w), *filtered.size(plan.result[1:], filters)
     y = outline(x, *result)
-    filtered = _arguments(between, y, y.shape, terms_up, terms_down, None, up, down, padding, slope, clamp)
-    memory = (plan.memory, fu, fd, terms_up, terms_down)
-    return _Plan(result, plan.convolution, filtered, memory)
+    arguments = _arguments((middle, y), y.shape, _Filtering(filters, taps, filtered), None)
+    return plan._replace(result=result, filtered=arguments, memory=(plan.memory, taps))

@@ -1,11 +1,9 @@
 """Convolutions with gradients of any order on the native kernels: 3x3, stride 1.
 
 Input, weight and the result's gradient enter each other's formulas linearly, so two functions, each made of
-the other,
-give all derivatives: a convolution, which is also the gradient of one with respect to its input, and the
-    gradient with
-respect to the weight. Styles and demodulation are factors of what they read and write. All by Winograd's
-F(4x4, 3x3), with weights that are packed anew each time: they change every step.
+the other, give all derivatives: a convolution, which is also the gradient of one with respect to its input,
+and the gradient with respect to the weight. Styles and demodulation are factors of what they read and write.
+All by Winograd's F(4x4, 3x3), with weights that are packed anew each time: they change every step.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ def register() -> None:
         conv2d_resample=partial(fast.conv2d_resample, convolve=convolve),
         modulated_conv2d=partial(fast.modulated_conv2d, convolve=convolve_modulated),
         modulated_filtered_lrelu=partial(
-            fast.modulated_filtered_lrelu, convolve=convolve_modulated, filtered=filtered
+            fast.modulated_filtered_lrelu, convolve=convolve_modulated, filtered_lrelu=filtered
         ),
     )
 
@@ -62,13 +60,13 @@ def convolve(x, w, stride, padding):
     return _Convolution.apply(x, w, None, None, padding[0], False)
 
 
-def convolve_modulated(x, w, s, f, up, padding, flip_weight, demodulate, input_gain):
+def convolve_modulated(x, w, s, spec, *, f=None, input_gain=None):
     """See `fast.convolve_modulated`; nothing is lacking afterwards."""
-    if up != 1 or not _takes(x, w, padding, s, input_gain):
-        return fast.convolve_modulated(x, w, s, f, up, padding, flip_weight, demodulate, input_gain)
-    d = fast.demodulation(w, s) if demodulate else None
+    if spec.up != 1 or not _takes(x, w, spec.padding, s, input_gain):
+        return fast.convolve_modulated(x, w, s, spec, f=f, input_gain=input_gain)
+    d = fast.demodulation(w, s) if spec.demodulate else None
     s = s if input_gain is None else s * input_gain
-    return _Convolution.apply(x, w if flip_weight else w.flip([2, 3]), s, d, padding[0], False), None
+    return _Convolution.apply(x, w if spec.flip else w.flip([2, 3]), s, d, spec.padding[0], False), None
 
 
 def _takes(x: Tensor, w: Tensor, padding: tuple[int, ...], *others: Tensor | None) -> bool:
@@ -82,7 +80,6 @@ def _takes(x: Tensor, w: Tensor, padding: tuple[int, ...], *others: Tensor | Non
 
 
 # ---- The kernels
-# ----------------------------------------------------------------------------------------------
 
 
 def _arguments(x: Tensor, y: Tensor, s: Tensor, d: Tensor | None, padding: int) -> Convolution:
@@ -133,7 +130,6 @@ def _weight_gradient(x: Tensor, grad: Tensor, s: Tensor | None, d: Tensor | None
 
 
 # ---- Derivatives
-# ----------------------------------------------------------------------------------------------
 
 
 class _Convolution(torch.autograd.Function):
