@@ -237,14 +237,14 @@ def test_every_study_and_cohort_map_in_the_pages_is_read():
     """TOML blocks: one with sources is a study, one with files is a cohort map."""
     import tomllib
 
-    from mssg.data import cohort
+    from mssg.data import cohort_map
     from mssg.study import schema
 
     read = []
     for path in [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]:
         for block in re.findall(r"^```toml\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S):
             document = tomllib.loads(block)
-            module = schema if "sources" in document else cohort if "files" in document else None
+            module = schema if "sources" in document else cohort_map if "files" in document else None
             if module:
                 read.append((path.name, module.from_document(document, path.name).name))
     assert {"README.md", "tutorial.md", "cohort-maps.md"} <= {name for name, _ in read}
