@@ -131,9 +131,9 @@ out_option = click.option(
 
 device_option = click.option(
     "--device",
-    default="cpu",
+    default="auto",
     show_default=True,
-    help="Where to compute: cpu, cuda, mps, or auto, the best here.",
+    help="Where to compute: cpu, cuda, mps, or auto, the best here. Bits repeat on the cpu.",
 )
 
 

@@ -220,10 +220,12 @@ def _interruptible() -> Iterator[list[int]]:
 
 
 def _say(loaded: Snapshot, done: InvertedImage, path: Path) -> None:
-    from mssg.inversion.projector import draw
     from mssg.metrics.pairwise import WINDOW, psnr, ssim
+    from mssg.rendering.renderer import Renderer
+    from mssg.rendering.request import RenderRequest, to_uint8
 
-    drawn = draw(loaded.G, loaded.study, done.inversion)
+    request = RenderRequest(latent=done.stored_latent(str(path)))
+    drawn = to_uint8(next(Renderer(loaded).pictures([request])))[None]
     alike = f"PSNR {psnr(done.image[None], drawn)[0]:.1f} dB"
     if min(drawn.shape[2:]) >= WINDOW:
         alike += f", SSIM {ssim(done.image[None], drawn)[0]:.3f}"

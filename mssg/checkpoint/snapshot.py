@@ -29,11 +29,6 @@ from mssg.study.schema import to_document
 from mssg.version import __version__
 
 
-def latent(seed: int, z_dim: int) -> torch.Tensor:
-    """The latent of a seed, float32 [1, z_dim]; the field's convention, numpy's legacy generator."""
-    return torch.from_numpy(np.random.RandomState(seed & 0xFFFFFFFF).randn(1, z_dim)).float()
-
-
 def provenance(seed: int, command: str = "") -> dict[str, Any]:
     """Where a snapshot comes from: versions, seed, git commit of the checkout if there is one; no paths, no
     names."""

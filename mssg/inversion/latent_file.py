@@ -14,10 +14,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
-from mssg.checkpoint.snapshot import Snapshot, latent
+from mssg.checkpoint.snapshot import Snapshot
 from mssg.errors import UsageError
 from mssg.files import parse_json, write_atomically
 from mssg.inversion.projector import Inversion, InvertConfig
+from mssg.networks.latents import latents
 from mssg.rendering.request import StoredLatent
 
 FORMAT_VERSION = 1
@@ -278,7 +279,7 @@ def _heads(snapshot: Snapshot, image: np.ndarray) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     drawn = snapshot.models.sample(3, {}, rng)
     values = np.stack([np.asarray(drawn[n], np.float64) for n in study.condition_names], axis=1)
-    z = torch.cat([latent(seed, snapshot.G.z_dim) for seed in range(3)])
+    z = latents(range(3), snapshot.G.z_dim)
     c = torch.from_numpy(study.encode(values))
     company = snapshot.G(z.to(snapshot.device), c.to(snapshot.device))
     x = torch.from_numpy(image[None]).to(snapshot.device).float() / 127.5 - 1

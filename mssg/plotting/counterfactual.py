@@ -4,16 +4,18 @@ itself."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mssg.errors import UsageError
 from mssg.inversion.image_reader import grey_or_colour
 from mssg.plotting.image_grid import FONT, SMALL, STEPS, TITLE, GridFigure, axis_label, tick_labels
 from mssg.rendering.command_line import private_command
+from mssg.rendering.request import RenderRequest, StoredLatent, to_uint8
 from mssg.study.values import Sweep, default_values, find_covariate, parse_sweep, plain
 from mssg.version import __version__
 
@@ -72,8 +74,9 @@ def counterfactual_figure(
         texts = tick_labels(covariate, down.values)
         lines = [(text, across, {down.name: value}) for text, value in zip(texts, down.values)]
         labels = texts
-    images = [_draw(renderer, inverted, sweep, {**fixed, **more}) for _, sweep, more in lines]
-    recon = _draw(renderer, inverted, None, {})[0]
+    stored = inverted.stored_latent(str(path))
+    images = [_drawn(renderer, stored, _edits(sweep, {**fixed, **more})) for _, sweep, more in lines]
+    recon = _drawn(renderer, stored, [{}])[0]
     sides = (
         None
         if rows is None
@@ -102,17 +105,17 @@ def _apart(down: str, across: str, fixed: Mapping[str, float]) -> None:
             raise UsageError("both fixed and on an axis", field=name)
 
 
-def _draw(
-    renderer: Renderer, inverted: InvertedImage, sweep: Sweep | None, given: Mapping[str, float]
-) -> np.ndarray:
-    """Counterfactuals along a sweep: uint8 [n, C, H, W]; one without a sweep."""
-    from mssg.inversion.projector import draw
+def _edits(sweep: Sweep, given: Mapping[str, float]) -> list[dict[str, float]]:
+    """What is changed along a sweep, `given` throughout."""
+    return [{**given, sweep.name: value} for value in sweep.values]
 
-    names, study = renderer.study.condition_names, renderer.study
-    steps = [{}] if sweep is None else [{sweep.name: v} for v in sweep.values]
-    renderer.values(given)  # refuses names and values that cannot be
-    values = np.concatenate([inverted.edited(names, {**given, **step}) for step in steps])
-    return draw(renderer.G, study, inverted.inversion.rows(np.zeros(len(steps), int)), values)
+
+def _drawn(
+    renderer: Renderer, stored: StoredLatent, edits: Sequence[Mapping[str, float]]
+) -> NDArray[np.uint8]:
+    """What the image would be with each edit: uint8 [n, C, H, W]."""
+    requests = [RenderRequest(latent=stored, covariates=tuple(edit.items())) for edit in edits]
+    return to_uint8(np.stack(list(renderer.pictures(requests))))
 
 
 def support(renderer: Renderer) -> float:

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from mssg.checkpoint.snapshot import Snapshot, latent
+from mssg.checkpoint.snapshot import Snapshot
 from mssg.errors import MssgError, UsageError
 from mssg.networks.generator import Generator
+from mssg.networks.latents import latents
 from mssg.networks.layers import SynthesisInputs
 from mssg.networks.preview import preview_network
 from mssg.rendering.activation_cache import ActivationCache
@@ -293,7 +294,7 @@ class Renderer:
         truncation = request.psi, request.cutoff
         missing = [key for key in wanted if (*key, *truncation) not in self._ws]
         for keys in [missing] if together and missing else [[key] for key in missing]:
-            z = torch.cat([latent(seed, self.G.z_dim) for seed, _ in keys]).to(self.device)
+            z = latents((seed for seed, _ in keys), self.G.z_dim).to(self.device)
             c = torch.from_numpy(np.concatenate([wanted[key] for key in keys])).to(self.device)
             self.mappings += 1
             ws = self.G.mapping(z, c, truncation_psi=request.psi, truncation_cutoff=request.cutoff)

@@ -168,7 +168,7 @@ def test_features_lead_to_the_image(snapshot, drawn, spec, weights):
 
 
 def test_features_that_cannot_be_had_are_named(snapshot, monkeypatch, tmp_path):
-    from mssg.metrics import pairwise
+    from mssg.features import lpips
 
     assert perceptual_distance("none", snapshot) is None
     with pytest.raises(DataError, match="LPIPS trunk"):
@@ -176,7 +176,7 @@ def test_features_that_cannot_be_had_are_named(snapshot, monkeypatch, tmp_path):
         perceptual_distance("lpips-vgg", snapshot)
     with pytest.raises(UsageError, match=r"lpips|LPIPS"):
         perceptual_distance("lpips-other", snapshot)
-    assert set(pairwise.TRUNKS) == {"alex", "vgg", "squeeze"}
+    assert set(lpips.TRUNKS) == {"alex", "vgg", "squeeze"}
 
 
 @pytest.mark.parametrize(

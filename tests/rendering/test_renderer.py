@@ -198,7 +198,7 @@ def test_grey_levels():
 
 
 def test_a_picture_is_the_network_s_own(tiny_renderer):
-    from mssg.checkpoint.snapshot import latent
+    from mssg.networks.latents import latents
 
     request = RenderRequest(tiny_renderer.header.snapshot_id, 5, covariates=VALUES, psi=0.8, cutoff=3)
     result = tiny_renderer.render(request)
@@ -206,7 +206,7 @@ def test_a_picture_is_the_network_s_own(tiny_renderer):
     c = torch.from_numpy(study.encode(np.array([[VALUES[n] for n in study.condition_names]])))
     with torch.no_grad():
         expected = tiny_renderer.G(
-            latent(5, tiny_renderer.G.z_dim), c, truncation_psi=0.8, truncation_cutoff=3
+            latents([5], tiny_renderer.G.z_dim), c, truncation_psi=0.8, truncation_cutoff=3
         )[0]
     assert result.error is None and not result.preview and result.image.dtype == np.float32
     np.testing.assert_allclose(result.image, expected.numpy(), atol=1e-5)
