@@ -200,6 +200,7 @@ def _native() -> Finding:
 
 
 def _backend_names() -> list[str]:
+    import mssg.ops.functional  # noqa: F401 - registers them
     from mssg.ops import dispatch
 
     return dispatch.names()

@@ -9,6 +9,7 @@ import math
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,34 @@ def headline(rows: GrowingRows, now: float) -> str:
     return "   ·   ".join(parts)
 
 
+def _check_display() -> None:
+    """Open and close an invisible window: DearPyGui aborts the process where it cannot have one.
+
+    Raises:
+        UsageError: There is no display, it cannot be reached, or its OpenGL is too old.
+    """
+    hint = "Start it on a desktop, or read stats.jsonl in the run's folder"
+    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if sys.platform.startswith("linux") and not display:
+        raise UsageError("there is no display", hint=hint)
+    import glfw
+
+    window = None
+    with warnings.catch_warnings(action="ignore"):  # glfw's way to tell
+        if glfw.init():
+            for name, value in (("VISIBLE", 0), ("CONTEXT_VERSION_MAJOR", 3), ("CONTEXT_VERSION_MINOR", 0)):
+                glfw.window_hint(getattr(glfw, name), value)
+            window = glfw.create_window(64, 64, "mssg watch", None, None)
+        glfw.terminate()
+    if not window:  # a null pointer
+        raise UsageError(
+            "no window can be opened: the display cannot be reached, or has no OpenGL 3.0",
+            field="DISPLAY",
+            found=display,
+            hint=hint,
+        )
+
+
 class Monitor:
     """The window.
 
@@ -55,7 +84,7 @@ class Monitor:
 
     Raises:
         RunError: It is no folder.
-        UsageError: There is no display.
+        UsageError: There is no display, or none that can show it.
     """
 
     def __init__(self, run: str | Path) -> None:
@@ -64,12 +93,7 @@ class Monitor:
             raise RunError(
                 "no such run", file=self.run, hint="Give the folder that `mssg-train --outdir` made"
             )
-        if sys.platform.startswith("linux") and not (
-            os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-        ):
-            raise UsageError(
-                "there is no display", hint="Start it on a desktop, or read stats.jsonl in the run's folder"
-            )
+        _check_display()
         import dearpygui.dearpygui as dpg
 
         self.dpg: Any = dpg

@@ -49,6 +49,17 @@ def test_refusals(tmp_path, monkeypatch):
             Monitor(tmp_path)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="displays are variables on Linux only")
+@pytest.mark.parametrize("broken", [{"DISPLAY": ":987"}, {"MESA_GL_VERSION_OVERRIDE": "2.1"}], ids=str)
+def test_a_display_that_cannot_show_it_is_refused_in_words(environment, tmp_path, broken):
+    words = [sys.executable, "-m", "trainer_cli", "watch", str(tmp_path)]
+    given = {**environment, "WAYLAND_DISPLAY": "", **broken}
+    root = Path(__file__).parents[2]
+    done = subprocess.run(words, env=given, capture_output=True, text=True, cwd=root, timeout=60)
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    assert "no window can be opened" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_window_follows_a_run_without_torch_or_numpy(environment, tmp_path):
     from PIL import Image
 
