@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mssg.errors import UsageError
 
 if TYPE_CHECKING:
+    import threading
     from concurrent.futures import ProcessPoolExecutor
 
 PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
@@ -27,6 +28,7 @@ SAFE_PATH = {"PYTHONSAFEPATH": "1", "NoDefaultCurrentDirectoryInExePath": "1"}
 """Neither Python nor Windows looks for what it runs in the current folder."""
 _PLAIN = {"−": "-", "–": "-", "—": "-", "…": "...", "≤": "<=", "≥": ">=", "→": "->", "←": "<-", "•": "*"}
 _WAITING = (*PASSIVE_WAITING, "GOMP_SPINCOUNT", "KMP_LIBRARY")
+_STOPPING = ("SIGHUP", "SIGUSR1", "SIGXCPU", "SIGBREAK")
 _PLACE = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -74,6 +76,38 @@ def python_command(entry: str, *words: str) -> list[str]:
         f"from {module} import {function}; sys.exit({function}())"
     )
     return [sys.executable, "-P", "-c", code, *words]
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[threading.Event]:
+    """An event that is set where a signal would have ended the process: time to save. A second Ctrl-C ends it
+    at once.
+
+    People and systems stop work with SIGINT and SIGTERM, a closed terminal with SIGHUP, schedulers before
+    their limit with SIGUSR1 or SIGXCPU, Windows with SIGBREAK. What somebody else handles, or ignores as
+    `nohup` does, stays as it is.
+    """
+    import signal
+    import threading
+
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+
+    def ask(number: int, _frame: object) -> None:
+        if flag.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        flag.set()
+
+    more = [getattr(signal, name) for name in _STOPPING if hasattr(signal, name)]
+    free = [number for number in more if signal.getsignal(number) == signal.SIG_DFL]
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, *free)}
+    try:
+        yield flag
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

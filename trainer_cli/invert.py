@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -171,6 +168,7 @@ def _earlier(path: Path, task: InvertedImage, restart: bool) -> InvertedImage | 
 def _search(loaded: Snapshot, task: InvertedImage, before: InvertedImage | None, path: Path) -> InvertedImage:
     """Invert, show progress, save; stop at an interruption."""
     from mssg.inversion.projector import edited_ws, invert, perceptual_distance
+    from mssg.processes import asked_to_stop
     from trainer_cli.common import progress
     from trainer_cli.main import INTERRUPTED
 
@@ -179,11 +177,11 @@ def _search(loaded: Snapshot, task: InvertedImage, before: InvertedImage | None,
     start = before.inversion.steps if before else 0
     if start:
         click.echo(f"{path}: continuing at step {start}", err=True)
-    with progress(config.steps - start, "Inverting") as tell, _interruptible() as interrupted:
+    with progress(config.steps - start, "Inverting") as tell, asked_to_stop() as interrupted:
 
         def after(step: int) -> bool:
             tell(1)
-            return bool(interrupted)
+            return interrupted.is_set()
 
         resume = before.inversion if before else None
         found = invert(
@@ -200,23 +198,6 @@ def _search(loaded: Snapshot, task: InvertedImage, before: InvertedImage | None,
         )
         raise SystemExit(INTERRUPTED)
     return done
-
-
-@contextmanager
-def _interruptible() -> Iterator[list[int]]:
-    """A list that fills when the user (or the queue) asks to stop; a second time stops at once."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: object) -> None:
-        asked.append(number)
-        signal.signal(number, old[signal.Signals(number)])
-
-    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 def _say(loaded: Snapshot, done: InvertedImage, path: Path) -> None:

@@ -176,6 +176,7 @@ def train(
     from mssg.ops.device import checked_device
     from mssg.ops.memory import keep_freed_memory
     from mssg.training import launch
+    from trainer_cli.common import say
 
     if workers:
         torch.set_num_threads(workers)
@@ -184,7 +185,7 @@ def train(
 
     def watch(row: Mapping[str, Any]) -> None:
         stopped.extend([True] if row.get("stopped") else [])
-        show(row)
+        say(lambda: show(row))
 
     if resume_run:
         launch.resume(resume_run, watch, device=checked_device(device))

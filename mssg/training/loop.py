@@ -7,7 +7,6 @@ a killed run continues, and whatever was written after the state that survives i
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ import torch
 
 from mssg.errors import RunError
 from mssg.losses.covariate import CovariateLoss
+from mssg.processes import asked_to_stop
 from mssg.runs.lock import locked
 from mssg.training.batches import open_training_data
 from mssg.training.distributed import World
@@ -32,12 +32,13 @@ MOST_SETBACKS = 3  # halvings of the learning rates before a run that keeps dive
 
 
 def train(run: Run, world: World, progress: Progress | None = None) -> None:
-    """Train a run to its end, or until SIGINT or SIGTERM asks it to save and stop.
+    """Train a run to its end, or until a signal (SIGINT, SIGTERM and others) asks it to save and stop.
 
     Args:
         run: The run's folder, new or to be resumed.
         world: This process's place.
-        progress: Called in the main process with every row of stats.jsonl, and with {"event": text}.
+        progress: Called in the main process with every row of stats.jsonl, and with {"event": text}. Where it
+            cannot write (OSError), training goes on.
 
     Raises:
         RunError: Another trainer works on the run, it diverges, or its files cannot be read or written.
@@ -45,7 +46,7 @@ def train(run: Run, world: World, progress: Progress | None = None) -> None:
     with ExitStack() as held:
         if world.is_main:
             held.enter_context(locked(run.path))
-        interrupted = held.enter_context(_interrupts())
+        interrupted = held.enter_context(asked_to_stop())
         held.enter_context(_own_random_state(world.device))
         _train(run, world, progress, interrupted)
 
@@ -152,24 +153,3 @@ def _own_random_state(device: str) -> Iterator[None]:
     """Training seeds torch at every step; the caller's random state is as it was afterwards."""
     with torch.random.fork_rng([torch.device(device)] if device.startswith("cuda") else []):
         yield
-
-
-@contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set instead of ending the process; a second SIGINT ends it."""
-    flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
-
-    def ask(number: int, _frame: object) -> None:
-        if flag.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        flag.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield flag
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,10 @@ class RunWriter:
         self.tell({"event": text, **more})
 
     def tell(self, news: Mapping[str, Any]) -> None:
-        """A row, or an event, for whoever watches."""
+        """A row, or an event, for whoever watches; a closed terminal or a full disk is no reason to stop."""
         if self._is_main:
-            self._progress(news)
+            with suppress(OSError):
+                self._progress(news)
 
     def begin(self, step: int) -> None:
         """Rows after this step are dropped, those that follow are appended."""

@@ -242,3 +242,15 @@ def test_a_disk_that_is_too_small_ends_a_preparation_with_a_message(small_disk, 
     assert done.returncode == 2, (done.returncode, done.stderr)
     assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
     assert not list(small_disk.rglob("images.npy"))
+
+
+def test_a_command_whose_answer_cannot_be_written_fails(bin_folder, tmp_path, tiny_snapshot):
+    words = [sys.executable, bin_folder / "mssg", "inspect", tiny_snapshot]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [str(w) for w in words],
+            env=os.environ | {"PYTHONPATH": str(REPO)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+    assert done.returncode == 2 and b"No space left" in done.stderr and b"Traceback" not in done.stderr
