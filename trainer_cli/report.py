@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,12 +61,12 @@ def report(
     from mssg.checkpoint.snapshot import load_snapshot
     from mssg.errors import UsageError
     from mssg.files import write_atomically
-    from mssg.metrics.results import Evaluation
     from mssg.ops.device import checked_device
     from mssg.rendering.renderer import Renderer
+    from mssg.report.contents import ReportContents
     from mssg.report.html import to_html
     from mssg.report.pdf import to_pdf
-    from mssg.report.sections import Material, build
+    from mssg.report.sections import build
     from mssg.runs.folder import RunFolder
     from mssg.runs.rows import read_rows
     from trainer_cli.common import check_suffix, writable
@@ -73,41 +74,21 @@ def report(
     targets = [(check_suffix(output, FORMATS), writable(output)) for output in outputs]
     loaded = load_snapshot(snapshot, checked_device(device))
     run = Path(snapshot) if Path(snapshot).is_dir() else None
-    missing: list[str] = []
-    file = Path(evaluation) if evaluation else (run / "eval.json" if run else None)
-    found = Evaluation.load(file) if file and (evaluation or file.exists()) else None
-    if found is None:
-        missing.append(
-            "Nothing was measured: make an eval.json with `mssg evaluate` and give it with --evaluation."
-        )
-    elif all(m.snapshot != loaded.header.snapshot_id for m in found.models):
-        raise UsageError(
-            "evaluates other snapshots than this one",
-            file=file,
-            found=", ".join(m.snapshot for m in found.models),
-            expected=loaded.header.snapshot_id,
-        )
-    stats = read_rows(RunFolder(run).stats_file) if run else []
+    found, missing = _evaluation(loaded, run, evaluation)
     study_path = study_path or (str(run / "study.toml") if run and (run / "study.toml").exists() else None)
-    galleries = _galleries(loaded, found, study_path, missing)
-    words = ["mssg", "report", snapshot, *(["--evaluation", evaluation] if evaluation else [])]
-    words += [*(["--study", study_path] if study_path else [])] + [
-        w for f in latents for w in ("--latent", f)
-    ]
-    words += [w for output in outputs for w in ("-o", output)]
-    words = [Path(w).name if w.startswith("/") else w for w in words]  # no path of this machine
-    commands = [*([found.command] if found and found.command else []), shlex.join(words)]
-    material = Material(
-        snapshot,
-        Renderer(loaded),
-        found,
-        stats,
-        tuple(Path(f) for f in latents),
-        galleries,
-        commands,
-        missing,
+    given = [("--evaluation", evaluation), ("--study", study_path), *(("--latent", f) for f in latents)]
+    again = _command([snapshot], [*given, *(("-o", output) for output in outputs)])
+    contents = ReportContents(
+        name=snapshot,
+        renderer=Renderer(loaded),
+        evaluation=found,
+        stats=read_rows(RunFolder(run).stats_file) if run else [],
+        latents=tuple(Path(f) for f in latents),
+        galleries=_galleries(loaded, found, study_path, missing),
+        commands=[*([found.command] if found and found.command else []), again],
+        missing=missing,
     )
-    blocks = build(material)
+    blocks = build(contents)
     title = f"{loaded.study.name}: report on {loaded.header.snapshot_id}"
     for suffix, path in targets:
         data = to_html(blocks, title) if suffix == ".html" else to_pdf(blocks, title)
@@ -115,6 +96,35 @@ def report(
         click.echo(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
     for sentence in missing:
         click.echo(f"Note: {sentence}", err=True)
+
+
+def _evaluation(
+    snapshot: Snapshot, run: Path | None, given: str | None
+) -> tuple[Evaluation | None, list[str]]:
+    """The snapshot's evaluation, where there is one, and what is missing without it."""
+    from mssg.errors import UsageError
+    from mssg.metrics.results import Evaluation
+
+    file = Path(given) if given else (run / "eval.json" if run else None)
+    if file is None or not (given or file.exists()):
+        return None, [
+            "Nothing was measured: make an eval.json with `mssg evaluate` and give it with --evaluation."
+        ]
+    found = Evaluation.load(file)
+    if all(m.snapshot != snapshot.header.snapshot_id for m in found.models):
+        raise UsageError(
+            "evaluates other snapshots than this one",
+            file=file,
+            found=", ".join(m.snapshot for m in found.models),
+            expected=snapshot.header.snapshot_id,
+        )
+    return found, []
+
+
+def _command(words: Sequence[str], options: Iterable[tuple[str, str | None]]) -> str:
+    """How to make the report again, without a path of this machine."""
+    words = ["mssg", "report", *words, *(w for name, v in options if v for w in (name, v))]
+    return shlex.join(Path(w).name if w.startswith("/") else w for w in words)
 
 
 def _galleries(

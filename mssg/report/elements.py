@@ -31,7 +31,7 @@ class Notes:
 
 
 @dataclass(frozen=True)
-class Table:
+class TableBlock:
     """A table.
 
     Attributes:
@@ -50,7 +50,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Picture:
+class FigureBlock:
     """A figure.
 
     Attributes:
@@ -73,7 +73,7 @@ class Code:
     text: str
 
 
-Block = Heading | Text | Notes | Table | Picture | Code
+Block = Heading | Text | Notes | TableBlock | FigureBlock | Code
 
 
 def table(
@@ -82,6 +82,12 @@ def table(
     caption: str = "",
     left: int = 1,
     folded: bool = False,
-) -> Table:
-    """A `Table` from any sequences."""
-    return Table(tuple(header), tuple(tuple(row) for row in rows), caption, left, folded)
+) -> TableBlock:
+    """A `TableBlock` from any sequences."""
+    return TableBlock(
+        header=tuple(header),
+        rows=tuple(tuple(row) for row in rows),
+        caption=caption,
+        left=left,
+        folded=folded,
+    )

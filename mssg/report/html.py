@@ -7,7 +7,7 @@ import html
 import io
 from collections.abc import Sequence
 
-from mssg.report.elements import Block, Code, Heading, Notes, Picture, Table, Text
+from mssg.report.elements import Block, Code, FigureBlock, Heading, Notes, TableBlock, Text
 
 STYLE = """
 :root { color-scheme: light; --ink: #1a1c1f; --soft: #5b6470; --line: #d9dde3; --tint: #f5f7f9; --warn:
@@ -89,12 +89,12 @@ def _block(block: Block, anchor: str) -> str:
         return f"<ul{' class=warn' if block.warn else ''}>{items}</ul>"
     if isinstance(block, Code):
         return f"<pre>{html.escape(block.text)}</pre>"
-    if isinstance(block, Table):
+    if isinstance(block, TableBlock):
         return _table(block)
     return _picture(block)
 
 
-def _table(block: Table) -> str:
+def _table(block: TableBlock) -> str:
     def line(cells: Sequence[str], tag: str) -> str:
         marked = [
             f"<{tag}{' class=l' if i < block.left else ''}>{html.escape(c)}</{tag}>"
@@ -116,7 +116,7 @@ def _table(block: Table) -> str:
     )
 
 
-def _picture(block: Picture) -> str:
+def _picture(block: FigureBlock) -> str:
     buffer = io.BytesIO()
     block.draw().savefig(buffer, format="png", dpi=block.dpi, metadata={"Software": None})
     data = base64.b64encode(smaller(buffer.getvalue())).decode()

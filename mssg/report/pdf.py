@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from mssg.report.elements import Block, Code, Heading, Notes, Picture, Table, Text
+from mssg.report.elements import Block, Code, FigureBlock, Heading, Notes, TableBlock, Text
 
 WIDTH, HEIGHT, MARGIN = 8.27, 11.69, 0.8
 """A4 in inches."""
@@ -81,7 +81,7 @@ def to_pdf(blocks: Sequence[Block], title: str) -> bytes:
         paper = _Paper(title)
         for block, following in zip(blocks, [*blocks[1:], None]):
             if isinstance(block, Heading):
-                paper.room(HEAD_AND_PICTURE if isinstance(following, Picture) else HEAD_AND_TEXT)
+                paper.room(HEAD_AND_PICTURE if isinstance(following, FigureBlock) else HEAD_AND_TEXT)
             _set(paper, block)
         buffer = io.BytesIO()
         with PdfPages(buffer, metadata={"Title": title, "Creator": "mssg", "CreationDate": None}) as file:
@@ -142,14 +142,14 @@ def _set(paper: _Paper, block: Block) -> None:
         ]
         paper.lines(lines, SMALL, family="DejaVu Sans Mono")
         paper.y += 0.12
-    elif isinstance(block, Table):
+    elif isinstance(block, TableBlock):
         if not block.folded:
             _table(paper, block)
     else:
         _picture(paper, block)
 
 
-def _table(paper: _Paper, block: Table) -> None:
+def _table(paper: _Paper, block: TableBlock) -> None:
     """Columns as wide as their texts; the widest left ones wrap where the page is too narrow."""
     size, total = SMALL, WIDTH - 2 * MARGIN
     table = [block.header, *block.rows]
@@ -193,7 +193,7 @@ def _pressed(widths: list[float], total: float) -> list[float]:
     return widths
 
 
-def _picture(paper: _Paper, block: Picture) -> None:
+def _picture(paper: _Paper, block: FigureBlock) -> None:
     """The figure as a picture of high resolution: figures cannot be nested."""
     from PIL import Image
 

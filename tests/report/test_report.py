@@ -10,10 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from mssg.metrics.results import Evaluation, ModelRecord, Note, Result
-from mssg.report.elements import Code, Heading, Notes, Picture, Table, Text, table
+from mssg.report.contents import ReportContents
+from mssg.report.elements import Code, FigureBlock, Heading, Notes, TableBlock, Text, table
 from mssg.report.html import smaller, to_html
 from mssg.report.pdf import to_pdf
-from mssg.report.sections import Material, build
+from mssg.report.sections import build
 from trainer_cli.main import cli
 
 
@@ -167,7 +168,7 @@ def material(tiny_renderer, evaluation):
         {"kimg": k, "elapsed_sec": k, "loss/G": 1 / k, "score/real": 0.5, "metric/r": 0.1 * k}
         for k in (1.0, 2.0, 3.0)
     ]
-    return Material(
+    return ReportContents(
         "tiny",
         tiny_renderer,
         evaluation,
@@ -197,7 +198,7 @@ def test_every_number_of_the_evaluation_is_there(page, evaluation):
             x.metric == r.metric for x in evaluation.results
         )
     for text in (
-        "0.012 ± 0.001",
+        "0.0120 ± 0.00100",
         "0.520 [0.100, 0.300]",
         "7.70° [0.100, 0.300]",
         "doing nothing 25.0",
@@ -227,7 +228,7 @@ def test_pictures_are_in_the_page(page):
 
 
 def test_a_snapshot_alone_makes_a_report_that_says_what_is_missing(tiny_renderer):
-    blocks = build(Material("tiny", tiny_renderer, missing=("Nothing was measured.",)))
+    blocks = build(ReportContents("tiny", tiny_renderer, missing=("Nothing was measured.",)))
     text = " ".join(getattr(b, "text", "") for b in blocks)
     assert "training statistics are not at hand" in text and "no eval.json" in text
     assert any(isinstance(b, Notes) and b.warn and "Nothing was measured." in b.items for b in blocks)
@@ -239,7 +240,7 @@ def test_paper_holds_every_section_and_stays_on_its_pages(material):
     from mssg.plotting.image_grid import text_size
     from mssg.report import pdf as paper
 
-    blocks = [b for b in build(material) if not isinstance(b, Picture)]
+    blocks = [b for b in build(material) if not isinstance(b, FigureBlock)]
     data = to_pdf([*blocks, Text("a $ sign and another $")], "Title")
     assert data.startswith(b"%PDF") and data.count(b"/Type /Page\n") + data.count(b"/Type /Page ") >= 2
     written = []
@@ -253,7 +254,7 @@ def test_paper_holds_every_section_and_stays_on_its_pages(material):
     long = table(
         ("name", "what", "n"), [("a" * 30, "many words in a cell " * 12, "1234567")] * 60, "caption " * 40
     )
-    picture = Picture(lambda: Figure((4, 30)), "tall")
+    picture = FigureBlock(lambda: Figure((4, 30)), "tall")
     for block in (
         Heading("x" * 300, 1),
         Text("word " * 900),
@@ -261,7 +262,7 @@ def test_paper_holds_every_section_and_stays_on_its_pages(material):
         Code("mssg " * 80),
         long,
         picture,
-        Table(("h",), (("1",),), folded=True),
+        TableBlock(("h",), (("1",),), folded=True),
     ):
         paper._set(sheet, block)
     assert len(sheet.pages) > 3
