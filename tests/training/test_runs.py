@@ -404,7 +404,7 @@ def in_two_processes(*arguments: object) -> None:
     """Train under torchrun, on a port that is free."""
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     python, *train = command(*arguments)
-    subprocess.run([python, *launcher, *train], env=ENVIRONMENT, cwd=ROOT, check=True, timeout=900)
+    subprocess.run([python, *launcher, *train], env=ENVIRONMENT, cwd=ROOT, check=True, timeout=300)
 
 
 def test_two_processes_stop_early_together(blob_study, tmp_path):
