@@ -16,6 +16,8 @@ from mssg.errors import UsageError
 from mssg.files import make_folder
 from mssg.text import duration
 
+INTERRUPTED = 130
+"""Exit status of a command that Ctrl-C ended."""
 PLAIN_LINES = 5
 """Lines of progress written where there is no terminal to draw a bar in."""
 

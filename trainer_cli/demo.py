@@ -13,14 +13,13 @@ import click
 from mssg.errors import RunError, UsageError
 from mssg.files import write_json
 from mssg.text import duration
-from trainer_cli.common import progress
+from trainer_cli.common import INTERRUPTED, progress
 
 PRESET = "cpu-demo"
 FIGURE = ("intensity", "slant")  # no source records both
 """Two covariates that no source records together."""
 DURATION = "about four and a half minutes on two cores"
 """Measured: docs/results/digits.md."""
-INTERRUPTED = 130
 
 
 @click.command()

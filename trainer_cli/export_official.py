@@ -31,7 +31,7 @@ def export_official(snapshot: str, out: str, network: str) -> None:
     import numpy as np
     import torch
 
-    from mssg.checkpoint.legacy import official_arguments
+    from mssg.checkpoint.official_arguments import official_arguments
     from mssg.checkpoint.snapshot import load_snapshot
     from mssg.files import write_atomically
 

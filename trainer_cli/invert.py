@@ -167,10 +167,10 @@ def _earlier(path: Path, task: InvertedImage, restart: bool) -> InvertedImage | 
 
 def _search(loaded: Snapshot, task: InvertedImage, before: InvertedImage | None, path: Path) -> InvertedImage:
     """Invert, show progress, save; stop at an interruption."""
-    from mssg.inversion.projector import edited_ws, invert, perceptual_distance
+    from mssg.features.perceptual import perceptual_distance
+    from mssg.inversion.projector import edited_ws, invert
     from mssg.processes import asked_to_stop
-    from trainer_cli.common import progress
-    from trainer_cli.main import INTERRUPTED
+    from trainer_cli.common import INTERRUPTED, progress
 
     config = task.config
     distance = perceptual_distance(config.features, loaded, config.weights)

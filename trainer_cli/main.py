@@ -15,7 +15,7 @@ from mssg.errors import MssgError
 from mssg.ops.memory import keep_freed_memory
 from mssg.processes import is_one_of_several, set_up
 from mssg.version import __version__
-from trainer_cli.common import drop_output, say
+from trainer_cli.common import INTERRUPTED, drop_output, say
 
 COMMANDS = {
     # name: (module:attribute, one line of help), in the order in which one meets them
@@ -60,7 +60,6 @@ COMMANDS = {
     ),
     "explore": ("trainer_cli.explore:explore", "Open the desktop explorer."),
 }
-INTERRUPTED = 130
 
 
 class Refused(click.ClickException):

@@ -13,11 +13,9 @@ inference".
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,22 +23,19 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from mssg.errors import DataError, UsageError
+from mssg.errors import UsageError
+from mssg.features.perceptual import NO_FEATURES, OWN_FEATURES, Distance
 from mssg.networks.generator import Generator
 from mssg.rendering.request import to_uint8
 from mssg.study.model import Study
 
 SPACES = ("w", "w+")
-NO_FEATURES, OWN_FEATURES = "none", "discriminator"
 W_SAMPLES = 10_000
 """Draws behind the spread of w (appendix D)."""
 LARGEST_BATCH = 64
 """Candidates drawn at a time."""
 SMALLEST_NOISE = 8
 """Coarsest level of the noise pyramid in pixels (appendix D)."""
-
-Distance = Callable[[Tensor], Tensor]
-"""Images [B, C, H, W] in about [-1, 1] -> distance of each to its target [B]."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +189,7 @@ def invert(
         images: uint8 [N, C, H, W].
         values: Their covariates [N, V], native units, nothing missing.
         config: How.
-        perceptual: Target images [N, C, H, W] in [-1, 1] -> distance from them (see `perceptual_distance`);
+        perceptual: Target images [N, C, H, W] in [-1, 1] -> distance from them (`mssg.features.perceptual`);
             None: pixels alone.
         resume: An unfinished inversion of the same images with the same values and config.
         progress: Called after every step with its number; True stops early, with the best so far and a
@@ -371,96 +366,3 @@ def noise_structure(noise: Tensor) -> Tensor:
         if noise.shape[-1] <= SMALLEST_NOISE:
             return total
         noise = F.avg_pool2d(noise, 2) * 2
-
-
-def perceptual_distance(
-    spec: str, snapshot: Any, weights: str | None = None
-) -> Callable[[Tensor], Distance] | None:
-    """What makes the feature part of the loss.
-
-    Args:
-        spec: See `InvertConfig.features`.
-        snapshot: Whose discriminator "discriminator" means, and whose device is used.
-        weights: Weights of an LPIPS trunk or of "inception".
-
-    Returns:
-        Targets [N, C, H, W] in [-1, 1] -> their `Distance`; None for "none".
-
-    Raises:
-        UsageError: No such features, or a snapshot without a discriminator.
-        DataError: Weights that are not there or do not fit.
-    """
-    if spec == NO_FEATURES:
-        return None
-    if spec == OWN_FEATURES:
-        return _own_features(snapshot)
-    if spec.startswith("lpips-"):
-        return _lpips(spec.removeprefix("lpips-"), weights, snapshot.device)
-    from mssg.features.extractors import load_features
-
-    features = load_features(spec, weights, snapshot.device)
-
-    def distance(target: Tensor) -> Distance:
-        with torch.no_grad():
-            wanted = features.embed(target * 127.5 + 127.5)
-        scale = wanted.square().sum(1)
-        return lambda x: (features.embed(x * 127.5 + 127.5) - wanted).square().sum(1) / scale
-
-    return distance
-
-
-def _own_features(snapshot: Any) -> Callable[[Tensor], Distance]:
-    """Feature maps of the snapshot's own discriminator: they know these images, and need no download.
-
-    Source: Pan et al. 2020, "Exploiting deep generative prior", section 3 (discriminator features as a
-    distance); channels
-        normalised at every pixel as in LPIPS (Zhang et al. 2018, eq. 1).
-    """
-    from mssg.errors import SnapshotError
-
-    try:
-        D = snapshot.load("D")
-    except SnapshotError:
-        raise UsageError(
-            "the snapshot holds no discriminator to see features with",
-            file=snapshot.header.path,
-            field="--features",
-            expected="efficientnet_lite0 | lpips-alex | none",
-        ) from None
-
-    def maps(x: Tensor) -> list[Tensor]:
-        out = []
-        for resolution in D.block_resolutions:
-            x = D.get_submodule(f"b{resolution}")(x)
-            out.append(F.normalize(x.float(), dim=1))
-        return out
-
-    def distance(target: Tensor) -> Distance:
-        with torch.no_grad():
-            wanted = maps(target)
-        return lambda x: (
-            functools.reduce(
-                torch.add, ((a - b).square().sum(1).mean((1, 2)) for a, b in zip(maps(x), wanted))
-            )
-            / len(wanted)
-        )
-
-    return distance
-
-
-def _lpips(net: str, weights: str | None, device: str) -> Callable[[Tensor], Distance]:
-    from mssg.features.lpips import load_lpips
-
-    lpips = load_lpips(net, weights, device)
-    module = lpips.module.requires_grad_(False)
-
-    def distance(target: Tensor) -> Distance:
-        if min(target.shape[2:]) < lpips.least:
-            found = f"{target.shape[2]} x {target.shape[3]}"
-            raise DataError(
-                "images are too small for LPIPS", found=found, expected=f"at least {lpips.least} pixels"
-            )
-        wanted = target.expand(-1, 3, -1, -1)
-        return lambda x: module(x.expand(-1, 3, -1, -1), wanted).flatten()
-
-    return distance

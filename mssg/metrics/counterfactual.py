@@ -72,7 +72,8 @@ class GeneratorEditor:
 
     def abduct(self, images: np.ndarray, values: np.ndarray) -> list[Any]:
         """Invert images, `batch` at a time."""
-        from mssg.inversion.projector import Inversion, invert, perceptual_distance
+        from mssg.features.perceptual import perceptual_distance
+        from mssg.inversion.projector import Inversion, invert
 
         snapshot, config, parts = self.snapshot, self.config, []
         distance = perceptual_distance(config.features, snapshot, config.weights)

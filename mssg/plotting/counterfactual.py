@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from mssg.errors import UsageError
 from mssg.inversion.image_reader import grey_or_colour
-from mssg.plotting.image_grid import FONT, SMALL, STEPS, TITLE, GridFigure, axis_label, tick_labels
+from mssg.plotting.grid_layout import FONT, SMALL, TITLE
+from mssg.plotting.image_grid import STEPS, GridFigure, axis_label, tick_labels
 from mssg.rendering.command_line import private_command
 from mssg.rendering.request import RenderRequest, StoredLatent, to_uint8
 from mssg.study.values import Sweep, default_values, find_covariate, parse_sweep, plain

@@ -19,6 +19,7 @@ import numpy as np
 
 from mssg.errors import UsageError
 from mssg.files import make_folder, write_atomically
+from mssg.plotting.grid_layout import FONT, GAP, PAD, SMALL, TITLE, GridLayout, text_size
 from mssg.rendering.command_line import private_command
 from mssg.rendering.image_files import to_grey
 from mssg.rendering.request import RenderRequest, to_uint8
@@ -34,15 +35,6 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".pdf")
 STEPS = 7
 """Rows and columns of a grid where nobody says how many."""
-BLOCK_INCHES, NARROW_BLOCK_INCHES = 4.6, 3.2
-"""Width of one grid on paper: alone, and beside others."""
-BLOCK_PIXELS = 900
-"""Small images are enlarged by a whole number of times until a grid is about this wide."""
-FONT, SMALL, TITLE = 9.0, 8.0, 9.0
-PAD, GAP = 7.0, 4.0
-"""Space at the figure's edge and between its parts, in points."""
-LINE = 1.25
-"""Height of a line of text, in font sizes."""
 MINUS = "−"
 
 
@@ -132,7 +124,7 @@ def grid(
     described = [f"{name} {_shown(study.covariate(name), value)}" for name, value in fixed.items()]
     described += _latent_words(request)
     axes = study.covariate(rows.name), study.covariate(cols.name)
-    layout = _Layout.of(
+    layout = GridLayout.of(
         images.shape, tick_labels(axes[0], rows.values), tick_labels(axes[1], cols.values), described, names
     )
     covariates = {s.name: [plain(study.covariate(s.name), v) for v in s.values] for s in (rows, cols)}
@@ -255,86 +247,8 @@ def tick_labels(covariate: Covariate, values: Sequence[float]) -> list[str]:
     return [f"{v + 0.0:.{exact}f}".replace("-", MINUS) for v in values]
 
 
-def text_size(text: str, points: float) -> tuple[float, float]:
-    """Width and height of a line of text, in points."""
-    if not text.strip():
-        return 0.0, points * LINE
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextPath
-
-    box = TextPath((0, 0), text, size=points, prop=FontProperties(family="DejaVu Sans")).get_extents()
-    return box.x1, points * LINE
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Where everything goes, in figure pixels from the top left."""
-
-    dpi: int
-    scale: int
-    width: int
-    height: int
-    left: int
-    top: int
-    block: tuple[int, int]  # width, height
-    between: int
-    ticks: tuple[tuple[str, ...], tuple[str, ...]]  # rows, columns
-    turned: bool
-    title: tuple[str, ...]
-
-    @staticmethod
-    def of(
-        shape: tuple[int, ...], rows: list[str], cols: list[str], described: list[str], names: list[str]
-    ) -> _Layout:
-        """Lay out blocks of shape [blocks, rows, columns, C, H, W]."""
-        blocks, n_rows, n_cols, _, h, w = shape
-        scale = max(1, round(BLOCK_PIXELS / (max(n_rows, n_cols) * w)))
-        block = (n_cols * w * scale, n_rows * h * scale)
-        dpi = max(72, round(max(block) / (BLOCK_INCHES if blocks == 1 else NARROW_BLOCK_INCHES)))
-
-        def pixels(points: float) -> int:
-            return math.ceil(points * dpi / 72)
-
-        row_width = max(text_size(label, SMALL)[0] for label in rows)
-        col_width = max(text_size(label, SMALL)[0] for label in cols)
-        turned = pixels(col_width) > 0.92 * w * scale
-        line = text_size("", FONT)[1]
-        left = pixels(PAD + line + GAP + row_width + GAP)
-        bottom = pixels(PAD + line + GAP + (col_width if turned else text_size("", SMALL)[1]) + GAP)
-        between = pixels(3 * GAP)
-        right = pixels(PAD)
-        width = left + blocks * block[0] + (blocks - 1) * between + right
-        title = _wrapped(described, (width - left - pixels(PAD)) * 72 / dpi)
-        top = pixels(PAD + len(title) * text_size("", TITLE)[1] + GAP + (line if names else 0))
-        return _Layout(
-            dpi,
-            scale,
-            width,
-            top + block[1] + bottom,
-            left,
-            top,
-            block,
-            between,
-            (tuple(rows), tuple(cols)),
-            turned,
-            title,
-        )
-
-
-def _wrapped(parts: Sequence[str], width: float) -> tuple[str, ...]:
-    """Parts of the title, joined into lines no wider than `width` points."""
-    lines: list[str] = []
-    for part in parts:
-        longer = f"{lines[-1]}  ·  {part}" if lines else part
-        if lines and text_size(longer, TITLE)[0] <= width:
-            lines[-1] = longer
-        else:
-            lines.append(part)
-    return tuple(lines)
-
-
 def _draw(
-    layout: _Layout,
+    layout: GridLayout,
     images: np.ndarray,
     axes: tuple[Covariate, Covariate],
     names: Sequence[str],
@@ -384,7 +298,7 @@ def _draw(
     return figure, tuple(corners)
 
 
-def _titles(figure: Figure, layout: _Layout, rows: Covariate) -> None:
+def _titles(figure: Figure, layout: GridLayout, rows: Covariate) -> None:
     """The row axis' name at the left edge, and the title over all blocks."""
     point = layout.dpi / 72
     middle = 1 - (layout.top + layout.block[1] / 2) / layout.height

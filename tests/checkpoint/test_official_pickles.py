@@ -15,7 +15,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from mssg.checkpoint.legacy import from_official, official_arguments, read_official_pickle
+from mssg.checkpoint.legacy import from_official, read_official_pickle
+from mssg.checkpoint.official_arguments import official_arguments
 from mssg.checkpoint.pickle_reader import read_pickle
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import MssgError, SnapshotError

@@ -10,17 +10,10 @@ import torch
 
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import DataError, UsageError
+from mssg.features.perceptual import perceptual_distance
 from mssg.inversion.image_reader import read_picture
 from mssg.inversion.latent_file import InvertedImage, estimate_values, read_latent
-from mssg.inversion.projector import (
-    Inversion,
-    InvertConfig,
-    draw,
-    edited_ws,
-    invert,
-    noise_structure,
-    perceptual_distance,
-)
+from mssg.inversion.projector import Inversion, InvertConfig, draw, edited_ws, invert, noise_structure
 from mssg.rendering.request import RenderRequest
 from mssg.study.model import Covariate, Source, Study
 

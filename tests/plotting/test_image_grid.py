@@ -12,6 +12,7 @@ from PIL import Image
 
 from mssg.errors import UsageError
 from mssg.plotting import image_grid as figures
+from mssg.plotting.grid_layout import GridLayout
 from mssg.rendering.request import RenderRequest
 from mssg.study.values import Sweep
 
@@ -85,7 +86,7 @@ def test_every_image_pixel_is_a_whole_number_of_figure_pixels(drawn, tiny_render
 
 def test_large_images_keep_their_size():
     shape = (1, 7, 7, 1, 256, 256)
-    layout = figures._Layout.of(shape, ["1"] * 7, ["1"] * 7, ["a"], [])
+    layout = GridLayout.of(shape, ["1"] * 7, ["1"] * 7, ["a"], [])
     assert layout.scale == 1 and layout.block == (1792, 1792)
 
 
@@ -106,9 +107,9 @@ def test_long_names_levels_and_titles_stay_legible(told_renderer):
     shape = (1, 3, 2, 1, 32, 32)
     levels = ["a level with a rather long name", "another level", "third"]
     described = [f"covariate number {i} 12.34 units" for i in range(12)]
-    layout = figures._Layout.of(shape, levels, levels[1:], described, [])
+    layout = GridLayout.of(shape, levels, levels[1:], described, [])
     assert layout.turned is False and len(layout.title) > 3
-    narrow = figures._Layout.of((1, 3, 9, 1, 32, 32), levels, levels * 3, described, [])
+    narrow = GridLayout.of((1, 3, 9, 1, 32, 32), levels, levels * 3, described, [])
     assert narrow.turned
 
 

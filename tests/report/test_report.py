@@ -237,7 +237,7 @@ def test_a_snapshot_alone_makes_a_report_that_says_what_is_missing(tiny_renderer
 def test_paper_holds_every_section_and_stays_on_its_pages(material):
     from matplotlib.figure import Figure
 
-    from mssg.plotting.image_grid import text_size
+    from mssg.plotting.grid_layout import text_size
     from mssg.report import pdf as paper
 
     blocks = [b for b in build(material) if not isinstance(b, FigureBlock)]
