@@ -135,16 +135,11 @@ class Explorer:
         calls.before_swap = self._capture
         calls.post_init = _accept_drops(self.context)
         calls.before_exit = self.context.screen.close
-        if remember:
-            folder = config.folder()
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                p.ini_folder_type = hello_imgui.IniFolderType.absolute_path
-                p.ini_filename = str(folder / "explorer.ini")
-            except OSError:
-                p.ini_disable = True
-        else:
-            p.ini_disable = True
+        folder = config.writable_folder() if remember else None
+        p.ini_disable = folder is None
+        if folder:
+            p.ini_folder_type = hello_imgui.IniFolderType.absolute_path
+            p.ini_filename = str(folder / "explorer.ini")
         return p
 
     def _layout(self, docking: hello_imgui.DockingParams) -> None:

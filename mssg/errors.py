@@ -3,6 +3,7 @@ next."""
 
 from __future__ import annotations
 
+from functools import cache
 from os import PathLike
 
 _LONGEST_FOUND = 500
@@ -46,6 +47,14 @@ class MssgError(Exception):
         if hint:
             text += f" {hint}" if hint.endswith("?") else f" {hint.rstrip('.')}."
         super().__init__(text.translate(_CONTROL))
+
+
+@cache
+def warn_once(text: str) -> None:
+    """Tell the user what the work can do without, once however often it is met."""
+    import logging
+
+    logging.getLogger("mssg").warning("Note: %s", text.translate(_CONTROL))
 
 
 class StudyError(MssgError):

@@ -106,6 +106,30 @@ def make_folder(path: Path, error: type[MssgError]) -> None:
         raise error(f"the folder cannot be made: {problem.strerror}", file=path) from None
 
 
+def cache_folder(kind: str) -> Path | None:
+    """Where a kind of what can be computed again is kept for this user; None where the system knows no
+    home."""
+    folder = _user_folder("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME", ".cache")
+    return folder and folder / kind
+
+
+def config_folder() -> Path | None:
+    """Where this user's settings are kept, MSSG_CONFIG_DIR above all; None where the system knows no home."""
+    given = os.environ.get("MSSG_CONFIG_DIR")
+    return (
+        Path(given) if given else _user_folder("APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME", ".config")
+    )
+
+
+def _user_folder(variable: str, below_home: str) -> Path | None:
+    if base := os.environ.get(variable):
+        return Path(base) / "mssg"
+    try:
+        return Path.home() / below_home / "mssg"
+    except RuntimeError:  # a container's user without a name
+        return None
+
+
 def write_json(path: Path, document: Any, error: type[MssgError] = SnapshotError) -> None:
     """Write a JSON document for programs and people; as `write_atomically`."""
     write_atomically(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n", error)

@@ -44,6 +44,8 @@ def writable(path: str) -> Path:
     if out.is_dir():
         raise UsageError("this is a folder", file=out, expected="a file to write")
     make_folder(out.parent, UsageError)
+    if not os.access(out.parent, os.W_OK):
+        raise UsageError("no permission to write here", file=out.parent)
     return out
 
 

@@ -158,7 +158,9 @@ def evaluate(
     Interrupted, the same command continues where it was. Under torchrun the processes share the drawing.
     """
     from mssg.checkpoint.snapshot import load_snapshot
+    from mssg.errors import DataError
     from mssg.features.extractors import load_features
+    from mssg.files import cache_folder
     from mssg.metrics import registry
     from mssg.metrics.dataset import open_dataset
     from mssg.metrics.evaluate import evaluate as measure
@@ -180,10 +182,11 @@ def evaluate(
         data, notes = open_dataset(_study(study_path, snapshots), split, loaded)
         models = _models(_labels(named, loaded), loaded, data.study, memory_gb=memory_gb, blind=blind)
         instruments, more = open_instruments(data.study, predictors, world.device)
+        kept = Path(cache) if cache else cache_folder("readings")
         parts = ArrayCache(path.with_name(path.name + ".parts"))
         sampler = CachedSampler(
             drawn=parts,
-            real=ArrayCache(Path(cache) if cache else _cache()),
+            real=ArrayCache(kept) if kept else parts,
             chunk=chunk_for(data.study),
             device=world.device,
             workers=world,
@@ -205,6 +208,9 @@ def evaluate(
         if world.is_main:
             _finish(old.extended(found) if old else found, path)
             parts.clear()
+            if not found.results:
+                hint = "The notes say why"
+                raise DataError("nothing could be measured", file=path, found="0 results", hint=hint)
 
 
 def _models(
@@ -305,14 +311,6 @@ def _study(path: str | None, snapshots: Sequence[str]) -> Study:
         field="--study",
         hint="Give the study's TOML with --study, or a run's folder",
     )
-
-
-def _cache() -> Path:
-    """The user's cache folder."""
-    import os
-
-    base = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else "")
-    return (Path(base) if base else Path.home() / ".cache") / "mssg" / "readings"
 
 
 def _arguments() -> list[str]:

@@ -88,8 +88,8 @@ _ALTERNATIVES = (
 def _downloaded() -> Path:
     path = Path(torch.hub.get_dir()) / "checkpoints" / FILE
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(URL, str(path), hash_prefix=SHA256, progress=False)
         except (URLError, OSError, RuntimeError) as error:
             raise DataError(

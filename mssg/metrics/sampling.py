@@ -20,8 +20,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from mssg.errors import DataError, MssgError
-from mssg.files import write_atomically
+from mssg.errors import DataError, MssgError, warn_once
+from mssg.files import make_folder, write_atomically
 from mssg.networks.generator import Generator
 from mssg.study.model import Study
 
@@ -116,7 +116,10 @@ def generator_of(G: Generator, study: Study, device: str, batch: int = BATCH) ->
 
 @dataclass(frozen=True)
 class ArrayCache:
-    """Arrays in a folder, by the hash of what decides them; a half-written or damaged file counts as none."""
+    """Arrays in a folder, by the hash of what decides them; a half-written or damaged file counts as none.
+
+    Where the folder cannot be written (a full or missing home) nothing is kept, and everything is computed.
+    """
 
     folder: Path
 
@@ -156,10 +159,10 @@ class ArrayCache:
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"the folder cannot be made: {error.strerror}", file=self.folder) from None
-        write_atomically(path, buffer.getvalue(), DataError)
+            make_folder(self.folder, DataError)
+            write_atomically(path, buffer.getvalue(), DataError)
+        except DataError:
+            warn_once(f"{self.folder}: cannot be written, so nothing is kept there for the next time.")
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
-from mssg.errors import RunError
+from mssg.errors import RunError, warn_once
 
 HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
 """What a system says where another process holds a lock."""
@@ -39,7 +37,7 @@ def locked(path: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in NO_LOCKS:
-                _warn_of_no_lock(path, error.strerror)
+                warn_once(f"{path}: no locks on this file system ({error.strerror}): start only one trainer.")
             elif error.errno in HELD:
                 hint = "Wait for it or stop it first"
                 raise RunError("another trainer is working on this run", file=path, hint=hint) from None
@@ -50,17 +48,6 @@ def locked(path: Path) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
-
-
-@cache
-def _warn_of_no_lock(path: Path, reason: str) -> None:
-    """Once a folder."""
-    logging.getLogger("mssg").warning(
-        "%s: this file system has no locks (%s), so nothing keeps a second trainer away from this run. Start"
-        " only one.",
-        path,
-        reason,
-    )
 
 
 @contextmanager

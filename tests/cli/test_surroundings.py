@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from explorer_app import config
 from mssg.errors import UsageError
+from mssg.files import cache_folder, config_folder
+from mssg.metrics.results import Evaluation
 from mssg.processes import is_one_of_several, python_command, set_up, torchrun_place
 from tests.data.stand_ins import bids
 
@@ -254,3 +257,35 @@ def test_a_command_whose_answer_cannot_be_written_fails(bin_folder, tmp_path, ti
             stderr=subprocess.PIPE,
         )
     assert done.returncode == 2 and b"No space left" in done.stderr and b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("home", ["full", "missing", "a file"])
+def test_an_evaluation_needs_no_home(home, bin_folder, tmp_path, tiny_snapshot, tiny_study):
+    """`docker -u`, quotas and read-only homes: caches are a help, not a need."""
+    place = {"full": "/dev/full", "missing": "/proc/none", "a file": __file__}[home]
+    words = f"evaluate {tiny_snapshot} --study {tiny_study} --metrics overall --images 12 -o e.json".split()
+    nowhere = {"HOME": place, "XDG_CACHE_HOME": "", "MPLCONFIGDIR": str(tmp_path)}
+    done = call([sys.executable, bin_folder / "mssg", *words], tmp_path, **nowhere)
+    assert done.returncode == 0 and Evaluation.load(tmp_path / "e.json").results, done.stderr
+    assert done.stderr.count("nothing is kept there") == 1 and "Traceback" not in done.stderr
+
+
+def test_nothing_measured_is_a_failure(bin_folder, tmp_path, tiny_snapshot, tiny_study):
+    words = f"evaluate {tiny_snapshot} --study {tiny_study} --metrics eq --images 12 -o e.json".split()
+    done = call([sys.executable, bin_folder / "mssg", *words], tmp_path)
+    assert done.returncode == 2 and "nothing could be measured" in done.stderr, done.stderr
+    assert "StyleGAN3" in done.stderr and Evaluation.load(tmp_path / "e.json").notes
+
+
+def test_a_user_without_a_home_has_no_folders(monkeypatch):
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MSSG_CONFIG_DIR", "LOCALAPPDATA", "APPDATA"):
+        monkeypatch.delenv(name, raising=False)
+
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    assert cache_folder("readings") is None and config_folder() is None
+    assert config.recent() == [] and config.remember("x") is None
+    monkeypatch.setenv("MSSG_CONFIG_DIR", "/proc/none")
+    assert config.writable_folder() is None and config.remember("x") is None
