@@ -18,7 +18,7 @@ lint: $(VENV)/.ready-dev  ## style and types
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 contract: $(VENV)/.ready-dev  ## every ops backend against the definitions on fifty times as many examples as in `make test` (hours)
-	MSSG_CONTRACT_EXAMPLES=2000 $(BIN)/python -m pytest -n 2 tests/ops/test_contract_ops.py tests/ops/test_native_ops.py
+	MSSG_CONTRACT_EXAMPLES=2000 $(BIN)/python -m pytest -n 2 tests/ops/test_contract_ops.py tests/ops/test_native_*.py
 
 DATA ?= runs/digits
 table: $(VENV)/.ready $(DATA)  ## the table of docs/results/digits.md (there DATA is all of MNIST): fifteen models, 225,000 images; resumes

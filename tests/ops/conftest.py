@@ -1,6 +1,8 @@
 """Triton's interpreter, made quick enough for a suite: it prepares `triton.language` anew at every call of a
 helper."""
 
+import pytest
+from native_cases import require_library
 from triton.runtime import interpreter
 
 _prepared = set()
@@ -17,3 +19,9 @@ def _call(self, *args, **kwargs):
 
 
 interpreter.InterpretedFunction.__call__ = _call
+
+
+@pytest.fixture(scope="session")
+def native_library():
+    """For tests of the compiled kernels."""
+    require_library()

@@ -1,5 +1,5 @@
 // Runs the native kernels over random shapes in buffers of exactly the promised sizes, and checks the results against
-// plain loops. Built with sanitizers by test_native_ops.py.
+// plain loops. Built with sanitizers by test_native_library.py.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>

@@ -19,7 +19,7 @@ from mssg.ops import functional as ops
 EXAMPLES = int(os.environ.get("MSSG_CONTRACT_EXAMPLES", 40))
 FACTOR = st.sampled_from([1, 2, 4])
 PAD = st.integers(-2, 7)
-# The native backends hand float64 and gradients to torch: test_native_ops.py holds their contract.
+# The native backends hand float64 and gradients to torch: test_native_*.py hold their contract.
 BACKENDS = [
     pytest.param(name, EXAMPLES // 10 if name == "cuda" else EXAMPLES, id=name)
     for name in dispatch.names()
