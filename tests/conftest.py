@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton: its kernels run on CPU tensors here
+# Before anything imports Triton: its kernels run on CPU tensors, but for `TRITON_INTERPRET=0 pytest -m cuda`.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import numpy as np
 import pytest
