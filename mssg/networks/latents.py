@@ -8,6 +8,11 @@ import numpy as np
 import torch
 
 
+def seeds_of(seed: int, count: int) -> list[int]:
+    """One seed as many, for pictures that are decided together."""
+    return np.random.SeedSequence(seed).generate_state(count, np.uint32).tolist()
+
+
 def latents(seeds: Iterable[int], z_dim: int) -> torch.Tensor:
     """The latent of each seed, float32 [N, z_dim], whatever its neighbours.
 

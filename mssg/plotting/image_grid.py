@@ -21,7 +21,7 @@ from mssg.errors import UsageError
 from mssg.files import make_folder, write_atomically
 from mssg.plotting.grid_layout import FONT, GAP, PAD, SMALL, TITLE, GridLayout, text_size
 from mssg.rendering.command_line import private_command
-from mssg.rendering.image_files import to_grey
+from mssg.rendering.image_files import mosaic, to_grey
 from mssg.rendering.request import RenderRequest, to_uint8
 from mssg.study.model import SOURCE, Covariate
 from mssg.study.values import Sweep, find_covariate, parse_sweep, plain
@@ -320,9 +320,8 @@ def _mosaic(block: np.ndarray) -> np.ndarray:
 
     Grey images become RGB here: a colour map would turn some grey levels into their neighbours.
     """
-    rows, cols, channels, h, w = block.shape
-    joined = block[::-1].transpose(0, 3, 1, 4, 2).reshape(rows * h, cols * w, channels)
-    return np.repeat(joined, 3, axis=2) if channels == 1 else joined
+    joined = mosaic(block[::-1].reshape(-1, *block.shape[2:]), block.shape[1])
+    return np.repeat(joined, 3, axis=2) if joined.shape[2] == 1 else joined
 
 
 def _pdf_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -34,6 +34,17 @@ def to_grey(images: NDArray[np.floating], stretched: bool = False) -> NDArray[np
     return np.clip((np.asarray(images, np.float32) + 1) * np.float32(127.5), 0, 255)
 
 
+def mosaic(images: NDArray[Any], columns: int) -> NDArray[Any]:
+    """Images [N, C, H, W] side by side, row after row, the last filled up with zeros: [rows · H, columns · W,
+    C]."""
+    n, channels, h, w = images.shape
+    whole = np.zeros((-(-n // columns) * columns, channels, h, w), images.dtype)
+    whole[:n] = images
+    return (
+        whole.reshape(-1, columns, channels, h, w).transpose(0, 3, 1, 4, 2).reshape(-1, columns * w, channels)
+    )
+
+
 def save_png(
     path: Path, images: NDArray[np.float32], columns: int, metadata: Mapping[str, str], bits: int = 8
 ) -> None:

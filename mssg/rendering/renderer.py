@@ -22,7 +22,7 @@ from torch import nn
 from mssg.checkpoint.snapshot import Snapshot
 from mssg.errors import MssgError, UsageError
 from mssg.networks.generator import Generator
-from mssg.networks.latents import latents
+from mssg.networks.latents import latents, seeds_of
 from mssg.networks.layers import SynthesisInputs
 from mssg.networks.preview import preview_network
 from mssg.rendering.activation_cache import ActivationCache
@@ -184,8 +184,7 @@ class Renderer:
 
     def generate(self, values: np.ndarray, seed: int) -> np.ndarray:
         """Draw [N, V] native values, each with its own latent, all from one seed: uint8 [N, C, H, W]."""
-        seeds = np.random.SeedSequence(seed).generate_state(len(values), np.uint32)
-        return self.images(values, seeds, batch=GPU_BATCH)
+        return self.images(values, seeds_of(seed, len(values)), batch=GPU_BATCH)
 
     def _draw(
         self,

@@ -14,7 +14,9 @@ import torch
 from mssg.checkpoint.snapshot import provenance, save_snapshot
 from mssg.errors import RunError
 from mssg.files import sweep, write_atomically, write_json
-from mssg.metrics.sampling import to_uint8
+from mssg.networks.latents import latents
+from mssg.rendering.image_files import mosaic
+from mssg.rendering.request import to_uint8
 from mssg.runs.rows import numbers, read_rows
 from mssg.training.batches import TrainingData
 from mssg.training.run import Run
@@ -127,7 +129,7 @@ class RunWriter:
         n, rng = config.grid_images, np.random.default_rng([config.seed, 6])
         values, _ = data.loader.conditions(0, n)
         c = torch.from_numpy(data.study.encode(data.models.complete(values, rng)))
-        z = torch.from_numpy(rng.standard_normal((n, config.z_dim), dtype=np.float32))
+        z = latents(range(n), config.z_dim)
         return z.to(data.world.device), c.to(data.world.device)
 
     @torch.no_grad()
@@ -135,13 +137,8 @@ class RunWriter:
         """The sample grid as PNG."""
         from PIL import Image
 
-        images = to_uint8(state.G_ema(self._grid_z, self._grid_c))
-        n, channels, height, width = images.shape
-        columns = int(np.ceil(np.sqrt(n)))
-        canvas = np.zeros((-(-n // columns) * columns, channels, height, width), np.uint8)
-        canvas[:n] = images
-        sheet = canvas.reshape(-1, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
-        sheet = sheet.reshape(-1, columns * width, channels)
+        images = to_uint8(state.G_ema(self._grid_z, self._grid_c).float().cpu().numpy())
+        sheet = mosaic(images, int(np.ceil(np.sqrt(len(images)))))
         buffer = io.BytesIO()
-        Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(buffer, "PNG")
+        Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet).save(buffer, "PNG")
         return buffer.getvalue()
