@@ -169,14 +169,15 @@ def heatmap(
     """Strata scores of EVAL.json, the paper's Figure 3: models side by side, real images last, one colour
     scale."""
     from mssg.metrics.results import Evaluation
-    from mssg.plotting import evaluation as charts
+    from mssg.plotting import strata_heatmap
+    from mssg.plotting.chart_style import FORMATS, save
     from trainer_cli.common import check_suffix, writable
 
-    check_suffix(output, charts.FORMATS)
+    check_suffix(output, FORMATS)
     found = Evaluation.load(evaluation)
     names = [a.strip() for a in axes.split(",") if a.strip()]
-    drawn = charts.heatmap(found, metric, covariate, reference, source, names)
-    click.echo(charts.save(drawn, writable(output), found))
+    drawn = strata_heatmap.heatmap(found, metric, covariate, reference, source=source, axes=names)
+    click.echo(save(drawn, writable(output), found))
 
 
 @figure.command()
@@ -186,11 +187,12 @@ def leakage(evaluation: str, output: str) -> None:
     """Leakage matrices of EVAL.json: one covariate is moved, how every reading moves."""
     from mssg.metrics.results import Evaluation
     from mssg.plotting import evaluation as charts
+    from mssg.plotting.chart_style import FORMATS, save
     from trainer_cli.common import check_suffix, writable
 
-    check_suffix(output, charts.FORMATS)
+    check_suffix(output, FORMATS)
     found = Evaluation.load(evaluation)
-    click.echo(charts.save(charts.leakage(found), writable(output), found))
+    click.echo(save(charts.leakage(found), writable(output), found))
 
 
 @figure.command()
@@ -209,11 +211,12 @@ def curves(path: str, metrics: tuple[str, ...], output: str) -> None:
 
     from mssg.metrics.results import Evaluation
     from mssg.plotting import evaluation as charts
+    from mssg.plotting.chart_style import FORMATS, save
     from mssg.runs.folder import RunFolder
     from mssg.runs.rows import read_rows
     from trainer_cli.common import check_suffix, writable
 
-    check_suffix(output, charts.FORMATS)
+    check_suffix(output, FORMATS)
     found = None
     if Path(path).is_dir():
         lines = charts.lines_of_run(read_rows(RunFolder(Path(path)).stats_file))
@@ -221,7 +224,7 @@ def curves(path: str, metrics: tuple[str, ...], output: str) -> None:
     else:
         found = Evaluation.load(path)
         lines = charts.lines_of_evaluation(found)
-    click.echo(charts.save(charts.curves(lines, metrics), writable(output), found))
+    click.echo(save(charts.curves(lines, metrics), writable(output), found))
 
 
 @figure.command()

@@ -62,7 +62,15 @@ def predictors(
         click.echo(f"epoch {row['epoch']:3d}  loss {row['loss']:.4f}  validation {row['validation']:.4f}")
 
     predictor = train(
-        fitted, sources, architecture, epochs, patience, limit, seed=seed, device=device, progress=report
+        fitted,
+        sources,
+        architecture,
+        epochs=epochs,
+        patience=patience,
+        limit=limit,
+        seed=seed,
+        device=device,
+        progress=report,
     )
     folder = Path(outdir)
     folder.mkdir(parents=True, exist_ok=True)

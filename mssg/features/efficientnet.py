@@ -54,17 +54,17 @@ class _Conv(nn.Module):
         # image.
         weight = F.pad(self.weight, (wide % 2, 0, high % 2, 0))
         padding = ((high + 1) // 2, (wide + 1) // 2)
-        return F.conv2d(x, weight, self.bias, self.stride, padding, 1, self.groups)
+        return F.conv2d(x, weight, self.bias, stride=self.stride, padding=padding, groups=self.groups)
 
 
-class _Block(nn.Module):
-    """Inverted bottleneck: expand, filter each channel, project; a shortcut where the shape stays."""
+class _InvertedBottleneck(nn.Module):
+    """Expand, filter each channel, project; a shortcut where the shape stays."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
+    def __init__(self, inputs: int, outputs: int, *, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         inner = inputs * expansion
         self.expand = _Conv(inputs, inner) if expansion > 1 else None
-        self.depthwise = _Conv(inner, inner, kernel, stride, inner)
+        self.depthwise = _Conv(inner, inner, kernel, stride, groups=inner)
         self.project = _Conv(inner, outputs)
         self.shortcut = stride == 1 and inputs == outputs
 
@@ -82,7 +82,10 @@ class EfficientNetLite0(nn.Module):
         self.stem, blocks, width = _Conv(3, 32, 3, 2), [], 32
         for count, kernel, stride, expansion, channels in STAGES:
             for i in range(count):
-                blocks.append(_Block(width, channels, kernel, stride if i == 0 else 1, expansion))
+                first = stride if i == 0 else 1
+                blocks.append(
+                    _InvertedBottleneck(width, channels, kernel=kernel, stride=first, expansion=expansion)
+                )
                 width = channels
         self.blocks = nn.ModuleList(blocks)
         self.head = _Conv(width, WIDTH)

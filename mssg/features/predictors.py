@@ -12,7 +12,7 @@ import copy
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def build(architecture: str, study: Study) -> nn.Module:
     network = getattr(torchvision.models, architecture)(weights=None, num_classes=study.layout.width)
     small = study.resolution <= SMALL_IMAGE
     kernel = 3 if small else 7
-    network.conv1 = nn.Conv2d(study.channels, 64, kernel, 2, kernel // 2, bias=False)
+    network.conv1 = nn.Conv2d(study.channels, 64, kernel, stride=2, padding=kernel // 2, bias=False)
     if small:
         network.maxpool = nn.Identity()
     return network
@@ -207,7 +207,13 @@ def train(
     rng = np.random.default_rng(seed)
     images, values = _rows(sources, "train", limit, rng)
     held = _rows(sources, "val", limit, rng)
-    network, loss = build(architecture, study).to(device), CovariateLoss(study)
+    network, covariate_loss = build(architecture, study).to(device), CovariateLoss(study)
+
+    def loss_of(images: np.ndarray, values: np.ndarray) -> torch.Tensor:
+        x = torch.from_numpy(images).to(device).float() / 127.5 - 1
+        c = torch.from_numpy(study.encode(values)).to(device)
+        return covariate_loss(network(x), c, torch.from_numpy(np.isfinite(values)).to(device))[0]
+
     steps = math.ceil(len(images) / batch)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=steps * epochs)
@@ -216,7 +222,7 @@ def train(
         network.train()
         total = 0.0
         for rows in np.array_split(rng.permutation(len(images)), steps):
-            value = _loss(network, loss, study, images[rows], values[rows], device)
+            value = loss_of(images[rows], values[rows])
             optimiser.zero_grad(set_to_none=True)
             value.backward()
             optimiser.step()
@@ -225,9 +231,7 @@ def train(
         network.eval()
         with torch.no_grad():
             chunks = np.array_split(np.arange(len(held[0])), math.ceil(len(held[0]) / BATCH))
-            validation = float(
-                np.mean([_loss(network, loss, study, held[0][c], held[1][c], device).item() for c in chunks])
-            )
+            validation = float(np.mean([loss_of(held[0][c], held[1][c]).item() for c in chunks]))
         if validation < best_loss:
             best, best_loss, stale = copy.deepcopy(network.state_dict()), validation, 0
         else:
@@ -239,18 +243,7 @@ def train(
     network.load_state_dict(best)
     predictor = Predictor(study, architecture, network.eval(), ())
     split = "test" if all(len(s.rows("test")) for s in sources) else "val"
-    return Predictor(study, architecture, network, own_errors(predictor, *_rows(sources, split, limit, rng)))
-
-
-def _loss(
-    network: nn.Module, loss: CovariateLoss, study: Study, images: np.ndarray, values: np.ndarray, device: str
-) -> torch.Tensor:
-    x = torch.from_numpy(images).to(device).float() / 127.5 - 1
-    c, mask = (
-        torch.from_numpy(study.encode(values)).to(device),
-        torch.from_numpy(np.isfinite(values)).to(device),
-    )
-    return loss(network(x), c, mask)[0]
+    return replace(predictor, errors=own_errors(predictor, *_rows(sources, split, limit, rng)))
 
 
 def own_errors(predictor: Predictor, images: np.ndarray, values: np.ndarray) -> tuple[PredictorError, ...]:
@@ -263,7 +256,14 @@ def own_errors(predictor: Predictor, images: np.ndarray, values: np.ndarray) -> 
         true, found = values[known, v], measured[covariate.name][known]
         varies = true.std() > 0 and found.std() > 0
         r = float(np.corrcoef(true, found)[0, 1]) if varies and covariate.is_continuous else math.nan
-        accuracy = math.nan if covariate.is_continuous else float((true == found).mean())
-        mae = float(np.abs(true - found).mean()) if covariate.is_continuous else math.nan
-        errors.append(PredictorError(covariate.name, int(known.sum()), mae, r, accuracy))
+        continuous = covariate.is_continuous
+        errors.append(
+            PredictorError(
+                covariate=covariate.name,
+                n=int(known.sum()),
+                mae=float(np.abs(true - found).mean()) if continuous else math.nan,
+                r=r,
+                accuracy=math.nan if continuous else float((true == found).mean()),
+            )
+        )
     return tuple(errors)

@@ -18,19 +18,17 @@ import numpy as np
 
 from mssg.data.dataset import PackedSource
 from mssg.errors import UsageError
-from mssg.metrics.bootstrap import interval, resampled_rows
+from mssg.metrics.agreement import agreement, regressors
 from mssg.metrics.control_report import QUANTILES, ControlReport, ControlRow, GridCell
 from mssg.metrics.sampling import derived_seed
 from mssg.metrics.spread import ClassVariance, Spread, class_covariate, compare, real_variance
-from mssg.study.model import SOURCE, Covariate, Study
+from mssg.study.model import SOURCE, Study
 
 GRID = 5
 """Values along each side of the rectangular grid."""
 SUPPORT_PERCENTILE = 1.0
 """A condition is outside the support where its log-density is below this percentile of the model's own draws.
 """
-SPLINE_KNOTS = (0.2, 0.4, 0.6, 0.8)
-"""Quantiles at which the cubic that is removed may change."""
 CHUNK = 250
 """Images drawn and measured at a time."""
 ASKED = ("a", "b", "c", "shuffled")
@@ -115,7 +113,7 @@ class _Requests:
         found: dict[str, Any] = {}
         if usable.sum() >= 3:
             x = regressors(self.study, values[usable], removed)
-            found = _agreement(covariate, requested[usable], measured[usable], x=x, rng=self.bootstrap)
+            found = agreement(covariate, requested[usable], measured[usable], x=x, rng=self.bootstrap)
         return ControlRow(
             design=design,
             covariate=name,
@@ -176,14 +174,12 @@ def control(
     if unknown:
         raise UsageError("no such design", field=unknown[0], expected=" | ".join(ASKED))
     anchors = {name: anchor for name in ask.varied if (anchor := _anchor(ask, name))}
-    batches = ("a" in designs or bool(sources)) + ("b" in designs) * len(ask.varied)
-    batches += ("c" in designs) * len(anchors) + ("shuffled" in designs)
     readings = _Readings(
         generate=generate,
         measure=measure,
         study=study,
         seed=seed,
-        total=batches * n,
+        total=n * _batches(ask, designs, len(anchors), spread=bool(sources)),
         progress=progress,
         read=read,
     )
@@ -213,6 +209,12 @@ def control(
         spread=spread,
         source=source,
     )
+
+
+def _batches(ask: _Requests, designs: Sequence[str], grids: int, spread: bool) -> int:
+    """How often n images are drawn."""
+    once = ("a" in designs or spread) + ("shuffled" in designs)
+    return once + ("b" in designs) * len(ask.varied) + ("c" in designs) * grids
 
 
 def _resolved(
@@ -335,75 +337,3 @@ def _shuffled(ask: _Requests, readings: _Readings) -> Iterator[ControlRow]:
     measured = readings(values, 2)
     for name in ask.measurable:
         yield ask.row("shuffled", name, values, measured[name])
-
-
-def regressors(study: Study, values: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """What is removed by regression: an intercept, a cubic spline of every continuous covariate, one-hot
-    levels.
-
-    A plain cubic is not enough: what it leaves of a sigmoid or tanh on both sides passes for obedience
-    (partial r up to 0.18 for a generator that obeys thickness alone); four knots bring that below 0.05.
-
-    Args:
-        study: Kinds of the covariates.
-        values: [N, V] native units.
-        names: The covariates to remove.
-
-    Returns:
-        [N, P].
-    """
-    columns = [np.ones(len(values))]
-    for name in names:
-        covariate, x = study.covariate(name), values[:, study.index(name)]
-        if covariate.is_continuous:
-            t = (x - x.mean()) / (x.std() or 1.0)
-            knots = np.quantile(t, SPLINE_KNOTS)
-            columns += [t, t**2, t**3, *(np.maximum(t - knot, 0) ** 3 for knot in knots)]
-        else:
-            columns += [(x == level).astype(np.float64) for level in range(1, covariate.num_levels)]
-    return np.stack(columns, axis=1)
-
-
-def _agreement(
-    covariate: Covariate,
-    requested: np.ndarray,
-    measured: np.ndarray,
-    *,
-    x: np.ndarray,
-    rng: np.random.Generator,
-) -> dict[str, Any]:
-    """Correlations, slope and errors of measured [N] on requested [N], with x [N, P] removed for the partial
-    ones."""
-    if covariate.kind == "categorical":
-        return {"accuracy": float(np.mean(np.rint(measured) == requested))}
-    left, right = (_residual(x, y) for y in (requested, measured))
-    rows = resampled_rows(len(requested), rng)
-    out: dict[str, Any] = {
-        "r": correlation(requested, measured),
-        "r_ci95": interval(correlation(requested[rows], measured[rows])),
-        "partial_r": correlation(left, right),
-        "partial_r_ci95": interval(correlation(left[rows], right[rows])),
-        "slope": float(left @ right / (left @ left)) if left.any() else math.nan,
-        "mae": float(np.abs(measured - requested).mean()),
-        "bias": float((measured - requested).mean()),
-        "requested_sd": float(requested.std()),
-    }
-    if covariate.kind == "binary":
-        out["accuracy"] = float(np.mean((measured > 0.5) == (requested > 0.5)))
-    return out
-
-
-def _residual(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """y [N] without what x [N, P] explains linearly; exactly zero where nothing but rounding remains."""
-    rest = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
-    return rest if rest.std() > 1e-9 * np.abs(y).max() else np.zeros_like(rest)
-
-
-def correlation(a: np.ndarray, b: np.ndarray) -> Any:
-    """Pearson correlation along the last axis; NaN where either side does not vary."""
-    flat = (np.ptp(a, axis=-1) <= 0) | (np.ptp(b, axis=-1) <= 0)
-    a, b = a - a.mean(-1, keepdims=True), b - b.mean(-1, keepdims=True)
-    norm = np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        r = np.where(flat | (norm <= 0), math.nan, (a * b).sum(-1) / norm)
-    return float(r) if r.ndim == 0 else r

@@ -81,7 +81,7 @@ class GeneratorEditor:
             some, known = images[start : start + self.batch], values[start : start + self.batch]
 
             def arrays(some: np.ndarray = some, known: np.ndarray = known) -> dict[str, np.ndarray]:
-                found = invert(snapshot.G, snapshot.study, some, known, config, distance)
+                found = invert(snapshot.G, snapshot.study, some, known, config=config, perceptual=distance)
                 return {"z": found.z, "residual": found.residual, "loss": found.loss, **found.noise}
 
             key = ["inversion", snapshot.header.snapshot_id, str(snapshot.device), repr(config), some, known]

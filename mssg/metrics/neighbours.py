@@ -159,7 +159,7 @@ def within(
     pairs = _Pairs(points, centres)
     of_point, of_centre = np.zeros(len(points), np.int64), np.zeros(len(centres), np.int64)
     for rows in pairs.blocks():
-        i, j = _inside(pairs, rows, pairs.lower(rows, np.float32), squared_radii[None], closed)
+        i, j = _inside(pairs, rows, pairs.lower(rows, np.float32), squared_radii[None], closed=closed)
         of_point[rows] = np.bincount(i, minlength=rows.stop - rows.start)
         of_centre += np.bincount(j, minlength=len(centres))
     return of_point, of_centre
@@ -257,6 +257,7 @@ def _inside(
     rows: slice,
     block: tuple[np.ndarray, np.ndarray, np.ndarray],
     squared: np.ndarray,
+    *,
     closed: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs (row of the block, row of the reference) no farther than a squared radius [B, 1] or [1, M]."""

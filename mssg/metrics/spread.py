@@ -123,19 +123,21 @@ def compare(generated: ClassVariance, real: ClassVariance, study: Study) -> tupl
     generated_sd, real_sd = (
         float(np.sqrt(np.average(v[usable], weights=share[usable]))) for v in (fake, true)
     )
-    rows = [
+    whole = Spread(
+        level="all",
+        generated=generated_sd,
+        real=real_sd,
+        n_generated=int(generated.count[usable].sum()),
+        n_real=int(real.count[usable].sum()),
+    )
+    each = [
         Spread(
-            "all", generated_sd, real_sd, int(generated.count[usable].sum()), int(real.count[usable].sum())
+            level=level,
+            generated=float(np.sqrt(fake[k])),
+            real=float(np.sqrt(true[k])),
+            n_generated=int(generated.count[k]),
+            n_real=int(real.count[k]),
         )
+        for k, level in enumerate(levels)
     ]
-    for k, level in enumerate(levels):
-        rows.append(
-            Spread(
-                level,
-                float(np.sqrt(fake[k])),
-                float(np.sqrt(true[k])),
-                int(generated.count[k]),
-                int(real.count[k]),
-            )
-        )
-    return tuple(rows)
+    return (whole, *each)

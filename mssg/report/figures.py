@@ -73,7 +73,7 @@ def pairs(found: Sequence[tuple[np.ndarray, np.ndarray, float]]) -> Any:
 
 def heatmaps(found: Evaluation) -> Iterator[tuple[Callable[[], Any], str]]:
     """The paper's Figure 3 for every covariate that has strata scores: (draw, caption)."""
-    from mssg.plotting import evaluation as charts
+    from mssg.plotting.strata_heatmap import heatmap
 
     scores = [
         r for r in found.results if r.metric in ("strata/mae", "strata/accuracy") and r.stratum is not None
@@ -82,7 +82,7 @@ def heatmaps(found: Evaluation) -> Iterator[tuple[Callable[[], Any], str]]:
         if len(next(r.stratum for r in scores if r.covariate == covariate) or ()) <= 3:
             what = "Mean absolute error" if metric == "strata/mae" else "Share of levels hit"
             yield (
-                lambda m=metric, c=covariate: charts.heatmap(found, m, c),
+                lambda m=metric, c=covariate: heatmap(found, m, c),
                 (
                     f"{what} of {covariate} in each stratum, models side by side; real: the instrument on the"
                     " real images."

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mssg.errors import UsageError
-from mssg.metrics.control import control, correlation, regressors
+from mssg.metrics.agreement import correlation, regressors
+from mssg.metrics.control import control
 from mssg.metrics.spread import ClassVariance
 from mssg.study.model import Covariate, Source, Study
 

@@ -10,6 +10,8 @@ from click.testing import CliRunner
 from mssg.errors import UsageError
 from mssg.metrics.results import REAL, Evaluation, ModelRecord, Result
 from mssg.plotting import evaluation as charts
+from mssg.plotting.chart_style import save
+from mssg.plotting.strata_heatmap import heatmap
 from trainer_cli.main import cli
 
 AGES, VOLUMES, TEXTS = ([40.0, 55.0], [55.0, 70.0]), ([10.0, 20.0], [20.0, 30.0]), ("no", "yes")
@@ -74,7 +76,7 @@ def texts(figure) -> list[str]:
 
 
 def test_heatmap_prints_every_value_in_its_place():
-    figure = charts.heatmap(FOUND, covariate="volume")
+    figure = heatmap(FOUND, covariate="volume")
     panels = [a for a in figure.axes if a.images]
     assert len(panels) == 2 * 3  # strata of age by models and real
     assert [a.get_title() for a in panels[:3]] == ["A only\nmean 5.00", "both\nmean 1.00", "real\nmean –"]
@@ -87,7 +89,7 @@ def test_heatmap_prints_every_value_in_its_place():
     ]  # rows: volume; columns: cataract
     assert [t.get_text() for t in last.texts] == ["1.50", "5.50", "3.50", "–"]
     assert len({(a.images[0].norm.vmin, a.images[0].norm.vmax) for a in panels}) == 1
-    swapped = charts.heatmap(FOUND, covariate="volume", axes=("age", "volume", "cataract"))
+    swapped = heatmap(FOUND, covariate="volume", axes=("age", "volume", "cataract"))
     assert [t.get_text() for t in next(a for a in swapped.axes if a.images).texts] == [
         "5.00",
         "6.00",
@@ -97,7 +99,7 @@ def test_heatmap_prints_every_value_in_its_place():
 
 
 def test_distances_show_their_floor_as_real():
-    figure = charts.heatmap(FOUND, "strata_kid-")
+    figure = heatmap(FOUND, "strata_kid-")
     panels = [a for a in figure.axes if a.images]
     assert panels[2].get_title().startswith("real (floor)") and panels[2].texts[0].get_text() == "0.010"
 
@@ -113,8 +115,8 @@ def test_leakage_and_curves():
 
 def test_what_is_not_there_is_said():
     for call, message in (
-        (lambda: charts.heatmap(FOUND, "strata/f1"), "strata/mae"),
-        (lambda: charts.heatmap(FOUND, covariate="volume", axes=("sex",)), "forms no strata"),
+        (lambda: heatmap(FOUND, "strata/f1"), "strata/mae"),
+        (lambda: heatmap(FOUND, covariate="volume", axes=("sex",)), "forms no strata"),
         (lambda: charts.leakage(Evaluation("s", "test", 0, (), ())), "--metrics leakage"),
         (lambda: charts.curves({}), "--all-snapshots"),
     ):
@@ -134,7 +136,7 @@ def test_files_are_written_and_repeat_byte_for_byte(tmp_path):
         done = run.invoke(cli, ["figure", words[0], str(path), *words[1:], "-o", str(out)])
         assert done.exit_code == 0, done.output
         if suffix == ".pdf":
-            charts.save(charts.heatmap(FOUND, covariate="volume"), tmp_path / "again.pdf", FOUND)
+            save(heatmap(FOUND, covariate="volume"), tmp_path / "again.pdf", FOUND)
             assert out.read_bytes() == (tmp_path / "again.pdf").read_bytes()
     for suffix, part in ((".csv", "metric,covariate"), (".tex", r"\toprule"), (".txt", "KID (x)")):
         done = run.invoke(cli, ["figure", "table", str(path), "-o", str(tmp_path / f"t{suffix}")])
