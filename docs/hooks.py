@@ -175,7 +175,8 @@ def study_page() -> str:
     """The reference of the study TOML: its keys from its reader, the [train] table from the configuration."""
     from dataclasses import fields
 
-    from mssg.training.config import PRESETS, TrainConfig
+    from mssg.training.config import TrainConfig
+    from mssg.training.presets import PRESETS
 
     parts = [
         "# The study TOML\n",
@@ -193,7 +194,9 @@ def study_page() -> str:
     ]
     for field in fields(TrainConfig):
         who = ", ".join(
-            f"{name} {values[field.name]}" for name, values in PRESETS.items() if field.name in values
+            f"{name} {preset.fields[field.name]}"
+            for name, preset in PRESETS.items()
+            if field.name in preset.fields
         )
         parts.append(f"| `{field.name}` | `{field.default!r}` | {who} |")
     return "\n".join(parts) + "\n"

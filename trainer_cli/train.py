@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from mssg.text import duration
-from mssg.training.config import CHOICES, PRESETS
+from mssg.training.config import CHOICES
+from mssg.training.presets import described
 
 TRY_AGAIN = 75
 """Exit code of a run that a signal stopped before its end (EX_TEMPFAIL): the batch script puts the job back
@@ -93,7 +94,7 @@ def _show_configuration(study: str, fields: Mapping[str, Any]) -> None:
     metavar="SNAPSHOT",
     help="Start the networks from a snapshot's weights (transfer).",
 )
-@click.option("--preset", metavar="NAME", help=f"Named settings: {', '.join(PRESETS)}.")
+@click.option("--preset", metavar="NAME", help=f"Named settings: {described()}.")
 @click.option("--cfg", type=click.Choice(CHOICES["cfg"]), help="Generator architecture.")
 @click.option("--batch", type=int, help="Images of all sources per step, over all processes.")
 @click.option("--micro-batch", type=int, help="Images per forward pass; smaller needs less memory.")

@@ -19,7 +19,7 @@ from explorer_app.state import AppState
 from explorer_app.theme import em
 from mssg import assets
 from mssg.errors import MssgError
-from mssg.training.config import PRESETS
+from mssg.training.presets import PRESETS
 
 SHORTCUTS = (
     ("Ctrl Z / Ctrl Y", "undo / redo"),

@@ -1,4 +1,5 @@
-"""What a training run is configured by: one frozen dataclass and one table of presets. No torch here.
+"""What a training run is configured by: one frozen dataclass, made of a preset, a study's [train] table and
+options. No torch here.
 
 Clocks count ALL images shown to D. The original counted one source's images only; the paper-* presets are
 stated on its clock and `per_source_clock` multiplies batch and lengths by the number of sources
@@ -18,6 +19,7 @@ from mssg.errors import StudyError, UsageError
 from mssg.measure.instruments import INSTRUMENTS
 from mssg.study.model import Study
 from mssg.study.schema import read_study
+from mssg.training.presets import ARCHITECTURE_FIELDS, AUTO, PRESETS, chosen
 
 ARCHITECTURES = ("stylegan2", "stylegan3-t", "stylegan3-r")
 AUGMENTATIONS = (
@@ -35,7 +37,7 @@ AUGMENTATIONS = (
     "noise",
     "cutout",
 )
-METRICS = ("control", "covariates")
+METRICS = ("control", "covariates", "kid")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class TrainConfig:
     Source: docs/method.md sections 4 and 5 (Karras et al. 2020 and 2021, Lai et al. 2024).
     """
 
-    preset: str = "small"
+    preset: str = AUTO
     cfg: str = "stylegan2"
     seed: int = 0
     total_kimg: float = 1000.0
@@ -72,6 +74,7 @@ class TrainConfig:
     r1_interval: int = 16
     lambda_max: float = 0.1
     lambda_step_kimg: float = 0.0  # 0 = constant
+    lambda_increment: float = 0.0  # added each step; 0 = a factor e each step, from e^-10 on
     covariate_target: str = "observed"  # observed | completed
     pl_weight: float = 0.0
     pl_interval: int = 4
@@ -123,13 +126,15 @@ class TrainConfig:
     def lambda_at(self, kimg: float) -> float:
         """Weight of the covariate loss after `kimg` thousand images.
 
-        0 during the first `lambda_step_kimg`, then e^-10, e^-9 …, one factor e each step, capped at
-        `lambda_max`.
-        Source: docs/method.md section 5 (schedule of Lai et al. 2024).
+        0 during the first `lambda_step_kimg`, then e^-10, e^-9 …, one factor e each step, or
+        `lambda_increment` more each step; capped at `lambda_max`.
+        Source: docs/method.md section 5 (schedules of Lai et al. 2024).
         """
         if not self.lambda_step_kimg:
             return self.lambda_max
         steps = int(kimg / self.lambda_step_kimg)
+        if self.lambda_increment:
+            return min(self.lambda_max, self.lambda_increment * steps)
         return min(self.lambda_max, exp(min(steps - 11, 0))) if steps else 0.0
 
     def lr_scale_at(self, kimg: float) -> float:
@@ -154,72 +159,13 @@ class TrainConfig:
         return _updated(TrainConfig(), document, _Origin("config", file))
 
 
-_TINY = {
-    "z_dim": 64,
-    "w_dim": 64,
-    "mapping_layers": 2,
-    "mapping_lr_multiplier": 0.1,
-    "channel_base": 512,
-    "channel_max": 128,
-    "lambda_max": 1.0,
-    "g_lr": 8e-3,
-    "d_lr": 8e-3,
-    "gamma": 0.1,
-    "ema_kimg": 5.0,
-    "num_fp16_res": 0,
-    "conv_clamp": 0.0,
-    "batch": 16,
-    "lr_decay": 0.5,
-    "metric_images": 300,
-}
-_PAPER = {
-    "batch": 256,
-    "per_source_clock": True,
-    "total_kimg": 5000.0,
-    "lambda_step_kimg": 250.0,
-    "gamma": 4.0,
-    "tick_kimg": 4.0,
-    "snap": 50,
-    "mirror": False,
-    "metric_images": 2000,
-}
-
-PRESETS: dict[str, dict[str, Any]] = {
-    # lengths and sizes for CPUs: minutes, and about forty minutes on one core of ours
-    "cpu-demo": _TINY | {"total_kimg": 30.0, "tick_kimg": 1.0, "snap": 10},
-    "small": _TINY | {"total_kimg": 200.0, "lr_decay": 0.4, "tick_kimg": 4.0, "snap": 10},
-    # twice the channels of `small`, for 64 px: less than an hour on one core of ours
-    "small-64": _TINY
-    | {"channel_base": 1024, "total_kimg": 120.0, "lr_decay": 0.4, "tick_kimg": 2.0, "snap": 5},
-    # settings of the paper's experiments, on its own clock
-    "paper-digits": _PAPER | {"total_kimg": 10000.0, "lambda_step_kimg": 500.0},
-    "paper-mri": _PAPER,
-    "paper-retina": _PAPER | {"total_kimg": 9000.0, "lambda_step_kimg": 450.0},
-    "paper-multicohort": _PAPER
-    | {"total_kimg": 40000.0, "lambda_step_kimg": 2000.0, "gamma": 0.5, "aug": "ada"},
-}
-
-_BY_ARCHITECTURE: dict[str, dict[str, Any]] = {
-    # what docs/method.md section 5 adds for full-size StyleGAN2; the CPU presets leave it out, for it doubles
-    # the cost of G
-    "stylegan2": {"g_lr": 0.002, "pl_weight": 2.0, "style_mixing": 0.9},
-    "stylegan3-t": {},
-    "stylegan3-r": {
-        "blur_sigma": 10.0,
-        "channel_base": 32768,
-        "channel_max": 1024,
-        "d_channel_base": 16384,
-        "d_channel_max": 512,
-    },
-}
-
 CHOICES = {
     "cfg": ARCHITECTURES,
     "objective": ("logistic", "r3gan"),
     "covariate_target": ("observed", "completed"),
     "aug": ("none", "ada", "fixed"),
     "d_head": ("covariates", "projection"),
-    "preset": tuple(PRESETS),
+    "preset": (AUTO, *PRESETS),
 }
 _POSITIVE = (
     "total_kimg",
@@ -345,11 +291,14 @@ def resolve(study: Study, options: Mapping[str, Any] | None = None) -> TrainConf
     """
     options = {k: v for k, v in (options or {}).items() if v is not None}
     by_study, by_hand = _Origin("train", study.path), _Origin("option", None, UsageError)
-    named = TrainConfig()  # by its preset and architecture only
+    named = TrainConfig()
     for values, origin in ((study.train, by_study), (options, by_hand)):
         named = _updated(named, {k: v for k, v in values.items() if k in _NAMES}, origin)
-    base = _BY_ARCHITECTURE[named.cfg] if named.preset.startswith("paper-") else {}
-    config = replace(named, **(base | PRESETS[named.preset]))
+    name = chosen(named.preset, study.resolution)
+    preset = PRESETS[name]
+    cfg = named.cfg if "cfg" in {*study.train, *options} else preset.fields.get("cfg", named.cfg)
+    base = ARCHITECTURE_FIELDS[cfg] if preset.is_full_size else {}
+    config = replace(named, **{**base, **preset.fields, "preset": name, "cfg": cfg})
     config = _updated(config, {k: v for k, v in study.train.items() if k not in _NAMES}, by_study)
     if config.per_source_clock:
         scaled = {k: getattr(config, k) * len(study.sources) for k in _PER_SOURCE}
@@ -368,7 +317,8 @@ def _check(config: TrainConfig, study: Study) -> None:
             found=config.batch,
             expected=f"a multiple of {group}",
         )
-    if config.micro_batch and (config.batch % config.micro_batch or config.micro_batch % group):
+    in_parts = 0 < config.micro_batch < config.batch
+    if in_parts and (config.batch % config.micro_batch or config.micro_batch % group):
         raise UsageError(
             "must divide the batch and be a multiple of the minibatch-std group",
             field="micro_batch",

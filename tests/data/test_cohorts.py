@@ -179,7 +179,7 @@ def test_the_shipped_digits_and_all_examples_plan():
     for path in sorted((assets.root() / "studies").glob("*.toml")):
         study = load_study(path)
         assert resolve(study).total_kimg > 0
-        if path.stem in EXAMPLES:
+        if path.stem in EXAMPLES:  # beside each is one with the research code's augmentation
             assert f"--study {path.stem}" in path.read_text(encoding="utf-8")
 
 

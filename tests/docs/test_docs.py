@@ -210,7 +210,8 @@ def test_the_plan_for_many_gpus_is_computed():
         ]
     G, D = (sum(p.numel() for p in network.parameters()) for network in networks)
     assert f"P_G = {G / 1e6:.1f} and P_D = {D / 1e6:.1f} million" in text
-    sent = 2 * 4 * (G * (1 + 1 / config.pl_interval) + D * (1 + 1 / config.r1_interval))
+    assert not config.pl_weight
+    sent = 2 * 4 * (G + D * (1 + 1 / config.r1_interval))
     assert f"that is {sent / 1e9:.2f} GB" in text and f"global batch of {config.batch}" in text
     rows = re.findall(
         r"^\| (\d+) \| (\d+) \| .*? \| (\d+) ms \| (\d+) ms \| (\d+) % \| (\d+) % \|$", text, re.M

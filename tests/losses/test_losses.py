@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from mssg import assets
 from mssg.losses import adversarial
 from mssg.losses.covariate import CovariateLoss, added
 from mssg.losses.regularizers import gradient_penalty, path_length
 from mssg.study.model import Covariate, Source, Study
+from mssg.study.schema import read_study
 
+GOLDEN = np.load(Path(__file__).resolve().parents[1] / "golden" / "covariate_losses.npz")
 STUDY = Study(
     "s",
     32,
@@ -46,6 +50,19 @@ def test_default_groups_are_the_papers():
         + F.cross_entropy(outputs[:, 3:], target[:, 3:].argmax(1))
     )
     assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted({key.split("/")[0] for key in GOLDEN}))
+def test_the_shipped_studies_have_the_research_codes_loss(name):
+    """Its own classes gave `expected` for these outputs and targets, in float32."""
+    for variant in (name, f"{name}-ada"):
+        study = read_study(assets.path(f"studies/{variant}.toml"))
+        outputs, target = (
+            torch.from_numpy(np.concatenate([GOLDEN[f"{name}/{v}/{which}"] for v in study.layout], 1))
+            for which in ("output", "target")
+        )
+        loss, _ = CovariateLoss(study)(outputs.double(), target.double())
+        assert loss.item() == pytest.approx(float(GOLDEN[f"{name}/expected"]), rel=1e-6)
 
 
 def test_weights_and_groups():
