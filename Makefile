@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test setup display python314 lint contract table storm fuzz ranks scaling malformed evaluation docs drag monkey photographs wheel clean
+.PHONY: demo test setup display python314 lint contract table storm fuzz ranks threads scaling malformed evaluation docs drag monkey photographs wheel clean
 
 demo: $(VENV)/.ready  ## prepare the shipped digits, train on 30,000 images, draw the Figure-1 grid, print the control table
 	$(BIN)/mssg demo
@@ -39,6 +39,9 @@ malformed: $(VENV)/.ready-dev  ## 1,000 malformed volumes, rows and tables, each
 
 ranks: $(VENV)/.ready  ## several processes: same batches, lost ranks, other sizes, clean exits
 	$(BIN)/python tests/faults/ranks.py --runs 20 --times 8 --seed $(SEED) --json docs/results/ranks.json
+
+threads: $(VENV)/.ready  ## training beside no, one and two busy processes, threads spinning and sleeping; quiet cores, half an hour
+	$(BIN)/python tests/benchmarks/shared_machine.py --out docs/results/shared-machine.json
 
 scaling: $(VENV)/.ready  ## one process against two on this machine's cores, which should be quiet; three minutes
 	$(BIN)/python tests/benchmarks/scaling.py --json docs/results/scaling.json

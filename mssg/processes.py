@@ -56,11 +56,6 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
     return "".join(_PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in text), error.end
 
 
-def waits_passively() -> bool:
-    """Whether waiting OpenMP threads sleep in this process."""
-    return os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
-
-
 def python_command(entry: str, *words: str) -> list[str]:
     """The command that runs a function of ours in a process of its own: this interpreter and these very
     files, whatever the current folder holds.

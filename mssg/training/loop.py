@@ -20,6 +20,7 @@ from mssg.losses.covariate import CovariateLoss
 from mssg.processes import asked_to_stop
 from mssg.runs.lock import locked
 from mssg.training.batches import open_training_data
+from mssg.training.cores import CoreUse
 from mssg.training.distributed import World
 from mssg.training.run import Run
 from mssg.training.run_writer import Progress, RunWriter
@@ -67,10 +68,11 @@ def _train(run: Run, world: World, progress: Progress | None, interrupted: threa
         writer.snapshot(state)
         writer.state(state)
 
-    meter = Meter(config, world, state.step)
+    meter, cores = Meter(config, world, state.step), CoreUse(world.device)
     interrupt = stop = False
     while state.step < config.total_steps and not stop:
-        meter.add(train_step(state, data.batch(state.step), setup))
+        with cores.counted():
+            meter.add(train_step(state, data.batch(state.step), setup))
         interrupt = world.any(interrupted.is_set())
         last = interrupt or state.step == config.total_steps
         if state.step % config.steps_per_tick and not last:
@@ -91,6 +93,8 @@ def _train(run: Run, world: World, progress: Progress | None, interrupted: threa
         if is_saved:
             writer.state(state)
         writer.tell(row)
+        if advice := cores.advice():
+            writer.say(advice)
         stale = world.any(bool(config.patience) and state.best["stale"] >= config.patience)
         if stale:
             writer.say(f"stopped early: no better for {config.patience} evaluations")

@@ -185,6 +185,20 @@ def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch):
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE" and "KMP_BLOCKTIME" not in os.environ
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="torch's OpenMP is GNU's on Linux")
+def test_torch_s_threads_sleep_in_our_processes_and_not_in_others(tmp_path):
+    names = ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT", "KMP_LIBRARY")
+    unset = f"import os\nfor name in {names}: del os.environ[name]\n"
+    told = {"OMP_DISPLAY_ENV": "verbose", **dict.fromkeys(names, "")}
+
+    def spins(code):
+        said = call([sys.executable, "-c", unset + code + "import torch"], tmp_path, **told).stderr
+        return next(line.split("'")[1] for line in said.splitlines() if "GOMP_SPINCOUNT" in line)
+
+    assert spins("from mssg.processes import set_up; set_up()\n") == "0"
+    assert spins("import mssg; mssg.load_snapshot\n") != "0"
+
+
 TORCHRUN = {
     "RANK": "1",
     "WORLD_SIZE": "2",
