@@ -48,6 +48,13 @@ class MssgError(Exception):
             text += f" {hint}" if hint.endswith("?") else f" {hint.rstrip('.')}."
         super().__init__(text.translate(_CONTROL))
 
+    @property
+    def brief(self) -> str:
+        """What is wrong, for a list that names the place itself."""
+        field = f"{self.field}: " if self.field else ""
+        found = "" if self.found is None else f", found {self.found}"
+        return field + self.message + found + ("" if self.expected is None else f", expected {self.expected}")
+
 
 @cache
 def warn_once(text: str) -> None:

@@ -43,8 +43,8 @@ def cohort_options(command):
                 multiple=True,
                 type=FILE,
                 help=(
-                    "Table of covariates, .csv or .tsv; repeatable. Default: those the map finds in the"
-                    " folder."
+                    "Table of covariates, .csv or .tsv; repeatable. Fills in or overrides those that the map"
+                    " finds in the folder."
                 ),
             ),
             click.option(
@@ -58,9 +58,26 @@ def cohort_options(command):
                 ),
             ),
             click.option(
+                "--missing",
+                multiple=True,
+                metavar="[NAME=]CODE,CODE…",
+                help="Codes for no value, of all covariates or of one: -4,999 or age=88. Repeatable.",
+            ),
+            click.option(
+                "--top-coded",
+                type=click.Choice(["keep", "drop"]),
+                help=(
+                    "Values such as 89+: keep takes them as 89, drop leaves their images out. Without it they"
+                    " are left out, too, and reported."
+                ),
+            ),
+            click.option(
                 "--root",
                 type=click.Path(file_okay=False, path_type=Path),
-                help="Folder that a table's paths start at; no file may lie outside of it.",
+                help=(
+                    "Another folder that may be read: links of a folder may lead there, paths of a table"
+                    " start there."
+                ),
             ),
             click.option("--name", metavar="NAME", help="Name of the source; default: the map's."),
             click.option(
@@ -77,7 +94,10 @@ def cohort_options(command):
             click.option(
                 "--reject",
                 type=FILE,
-                help="Images to leave out: a table with a column file, such as an edited qc.csv.",
+                help=(
+                    "Images to leave out: an edited qc.csv (its column decision decides), or any table with a"
+                    " column file."
+                ),
             ),
             click.option(
                 "--study", metavar="NAME", help="Also copy this example study into OUT (assets/studies)."
@@ -130,6 +150,17 @@ def cohort_options(command):
     default=None,
     help="All volumes lie in one space, such as MNI, or each in its own; default: as the cohort map says.",
 )
+@click.option(
+    "--entity",
+    "entities",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help=(
+        "Of BIDS names: only images with this entity, such as space=MNI152NLin2009cAsym or run=1; KEY= for"
+        " those without it, KEY=* for all. Repeatable."
+    ),
+)
+@click.option("--suffix", metavar="NAME", help="Of BIDS names: T1w, T2w, FLAIR …  [default: T1w]")
 @click.option(
     "--mask",
     default="",
@@ -336,6 +367,8 @@ def say(summary: PreparedSources, study: str | None, out: Path, seconds: float) 
     click.echo(
         f"  look at {summary.report}/sheet-*.png, the least usual images first; --reject leaves some out"
     )
+    for note in summary.notes:
+        click.echo(f"  {note}")
     if study:
         from mssg.data.pipeline import copy_study
 

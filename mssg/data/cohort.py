@@ -53,6 +53,10 @@ class CohortImage:
     facts: Mapping[str, str]
     cells: Mapping[str, str] = field(default_factory=dict)
 
+    def left_out(self, stage: str, reason: str) -> LeftOut:
+        """This image as one that was left out."""
+        return LeftOut(self.name, stage, reason, self.subject, self.session)
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -84,6 +88,7 @@ class CovariateSpec:
     range: tuple[float, float] | None = None
     optional: bool = False
     rules: tuple[Rule, ...] = ()
+    top_coded: str = ""  # what becomes of values such as 89+: "keep" | "drop" | "", which asks the user
 
 
 @dataclass(frozen=True)
@@ -113,9 +118,10 @@ class Cohort:
     session: str = ""
     codes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     tables: tuple[TableSpec, ...] = ()
-    readings: tuple[CovariateSpec, ...] = ()
+    covariates: tuple[CovariateSpec, ...] = ()
     excludes: tuple[tuple[str, Condition], ...] = ()
     qc: Mapping[str, Any] = field(default_factory=dict)
+    bids: bool = False  # files are named as BIDS says: entities choose among them
     path: str | None = None
 
     def variant(self, name: str | None) -> str:

@@ -1,5 +1,5 @@
 """Which files are a cohort's images, and whose: found in a folder, or named by a table. Nothing outside the
-folder is read."""
+folder is read, unless another one is allowed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from mssg.errors import DataError
 
 STEM = r"(\.nii)?\.[^.]*$"
 """What a file's name has beyond its stem: .nii.gz, .mgz, .jpeg."""
+LEFT, RIGHT = ("left", "l", "os", "le"), ("right", "r", "od", "re")
+"""How the profession writes a side: oculus sinister and dexter, left and right eye."""
 
 
 def find(
-    root: Path, cohort: Cohort, variant: str = "", suffixes: Sequence[str] = ()
+    root: Path, cohort: Cohort, variant: str = "", suffixes: Sequence[str] = (), allowed: Sequence[Path] = ()
 ) -> tuple[list[CohortImage], list[LeftOut]]:
     """List a folder's images, in order of their names.
 
@@ -25,6 +27,7 @@ def find(
         cohort: Its map; a map that takes its images from a table's column is not meant here.
         variant: One of its variants.
         suffixes: What image files end in: others that fit the pattern are left out silently.
+        allowed: Further folders that links may lead to.
 
     Returns:
         Images, and what was left out with its reason.
@@ -33,12 +36,16 @@ def find(
         DataError: No such folder, or no file fits.
     """
     if not root.is_dir():
-        raise DataError("no such folder", file=root, expected="the folder of the images")
+        raise DataError(
+            "no such folder" if not root.exists() else "not a folder",
+            file=root,
+            expected="the images' folder",
+        )
     wanted = [pattern(text) for text in chosen(cohort.pattern, {"variant": variant})]
-    search, home = re.compile(cohort.id).search, root.resolve()
-    found: list[CohortImage] = []
-    skips: list[LeftOut] = []
-    for path in walk(root, skips):
+    search, homes = re.compile(cohort.id).search, [path.resolve() for path in (root, *allowed)]
+    images: list[CohortImage] = []
+    left: list[LeftOut] = []
+    for path in walk(root, left):
         name = path.relative_to(root).as_posix()
         if not any(p.fullmatch(name) for p in wanted) or (
             suffixes and not name.lower().endswith(tuple(suffixes))
@@ -46,15 +53,16 @@ def find(
             continue
         match = search(name)
         if not match:
-            skips.append(LeftOut(name, "files", f"the name does not fit the cohort's id: {cohort.id}"))
+            left.append(LeftOut(name, "files", f"the name does not fit the cohort's id: {cohort.id}"))
             continue
-        problem = outside(path, home)
+        problem = unreadable(path, homes)
         if problem:
-            skips.append(LeftOut(name, "files", problem))
+            left.append(LeftOut(name, "files", problem))
             continue
         facts = {k: v or "" for k, v in match.groupdict().items()} | {"variant": variant}
-        _add(path, name, facts, cohort, found, skips)
-    if not found and not skips:
+        image = _image(path, name, facts, cohort, {})
+        (left if isinstance(image, LeftOut) else images).append(image)  # type: ignore[arg-type]
+    if not images and not left:
         shown = " | ".join(chosen(cohort.pattern, {"variant": variant}))
         raise DataError(
             "no file fits the cohort's pattern",
@@ -62,40 +70,39 @@ def find(
             expected=shown,
             hint="Check the folder, or give another --cohort",
         )
-    return sorted(found, key=lambda image: image.name), skips
+    return sorted(images, key=lambda image: image.name), left
 
 
-def _add(
-    path: Path,
-    name: str,
-    facts: dict[str, str],
-    cohort: Cohort,
-    found: list[CohortImage],
-    skips: list[LeftOut],
-    cells: Mapping[str, str] | None = None,
-) -> None:
+def _image(
+    path: Path, name: str, facts: dict[str, str], cohort: Cohort, cells: Mapping[str, str]
+) -> CohortImage | LeftOut:
+    """The image that a file is, by what its name or its row says; or why it is none."""
     for fact, codes in cohort.codes.items():
         facts[fact] = codes.get(facts.get(fact, ""), "")
         if not facts[fact]:
-            skips.append(LeftOut(name, "files", f"its name says no {fact}: {' | '.join(codes)}"))
-            return
+            return LeftOut(name, "files", f"its name says no {fact}: {' | '.join(codes)}")
+    if cohort.kind == "fundus" and facts.get("side"):
+        side = side_of(facts["side"])
+        if not side:
+            known = ", ".join((*LEFT, *RIGHT))
+            return LeftOut(
+                name, "files", f"side: {facts['side']!r} is not understood, expected one of {known}"
+            )
+        facts["side"] = side
     subject = fill(cohort.subject, facts)
     if not subject:
-        skips.append(LeftOut(name, "files", f"its subject is not known: {cohort.subject}"))
-        return
+        return LeftOut(name, "files", f"its subject is not known: {cohort.subject}")
     session = fill(cohort.session, facts) or "" if cohort.session else ""
     folder, _, file = name.rpartition("/")
     facts |= {"folder": folder or ".", "stem": re.sub(STEM, "", file)}
-    found.append(
-        CohortImage(
-            path,
-            name,
-            subject,
-            session,
-            facts | {"subject": facts.get("subject") or subject},
-            dict(cells or {}),
-        )
-    )
+    facts["subject"] = facts.get("subject") or subject
+    return CohortImage(path, name, subject, session, facts, dict(cells))
+
+
+def side_of(text: str) -> str:
+    """ "left" or "right" from what the profession writes; "" where it is neither."""
+    word = re.sub(r"[.\s]", "", text).lower()
+    return "left" if word in LEFT else "right" if word in RIGHT else ""
 
 
 def from_rows(
@@ -110,50 +117,57 @@ def from_rows(
         cohort: A map with files.column.
         variant: One of its variants.
     """
-    found: list[CohortImage] = []
-    skips: list[LeftOut] = []
-    home, seen = root.resolve(), dict[Path, int]()
+    images: list[CohortImage] = []
+    left: list[LeftOut] = []
+    homes, seen = [root.resolve()], dict[Path, int]()
     for line, row in rows:
         text = row.get(cohort.column, "")
         name = text or f"{table.name}, line {line}"
         if not text:
-            skips.append(LeftOut(name, "table", f"no path in column {cohort.column}"))
+            left.append(LeftOut(name, "table", f"no path in column {cohort.column}"))
             continue
         path = Path(os.path.normpath(root / text)) if "\0" not in text else root
         if path in seen:
-            skips.append(LeftOut(name, "table", f"named twice: lines {seen[path]} and {line}"))
+            left.append(LeftOut(name, "table", f"named twice: lines {seen[path]} and {line}"))
             continue
         seen[path] = line
-        problem = "the path is not usable" if "\0" in text else outside(path, home)
+        problem = "the path is not usable" if "\0" in text else unreadable(path, homes)
         if problem:
-            skips.append(LeftOut(name, "files", problem))
+            left.append(LeftOut(name, "files", problem))
             continue
         facts = {**row, "variant": variant, "line": str(line), "table": table.name}
-        _add(path, name, facts, cohort, found, skips, row)
-    return found, skips
+        image = _image(path, name, facts, cohort, row)
+        (left if isinstance(image, LeftOut) else images).append(image)  # type: ignore[arg-type]
+    return images, left
 
 
-def outside(path: Path, home: Path) -> str:
-    """Why a file must not be read: it is not there, or it lies outside the folder; "" where it may."""
+def unreadable(path: Path, homes: Sequence[Path]) -> str:
+    """Why a file must or can not be read; "" where it may.
+
+    Args:
+        path: The file.
+        homes: Folders, resolved, of which one must hold what it leads to.
+    """
     try:
         real = path.resolve(strict=True)
     except FileNotFoundError:
-        return "no such file"
+        return "a link to a file that is not there" if path.is_symlink() else "no such file"
     except (OSError, RuntimeError) as error:
         text = getattr(error, "strerror", None) or str(error)
         return f"cannot be followed: {text}"
-    if not real.is_relative_to(home):
-        return f"leads outside the folder {home.name}; --root names a folder that holds all images"
+    if not any(real.is_relative_to(home) for home in homes):
+        place = f"leads outside the folder {homes[0].name}, to {real.parent}"
+        return f"{place}; --root FOLDER allows what lies there"
     return "" if real.is_file() else "not a file"
 
 
-def walk(root: Path, skips: list[LeftOut]) -> Iterator[Path]:
-    """Files below a folder; links to folders are followed after all else, and only where nothing has been
-    before.
+def walk(root: Path, left: list[LeftOut]) -> Iterator[Path]:
+    """Files below a folder, without those in hidden folders (.git, .datalad); links to folders are followed
+    after all else, and only where nothing has been before.
 
     Args:
         root: The folder.
-        skips: What cannot be listed, and links that lead in circles, are added here.
+        left: What cannot be listed, links that lead in circles, and names that are no text are added here.
     """
     seen, links, stack = {root.resolve()}, [], [root]
     while stack or links:
@@ -162,19 +176,27 @@ def walk(root: Path, skips: list[LeftOut]) -> Iterator[Path]:
         try:
             real = folder.resolve(strict=True)
             if folder != root and real in seen:
-                skips.append(LeftOut(name, "files", "a link to a folder that is searched already"))
+                left.append(LeftOut(name, "files", "a link to a folder that is searched already"))
                 continue
             seen.add(real)
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True)
         except (OSError, RuntimeError) as error:
             text = getattr(error, "strerror", None) or str(error)
-            skips.append(LeftOut(name, "files", f"cannot be listed: {text}"))
+            left.append(LeftOut(name, "files", f"cannot be listed: {text}"))
             continue
         for entry in entries:
             path = Path(entry.path)
-            if not path.is_dir():
+            try:
+                entry.name.encode()
+                is_folder = entry.is_dir()
+            except UnicodeEncodeError:
+                left.append(LeftOut(path.relative_to(root).as_posix(), "files", "its name is not UTF-8"))
+                continue
+            except OSError as error:
+                reason = f"cannot be followed: {error.strerror}"
+                left.append(LeftOut(path.relative_to(root).as_posix(), "files", reason))
+                continue
+            if not is_folder:
                 yield path
-            elif path.is_symlink():
-                links.append(path)
-            else:
-                stack.append(path)
+            elif not entry.name.startswith("."):
+                (links if entry.is_symlink() else stack).append(path)

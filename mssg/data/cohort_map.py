@@ -10,6 +10,7 @@ from typing import Any
 
 from mssg import assets
 from mssg.data.cohort import Choice, Cohort, Condition, CovariateSpec, Rule, TableSpec
+from mssg.data.covariate_options import TOP_CODED
 from mssg.errors import DataError, UsageError
 from mssg.files import parse_toml
 from mssg.study.schema import covariate_of
@@ -40,7 +41,7 @@ def load_cohort(name: str | os.PathLike[str]) -> Cohort:
             )
         path = assets.path(f"cohorts/{name}.toml")
     try:
-        document = parse_toml(path.read_text(encoding="utf-8"))
+        document = parse_toml(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise DataError("no such file", file=path) from None
     except (OSError, ValueError) as error:
@@ -67,6 +68,7 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Cohor
         "id": _regex(files, "id"),
         "subject": files.get("subject", "text", "{subject}"),
         "session": files.get("session", "any text", ""),
+        "bids": files.get("bids", "flag", False),
     }
     codes = _table(files.table("codes"), "files.codes", file).rest()
     values["codes"] = {k: _codes(files, v) for k, v in codes.items()}
@@ -78,8 +80,8 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Cohor
     tables = tuple(
         _table_spec(entry, f"tables[{i}]", file) for i, entry in enumerate(_list(top, "tables"), 1)
     )
-    readings = tuple(
-        _reading(key, entry, variants, file)
+    covariates = tuple(
+        _covariate(key, entry, variants, file)
         for key, entry in _table(top.table("covariates"), "covariates", file).rest().items()
     )
     excludes = []
@@ -97,7 +99,7 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Cohor
         affine,
         **values,
         tables=tables,
-        readings=readings,
+        covariates=covariates,
         excludes=tuple(excludes),
         qc=qc,
         path=file,
@@ -180,7 +182,7 @@ def _condition(table: TomlTable, variants: tuple[str, ...]) -> Condition:
     return condition
 
 
-def _reading(name: str, document: Any, variants: tuple[str, ...], file: str | None) -> CovariateSpec:
+def _covariate(name: str, document: Any, variants: tuple[str, ...], file: str | None) -> CovariateSpec:
     table = _table(document, f"covariates.{name}", file)
     column = _choice(table, "column", variants, ())
     codes = _codes(table, table.table("codes"))
@@ -188,6 +190,7 @@ def _reading(name: str, document: Any, variants: tuple[str, ...], file: str | No
     factor = float(table.get("factor", "positive", 1.0))
     span = table.get("range", "pair", None)
     optional = table.get("optional", "flag", False)
+    top_coded = table.get("top_coded", "text", "", ("", *TOP_CODED))
     rules = []
     for i, entry in enumerate(_list(table, "rules"), 1):
         rule = _table(entry, f"covariates.{name}.rules[{i}]", file)
@@ -215,6 +218,7 @@ def _reading(name: str, document: Any, variants: tuple[str, ...], file: str | No
         (float(span[0]), float(span[1])) if span else None,
         optional,
         tuple(rules),
+        top_coded,
     )
 
 

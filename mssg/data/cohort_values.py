@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from mssg.data.cohort import Choice, Cohort, CohortImage, Condition, CovariateSpec, LeftOut, chosen, fill
 from mssg.errors import UsageError
+from mssg.study.cells import is_missing, parse_number, same_value, top_coded
 
 UNIT_GAP = 20.0
 """Positive values that fall into two groups this factor apart, with nothing between, were taken in two units.
 """
 FEWEST = 5
 """Values from which a gap says something."""
+NOT_AVAILABLE = "n/a"
+"""BIDS's word for an empty cell."""
 
 
 @dataclass(frozen=True)
@@ -29,83 +32,99 @@ class ImageRecord:
     values: Mapping[str, float]
 
 
+@dataclass
+class TableRecord:
+    """What tables say about an image: filled cells, where each stands, and columns that two lines fill
+    differently."""
+
+    cells: dict[str, str] = field(default_factory=dict)
+    lines: dict[str, str] = field(default_factory=dict)
+    clashes: dict[str, str] = field(default_factory=dict)
+
+    def add(self, row: Mapping[str, str], place: str) -> None:
+        """Take in another row under the same key of the same table."""
+        for column, text in row.items():
+            if not text or text.lower() == NOT_AVAILABLE:
+                continue
+            known = self.cells.setdefault(column, text)
+            first = self.lines.setdefault(column, place)
+            if known != text:
+                self.clashes[column] = f"{known!r} in {first}, {text!r} in {place}"
+
+    def overlaid(self, later: TableRecord) -> TableRecord:
+        """This record filled in or overridden by that of a later table."""
+        clashes = {k: v for k, v in self.clashes.items() if k not in later.cells} | later.clashes
+        return TableRecord(self.cells | later.cells, self.lines | later.lines, clashes)
+
+
 class Rejected(Exception):
-    """An image's row cannot be used."""
+    """An image's row cannot be used: the stage that says so, and why."""
 
     def __init__(self, stage: str, reason: str) -> None:
         self.stage, self.reason = stage, reason
 
 
 def values_of(
-    image: CohortImage,
-    cells: Mapping[str, str],
-    clashes: Mapping[str, str],
-    cohort: Cohort,
-    readings: Sequence[CovariateSpec],
-    alone: bool,
+    image: CohortImage, record: TableRecord, cohort: Cohort, specs: Sequence[CovariateSpec]
 ) -> dict[str, float]:
-    """An image's covariates in native units.
+    """An image's covariates in native units; NaN is missing.
 
     Raises:
-        Rejected: A cell that cannot be, two rows that clash, an exclusion, or nothing known.
+        Rejected: A cell that cannot be, two rows that clash, or an exclusion.
     """
     for reason, condition in cohort.excludes:
-        if _holds(condition, cells, image.facts):
+        if _holds(condition, record.cells, image.facts):
             raise Rejected("excluded", reason)
-    out = {}
-    for reading in readings:
-        name = reading.covariate.name
-        text = _text(reading, cells, clashes, image.facts)
-        if text is None:
-            out[name] = math.nan
-            continue
-        try:
-            value = reading.covariate.parse(text) if reading.factor == 1.0 else float(text) * reading.factor
-            if reading.factor != 1.0 and math.isfinite(value):
-                value = reading.covariate.parse(repr(value))
-        except ValueError:
-            raise Rejected("table", f"{name}: not a number, found {text!r}") from None
-        except UsageError as error:
-            raise Rejected(
-                "table", f"{name}: {error.message}, found {text!r}, expected {error.expected}"
-            ) from None
-        low, high = reading.range or (-math.inf, math.inf)
-        if not math.isnan(value) and not low <= value <= high:
-            shown = f"{value:g} {reading.covariate.unit}".strip()
-            raise Rejected(
-                "table", f"{name}: {shown} is outside {low:g} to {high:g}: another unit, or a mistake"
-            )
-        out[name] = value
-    if alone and readings and all(math.isnan(v) for v in out.values()):
-        raise Rejected("table", f"no covariate is known: {', '.join(out)} are all missing")
-    return out
+    return {spec.covariate.name: _value(spec, record, image.facts) for spec in specs}
 
 
-def _text(
-    reading: CovariateSpec, cells: Mapping[str, str], clashes: Mapping[str, str], facts: Mapping[str, str]
-) -> str | None:
+def _value(spec: CovariateSpec, record: TableRecord, facts: Mapping[str, str]) -> float:
+    name, unit = spec.covariate.name, spec.covariate.unit
+    text = _text(spec, record, facts)
+    if text is None:
+        return math.nan
+    limit = top_coded(text) if spec.covariate.is_continuous else None
+    if limit is not None and spec.top_coded != "keep":
+        how = "left out as asked" if spec.top_coded else "--top-coded keep takes it as its limit"
+        raise Rejected("top-coded", f"{name}: {text!r} states a limit, no value: {how}")
+    text = text if limit is None else repr(limit)
+    try:
+        if spec.factor != 1.0 and not is_missing(text):
+            text = repr(parse_number(text) * spec.factor)
+        value = spec.covariate.parse(text)
+    except ValueError:
+        raise Rejected("table", f"{name}: not a finite number, found {text!r}") from None
+    except UsageError as error:
+        said = f"{error.message}, found {text!r}, expected {error.expected}"
+        raise Rejected("table", f"{name}: {said}") from None
+    low, high = spec.range or (-math.inf, math.inf)
+    if not math.isnan(value) and not low <= value <= high:
+        shown = f"{value:g} {unit}".strip()
+        raise Rejected("table", f"{name}: {shown} is outside {low:g} to {high:g}: another unit, or a mistake")
+    return value
+
+
+def _text(spec: CovariateSpec, record: TableRecord, facts: Mapping[str, str]) -> str | None:
     """What a covariate's cell says, decoded; None: missing."""
-    if reading.rules:
-        for rule in reading.rules:
-            if all(_holds(condition, cells, facts) for condition in rule.all):
-                return rule.value
-        return None
-    for template in chosen(reading.column, facts):
+    for rule in spec.rules:
+        if all(_holds(condition, record.cells, facts) for condition in rule.all):
+            return rule.value
+    for template in chosen(spec.column, facts):
         column = fill(template, facts) or ""
-        text = cells.get(column, "")
-        if column in clashes:
-            raise Rejected("table", f"{reading.covariate.name}: stated twice, {clashes[column]}")
+        text = record.cells.get(column, "")
+        if column in record.clashes:
+            raise Rejected("table", f"{spec.covariate.name}: stated twice, {record.clashes[column]}")
         if not text:
             continue
-        if _among(text, reading.missing):
+        if _among(text, spec.missing):
             return None
-        if reading.codes:
-            code = next((c for c in reading.codes if _same(text, c)), None)
-            if code is None and text.lower() not in ("nan", "na", "n/a"):
-                known = " | ".join(reading.codes)
-                raise Rejected("table", f"{reading.covariate.name}: unknown code {text!r}, expected {known}")
-            return None if code is None else reading.codes[code]
-        return text
+        if not spec.codes:
+            return text
+        code = next((c for c in spec.codes if same_value(text, c)), None)
+        if code is None and not is_missing(text):
+            known = " | ".join(spec.codes)
+            raise Rejected("table", f"{spec.covariate.name}: unknown code {text!r}, expected {known}")
+        return None if code is None else spec.codes[code]
     return None
 
 
@@ -120,48 +139,35 @@ def _holds(condition: Condition, cells: Mapping[str, str], facts: Mapping[str, s
 
 
 def _among(text: str, words: Iterable[str]) -> bool:
-    return any(_same(text, word) for word in words)
-
-
-def _same(text: str, word: str) -> bool:
-    """Equal as words, or as numbers: spreadsheets turn 1 into 1.0."""
-    if text == word:
-        return True
-    try:
-        return float(text) == float(word)
-    except ValueError:
-        return False
+    return any(same_value(text, word) for word in words)
 
 
 def consistent(
-    items: Sequence[ImageRecord], readings: Sequence[CovariateSpec]
+    records: Sequence[ImageRecord], specs: Sequence[CovariateSpec]
 ) -> tuple[list[ImageRecord], list[LeftOut]]:
     """Leave out images of one visit with different values, and values in a unit of their own."""
     reasons: dict[int, str] = {}
     visits: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for i, item in enumerate(items):
-        image = item.image
+    for i, record in enumerate(records):
+        image = record.image
         visits[image.subject, image.session, image.facts.get("side", "")].append(i)
     for (subject, session, _), members in visits.items():
-        for name in items[members[0]].values:
-            values = {items[i].values[name] for i in members if not math.isnan(items[i].values[name])}
+        for name in records[members[0]].values:
+            values = {records[i].values[name] for i in members if not math.isnan(records[i].values[name])}
             if len(values) > 1:
                 shown = " and ".join(f"{v:g}" for v in sorted(values)[:3])
                 visit = f"subject {subject}" + (f", session {session}" if session else "")
                 for i in members:
                     reasons[i] = f"{name}: {visit} has {shown}; visits are told apart by a session"
-    for reading in readings:
-        name = reading.covariate.name
-        if reading.covariate.is_continuous:
-            values = np.array([item.values[name] for item in items])
+    for spec in specs:
+        name = spec.covariate.name
+        if spec.covariate.is_continuous:
+            values = np.array([record.values[name] for record in records])
             for i in np.flatnonzero(other_unit(values)):
                 reasons[int(i)] = f"{name}: {values[i]:g} seems to be in another unit than most values"
-    kept = [item for i, item in enumerate(items) if i not in reasons]
-    skips = [
-        LeftOut(items[i].image.name, "table", reason, items[i].image.subject, items[i].image.session)
-        for i, reason in sorted(reasons.items())
-    ]
-    return kept, skips
+    kept = [record for i, record in enumerate(records) if i not in reasons]
+    left = [records[i].image.left_out("table", reason) for i, reason in sorted(reasons.items())]
+    return kept, left
 
 
 def other_unit(values: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -1,23 +1,38 @@
-"""Covariates named on the command line."""
+"""Covariates named on the command line: what they are, and how tables are to be read."""
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 
 from mssg.data.cohort import CovariateSpec
 from mssg.errors import UsageError
-from mssg.study.model import Covariate
+from mssg.study.cells import parse_number
+from mssg.study.model import Covariate, name_problem
 
 PLAUSIBLE = {"years": (0.0, 120.0)}
 """Ranges of units that leave no doubt, for covariates declared on the command line."""
+MOST_LEVELS = 1000
+TOP_CODED = ("keep", "drop")
+"""What may become of ages such as 89+: taken as their limit, or left out on purpose."""
+_GRAMMAR = (
+    "NAME=continuous[:UNIT][:LO..HI], NAME=binary[:ZERO,ONE] or NAME=categorical[:LEVEL,LEVEL,…|:COUNT]"
+)
 
 
-def parse_reading(text: str) -> CovariateSpec:
+def parse_covariate(text: str, option: str = "--covariate") -> CovariateSpec:
     """A covariate from NAME[@COLUMN]=KIND[:DETAIL…].
 
     Args:
-        text: "age=continuous:years", "ventricle@LatVent=continuous:ml:1..300" (unit, then range),
-            "sex=binary:F,M" (0, 1), "site=categorical:x,y,z".
+        text: "age=continuous:years", "ventricle@LatVent=continuous:ml:1..300" (unit, then range; either end
+            may be left open), "sex=binary:F,M" (0, 1), "site=categorical:x,y,z", "digit=categorical:10" (0 to
+            9).
+        option: For messages.
+
+    Returns:
+        How it is read. Levels are empty where none are stated: a description of the table may know them.
 
     Raises:
         UsageError: Anything else.
@@ -25,27 +40,95 @@ def parse_reading(text: str) -> CovariateSpec:
     head, _, rest = text.partition("=")
     name, _, column = head.partition("@")
     kind, *details = rest.split(":")
-    unit, span = "", None
+    if problem := name_problem(name):
+        hint = "Give it another name: NAME@COLUMN=KIND" if option == "--covariate" else "Give it another name"
+        raise UsageError(f"the name is {problem}", field=option, found=repr(name), hint=hint)
     try:
         if kind == "continuous":
-            for detail in details:
-                if match := re.fullmatch(r"(-?[\d.]+)\.\.(-?[\d.]+)", detail):
-                    span = (float(match[1]), float(match[2]))
-                else:
-                    unit = detail
-            covariate = Covariate(name, kind, unit=unit)
-            return CovariateSpec(covariate, column or name, range=span or PLAUSIBLE.get(unit))
-        words = [w.strip() for w in details[0].split(",")] if details else []
-        if kind == "binary" and len(words) in (0, 2):
-            codes = {words[0]: "0", words[1]: "1"} if words else {}
+            unit, span = _unit_and_range(details)
+            return CovariateSpec(
+                Covariate(name, kind, unit=unit), column or name, range=span or PLAUSIBLE.get(unit)
+            )
+        if kind == "binary":
+            codes = dict(zip(_words(details, 2), ("0", "1")))
             return CovariateSpec(Covariate(name, kind), column or name, codes=codes)
-        if kind == "categorical" and len(set(words)) == len(words) > 1:
-            return CovariateSpec(Covariate(name, kind, levels=tuple(words)), column or name)
-    except ValueError:
-        pass
+        if kind == "categorical":
+            return CovariateSpec(Covariate(name, kind, levels=_words(details)), column or name)
+        problem = f"unknown kind {kind!r}"
+    except ValueError as error:
+        problem = str(error)
     raise UsageError(
-        "cannot be read as a covariate",
-        field="--covariate",
-        found=repr(text),
-        expected="NAME=continuous[:UNIT][:LO..HI], NAME=binary[:ZERO,ONE] or NAME=categorical:LEVEL,LEVEL,…",
+        f"cannot be read as a covariate: {problem}", field=option, found=repr(text), expected=_GRAMMAR
     )
+
+
+def _unit_and_range(details: Sequence[str]) -> tuple[str, tuple[float, float] | None]:
+    unit, span = "", None
+    for detail in map(str.strip, details):
+        low, dots, high = detail.partition("..")
+        if dots and span is None and (low or high):
+            span = (parse_number(low) if low else -math.inf, parse_number(high) if high else math.inf)
+            if not span[0] < span[1]:
+                raise ValueError(f"the range {detail!r} is empty")
+        elif detail and not dots and not unit and not re.match(r"[-+.,\d\N{MINUS SIGN}]", detail):
+            unit = detail
+        else:
+            raise ValueError(f"{detail!r} is neither a unit nor a range such as 1..300")
+    return unit, span
+
+
+def _words(details: Sequence[str], count: int | None = None) -> tuple[str, ...]:
+    """The levels of a detail "x,y,z" or, where any number will do, "10"; none where there is no detail."""
+    if not details:
+        return ()
+    words = [word.strip() for word in details[0].split(",")]
+    if count is None and len(words) == 1 and words[0].isdecimal() and int(words[0]) <= MOST_LEVELS:
+        words = [str(i) for i in range(int(words[0]))]
+    if len(details) > 1 or not all(words) or len(set(words)) < len(words) or len(words) < 2:
+        raise ValueError(f"{':'.join(details)!r} are no two or more different levels")
+    if count and len(words) != count:
+        raise ValueError(f"{details[0]!r} are not {count} levels")
+    return tuple(words)
+
+
+def parse_missing(texts: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """Codes that stand for no value, from CODE,CODE,… for all covariates or NAME=CODE,CODE,… for one.
+
+    Returns:
+        Pairs of a covariate's name, or "" for all, and its codes.
+
+    Raises:
+        UsageError: No code.
+    """
+    out = []
+    for text in texts:
+        name, equals, codes = text.rpartition("=")
+        words = tuple(word.strip() for word in codes.split(","))
+        if not all(words) or (equals and not name):
+            raise UsageError(
+                "cannot be read as codes",
+                field="--missing",
+                found=repr(text),
+                expected="-4,999 or age=-4,999",
+            )
+        out.append((name, words))
+    return out
+
+
+def with_missing(specs: Sequence[CovariateSpec], texts: Sequence[str]) -> list[CovariateSpec]:
+    """Covariates with further codes that stand for no value (`parse_missing`).
+
+    Raises:
+        UsageError: No code, or a covariate that is not there.
+    """
+    pairs = parse_missing(texts)
+    names = [spec.covariate.name for spec in specs]
+    for name, _ in pairs:
+        if name and name not in names:
+            raise UsageError("no such covariate", field="--missing", found=name, expected=" | ".join(names))
+    return [
+        replace(
+            s, missing=(*s.missing, *(c for n, codes in pairs if n in ("", s.covariate.name) for c in codes))
+        )
+        for s in specs
+    ]

@@ -3,65 +3,56 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from mssg.data.cohort import LeftOut
 from mssg.errors import DataError
 
+SUFFIXES = (".csv", ".tsv")
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+AS_UTF8 = "Save it in UTF-8"
+AS_CSV = "Save the sheet as CSV in UTF-8 (spreadsheets call it CSV UTF-8)"
+
 
 def rows_of(
-    path: Path, problems: list[LeftOut] | None = None, columns: set[str] | None = None
+    path: Path, problems: list[LeftOut], columns: set[str] | None = None
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """A table's rows, one at a time: line number and cells, stripped.
 
     Args:
-        path: .csv (commas, semicolons or tabs) or .tsv.
-        problems: Lines that cannot be read are added here and left out; None: only the header is looked at.
+        path: .csv (commas, semicolons or tabs) or .tsv; UTF-8, or UTF-16 that says so.
+        problems: Lines that cannot be read are added here and left out.
         columns: Only these; all by default. Tables of a cohort may be thousands of columns wide.
 
     Raises:
         DataError: Not there, not text, or no usable header.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
-            file.seek(0)
-            delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
-            reader = csv.reader(file, delimiter=delimiter)
-            header = [name.strip() for name in next(reader, [])]
-            twice = (
-                next((n for n in header if n and header.count(n) > 1), None) if len(header) < 1000 else None
-            )
-            if not any(header) or twice:
-                raise DataError(
-                    "no usable line of column names",
-                    file=path,
-                    field="line 1",
-                    found=repr(twice or first[:80]),
-                )
+        with _open(path) as file:
+            reader, header = _reader(path, file)
             cells = [(i, n) for i, n in enumerate(header) if columns is None or n in columns]
-            if problems is None:
-                yield 1, dict.fromkeys(header, "")
-                return
             while True:
+                first = reader.line_num + 1
                 try:
                     row = next(reader)
                 except StopIteration:
                     return
                 except csv.Error as error:
-                    place = f"{path.name}, line {reader.line_num}"
-                    problems.append(LeftOut(place, "table", f"cannot be read: {error}"))
+                    unclosed = "unexpected end of data" in str(error)
+                    reason = "a quotation mark is not closed" if unclosed else f"cannot be read: {error}"
+                    problems.append(LeftOut(_place(path, first, reader.line_num), "table", reason))
                     continue
                 if len(row) == len(header):
-                    yield reader.line_num, {n: row[i].strip() for i, n in cells}
+                    yield reader.line_num, {n: _plain(path, row[i]) for i, n in cells}
                 elif any(row):
-                    place = f"{path.name}, line {reader.line_num}"
-                    problems.append(LeftOut(place, "table", f"{len(row)} cells instead of {len(header)}"))
-    except FileNotFoundError:
-        raise DataError("no such file", file=path) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read: {error}", file=path, expected="a table in UTF-8") from None
+                    reason = f"{len(row)} cells instead of {len(header)}"
+                    problems.append(LeftOut(_place(path, first, reader.line_num), "table", reason))
+    except (OSError, UnicodeError) as error:
+        raise _unreadable(path, error) from None
 
 
 def header_of(path: Path) -> list[str]:
@@ -70,4 +61,85 @@ def header_of(path: Path) -> list[str]:
     Raises:
         DataError: As `rows_of`.
     """
-    return list(next(rows_of(path))[1])
+    try:
+        with _open(path) as file:
+            return _reader(path, file)[1]
+    except (OSError, UnicodeError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _open(path: Path) -> TextIO:
+    """The table as text, in the encoding that it states, else UTF-8."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.startswith(_WORKBOOKS):
+        raise DataError("a spreadsheet's own format", file=path, expected=" | ".join(SUFFIXES), hint=AS_CSV)
+    encoding = "utf-16" if start.startswith(_UTF16) else "utf-8-sig"
+    if encoding != "utf-16" and b"\0" in start:
+        raise DataError("is not UTF-8", file=path, expected="a table in UTF-8", hint=AS_UTF8)
+    return path.open(newline="", encoding=encoding)
+
+
+def _reader(path: Path, file: TextIO) -> tuple[csv.Reader, list[str]]:
+    """The table's reader, past the header, and the header.
+
+    TSV has no quoting, so that a quotation mark is a character as any other. Source: BIDS 1.9, tabular files.
+    """
+    first = file.readline()
+    file.seek(0)
+    if path.suffix.lower() == ".tsv":
+        other = max(",;", key=first.count)
+        if "\t" not in first and first.count(other):
+            raise DataError(
+                "its columns are not separated by tabs, as .tsv says",
+                file=path,
+                field="line 1",
+                found=repr(first.strip()[:80]),
+                hint="Separate them by tabs, or call the file .csv",
+            )
+        reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(file, delimiter=max(",;\t", key=first.count), strict=True)
+    try:
+        header = [_plain(path, name) for name in next(reader, [])]
+    except csv.Error as error:
+        raise DataError(f"no usable line of column names: {error}", file=path, field="line 1") from None
+    if not any(header):
+        raise DataError("no line of column names", file=path, field="line 1", found=repr(first[:80]))
+    twice = [name for name, count in Counter(header).items() if name and count > 1]
+    if twice:
+        raise DataError(
+            "a column is named twice", file=path, field="line 1", found=twice[0], hint="Rename one of them"
+        )
+    return reader, header
+
+
+def _plain(path: Path, cell: str) -> str:
+    """A cell without blanks, and in a .tsv without the quotation marks that other programs put around it."""
+    text = cell.strip()
+    quoted = path.suffix.lower() == ".tsv" and len(text) > 1 and text[0] == text[-1] == '"'
+    return text[1:-1].strip() if quoted else text
+
+
+def _place(path: Path, first: int, last: int) -> str:
+    return f"{path.name}, line {first}" if first >= last else f"{path.name}, lines {first} to {last}"
+
+
+def _unreadable(path: Path, error: OSError | UnicodeError) -> DataError:
+    if isinstance(error, UnicodeError):
+        line = _first_line_that_is_no_text(path)
+        return DataError("is not UTF-8", file=path, field=line, expected="a table in UTF-8", hint=AS_UTF8)
+    if isinstance(error, FileNotFoundError):
+        dangling = path.is_symlink()
+        return DataError("a link to a file that is not there" if dangling else "no such file", file=path)
+    return DataError(f"cannot be read: {error.strerror or error}", file=path)
+
+
+def _first_line_that_is_no_text(path: Path) -> str | None:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return f"line {number}"
+    return None

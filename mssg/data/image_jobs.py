@@ -49,12 +49,6 @@ def _start(maker: ImageMaker, images: Path) -> None:
     _set(maker, images)
 
 
-def reason_of(error: MssgError) -> str:
-    """What is wrong with a file, as a line of skipped.csv says it beside the file's name."""
-    found = "" if error.found is None else f", found {error.found}"
-    return error.message + found + ("" if error.expected is None else f", expected {error.expected}")
-
-
 def _set(maker: ImageMaker, images: Path) -> None:
     _worker.update(maker=maker, images=np.load(images, mmap_mode="r+"))
 
@@ -68,7 +62,7 @@ def _job(index: int, item: ImageRecord) -> tuple[int, list[Row | str] | str]:
         store[index * len(rows) : (index + 1) * len(rows)] = made
         return index, rows
     except MssgError as error:
-        return index, reason_of(error)
+        return index, error.brief
     except Exception as error:  # one file must not end the work on thousands
         return index, f"unexpected {type(error).__name__}: {str(error)[:200]}"
 

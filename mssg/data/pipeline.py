@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from mssg import assets
 from mssg.data import quality
 from mssg.data.cohort import CovariateSpec, LeftOut
 from mssg.data.cohort_values import ImageRecord
-from mssg.data.dataset import check_target, write_packed
+from mssg.data.dataset import INFO, check_target, write_packed
 from mssg.data.image_jobs import ImageDraft, ImageMaker, Progress, Row, make_images
+from mssg.data.preparation_report import PreparedImage, Verdicts, most_frequent, read_verdicts, write_report
 from mssg.data.split import SPLITS, assign_sources, split_subjects, unit_hash
 from mssg.errors import DataError, UsageError
-from mssg.files import csv_text, write_atomically
+from mssg.files import make_folder, parse_json, write_atomically
+from mssg.runs.lock import locked
 from mssg.study.model import Covariate, Geometry, Source, Study
 from mssg.study.schema import to_toml
 
@@ -49,6 +52,7 @@ class SourcePlan:
         geometry: Of the study that is drafted.
         balance: A covariate and the share of images in which it shall be above 0; the more frequent kind is
             thinned out.
+        notes: What the recipe has decided and the user should know.
     """
 
     out: Path
@@ -65,6 +69,7 @@ class SourcePlan:
     reject: Path | None = None
     geometry: Geometry | None = None
     balance: tuple[str, float] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def report(self) -> Path:
@@ -88,13 +93,14 @@ class PreparedSources:
     skipped: dict[str, int]
     covariates: tuple[str, ...]
     resumed: int
+    notes: tuple[str, ...] = ()
 
 
 def prepare(
     plan: SourcePlan,
-    items: Sequence[ImageRecord],
-    skips: Sequence[LeftOut],
-    readings: Sequence[CovariateSpec],
+    records: Sequence[ImageRecord],
+    left_out: Sequence[LeftOut],
+    specs: Sequence[CovariateSpec],
     maker: ImageMaker,
     workers: int = 1,
     progress: Progress | None = None,
@@ -103,110 +109,106 @@ def prepare(
 
     Args:
         plan: What is to be made.
-        items: The files, with covariates.
-        skips: What was left out before; goes into the report.
-        readings: How the covariates were read: they become the study's.
+        records: The files, with covariates.
+        left_out: What was left out before; goes into the report.
+        specs: How the covariates were read: they become the study's.
         maker: The recipe.
         workers: Processes.
         progress: Called with the number of files done since the last call.
 
     Raises:
         DataError: No image is left, or a folder cannot be written. The report is written first.
+        RunError: Another process prepares this source.
     """
     for name in plan.sources:
         check_target(plan.out / name)
-    rejected = _reject_list(plan.reject)
-    plan.report.mkdir(parents=True, exist_ok=True)
+        _check_origin(plan.out / name, plan.info)
+    verdicts = read_verdicts(plan.reject, [record.image.name for record in records])
+    make_folder(plan.report, DataError)
     draft = ImageDraft(plan.out / f".{plan.name}-draft", plan.per_item, plan.shape, plan.settings)
-    images, outcomes, resumed = make_images(maker, items, draft, workers, progress)
-    rows, left = _rows(plan, items, images, outcomes, rejected)
-    left = [*skips, *left]
-    if plan.balance:
-        left += _thin_out(rows, *plan.balance, plan.seed)
-    _report(plan, images, rows, left)
-    kept = [row for row in rows if not row["reason"]]
-    counts: dict[str, dict[str, int]] = {}
-    if kept:
-        counts = _write(plan, images, kept, readings)
-    else:
+    with locked(plan.report, "another mssg prepare is writing this source"):
+        store, outcomes, resumed = make_images(maker, records, draft, workers, progress)
+        images, more = _judged(plan, records, store, outcomes, verdicts)
+        left = [*left_out, *more]
+        if plan.balance:
+            left += _thin_out(images, *plan.balance, plan.seed)
+        write_report(plan.report, store, images, left)
+        kept = [image for image in images if not image.reason]
+        if not kept:
+            raise DataError(
+                "no image is left",
+                file=plan.report / "skipped.csv",
+                found=f"{len(left)} left out: " + "; ".join(most_frequent(one.reason for one in left)),
+                hint="Its reasons say why",
+            )
+        counts = _write(plan, store, kept, specs)
+        shutil.rmtree(draft.folder)
+        study, names = _study(plan, kept, specs)
+    (plan.report / "lock").unlink(missing_ok=True)
+    stages = Counter(one.stage for one in left)
+    return PreparedSources(study, plan.report, counts, dict(stages), names, resumed, plan.notes)
+
+
+def _check_origin(folder: Path, info: Mapping[str, Any]) -> None:
+    """Refuse to write over a source that was prepared from another data set.
+
+    Raises:
+        DataError: That is what lies here.
+    """
+    try:
+        origin = parse_json((folder / INFO).read_text(encoding="utf-8")).get("origin")
+    except (OSError, ValueError, AttributeError):
+        return
+    if origin and info.get("origin") and origin != info["origin"]:
         raise DataError(
-            "no image is left",
-            file=plan.report / "skipped.csv",
-            found=f"{len(left)} files left out",
-            hint="Its reasons say why",
+            "holds a source that was prepared from another folder or table",
+            file=folder,
+            hint="Give this one another --name, or remove what is there",
         )
-    shutil.rmtree(draft.folder)
-    stages = [skip.stage for skip in left]
-    skipped = {stage: stages.count(stage) for stage in dict.fromkeys(stages)}
-    study, names = _study(plan, kept, readings)
-    return PreparedSources(study, plan.report, counts, skipped, names, resumed)
 
 
-def _reject_list(path: Path | None) -> dict[str, str]:
-    """File -> reason of a table that a person has made."""
-    if path is None:
-        return {}
-    from mssg.data.delimited import header_of, rows_of
-
-    if "file" not in header_of(path):
-        raise DataError("column is missing", file=path, field="file", hint="Copy lines of qc.csv")
-    return {
-        row["file"]: row.get("reason") or "rejected by hand" for _, row in rows_of(path, []) if row["file"]
-    }
-
-
-def _rows(
+def _judged(
     plan: SourcePlan,
-    items: Sequence[ImageRecord],
-    images: NDArray[np.uint8],
+    records: Sequence[ImageRecord],
+    store: NDArray[np.uint8],
     outcomes: Sequence[list[Row | str] | str],
-    rejected: Mapping[str, str],
-) -> tuple[list[Row], list[LeftOut]]:
-    """One row for each image that was made: keys, covariates, further columns, measures, and why it is
-    rejected."""
-    rows: list[Row] = []
+    verdicts: Verdicts,
+) -> tuple[list[PreparedImage], list[LeftOut]]:
+    """Every image that was made, with why it is rejected, if it is; and what was left out."""
+    images: list[PreparedImage] = []
     left: list[LeftOut] = []
-    for index, (item, outcome) in enumerate(zip(items, outcomes)):
-        image = item.image
-
-        def leave(stage: str, reason: str, image: Any = image) -> None:
-            left.append(LeftOut(image.name, stage, reason, image.subject, image.session))
-
+    for index, (record, outcome) in enumerate(zip(records, outcomes)):
+        file = record.image
         if isinstance(outcome, str):
-            leave("image", outcome)
+            left.append(file.left_out("image", outcome))
             continue
-        for number, more in enumerate(outcome):
-            if isinstance(more, str):
-                leave("image", more)
+        for number, row in enumerate(outcome):
+            if isinstance(row, str):
+                left.append(file.left_out("image", row))
                 continue
             at = index * plan.per_item + number
-            measured = quality.measure(images[at], plan.qc.get("border_columns", quality.BORDER_COLUMNS))
-            reason = rejected.get(image.name) or quality.judge(measured, plan.qc)
-            rows.append(
-                {"at": at, "file": image.name, "subject": image.subject, "session": image.session}
-                | {
-                    "values": {**item.values, **more.get("values", {})},
-                    "reason": reason,
-                    "measured": measured,
-                }
-                | {"more": {k: v for k, v in more.items() if k != "values"}}
-            )
+            measured = quality.measure(store[at], plan.qc.get("border_columns", quality.BORDER_COLUMNS))
+            verdict = verdicts.of(file.name, str(row.get("slice", "")))
+            reason = quality.judge(measured, plan.qc) if verdict is None else verdict
+            values = {**record.values, **row.get("values", {})}
+            columns = {k: v for k, v in row.items() if k != "values"}
+            images.append(PreparedImage(at, file, values, columns, measured, reason))
             if reason:
-                leave("quality", reason)
-    return rows, left
+                left.append(file.left_out("quality", reason))
+    return images, left
 
 
-def _thin_out(rows: list[Row], name: str, share: float, seed: int) -> list[LeftOut]:
+def _thin_out(images: Sequence[PreparedImage], name: str, share: float, seed: int) -> list[LeftOut]:
     """Reject at random (a hash of seed and file) as many of the more frequent kind as it takes to reach a
     share.
 
     Source: docs/method.md section 6 (EyePACS resampled to 45 % diseased).
     """
-    kept = [row for row in rows if not row["reason"]]
-    if any(name not in row["values"] for row in kept):
+    kept = [image for image in images if not image.reason]
+    if any(name not in image.values for image in kept):
         raise UsageError("no such covariate to balance", field="--balance", found=name)
-    known = [row for row in kept if not math.isnan(row["values"][name])]
-    by_kind = [[row for row in known if (row["values"][name] > 0) == kind] for kind in (False, True)]
+    known = [image for image in kept if not math.isnan(image.values[name])]
+    by_kind = [[image for image in known if (image.values[name] > 0) == kind] for kind in (False, True)]
     absent, present = map(len, by_kind)
     if not absent or not present:
         raise DataError(
@@ -215,93 +217,58 @@ def _thin_out(rows: list[Row], name: str, share: float, seed: int) -> list[LeftO
             found=f"{present} of {absent + present}",
         )
     wanted = (round(present * (1 - share) / share), round(absent * share / (1 - share)))
-    skips = []
+    left = []
     for group, number in zip(by_kind, wanted):
-        for row in sorted(group, key=lambda row: unit_hash(seed, row["file"], "balance"))[number:]:
-            row["reason"] = f"thinned out so that {name} is above 0 in {share:.0%}"
-            skips.append(LeftOut(row["file"], "balance", row["reason"], row["subject"], row["session"]))
-    return skips
-
-
-def _report(plan: SourcePlan, images: NDArray[np.uint8], rows: list[Row], left: Sequence[LeftOut]) -> None:
-    """skipped.csv, qc.csv and the contact sheets, the images least like the others first."""
-    _write_skips(plan, left)
-    for old in plan.report.glob("sheet-*.png"):
-        old.unlink()
-    at = [row["at"] for row in rows]
-    for row, like in zip(rows, quality.likeness(images, at)):
-        row["measured"]["likeness"] = float(like)
-    rows.sort(key=lambda row: row["measured"]["likeness"])
-    lines = [
-        {"file": r["file"], "subject": r["subject"], "session": r["session"], **r["more"]}
-        | {k: f"{v:.4g}" for k, v in r["measured"].items()}
-        | {"decision": "reject" if r["reason"] else "keep", "reason": r["reason"]}
-        for r in rows
-    ]
-    _write_csv(plan.report / "qc.csv", lines)
-    by_row = {row["at"]: row for row in rows}
-    quality.contact_sheets(
-        plan.report,
-        images,
-        [row["at"] for row in rows],
-        lambda i: by_row[i]["file"].removesuffix(".gz").removesuffix(".nii"),
-        lambda i: bool(by_row[i]["reason"]),
-    )
-    rows.sort(key=lambda row: row["at"])
-
-
-def _write_skips(plan: SourcePlan, left: Sequence[LeftOut]) -> None:
-    _write_csv(plan.report / "skipped.csv", [vars(skip) for skip in left], [f.name for f in fields(LeftOut)])
-
-
-def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]], header: Sequence[str] = ()) -> None:
-    names = list(header or dict.fromkeys(name for line in lines for name in line))
-    rows = ([line.get(name, "") for name in names] for line in lines)
-    write_atomically(path, csv_text(names, rows), DataError)
+        for image in sorted(group, key=lambda i: unit_hash(seed, i.file.name, "balance"))[number:]:
+            image.reason = f"thinned out so that {name} is above 0 in {share:.0%}"
+            left.append(image.file.left_out("balance", image.reason))
+    return left
 
 
 def _write(
-    plan: SourcePlan, images: NDArray[np.uint8], kept: Sequence[Row], readings: Sequence[CovariateSpec]
+    plan: SourcePlan, store: NDArray[np.uint8], kept: Sequence[PreparedImage], specs: Sequence[CovariateSpec]
 ) -> dict[str, dict[str, int]]:
-    """The sources: the whole population, and its divisions."""
-    subjects = [row["subject"] for row in kept]
+    """The sources: the whole population, and its divisions; images by source and split."""
+    subjects = [image.file.subject for image in kept]
     split = split_subjects(subjects, plan.seed, plan.test, plan.val)
-    home = (
-        assign_sources(subjects, [1.0] * len(plan.divide), plan.seed)
-        if plan.divide
-        else np.zeros(len(kept), int)
-    )
-    by_name = {reading.covariate.name: reading.covariate for reading in readings}
-    covariates = list(dict.fromkeys(name for row in kept for name in row["values"]))
-    more = list(dict.fromkeys(name for row in kept for name in row["more"]))
+    home = assign_sources(subjects, [1.0] * len(plan.divide), plan.seed) if plan.divide else None
+    covariates = {spec.covariate.name: spec.covariate for spec in specs}
+    stated = {
+        name: {"unit": c.unit} if c.is_continuous else {"levels": list(c.levels)}
+        for name, c in covariates.items()
+        if any(name in image.values for image in kept)
+    }
+    shares = {"test": plan.test, "val": plan.val}
+    info = {**plan.info, "seed": plan.seed, "shares": shares, "covariates": stated}
     counts = {}
     for number, name in enumerate(plan.sources):
-        mine = [i for i in range(len(kept)) if name == plan.name or home[i] == number]
+        mine = [i for i in range(len(kept)) if home is None or name == plan.name or home[i] == number]
         if not mine:
             raise UsageError(
                 "too few subjects to fill every source", field="--divide", found=len(set(subjects))
             )
-        table: dict[str, Any] = {key: [kept[i][key] for i in mine] for key in ("subject", "session")}
-        table["split"] = split[mine]
-        for covariate in covariates:
-            cells = [kept[i]["values"].get(covariate, math.nan) for i in mine]
-            table[covariate] = [cell(by_name.get(covariate), value) for value in cells]
-        for column in ("file", *more):
-            table[column] = [kept[i]["more"].get(column, kept[i].get(column, "")) for i in mine]
-        stated = {
-            c: {"unit": known.unit} if known.is_continuous else {"levels": list(known.levels)}
-            for c in covariates
-            if (known := by_name.get(c))
-        }
-        info = {
-            **plan.info,
-            "seed": plan.seed,
-            "shares": {"test": plan.test, "val": plan.val},
-            "covariates": stated,
-        }
-        write_packed(plan.out / name, (images[kept[i]["at"]] for i in mine), table, info)
+        table = _table([kept[i] for i in mine], split[mine], covariates)
+        write_packed(plan.out / name, (store[kept[i].at] for i in mine), table, info)
         counts[name] = {s: int(np.sum(split[mine] == s)) for s in SPLITS}
     return counts
+
+
+def _table(
+    images: Sequence[PreparedImage], split: NDArray[np.str_], covariates: Mapping[str, Covariate]
+) -> dict[str, Any]:
+    """The columns of a prepared source: keys, covariates, file, and what the recipe adds."""
+    table: dict[str, Any] = {
+        "subject": [image.file.subject for image in images],
+        "session": [image.file.session for image in images],
+        "split": split,
+    }
+    for name in dict.fromkeys(name for image in images for name in image.values):
+        values = [image.values.get(name, math.nan) for image in images]
+        table[name] = [cell(covariates.get(name), value) for value in values]
+    table["file"] = [image.file.name for image in images]
+    for column in dict.fromkeys(name for image in images for name in image.columns):
+        table[column] = [image.columns.get(column, "") for image in images]
+    return table
 
 
 def cell(covariate: Covariate | None, value: float) -> str | float:
@@ -312,13 +279,13 @@ def cell(covariate: Covariate | None, value: float) -> str | float:
 
 
 def _study(
-    plan: SourcePlan, kept: Sequence[Row], readings: Sequence[CovariateSpec]
+    plan: SourcePlan, kept: Sequence[PreparedImage], specs: Sequence[CovariateSpec]
 ) -> tuple[Path, tuple[str, ...]]:
     """Write a study to start from: every covariate that has a value, every source observing all of them."""
     covariates = tuple(
-        reading.covariate
-        for reading in readings
-        if any(not math.isnan(row["values"].get(reading.covariate.name, math.nan)) for row in kept)
+        spec.covariate
+        for spec in specs
+        if any(not math.isnan(image.values.get(spec.covariate.name, math.nan)) for image in kept)
     )
     path, names = plan.out / f"{plan.name}.toml", tuple(c.name for c in covariates)
     if not covariates:

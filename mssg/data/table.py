@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mssg.data.split import SPLITS
 from mssg.errors import DataError, UsageError
 from mssg.files import csv_text, write_atomically
+from mssg.study.cells import is_missing, parse_number
 from mssg.study.model import Study
 
 KEYS = ("subject", "session", "split")
@@ -149,7 +150,7 @@ def check_some_value(path: Path, values: NDArray[np.float64], observes: Sequence
 def as_numbers(column: list[str]) -> np.ndarray:
     """A column as float64 where every filled cell is a number (empty: NaN), else as text."""
     try:
-        numbers = [float(text) if text else math.nan for text in column]
+        numbers = [math.nan if is_missing(text) else parse_number(text) for text in column]
     except ValueError:
         return np.array(column)
     return np.array(numbers) if any(column) else np.array(column)

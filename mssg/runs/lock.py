@@ -17,11 +17,15 @@ NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.E
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the run's lock; the system releases it when the process ends, however it ends.
+def locked(path: Path, busy: str = "another trainer is working on this run") -> Iterator[None]:
+    """Hold a folder's lock; the system releases it when the process ends, however it ends.
+
+    Args:
+        path: The folder.
+        busy: What to say where another process holds it.
 
     Raises:
-        RunError: Another trainer holds it, or the folder cannot be written.
+        RunError: Another process holds it, or the folder cannot be written.
     """
     with disk_trouble(path), open(path / "lock", "a+", encoding="utf-8") as file:
         try:
@@ -37,10 +41,12 @@ def locked(path: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in NO_LOCKS:
-                warn_once(f"{path}: no locks on this file system ({error.strerror}): start only one trainer.")
+                warn_once(
+                    f"{path}: no locks on this file system ({error.strerror}): start only one process here."
+                )
             elif error.errno in HELD:
                 hint = "Wait for it or stop it first"
-                raise RunError("another trainer is working on this run", file=path, hint=hint) from None
+                raise RunError(busy, file=path, hint=hint) from None
             else:
                 raise
         file.seek(0)

@@ -18,12 +18,29 @@ from typing import Any
 import numpy as np
 
 from mssg.errors import StudyError, UsageError
+from mssg.study.cells import is_missing, parse_number, same_value
 
 KINDS = ("continuous", "binary", "categorical")
 TRANSFORMS = ("identity", "log")
 SCALES = ("zscore", "minmax")
 PLANES = ("coronal", "axial", "sagittal")
 SOURCE = "source"  # name of the covariate that tells the sources apart when condition_on_source is set
+BINARY_WORDS = ("0", "1", "no", "yes", "false", "true")
+"""What a cell of a binary covariate may say: 0 and 1 in turn."""
+RESERVED = (
+    *("subject", "session", "split", SOURCE, "file"),
+    *("slice", "position_mm", "across_mm", "up_mm", "side", "flipped"),
+)
+"""Columns that a prepared source's table has of its own: no covariate bears their names."""
+
+
+def name_problem(name: str) -> str:
+    """Why a covariate cannot be called so; "" where it can."""
+    if not name.strip() or any(mark in name for mark in "=:,/@ "):
+        return "not usable: letters, digits, _ or -"
+    if name in RESERVED:
+        return f"reserved for the table's own columns ({', '.join(RESERVED)})"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -139,57 +156,38 @@ class Covariate:
         return self.inverse(c[:, 0] * (self.spread or 1.0) + (self.offset or 0.0))
 
     def parse(self, text: str | float) -> float:
-        """Text of a table or command line -> native value; an empty text is NaN.
+        """Text of a table or command line -> native value; what `is_missing` is NaN.
 
         Raises:
             UsageError: Not a number, not 0/1, or not one of the levels.
         """
         word = str(text).strip()
-        if word == "" or word.lower() in ("nan", "na", "n/a"):
+        if self.kind == "categorical" and word in self.levels:
+            return float(self.levels.index(word))
+        if is_missing(word):
             return math.nan
-        if self.kind == "categorical":
-            if word in self.levels:
-                return float(self.levels.index(word))
-            try:  # tables written by spreadsheets turn the level "1" into 1.0
-                number = float(word)
-                if number == int(number) and str(int(number)) in self.levels:
-                    return float(self.levels.index(str(int(number))))
-            except (ValueError, OverflowError):
-                pass
-            raise UsageError(
-                "unknown level", field=self.name, found=repr(word), expected=" | ".join(self.levels)
-            )
         if self.kind == "binary":
-            value = {
-                "0": 0.0,
-                "1": 1.0,
-                "0.0": 0.0,
-                "1.0": 1.0,
-                "false": 0.0,
-                "true": 1.0,
-                "no": 0.0,
-                "yes": 1.0,
-            }.get(word.lower())
+            value = next((i for i, w in enumerate(BINARY_WORDS) if same_value(word.lower(), w)), None)
             if value is None:
                 raise UsageError("not a binary value", field=self.name, found=repr(word), expected="0 or 1")
-            return value
+            return float(value % 2)
+        if self.kind == "categorical":
+            value = next((i for i, level in enumerate(self.levels) if same_value(word, level)), None)
+            if value is None:
+                expected = " | ".join(self.levels)
+                raise UsageError("unknown level", field=self.name, found=repr(word), expected=expected)
+            return float(value)
         try:
-            value = float(word)
+            value = parse_number(word)
         except ValueError:
-            value = math.inf
-        if not math.isfinite(value):
+            expected = f"a number in {self.unit or 'native units'}"
             raise UsageError(
-                "not a finite number",
-                field=self.name,
-                found=repr(word),
-                expected=f"a number in {self.unit or 'native units'}",
-            )
+                "not a finite number", field=self.name, found=repr(word), expected=expected
+            ) from None
         if self.transform == "log" and value + self.shift <= 0:
+            expected = f"more than {-self.shift:g} {self.unit}"
             raise UsageError(
-                "outside the domain of its log transform",
-                field=self.name,
-                found=word,
-                expected=f"more than {-self.shift:g} {self.unit}",
+                "outside the domain of its log transform", field=self.name, found=word, expected=expected
             )
         return value
 

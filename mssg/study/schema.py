@@ -21,6 +21,7 @@ from mssg.study.model import (
     ModelSpec,
     Source,
     Study,
+    name_problem,
 )
 from mssg.study.toml_table import TomlTable
 
@@ -34,7 +35,7 @@ def read_study(path: str | Path) -> Study:
     """
     path = Path(path)
     try:
-        document = parse_toml(path.read_text(encoding="utf-8"))
+        document = parse_toml(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise StudyError("no such file", file=path, hint="Give the path of a study TOML") from None
     except IsADirectoryError:
@@ -53,10 +54,8 @@ def covariate_of(name: str, document: Any, file: str | None) -> Covariate:
         StudyError: Naming file, table and key.
     """
     table = TomlTable(document, f"covariates.{name}", file)
-    if not name.strip() or any(mark in name for mark in "=:,/ "):
-        raise table.error("", "not a usable name", found=repr(name), expected="letters, digits, _ or -")
-    if name == SOURCE:
-        raise table.error("", "this name is reserved for condition_on_source", hint="Rename the covariate")
+    if problem := name_problem(name):
+        raise table.error("", f"the name is {problem}", found=repr(name), hint="Rename the covariate")
     kind = table.get("kind", "text", choices=KINDS)
     values: dict[str, Any] = {"name": name, "kind": kind}
     if kind == "continuous":

@@ -124,7 +124,7 @@ SPOILS: dict[str, tuple[Spoil, str]] = {
     "complex numbers": (_header("datatype", 32), ""),
     "folder": (_folder, "not a file"),
     "symlink loop": (_link(lambda path: path), "cannot be followed"),
-    "dangling link": (_link(lambda path: path.with_name("gone.nii.gz")), "no such file"),
+    "dangling link": (_link(lambda path: path.with_name("gone.nii.gz")), "a file that is not there"),
     "link out of the folder": (_link(lambda path: path.parents[2] / "outside.nii.gz"), "leads outside"),
     "path out of the folder": (
         _cell("path", "../outside.nii.gz", "/etc/hostname", "scans/../../outside.nii.gz"),
@@ -163,7 +163,9 @@ TABLES: dict[str, Callable[[np.random.Generator, str], bytes]] = {
     "column twice": lambda rng, text: text.replace("volume", "age", 1).encode(),
     "empty table": lambda rng, text: b"",
     "header only": lambda rng, text: text.splitlines()[0].encode(),
-    "another encoding": lambda rng, text: text.replace("good0", "g\u00f6\u00f6d").encode("utf-16"),
+    "another encoding": lambda rng, text: text.replace("good0", "g\u00f6\u00f6d").encode("latin-1"),
+    "two bytes a character": lambda rng, text: text.encode("utf-16-le"),
+    "a workbook": lambda rng, text: b"PK\x03\x04" + text.encode(),
     "binary table": lambda rng, text: bytes(rng.integers(128, 256, 3000, dtype=np.uint8)),
     "other delimiter": lambda rng, text: text.replace(",", "|").encode(),
 }

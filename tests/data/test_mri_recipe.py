@@ -16,7 +16,7 @@ from mssg.data import image_jobs
 from mssg.data.cohort_files import find
 from mssg.data.cohort_map import load_cohort
 from mssg.data.cohort_values import ImageRecord, other_unit
-from mssg.data.covariate_options import parse_reading
+from mssg.data.covariate_options import parse_covariate
 from mssg.data.dataset import open_sources, verify_hashes
 from mssg.data.plane import Position
 from mssg.data.recipes import mri
@@ -213,7 +213,7 @@ def test_many_processes_give_the_same_and_survive_one_that_dies(tmp_path):
     root = bids(tmp_path / "bids", 5)
     one = prepare(root, tmp_path / "one", SMALL)
     shutil.copyfile(root / "sub-00/anat/sub-00_T1w.nii.gz", root / "sub-03/anat/sub-03_T1w.nii.gz")
-    maker = mri.SliceMaker(root, SMALL, (Position("middle"),), VOXEL, ())
+    maker = mri.SliceMaker(root, (root.resolve(),), SMALL, (Position("middle"),), VOXEL, ())
     found, _ = find(root, load_cohort("bids"))
     items = [ImageRecord(image, {}) for image in found]
     images = tmp_path / "images.npy"
@@ -353,14 +353,14 @@ def test_values_in_another_unit():
 
 
 def test_covariates_from_words():
-    age = parse_reading("age@Alter=continuous:years")
+    age = parse_covariate("age@Alter=continuous:years")
     assert (age.column, age.range, age.covariate.unit) == ("Alter", (0.0, 120.0), "years")
-    assert parse_reading("v=continuous:ml:1..300").range == (1.0, 300.0)
-    assert parse_reading("sex=binary:F,M").codes == {"F": "0", "M": "1"}
-    assert parse_reading("site=categorical:x,y").covariate.levels == ("x", "y")
+    assert parse_covariate("v=continuous:ml:1..300").range == (1.0, 300.0)
+    assert parse_covariate("sex=binary:F,M").codes == {"F": "0", "M": "1"}
+    assert parse_covariate("site=categorical:x,y").covariate.levels == ("x", "y")
     for wrong in ("age", "age=number", "sex=binary:F", "site=categorical:x", "v=continuous:ml:1.1.1..3"):
         with pytest.raises(UsageError, match="covariate"):
-            parse_reading(wrong)
+            parse_covariate(wrong)
 
 
 def test_the_command(tmp_path):

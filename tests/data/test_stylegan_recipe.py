@@ -214,7 +214,7 @@ def test_what_is_no_data_set_is_named(tmp_path, content):
 )
 def test_labels_that_cannot_be_read_are_refused(text):
     with pytest.raises(UsageError, match="--labels"):
-        recipe.parse_label(text)
+        recipe._label(text)
 
 
 def test_labels_need_names_and_names_need_to_differ(tmp_path):

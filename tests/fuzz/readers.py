@@ -86,7 +86,7 @@ def _toml(data: bytes, rng: random.Random) -> bytes:
 
 
 def _by_suffix(data: bytes, rng: random.Random, name: str) -> bytes:
-    kind = {".json": _json, ".jsonl": _texts, ".toml": _toml, ".csv": _texts, ".txt": _texts}
+    kind = {".json": _json, ".jsonl": _texts, ".toml": _toml, ".csv": _texts, ".tsv": _texts, ".txt": _texts}
     return kind.get(Path(name).suffix, mutate.raw)(data, rng)
 
 
@@ -470,6 +470,55 @@ def _change_cohort(held: Input, rng: random.Random) -> Input:
     return held | {name: _by_suffix(held[name], rng, name)}
 
 
+BIDS_NAMES = (
+    "sub-01/anat/sub-01_T1w.nii",
+    "sub-01/anat/sub-01_acq-fast_run-02_T1w.nii",
+    "sub-02/ses-a/anat/sub-02_ses-a_part-mag_T1w.nii",
+    "sub-02/ses-b/anat/sub-02_ses-b_ce-gad_T1w.nii",
+    "sub-03/anat/sub-03_echo-1_T2w.nii",
+)
+ASKED = {
+    "entities": ["run=2", "space=", "acq=*"],
+    "suffix": "T1w",
+    "covariates": ["iq@IQ=continuous:points:40..160", "group=categorical", "arm@Arm=binary:a,b"],
+    "missing": ["-4,999", "iq=88"],
+    "top_coded": "keep",
+}
+
+
+def _bids() -> Input:
+    people = "participant_id\tage\tsex\tIQ\tgroup\tArm\n" + "".join(
+        f"sub-0{i}\t{60 + i}{'+' if i == 2 else ''}\t{'FM'[i % 2]}\t{100 + i}\t{'xy'[i % 2]}\ta\n"
+        for i in (1, 2, 3)
+    )
+    described = {
+        "age": {"Units": "years"},
+        "sex": {"Levels": {"F": "female", "M": "male"}},
+        "group": {"Levels": {"x": "patients", "y": {"Description": "controls"}}},
+        "IQ": {"Description": "…", "Units": "points"},
+    }
+    visits = "session_id\tage\nses-a\t61\nses-b\tn/a\n"
+    return {
+        "participants.tsv": people.encode(),
+        "participants.json": json.dumps(described).encode(),
+        "sub-02/sub-02_sessions.tsv": visits.encode(),
+        "asked.json": json.dumps(ASKED).encode(),
+        **dict.fromkeys(BIDS_NAMES, b""),
+    }
+
+
+def _change_bids(held: Input, rng: random.Random) -> Input:
+    if rng.random() < 0.7:
+        return _files({k: v for k, v in held.items() if v}, rng) | {k: v for k, v in held.items() if not v}
+    name = rng.choice(BIDS_NAMES)
+    folder, _, file = name.rpartition("/")
+    changed = (
+        mutate.text(file, rng).replace("/", "").replace("\0", "")[:200].encode("utf-8", "ignore").decode()
+    )
+    kept = {k: v for k, v in held.items() if k != name}
+    return kept | {f"{folder}/{changed}": b""} if changed.strip(".") else kept
+
+
 def _pictures() -> list[Input]:
     import nibabel
     from PIL import Image
@@ -756,6 +805,18 @@ def _read_cohort(folder: Path) -> None:
     select_cohort(request, "mri", (".nii",))
 
 
+def _read_bids(folder: Path) -> None:
+    from mssg.data.recipes.cohort_selection import PrepareRequest, select_cohort
+
+    try:
+        asked = json.loads((folder / "asked.json").read_bytes())
+        lists = {k: [str(t) for t in asked[k]] for k in ("entities", "covariates", "missing")}
+        words = {k: str(asked[k]) for k in ("suffix", "top_coded")}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        lists, words = {}, {}
+    select_cohort(PrepareRequest(folder, folder / "out", **lists, **words), "mri", (".nii",))
+
+
 def _read_picture(folder: Path) -> None:
     from mssg.inversion.image_reader import read_picture
 
@@ -805,9 +866,17 @@ READERS = (
         lambda: [_cohort()],
         _change_cohort,
         _read_cohort,
-        ("data/cohort.py", "data/cohort_tables.py"),
+        ("data/cohort.py", "data/cohort_map.py", "data/cohort_tables.py", "data/cohort_values.py"),
     ),
-    Reader("picture", 8, _pictures, _one(mutate.raw), _read_picture, ("picture_input.py",)),
+    Reader(
+        "bids",
+        6,
+        lambda: [_bids()],
+        _change_bids,
+        _read_bids,
+        ("data/bids.py", "data/covariate_options.py", "data/delimited.py"),
+    ),
+    Reader("picture", 8, _pictures, _one(mutate.raw), _read_picture, ("inversion/image_reader.py",)),
     Reader("commands", 3, _commands, _change_words, _run_command, ()),
 )
 
@@ -820,6 +889,7 @@ def place(held: Input, folder: Path) -> None:
         elif old.name not in held or old.stat().st_size != len(held[old.name]):
             old.unlink()
     for name, data in held.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with open(folder / (name or "arguments.json"), "wb") as file:
             file.write(data)
     os.chdir(folder)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mssg.data import pipeline
+from mssg.data import bids
 from mssg.data.cohort import Cohort, CohortImage, CovariateSpec, LeftOut, names_in
 from mssg.data.cohort_files import find, from_rows
 from mssg.data.cohort_map import load_cohort
 from mssg.data.cohort_tables import join
 from mssg.data.cohort_values import ImageRecord
-from mssg.data.covariate_options import parse_reading
-from mssg.data.delimited import header_of, rows_of
+from mssg.data.covariate_options import TOP_CODED, parse_covariate, with_missing
+from mssg.data.delimited import AS_CSV, SUFFIXES, header_of, rows_of
+from mssg.data.pipeline import SourcePlan
 from mssg.errors import DataError, UsageError
 
-TABLES = (".csv", ".tsv")
 DEFAULTS = {"mri": ("bids", "csv"), "fundus": ("", "fundus-csv")}
 """Kind -> the cohort map of a folder and of a table, where none is asked for."""
 Progress = Callable[[int], Callable[[int], None] | None]
@@ -33,10 +35,15 @@ class PrepareRequest:
         cohort: Cohort map: a TOML, or a shipped name. None: BIDS for a folder of volumes, the table's own for
             a table.
         variant: One of the map's variants; None: its first.
-        tables: Tables of covariates; none: those the map finds in the folder.
-        covariates: More of them (`parse_reading`); one of the map's of the same name is replaced.
-        root: Folder that a table's paths start at, and that no file may lie outside of; None: the table's
-            own.
+        tables: Tables of covariates, which fill in or override those that the map finds in the folder.
+        covariates: More of them (`parse_covariate`); one of the map's of the same name is replaced.
+        missing: Codes that stand for no value (`parse_missing`).
+        top_coded: What becomes of values such as 89+: "keep" takes them as 89, "drop" leaves the image out,
+            as None does, which says that there is a choice.
+        entities: What is asked of BIDS names, KEY=VALUE; they choose among several images of a visit.
+        suffix: Of BIDS names; None: T1w.
+        root: Another folder that may be read: what links in a folder lead to, or where a table's paths start;
+            None: the table's own folder.
         name: The source's name; None: the map's.
         prefix: Put before every subject: ids of different cohorts are different people.
         divide: Names of parts; the population is divided among them by subject.
@@ -52,6 +59,10 @@ class PrepareRequest:
     variant: str | None = None
     tables: Sequence[str | Path] = ()
     covariates: Sequence[str] = ()
+    missing: Sequence[str] = ()
+    top_coded: str | None = None
+    entities: Sequence[str] = ()
+    suffix: str | None = None
     root: str | Path | None = None
     name: str | None = None
     prefix: str = ""
@@ -66,21 +77,34 @@ class PrepareRequest:
 
 @dataclass(frozen=True)
 class CohortSelection:
-    """A cohort's images with their covariates, and what was left out."""
+    """A cohort's images with their covariates, and what was left out.
 
-    chart: Cohort
+    Attributes:
+        cohort: The map.
+        variant: Which of its variants.
+        records: The images.
+        left_out: What was left out.
+        covariates: How the covariates were read.
+        home: The folder that templates of further files start at.
+        homes: Folders that may be read.
+    """
+
+    cohort: Cohort
     variant: str
-    items: list[ImageRecord]
-    skips: list[LeftOut]
-    readings: list[CovariateSpec]
+    records: list[ImageRecord]
+    left_out: list[LeftOut]
+    covariates: list[CovariateSpec]
     home: Path
+    homes: tuple[Path, ...]
 
-    def plan(self, request: PrepareRequest, **rest: Any) -> pipeline.SourcePlan:
+    def plan(self, request: PrepareRequest, **rest: Any) -> SourcePlan:
         """What `pipeline.prepare` is to make of them; `rest` is what the kind adds."""
-        info = {"cohort": self.chart.name, "variant": self.variant or None, **rest.pop("info")}
-        return pipeline.SourcePlan(
+        origin = hashlib.sha256(str(request.path.resolve()).encode("utf-8", "backslashreplace")).hexdigest()
+        info = {"cohort": self.cohort.name, "variant": self.variant or None, "origin": origin[:12]}
+        info |= rest.pop("info")
+        return SourcePlan(
             out=request.out,
-            name=request.name or self.chart.name,
+            name=_source_name(request.name or self.cohort.name),
             info=info,
             seed=request.seed,
             test=request.test,
@@ -105,64 +129,103 @@ def select_cohort(
     Raises:
         UsageError, DataError: What cannot be.
     """
-    chart = _chart(request, kind)
-    variant = chart.variant(request.variant)
-    found, skips, home = _images(request, chart, variant, suffixes)
-    found = [replace(image, subject=request.prefix + image.subject) for image in found]
-    items, more, readings = join(found, list(map(Path, request.tables)), home, chart, alone=not measured)
-    names = [reading.covariate.name for reading in measured]
-    readings = [*(r for r in readings if r.covariate.name not in names), *measured]
-    if not readings:
-        columns = ", ".join(sorted(found[0].cells)) if found and chart.column else None
-        raise UsageError(
-            "no covariate",
-            field="--covariate",
-            found=columns,
-            expected="for example --covariate age=continuous:years",
-        )
-    return CohortSelection(chart, variant, items, [*skips, *more], readings, home)
+    _source_name(request.name or "x")
+    cohort = _cohort(request, kind, [spec.covariate.name for spec in measured])
+    variant = cohort.variant(request.variant)
+    images, left, home = _images(request, cohort, variant, suffixes)
+    if cohort.bids:
+        asked = bids.parse_entities(request.entities)
+        images, more = bids.select_images(images, request.suffix or bids.SUFFIX, asked)
+        left = [*left, *more]
+        cohort = replace(cohort, covariates=tuple(bids.described(cohort.covariates, home)))
+    _check_levels(cohort.covariates)
+    images = [replace(image, subject=request.prefix + image.subject) for image in images]
+    records, more, specs = join(images, [*map(Path, request.tables)], home, cohort, alone=not measured)
+    homes = tuple(path.resolve() for path in (home, *([Path(request.root)] if request.root else [])))
+    return CohortSelection(cohort, variant, records, [*left, *more], [*specs, *measured], home, homes)
 
 
-def _chart(request: PrepareRequest, kind: str) -> Cohort:
-    default = DEFAULTS[kind][request.path.suffix.lower() in TABLES]
+def _source_name(name: str) -> str:
+    """A source's name, which becomes that of a folder.
+
+    Raises:
+        UsageError: It would lie elsewhere, or could not be a folder's name.
+    """
+    if not re.fullmatch(r"[\w-][\w.+-]*", name):
+        expected = "a name of letters, digits, -, _ and ."
+        raise UsageError("cannot name a folder", field="--name", found=repr(name), expected=expected)
+    return name
+
+
+def _cohort(request: PrepareRequest, kind: str, measured: Sequence[str]) -> Cohort:
+    """The map, with what the request adds to it."""
+    default = DEFAULTS[kind][request.path.suffix.lower() in SUFFIXES]
     if not (request.cohort or default):
         raise UsageError(
             "whose photographs are these?",
             field="--cohort",
             expected="a cohort map, or a table with a path a row",
         )
-    chart = load_cohort(request.cohort or default)
-    if chart.kind != kind:
+    cohort = load_cohort(request.cohort or default)
+    if cohort.kind != kind:
         raise UsageError(
-            f"cohort {chart.name} is of another kind", field="--cohort", hint=f"mssg prepare {chart.kind}"
+            f"cohort {cohort.name} is of another kind", field="--cohort", hint=f"mssg prepare {cohort.kind}"
         )
-    more = [parse_reading(text) for text in request.covariates]
-    names = [reading.covariate.name for reading in more]
-    kept = [reading for reading in chart.readings if reading.covariate.name not in names]
-    return replace(chart, readings=(*kept, *more))
+    if (request.entities or request.suffix) and not cohort.bids:
+        option = "--entity" if request.entities else "--suffix"
+        raise UsageError(
+            "only names of BIDS files have entities", field=option, found=f"cohort {cohort.name}"
+        )
+    if request.top_coded not in (None, *TOP_CODED):
+        raise UsageError(
+            "unknown value", field="--top-coded", found=request.top_coded, expected=" | ".join(TOP_CODED)
+        )
+    given = [parse_covariate(text) for text in request.covariates]
+    names = [spec.covariate.name for spec in given]
+    for name in names:
+        if names.count(name) > 1 or name in measured:
+            why = "is given twice" if names.count(name) > 1 else "is measured on label maps as well"
+            raise UsageError(f"a covariate of this name {why}", field="--covariate", found=name)
+    kept = [s for s in cohort.covariates if s.covariate.name not in (*names, *measured)]
+    specs = with_missing([*kept, *given], request.missing)
+    top_coded = request.top_coded
+    return replace(cohort, covariates=tuple(replace(s, top_coded=top_coded or s.top_coded) for s in specs))
+
+
+def _check_levels(specs: Sequence[CovariateSpec]) -> None:
+    for spec in specs:
+        if spec.covariate.kind == "categorical" and not spec.covariate.levels:
+            raise UsageError(
+                "its levels are not stated",
+                field="--covariate",
+                found=spec.covariate.name,
+                expected=f"for example {spec.covariate.name}=categorical:a,b,c",
+            )
 
 
 def _images(
-    request: PrepareRequest, chart: Cohort, variant: str, suffixes: Sequence[str]
+    request: PrepareRequest, cohort: Cohort, variant: str, suffixes: Sequence[str]
 ) -> tuple[list[CohortImage], list[LeftOut], Path]:
     """The cohort's images, what was left out, and the folder they lie in."""
-    path = request.path
-    if not chart.column:
-        home = Path(request.root or path)
-        return *find(home, chart, variant, suffixes), home
-    if path.suffix.lower() not in TABLES:
+    path, root = request.path, Path(request.root) if request.root else None
+    if root and not root.is_dir():
+        raise DataError("no such folder", file=root, field="--root")
+    if path.is_file() and path.suffix.lower() not in SUFFIXES:
+        expected = "a folder, " + " or ".join(SUFFIXES)
+        raise DataError("not a table that can be read", file=path, expected=expected, hint=AS_CSV)
+    if not cohort.column:
+        return *find(path, cohort, variant, suffixes, [root] if root else []), path
+    if path.suffix.lower() not in SUFFIXES:
         raise UsageError(
-            f"cohort {chart.name} names its images in a table", file=path, expected="a .csv or .tsv file"
+            f"cohort {cohort.name} names its images in a table", file=path, expected="a .csv or .tsv file"
         )
-    home = Path(request.root or path.parent)
-    if not home.is_dir():
-        raise DataError("no such folder", file=home, field="--root")
+    home = root or path.parent
     header = header_of(path)
-    for column in (chart.column, *names_in(chart.subject)):
+    for column in (cohort.column, *names_in(cohort.subject)):
         if column not in header:
             raise DataError("column is missing", file=path, field=column, found=", ".join(header[:12]))
     problems: list[LeftOut] = []
-    found, skips = from_rows(rows_of(path, problems), path, home, chart, variant)
-    if not (found or skips or problems):
+    images, left = from_rows(rows_of(path, problems), path, home, cohort, variant)
+    if not (images or left or problems):
         raise DataError("names no image", file=path, expected="a line of column names and one row an image")
-    return found, [*problems, *skips], home
+    return images, [*problems, *left], home

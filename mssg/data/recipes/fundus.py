@@ -158,7 +158,7 @@ def prepare(request: PrepareRequest, options: PhotoOptions | None = None) -> pip
         info={**settings, "geometry": None, "balance": list(options.balance) if options.balance else None},
         balance=options.balance,
     )
-    tell = request.progress(len(got.items)) if request.progress else None
+    tell = request.progress(len(got.records)) if request.progress else None
     return pipeline.prepare(
-        plan, got.items, got.skips, got.readings, PhotoMaker(options), request.workers, tell
+        plan, got.records, got.left_out, got.covariates, PhotoMaker(options), request.workers, tell
     )

@@ -15,9 +15,9 @@ from mssg import assets
 from mssg.data import nifti, pipeline
 from mssg.data.bias import estimate
 from mssg.data.cohort import CohortImage, CovariateSpec, LeftOut, chosen, fill, pattern
-from mssg.data.cohort_files import STEM, outside
+from mssg.data.cohort_files import STEM, unreadable
 from mssg.data.cohort_values import ImageRecord
-from mssg.data.image_jobs import Row, reason_of
+from mssg.data.image_jobs import Row
 from mssg.data.plane import AXES, PlaneGrid, Position, fit_grid, sample_plane, to_image, to_levels
 from mssg.data.recipes.cohort_selection import PrepareRequest, select_cohort
 from mssg.errors import DataError, UsageError
@@ -76,6 +76,7 @@ class SliceMaker:
     """Cuts one volume; see `ImageMaker`."""
 
     root: Path
+    homes: tuple[Path, ...]
     options: SliceOptions
     positions: tuple[Position, ...]
     pixel_mm: float
@@ -119,15 +120,15 @@ class SliceMaker:
         return fit_grid(shape, affine, self.options.plane, mm, self.options.resolution, self.pixel_mm)
 
     def _further(self, image: CohortImage, template: str, what: str) -> nifti.Volume | None:
-        path = related(self.root, image, template, what)
+        path = related(self.root, self.homes, image, template, what)
         return nifti.read_volume(path, assume_las=self.options.assume_las) if path else None
 
     def _volumes(self, image: CohortImage) -> dict[str, float]:
-        path = related(self.root, image, self.options.labels, "label map")
+        path = related(self.root, self.homes, image, self.options.labels, "label map")
         return nifti.volumes_of(nifti.read_labels(path), self.structures) if path else {}
 
 
-def related(root: Path, image: CohortImage, template: str, what: str) -> Path | None:
+def related(root: Path, homes: Sequence[Path], image: CohortImage, template: str, what: str) -> Path | None:
     """A further file of an image: mask, bias field or label map; None where none is asked for.
 
     Raises:
@@ -151,7 +152,7 @@ def related(root: Path, image: CohortImage, template: str, what: str) -> Path | 
         path = hits[0]
     else:
         path = root / text
-    problem = outside(path, root.resolve())
+    problem = unreadable(path, homes)
     if problem:
         raise DataError(f"{what}: {problem}", found=text)
     return path
@@ -165,7 +166,7 @@ def structures_of(scheme: str) -> dict[str, NDArray[np.int64]]:
     """
     path = Path(scheme) if scheme.endswith(".toml") else assets.path(f"labels/{scheme}.toml")
     try:
-        table = parse_toml(path.read_text(encoding="utf-8"))["structures"]
+        table = parse_toml(path.read_text(encoding="utf-8-sig"))["structures"]
         out = {}
         for name, entries in table.items():
             ids: list[int] = []
@@ -206,9 +207,9 @@ def prepare(
     got = select_cohort(request, "mri", nifti.SUFFIXES, measured)
     common = options.common_space
     if common is None:
-        common = "common" in chosen(got.chart.affine, {"variant": got.variant})
-    pixel_mm, grids, unreadable = _grids(got.items, options, positions, common)
-    items = [item for item in got.items if item.image.name not in unreadable]
+        common = "common" in chosen(got.cohort.affine, {"variant": got.variant})
+    pixel_mm, grids, unreadable = _grids(got.records, options, positions, common)
+    items = [item for item in got.records if item.image.name not in unreadable]
     geometry = _geometry(options, pixel_mm, grids)
     plan = got.plan(
         request,
@@ -220,13 +221,13 @@ def prepare(
             "options": {k: v for k, v in vars(options).items() if v not in ("", None)},
             "geometry": {k: v for k, v in vars(geometry).items() if v is not None},
         },
-        qc=got.chart.qc if options.intensity == "minmax" else {},
+        qc=got.cohort.qc if options.intensity == "minmax" else {},
         geometry=geometry,
     )
-    maker = SliceMaker(got.home, options, positions, pixel_mm, grids, structures)
-    skips = [*got.skips, *unreadable.values()]
+    maker = SliceMaker(got.home, got.homes, options, positions, pixel_mm, grids, structures)
+    skips = [*got.left_out, *unreadable.values()]
     tell = request.progress(len(items)) if request.progress else None
-    summary = pipeline.prepare(plan, items, skips, got.readings, maker, request.workers, tell)
+    summary = pipeline.prepare(plan, items, skips, got.covariates, maker, request.workers, tell)
     if save_slices:
         write_slices(plan.out / plan.name, plan.out / f"{plan.name}-slices")
     return summary
@@ -265,9 +266,7 @@ def _grids(
             shape, affine = nifti.read_space(image.path, options.assume_las)
             mm = [position.to_mm(shape, affine, options.plane) for position in positions]
         except DataError as error:
-            unreadable[image.name] = LeftOut(
-                image.name, "image", reason_of(error), image.subject, image.session
-            )
+            unreadable[image.name] = LeftOut(image.name, "image", error.brief, image.subject, image.session)
             continue
         grids = [
             fit_grid(shape, affine, options.plane, at, options.resolution, options.pixel_mm) for at in mm

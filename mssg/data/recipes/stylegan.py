@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mssg.data.covariate_options import parse_covariate
 from mssg.data.dataset import check_target, write_packed
 from mssg.data.split import SPLITS, split_subjects
 from mssg.errors import DataError, UsageError
 from mssg.files import parse_json, write_atomically
-from mssg.study.model import KINDS, Covariate, Source, Study
+from mssg.study.model import Covariate, Source, Study
 from mssg.study.schema import to_toml
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -49,30 +50,17 @@ class PreparedArchive:
     covariates: tuple[str, ...]
 
 
-def parse_label(text: str) -> Covariate:
-    """A covariate from NAME=KIND[:levels].
-
-    Args:
-        text: "age=continuous", "sex=binary", "digit=categorical:10" (levels 0 to 9) or
-            "site=categorical:x,y,z".
+def _label(text: str) -> Covariate:
+    """A label's covariate from NAME=KIND[:DETAIL…].
 
     Raises:
-        UsageError: Anything else.
+        UsageError: As `parse_covariate`, or its levels are not stated.
     """
-    name, _, rest = text.partition("=")
-    kind, _, levels = rest.partition(":")
-    words = [word.strip() for word in levels.split(",") if word.strip()]
-    if len(words) == 1 and words[0].isdigit() and len(words[0]) < 4:
-        words = [str(i) for i in range(int(words[0]))]
-    fits = len(words) >= 2 and len(set(words)) == len(words) if kind == "categorical" else not words
-    if not re.fullmatch(r"[A-Za-z_][\w-]*", name) or name == "source" or kind not in KINDS or not fits:
-        raise UsageError(
-            "cannot be read as a label",
-            field="--labels",
-            found=repr(text),
-            expected="NAME=continuous, NAME=binary, NAME=categorical:COUNT or NAME=categorical:LEVEL,LEVEL,…",
-        )
-    return Covariate(name, kind, levels=tuple(words))
+    spec = parse_covariate(text, "--labels")
+    if spec.codes or (spec.covariate.kind == "categorical" and not spec.covariate.levels):
+        expected = "NAME=categorical:COUNT or NAME=categorical:LEVEL,LEVEL,…; NAME=binary"
+        raise UsageError("cannot be read as a label", field="--labels", found=repr(text), expected=expected)
+    return spec.covariate
 
 
 def prepare(
@@ -91,7 +79,7 @@ def prepare(
         path: Folder or zip with images and, for labels, a dataset.json {"labels": [[file, number or list],
             …]}.
         out_dir: Folder to write; `images` inside it is replaced.
-        labels: What the labels are, in order (`parse_label`); a categorical label is an index or one-hot
+        labels: What the labels are, in order (`parse_covariate`); a categorical label is an index or one-hot
             numbers.
         seed: Seed of the split.
         test: Share of subjects to test on.
@@ -104,7 +92,7 @@ def prepare(
         DataError: Something is missing, damaged or of another size than the rest.
         UsageError: Labels, pattern or shares that cannot be.
     """
-    covariates = tuple(parse_label(text) for text in labels)
+    covariates = tuple(_label(text) for text in labels)
     if len({c.name for c in covariates}) < len(covariates):
         raise UsageError("a name is given twice", field="--labels", found=", ".join(labels))
     path, out = Path(path), Path(out_dir)

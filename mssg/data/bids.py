@@ -1,0 +1,275 @@
+"""BIDS: entities of file names, which of several images of a visit is taken, and what participants.json says.
+
+Source: Brain Imaging Data Structure 1.9 (Gorgolewski et al. 2016).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mssg.data.cohort import CohortImage, CovariateSpec, LeftOut
+from mssg.data.covariate_options import PLAUSIBLE
+from mssg.errors import DataError, UsageError
+from mssg.files import parse_json
+from mssg.study.cells import same_value
+
+SUFFIX = "T1w"
+"""What is taken where nothing is asked for."""
+ANY = "*"
+"""As an entity's value: whatever it is, and all of them."""
+MAGNITUDE = ("", "mag")
+DESCRIPTIONS = ("participants.json", "sessions.json")
+UNITS = {
+    # how it may be written: (dimension, size)
+    **dict.fromkeys(("years", "year", "yrs", "yr", "y"), ("time", 1.0)),
+    **dict.fromkeys(("months", "month", "mo"), ("time", 1 / 12)),
+    **dict.fromkeys(("weeks", "week", "wk"), ("time", 7 / 365.25)),
+    **dict.fromkeys(("days", "day", "d"), ("time", 1 / 365.25)),
+    **dict.fromkeys(("ml", "cm3", "cm^3", "cm³", "cc"), ("volume", 1.0)),
+    **dict.fromkeys(("mm3", "mm^3", "mm³", "ul", "µl"), ("volume", 1e-3)),
+    **dict.fromkeys(("l", "litres", "liters"), ("volume", 1e3)),
+    **dict.fromkeys(("mm", "millimetres", "millimeters"), ("length", 1.0)),
+    **dict.fromkeys(("cm", "centimetres", "centimeters"), ("length", 10.0)),
+    **dict.fromkeys(("m", "metres", "meters"), ("length", 1e3)),
+    **dict.fromkeys(("kg", "kilograms"), ("mass", 1.0)),
+    **dict.fromkeys(("g", "grams"), ("mass", 1e-3)),
+}
+
+
+def parse_name(stem: str) -> tuple[dict[str, str], str]:
+    """Entities and suffix of a file's name without its extension.
+
+    Raises:
+        ValueError: It is not made as BIDS says.
+    """
+    *parts, suffix = stem.split("_")
+    entities: dict[str, str] = {}
+    for part in parts:
+        match = re.fullmatch(r"([A-Za-z0-9]+)-([A-Za-z0-9+]+)", part)
+        if not match or match[1] in entities:
+            raise ValueError(f"{part!r} is no entity")
+        entities[match[1]] = match[2]
+    if not re.fullmatch(r"[A-Za-z0-9]+", suffix):
+        raise ValueError(f"{suffix!r} is no suffix")
+    return entities, suffix
+
+
+def parse_entities(texts: Sequence[str]) -> dict[str, str]:
+    """What is asked of entities, from KEY=VALUE; an empty value asks for images without it.
+
+    Raises:
+        UsageError: Anything else, or an entity named twice.
+    """
+    asked: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        value = value.removeprefix(f"{key}-")
+        if not equals or not re.fullmatch(r"[A-Za-z0-9]+", key) or key in ("sub", "ses") or key in asked:
+            raise UsageError(
+                "cannot be read as an entity",
+                field="--entity",
+                found=repr(text),
+                expected="KEY=VALUE, such as space=MNI152NLin2009cAsym, each entity once; not sub or ses",
+            )
+        asked[key] = value
+    return asked
+
+
+def select_images(
+    images: Sequence[CohortImage], suffix: str, asked: Mapping[str, str]
+) -> tuple[list[CohortImage], list[LeftOut]]:
+    """Take one image of every visit, by what the files' names say.
+
+    Images of another suffix are passed over. Phase, real and imaginary images and contrast-enhanced ones are
+    left out unless asked for. Of several images of one visit the one is taken whose name has the fewest
+    entities, then the one that comes first by their values, then the first run.
+
+    Args:
+        images: Of a folder.
+        suffix: T1w, T2w, FLAIR …
+        asked: Entity -> the value that it must have; "" for none, "*" for any and all.
+
+    Returns:
+        The images, with their entities among their facts, and what was left out.
+
+    Raises:
+        UsageError: No image has the suffix, or the images lie in several spaces.
+    """
+    left: list[LeftOut] = []
+    others: Counter[str] = Counter()
+    fitting: list[tuple[CohortImage, dict[str, str]]] = []
+    for image in images:
+        try:
+            entities, own = parse_name(image.facts["stem"])
+        except ValueError as error:
+            left.append(image.left_out("files", f"not a name as BIDS makes them: {error}"))
+            continue
+        if own == suffix:
+            fitting.append((replace(image, facts={**image.facts, **entities}), entities))
+        else:
+            others[own] += 1
+    if images and not fitting:
+        found = ", ".join(f"{count} {name}" for name, count in others.most_common(6)) or None
+        raise UsageError("no image has this suffix", field="--suffix", found=found, expected=suffix)
+    chosen: list[CohortImage] = []
+    for image, entities in fitting:
+        reason = _misplaced(image, entities) or _unwanted(entities, asked)
+        if reason:
+            left.append(image.left_out("entities", reason))
+        else:
+            chosen.append(image)
+    _check_spaces(chosen)
+    free = {key for key, value in asked.items() if value == ANY}
+    return _one_a_visit(chosen, free, left), left
+
+
+def _misplaced(image: CohortImage, entities: Mapping[str, str]) -> str:
+    for key, folder in (("sub", image.facts.get("subject", "")), ("ses", image.session)):
+        if entities.get(key, "") != folder:
+            said = f"{key}-{entities[key]}" if key in entities else f"no {key}"
+            return f"its name says {said}, its folder {f'{key}-{folder}' if folder else f'no {key}'}"
+    return ""
+
+
+def _unwanted(entities: Mapping[str, str], asked: Mapping[str, str]) -> str:
+    """Why an image is left out by its entities; "" where it is not."""
+    for key, value in asked.items():
+        own = entities.get(key, "")
+        if value != ANY and not same_value(own, value):
+            said = f"{key}-{own}" if own else f"no {key}"
+            return f"{said}, asked for {key}={value}"
+    if "part" not in asked and entities.get("part", "") not in MAGNITUDE:
+        return f"part-{entities['part']}: no magnitudes; --entity part={entities['part']} takes it"
+    if "ce" not in asked and "ce" in entities:
+        return f"ce-{entities['ce']}: contrast-enhanced; --entity ce={entities['ce']} takes it"
+    return ""
+
+
+def _check_spaces(images: Sequence[CohortImage]) -> None:
+    spaces = Counter(image.facts.get("space", "") for image in images)
+    if len(spaces) > 1:
+        found = ", ".join(
+            f"{count} {f'space-{name}' if name else 'native'}" for name, count in spaces.items()
+        )
+        name = max(spaces, key=lambda space: (space != "", spaces[space]))
+        raise UsageError(
+            "the images lie in several spaces",
+            field="--entity",
+            found=found,
+            expected="one space a source",
+            hint=f"Choose with --entity space={name}, or --entity space= for those without",
+        )
+
+
+def _one_a_visit(images: Sequence[CohortImage], free: set[str], left: list[LeftOut]) -> list[CohortImage]:
+    """One image of every visit and of every value of the free entities; the others are added to `left`."""
+    visits: dict[tuple[str, ...], list[CohortImage]] = defaultdict(list)
+    for image in images:
+        kept = (image.facts.get(key, "") for key in sorted(free))
+        visits[image.subject, image.session, *kept].append(image)
+    taken = []
+    for visit in visits.values():
+        first, *rest = sorted(visit, key=_rank)
+        taken.append(first)
+        stem = first.facts["stem"]
+        left += [i.left_out("entities", f"{stem} is taken of this visit; --entity chooses") for i in rest]
+    return taken
+
+
+def _rank(image: CohortImage) -> tuple[Any, ...]:
+    entities, _ = parse_name(image.facts["stem"])
+    run = entities.pop("run", "0")
+    values = [(key, _natural(value)) for key, value in sorted(entities.items())]
+    return len(entities), values, _natural(run), image.name
+
+
+def _natural(text: str) -> tuple[int, str]:
+    return (int(text), "") if text.isdecimal() else (10**9, text)
+
+
+def described(specs: Sequence[CovariateSpec], root: Path) -> list[CovariateSpec]:
+    """Covariates with the units and levels that participants.json and sessions.json state.
+
+    Units are converted where both are known (months to years), levels give codes and levels that are not
+    stated otherwise, and a level's description tells what its code means ("1": "female").
+
+    Raises:
+        DataError: A description cannot be read, or states a unit of another kind.
+    """
+    entries: dict[str, Any] = {}
+    for name in DESCRIPTIONS:
+        path = root / name
+        if path.is_file():
+            entries |= {key: (path, value) for key, value in _description(path).items()}
+    out = []
+    for spec in specs:
+        columns = [spec.column] if isinstance(spec.column, str) else list(spec.column)
+        path, entry = next((entries[c] for c in columns if c in entries), (root, {}))
+        if isinstance(entry, Mapping):
+            spec = _with_unit(spec, entry.get("Units"), path)
+            spec = _with_levels(spec, entry.get("Levels"))
+        out.append(spec)
+    return out
+
+
+def _description(path: Path) -> Mapping[str, Any]:
+    try:
+        document = parse_json(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot be read as JSON: {error}", file=path, hint="Correct or remove it") from None
+    if not isinstance(document, Mapping):
+        raise DataError("is no JSON object", file=path, hint="Correct or remove it")
+    return document
+
+
+def _known_unit(text: str) -> tuple[str, float] | None:
+    words = [text.strip(), text.strip().lower(), *re.split(r"[\s(),;/]+", text.lower())]
+    return next((UNITS[word] for word in words if word in UNITS), None)
+
+
+def _with_unit(spec: CovariateSpec, stated: Any, path: Path) -> CovariateSpec:
+    if not spec.covariate.is_continuous or not isinstance(stated, str) or not stated.strip():
+        return spec
+    if not spec.covariate.unit:
+        unit = stated.strip()
+        covariate = replace(spec.covariate, unit=unit)
+        return replace(spec, covariate=covariate, range=spec.range or PLAUSIBLE.get(unit))
+    theirs, ours = _known_unit(stated), _known_unit(spec.covariate.unit)
+    if theirs is None or ours is None or spec.factor != 1.0:
+        return spec
+    if theirs[0] != ours[0]:
+        raise DataError(
+            "states a unit of another kind",
+            file=path,
+            field=str(spec.column),
+            found=repr(stated),
+            expected=spec.covariate.unit,
+            hint="Correct it, or state another unit with --covariate",
+        )
+    return replace(spec, factor=theirs[1] / ours[1])
+
+
+def _with_levels(spec: CovariateSpec, stated: Any) -> CovariateSpec:
+    if not isinstance(stated, Mapping | list) or spec.covariate.is_continuous:
+        return spec
+    names = [str(key) for key in stated]
+    if spec.codes:
+        texts = stated if isinstance(stated, Mapping) else {}
+        meant = {str(key): _meaning(spec.codes, text) for key, text in texts.items()}
+        return replace(spec, codes={**{k: v for k, v in meant.items() if v is not None}, **spec.codes})
+    if spec.covariate.kind == "binary":
+        return replace(spec, codes=dict(zip(names, ("0", "1")))) if len(names) == 2 else spec
+    if not spec.covariate.levels and len(names) > 1:
+        return replace(spec, covariate=replace(spec.covariate, levels=tuple(names)))
+    return spec
+
+
+def _meaning(codes: Mapping[str, str], text: Any) -> str | None:
+    """The code's value that a level's description has as a word: "female" of "Female participant"."""
+    words = re.split(r"\W+", str(text).casefold())
+    return next((value for code, value in codes.items() if len(code) > 1 and code.casefold() in words), None)

@@ -1,0 +1,139 @@
+"""What becomes of every image: reports to read, and the verdicts that come back from them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mssg.data import quality
+from mssg.data.cohort import CohortImage, LeftOut
+from mssg.data.delimited import header_of, rows_of
+from mssg.errors import DataError
+from mssg.files import csv_text, write_atomically
+
+KEEP, REJECT = "keep", "reject"
+"""Decisions of qc.csv."""
+
+
+@dataclass
+class PreparedImage:
+    """An image that was made.
+
+    Attributes:
+        at: Its place in the array of all images.
+        file: Where it comes from.
+        values: Its covariates in native units.
+        columns: What else the recipe says of it.
+        measured: From `quality.measure`.
+        reason: Why it is rejected; "" where it is not.
+    """
+
+    at: int
+    file: CohortImage
+    values: Mapping[str, float]
+    columns: Mapping[str, Any]
+    measured: dict[str, float]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What a person has decided about images: a reason to reject, or "" to keep, by file and slice ("" for
+    all slices of a file)."""
+
+    reasons: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    def of(self, file: str, cut: str) -> str | None:
+        """The verdict on an image; None where nothing was decided."""
+        return self.reasons.get((file, cut), self.reasons.get((file, "")))
+
+
+def read_verdicts(path: Path | None, files: Iterable[str]) -> Verdicts:
+    """Read an edited qc.csv, or any table with a column `file`.
+
+    Args:
+        path: The table. A column `decision` says reject or keep; without it every row is rejected. A column
+            `slice` tells the slices of a file apart.
+        files: Names of the images that there are.
+
+    Raises:
+        DataError: It cannot be read, or names no image.
+    """
+    if path is None:
+        return Verdicts()
+    if "file" not in header_of(path):
+        raise DataError("column is missing", file=path, field="file", hint="Copy lines of qc.csv")
+    problems: list[LeftOut] = []
+    reasons: dict[tuple[str, str], str] = {}
+    for line, row in rows_of(path, problems):
+        decision = row.get("decision", REJECT).lower()
+        if decision not in (KEEP, REJECT):
+            raise DataError(
+                "unknown decision",
+                file=path,
+                field=f"line {line}",
+                found=repr(decision),
+                expected=f"{KEEP} | {REJECT}",
+            )
+        why = row.get("reason") or "rejected by hand"
+        reasons[row["file"], row.get("slice", "")] = why if decision == REJECT else ""
+    known = set(files)
+    if problems or (reasons and not any(file in known for file, _ in reasons)):
+        wrong = f"{problems[0].file}: {problems[0].reason}" if problems else "names no image of this data set"
+        raise DataError(wrong, file=path, field="--reject", hint="Copy lines of qc.csv")
+    return Verdicts(reasons)
+
+
+def write_report(
+    folder: Path, store: NDArray[np.uint8], images: Sequence[PreparedImage], left: Sequence[LeftOut]
+) -> None:
+    """skipped.csv, qc.csv and the contact sheets, the images least like the others first.
+
+    Args:
+        folder: Where they go.
+        store: All images uint8 [N, C, H, W].
+        images: Those that were made.
+        left: What was left out.
+    """
+    header = [f.name for f in fields(LeftOut)]
+    _write_csv(folder / "skipped.csv", [vars(one) for one in left], header)
+    for old in folder.glob("sheet-*.png"):
+        old.unlink()
+    likeness = quality.likeness(store, [image.at for image in images])
+    for image, like in zip(images, likeness):
+        image.measured["likeness"] = float(like)
+    ordered = sorted(images, key=lambda image: image.measured["likeness"])
+    _write_csv(folder / "qc.csv", [_qc_line(image) for image in ordered])
+    by_place = {image.at: image for image in images}
+    quality.contact_sheets(
+        folder,
+        store,
+        [image.at for image in ordered],
+        lambda at: by_place[at].file.name.removesuffix(".gz").removesuffix(".nii"),
+        lambda at: bool(by_place[at].reason),
+    )
+
+
+def _qc_line(image: PreparedImage) -> dict[str, Any]:
+    return {
+        **{"file": image.file.name, "subject": image.file.subject, "session": image.file.session},
+        **image.columns,
+        **{name: f"{value:.4g}" for name, value in image.measured.items()},
+        **{"decision": REJECT if image.reason else KEEP, "reason": image.reason},
+    }
+
+
+def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]], header: Sequence[str] = ()) -> None:
+    names = list(header or dict.fromkeys(name for line in lines for name in line))
+    write_atomically(path, csv_text(names, ([line.get(n, "") for n in names] for line in lines)), DataError)
+
+
+def most_frequent(reasons: Iterable[str], count: int = 3) -> list[str]:
+    """The commonest reasons, each with how often it was given."""
+    return [f"{number} x {reason}" for reason, number in Counter(reasons).most_common(count)]
