@@ -3,12 +3,17 @@ some systems."""
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 import warnings
 from functools import cache
 from typing import Any
 
 import torch
 
+from mssg.errors import warn_once
 from mssg.ops import fast
 from mssg.ops.dispatch import Backend
 
@@ -18,12 +23,25 @@ OLDEST = (8, 0)  # compute capability whose tensor cores know float32's parts (t
 @cache
 def implementation() -> Backend:
     """The Triton backend, or where Triton is missing the `torch` backend, with one warning."""
+    _find_a_place_for_kernels()
     try:
         from mssg.ops import triton_backend
     except ImportError as error:
         warnings.warn(f"no GPU kernels ({error}): the torch backend serves", RuntimeWarning, stacklevel=2)
         return fast.BACKEND
     return triton_backend.BACKEND
+
+
+def _find_a_place_for_kernels() -> None:
+    """Triton keeps compiled kernels under the user's home, and fails where that cannot be written (containers
+    run with `docker -u`, full or read-only homes)."""
+    chosen = {"TRITON_CACHE_DIR", "TRITON_HOME"} & set(os.environ)
+    if chosen or os.access(os.path.expanduser("~"), os.W_OK):
+        return
+    folder = tempfile.mkdtemp(prefix="mssg-kernels-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["TRITON_CACHE_DIR"] = folder
+    warn_once("no home that can be written: GPU kernels are compiled anew at every start (TRITON_CACHE_DIR).")
 
 
 @cache

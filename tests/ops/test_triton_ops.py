@@ -111,3 +111,14 @@ def test_an_old_gpu_is_left_to_torch(monkeypatch):
 
 def test_cpu_tensors_do_not_come_here_unasked():
     assert not gpu.serves(draw(1, 1, 2, 2))
+
+
+def test_kernels_need_no_home(tmp_path):
+    code = "from mssg.ops import gpu; gpu.implementation(); from triton import knobs; print(knobs.cache.dir)"
+    place = {"HOME": "/proc/none", "TMPDIR": str(tmp_path)}
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("TRITON_CACHE_DIR", "TRITON_HOME")
+    } | place
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.startswith(str(tmp_path)), done.stderr
+    assert done.stderr.count("compiled anew") == 1 and not list(tmp_path.iterdir())
