@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from mssg.checkpoint.snapshot import Snapshot
     from mssg.metrics.model import EvaluatedModel
     from mssg.metrics.results import Evaluation
+    from mssg.metrics.sampling import CachedSampler
     from mssg.study.model import Study
+    from mssg.training.distributed import World
 
 QUIET_SECONDS = 10.0
 """Between two lines of progress where there is no terminal."""
@@ -160,14 +162,12 @@ def evaluate(
     from mssg.checkpoint.snapshot import load_snapshot
     from mssg.errors import DataError
     from mssg.features.extractors import load_features
-    from mssg.files import cache_folder
     from mssg.metrics import registry
     from mssg.metrics.dataset import open_dataset
     from mssg.metrics.evaluate import evaluate as measure
     from mssg.metrics.instruments import open_instruments
     from mssg.metrics.metric import Need
     from mssg.metrics.results import Evaluation
-    from mssg.metrics.sampling import ArrayCache, CachedSampler, chunk_for
     from mssg.ops.device import checked_device
     from mssg.training.distributed import joined
 
@@ -182,16 +182,7 @@ def evaluate(
         data, notes = open_dataset(_study(study_path, snapshots), split, loaded)
         models = _models(_labels(named, loaded), loaded, data.study, memory_gb=memory_gb, blind=blind)
         instruments, more = open_instruments(data.study, predictors, world.device)
-        kept = Path(cache) if cache else cache_folder("readings")
-        parts = ArrayCache(path.with_name(path.name + ".parts"))
-        sampler = CachedSampler(
-            drawn=parts,
-            real=ArrayCache(kept) if kept else parts,
-            chunk=chunk_for(data.study),
-            device=world.device,
-            workers=world,
-            progress=_teller(),
-        )
+        sampler = _sampler(path, cache, data.study, world)
         if old:
             old.check_goes_with(data.study.name, split, seed, [m.record for m in models])
         found = measure(
@@ -207,10 +198,27 @@ def evaluate(
         world.barrier()  # nobody needs the parts any more
         if world.is_main:
             _finish(old.extended(found) if old else found, path)
-            parts.clear()
+            sampler.drawn.clear()
             if not found.results:
                 hint = "The notes say why"
                 raise DataError("nothing could be measured", file=path, found="0 results", hint=hint)
+
+
+def _sampler(output: Path, cache: str | None, study: Study, world: World) -> CachedSampler:
+    """Keeps what is drawn beside the output until that is written, and readings of real images for good."""
+    from mssg.files import cache_folder
+    from mssg.metrics.sampling import ArrayCache, CachedSampler, chunk_for
+
+    drawn = ArrayCache(output.with_name(output.name + ".parts"))
+    kept = Path(cache) if cache else cache_folder("readings")
+    return CachedSampler(
+        drawn=drawn,
+        real=ArrayCache(kept) if kept else drawn,
+        chunk=chunk_for(study),
+        device=world.device,
+        workers=world,
+        progress=_teller(),
+    )
 
 
 def _models(

@@ -9,12 +9,11 @@ import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from mssg.errors import MssgError, UsageError
-from mssg.features.extractors import FeatureNetwork
 from mssg.metrics.dataset import EvalDataset
 from mssg.metrics.distribution import SmallSampleWarning
 from mssg.metrics.instruments import Instruments
@@ -23,6 +22,9 @@ from mssg.metrics.results import JOINT, REAL, Note, Result
 from mssg.metrics.sampling import CachedSampler, Numbers, Reader, derived_seed
 from mssg.metrics.settings import EvaluationOptions, Settings, option
 from mssg.study.model import Covariate
+
+if TYPE_CHECKING:
+    from mssg.features.extractors import FeatureNetwork
 
 FEWEST, MOST = 1000, 10_000
 """Images drawn for the whole split where nobody says how many: as many as are real, within these."""

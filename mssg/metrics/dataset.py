@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mssg.checkpoint.snapshot import Snapshot
 from mssg.covariates.system import CovariateModels, fit_models
 from mssg.data.dataset import PackedSource, open_sources
 from mssg.errors import DataError, UsageError
 from mssg.metrics.results import JOINT, Note
 from mssg.study.model import SOURCE, Study
+
+if TYPE_CHECKING:
+    from mssg.checkpoint.snapshot import Snapshot
 
 
 @dataclass(frozen=True)

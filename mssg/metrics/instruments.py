@@ -13,7 +13,6 @@ import numpy as np
 from mssg import assets
 from mssg.data.dataset import file_hash
 from mssg.errors import DataError, UsageError
-from mssg.features.predictors import Predictor
 from mssg.measure.instruments import instrument
 from mssg.metrics.results import Note
 from mssg.metrics.sampling import Reader
@@ -89,6 +88,8 @@ def _predictor(
     study: Study, path: str | Path, device: str, taken: dict[str, str]
 ) -> tuple[Reader, dict[str, str]]:
     """A predictor's reader of what is not read yet."""
+    from mssg.features.predictors import Predictor
+
     predictor = Predictor.load(path, device)
     own = predictor.study
     if (own.resolution, own.channels) != (study.resolution, study.channels):

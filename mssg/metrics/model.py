@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mssg.checkpoint.snapshot import Snapshot
 from mssg.errors import UsageError
 from mssg.metrics.results import REAL, ModelRecord
 from mssg.metrics.sampling import Generate, batch_for, generator_of
 from mssg.study.model import SOURCE, Covariate, Study
+
+if TYPE_CHECKING:
+    from mssg.checkpoint.snapshot import Snapshot
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,18 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 
 from mssg.errors import DataError, MssgError, warn_once
 from mssg.files import make_folder, write_atomically
-from mssg.networks.generator import Generator
 from mssg.study.model import Study
+
+if TYPE_CHECKING:
+    import torch
+
+    from mssg.networks.generator import Generator
 
 CHUNK = 250
 """Images drawn and read at a time, unless they are large."""
@@ -100,6 +103,8 @@ def chunk_for(study: Study) -> int:
 
 def generator_of(G: Generator, study: Study, device: str, batch: int = BATCH) -> Generate:
     """A function (native values [N, V], seed) -> images uint8 [N, C, H, W], each with its own latent."""
+
+    import torch
 
     @torch.inference_mode()
     def generate(values: np.ndarray, seed: int) -> np.ndarray:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from click.testing import CliRunner
 from strokes import draw_strokes
@@ -87,6 +90,16 @@ def test_names_and_choices_that_nobody_declares_are_refused():
         registry.options(("brightness",))
     with pytest.raises(UsageError, match="no metric takes this"):
         registry.options(bright_images=5)
+
+
+def test_declarations_need_no_torch():
+    """The help of `mssg evaluate` is made of them, and must come at once."""
+    code = (
+        "import sys; from mssg.metrics.registry import all_metrics; all_metrics();"
+        " heavy = {'torch', 'scipy', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_lists_begin_with_what_is_computed_by_default():

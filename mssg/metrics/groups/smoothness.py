@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from mssg.metrics import smoothness
 from mssg.metrics.context import EvalContext
 from mssg.metrics.metric import Metric, Need
 from mssg.metrics.model import EvaluatedModel, own_values
 from mssg.metrics.results import Result
 from mssg.metrics.settings import Settings, option
+
+if TYPE_CHECKING:
+    import torch
 
 CHUNK = 10
 """Conditions worked on at a time."""
@@ -33,6 +35,8 @@ def _over_conditions(
     compute: Callable[[torch.Tensor, int], np.ndarray],
 ) -> np.ndarray:
     """A function of (encoded conditions, seed) over chunks of the split's requests; what it gave is kept."""
+    import torch
+
     snapshot, seed = model.networks, context.options.seed
     n = context.options.of(SmoothnessSettings).smooth_images
     values = context.requests[context.rng(29).integers(len(context.requests), size=n)]
@@ -49,6 +53,8 @@ def _over_conditions(
 
 
 def _path_length(context: EvalContext, model: EvaluatedModel) -> Iterator[Result]:
+    from mssg.metrics import smoothness
+
     features = context.network
     metric = f"ppl-{features.name}"
 
@@ -69,6 +75,8 @@ def _path_length(context: EvalContext, model: EvaluatedModel) -> Iterator[Result
 
 
 def _equivariance(context: EvalContext, model: EvaluatedModel) -> Iterator[Result]:
+    from mssg.metrics import smoothness
+
     for name, errors in (("eq_t", smoothness.translation_errors), ("eq_r", smoothness.rotation_errors)):
 
         def part(name=name, errors=errors) -> Iterator[Result]:

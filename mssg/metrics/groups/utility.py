@@ -13,7 +13,6 @@ from mssg.metrics.model import EvaluatedModel
 from mssg.metrics.results import Result
 from mssg.metrics.sampling import Numbers
 from mssg.metrics.settings import Settings, option
-from mssg.metrics.utility import utility
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,8 @@ class UtilitySettings(Settings):
 
 
 def _of_model(context: EvalContext, model: EvaluatedModel) -> Iterator[Result]:
+    from mssg.metrics.utility import utility
+
     data, seed, asked = context.data, context.options.seed, context.options.of(UtilitySettings)
     known = np.concatenate([s.values[s.rows("train")] for s in data.sources])
     rng = context.rng(51)
