@@ -171,10 +171,10 @@ class Renderer:
         for name, column in zip(names, values.T):
             if not np.isfinite(column).all():
                 raise UsageError("a condition is missing", field=name, hint="Complete the rows first")
-        seeds = np.broadcast_to(np.asarray(seeds, np.int64), len(values)).tolist()
+        each: list[int] = np.broadcast_to(np.asarray(seeds, np.int64), len(values)).tolist()
         requests = (
             replace(request, seed=seed, covariates=tuple(zip(names, row)))
-            for seed, row in zip(seeds, values.tolist())
+            for seed, row in zip(each, values.tolist())
         )
         G = self.G
         out = np.empty((len(values), G.img_channels, G.img_resolution, G.img_resolution), np.uint8)
