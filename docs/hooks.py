@@ -226,7 +226,7 @@ def files_page() -> str:
         "### discriminator\n\n" + _fields(DiscriminatorConfig),
         "## source.json\n\n" + _outline(_source_info()),
         (
-            "## config.json of a run\n\n`format_version`, `study_folder`, `init_from`, and `train`: [its"
+            "## config.json of a run\n\n`format_version`, `study_folder`, `init_from`, `predictors`, and `train`: [its"
             " keys](study.md)."
         ),
         "## eval.json\n\n`format_version`, and:\n\n" + _fields(Evaluation),

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from mssg.text import duration
-from mssg.training.config import CHOICES
+from mssg.training.config import CHOICES, METRICS
 from mssg.training.presets import described
 
 TRY_AGAIN = 75
@@ -78,7 +78,7 @@ def _show_configuration(study: str, fields: Mapping[str, Any]) -> None:
     "resume_run",
     type=click.Path(),
     metavar="RUN",
-    help="Continue this run exactly where it was saved.",
+    help="Continue this run exactly where it was saved; a greater --kimg makes it longer.",
 )
 @click.option(
     "--requeue",
@@ -102,7 +102,19 @@ def _show_configuration(study: str, fields: Mapping[str, Any]) -> None:
 @click.option("--kimg", type=float, help="Length of the run in thousands of images, all sources counted.")
 @click.option("--snap", type=int, help="Ticks between two snapshots.")
 @click.option(
-    "--metrics", help="Validation at every snapshot: control, covariates, both with a comma, or none."
+    "--metrics",
+    help=(
+        f"Validation at every snapshot: {', '.join(METRICS)}, several with commas, or none. The first that"
+        " can be measured chooses `best` and serves --patience."
+    ),
+)
+@click.option(
+    "--predictor",
+    "predictors",
+    multiple=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="File of `mssg predictors` by which control is measured where no oracle reads images. Repeatable.",
 )
 @click.option("--patience", type=int, help="Stop after so many evaluations without improvement; 0 = never.")
 @click.option("--seed", type=int, help="Seed of everything random.")
@@ -145,6 +157,7 @@ def train(
     device: str,
     workers: int | None,
     overrides: tuple[str, ...],
+    predictors: tuple[str, ...],
     dry_run: bool,
     **options: Any,
 ) -> None:
@@ -161,11 +174,12 @@ def train(
             hint="Example: mssg-train study.toml --outdir runs/first",
         )
     fields = _fields(options, overrides)
-    if resume_run and (fields or init_from or outdir):
+    fixed = [name for name in fields if name != "total_kimg"]
+    if resume_run and (fixed or init_from or outdir):
         raise UsageError(
-            "a resumed run keeps its configuration",
+            "a resumed run keeps its configuration; only --kimg and --predictor can be given",
             field="--resume",
-            found=", ".join(fields) or "--init-from or --outdir",
+            found=", ".join(fixed) or "--init-from or --outdir",
             hint="Start a new run with --init-from to change it",
         )
     if study and dry_run:
@@ -189,7 +203,13 @@ def train(
         say(lambda: show(row))
 
     if resume_run:
-        launch.resume(resume_run, watch, device=checked_device(device))
+        launch.resume(
+            resume_run,
+            watch,
+            device=checked_device(device),
+            total_kimg=fields.get("total_kimg"),
+            predictors=predictors,
+        )
     else:
         launch.start(
             str(study),
@@ -198,6 +218,7 @@ def train(
             watch,
             device=checked_device(device),
             init_from=init_from,
+            predictors=predictors,
             requeue=requeue,
         )
     if stopped and requeue:

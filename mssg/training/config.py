@@ -308,6 +308,23 @@ def resolve(study: Study, options: Mapping[str, Any] | None = None) -> TrainConf
     return config
 
 
+def lengthened(config: TrainConfig, total_kimg: float) -> TrainConfig:
+    """The configuration with a greater length.
+
+    Raises:
+        UsageError: Not a number, or not beyond the length it has.
+    """
+    longer = _updated(config, {"total_kimg": total_kimg}, _Origin("option", None, UsageError))
+    if longer.total_kimg <= config.total_kimg:
+        raise UsageError(
+            "a run can only become longer",
+            field="--kimg",
+            found=f"{total_kimg:g}",
+            expected=f"more than the run's {config.total_kimg:g}",
+        )
+    return longer
+
+
 def _check(config: TrainConfig, study: Study) -> None:
     group = min(config.mbstd_group, config.batch)
     if config.batch % group:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mssg.metrics.instruments import open_instruments
+from mssg.training.config import load_study
 from mssg.training.distributed import joined
 from mssg.training.loop import train
-from mssg.training.run import create, open_run, reopen
+from mssg.training.run import change, create, open_run, reopen
 from mssg.training.run_writer import Progress
 
 
@@ -20,6 +22,7 @@ def start(
     *,
     device: str = "cpu",
     init_from: str = "",
+    predictors: Sequence[str | Path] = (),
     requeue: bool = False,
 ) -> Path:
     """Train a study from the beginning.
@@ -31,6 +34,7 @@ def start(
         progress: Called with every tick's row of stats.jsonl, and with {"event": text} for other news.
         device: "cpu", "cuda" or "mps".
         init_from: A snapshot whose weights the networks start from.
+        predictors: Files of `mssg predictors` that validation reads covariates by, where no oracle does.
         requeue: Continue the run if the same call made it before: what a scheduler restarts is one command.
 
     Returns:
@@ -38,7 +42,10 @@ def start(
     """
     with joined(device) as world:
         if world.is_main:
-            run = (reopen if requeue else create)(study_path, outdir, options, init_from)
+            if predictors:  # before there is a folder: an unfit file is no reason to choose another one
+                open_instruments(load_study(study_path), predictors)
+            begin = reopen if requeue else create
+            run = begin(study_path, outdir, options, init_from=init_from, predictors=predictors)
         world.barrier()
         if not world.is_main:
             run = open_run(outdir)
@@ -46,12 +53,32 @@ def start(
     return Path(outdir)
 
 
-def resume(path: str | Path, progress: Progress | None = None, *, device: str = "cpu") -> Path:
+def resume(
+    path: str | Path,
+    progress: Progress | None = None,
+    *,
+    device: str = "cpu",
+    total_kimg: float | None = None,
+    predictors: Sequence[str | Path] = (),
+) -> Path:
     """Continue a run from its newest valid training state, or from the beginning if it has none.
+
+    Args:
+        path: The run's folder.
+        progress: As in `start`.
+        device: "cpu", "cuda" or "mps".
+        total_kimg: A new length, beyond the one it has.
+        predictors: As in `start`, instead of those it has.
 
     Raises:
         RunError: Not a run, locked by another trainer, or its states are all damaged.
+        UsageError: A length that is not beyond the one it has.
     """
     with joined(device) as world:
+        if world.is_main and (total_kimg is not None or predictors):
+            if predictors:
+                open_instruments(open_run(path).study, predictors)
+            change(path, total_kimg=total_kimg, predictors=predictors)
+        world.barrier()
         train(open_run(path), world, progress)
     return Path(path)

@@ -25,10 +25,11 @@ from mssg.training.distributed import World
 from mssg.training.run import Run
 from mssg.training.run_writer import Progress, RunWriter
 from mssg.training.state import TrainState, initial_state
-from mssg.training.stats import Meter
+from mssg.training.stats import Forecast, Meter
 from mssg.training.step import TrainSetup, train_step
 from mssg.training.validation import Validation
 
+FEWEST_CHANNELS = 8  # fewer at the full resolution draw coarsely, and are told of
 MOST_SETBACKS = 3  # halvings of the learning rates before a run that keeps diverging is stopped
 
 
@@ -56,7 +57,7 @@ def _train(run: Run, world: World, progress: Progress | None, interrupted: threa
     config = run.config
     data = open_training_data(run, world)
     writer = RunWriter(run, data, progress)
-    validation = Validation(data)
+    validation = Validation(data, run.predictors) if world.is_main else None
     setup = TrainSetup(config, CovariateLoss(data.study), world)
     state = initial_state(run, data.study, world.device, writer.log)
     state.load_newest(run.state_files(), writer.log)
@@ -64,15 +65,22 @@ def _train(run: Run, world: World, progress: Progress | None, interrupted: threa
     world.broadcast(state.D)
     writer.begin(state.step)
     writer.say(_first_words(run, world, state.step))
+    if validation:
+        writer.say(validation.words())
+    if (channels := state.D.config.channels(data.study.resolution)) < FEWEST_CHANNELS:
+        writer.say(f"only {channels} channels at {data.study.resolution} pixels: --preset auto takes more")
     if state.step == 0:
         writer.snapshot(state)
         writer.state(state)
 
     meter, cores = Meter(config, world, state.step), CoreUse(world.device)
+    forecast = Forecast(config, world.device, state.step)
     interrupt = stop = False
     while state.step < config.total_steps and not stop:
         with cores.counted():
             meter.add(train_step(state, data.batch(state.step), setup))
+        if estimate := forecast(state.step):
+            writer.say(estimate)
         interrupt = world.any(interrupted.is_set())
         last = interrupt or state.step == config.total_steps
         if state.step % config.steps_per_tick and not last:
@@ -84,7 +92,7 @@ def _train(run: Run, world: World, progress: Progress | None, interrupted: threa
             continue
         is_saved = last or state.step % (config.steps_per_tick * config.snap) == 0
         if is_saved:
-            values, score = ({}, None) if interrupt or not world.is_main else validation(state)
+            values, score = validation(state) if validation and not interrupt else ({}, None)
             row |= values
             writer.snapshot(state)
             if score is not None and state.judge(score):
@@ -110,7 +118,7 @@ def _first_words(run: Run, world: World, step: int) -> str:
     config = run.config
     verb = f"resumed at {config.kimg(step):.1f} kimg" if step else "started"
     what = f"{config.total_kimg:g} kimg, batch {config.batch}, {config.cfg}, {world.size} x {world.device}"
-    return f"{verb}: {what}"
+    return f"{verb}: {what}, preset {config.preset}"
 
 
 def _step_back(

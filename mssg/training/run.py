@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from mssg.runs.folder import RunFolder
 from mssg.runs.lock import disk_trouble, locked
 from mssg.study.model import Study
 from mssg.study.schema import to_toml
-from mssg.training.config import TrainConfig, load_study, resolve
+from mssg.training.config import TrainConfig, lengthened, load_study, resolve
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,16 @@ class Run(RunFolder):
     study: Study
     config: TrainConfig
     init_from: str = ""
+    predictors: tuple[str, ...] = ()
 
 
 def create(
-    study_path: str | Path, outdir: str | Path, options: Mapping[str, Any] | None = None, init_from: str = ""
+    study_path: str | Path,
+    outdir: str | Path,
+    options: Mapping[str, Any] | None = None,
+    *,
+    init_from: str = "",
+    predictors: Sequence[str | Path] = (),
 ) -> Run:
     """Make a run's folder for a study; nothing is trained yet.
 
@@ -44,8 +50,9 @@ def create(
         "study_folder": str(Path(study_path).resolve().parent),
         "train": config.to_json(),
         "init_from": init_from,
+        "predictors": _absolute(predictors),
     }
-    run = Run(path, study, config, init_from)
+    run = Run(path, study, config, init_from, tuple(document["predictors"]))
     with disk_trouble(path):
         _refuse_used(path)
         path.mkdir(parents=True, exist_ok=True)
@@ -91,14 +98,48 @@ def open_run(path: str | Path) -> Run:
     try:
         config = TrainConfig.from_json(document["train"], str(folder.config_file))
         origin, init_from = Path(document["study_folder"]), document["init_from"]
+        predictors = tuple(str(path) for path in document.get("predictors", ()))
     except (ValueError, KeyError, TypeError) as error:
         raise folder.damaged(error) from None
     study = replace(load_study(folder.study_file), path=str(origin / "study.toml"))
-    return Run(folder.path, study, config, init_from)
+    return Run(folder.path, study, config, init_from, predictors)
+
+
+def _absolute(paths: Sequence[str | Path]) -> list[str]:
+    return [str(Path(path).resolve()) for path in paths]
+
+
+def change(
+    path: str | Path, *, total_kimg: float | None = None, predictors: Sequence[str | Path] = ()
+) -> None:
+    """Write another length or other predictors into a run's config.json.
+
+    Args:
+        path: The run's folder.
+        total_kimg: The new length, beyond the old one; None = as it is.
+        predictors: Files of `mssg predictors`; none = as they are.
+
+    Raises:
+        RunError: Not a run, or another trainer works on it.
+        UsageError: A length that is not beyond the old one.
+    """
+    run = open_run(path)
+    with locked(run.path):
+        document = run.config_document()
+        if total_kimg is not None:
+            document["train"] = lengthened(run.config, total_kimg).to_json()
+        if predictors:
+            document["predictors"] = _absolute(predictors)
+        write_json(run.config_file, document, RunError)
 
 
 def reopen(
-    study_path: str | Path, outdir: str | Path, options: Mapping[str, Any] | None = None, init_from: str = ""
+    study_path: str | Path,
+    outdir: str | Path,
+    options: Mapping[str, Any] | None = None,
+    *,
+    init_from: str = "",
+    predictors: Sequence[str | Path] = (),
 ) -> Run:
     """The run that the same command made before, or a new one if there is none.
 
@@ -107,10 +148,12 @@ def reopen(
     """
     path = Path(outdir)
     if not (path / "config.json").exists():
-        return create(study_path, outdir, options, init_from)
+        return create(study_path, outdir, options, init_from=init_from, predictors=predictors)
     run, study = open_run(path), load_study(study_path)
-    asked = {"study.toml": to_toml(study), "init_from": init_from} | resolve(study, options).to_json()
-    held = {"study.toml": to_toml(run.study), "init_from": run.init_from} | run.config.to_json()
+    given = {"study.toml": to_toml(study), "init_from": init_from, "predictors": tuple(_absolute(predictors))}
+    asked = given | resolve(study, options).to_json()
+    held = {"study.toml": to_toml(run.study), "init_from": run.init_from, "predictors": run.predictors}
+    held |= run.config.to_json()
     for name, value in asked.items():
         if held[name] != value:
             short = name == "study.toml"

@@ -18,6 +18,7 @@ from mssg.errors import RunError
 from mssg.files import write_atomically
 from mssg.runs.folder import RunFolder
 from mssg.runs.rows import read_rows
+from mssg.text import duration
 from mssg.training.config import TrainConfig
 from mssg.training.distributed import World
 from mssg.training.state import TrainState
@@ -73,6 +74,39 @@ class Meter:
         table = world.sum(table)
         self._sums, self._counts = {}, {}
         return {name: total / n for name, (total, n) in zip(names, table.tolist()) if n}
+
+
+class Forecast:
+    """What a run will take, told after its third step: a tick may be hours away.
+
+    The first step, which also sets things up, is left out. It is told of where it is slow.
+    """
+
+    STEPS = 3
+    SLOW_SEC = 60.0
+
+    def __init__(self, config: TrainConfig, device: str, step: int) -> None:
+        self._config, self._device, self._begun = config, device, step
+        self._started = self._first = time.perf_counter()
+
+    def __call__(self, step: int) -> str:
+        """What is known after a step; empty where nothing new is."""
+        config, done = self._config, step - self._begun
+        if done not in (1, self.STEPS):
+            return ""
+        if self._device.startswith("cuda"):
+            torch.cuda.synchronize()
+        now, memory = time.perf_counter(), f"memory {memory_gb(self._device):.1f} GB"
+        if done == 1:
+            self._first = now
+            took = now - self._started
+            return f"the first step took {duration(took)}, {memory}" if took > self.SLOW_SEC else ""
+        per_kimg = (now - self._first) / config.kimg(done - 1)
+        left = per_kimg * (config.total_kimg - config.kimg(step))
+        tick = per_kimg * config.kimg(config.steps_per_tick)
+        when = f"{duration(left)} to the end, a line every {duration(tick)}"
+        more = "regularisers, snapshots and what is measured come on top"
+        return f"about {per_kimg:.3g} s/kimg: {when}; {memory}; {more}"
 
 
 def memory_gb(device: str) -> float:

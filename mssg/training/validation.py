@@ -1,59 +1,87 @@
-"""Validation inside training: the control measure where an oracle exists, and D's covariate losses on
-held-out images."""
+"""Validation inside training: the control measure where an oracle or a predictor reads images, a distance to
+held-out images, and D's covariate losses on them."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 
+from mssg.features.extractors import load_features
 from mssg.losses.covariate import CovariateLoss, CovariateTerms, added
-from mssg.measure.instruments import instrument
+from mssg.metrics import distribution
 from mssg.metrics.control import control
+from mssg.metrics.instruments import open_instruments
 from mssg.metrics.sampling import generator_of
 from mssg.networks.discriminator import Discriminator
-from mssg.networks.generator import Generator
 from mssg.training.batches import TrainingData
 from mssg.training.state import TrainState
 
 ROWS_AT_A_TIME = 48
+FEWEST_REAL = 10
+"""Held-out images that a distance needs."""
 
 
 class Validation:
     """Measures the averaged generator, and D on the validation split; every result is a function of
-    (networks, seed)."""
+    (networks, seed).
 
-    def __init__(self, data: TrainingData) -> None:
+    Args:
+        data: The study, its sources and models.
+        predictors: Files of `mssg predictors`, which read what the study's oracle does not.
+    """
+
+    def __init__(self, data: TrainingData, predictors: tuple[str, ...] = ()) -> None:
         self._data = data
+        self._instruments, _ = open_instruments(data.study, predictors, data.world.device)
+        if "kid" in data.config.metrics:
+            self._features = load_features(device=data.world.device)
+
+    def words(self) -> str:
+        """What is measured at a snapshot, by what, and what is not."""
+        metrics, by, parts = self._data.config.metrics, self._instruments.by_covariate, []
+        if "control" in metrics:
+            if by:
+                parts.append(f"control of {', '.join(by)}, read by {', '.join(sorted(set(by.values())))}")
+            if unread := [c.name for c in self._data.study.covariates if c.name not in by]:
+                why = "which nothing reads off an image (--predictor FILE of `mssg predictors` does)"
+                parts.append(f"no control of {', '.join(unread)}, {why}")
+        if "kid" in metrics:
+            n = len(self._held_out[0])
+            here = f"KID in {self._features.name} features to {n} held-out images"
+            parts.append(here if n else f"no KID, for there are fewer than {FEWEST_REAL} held-out images")
+        if "covariates" in metrics:
+            parts.append("D's covariate loss on held-out images, which does not say what G obeys")
+        return f"at each snapshot: {'; '.join(parts)}" if parts else "nothing is measured at snapshots"
 
     def __call__(self, state: TrainState) -> tuple[dict[str, float], float | None]:
         """Measure what the configuration asks for.
 
         Returns:
-            Values by stats.jsonl key, and one score, higher is better, or None where nothing was asked for:
-            the mean of r (shared covariates) and partial r (others) if there is an oracle, else minus the
-            covariate loss.
+            Values by stats.jsonl key, and one score, higher is better, of the first metric named that can be
+            measured (None without any): the mean of r (shared covariates) and partial r (others), minus the
+            KID, or minus the covariate loss.
         """
-        metrics, study = self._data.config.metrics, self._data.study
+        measures = {"control": self._control, "kid": self._kid, "covariates": self._covariate_losses}
         values: dict[str, float] = {}
         score = None
-        if "covariates" in metrics and state.D.config.head == "covariates":
-            losses = self._covariate_losses(state.D)
-            values |= {f"metric/validation/{name}": loss for name, loss in losses.items()}
-            score = -sum(losses.values()) if losses else None
-        if "control" in metrics and study.instrument:
-            control_values, score = self._control(state.G_ema)
-            values |= control_values
+        for metric in self._data.config.metrics:
+            found, own = measures[metric](state)
+            values |= found
+            score = own if score is None else score
         return values, score
 
-    def _control(self, G_ema: Generator) -> tuple[dict[str, float], float | None]:
+    def _control(self, state: TrainState) -> tuple[dict[str, float], float | None]:
         data, config = self._data, self._data.config
+        if not self._instruments.by_covariate:
+            return {}, None
         report = control(
-            generator_of(G_ema, data.study, data.world.device),
+            generator_of(state.G_ema, data.study, data.world.device),
             data.study,
             data.models,
-            instrument(data.study.instrument).measure,
+            self._instruments.measure,
             n=config.metric_images,
             seed=config.seed,
             designs=("a", "b"),
@@ -67,13 +95,43 @@ class Validation:
             values |= {f"{key}/{name}": headline, f"{key}/slope": row.slope, f"{key}/mae": row.mae}
         return values, float(np.mean(scores)) if scores else None
 
+    @functools.cached_property
+    def _held_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """Validation images uint8 [N, C, H, W], at most `metric_images`, and their completed values [N, V];
+        none where there are fewer than FEWEST_REAL."""
+        data, config = self._data, self._data.config
+        rng = np.random.default_rng([config.seed, 7])
+        rows = [(s, row) for s in data.sources for row in s.rows("val")]
+        chosen = [rows[i] for i in np.sort(rng.permutation(len(rows))[: config.metric_images])]
+        if len(chosen) < FEWEST_REAL:
+            return np.empty(0), np.empty(0)
+        values = np.stack([source.values[row] for source, row in chosen])
+        return np.stack([source.images[row] for source, row in chosen]), data.models.complete(values, rng)
+
+    @functools.cached_property
+    def _real_features(self) -> np.ndarray:
+        return self._features(self._held_out[0])
+
+    def _kid(self, state: TrainState) -> tuple[dict[str, float], float | None]:
+        """KID between held-out images and as many drawn for their covariates, over all sources."""
+        images, values = self._held_out
+        if not len(images):
+            return {}, None
+        study, world = self._data.study, self._data.world
+        drawn = generator_of(state.G_ema, study, world.device)(values, self._data.config.seed)
+        kid = distribution.kid(self._real_features, self._features(drawn)).mean
+        return {f"metric/kid/{self._features.name}": kid}, -kid
+
     @torch.no_grad()
-    def _covariate_losses(self, D: Discriminator) -> dict[str, float]:
+    def _covariate_losses(self, state: TrainState) -> tuple[dict[str, float], float | None]:
         """D's loss per covariate on the images of the validation split that record it.
 
         Images go through D in whole minibatch-standard-deviation groups; what is left of a source is not
         looked at.
         """
+        D: Discriminator = state.D
+        if D.config.head != "covariates":
+            return {}, None
         data, config, loss = self._data, self._data.config, CovariateLoss(self._data.study)
         parts: list[CovariateTerms] = []
         rng = np.random.default_rng([config.seed, 5])
@@ -84,7 +142,9 @@ class Validation:
                 c = torch.from_numpy(data.study.encode(source.values[part])).to(data.world.device)
                 mask = torch.from_numpy(np.isfinite(source.values[part])).to(data.world.device)
                 parts.append(loss(D(images, c)[:, 1:], c, mask)[1])
-        return added(parts).means() if parts else {}
+        losses = added(parts).means() if parts else {}
+        values = {f"metric/validation/{name}": value for name, value in losses.items()}
+        return values, -sum(losses.values()) if losses else None
 
 
 def in_whole_groups(rows: np.ndarray, group: int) -> Iterator[np.ndarray]:

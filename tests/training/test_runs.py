@@ -19,11 +19,12 @@ from safetensors.torch import load_file
 
 import mssg
 from mssg.checkpoint.header import read_header, resolve_snapshot
-from mssg.errors import MssgError, RunError, SnapshotError
+from mssg.errors import MssgError, RunError, SnapshotError, UsageError
 from mssg.runs import lock
 from mssg.runs.rows import read_rows
-from mssg.training import launch
+from mssg.training import launch, stats
 from mssg.training.batches import open_training_data
+from mssg.training.config import TrainConfig
 from mssg.training.distributed import World
 from mssg.training.run import open_run
 from mssg.training.state import TrainState, initial_state
@@ -306,6 +307,66 @@ def test_patience_stops_early(blob_study, tmp_path):
     launch.start(blob_study, tmp_path / "run", options, lambda row: events.append(row.get("event", "")))
     assert any("stopped early" in e for e in events)
     assert read_rows(tmp_path / "run" / "stats.jsonl")[-1]["kimg"] < 0.32
+
+
+def test_a_finished_run_can_become_longer(blob_study, tmp_path):
+    """It goes on as if it had been longer from the start, where no schedule depends on the length."""
+    whole, short = tmp_path / "whole", tmp_path / "short"
+    options = ["--set", "lr_decay=0", "--kimg"]
+    for run, kimg in ((whole, "0.048"), (short, "0.032")):
+        words = command(blob_study, "--outdir", run, *options, kimg)
+        subprocess.run(words, check=True, env=ENVIRONMENT, cwd=ROOT)
+    subprocess.run(command("--resume", short, "--kimg", "0.048"), check=True, env=ENVIRONMENT, cwd=ROOT)
+    assert_same(weights(short), weights(whole))
+    assert read_header(resolve_snapshot(short)).progress["total_kimg"] == 0.048
+    with pytest.raises(UsageError, match=r"more than the run's 0\.048"):
+        launch.resume(short, total_kimg=0.04)
+
+
+def test_kid_chooses_the_best_snapshot(blob_study, tmp_path):
+    options = {"metrics": ["kid", "covariates"], "total_kimg": 0.064, "metric_images": 30}
+    run = launch.start(blob_study, tmp_path / "run", options)
+    rows = [row for row in read_rows(run / "stats.jsonl") if "metric/kid/efficientnet_lite0" in row]
+    assert len(rows) == 2 and "metric/validation/size" in rows[0]
+    best = min(rows, key=lambda row: row["metric/kid/efficientnet_lite0"])
+    assert (run / "best").read_text().strip() == open_run(run).snapshot(best["kimg"]).name
+    assert "KID in efficientnet_lite0 features to 30 held-out images" in (run / "log.txt").read_text()
+
+
+def test_a_predictor_measures_control_while_training(blob_study, tmp_path):
+    from mssg.data.dataset import open_sources
+    from mssg.features import predictors
+
+    options = {"metrics": ["control", "covariates"], "total_kimg": 0.016}
+    without = launch.start(blob_study, tmp_path / "without", options)
+    assert "no control of size, level, ring" in (without / "log.txt").read_text()
+    assert not any(key.startswith("metric/control") for key in read_rows(without / "stats.jsonl")[-1])
+
+    study, file = mssg.load_study(blob_study), tmp_path / "predictor.safetensors"
+    sources = open_sources(study)
+    fitted = study.fit_statistics([source.columns(study, "train") for source in sources])
+    predictors.train(fitted, sources, epochs=1, limit=32).save(file)
+    run = launch.start(blob_study, tmp_path / "run", options, predictors=[file])
+    assert "control of size, level, ring, read by predictor-resnet18@" in (run / "log.txt").read_text()
+    row = read_rows(run / "stats.jsonl")[-1]
+    assert {"metric/control/size/r", "metric/control/level/partial_r"} <= row.keys()
+    launch.resume(run, total_kimg=0.032)  # the run knows its predictor
+    assert "metric/control/size/r" in read_rows(run / "stats.jsonl")[-1]
+    launch.resume(without, total_kimg=0.032, predictors=[file])
+    assert "metric/control/size/r" in read_rows(without / "stats.jsonl")[-1]
+    with pytest.raises(SnapshotError, match="nowhere"):
+        launch.start(blob_study, tmp_path / "other", options, predictors=["nowhere"])
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_run_says_what_it_will_take_before_its_first_line(monkeypatch):
+    clock = iter([0.0, 100.0, 102.0])
+    monkeypatch.setattr(stats, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    config = TrainConfig(batch=10, total_kimg=100.0, tick_kimg=1.0)
+    forecast = stats.Forecast(config, "cpu", 0)
+    found = [forecast(step) for step in (1, 2, 3, 4)]
+    assert "first step took 1 min" in found[0] and "GB" in found[0] and found[1] == found[3] == ""
+    assert "about 100 s/kimg: 2 h 46 to the end, a line every 1 min" in found[2] and "GB" in found[2]
 
 
 @pytest.fixture(scope="module")
