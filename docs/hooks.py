@@ -225,10 +225,8 @@ def files_page() -> str:
         "### generator\n\n" + _fields(GeneratorConfig),
         "### discriminator\n\n" + _fields(DiscriminatorConfig),
         "## source.json\n\n" + _outline(_source_info()),
-        (
-            "## config.json of a run\n\n`format_version`, `study_folder`, `init_from`, `predictors`, and `train`: [its"
-            " keys](study.md)."
-        ),
+        "## config.json of a run\n\n`format_version`, `study_folder`, `init_from`, `predictors`, and"
+        " `train`: [its keys](study.md).",
         "## eval.json\n\n`format_version`, and:\n\n" + _fields(Evaluation),
         "### models\n\n" + _fields(ModelRecord),
         "### results\n\n" + _fields(Result),
