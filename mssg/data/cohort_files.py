@@ -200,3 +200,42 @@ def walk(root: Path, left: list[LeftOut]) -> Iterator[Path]:
                 yield path
             elif not entry.name.startswith("."):
                 (links if entry.is_symlink() else stack).append(path)
+
+
+def further_file(
+    image: CohortImage, template: str, what: str, root: Path, homes: Sequence[Path]
+) -> Path | None:
+    """A further file of an image: mask, bias field or label map; None where none is asked for.
+
+    Args:
+        image: The image.
+        template: Relative to the folder, with {names} of facts, and * and ?; "" for none.
+        what: For messages.
+        root: The folder.
+        homes: Folders that may be read, resolved.
+
+    Raises:
+        DataError: It is not there, there are several, or it lies outside the folder.
+    """
+    if not template:
+        return None
+    text = fill(template, image.facts)
+    if not text:
+        raise DataError(f"no {what}", found=f"nothing for {template}")
+    if any(mark in text for mark in "*?"):
+        fits = pattern(text.removeprefix("./"))
+        start = root / re.split(r"[*?]", text)[0].rpartition("/")[0]
+        hits = [p for p in sorted(start.rglob("*")) if fits.fullmatch(p.relative_to(root).as_posix())]
+        if len(hits) != 1:
+            raise DataError(
+                f"no {what}" if not hits else f"several files could be the {what}",
+                found=len(hits),
+                expected=text,
+            )
+        path = hits[0]
+    else:
+        path = root / text
+    problem = unreadable(path, homes)
+    if problem:
+        raise DataError(f"{what}: {problem}", found=text)
+    return path

@@ -8,9 +8,9 @@ from __future__ import annotations
 import gzip
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,11 @@ SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 COMPRESSED = (".gz", ".mgz")
 LARGEST = 2**29
 """Voxels above which a volume is refused: a damaged header may promise any size."""
+LARGEST_LABEL = 2**24 - 1
 VOXEL_MM = (0.02, 50.0)
 """Voxel edges between these are believed."""
+MM_OF = {"meter": 1000.0, "micron": 0.001}
+"""Millimetres of the units that NIfTI knows beside them."""
 
 
 @dataclass(frozen=True)
@@ -45,69 +48,110 @@ class Volume:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
 
-def read_volume(path: str | Path, nan_as_zero: bool = False, assume_las: bool = False) -> Volume:
-    """Read a T1 volume: .nii, .nii.gz, .mgz or .mgh.
+@dataclass(frozen=True)
+class VolumeRules:
+    """What a user has said about volumes that leave something open.
 
-    Args:
-        path: The file.
+    Attributes:
         nan_as_zero: Take voxels that are not finite as 0 (SPM writes NaN outside the brain) instead of
             refusing them.
         assume_las: Take a volume that states no orientation as stored from right to left, instead of refusing
             it.
+    """
+
+    nan_as_zero: bool = False
+    assume_las: bool = False
+
+
+def read_volume(path: str | Path, rules: VolumeRules = VolumeRules()) -> Volume:
+    """Read a volume of grey levels: .nii, .nii.gz, .mgz or .mgh.
 
     Returns:
         The volume as stored; float32.
 
     Raises:
-        DataError: Missing, damaged, not three-dimensional, without a usable affine, or with voxels that are
-            not finite.
+        DataError: Missing, damaged, not three-dimensional, without a usable affine, with complex or coloured
+            voxels, or with voxels that are not finite.
     """
-    data, affine = _read(Path(path), np.float32, assume_las)
-    finite = np.isfinite(data)
-    if not finite.all():
-        if not nan_as_zero:
-            raise DataError(
-                "voxels are not finite numbers",
-                file=path,
-                found=f"{data.size - int(finite.sum())} of {data.size}",
-                hint="--nan-as-zero takes them as 0",
-            )
-        data = np.where(finite, data, np.float32(0))
-    return Volume(data, affine)
+    return _read(Path(path), rules, False)
 
 
-def read_labels(path: str | Path) -> Volume:
+def read_slice(path: str | Path) -> Volume:
+    """Read one slice: a volume one of whose sides is a single voxel. As `read_volume`."""
+    return _read(Path(path), VolumeRules(), True)
+
+
+def read_mask(path: str | Path, rules: VolumeRules = VolumeRules()) -> Volume:
+    """Read a mask: 0 and one other value, or probabilities, which count from a half.
+
+    Returns:
+        0 and 1, uint8.
+
+    Raises:
+        DataError: As `read_volume`, or values of another kind: of an image, or of a label map.
+    """
+    volume = read_volume(path, rules)
+    data, above = volume.data, volume.data[volume.data > 0]
+    if data.min() < 0 or not above.size:
+        found = f"values from {data.min():g} to {data.max():g}"
+        raise DataError("is no mask", file=path, found=found, expected="0 and one value above it")
+    if (above == above[0]).all():
+        return Volume((data > 0).astype(np.uint8), volume.affine)
+    if above.max() > 1:
+        raise DataError(
+            "is no mask: it has several values, as an image or a label map",
+            file=path,
+            found=f"values up to {above.max():g}",
+            expected="0 and one value above it, or probabilities from 0 to 1",
+        )
+    return Volume((data >= 0.5).astype(np.uint8), volume.affine)
+
+
+def read_labels(path: str | Path, rules: VolumeRules = VolumeRules()) -> Volume:
     """Read a label map: whole numbers, int32. Its orientation does not matter: only volumes are taken from
     it.
 
     Raises:
         DataError: As `read_volume`, or values that are no labels.
     """
-    data, affine = _read(Path(path), np.float32, assume_las=True)
-    if not np.isfinite(data).all() or (data != np.rint(data)).any() or data.min() < 0 or data.max() >= 2**24:
+    volume = read_volume(path, replace(rules, assume_las=True))
+    data = volume.data
+    if (data != np.rint(data)).any():
         raise DataError(
-            "not a label map", file=path, found="values that are not whole", expected="0, 1, 2, …"
+            "is no label map", file=path, found="values that are not whole", expected="0, 1, 2, …"
         )
-    return Volume(data.astype(np.int32), affine)
+    if data.min() < 0 or data.max() > LARGEST_LABEL:
+        found = f"values from {data.min():g} to {data.max():g}"
+        raise DataError("is no label map", file=path, found=found, expected=f"0 to {LARGEST_LABEL}")
+    return Volume(data.astype(np.int32), volume.affine)
 
 
-def read_space(path: str | Path, assume_las: bool = False) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+def read_space(
+    path: str | Path, rules: VolumeRules = VolumeRules()
+) -> tuple[tuple[int, ...], NDArray[np.float64]]:
     """Shape and affine of a volume in RAS order, from its header alone.
 
     Raises:
         DataError: As `read_volume`, as far as a header shows it.
     """
+    _, shape, affine = _open(Path(path), rules, False)
+    return in_ras_order(shape, affine)
+
+
+def in_ras_order(
+    shape: tuple[int, ...], affine: NDArray[np.float64]
+) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """Shape and affine [4, 4] of a volume once its axes are those nearest to right, anterior, superior."""
     from nibabel.orientations import inv_ornt_aff, io_orientation
 
-    _, shape, affine = _open(Path(path), assume_las)
     orientation = io_orientation(affine)
     order = np.argsort(orientation[:, 0])
     return tuple(shape[i] for i in order), affine @ inv_ornt_aff(orientation, shape)
 
 
-def _read(path: Path, dtype: type, assume_las: bool) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Data [nx, ny, nz] and affine of a file."""
-    image, shape, affine = _open(path, assume_las)
+def _read(path: Path, rules: VolumeRules, planar: bool) -> Volume:
+    """A file's voxels as float32 [nx, ny, nz], all of them finite, and its affine."""
+    image, shape, affine = _open(path, rules, planar)
     try:
         if path.name.lower().endswith(COMPRESSED):
             # to the end, or the checksum is not looked at and damage goes unnoticed
@@ -116,12 +160,23 @@ def _read(path: Path, dtype: type, assume_las: bool) -> tuple[NDArray[Any], NDAr
             with _quiet():
                 image = type(image).from_bytes(content)
         with np.errstate(all="ignore"):
-            return image.get_fdata(dtype=dtype, caching="unchanged").reshape(shape), affine
+            data = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(shape)
     except Exception as error:  # a damaged file makes its reader fail in any way it likes
         raise _damaged(path, error) from None
+    finite = np.isfinite(data)
+    if not finite.all():
+        if not rules.nan_as_zero:
+            raise DataError(
+                "voxels are not finite numbers",
+                file=path,
+                found=f"{data.size - int(finite.sum())} of {data.size}",
+                hint="--nan-as-zero of mssg prepare takes them as 0",
+            )
+        data = np.where(finite, data, np.float32(0))
+    return Volume(data, affine)
 
 
-def _open(path: Path, assume_las: bool) -> tuple[Any, tuple[int, ...], NDArray[np.float64]]:
+def _open(path: Path, rules: VolumeRules, planar: bool) -> tuple[Any, tuple[int, ...], NDArray[np.float64]]:
     """A file's image (data still on disk), shape and affine, its header believed only after a check."""
     import nibabel
 
@@ -137,16 +192,44 @@ def _open(path: Path, assume_las: bool) -> tuple[Any, tuple[int, ...], NDArray[n
         shape = tuple(int(n) for n in image.shape)
         while len(shape) > 3 and shape[-1] == 1:
             shape = shape[:-1]
-        if len(shape) != 3 or min(shape) < 2:
+        sides = [n for n in shape if n > 1]
+        if len(shape) != 3 or len(sides) != 3 - planar or min(shape) < 1:
+            what, expected = ("one slice", "a side of 1") if planar else ("a three-dimensional volume", "3")
             found = [int(n) for n in image.shape]
-            raise DataError("not a three-dimensional volume", file=path, found=found, expected="[nx, ny, nz]")
+            hint = "Cut volumes as for training: mssg prepare mri" if planar else None
+            raise DataError(f"not {what}", file=path, found=found, expected=expected, hint=hint)
         if math.prod(shape) > LARGEST:
             raise DataError("too large", file=path, found=list(shape), expected=f"at most {LARGEST} voxels")
-        return image, shape, _affine(path, image, assume_las)
+        _check_voxels(path, image)
+        return image, shape, _affine(path, image, rules)
     except DataError:
         raise
     except Exception as error:
         raise _damaged(path, error) from None
+
+
+def _check_voxels(path: Path, image: Any) -> None:
+    """Refuse what has no grey levels, and data that begin in the header, which would shift the picture."""
+    kind = image.get_data_dtype().kind
+    if kind not in "uifb":
+        raise DataError(
+            "complex or coloured voxels, which have no one grey level",
+            file=path,
+            field="datatype",
+            found=str(image.get_data_dtype()),
+            expected="whole or real numbers",
+            hint="Write the magnitude or one channel",
+        )
+    header, offset = image.header, getattr(image.dataobj, "offset", None)
+    if "vox_offset" in header.keys() and offset is not None and offset < header.sizeof_hdr:
+        raise DataError(
+            "its data begin inside its header",
+            file=path,
+            field="vox_offset",
+            found=offset,
+            expected=f"{header.single_vox_offset} or more",
+            hint="Write it again with a program that states it",
+        )
 
 
 @contextmanager
@@ -167,20 +250,19 @@ def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(f"cannot be read: {text[:200]}", file=path, expected="an intact volume")
 
 
-def _affine(path: Path, image: Any, assume_las: bool) -> NDArray[np.float64]:
-    affine, header = np.array(image.affine, np.float64), image.header
-    codes = [int(header[c]) for c in ("qform_code", "sform_code") if c in header.keys()]
-    if codes and not any(codes) and not assume_las:
+def _affine(path: Path, image: Any, rules: VolumeRules) -> NDArray[np.float64]:
+    """A file's affine in millimetres, checked."""
+    affine = np.array(image.affine, np.float64)
+    if not rules.assume_las and not _states_orientation(path, image.header):
         raise DataError(
             "states no orientation, so left and right cannot be told apart",
             file=path,
-            field="qform_code, sform_code",
-            found="0, 0",
-            hint=(
-                "Write the affine into the header, convert the scan again, or take it as LAS with"
-                " --assume-las"
-            ),
+            field="qform_code, sform_code" if "qform_code" in image.header.keys() else "goodRASFlag",
+            found="0",
+            hint="Write the affine into the header, convert the scan again, or mssg prepare … --assume-las",
         )
+    unit = image.header.get_xyzt_units()[0] if "xyzt_units" in image.header.keys() else "mm"
+    affine[:3] *= MM_OF.get(unit, 1.0)
     with np.errstate(all="ignore"):
         edges = np.linalg.norm(affine[:3, :3], axis=0)
         sheared = abs(np.linalg.det(affine[:3, :3] / edges))
@@ -191,10 +273,20 @@ def _affine(path: Path, image: Any, assume_las: bool) -> NDArray[np.float64]:
             "the affine makes no sense",
             file=path,
             field="affine",
-            found=shown,
+            found=shown + (f" mm, from the unit {unit}" if unit in MM_OF else ""),
             expected=f"independent axes with voxels of {low:g} to {high:g} mm",
         )
     return affine
+
+
+def _states_orientation(path: Path, header: Any) -> bool:
+    """Whether a header says where left and right are."""
+    codes = [int(header[c]) for c in ("qform_code", "sform_code") if c in header.keys()]
+    if codes or "goodRASFlag" not in header.keys():
+        return any(codes)
+    # nibabel puts a default place into such a header and forgets that it stated none
+    with gzip.open(path) if path.name.lower().endswith(COMPRESSED) else path.open("rb") as file:
+        return int.from_bytes(file.read(30)[28:], "big", signed=True) > 0
 
 
 def to_ras(volume: Volume) -> Volume:
@@ -203,35 +295,13 @@ def to_ras(volume: Volume) -> Volume:
 
     An oblique volume stays oblique: its affine says so.
     """
-    from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+    from nibabel.orientations import apply_orientation, io_orientation
 
-    orientation = io_orientation(volume.affine)
-    data = np.ascontiguousarray(apply_orientation(volume.data, orientation))
-    return Volume(data, volume.affine @ inv_ornt_aff(orientation, volume.data.shape))
+    data = np.ascontiguousarray(apply_orientation(volume.data, io_orientation(volume.affine)))
+    return Volume(data, in_ras_order(volume.data.shape, volume.affine)[1])
 
 
 def to_bytes(image: Any, path: Path) -> bytes:
     """A nibabel image as content of a file of this name, .nii or .nii.gz; equal images give equal bytes."""
     data = image.to_bytes()
     return gzip.compress(data, compresslevel=6, mtime=0) if path.suffix == ".gz" else data
-
-
-def volumes_of(labels: Volume, structures: Mapping[str, NDArray[np.int64]]) -> dict[str, float]:
-    """Volumes of structures in millilitres: voxels of a structure's labels, times a voxel's volume.
-
-    Args:
-        labels: From `read_labels`.
-        structures: Name -> labels that belong to it.
-
-    Raises:
-        DataError: No voxel of any structure: another label scheme.
-    """
-    counts = np.bincount(labels.data.ravel())
-    out = {
-        name: float(counts[ids[ids < len(counts)]].sum()) * labels.voxel_ml
-        for name, ids in structures.items()
-    }
-    if not any(out.values()):
-        found = ", ".join(map(str, np.flatnonzero(counts)[:12]))
-        raise DataError("holds no label of this scheme", found=found, hint="Choose another --label-scheme")
-    return out

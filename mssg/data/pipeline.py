@@ -129,6 +129,7 @@ def prepare(
     with locked(plan.report, "another mssg prepare is writing this source"):
         store, outcomes, resumed = make_images(maker, records, draft, workers, progress)
         images, more = _judged(plan, records, store, outcomes, verdicts)
+        lacking = Counter(name for image in images for name in image.lacking)
         left = [*left_out, *more]
         if plan.balance:
             left += _thin_out(images, *plan.balance, plan.seed)
@@ -146,7 +147,10 @@ def prepare(
         study, names = _study(plan, kept, specs)
     (plan.report / "lock").unlink(missing_ok=True)
     stages = Counter(one.stage for one in left)
-    return PreparedSources(study, plan.report, counts, dict(stages), names, resumed, plan.notes)
+    notes = [
+        f"{n} pictures: no voxel of {name} in the label map: taken as missing" for name, n in lacking.items()
+    ]
+    return PreparedSources(study, plan.report, counts, dict(stages), names, resumed, (*plan.notes, *notes))
 
 
 def _check_origin(folder: Path, info: Mapping[str, Any]) -> None:
@@ -191,8 +195,9 @@ def _judged(
             verdict = verdicts.of(file.name, str(row.get("slice", "")))
             reason = quality.judge(measured, plan.qc) if verdict is None else verdict
             values = {**record.values, **row.get("values", {})}
-            columns = {k: v for k, v in row.items() if k != "values"}
-            images.append(PreparedImage(at, file, values, columns, measured, reason))
+            columns = {k: v for k, v in row.items() if k not in ("values", "lacking")}
+            lacking = tuple(row.get("lacking", ()))
+            images.append(PreparedImage(at, file, values, columns, measured, reason, lacking))
             if reason:
                 left.append(file.left_out("quality", reason))
     return images, left

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg.data.nifti import Volume
+from mssg.data.nifti import Volume, to_ras
 from mssg.errors import DataError, UsageError
 from mssg.study.model import Geometry
 
@@ -25,6 +26,9 @@ ON_GRID_MM = 1e-3
 """A pixel and a voxel this close are the same place: values are taken over, not interpolated."""
 NIFTI_ALIGNED = 2
 """NIfTI's code for an affine to some other image's space."""
+COARSE, FAR, NARROW = 2.5, 1.25, 2.0
+"""How far from the usual a volume may be: voxels so many times coarser, fields of view so many times wider or
+narrower."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,75 @@ class PlaneGrid:
         return np.expand_dims(picture[::-1].T, AXES[self.plane][0])
 
 
+@dataclass(frozen=True)
+class UsualSpace:
+    """What most volumes of a data set have in common: how finely and how widely they show a plane.
+
+    Attributes:
+        plane: coronal, axial or sagittal.
+        voxel_mm: The usual larger edge of a voxel within the plane.
+        field_mm: The usual larger side of the field of view within the plane.
+        narrow_mm: The usual smaller side.
+        widest_mm: The largest side of the fields that are not far from the usual one.
+    """
+
+    plane: str
+    voxel_mm: float
+    field_mm: float
+    narrow_mm: float
+    widest_mm: float
+
+    @staticmethod
+    def of(spaces: Sequence[tuple[tuple[int, ...], NDArray[np.float64]]], plane: str) -> UsualSpace:
+        """The usual space of volumes: shapes and affines in RAS order (`read_space`), at least one."""
+        edges, fields = zip(*(_in_plane(shape, affine, plane) for shape, affine in spaces))
+        field = float(np.median([max(f) for f in fields]))
+        widest = max((max(f) for f in fields if max(f) <= FAR * field), default=field)
+        narrow = float(np.median([min(f) for f in fields]))
+        return UsualSpace(plane, float(np.median(edges)), field, narrow, widest)
+
+    def pixel_mm(self, resolution: int) -> float:
+        """Edge of a pixel: the usual voxel's, or larger so that the usual fields fit."""
+        return math.ceil(max(self.voxel_mm, self.widest_mm / resolution) * 1000 - 1e-6) / 1000
+
+    def problem(self, shape: tuple[int, ...], affine: NDArray[np.float64]) -> str:
+        """Why a volume is too far from the usual to make a picture like the others; "" where it is not."""
+        edge, sides = _in_plane(shape, affine, self.plane)
+        if edge > COARSE * self.voxel_mm:
+            return f"voxels of {edge:.3g} mm, where {self.voxel_mm:.3g} mm are usual"
+        if max(sides) > FAR * self.field_mm:
+            return f"a field of view of {max(sides):.0f} mm, where {self.field_mm:.0f} mm are usual"
+        if min(sides) < self.narrow_mm / NARROW:
+            return f"a field of view of {min(sides):.0f} mm, where {self.narrow_mm:.0f} mm are usual"
+        return ""
+
+
+def _in_plane(
+    shape: tuple[int, ...], affine: NDArray[np.float64], plane: str
+) -> tuple[float, tuple[float, float]]:
+    """The larger voxel edge within a plane, and the sides of the field of view, in millimetres."""
+    # the volume's own edges, tilted or not: the corners that a tilt adds hold no head
+    sides = np.linalg.norm(affine[:3, :3], axis=0) * shape
+    edges = np.abs(affine[:3, :3]).max(axis=1)
+    across, up = AXES[plane][1:]
+    return float(max(edges[across], edges[up])), (float(sides[across]), float(sides[up]))
+
+
+def slice_picture(volume: Volume) -> tuple[str, tuple[float, float], NDArray[Any]]:
+    """A slice (`read_slice`) as a picture; the inverse of `PlaneGrid.stored`.
+
+    Returns:
+        Its plane, the edges of a pixel along columns and rows in millimetres, and the picture [H, W], row 0
+        superior (axial: anterior), column 0 the patient's left (sagittal: posterior).
+    """
+    upright = to_ras(volume)
+    cut = upright.data.shape.index(1)
+    plane = next(name for name, axes in AXES.items() if axes[0] == cut)
+    edges = np.linalg.norm(upright.affine[:3, :3], axis=0)
+    across, up = AXES[plane][1:]
+    return plane, (float(edges[across]), float(edges[up])), upright.data.squeeze(cut).T[::-1]
+
+
 def fit_grid(
     shape: tuple[int, ...],
     affine: NDArray[np.float64],
@@ -151,14 +224,11 @@ def fit_grid(
     Returns:
         A grid whose pixels lie on voxels wherever they can, so that nothing is interpolated without need.
     """
-    # the volume's own edges, tilted or not: the corners that a tilt adds hold no head
-    extent = np.linalg.norm(affine[:3, :3], axis=0) * shape
     edges = np.abs(affine[:3, :3]).max(axis=1)
     middle = affine[:3, :3] @ ((np.array(shape) - 1) / 2) + affine[:3, 3]
     inplane = list(AXES[plane][1:])
     if pixel_mm is None:
-        pixel_mm = float(max(edges[inplane].max(), extent[inplane].max() / resolution))
-        pixel_mm = math.ceil(pixel_mm * 1000 - 1e-6) / 1000
+        pixel_mm = UsualSpace.of([(shape, affine)], plane).pixel_mm(resolution)
     centre = middle[inplane]
     straight = np.allclose(affine[:3, :3], np.diag(np.diag(affine[:3, :3])), atol=1e-4)
     for i, axis in enumerate(inplane):

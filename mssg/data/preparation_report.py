@@ -32,6 +32,7 @@ class PreparedImage:
         columns: What else the recipe says of it.
         measured: From `quality.measure`.
         reason: Why it is rejected; "" where it is not.
+        lacking: Covariates that could not be measured.
     """
 
     at: int
@@ -40,6 +41,7 @@ class PreparedImage:
     columns: Mapping[str, Any]
     measured: dict[str, float]
     reason: str = ""
+    lacking: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

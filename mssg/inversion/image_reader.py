@@ -9,11 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mssg.data import nifti
+from mssg.data.nifti import read_slice
+from mssg.data.picture_files import read_pixels
+from mssg.data.plane import slice_picture
 from mssg.errors import DataError, MssgError, UsageError
 from mssg.study.model import Study
 
-PICTURES, ARRAYS, SLICES = (".png", ".jpg", ".jpeg"), (".npy",), (".nii", ".nii.gz")
+PICTURES, ARRAYS, SLICES = (".png", ".jpg", ".jpeg"), (".npy",), nifti.SUFFIXES
 SUFFIXES = (*PICTURES, *ARRAYS, *SLICES)
+SAME_SIZE = 0.01
+"""Relative difference of pixel sizes that rounding explains."""
 
 
 def read_picture(path: str | Path, study: Study) -> NDArray[np.uint8]:
@@ -52,20 +58,8 @@ def read_picture(path: str | Path, study: Study) -> NDArray[np.uint8]:
 
 
 def _picture(path: Path, study: Study) -> NDArray[Any]:
-    from PIL import Image
-
-    with Image.open(path, formats=("PNG", "JPEG")) as picture:
-        _check_side(path, picture.height, picture.width, study)
-        if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-            raise DataError(
-                "has an alpha channel", file=path, found=picture.mode, hint="Save it without transparency"
-            )
-        if picture.mode == "P":
-            picture = picture.convert("RGB")
-        pixels = np.asarray(picture)
-    if pixels.dtype == bool:
-        pixels = pixels * np.uint8(255)
-    if pixels.dtype in (np.uint16, np.int32):  # 16 bits: 0 to 65535 over the same range
+    pixels = read_pixels(path, path, check=lambda height, width: _check_side(path, height, width, study))
+    if pixels.dtype == np.uint16:  # 0 to 65535 over the same range
         pixels = pixels / 257.0
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
@@ -89,26 +83,23 @@ def _array(path: Path) -> NDArray[Any]:
 
 
 def _slice(path: Path, study: Study) -> NDArray[Any]:
-    import nibabel
-
-    image: Any = nibabel.as_closest_canonical(nibabel.load(path))
-    shape = tuple(int(n) for n in image.shape)
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) != 3 or sum(n == 1 for n in shape) != 1:
+    """A slice as `PlaneGrid.stored` lays it down, held to the study's plane and pixel size."""
+    plane, edges, picture = slice_picture(read_slice(path))
+    _check_side(path, *picture.shape, study)
+    geometry = study.geometry
+    if geometry and plane != geometry.plane:
         raise DataError(
-            "not one slice",
-            file=path,
-            found=list(image.shape),
-            expected="three dimensions, one of them 1",
-            hint="Cut and scale volumes as for training: `mssg prepare mri`",
+            "a slice of another plane than the study's", file=path, found=plane, expected=geometry.plane
         )
-    sides = [n for n in shape if n != 1] or [1]
-    _check_side(path, sides[-1], sides[0], study)
-    stored = np.asarray(image.dataobj, np.float64).reshape(shape).squeeze()
-    return stored.T[::-1][
-        None
-    ]  # row 0 = superior (or anterior), column 0 = patient left, as PlaneGrid.stored
+    if geometry and not np.allclose(edges, geometry.pixel_mm, rtol=SAME_SIZE):
+        raise DataError(
+            "another pixel size than the study's",
+            file=path,
+            found=" x ".join(f"{edge:.4g}" for edge in edges) + " mm",
+            expected=f"{geometry.pixel_mm:g} mm",
+            hint="Cut it as for training: mssg prepare mri … --pixel-mm, --save-slices",
+        )
+    return picture[None]
 
 
 def _check_side(path: Path, height: int, width: int, study: Study) -> None:

@@ -166,6 +166,8 @@ def test_masks_bias_fields_and_label_maps(tmp_path):
     (source,) = open_sources(load_study(summary.study))
     assert source.table["ventricle"][0] == pytest.approx(64 * VOXEL**3 / 1000)
     assert source.table["left_hippocampus"][0] == pytest.approx(64 * VOXEL**3 / 1000)
+    assert "right_ventricle" not in load_study(summary.study).condition_names
+    assert "2 pictures: no voxel of right_ventricle in the label map: taken as missing" in summary.notes
     assert reasons(summary) == {
         "sub-02/anat/sub-02_T1w.nii.gz": (
             "mask: no such file, found derivatives/sub-02/anat/sub-02_T1w_mask.nii.gz"

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mssg.data import nifti
-from mssg.data.nifti import Volume
+from mssg.data.label_maps import LabelScheme
+from mssg.data.nifti import Volume, VolumeRules
 from mssg.data.plane import AXES, PlaneGrid, Position, fit_grid, sample_plane, to_image, to_levels
 from mssg.errors import DataError, UsageError
 from mssg.study.model import Geometry
@@ -172,10 +173,10 @@ def test_what_is_no_volume_is_refused(tmp_path):
     for name, said in cases.items():
         with pytest.raises(DataError, match=said):
             nifti.read_volume(tmp_path / name)
-    assert nifti.read_volume(tmp_path / "nan.nii", nan_as_zero=True).data[1, 1, 1] == 0
-    lost = nifti.read_volume(tmp_path / "lost.nii", assume_las=True)
+    assert nifti.read_volume(tmp_path / "nan.nii", VolumeRules(nan_as_zero=True)).data[1, 1, 1] == 0
+    lost = nifti.read_volume(tmp_path / "lost.nii", VolumeRules(assume_las=True))
     assert nibabel.aff2axcodes(lost.affine) == ("L", "A", "S")
-    with pytest.raises(DataError, match="not a label map"):
+    with pytest.raises(DataError, match="no label map"):
         nifti.read_labels(write(tmp_path / "half.nii", good / 2))
 
 
@@ -207,11 +208,13 @@ def test_stacks_and_studies(tmp_path):
 def test_volumes_of_labels():
     labels = np.zeros((10, 10, 10), np.int32)
     labels[:5, :5, :4], labels[6:, 6:, 6:] = 4, 43
-    structures = {"ventricle": np.array([4, 43, 9000]), "cortex": np.array([3])}
-    got = nifti.volumes_of(Volume(labels, np.diag([2.0, 1.0, 1.0, 1.0])), structures)
-    assert got == {"ventricle": pytest.approx((100 + 64) * 2 / 1000), "cortex": 0.0}
+    volume = Volume(labels, np.diag([2.0, 1.0, 1.0, 1.0]))
+    ventricle, lesion = {"ventricle": np.array([4, 43, 9000])}, {"lesion": np.array([3])}
+    assert LabelScheme(ventricle).volumes(volume) == {"ventricle": pytest.approx((100 + 64) * 2 / 1000)}
+    assert LabelScheme(ventricle | lesion, ("lesion",)).volumes(volume)["lesion"] == 0
+    assert np.isnan(LabelScheme(ventricle | lesion).volumes(volume)["lesion"])
     with pytest.raises(DataError, match="no label of this scheme"):
-        nifti.volumes_of(Volume(np.ones((3, 3, 3), np.int32), np.eye(4)), structures)
+        LabelScheme(lesion, ("lesion",)).volumes(volume)
 
 
 def test_the_edge_of_a_volume_is_not_darkened_by_what_lies_beyond():

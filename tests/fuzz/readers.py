@@ -797,10 +797,10 @@ def _read_inverted(folder: Path) -> None:
 
 
 def _read_cohort(folder: Path) -> None:
+    from mssg.data.label_maps import load_scheme
     from mssg.data.recipes.cohort_selection import PrepareRequest, select_cohort
-    from mssg.data.recipes.mri import structures_of
 
-    structures_of(str(folder / "labels.toml"))
+    load_scheme(str(folder / "labels.toml"))
     request = PrepareRequest(folder, folder / "out", folder / "cohort.toml", tables=[folder / "table.csv"])
     select_cohort(request, "mri", (".nii",))
 

@@ -64,17 +64,17 @@ def _deep_cohort(folder: Path) -> None:
 
 
 def _deep_labels(folder: Path) -> None:
-    from mssg.data.recipes.mri import structures_of
+    from mssg.data.label_maps import load_scheme
 
     (folder / "x.toml").write_text("a = " + "[" * 5000)
-    structures_of(str(folder / "x.toml"))
+    load_scheme(str(folder / "x.toml"))
 
 
 def _endless_labels(folder: Path) -> None:
-    from mssg.data.recipes.mri import structures_of
+    from mssg.data.label_maps import load_scheme
 
     (folder / "x.toml").write_text('[structures]\na = ["1-99999999999"]\n')
-    structures_of(str(folder / "x.toml"))
+    load_scheme(str(folder / "x.toml"))
 
 
 def _huge_picture(folder: Path) -> None:

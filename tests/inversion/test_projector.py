@@ -308,7 +308,7 @@ def test_pictures_that_do_not_fit_are_refused_by_name(snapshot, tmp_path):
     said = {
         "large.png": "64 x 64",
         "rgb.png": "Save it in grey",
-        "alpha.png": "alpha",
+        "alpha.png": "Save it in grey",
         "broken.png": "cannot be read",
         "unit.npy": "0 to 255",
         "nan.npy": "NaN",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mssg.data import pipeline
 from mssg.data.cohort_values import ImageRecord
 from mssg.data.image_jobs import Row
+from mssg.data.picture_files import read_pixels
 from mssg.data.recipes.cohort_selection import PrepareRequest, select_cohort
 from mssg.errors import DataError, UsageError
 
@@ -19,8 +20,6 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 RESOLUTIONS = (32, 64, 128, 256, 512, 1024)
 SIDES = ("left", "right", "none")
-LARGEST = 2**27
-"""Pixels above which a photograph is refused."""
 DARK = 12
 """Grey level up to which a pixel counts as the black around the eye: noise of a JPEG stays below."""
 SEEN = 0.02
@@ -65,25 +64,14 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
     """A photograph as uint8 [H, W, 3].
 
     Raises:
-        DataError: Missing, damaged, or of another colour mode.
+        DataError: As `read_pixels`, or with 16 bits a pixel.
     """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > LARGEST:
-                raise DataError("too large", file=path, found=f"{width} x {height} pixels")
-            if image.mode not in ("RGB", "L", "P", "RGBA", "YCbCr"):
-                raise DataError(
-                    "not a supported colour mode", file=path, found=image.mode, expected="8 bits a channel"
-                )
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except DataError:
-        raise
-    except Exception as error:  # a damaged file makes its reader fail in any way it likes
-        text = str(error).replace(str(path), path.name)[:200]
-        raise DataError(f"cannot be read: {text}", file=path, expected="an intact photograph") from None
+    pixels = read_pixels(path, path, formats=FORMATS)
+    if pixels.dtype != np.uint8:
+        raise DataError(
+            "not a supported colour mode", file=path, found="16 bits", expected="8 bits a channel"
+        )
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
 
 def trimmed(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -3,31 +3,31 @@ tables."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg import assets
 from mssg.data import nifti, pipeline
 from mssg.data.bias import estimate
-from mssg.data.cohort import CohortImage, CovariateSpec, LeftOut, chosen, fill, pattern
-from mssg.data.cohort_files import STEM, unreadable
+from mssg.data.cohort import CohortImage, CovariateSpec, LeftOut, chosen
+from mssg.data.cohort_files import STEM, further_file
 from mssg.data.cohort_values import ImageRecord
 from mssg.data.image_jobs import Row
-from mssg.data.plane import AXES, PlaneGrid, Position, fit_grid, sample_plane, to_image, to_levels
+from mssg.data.label_maps import LabelScheme, load_scheme
+from mssg.data.nifti import VolumeRules
+from mssg.data.plane import AXES, PlaneGrid, Position, UsualSpace, fit_grid, sample_plane, to_image, to_levels
 from mssg.data.recipes.cohort_selection import PrepareRequest, select_cohort
 from mssg.errors import DataError, UsageError
-from mssg.files import parse_toml, write_atomically
+from mssg.files import write_atomically
 from mssg.study.model import Covariate, Geometry
 
 INTENSITIES = ("robust", "minmax")
 RESOLUTIONS = (32, 64, 128, 256, 512)
-LARGEST_LABEL, MOST_LABELS = 2**24, 2**16
-"""Of a label scheme: label maps hold no larger ones, and no structure has more."""
 SAMPLE = 100
 """Volumes whose headers decide the pixel size where none is stated."""
 KEPT = ("slice", "position_mm", "across_mm", "up_mm")
@@ -42,8 +42,8 @@ class SliceOptions:
         plane: coronal, axial or sagittal.
         at: Positions, one picture each.
         resolution: Pixels a side.
-        pixel_mm: Edge of a pixel; None: the largest voxels among the first volumes, or larger where their
-            heads would not fit.
+        pixel_mm: Edge of a pixel; None: that of the first volumes' usual voxels, or larger so that their
+            usual fields of view fit; volumes far from the usual are left out.
         intensity: "robust" or "minmax" grey levels, within each picture.
         mask, bias_field, labels: Templates of further files, relative to the folder: {subject}, {session},
             {folder}, {stem} and every column of a table of paths; * is allowed. Brain mask, field to divide
@@ -70,120 +70,84 @@ class SliceOptions:
     assume_las: bool = False
     bias_correct: bool = False
 
+    @property
+    def rules(self) -> VolumeRules:
+        """How volumes are read."""
+        return VolumeRules(self.nan_as_zero, self.assume_las)
+
 
 @dataclass(frozen=True)
 class SliceMaker:
-    """Cuts one volume; see `ImageMaker`."""
+    """Cuts one volume; see `ImageMaker`.
+
+    Attributes:
+        root, homes: As in `CohortSelection`.
+        options: How.
+        positions: Where.
+        pixel_mm: Edge of a pixel.
+        grids: In a common space, the planes; else each volume has its own.
+        scheme: Structures whose volumes are taken from label maps.
+        usual: What a volume must not be far from.
+    """
 
     root: Path
     homes: tuple[Path, ...]
     options: SliceOptions
     positions: tuple[Position, ...]
     pixel_mm: float
-    grids: tuple[PlaneGrid, ...]
-    structures: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    grids: tuple[PlaneGrid, ...] = ()
+    scheme: LabelScheme = field(default_factory=LabelScheme)
+    usual: UsualSpace | None = None
 
     def __call__(self, item: ImageRecord) -> tuple[NDArray[np.uint8], list[Row | str]]:
         """Pictures uint8 [S, 1, R, R], and where each lies."""
         o, image = self.options, item.image
-        volume = nifti.read_volume(image.path, o.nan_as_zero, o.assume_las)
-        mask = self._further(image, o.mask, "mask")
-        bias = self._further(image, o.bias_field, "bias field")
+        volume = nifti.read_volume(image.path, o.rules)
+        shape, affine = nifti.in_ras_order(volume.data.shape, volume.affine)
+        if self.usual and (problem := self.usual.problem(shape, affine)):
+            raise DataError(f"{problem}; --pixel-mm takes all")
+        further = {what: self._further(image, what) for what in ("mask", "bias field", "label map")}
+        mask = further["mask"] and nifti.read_mask(further["mask"], o.rules)
+        bias = further["bias field"] and nifti.read_volume(further["bias field"], o.rules)
+        labels = further["label map"] and nifti.read_labels(further["label map"], o.rules)
+        values = self.scheme.volumes(labels) if labels else {}
         smooth = estimate(volume) if o.bias_correct else None
-        values = self._volumes(image)
-        shape, affine = nifti.read_space(image.path, o.assume_las)
         pictures = np.zeros((len(self.positions), 1, o.resolution, o.resolution), np.uint8)
         rows: list[Row | str] = []
         for number, position in enumerate(self.positions):
             try:
                 grid = self.grids[number] if self.grids else self._grid(position, shape, affine)
                 picture, inside = sample_plane(volume, grid)
-                if bias is not None:
-                    divisor, known = sample_plane(bias, grid)
-                    picture = np.divide(
-                        picture, divisor, out=np.zeros_like(picture), where=known & (divisor > 1e-6)
-                    )
-                if smooth is not None:
+                if bias:
+                    picture = _divided(picture, *sample_plane(bias, grid))
+                if smooth:
                     picture = picture / smooth.at(grid.points()).astype(np.float32)
-                if mask is not None:
+                if mask:
                     inside &= sample_plane(mask, grid, nearest=True)[0] > 0
                 pictures[number, 0] = to_levels(picture, inside, o.intensity)
             except DataError as error:
-                rows.append(error.message)
+                rows.append(error.brief)
                 continue
             where = (str(position), grid.position_mm, *grid.centre_mm)
-            rows.append({**dict(zip(KEPT, where)), "values": values})
+            lacking = [name for name, value in values.items() if math.isnan(value)]
+            rows.append({**dict(zip(KEPT, where)), "values": values, "lacking": lacking})
         return pictures, rows
 
     def _grid(self, position: Position, shape: tuple[int, ...], affine: NDArray[np.float64]) -> PlaneGrid:
         mm = position.to_mm(shape, affine, self.options.plane)
         return fit_grid(shape, affine, self.options.plane, mm, self.options.resolution, self.pixel_mm)
 
-    def _further(self, image: CohortImage, template: str, what: str) -> nifti.Volume | None:
-        path = related(self.root, self.homes, image, template, what)
-        return nifti.read_volume(path, assume_las=self.options.assume_las) if path else None
-
-    def _volumes(self, image: CohortImage) -> dict[str, float]:
-        path = related(self.root, self.homes, image, self.options.labels, "label map")
-        return nifti.volumes_of(nifti.read_labels(path), self.structures) if path else {}
+    def _further(self, image: CohortImage, what: str) -> Path | None:
+        o = self.options
+        template = {"mask": o.mask, "bias field": o.bias_field, "label map": o.labels}[what]
+        return further_file(image, template, what, self.root, self.homes)
 
 
-def related(root: Path, homes: Sequence[Path], image: CohortImage, template: str, what: str) -> Path | None:
-    """A further file of an image: mask, bias field or label map; None where none is asked for.
-
-    Raises:
-        DataError: It is not there, there are several, or it lies outside the folder.
-    """
-    if not template:
-        return None
-    text = fill(template, image.facts)
-    if not text:
-        raise DataError(f"no {what}", found=f"nothing for {template}")
-    if any(mark in text for mark in "*?"):
-        fits = pattern(text.removeprefix("./"))
-        start = root / re.split(r"[*?]", text)[0].rpartition("/")[0]
-        hits = [p for p in sorted(start.rglob("*")) if fits.fullmatch(p.relative_to(root).as_posix())]
-        if len(hits) != 1:
-            raise DataError(
-                f"no {what}" if not hits else f"several files could be the {what}",
-                found=len(hits),
-                expected=text,
-            )
-        path = hits[0]
-    else:
-        path = root / text
-    problem = unreadable(path, homes)
-    if problem:
-        raise DataError(f"{what}: {problem}", found=text)
-    return path
-
-
-def structures_of(scheme: str) -> dict[str, NDArray[np.int64]]:
-    """A label scheme: structure -> labels.
-
-    Raises:
-        UsageError, DataError: No such scheme, or not one.
-    """
-    path = Path(scheme) if scheme.endswith(".toml") else assets.path(f"labels/{scheme}.toml")
-    try:
-        table = parse_toml(path.read_text(encoding="utf-8-sig"))["structures"]
-        out = {}
-        for name, entries in table.items():
-            ids: list[int] = []
-            for entry in entries:
-                first, _, last = str(entry).partition("-")
-                low, high = int(first), int(last or first)
-                if not 0 <= low <= high <= min(low + MOST_LABELS, LARGEST_LABEL):
-                    raise ValueError(f"{name}: {entry!r} are no labels")
-                ids += range(low, high + 1)
-            out[name] = np.array(sorted(set(ids)))
-        return out
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"cannot be read as a label scheme: {error}",
-            file=path,
-            expected='[structures] with name = [1, "10-13"]',
-        ) from None
+def _divided(
+    picture: NDArray[np.float32], divisor: NDArray[np.float32], known: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """A picture divided by a bias field where that is known and not 0, else 0."""
+    return np.divide(picture, divisor, out=np.zeros_like(picture), where=known & (divisor > 1e-6))
 
 
 def prepare(
@@ -202,14 +166,16 @@ def prepare(
     """
     options = options or SliceOptions()
     positions = _checked(options)
-    structures = structures_of(options.label_scheme) if options.labels else {}
-    measured = [CovariateSpec(Covariate(name, "continuous", unit="ml"), name) for name in structures]
+    scheme = load_scheme(options.label_scheme) if options.labels else LabelScheme()
+    measured = [CovariateSpec(Covariate(name, "continuous", unit="ml"), name) for name in scheme.structures]
     got = select_cohort(request, "mri", nifti.SUFFIXES, measured)
     common = options.common_space
     if common is None:
         common = "common" in chosen(got.cohort.affine, {"variant": got.variant})
-    pixel_mm, grids, unreadable = _grids(got.records, options, positions, common)
-    items = [item for item in got.records if item.image.name not in unreadable]
+    spaces, unreadable = _spaces(got.records, options)
+    usual = UsualSpace.of(list(spaces.values()), options.plane) if spaces and not options.pixel_mm else None
+    pixel_mm = options.pixel_mm or (usual.pixel_mm(options.resolution) if usual else 1.0)
+    grids = _common_grids(spaces.values(), usual, positions, options, pixel_mm) if common else ()
     geometry = _geometry(options, pixel_mm, grids)
     plan = got.plan(
         request,
@@ -223,14 +189,24 @@ def prepare(
         },
         qc=got.cohort.qc if options.intensity == "minmax" else {},
         geometry=geometry,
+        notes=(_told(pixel_mm, options, usual),),
     )
-    maker = SliceMaker(got.home, got.homes, options, positions, pixel_mm, grids, structures)
-    skips = [*got.left_out, *unreadable.values()]
-    tell = request.progress(len(items)) if request.progress else None
-    summary = pipeline.prepare(plan, items, skips, got.covariates, maker, request.workers, tell)
+    records = [record for record in got.records if record.image.name not in unreadable]
+    maker = SliceMaker(got.home, got.homes, options, positions, pixel_mm, grids, scheme, usual)
+    left = [*got.left_out, *unreadable.values()]
+    tell = request.progress(len(records)) if request.progress else None
+    summary = pipeline.prepare(plan, records, left, got.covariates, maker, request.workers, tell)
     if save_slices:
         write_slices(plan.out / plan.name, plan.out / f"{plan.name}-slices")
     return summary
+
+
+def _told(pixel_mm: float, options: SliceOptions, usual: UsualSpace | None) -> str:
+    """What the user should know of the pixels' size."""
+    text = f"pixels of {pixel_mm:g} mm, pictures of {pixel_mm * options.resolution:.0f} mm"
+    if usual:
+        text += f" (usual: voxels of {usual.voxel_mm:.3g} mm, fields of {usual.field_mm:.0f} mm)"
+    return text
 
 
 def _checked(options: SliceOptions) -> tuple[Position, ...]:
@@ -249,32 +225,54 @@ def _checked(options: SliceOptions) -> tuple[Position, ...]:
     return positions
 
 
-def _grids(
-    items: Sequence[ImageRecord], options: SliceOptions, positions: tuple[Position, ...], common: bool
-) -> tuple[float, tuple[PlaneGrid, ...], dict[str, LeftOut]]:
-    """Pixel size, and in a common space the grids of all volumes, from the first volumes that can be read.
+Space = tuple[tuple[int, ...], NDArray[np.float64]]
+"""Shape and affine in RAS order."""
 
-    Unreadable volumes among them are left out at once: they would fail later for the same reason.
-    """
+
+def _spaces(
+    records: Sequence[ImageRecord], options: SliceOptions
+) -> tuple[dict[str, Space], dict[str, LeftOut]]:
+    """The spaces of the first volumes that can be read, and those among them that cannot: they would fail
+    later for the same reason."""
+    spaces: dict[str, Space] = {}
     unreadable: dict[str, LeftOut] = {}
-    first: list[PlaneGrid] = []
-    pixel_mm = 0.0
-    wanted = 1 if common or options.pixel_mm else SAMPLE
-    for item in items:
-        image = item.image
+    for record in records:
+        image = record.image
         try:
-            shape, affine = nifti.read_space(image.path, options.assume_las)
-            mm = [position.to_mm(shape, affine, options.plane) for position in positions]
+            spaces[image.name] = nifti.read_space(image.path, options.rules)
         except DataError as error:
-            unreadable[image.name] = LeftOut(image.name, "image", error.brief, image.subject, image.session)
-            continue
-        grids = [
-            fit_grid(shape, affine, options.plane, at, options.resolution, options.pixel_mm) for at in mm
-        ]
-        first, pixel_mm, wanted = first or grids, max(pixel_mm, grids[0].pixel_mm), wanted - 1
-        if not wanted:
+            unreadable[image.name] = image.left_out("image", error.brief)
+        if len(spaces) == SAMPLE:
             break
-    return pixel_mm or options.pixel_mm or 1.0, tuple(first) if common else (), unreadable
+    return spaces, unreadable
+
+
+def _common_grids(
+    spaces: Iterable[Space],
+    usual: UsualSpace | None,
+    positions: Sequence[Position],
+    options: SliceOptions,
+    pixel_mm: float,
+) -> tuple[PlaneGrid, ...]:
+    """The planes that all volumes of one space share: those of the first usual one that has them.
+
+    Raises:
+        DataError: None has.
+    """
+    problem: DataError | None = None
+    for shape, affine in spaces:
+        if usual and usual.problem(shape, affine):
+            continue
+        try:
+            places = [position.to_mm(shape, affine, options.plane) for position in positions]
+        except DataError as error:
+            problem = error
+            continue
+        grid = fit_grid(shape, affine, options.plane, places[0], options.resolution, pixel_mm)
+        return tuple(replace(grid, position_mm=place) for place in places)
+    if problem:
+        raise problem
+    return ()
 
 
 def _geometry(options: SliceOptions, pixel_mm: float, grids: tuple[PlaneGrid, ...]) -> Geometry:
