@@ -141,6 +141,14 @@ device_option = click.option(
 )
 
 
+def say_splits(out: Path) -> None:
+    """Print what is off with the splits of small studies in a folder, and a seed that fits."""
+    from mssg.data.split_check import advice
+
+    for line in advice(out):
+        click.echo(f"  {line}")
+
+
 def say_counts(counts: Mapping[str, Mapping[str, int]]) -> None:
     """Print images by source and split."""
     width = max(len(name) for name in counts)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from trainer_cli.common import out_option, progress, say_counts, split_options
+from trainer_cli.common import out_option, progress, say_counts, say_splits, split_options
 from trainer_cli.prepare_cohort import fundus, mri
 
 
@@ -105,6 +105,7 @@ def stylegan(
         summary = recipe.prepare(path, out, labels, seed, test, val, subject_pattern, tell)
     click.echo(f"{summary.folder}: {summary.resolution} px, {summary.channels} channels")
     say_counts({recipe.FOLDER: summary.counts})
+    say_splits(out)
     if summary.study:
         click.echo(f"Next: mssg-train {summary.study} --outdir runs/{summary.folder.name}")
     else:

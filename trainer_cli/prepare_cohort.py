@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mssg.errors import UsageError
-from trainer_cli.common import out_option, progress, say_counts, split_options
+from trainer_cli.common import out_option, progress, say_counts, say_splits, split_options
 
 if TYPE_CHECKING:
     from mssg.data.pipeline import PreparedSources
@@ -361,6 +361,7 @@ def say(summary: PreparedSources, study: str | None, out: Path, seconds: float) 
     resumed = f", {summary.resumed} files were there already" if summary.resumed else ""
     click.echo(f"{out}: {', '.join(summary.covariates)}; {seconds:.0f} s{resumed}")
     say_counts(summary.counts)
+    say_splits(out)
     if summary.skipped:
         parts = ", ".join(f"{n} {stage}" for stage, n in summary.skipped.items())
         click.echo(f"  left out: {parts}; reasons in {summary.report / 'skipped.csv'}")

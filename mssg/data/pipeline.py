@@ -253,7 +253,8 @@ def _write(
                 "too few subjects to fill every source", field="--divide", found=len(set(subjects))
             )
         table = _table([kept[i] for i in mine], split[mine], covariates)
-        write_packed(plan.out / name, (store[kept[i].at] for i in mine), table, info)
+        divided = list(plan.sources[: len(plan.divide)]) if name == plan.name else []
+        write_packed(plan.out / name, (store[kept[i].at] for i in mine), table, {**info, "divided": divided})
         counts[name] = {s: int(np.sum(split[mine] == s)) for s in SPLITS}
     return counts
 

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from mssg.data import split_check
+from mssg.data.dataset import write_packed
 from mssg.data.split import assign_sources, split_subjects, unit_hash
 from mssg.errors import UsageError
 
@@ -48,3 +50,79 @@ def test_impossible_shares_are_refused(share):
         split_subjects(SUBJECTS, test=share)
     with pytest.raises(UsageError, match="shares"):
         assign_sources(SUBJECTS, [share, -share])
+
+
+def small_source(folder, people, *, seed=0, divided=()):
+    """A prepared source of so many people, as `mssg prepare mri` writes it."""
+    subjects = [f"sub-{i:03d}" for i in range(people)]
+    split = split_subjects(subjects, seed)
+    home = assign_sources(subjects, [1.0] * max(len(divided), 1), seed)
+    info = {"seed": seed, "shares": {"test": 0.15, "val": 0.1}}
+    for number, name in enumerate((*divided, folder.name)):
+        mine = [i for i in range(people) if name == folder.name or home[i] == number]
+        table = {"subject": [subjects[i] for i in mine], "split": split[mine]}
+        more = {"divided": list(divided) if name == folder.name else []}
+        write_packed(folder.parent / name, np.zeros((len(mine), 1, 8, 8), np.uint8), table, info | more)
+
+
+def off(subjects, seed, test=0.15, val=0.1):
+    """The rule by itself: a split that misses its share by more than a third, or holds fewer than 5."""
+    split = split_subjects(subjects, seed, test, val)
+    wanted = {"test": test, "val": (1 - test) * val, "train": (1 - test) * (1 - val)}
+    counts = {name: np.sum(split == name) for name in wanted}
+    met = {name: counts[name] / (share * len(split)) for name, share in wanted.items()}
+    return [name for name in ("train", "val", "test") if counts[name] < 5 or not 2 / 3 <= met[name] <= 4 / 3]
+
+
+def test_a_small_split_that_misses_its_share_is_told_with_a_seed_that_fits(tmp_path):
+    small_source(tmp_path / "mri", 80)
+    subjects = [f"sub-{i:03d}" for i in range(80)]
+    *wrong, remedy = split_check.advice(tmp_path)
+    assert wrong and [line.split()[1] for line in wrong] == off(subjects, 0)
+    counts = {name: int(np.sum(split_subjects(subjects, 0) == name)) for name in ("val", "test")}
+    assert all(f"holds {counts[line.split()[1]]} of 80 people" in line for line in wrong)
+    fits = next(seed for seed in range(1000) if not off(subjects, seed))
+    assert fits and f"--seed {fits}," in remedy
+
+
+def test_the_seed_fits_all_sources_and_the_parts_of_a_divided_one(tmp_path):
+    small_source(tmp_path / "mri", 160, divided=("mri-a", "mri-b"))
+    small_source(tmp_path / "clinic", 90)
+    remedy = split_check.advice(tmp_path)[-1]
+    seed = int(remedy.partition("--seed ")[2].partition(",")[0])
+    subjects = [f"sub-{i:03d}" for i in range(160)]
+    home = assign_sources(subjects, [1, 1], seed)
+    groups = [subjects, subjects[:90], *([s for s, h in zip(subjects, home) if h == part] for part in (0, 1))]
+    assert not any(off(group, seed) for group in groups)
+    again = tmp_path / "again"
+    small_source(again / "mri", 160, seed=seed, divided=("mri-a", "mri-b"))
+    small_source(again / "clinic", 90, seed=seed)
+    assert not split_check.advice(again)
+
+
+def test_too_few_people_for_any_seed(tmp_path):
+    small_source(tmp_path / "mri", 20)
+    assert "no --seed gives mri 5 people in each split" in split_check.advice(tmp_path)[-1]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "source.json").write_text("{}")
+    assert len(split_check.populations(tmp_path)) == 1
+
+
+def test_large_studies_are_left_in_peace(tmp_path):
+    small_source(tmp_path / "mri", 2000)
+    assert not split_check.advice(tmp_path)
+
+
+def test_the_command_says_so(tmp_path):
+    from click.testing import CliRunner
+    from PIL import Image
+
+    from trainer_cli.main import cli
+
+    (tmp_path / "in").mkdir()
+    for number in range(60):
+        Image.new("L", (32, 32), number).save(tmp_path / "in" / f"{number:03d}.png")
+    done = CliRunner().invoke(
+        cli, ["prepare", "stylegan", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    )
+    assert not done.exit_code and "of 60 people" in done.output and "--seed" in done.output
