@@ -32,6 +32,9 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
         "--scale", type=float, default=None, help="size of text and controls; default: the screen's"
     )
     parser.add_argument("--size", default="", metavar="WxH", help="window size, for example 1280x800")
+    parser.add_argument(
+        "--device", default="auto", help="where to draw: cpu, cuda, mps, or auto, the best here"
+    )
     return parser.parse_args(words)
 
 
@@ -53,7 +56,7 @@ def main(words: list[str] | None = None) -> int:
         if arguments.export:
             from explorer_app.headless import export_session
 
-            print(export_session(arguments.export, arguments.output, arguments.target))
+            print(export_session(arguments.export, arguments.output, arguments.target, arguments.device))
             return 0
         return _window(arguments)
     except MssgError as error:
@@ -83,7 +86,7 @@ def _window(arguments: argparse.Namespace) -> int:
         return 2
     target = arguments.session or arguments.target or default_snapshot()
     try:
-        Explorer(target, size=(width, height), scale=arguments.scale).run()
+        Explorer(target, size=(width, height), scale=arguments.scale, device=arguments.device).run()
     except RuntimeError as error:
         if "glfw" not in str(error).lower():
             raise

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from explorer_app.state import AppState, drag_latent
+from explorer_app.request_edits import SEEDS, drag_latent, motion, moved
+from explorer_app.state import AppState
 
 KINDS = ("latent", "psi", "noise", "translate", "rotate")
 SPEEDS = (0.1, 10.0)
@@ -24,21 +25,22 @@ def advanced(state: AppState, kind: str, before: float, after: float) -> AppStat
         before: Seconds since the animation's start, multiplied by its speed, at the state given.
         after: The same, at the state returned.
     """
-    latent, move = state.latent, state.transform
+    request = state.request
+    x, y, turns = motion(request)
     if kind == "latent":
         step = (after - before) * _SEEDS_PER_S
-        return replace(state, latent=drag_latent(latent, step, 0.2 * step))
-    if kind == "psi":
-        psi = abs(2 * (after / _SWING_S % 1) - 1)
-        return replace(state, latent=replace(latent, psi=round(psi, 3)))
-    if kind == "noise":
-        seed = latent.noise_seed + int(after * _NOISES_PER_S) - int(before * _NOISES_PER_S)
-        return replace(state, latent=replace(latent, noise_mode="random", noise_seed=seed))
-    if kind == "translate":
+        request = drag_latent(request, step, 0.2 * step)
+    elif kind == "psi":
+        request = replace(request, psi=round(abs(2 * (after / _SWING_S % 1) - 1), 3))
+    elif kind == "noise":
+        seed = request.noise_seed + int(after * _NOISES_PER_S) - int(before * _NOISES_PER_S)
+        request = replace(request, noise_mode="random", noise_seed=seed % SEEDS)
+    elif kind == "translate":
         angle = 2 * math.pi * after / _CIRCLE_S
         x, y = _CIRCLE_WIDTHS * math.sin(angle), _CIRCLE_WIDTHS * (1 - math.cos(angle))
-        return replace(state, transform=replace(move, x=round(x, 4), y=round(y, 4)))
-    if kind == "rotate":
-        turned = move.angle + (after - before) / _TURN_S
-        return replace(state, transform=replace(move, angle=(turned + 0.5) % 1 - 0.5))
-    raise ValueError(kind)
+        request = moved(request, round(x, 4), round(y, 4), turns)
+    elif kind == "rotate":
+        request = moved(request, x, y, (turns + (after - before) / _TURN_S + 0.5) % 1 - 0.5)
+    else:
+        raise ValueError(kind)
+    return replace(state, request=request)

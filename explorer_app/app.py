@@ -13,7 +13,7 @@ from typing import Any
 from imgui_bundle import ImVec2, hello_imgui, imgui, immapp
 from imgui_bundle import icons_fontawesome_6 as icons
 
-from explorer_app import config, export, layout, theme
+from explorer_app import config, layout, theme
 from explorer_app.context import Context
 from explorer_app.display import Screen, read_window
 from explorer_app.interface import Dialog
@@ -33,6 +33,7 @@ from explorer_app.panels import (
 from explorer_app.render_client import RenderClient
 from explorer_app.state import AppState
 from explorer_app.theme import em, u32
+from mssg.rendering.image_files import write_png
 
 SIZE = (1280, 800)
 Panel = Callable[[Context, AppState], AppState]
@@ -229,8 +230,9 @@ class Explorer:
         io = imgui.get_io()
         size, scale = io.display_size, io.display_framebuffer_scale
         pixels = read_window(round(size.x * scale.x), round(size.y * scale.y))
+        origin = context.origin()
         context.background.start(
-            lambda: export.save_window(path, pixels, context.about()), f"wrote {Path(path).name}"
+            lambda: write_png(Path(path), pixels, origin.text), f"wrote {Path(path).name}"
         )
 
 

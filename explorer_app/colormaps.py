@@ -41,11 +41,9 @@ def apply(image: np.ndarray, level: float, width: float, name: str, invert: bool
         name: Colour map.
         invert: Swap its ends.
     """
-    t = np.clip((image - (level - width / 2)) / max(width, 1e-6), 0, 1)
+    position = np.clip((image - (level - width / 2)) * (255 / max(width, 1e-6)), 0, 255)
     if image.ndim == 3:
-        t = 1 - t if invert else t
-        return np.rint(t * 255).astype(np.uint8)
-    position = t * 255
+        return np.rint(255 - position if invert else position).astype(np.uint8)
     low = np.minimum(position.astype(int), 254)
     part = (position - low)[..., None]
     colours = table(name, invert).astype(np.float64)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from explorer_app import animate, export
+import numpy as np
+
+from explorer_app import animate
 from explorer_app.document import Document
+from explorer_app.export import Origin
 from explorer_app.interface import Background, DerivedMaps, Interface
-from explorer_app.messages import OpenedModel
+from explorer_app.messages import Frame, OpenedModel
 from explorer_app.render_client import RenderClient
+from explorer_app.request_edits import channel_requests
 from explorer_app.state import AppState
+from explorer_app.viewing import viewed
 from mssg.measure.instruments import instrument
+from mssg.rendering.request import RenderRequest
 
 if TYPE_CHECKING:
     from explorer_app.display import Screen
@@ -68,7 +74,7 @@ class Context:
             self._animated = 0.0
             return
         self._moving += seconds * interface.speed
-        if shown is None or shown.picture == self.state.picture:
+        if shown is None or shown.request == self.state.request:
             before, self._animated = self._animated, self._animated + self._moving
             self._moving = 0.0
             self.state = animate.advanced(self.state, interface.animation, before, self._animated)
@@ -80,15 +86,38 @@ class Context:
             document.history.commit()
         document.read_current()
         state = self.state
+        main, *channels = self._channels(state.request)
+        self.client.request(channels)
         if state.pin and state.display.compare != "A":
-            self.client.request([state.pin.picture])
-        main = state.picture if state.snapshot and document.distribution is not None else None
-        self.client.submit(main, state.analysis.predictor, since=self._begun)
+            self.client.request(self._channels(state.pin.request))
+        there = state.snapshot and document.distribution is not None
+        self.client.submit(main if there else None, state.analysis.predictor, since=self._begun)
 
     def problem(self) -> str:
         """Why the picture asked for cannot be shown; "" when nothing is wrong."""
         client, state = self.client, self.state
-        return client.broken or client.failed.get(state.snapshot, "") or client.errors.get(state.picture, "")
+        return client.broken or client.failed.get(state.snapshot, "") or client.errors.get(state.request, "")
+
+    def _channels(self, request: RenderRequest) -> tuple[RenderRequest, ...]:
+        """What is to be rendered to look at a request: of a layer, all channels shown."""
+        model = self.client.models.get(request.snapshot)
+        layer = next((la for la in model.layers if la.name == request.layer), None) if model else None
+        return channel_requests(request, self.state.display.channels, layer.shape[0] if layer else 1)
+
+    def viewed(self, frame: Frame, name: str) -> np.ndarray:
+        """What is looked at of a frame: grey levels float32 [H, W] or [H, W, 3].
+
+        Args:
+            frame: The picture, or the first channel of a layer.
+            name: Of the place it is shown at, where it is kept until something changes.
+        """
+        display, request = self.state.display, frame.request
+        if request.layer is None and not (display.untransform and request.transform):
+            return frame.image
+        others = [self.client.frame(r) for r in self._channels(request)[1:]]
+        images = [frame.image, *(f.image for f in others if f is not None)]
+        settings = (display.normalise, display.gain_db, display.untransform, request)
+        return self.maps.computed(name, images, settings, lambda: viewed(images, request, display))
 
     def measurable(self) -> tuple[str, ...]:
         """Covariates of the current study that an instrument reads off a picture."""
@@ -100,11 +129,10 @@ class Context:
             names |= set(instrument(study.instrument).COVARIATES)
         return tuple(name for name in study.condition_names if name in names)
 
-    def about(self) -> dict[str, Any]:
-        """Provenance of what is on the screen."""
-        if self.document.distribution is None or self.client.shown is None:
-            return {}
-        return export.provenance(self.document.distribution.header, self.client.shown.picture)
+    def origin(self) -> Origin:
+        """What the picture on the screen comes from; there must be one."""
+        assert self.document.distribution is not None and self.client.shown is not None
+        return Origin.of(self.document.distribution.header, self.client.shown.request)
 
     def close(self) -> None:
         """End everything but a training started here."""

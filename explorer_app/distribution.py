@@ -8,16 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from explorer_app.state import GRID_LIMIT, Axis
 from mssg.checkpoint.header import Header
-from mssg.errors import MssgError
+from mssg.errors import MssgError, UsageError
 from mssg.study.model import Covariate
-from mssg.study.values import round_values
+from mssg.study.values import round_values, training_defaults
 
-Values = tuple[tuple[str, float], ...]  # native value by covariate, in the study's order
+Values = tuple[tuple[str, float], ...]  # native value of every covariate, in any order
 
 RARE, OUTSIDE = 5.0, 1.0  # percentiles of log-density below which a condition is called rare, outside
 _QUANTILE_CLIP = 1e-4
@@ -91,21 +92,21 @@ class TrainingDistribution:
         low, high = (float(covariate.inverse(offset + spread * t)) for t in inner)
         return low, high
 
+    @cached_property
+    def _medians(self) -> dict[str, float]:
+        try:
+            return training_defaults(self.study, self.header.summary)
+        except UsageError:  # an imported snapshot, which records no training data
+            ranges = {c.name: self.range(c.name) for c in self.study.conditions if c.is_continuous}
+            return {n: sum(ranges.get(n, (0.0, 0.0))) / 2 for n in self.study.condition_names}
+
     def median(self, name: str) -> float:
         """The training median; the commonest level of a discrete covariate."""
-        covariate = self.study.covariate(name)
-        if not covariate.is_continuous:
-            _, counts = self.histogram(name)
-            return float(counts.argmax()) if counts.size else 0.0
-        table = self.summary(name).get("quantiles")
-        if table:
-            return float(np.interp(0.5, table["q"], table["values"]))
-        low, high = self.range(name)
-        return (low + high) / 2
+        return self._medians[name]
 
     def defaults(self) -> dict[str, float]:
-        """The median of every covariate, in the study's order."""
-        return {c.name: self.median(c.name) for c in self.study.conditions}
+        """The median of every covariate, in the study's order: those of the command line."""
+        return dict(self._medians)
 
     def default_axis(self, name: str, steps: int = 4) -> Axis:
         """An axis of round values between the training 5 % and 95 % quantiles, or of every level."""
@@ -223,7 +224,9 @@ class TrainingDistribution:
     def _density(self, rows: Sequence[Values]) -> np.ndarray:
         """Log-density [n]; minus infinity for values a covariate cannot take."""
         try:
-            return self.header.models.log_density(np.array([[v for _, v in row] for row in rows]))
+            return self.header.models.log_density(
+                np.array([[dict(row)[name] for name in self.study.condition_names] for row in rows])
+            )
         except (MssgError, ArithmeticError, ValueError):
             return (
                 np.concatenate([self._density([r]) for r in rows]) if len(rows) > 1 else np.array([-np.inf])

@@ -14,9 +14,9 @@ from explorer_app import config, session
 from explorer_app.distribution import TrainingDistribution
 from explorer_app.geometry import mirrored
 from explorer_app.history import History
-from explorer_app.state import AppState, opened
+from explorer_app.state import AppState, opened, set_snapshot
 from mssg.checkpoint.header import read_header, resolve_snapshot
-from mssg.errors import MssgError
+from mssg.errors import MssgError, SnapshotError
 from mssg.measure.instruments import instrument
 from mssg.runs.folder import RunFolder
 from mssg.runs.follow import FollowedRun
@@ -117,8 +117,13 @@ class Document:
         distribution = TrainingDistribution(read_header(path))
         distribution.path = path  # as the state spells it
         distribution.study.encode(np.array([list(distribution.defaults().values())]))
-        if distribution.study.instrument:
-            instrument(distribution.study.instrument)
+        if name := distribution.study.instrument:
+            try:
+                instrument(name)
+            except MssgError as error:
+                raise SnapshotError(
+                    error.message, file=path, field="instrument", found=name, expected=error.expected
+                ) from None
         distribution.support(tuple(distribution.defaults().items()))
         self._retry(path)
         return distribution
@@ -143,7 +148,7 @@ class Document:
             self.distribution = self._read(state.snapshot)
             if saved.snapshot_id and self.distribution.header.snapshot_id != saved.snapshot_id:
                 self._tell("the snapshot has changed since the session was saved: pictures may differ", True)
-            if {n for n, _ in state.values} != set(self.distribution.study.condition_names):
+            if {n for n, _ in state.request.covariates} != set(self.distribution.study.condition_names):
                 defaults, axes = self.distribution.defaults(), self.distribution.axes()
                 state = opened(state, state.snapshot, defaults, axes)
         if not self.state.snapshot:
@@ -161,10 +166,10 @@ class Document:
             target = str(resolve_snapshot(path))
             old = saved.state.snapshot
             pins = tuple(
-                replace(p, picture=replace(p.picture, snapshot=target)) if p.picture.snapshot == old else p
+                replace(p, request=replace(p.request, snapshot=target)) if p.request.snapshot == old else p
                 for p in saved.state.pins
             )
-            self._adopt(replace(saved, state=replace(saved.state, snapshot=target, pins=pins)))
+            self._adopt(replace(saved, state=replace(set_snapshot(saved.state, target), pins=pins)))
             self.missing = None
             return True
         except MssgError as error:

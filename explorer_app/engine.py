@@ -1,4 +1,4 @@
-"""Turns pictures into frames with `mssg.rendering.renderer`. The only module of the explorer that imports
+"""Turns requests into frames with `mssg.rendering.renderer`. The only module of the explorer that imports
 torch."""
 
 from __future__ import annotations
@@ -14,15 +14,13 @@ import torch
 import torch.nn.functional as F
 
 from explorer_app.messages import PREDICTOR, Frame, OpenedModel, OpenedPredictor, ShownLayer
-from explorer_app.picture import Picture, Transform
-from explorer_app.state import blend
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import MssgError, UsageError
 from mssg.features.predictors import Predictor
 from mssg.measure.instruments import instrument
 from mssg.ops.device import checked_device
 from mssg.rendering.renderer import Renderer
-from mssg.rendering.request import RenderRequest, RenderResult
+from mssg.rendering.request import RenderRequest
 
 HELD_SNAPSHOTS = 3
 Measure = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -86,45 +84,46 @@ class Engine:
         self._models[path] = replace(self._models[path], layers=known)
         return self._models[path]
 
-    def render(self, picture: Picture, cancelled: Callable[[], bool], preview: bool = False) -> Frame | None:
-        """Draw one picture; None when it was cancelled, or when there is no preview of it.
+    def channels(self, request: RenderRequest) -> int:
+        """How many channels the layer of a request that was rendered has; 1 for a picture."""
+        if request.layer is None:
+            return 1
+        shape, _ = self._renderers[request.snapshot].layer_shapes[request.layer]
+        return shape[0]
+
+    def render(
+        self, request: RenderRequest, cancelled: Callable[[], bool], preview: bool = False
+    ) -> Frame | None:
+        """Draw one picture, or one channel of a layer; None when cancelled, or without a preview of it.
+
+        Args:
+            request: What to draw; its snapshot is named by its file.
+            cancelled: Asked before every layer; True drops the work.
+            preview: A quick, smaller picture, enlarged to the full one's pixels.
 
         Raises:
             MssgError: The picture cannot be drawn.
         """
-        self.open(picture.snapshot)
-        renderer = self._renderers[picture.snapshot]
-        if preview and (picture.probe.layer or renderer.preview_network is None):
+        self.open(request.snapshot)
+        renderer = self._renderers[request.snapshot]
+        if preview and (request.layer or renderer.preview_network is None):
             return None
         before = renderer.mappings, renderer.syntheses
-        result = renderer.render(_request(picture, renderer.G.num_ws), cancelled, preview)
+        result = renderer.render(replace(request, snapshot=""), cancelled, preview)
         self.mappings += renderer.mappings - before[0]
         self.syntheses += renderer.syntheses - before[1]
         if result.error:
             raise UsageError(result.error.rstrip("."))
         if result.image is None:
             return None
-        return self._frame(picture, result)
-
-    def _frame(self, picture: Picture, result: RenderResult) -> Frame:
-        raw = result.image
-        assert raw is not None
-        timings = dict(result.timings_ms)
-        statistics = {
-            "mean": float(raw.mean()),
-            "sd": float(raw.std()),
-            "min": float(raw.min()),
-            "max": float(raw.max()),
-        }
-        if picture.probe.layer:
-            return Frame(picture, _tiles(raw, picture), False, {}, statistics, timings)
+        raw, timings = result.image, dict(result.timings_ms)
+        if request.layer:
+            return Frame(request, np.ascontiguousarray(raw[0]), measured={}, timings_ms=timings)
         if result.preview:
-            raw = _enlarged(raw, self._renderers[picture.snapshot].G.img_resolution)
-        if picture.transform.untransform:
-            raw = _moved_back(raw, picture.transform)
+            raw = _enlarged(raw, renderer.G.img_resolution)
         image = (raw + 1) * 127.5
         shown = image[0] if len(image) == 1 else np.moveaxis(image[:3], 0, -1)
-        return Frame(picture, np.ascontiguousarray(shown), result.preview, None, statistics, timings)
+        return Frame(request, np.ascontiguousarray(shown), result.preview, timings_ms=timings)
 
     def predict_with(self, path: str) -> OpenedPredictor:
         """Take a learned predictor as a second instrument; "" puts it away. What is wrong with it is in the
@@ -155,8 +154,8 @@ class Engine:
         start = time.perf_counter()
         image = frame.image[None] if frame.image.ndim == 2 else np.moveaxis(frame.image, -1, 0)
         grey = np.rint(np.clip(image, 0, 255)).astype(np.uint8)[None]
-        study = self._renderers[frame.picture.snapshot].study
-        measured, oracle, predictor = {}, self._oracles.get(frame.picture.snapshot), self._predictor
+        study = self._renderers[frame.request.snapshot].study
+        measured, oracle, predictor = {}, self._oracles.get(frame.request.snapshot), self._predictor
         if oracle is not None:
             measured[study.instrument] = _reading(oracle, grey)
         if predictor is not None and grey.shape[1:] == (
@@ -182,69 +181,8 @@ def _reading(measure: Measure, grey: np.ndarray) -> dict[str, float]:
     return {name: float(np.ravel(value)[0]) for name, value in found.items()}
 
 
-def _request(picture: Picture, num_ws: int) -> RenderRequest:
-    latent, move = picture.latent, picture.transform
-    matrix = None
-    if (move.x, move.y, move.angle) != (0, 0, 0):
-        matrix = tuple(_matrix(move)[:2].ravel().tolist())
-    return RenderRequest(
-        seed=latent.seed,
-        blend=blend(latent),
-        mix_seed=latent.mix_seed,
-        mix_layers=tuple(i for i in latent.mix_layers if i < num_ws),
-        covariates=picture.values,
-        psi=latent.psi,
-        cutoff=latent.cutoff,
-        noise_mode=latent.noise_mode,
-        noise_seed=latent.noise_seed,
-        layer=picture.probe.layer or None,
-        transform=matrix,
-        precision="float32" if picture.float32 else "auto",
-    )
-
-
-def _matrix(move: Transform) -> np.ndarray:
-    """Rotation by `angle` turns about the centre, then translation in image widths: 3x3."""
-    a = 2 * np.pi * move.angle
-    return np.array([[np.cos(a), -np.sin(a), move.x], [np.sin(a), np.cos(a), move.y], [0, 0, 1]])
-
-
 def _enlarged(raw: np.ndarray, side: int) -> np.ndarray:
     """A preview [C, H, W] on the full picture's pixels, so that zoom, cursor and comparison go on as they
     were."""
     small = torch.from_numpy(raw)[None]
     return F.interpolate(small, size=(side, side), mode="bicubic", align_corners=False)[0].numpy()
-
-
-def _moved_back(raw: np.ndarray, move: Transform) -> np.ndarray:
-    """The image [C, H, W] with the transform undone by cubic interpolation: an equivariant generator stands
-    still."""
-    from scipy.ndimage import affine_transform
-
-    side = raw.shape[-1]
-    matrix = _matrix(move)
-    linear = matrix[:2, :2][::-1, ::-1]  # (x, y) -> (row, column)
-    centre = np.full(2, (side - 1) / 2)
-    offset = centre - linear @ centre + matrix[:2, 2][::-1] * side
-    return np.stack([affine_transform(c, linear, offset, order=3, cval=-1.0, prefilter=True) for c in raw])
-
-
-def _tiles(raw: np.ndarray, picture: Picture) -> np.ndarray:
-    """Channels of a layer [C, H, W] side by side in a near-square montage, in grey levels: float32 [H',
-    W']."""
-    probe = picture.probe
-    first = min(probe.channel, len(raw) - 1)
-    chosen = raw[first : first + max(1, probe.count)]
-    if probe.normalise:
-        low, high = float(chosen.min()), float(chosen.max())
-        chosen = (chosen - low) / max(high - low, 1e-12) * 255
-    else:
-        chosen = (chosen * 10 ** (probe.gain_db / 20) + 1) * 127.5
-    columns = int(np.ceil(np.sqrt(len(chosen))))
-    rows = -(-len(chosen) // columns)
-    height, width = chosen.shape[1:]
-    out = np.zeros((rows * height, columns * width), np.float32)
-    for i, tile in enumerate(chosen):
-        y, x = divmod(i, columns)
-        out[y * height : (y + 1) * height, x * width : (x + 1) * width] = tile
-    return out

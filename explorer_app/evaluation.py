@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from explorer_app.distribution import TrainingDistribution
-from explorer_app.picture import Latent, Picture, Probe, Transform
-from explorer_app.state import AppState, set_values
+from explorer_app.request_edits import with_values
+from explorer_app.state import Analysis
 from mssg.errors import DataError
 from mssg.metrics.results import JOINT, Evaluation, Result
+from mssg.rendering.request import RenderRequest
 from mssg.study.model import Study
 
 Edges = tuple[float, float]
@@ -171,13 +172,11 @@ def quantile_bins(distribution: TrainingDistribution, name: str, count: int = 4)
     return [(float(a), float(b)) for a, b in itertools.pairwise(edges)]
 
 
-def live_pictures(
-    state: AppState, distribution: TrainingDistribution
-) -> dict[tuple[tuple[str, Edges], ...], tuple[Picture, ...]]:
+def live_requests(
+    request: RenderRequest, analysis: Analysis, distribution: TrainingDistribution
+) -> dict[tuple[tuple[str, Edges], ...], tuple[RenderRequest, ...]]:
     """The pictures to measure per stratum: at its middle, with a few seeds, the other covariates as they
     are."""
-    analysis = state.analysis
-    base = replace(state, probe=Probe(), transform=Transform())
     names = [n for n in (analysis.strata_rows, analysis.strata_columns, analysis.strata_panel) if n]
     if not names or len(set(names)) != len(names):
         return {}
@@ -185,11 +184,10 @@ def live_pictures(
     for i, name in enumerate(names):
         bins = quantile_bins(distribution, name, 3 if i == 2 else 4)
         strata = [(*stratum, (name, edges)) for stratum in strata for edges in bins]
+    plain = RenderRequest(request.snapshot, psi=request.psi, cutoff=request.cutoff)
+    base = replace(plain, covariates=request.covariates)
     out = {}
     for stratum in strata:
-        at = set_values(base, **StratumCell(stratum, 0.0, 0).centre)
-        latent = Latent(psi=state.latent.psi, cutoff=state.latent.cutoff)
-        out[stratum] = tuple(
-            replace(at, latent=replace(latent, seed=s)).picture for s in range(analysis.strata_images)
-        )
+        at = with_values(base, **StratumCell(stratum, 0.0, 0).centre)
+        out[stratum] = tuple(replace(at, seed=seed) for seed in range(analysis.strata_images))
     return out

@@ -4,90 +4,91 @@ imgui."""
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from explorer_app import colormaps
-from explorer_app.picture import Picture
-from explorer_app.state import AppState, Axis, Display, Grid
+from explorer_app.request_edits import whole_picture
+from explorer_app.state import Display, Grid, grid_requests
 from mssg.checkpoint.header import Header
 from mssg.errors import DataError, UsageError
 from mssg.files import write_atomically
+from mssg.rendering import image_files
+from mssg.rendering.command_line import generate_command, grid_command, private_command
+from mssg.rendering.request import RenderRequest
 from mssg.study.model import Study
+from mssg.study.values import Sweep
 
 Image = np.ndarray
 FULL = Display()
 
 
-def provenance(header: Header, picture: Picture) -> dict[str, Any]:
-    """What is needed to draw a picture again: snapshot hash, covariates in native units, latent, versions."""
-    latent = picture.latent
-    return {
-        "snapshot": header.path.name,
-        "snapshot_id": header.snapshot_id,
-        "study": header.study.name,
-        "kimg": header.progress.get("kimg"),
-        "covariates": {n: header.study.covariate(n).format(v) for n, v in picture.values},
-        "values": dict(picture.values),
-        "seed": latent.seed,
-        "latent_offset": [latent.x, latent.y],
-        "psi": latent.psi,
-        "cutoff": latent.cutoff,
-        "noise": [latent.noise_mode, latent.noise_seed],
-        "style_mixing": (
-            {"seed": latent.mix_seed, "layers": list(latent.mix_layers)} if latent.mix_layers else None
-        ),
-        "layer": picture.probe.layer or None,
-        "versions": dict(header.provenance).get("versions"),
-    }
+@dataclass(frozen=True)
+class Origin:
+    """What written pictures come from: the snapshot, their requests, the command that draws them again."""
+
+    header: Header
+    requests: tuple[RenderRequest, ...]
+    command: str
+
+    @staticmethod
+    def of(header: Header, *requests: RenderRequest) -> Origin:
+        """The origin of pictures of which the first is drawn again by `mssg generate`."""
+        name = header.path.name
+        return Origin(header, requests, private_command(generate_command(requests[0], header.study, name)))
+
+    @staticmethod
+    def of_grid(header: Header, request: RenderRequest, grid: Grid) -> Origin:
+        """The origin of a grid's pictures."""
+        requests = tuple(cell for row in grid_requests(request, grid) for cell in row)
+        words = command_of_grid(request, grid, header.study, header.path.name)
+        return Origin(header, requests, private_command(words))
+
+    @property
+    def stated(self) -> list[dict[str, float]]:
+        """Every covariate of each picture, native units."""
+        return [dict(request.covariates) for request in self.requests]
+
+    @property
+    def json(self) -> str:
+        """All of it, as JSON."""
+        return json.dumps(image_files.describe(self.header, self.requests, self.stated, None, self.command))
+
+    @property
+    def text(self) -> dict[str, str]:
+        """All of it, as a PNG holds it."""
+        return image_files.png_text(self.header, self.requests, self.stated, self.command)
 
 
-def save_png(
-    path: str | Path, image: Image, about: Mapping[str, Any], bits: int = 8, display: Display = FULL
-) -> None:
+def save_png(path: str | Path, image: Image, origin: Origin, bits: int = 8, display: Display = FULL) -> None:
     """Write a picture as PNG at native pixels.
 
     Args:
         path: Where.
         image: float32 [H, W] or [H, W, 3], grey levels.
-        about: Provenance, stored as text in the file.
+        origin: Stored as text in the file.
         bits: 8, or 16 (grey only): 0..65535 over the full range 0..255 of grey levels.
         display: Window, level, colours for 8 bits; the default keeps grey levels as they are.
 
     Raises:
-        UsageError: 16 bits of a colour picture.
+        UsageError: 16 bits of a colour picture, or it cannot be written.
     """
-    from PIL import Image as Pil
-
     if bits == 16:
-        if image.ndim == 3:
-            raise UsageError("a 16-bit PNG holds one channel", found="a colour picture", hint="Export 8 bits")
-        picture = Pil.fromarray(np.rint(np.clip(image, 0, 255) * 257).astype(np.uint16))
+        image_files.save_png(Path(path), _stack(image), 1, origin.text, 16)
     else:
-        picture = Pil.fromarray(coloured(image, display))
-    _write(path, lambda file: picture.save(file, format="PNG", pnginfo=_text(about)))
+        image_files.write_png(Path(path), coloured(image, display), origin.text)
 
 
-def save_window(path: str | Path, pixels: np.ndarray, about: Mapping[str, Any]) -> None:
-    """Write a photograph of the window, uint8 [H, W, 3], as PNG."""
-    from PIL import Image as Pil
-
-    _write(path, lambda file: Pil.fromarray(pixels).save(file, format="PNG", pnginfo=_text(about)))
-
-
-def _text(about: Mapping[str, Any]) -> Any:
-    """Provenance as text of a PNG."""
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    info.add_itxt("mssg", json.dumps(about))
-    return info
+def _stack(image: Image) -> np.ndarray:
+    """A picture as `image_files` takes it: float32 [1, C, H, W], grey levels 0 to 255."""
+    planes = np.atleast_3d(image).transpose(2, 0, 1)
+    return np.clip(planes, 0, 255)[None].astype(np.float32)
 
 
 def coloured(image: Image, display: Display) -> np.ndarray:
@@ -96,35 +97,21 @@ def coloured(image: Image, display: Display) -> np.ndarray:
     return out[..., 0] if image.ndim == 2 and display.colormap == "grey" else out
 
 
-def save_nifti(path: str | Path, image: Image, study: Study, about: Mapping[str, Any]) -> None:
-    """Write a picture as a one-slice NIfTI volume with the study's geometry.
-
-    Array axes are (right, anterior, superior); columns of a stored picture run from patient left (FORMATS).
+def save_nifti(path: str | Path, image: Image, origin: Origin) -> None:
+    """Write a picture as a one-slice NIfTI volume with the study's geometry, and its JSON beside it.
 
     Raises:
-        DataError: The study states no geometry.
+        UsageError: The study states no geometry, a picture in colour or of a layer, or it cannot be written.
     """
-    geometry = study.geometry
-    if geometry is None:
-        raise DataError(
-            "the study states no geometry, so there are no millimetres to write",
-            field="geometry",
-            hint="Export PNG",
-        )
-    from nibabel.nifti1 import Nifti1Extension
-
-    from mssg.data.nifti import to_bytes
-    from mssg.data.plane import PlaneGrid, to_image
-
-    plane = np.asarray(image if image.ndim == 2 else image.mean(-1), np.float32)
-    nifti = to_image(plane, PlaneGrid.of_study(geometry, len(plane)))
-    nifti.header["descrip"] = json.dumps({k: about.get(k) for k in ("snapshot_id", "seed")}).encode()[:79]
-    nifti.header.extensions.append(Nifti1Extension("comment", json.dumps(about).encode()))
-    _write(path, to_bytes(nifti, path))
+    first = origin.requests[0]
+    image_files.check_nifti(origin.header, (), 1, first.layer)
+    image_files.save_nifti(
+        Path(path), _stack(image), origin.header, [first], origin.stated, None, origin.command
+    )
 
 
 def save_sweep(
-    path: str | Path, images: Sequence[Image], about: Mapping[str, Any], display: Display, fps: float = 12
+    path: str | Path, images: Sequence[Image], origin: Origin, display: Display, fps: float = 12
 ) -> None:
     """Write pictures as an animation that runs to and fro: GIF, or MP4 where ffmpeg is installed.
 
@@ -139,14 +126,14 @@ def save_sweep(
 
         pictures = [Pil.fromarray(f) for f in frames]
         options = {"save_all": True, "append_images": pictures[1:], "duration": round(1000 / fps), "loop": 0}
-        _write(path, lambda file: pictures[0].save(file, format="GIF", comment=json.dumps(about), **options))
+        _write(path, lambda file: pictures[0].save(file, format="GIF", comment=origin.json, **options))
     elif kind == ".mp4":
-        _write(path, lambda file: _mp4(file.name, frames, about, fps))
+        _write(path, lambda file: _mp4(file.name, frames, origin, fps))
     else:
         raise UsageError("not an animation", file=path, expected=".gif or .mp4")
 
 
-def _mp4(path: str, frames: Sequence[np.ndarray], about: Mapping[str, Any], fps: float) -> None:
+def _mp4(path: str, frames: Sequence[np.ndarray], origin: Origin, fps: float) -> None:
     program = shutil.which("ffmpeg")
     if program is None:
         raise UsageError(
@@ -178,7 +165,7 @@ def _mp4(path: str, frames: Sequence[np.ndarray], about: Mapping[str, Any], fps:
         "-pix_fmt",
         "yuv420p",
         "-metadata",
-        f"comment={json.dumps(about)}",
+        f"comment={origin.json}",
     ]
     done = subprocess.run(
         [*words, "-f", "mp4", path], input=b"".join(f.tobytes() for f in rgb), capture_output=True
@@ -188,12 +175,7 @@ def _mp4(path: str, frames: Sequence[np.ndarray], about: Mapping[str, Any], fps:
 
 
 def save_grid(
-    path: str | Path,
-    images: Sequence[Sequence[Image | None]],
-    grid: Grid,
-    study: Study,
-    about: Mapping[str, Any],
-    display: Display,
+    path: str | Path, images: Sequence[Sequence[Image | None]], grid: Grid, origin: Origin, display: Display
 ) -> None:
     """Write a grid of two covariates: PNG at native pixels, or a labelled PDF figure.
 
@@ -205,18 +187,14 @@ def save_grid(
         raise UsageError("the grid is not complete yet", file=path, hint="Wait for the last cell")
     mosaic = np.concatenate([np.concatenate([coloured(c, display) for c in row], 1) for row in cells], 0)
     if Path(path).suffix.lower() == ".png":
-        from PIL import Image as Pil
-
-        _write(path, lambda file: Pil.fromarray(mosaic).save(file, format="PNG", pnginfo=_text(about)))
+        image_files.write_png(Path(path), mosaic, origin.text)
     elif Path(path).suffix.lower() == ".pdf":
-        _write(path, lambda file: _grid_figure(file, mosaic, grid, study, about))
+        _write(path, lambda file: _grid_figure(file, mosaic, grid, origin))
     else:
         raise UsageError("not a figure", file=path, expected=".png or .pdf")
 
 
-def _grid_figure(
-    file: BinaryIO, mosaic: np.ndarray, grid: Grid, study: Study, about: Mapping[str, Any]
-) -> None:
+def _grid_figure(file: BinaryIO, mosaic: np.ndarray, grid: Grid, origin: Origin) -> None:
     """Figure 1 of the paper: pictures with their values along both axes; the same input gives the same
     bytes."""
     import matplotlib
@@ -232,7 +210,7 @@ def _grid_figure(
             mosaic, cmap="gray", vmin=0, vmax=255, extent=(0, columns.steps, rows.steps, 0), aspect="auto"
         )
         for axis, one, place in ((axes.xaxis, columns, axes.set_xlabel), (axes.yaxis, rows, axes.set_ylabel)):
-            covariate = study.covariate(one.name)
+            covariate = origin.header.study.covariate(one.name)
             axis.set_ticks(
                 [i + 0.5 for i in range(one.steps)], [covariate.format(v, unit=False) for v in one.values()]
             )
@@ -240,46 +218,15 @@ def _grid_figure(
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        figure.savefig(file, format="pdf", metadata={"CreationDate": None, "Subject": json.dumps(about)})
+        figure.savefig(file, format="pdf", metadata={"CreationDate": None, "Subject": origin.json})
 
 
-def grid_command(state: AppState, study: Study, output: str = "grid.pdf") -> str:
-    """The `mssg figure grid` command that draws the state's grid."""
-
-    def axis(one: Axis) -> str:
-        return f"{one.name}={one.low:.6g}:{one.high:.6g}:{one.steps}"
-
-    taken = {state.grid.rows.name, state.grid.columns.name}
-    words = [
-        "mssg",
-        "figure",
-        "grid",
-        state.snapshot,
-        "--rows",
-        axis(state.grid.rows),
-        "--cols",
-        axis(state.grid.columns),
-    ]
-    for name, value in state.values:
-        if name not in taken:
-            words += ["--fix", f"{name}={_native(study, name, value)}"]
-    words += ["--seed", str(state.latent.seed)]
-    words += ["--psi", f"{state.latent.psi:g}"] if state.latent.psi != 1 else []
-    return shlex.join([*words, "-o", output])
-
-
-def picture_command(state: AppState, study: Study, output: str = "image.png") -> str:
-    """The `mssg generate` command that draws the state's picture."""
-    words = ["mssg", "generate", state.snapshot, "--seed", str(state.latent.seed)]
-    for name, value in state.values:
-        words += ["--fix", f"{name}={_native(study, name, value)}"]
-    words += ["--psi", f"{state.latent.psi:g}"] if state.latent.psi != 1 else []
-    return shlex.join([*words, "-o", output])
-
-
-def _native(study: Study, name: str, value: float) -> str:
-    covariate = study.covariate(name)
-    return covariate.levels[round(value)] if covariate.kind == "categorical" else f"{value:.6g}"
+def command_of_grid(
+    request: RenderRequest, grid: Grid, study: Study, snapshot: str, output: str = "grid.pdf"
+) -> str:
+    """The `mssg figure grid` command that draws a grid."""
+    axes = Sweep(grid.rows.name, grid.rows.values()), Sweep(grid.columns.name, grid.columns.values())
+    return grid_command(whole_picture(request), study, snapshot, axes, output)
 
 
 def _write(path: str | Path, data: bytes | Callable[[BinaryIO], object]) -> None:

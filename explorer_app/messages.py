@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from explorer_app.picture import Picture
+from mssg.rendering.request import RenderRequest
 
 PREDICTOR = "predictor"
 Readings = dict[str, dict[str, float]]  # instrument -> covariate -> native value
@@ -18,20 +18,19 @@ class Frame:
     """A rendered picture as it is kept.
 
     Attributes:
-        picture: What was asked for.
-        image: float32 [H, W] or [H, W, 3] in grey levels (0 black, 255 white, overshoot kept).
+        request: What was asked for.
+        image: float32 [H, W] or [H, W, 3] in grey levels (0 black, 255 white, overshoot kept);
+            of a layer, the raw activations of one channel.
         preview: True for a quick, smaller picture that the full one is to replace.
         measured: What each instrument reads on it; None until it was measured. The oracle goes by its name in
             the study, the learned predictor by `PREDICTOR`.
-        statistics: Of a layer's raw activations, or of the image: mean, sd, min, max.
         timings_ms: Milliseconds by stage.
     """
 
-    picture: Picture
+    request: RenderRequest
     image: np.ndarray
     preview: bool = False
     measured: Readings | None = None
-    statistics: dict[str, float] = field(default_factory=dict)
     timings_ms: dict[str, float] = field(default_factory=dict)
 
     def reading(self, name: str) -> float | None:
@@ -52,8 +51,8 @@ class RequestedPictures:
     """
 
     number: int
-    main: Picture | None
-    others: tuple[tuple[Picture, bool], ...]
+    main: RenderRequest | None
+    others: tuple[tuple[RenderRequest, bool], ...]
     predictor: str = ""
 
 
@@ -64,11 +63,10 @@ class RenderedPicture:
     `main`: it was the one on the screen; `predictor`: the file of the learned predictor that measured it.
     """
 
-    picture: Picture
+    request: RenderRequest
     slot: Slot
     preview: bool
     measured: Readings | None
-    statistics: dict[str, float]
     timings_ms: dict[str, float]
     predictor: str
     main: bool
@@ -78,7 +76,7 @@ class RenderedPicture:
 class MeasuredPicture:
     """From the render process: what instruments read on a picture sent before."""
 
-    picture: Picture
+    request: RenderRequest
     measured: Readings | None
     timings_ms: dict[str, float]
     predictor: str
@@ -96,7 +94,7 @@ class FailedSnapshot:
 class FailedPicture:
     """From the render process: why a picture cannot be rendered."""
 
-    picture: Picture
+    request: RenderRequest
     reason: str
 
 

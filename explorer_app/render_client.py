@@ -30,8 +30,8 @@ from explorer_app.messages import (
     RequestedPictures,
     WorkDone,
 )
-from explorer_app.picture import Picture
 from explorer_app.render_link import RenderLink, share_heap
+from mssg.rendering.request import RenderRequest
 
 RESTART_PAUSE_S = 1.0
 HASTY_RESTARTS = 5  # so many deaths without a word from the process, and it is not started again
@@ -77,7 +77,7 @@ class RenderClient:
             wake or (lambda: None), threads or max(1, (os.cpu_count() or 2) - 1), device
         )
         self.models: dict[str, OpenedModel] = {}
-        self.errors: dict[Picture, str] = {}
+        self.errors: dict[RenderRequest, str] = {}
         self.failed: dict[str, str] = {}
         self.notice = self.broken = ""
         self.predictor = OpenedPredictor("")
@@ -89,10 +89,12 @@ class RenderClient:
         self.matched_at = time.perf_counter()  # when the picture on the screen was last the one asked for
         self._cache = FrameCache()
         self._latest: Frame | None = None  # the last main picture that arrived, be it wanted still or not
-        self._unanswered: deque[tuple[Picture, float]] = deque(maxlen=1000)  # main pictures, and since when
-        self._main: Picture | None = None
-        self._others: dict[Picture, bool] = {}  # wanted beside it; whether to be measured
-        self._next: dict[Picture, bool] = {}  # the same of the frame that is being drawn
+        self._unanswered: deque[tuple[RenderRequest, float]] = deque(
+            maxlen=1000
+        )  # main pictures, and since when
+        self._main: RenderRequest | None = None
+        self._others: dict[RenderRequest, bool] = {}  # wanted beside it; whether to be measured
+        self._next: dict[RenderRequest, bool] = {}  # the same of the frame that is being drawn
         self._sent: RequestedPictures | None = None
         self._closed = False
         self._silent_deaths = 0
@@ -103,13 +105,13 @@ class RenderClient:
         """Process id of the render process."""
         return self._link.pid
 
-    def request(self, pictures: Iterable[Picture], measured: bool = False) -> None:
+    def request(self, pictures: Iterable[RenderRequest], measured: bool = False) -> None:
         """Ask for pictures beside the main one, this frame; with what instruments read on them if they are to
         be `measured`."""
-        for picture in pictures:
-            self._next[picture] = measured or self._next.get(picture, False)
+        for request in pictures:
+            self._next[request] = measured or self._next.get(request, False)
 
-    def submit(self, main: Picture | None, predictor: str = "", since: float | None = None) -> None:
+    def submit(self, main: RenderRequest | None, predictor: str = "", since: float | None = None) -> None:
         """Send what is wanted; the latest call replaces all earlier ones.
 
         Args:
@@ -128,10 +130,10 @@ class RenderClient:
         self._send()
         self._show()
 
-    def _ask(self, main: Picture | None, since: float) -> None:
+    def _ask(self, main: RenderRequest | None, since: float) -> None:
         """Remember since when the main picture is waited for."""
         if main is None or main == (
-            self._unanswered[-1][0] if self._unanswered else self.shown and self.shown.picture
+            self._unanswered[-1][0] if self._unanswered else self.shown and self.shown.request
         ):
             return
         # How long a snapshot takes to load says nothing about answers.
@@ -149,10 +151,10 @@ class RenderClient:
         self.counters.requests += 1
         self._link.post(self._sent)
 
-    def _lacks(self, picture: Picture, measured: bool) -> bool:
-        if self.broken or picture in self.errors or picture.snapshot in self.failed:
+    def _lacks(self, request: RenderRequest, measured: bool) -> bool:
+        if self.broken or request in self.errors or request.snapshot in self.failed:
             return False
-        frame = self._cache.get(picture)
+        frame = self._cache.get(request)
         return frame is None or (measured and frame.measured is None)
 
     def poll(self) -> int:
@@ -195,7 +197,7 @@ class RenderClient:
             case FailedSnapshot():
                 self.failed[answer.path] = answer.reason
             case FailedPicture():
-                self.errors[answer.picture] = answer.reason
+                self.errors[answer.request] = answer.reason
                 if len(self.errors) > ERRORS_KEPT:
                     self.errors.pop(next(iter(self.errors)))
             case WorkDone():
@@ -204,11 +206,10 @@ class RenderClient:
     def _keep(self, answer: RenderedPicture, image: np.ndarray) -> None:
         current = answer.predictor == self.predictor.path
         frame = Frame(
-            picture=answer.picture,
+            request=answer.request,
             image=image,
             preview=answer.preview,
             measured=answer.measured if current else None,
-            statistics=answer.statistics,
             timings_ms=answer.timings_ms,
         )
         if answer.preview:
@@ -227,23 +228,23 @@ class RenderClient:
         waited_for = {p for p, _ in self._unanswered}
         if found is not None:
             self.matched_at = now
-        elif self._latest is not None and self._latest.picture in waited_for:
+        elif self._latest is not None and self._latest.request in waited_for:
             found = self._latest
         if found is None:
             return
-        while found.picture in waited_for:  # what was asked for before is answered by a later picture
-            picture, since = self._unanswered.popleft()
+        while found.request in waited_for:  # what was asked for before is answered by a later picture
+            request, since = self._unanswered.popleft()
             if math.isfinite(since):
                 self.latency_ms.append((now - since) * 1e3)
-            if picture == found.picture:
+            if request == found.request:
                 break
         self.shown = found
         if found.measured is not None:
             self.measured = found
 
-    def frame(self, picture: Picture) -> Frame | None:
+    def frame(self, request: RenderRequest) -> Frame | None:
         """The frame of a picture: the full one if it is there, else a preview of it, else None."""
-        return self._cache.get(picture, preview=True)
+        return self._cache.get(request, preview=True)
 
     def retry(self, path: str) -> None:
         """Forget that a snapshot failed, so that it is tried again."""
@@ -252,7 +253,7 @@ class RenderClient:
         self._sent = None
 
     @property
-    def missing(self) -> list[Picture]:
+    def missing(self) -> list[RenderRequest]:
         """What is wanted and not there."""
         main = [self._main] if self._main is not None and self._lacks(self._main, True) else []
         return main + [p for p, measured in self._others.items() if self._lacks(p, measured)]
@@ -263,7 +264,7 @@ class RenderClient:
         return bool(self.missing)
 
     @property
-    def others(self) -> set[Picture]:
+    def others(self) -> set[RenderRequest]:
         """What is wanted beside the main picture."""
         return set(self._others)
 
@@ -283,7 +284,9 @@ class RenderClient:
             self._link.close()
 
 
-def _covers(sent: RequestedPictures, main: Picture | None, others: tuple[tuple[Picture, bool], ...]) -> bool:
+def _covers(
+    sent: RequestedPictures, main: RenderRequest | None, others: tuple[tuple[RenderRequest, bool], ...]
+) -> bool:
     """True when what was sent already leads to what is missing: the same main picture, no other that was not
     asked for, and not many that are no longer wanted."""
     if main is not None and main != sent.main:

@@ -22,9 +22,9 @@ from explorer_app.messages import (
     RequestedPictures,
     WorkDone,
 )
-from explorer_app.picture import Picture
 from explorer_app.ring import Ring
 from mssg.errors import MssgError
+from mssg.rendering.request import RenderRequest
 
 PREVIEW_FROM_MS = 90.0  # a full picture faster than this needs no preview before it
 
@@ -85,8 +85,8 @@ class RenderLoop:
 
     def run(self) -> None:
         """Serve requests until the window goes away."""
-        main: Picture | None = None
-        queue: list[tuple[Picture, bool]] = []
+        main: RenderRequest | None = None
+        queue: list[tuple[RenderRequest, bool]] = []
         number = 0
         while True:
             # A generation ahead of ours means that a newer request is on its way: nothing older is worth
@@ -109,7 +109,7 @@ class RenderLoop:
     def _stale(self, number: int) -> Callable[[], bool]:
         return lambda: self.generation.value != number
 
-    def _main(self, picture: Picture, cancelled: Callable[[], bool]) -> None:
+    def _main(self, request: RenderRequest, cancelled: Callable[[], bool]) -> None:
         """Render the picture on the screen; it is sent before it is measured.
 
         Its first pixels are drawn to the end even when a newer request has come: during a drag every frame
@@ -119,40 +119,40 @@ class RenderLoop:
         def draw() -> None:
             seen = False
             if self.full_ms > PREVIEW_FROM_MS:
-                preview = self.engine.render(picture, _never, preview=True)
+                preview = self.engine.render(request, _never, preview=True)
                 seen = preview is not None and self._send(preview, _never, main=True)
             start = time.perf_counter()
-            frame = self.engine.render(picture, cancelled if seen else _never)
+            frame = self.engine.render(request, cancelled if seen else _never)
             if frame is None:
                 return
             self.full_ms = (time.perf_counter() - start) * 1e3
             if self._send(frame, _never, main=True) and not cancelled():
                 frame = self.engine.measure(frame)
-                self.pipe.send(MeasuredPicture(picture, frame.measured, frame.timings_ms, self.predictor))
+                self.pipe.send(MeasuredPicture(request, frame.measured, frame.timings_ms, self.predictor))
 
-        self._guarded(picture, draw)
+        self._guarded(request, draw)
 
-    def _other(self, picture: Picture, measured: bool, cancelled: Callable[[], bool]) -> bool:
+    def _other(self, request: RenderRequest, measured: bool, cancelled: Callable[[], bool]) -> bool:
         """Render a picture wanted beside the main one; False when it was dropped or failed."""
 
         def draw() -> bool:
-            frame = self.engine.render(picture, cancelled)
+            frame = self.engine.render(request, cancelled)
             if frame is None:
                 return False
             return self._send(self.engine.measure(frame) if measured else frame, _never)
 
-        return bool(self._guarded(picture, draw))
+        return bool(self._guarded(request, draw))
 
-    def _guarded(self, picture: Picture, draw: Callable[[], Any]) -> Any:
+    def _guarded(self, request: RenderRequest, draw: Callable[[], Any]) -> Any:
         """Do it with the picture's snapshot open; whatever fails is told in words."""
         try:
-            if not self._open(picture.snapshot):
+            if not self._open(request.snapshot):
                 return False
             done = draw()
-            self._open(picture.snapshot)  # the first picture has shown the layers' shapes
+            self._open(request.snapshot)  # the first picture has shown the layers' shapes
             return done
         except MssgError as error:
-            self.pipe.send(FailedPicture(picture, str(error)))
+            self.pipe.send(FailedPicture(request, str(error)))
         except (
             RuntimeError,
             ValueError,
@@ -162,7 +162,7 @@ class RenderLoop:
             AttributeError,
             OSError,
         ) as error:
-            self.pipe.send(FailedPicture(picture, f"{type(error).__name__}: {error}"))
+            self.pipe.send(FailedPicture(request, f"{type(error).__name__}: {error}"))
         return False
 
     def _open(self, path: str) -> bool:
@@ -185,11 +185,10 @@ class RenderLoop:
             return False
         self.pipe.send(
             RenderedPicture(
-                picture=frame.picture,
+                request=frame.request,
                 slot=slot,
                 preview=frame.preview,
                 measured=frame.measured,
-                statistics=frame.statistics,
                 timings_ms=frame.timings_ms,
                 predictor=self.predictor,
                 main=main,

@@ -1,18 +1,24 @@
-"""Sessions: the explorer's state as JSON, with a format version and the snapshot's hash."""
+"""Sessions: the explorer's state as JSON, with a format version and the snapshot's hash.
+
+Sessions of the first edition (format version 1) described a picture in their own terms; they are read and
+converted.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from explorer_app import picture, state
+from explorer_app import state
+from explorer_app.request_edits import at_place, drag_latent, moved
 from explorer_app.state import AppState
-from mssg.errors import SnapshotError
+from mssg.errors import SnapshotError, UsageError
 from mssg.files import parse_json, write_json
+from mssg.rendering.request import RenderRequest
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 KIND = "mssg-explorer-session"
 
 
@@ -33,7 +39,7 @@ def save(path: str | Path, session: Session) -> None:
         SnapshotError: The file cannot be written.
     """
     path = Path(path)
-    document = {"kind": KIND, "format_version": FORMAT_VERSION, **asdict(session)}
+    document = {"kind": KIND, "format_version": FORMAT_VERSION, **_plain(session)}
     write_json(path, document)
 
 
@@ -58,7 +64,7 @@ def load(path: str | Path) -> Session:
         ) from None
     if not isinstance(document, dict) or document.get("kind") != KIND:
         raise SnapshotError("not a session of the explorer", file=path, field="kind", expected=KIND)
-    if document.get("format_version") != FORMAT_VERSION:
+    if document.get("format_version") not in (1, FORMAT_VERSION):
         raise SnapshotError(
             "unknown format version",
             file=path,
@@ -67,20 +73,68 @@ def load(path: str | Path) -> Session:
             hint="Update MSSG",
         )
     try:
+        first = document["format_version"] == 1
         return Session(
-            _build(AppState, document["state"], "state"),
+            _build(AppState, _converted(document["state"]) if first else document["state"], "state"),
             str(document["snapshot_id"]),
             str(document.get("layout", "")),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, UsageError) as error:
         raise SnapshotError("a part of the session makes no sense", file=path, found=str(error)) from None
 
 
+def _plain(value: Any) -> Any:
+    """A dataclass as JSON; requests write themselves, without what is at its default."""
+    if isinstance(value, RenderRequest):
+        return value.to_json()
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def _converted(old: dict[str, Any]) -> dict[str, Any]:
+    """The state of a session of format version 1 in the terms of this one."""
+    new = dict(old)
+    parts = {key: new.pop(key) for key in _PICTURE_V1 if key in new}
+    display = {k: v for k, v in parts.get("probe", {}).items() if k in ("normalise", "gain_db")}
+    display |= {"channels": parts.get("probe", {}).get("count", 1)}
+    display |= {"untransform": parts.get("transform", {}).get("untransform", False)}
+    new["request"] = _request_v1(parts).to_json()
+    new["display"] = old.get("display", {}) | display
+    new["pins"] = [
+        {"name": pin["name"], "request": _request_v1(pin["picture"]).to_json()} for pin in old.get("pins", ())
+    ]
+    return new
+
+
+_PICTURE_V1 = ("snapshot", "values", "latent", "probe", "transform", "float32")
+
+
+def _request_v1(picture: dict[str, Any]) -> RenderRequest:
+    """The request of what format version 1 called a picture."""
+    latent, probe, move = (dict(picture.get(key, {})) for key in ("latent", "probe", "transform"))
+    layer = probe.get("layer") or None
+    request = RenderRequest(
+        snapshot=_checked(picture.get("snapshot", ""), str),
+        covariates=tuple((_checked(n, str), _number(v, "values")) for n, v in picture.get("values", ())),
+        mix_seed=latent.get("mix_seed", 1),
+        mix_layers=tuple(latent.get("mix_layers", ())),
+        psi=_number(latent.get("psi", 1.0), "psi"),
+        cutoff=latent.get("cutoff"),
+        noise_mode=latent.get("noise_mode", "const"),
+        noise_seed=latent.get("noise_seed", 0),
+        layer=layer and _checked(layer, str),
+        channel=probe.get("channel", 0) if layer else None,
+        precision="float32" if _checked(picture.get("float32", False), bool) else "auto",
+    )
+    x, y = (_number(latent.get(key, 0.0), key) for key in ("x", "y"))
+    seeded = at_place(request, _checked(latent.get("seed", 0), int))
+    return moved(
+        drag_latent(seeded, x, y), *(_number(move.get(key, 0.0), key) for key in ("x", "y", "angle"))
+    )
+
+
 _NESTED = {
-    "picture": picture.Picture,
-    "latent": picture.Latent,
-    "probe": picture.Probe,
-    "transform": picture.Transform,
     "display": state.Display,
     "grid": state.Grid,
     "rows": state.Axis,
@@ -103,19 +157,20 @@ def _build(kind: type, document: Any, where: str) -> Any:
 
 
 def _value(name: str, value: Any, hint: Any, where: str) -> Any:
+    if name == "request":
+        return RenderRequest.from_json(value)
     if name in _NESTED:
         return _build(_NESTED[name], value, where)
     if name == "pins":
         return tuple(_build(state.Pin, pin, where) for pin in value)
-    if name == "values":
-        return tuple((str(key), _number(number, where)) for key, number in value)
-    if name in ("center", "mix_layers"):
-        return tuple(_number(v, where) if name == "center" else int(v) for v in value)
-    if name == "cutoff":
-        return None if value is None else int(value)
-    if hint is float:
-        return _number(value, where)
-    if not isinstance(value, hint):
+    if name == "center":
+        x, y = (_number(v, where) for v in value)
+        return x, y
+    return _number(value, where) if hint is float else _checked(value, hint, where)
+
+
+def _checked(value: Any, kind: type, where: str = "") -> Any:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{where} = {value!r}")
     return value
 

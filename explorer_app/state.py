@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
-from explorer_app.picture import Latent, Picture, Probe, Transform
+from explorer_app.request_edits import at_place, place, whole_picture, with_values
+from mssg.rendering.request import RenderRequest
 
 COMPARE_MODES = ("A", "flip", "side", "difference")
 COLORMAPS = ("grey", "viridis", "magma", "inferno", "bone")
@@ -28,7 +30,9 @@ class Display:
     """How a picture is shown; none of it reaches the render process.
 
     `level` and `width` in grey levels 0..255; `zoom` screen pixels per image pixel, 0 = fit; `center` the
-    image point (fractions of width and height) at the middle of the view.
+    image point (fractions of width and height) at the middle of the view. Of a layer, `channels` are shown
+    side by side, stretched to the full grey range (`normalise`) or multiplied by `gain_db`; `untransform`
+    moves a moved picture back.
     """
 
     level: float = FULL_LEVEL
@@ -42,6 +46,10 @@ class Display:
     annotations: bool = True
     zoom: float = 0.0
     center: tuple[float, float] = (0.5, 0.5)
+    channels: int = 1
+    normalise: bool = True
+    gain_db: float = 0.0
+    untransform: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class Pin:
     """A picture kept for comparison, under a name."""
 
     name: str
-    picture: Picture
+    request: RenderRequest
 
 
 @dataclass(frozen=True)
@@ -99,15 +107,14 @@ class Analysis:
 
 @dataclass(frozen=True)
 class AppState:
-    """Everything the user can change and undo."""
+    """Everything the user can change and undo.
 
-    snapshot: str = ""
-    values: tuple[tuple[str, float], ...] = ()
+    `request` is the picture, with every covariate stated and the snapshot named by its file; what leaves the
+    window names the snapshot by its id.
+    """
+
+    request: RenderRequest = field(default_factory=lambda: RenderRequest(mix_seed=1))
     mode: str = "linked"
-    latent: Latent = field(default_factory=Latent)
-    probe: Probe = field(default_factory=Probe)
-    transform: Transform = field(default_factory=Transform)
-    float32: bool = False
     display: Display = field(default_factory=Display)
     pins: tuple[Pin, ...] = ()
     active_pin: int = 0
@@ -115,9 +122,9 @@ class AppState:
     analysis: Analysis = field(default_factory=Analysis)
 
     @property
-    def picture(self) -> Picture:
-        """The picture this state asks for."""
-        return Picture(self.snapshot, self.values, self.latent, self.probe, self.transform, self.float32)
+    def snapshot(self) -> str:
+        """The snapshot's file; "" before there is one."""
+        return self.request.snapshot
 
     @property
     def pin(self) -> Pin | None:
@@ -126,7 +133,7 @@ class AppState:
 
     def value(self, name: str) -> float:
         """The native value of a covariate."""
-        return dict(self.values)[name]
+        return dict(self.request.covariates)[name]
 
 
 def opened(state: AppState, path: str, defaults: Mapping[str, float], axes: Mapping[str, Axis]) -> AppState:
@@ -139,7 +146,7 @@ def opened(state: AppState, path: str, defaults: Mapping[str, float], axes: Mapp
         defaults: Default native value by covariate, in the study's order.
         axes: The default grid axis of every covariate, those that suit a grid best first.
     """
-    old = dict(state.values)
+    old = dict(state.request.covariates)
     values = tuple((name, old.get(name, default)) for name, default in defaults.items())
     names = list(axes)
     grid = state.grid
@@ -148,54 +155,25 @@ def opened(state: AppState, path: str, defaults: Mapping[str, float], axes: Mapp
     analysis = state.analysis
     if {analysis.strata_rows, analysis.strata_columns, analysis.strata_panel} - set(defaults) - {""}:
         analysis = Analysis()
-    return replace(state, snapshot=path, values=values, grid=grid, analysis=analysis)
+    request = replace(state.request, snapshot=path, covariates=values)
+    return replace(state, request=request, grid=grid, analysis=analysis)
 
 
 def set_values(state: AppState, **changes: float) -> AppState:
     """The state with native covariate values changed; anything not finite is ignored."""
-    kept = {k: v for k, v in changes.items() if math.isfinite(v)}
-    return replace(state, values=tuple((n, float(kept.get(n, v))) for n, v in state.values))
+    return replace(state, request=with_values(state.request, **changes))
 
 
-def take_over(state: AppState, picture: Picture) -> AppState:
-    """The state that shows a given picture: a grid cell, a stratum or a pin becomes the current one."""
-    return replace(
-        state,
-        snapshot=picture.snapshot,
-        values=picture.values,
-        latent=picture.latent,
-        probe=picture.probe,
-        transform=picture.transform,
-        float32=picture.float32,
-    )
-
-
-def drag_latent(latent: Latent, dx: float, dy: float) -> Latent:
-    """The latent after a drag by (dx, dy) seeds; whole steps move into the seed so that x and y stay in
-    0..1."""
-    x, y = round(latent.x + dx, 9), round(latent.y + dy, 9)  # so that a rounding error is no whole step
-    seed = latent.seed + math.floor(x) + 100 * math.floor(y)
-    return replace(latent, seed=seed % 2**31, x=x - math.floor(x), y=y - math.floor(y))
-
-
-def blend(latent: Latent) -> tuple[tuple[int, float], ...]:
-    """Seeds and bilinear weights of a fractional latent; weights sum to 1, seeds of weight 0 are left out.
-
-    Source: the StyleGAN3 visualizer's convention (seed + 1 per step in x, + 100 per step in y).
-    """
-    corners = []
-    for j, wy in ((0, 1 - latent.y), (1, latent.y)):
-        for i, wx in ((0, 1 - latent.x), (1, latent.x)):
-            if wx * wy > 0:
-                corners.append(((latent.seed + i + 100 * j) % 2**31, wx * wy))
-    return tuple(corners)
+def set_snapshot(state: AppState, path: str) -> AppState:
+    """The state with the same picture of another snapshot."""
+    return replace(state, request=replace(state.request, snapshot=path))
 
 
 def add_pin(state: AppState, name: str = "") -> AppState:
     """The state with the current picture pinned and made the one compared against; the oldest of too many
     goes."""
     label = name or _free_letter(state.pins)
-    pins = (*state.pins, Pin(label, state.picture))[-PIN_LIMIT:]
+    pins = (*state.pins, Pin(label, state.request))[-PIN_LIMIT:]
     return replace(state, pins=pins, active_pin=len(pins) - 1)
 
 
@@ -239,29 +217,27 @@ def set_axis(state: AppState, which: str, **changes: float) -> AppState:
     return replace(state, grid=replace(state.grid, **{which: axis}))
 
 
-def grid_pictures(state: AppState) -> tuple[tuple[Picture, ...], ...]:
-    """The pictures of the grid, rows of columns; empty while the axes are not set."""
-    rows, columns = state.grid.rows, state.grid.columns
-    names = [n for n, _ in state.values]
-    if rows.name not in names or columns.name not in names:
+@lru_cache(8)
+def grid_requests(request: RenderRequest, grid: Grid) -> tuple[tuple[RenderRequest, ...], ...]:
+    """The pictures of a grid, rows of columns; empty while the axes are not set."""
+    rows, columns = grid.rows, grid.columns
+    if not {rows.name, columns.name} <= {n for n, _ in request.covariates}:
         return ()
-    base = replace(state, probe=Probe(), transform=Transform())
+    base = whole_picture(request)
     return tuple(
-        tuple(set_values(base, **{columns.name: c, rows.name: r}).picture for c in columns.values())
+        tuple(with_values(base, **{columns.name: c, rows.name: r}) for c in columns.values())
         for r in rows.values()
     )
 
 
-def seed_pictures(state: AppState) -> tuple[Picture, ...]:
-    """The pictures of K consecutive seeds at the current covariates, for mean and standard deviation."""
-    base = replace(state, probe=Probe(), transform=Transform())
-    first = Latent(
-        seed=0, psi=state.latent.psi, cutoff=state.latent.cutoff, noise_mode=state.latent.noise_mode
-    )
-    seeds = range(max(2, state.analysis.seeds))
-    return tuple(replace(base, latent=replace(first, seed=state.latent.seed + k)).picture for k in seeds)
+@lru_cache(8)
+def seed_requests(request: RenderRequest, count: int) -> tuple[RenderRequest, ...]:
+    """The pictures of consecutive seeds at the same covariates, for mean and standard deviation."""
+    base = replace(whole_picture(request), mix_layers=(), noise_seed=0)
+    return tuple(at_place(base, place(request)[0] + k) for k in range(max(2, count)))
 
 
-def sweep_pictures(state: AppState, axis: Axis) -> tuple[Picture, ...]:
+@lru_cache(8)
+def sweep_requests(request: RenderRequest, axis: Axis) -> tuple[RenderRequest, ...]:
     """The pictures of a sweep along one covariate, everything else held."""
-    return tuple(set_values(state, **{axis.name: v}).picture for v in axis.values())
+    return tuple(with_values(request, **{axis.name: v}) for v in axis.values())

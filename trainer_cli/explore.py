@@ -16,6 +16,11 @@ import click
     "-o", "--output", metavar="FILE", help="File of --export: .png, .nii.gz, .gif, .pdf (its grid)."
 )
 @click.option("--scale", type=float, help="Size of text and controls; default: the screen's.")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    help="Where to draw; auto, the default, is the best here.",
+)
 @click.option("--size", metavar="WxH", help="Window size, for example 1280x800.")
 @click.pass_context
 def explore(ctx: click.Context, snapshot: str | None, **options: str | float | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import math
 import shlex
 import sys
@@ -221,17 +220,12 @@ def _write_table(path: Path, renderer: Renderer, requests: list[RenderRequest]) 
 
 
 def _metadata(renderer: Renderer, requests: list[RenderRequest], snapshot: str, path: Path) -> dict[str, str]:
-    first = requests[0]
+    from mssg.rendering.image_files import png_text
+
     command = (
-        generate_command(first, renderer.study, snapshot, str(path))
+        generate_command(requests[0], renderer.study, snapshot, str(path))
         if len(requests) == 1
         else shlex.join(["mssg", *sys.argv[1:]])
     )
-    covariates = [_stated(renderer, r) for r in requests]
-    return {
-        "Snapshot": renderer.header.snapshot_id,
-        "Seed": ", ".join(dict.fromkeys(str(r.seed) for r in requests)),
-        "Covariates": json.dumps(covariates[0] if len(requests) == 1 else covariates),
-        "Command": private_command(command),
-        "Software": "mssg",
-    }
+    stated = [_values(renderer, r) for r in requests]
+    return png_text(renderer.header, requests, stated, private_command(command))

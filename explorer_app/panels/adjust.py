@@ -22,7 +22,6 @@ from explorer_app.state import (
     add_pin,
     remove_pin,
     set_compare,
-    take_over,
 )
 from explorer_app.theme import em, u32
 
@@ -44,7 +43,8 @@ def draw(app: Context, state: AppState) -> AppState:
     """Draw the panel."""
     frame = app.client.shown
     display = state.display
-    display = _histogram(_counts(app) if frame else None, display)
+    image = app.viewed(frame, "view 0") if frame else None
+    display = _histogram(None if image is None else _counts(app, image), display)
     label = em(5)
     label_at(
         "window",
@@ -80,9 +80,9 @@ def draw(app: Context, state: AppState) -> AppState:
             "auto window",
             "Fit the window to this picture's 1 % to 99 % range.",
         )
-        and frame
+        and image is not None
     ):
-        low, high = (float(v) for v in np.percentile(frame.image, (1, 99)))
+        low, high = (float(v) for v in np.percentile(image, (1, 99)))
         display = replace(display, level=(low + high) / 2, width=max(1.0, high - low))
     label_at("colours", label)
     name = widgets.combo("##colormap", COLORMAPS, display.colormap, width=-em(2.2))
@@ -104,10 +104,8 @@ def draw(app: Context, state: AppState) -> AppState:
     return _pins(state)
 
 
-def _counts(app: Context) -> np.ndarray:
+def _counts(app: Context, image: np.ndarray) -> np.ndarray:
     """How often each of 64 grey levels occurs in the picture, float64 [64]."""
-    assert app.client.shown is not None
-    image = app.client.shown.image
     return app.maps.computed(
         "grey levels", [image], (), lambda: np.histogram(image, 64, (0, 255))[0].astype(np.float64)
     )
@@ -193,7 +191,7 @@ def _pins(state: AppState) -> AppState:
             state = replace(state, active_pin=i)
         if imgui.begin_popup_context_item(f"pin menu {i}"):
             if imgui.menu_item("Show it", "", False, True)[0]:
-                state = take_over(state, pin.picture)
+                state = replace(state, request=pin.request)
             if imgui.menu_item("Remove", "", False, True)[0]:
                 state = remove_pin(state, i)
             imgui.end_popup()

@@ -30,7 +30,7 @@ def draw(app: Context, state: AppState) -> AppState:
     if distribution is None:
         widgets.empty_note("No snapshot", "Open a snapshot or a run to see its covariates.")
         return state
-    support = distribution.support(state.values, thorough=app.interface.drag is None)
+    support = distribution.support(state.request.covariates, thorough=app.interface.drag is None)
     line, gap = imgui.get_text_line_height(), imgui.get_style().item_spacing.y
     foot = imgui.get_frame_height() + 3 * line + em(0.45) + 4 * gap
     if imgui.begin_child("covariate list", ImVec2(0, -foot)):
@@ -121,7 +121,7 @@ def _slider(
     )
     if imgui.is_item_activated() or app.interface.drag is None or app.interface.drag.moved != name:
         if imgui.is_item_activated() or changed:
-            app.interface.drag = distribution.start_drag(name, state.values)
+            app.interface.drag = distribution.start_drag(name, state.request.covariates)
     if widgets.double_clicked():
         changed, new = True, distribution.median(name)
     widgets.tooltip(_about(distribution, covariate))

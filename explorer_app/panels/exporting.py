@@ -9,8 +9,9 @@ from explorer_app import export, theme, widgets
 from explorer_app.context import Context
 from explorer_app.interface import Dialog
 from explorer_app.panels.browser import browse
-from explorer_app.state import SWEEP_STEPS, AppState, Axis, grid_pictures, sweep_pictures
+from explorer_app.state import SWEEP_STEPS, AppState, Axis, grid_requests, sweep_requests
 from explorer_app.theme import em
+from explorer_app.viewing import viewed
 
 _KINDS = {
     "png": ("PNG, 8 bits, as displayed", "image.png"),
@@ -57,7 +58,7 @@ def _sweep(app: Context, state: AppState) -> bool:
     name = widgets.combo("covariate##sweep", names, known if known in names else names[0], width=em(12))
     app.interface.export.sweep = name
     low, high = distribution.range(name)
-    pictures = sweep_pictures(state, Axis(name, low, high, SWEEP_STEPS))
+    pictures = sweep_requests(state.request, Axis(name, low, high, SWEEP_STEPS))
     app.client.request(pictures)
     done = sum(app.client.frame(p) is not None for p in pictures)
     covariate = distribution.study.covariate(name)
@@ -75,28 +76,32 @@ def _start(app: Context, state: AppState, kind: str, path: str) -> bool:
     if kind == "window":
         app.interface.capture = path
         return True
-    if frame.picture != state.picture or frame.preview:
+    if frame.request != state.request or frame.preview:
         app.interface.note("the picture is still being rendered; try again in a moment", bad=True)
         return False
-    about, display, study = app.about(), state.display, distribution.study
+    origin, display, request = app.origin(), state.display, state.request
+    image = app.viewed(frame, "view 0")
     work: Callable[[], None]
     if kind == "grid":
+        of_grid = export.Origin.of_grid(origin.header, request, state.grid)
         cells = [
-            [f.image if (f := app.client.frame(p)) else None for p in row] for row in grid_pictures(state)
+            [f.image if (f := app.client.frame(r)) else None for r in row]
+            for row in grid_requests(request, state.grid)
         ]
-        work = lambda: export.save_grid(path, cells, state.grid, study, about, display)  # noqa: E731
+        work = lambda: export.save_grid(path, cells, state.grid, of_grid, display)  # noqa: E731
     elif kind == "sweep":
-        axis = Axis(form.sweep, *distribution.range(form.sweep), SWEEP_STEPS)
-        frames = [app.client.frame(p) for p in sweep_pictures(state, axis)]
-        if any(f is None for f in frames):
+        requests = sweep_requests(request, Axis(form.sweep, *distribution.range(form.sweep), SWEEP_STEPS))
+        frames = [f for r in requests if (f := app.client.frame(r)) is not None]
+        if len(frames) < len(requests):
             app.interface.note("the sweep is still being rendered; try again in a moment", bad=True)
             return False
-        images = [f.image for f in frames if f is not None]
-        work = lambda: export.save_sweep(path, images, about, display)  # noqa: E731
+        images = [viewed([f.image], f.request, display) for f in frames]
+        of_sweep = export.Origin.of(origin.header, *requests)
+        work = lambda: export.save_sweep(path, images, of_sweep, display)  # noqa: E731
     elif kind == "nii":
-        work = lambda: export.save_nifti(path, frame.image, study, about)  # noqa: E731
+        work = lambda: export.save_nifti(path, image, origin)  # noqa: E731
     else:
         bits = 16 if kind == "png16" else 8
-        work = lambda: export.save_png(path, frame.image, about, bits, display)  # noqa: E731
+        work = lambda: export.save_png(path, image, origin, bits, display)  # noqa: E731
     app.background.start(work, f"wrote {Path(path).name}")
     return True

@@ -13,7 +13,7 @@ from explorer_app.display import Look
 from explorer_app.distribution import TrainingDistribution, support_word
 from explorer_app.interface import Dialog, ExportForm
 from explorer_app.messages import Frame
-from explorer_app.picture import Picture
+from explorer_app.request_edits import place, whole_picture
 from explorer_app.state import (
     FULL_LEVEL,
     FULL_WIDTH,
@@ -21,11 +21,11 @@ from explorer_app.state import (
     AppState,
     Axis,
     choose_axis,
-    grid_pictures,
+    grid_requests,
     set_axis,
-    take_over,
 )
 from explorer_app.theme import em, u32
+from mssg.rendering.request import RenderRequest
 from mssg.study.model import Covariate
 
 
@@ -40,11 +40,11 @@ def draw(app: Context, state: AppState) -> AppState:
         for which, title in (("rows", "rows"), ("columns", "cols")):
             state = _axis(state, distribution, which, title)
         still = _still(app, state)
-        pictures = grid_pictures(still)
+        pictures = grid_requests(still.request, still.grid)
         _progress(app, state, distribution, pictures, still is not state)
     else:
         still = _still(app, state)
-        pictures = grid_pictures(still)
+        pictures = grid_requests(still.request, still.grid)
     imgui.end_child()
     imgui.same_line()
     if imgui.begin_child("grid cells", ImVec2(0, 0)):
@@ -57,7 +57,7 @@ def draw(app: Context, state: AppState) -> AppState:
     return state
 
 
-Rows = tuple[tuple[Picture, ...], ...]
+Rows = tuple[tuple[RenderRequest, ...], ...]
 
 
 def _still(app: Context, state: AppState) -> AppState:
@@ -66,10 +66,9 @@ def _still(app: Context, state: AppState) -> AppState:
     While something is dragged or animated this is the one before, or every cell would have to be rendered for
     every value on the way, and none would be seen.
     """
-    before = app.document.history.committed
-    held = {"values": before.values, "latent": before.latent, "float32": before.float32}
-    moves = any(getattr(state, name) != value for name, value in held.items())
-    return replace(state, **held) if moves and before.snapshot == state.snapshot else state
+    before = app.document.history.committed.request
+    moves = whole_picture(state.request) != whole_picture(before)
+    return replace(state, request=before) if moves and before.snapshot == state.snapshot else state
 
 
 def _progress(
@@ -85,7 +84,7 @@ def _progress(
         widgets.text(f"rendering {done} of {len(flat)}", theme.DIM)
         widgets.meter(done / max(1, len(flat)), theme.ACCENT, 0.3)
     else:
-        widgets.text(f"{len(flat)} pictures, seed {state.latent.seed}", theme.DIM)
+        widgets.text(f"{len(flat)} pictures, seed {place(state.request)[0]}", theme.DIM)
     ready = bool(flat) and done == len(flat) and not waits
     imgui.begin_disabled(not ready)
     for kind in ("png", "pdf"):
@@ -97,12 +96,11 @@ def _progress(
         )
         imgui.same_line(0, em(0.2))
     imgui.end_disabled()
+    command = export.command_of_grid(state.request, state.grid, distribution.study, state.snapshot)
     if imgui.button(f"{icons.ICON_FA_TERMINAL}  copy command##grid"):
-        imgui.set_clipboard_text(export.grid_command(state, distribution.study))
+        imgui.set_clipboard_text(command)
         app.interface.note("command copied to the clipboard")
-    widgets.tooltip(
-        "Copy the command that draws this grid: " + export.grid_command(state, distribution.study)
-    )
+    widgets.tooltip("Copy the command that draws this grid: " + command)
 
 
 def _axis(state: AppState, distribution: TrainingDistribution, which: str, title: str) -> AppState:
@@ -198,7 +196,9 @@ def _cells(
         if width < cell + gap or j in (0, columns - 1):
             x = corner.x + left + j * (cell + gap) + (cell - width) / 2
             draw.add_text(ImVec2(x, corner.y), u32(theme.DIM), label)
-    words = [support_word(p) for p in distribution.percentiles([c.values for row in pictures for c in row])]
+    words = [
+        support_word(p) for p in distribution.percentiles([c.covariates for row in pictures for c in row])
+    ]
     for i, row in enumerate(pictures):
         y = corner.y + top + i * (cell + gap)
         if cell >= imgui.get_text_line_height() * 0.8:
@@ -219,7 +219,7 @@ def _cell(
     app: Context,
     state: AppState,
     distribution: TrainingDistribution,
-    picture: Picture,
+    picture: RenderRequest,
     word: str,
     place: tuple[int, int],
     at: tuple[float, float],
@@ -240,14 +240,14 @@ def _cell(
         )
     imgui.set_cursor_screen_pos(ImVec2(x, y))
     if imgui.invisible_button(f"cell {place[0]} {place[1]}", ImVec2(cell, cell)):
-        state = take_over(state, picture)
+        state = replace(state, request=picture)
     if imgui.is_item_hovered():
         draw.add_rect(
             ImVec2(x - 1, y - 1), ImVec2(end.x + 1, end.y + 1), u32(theme.ACCENT), em(0.1), thickness=1.5
         )
         study = distribution.study
         names = (state.grid.rows.name, state.grid.columns.name)
-        text = "\n".join(f"{n}  {study.covariate(n).format(dict(picture.values)[n])}" for n in names)
+        text = "\n".join(f"{n}  {study.covariate(n).format(dict(picture.covariates)[n])}" for n in names)
         widgets.tooltip(f"{text}\nsupport: {word}\nClick to take it over.")
     if word == "outside":
         draw.add_text(
@@ -259,7 +259,8 @@ def _cell(
 def thumbnail(app: Context, name: str, frame: Frame, cell: float, state: AppState) -> int:
     """The texture of a small picture with the display's window and colours."""
     scale = imgui.get_io().display_framebuffer_scale.x or 1.0
-    rows, columns = frame.image.shape[:2]
+    image = app.viewed(frame, name)
+    rows, columns = image.shape[:2]
     side = max(1, round(cell * scale))
     step = max(rows, columns) / side
     origin = ((columns - step * side) / 2, (rows - step * side) / 2)
@@ -278,4 +279,4 @@ def thumbnail(app: Context, name: str, frame: Frame, cell: float, state: AppStat
         display.invert,
         True,
     )
-    return app.screen.target(name).show(frame.image, look)
+    return app.screen.target(name).show(image, look)

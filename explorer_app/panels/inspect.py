@@ -10,8 +10,9 @@ from imgui_bundle import ImVec2, imgui
 from explorer_app import theme, widgets
 from explorer_app.context import Context
 from explorer_app.display import Look
+from explorer_app.messages import Frame
 from explorer_app.panels.latent import label_at, play, speed
-from explorer_app.picture import Probe, Transform
+from explorer_app.request_edits import motion, moved
 from explorer_app.state import Analysis, AppState
 from explorer_app.theme import em
 
@@ -32,72 +33,87 @@ def draw(app: Context, state: AppState) -> AppState:
             state = replace(state, analysis=_spectrum(app, state.analysis))
             imgui.end_tab_item()
         if imgui.begin_tab_item("transform")[0]:
-            state = replace(state, transform=_transform(app, state.transform, model.equivariant))
+            state = _transform(app, state, model.equivariant)
             imgui.end_tab_item()
         imgui.end_tab_bar()
     return state
 
 
 def _layers(app: Context, state: AppState) -> AppState:
-    probe, model, frame = state.probe, app.model, app.client.shown
+    request, model = state.request, app.model
     assert model is not None
-    if frame is not None and frame.statistics:
-        s = frame.statistics
-        widgets.text(f"mean {s['mean']:.3g}   sd {s['sd']:.3g}   {s['min']:.3g} to {s['max']:.3g}", theme.DIM)
-        widgets.tooltip("Of the tensor shown: the image (−1 black, 1 white) or the layer's activations.")
+    if app.client.shown is not None:
+        mean, sd, low, high = _statistics(app, app.client.shown).tolist()
+        widgets.text(f"mean {mean:.3g}   sd {sd:.3g}   {low:.3g} to {high:.3g}", theme.DIM)
+        widgets.tooltip(
+            "Of what is rendered: the image (−1 black, 1 white) or the layer's first channel shown."
+        )
     imgui.begin_disabled(not model.half)
-    _, float32 = imgui.checkbox("force float32##precision", state.float32 or not model.half)
+    forced = request.precision == "float32"
+    clicked, forced = imgui.checkbox("force float32##precision", forced or not model.half)
     imgui.end_disabled()
     widgets.tooltip(
         "Compute in float32 where the model would take float16."
         if model.half
         else f"This model computes in float32 on this device ({model.device}) anyway."
     )
-    state = replace(state, float32=float32 and model.half)
-    if probe.layer:
-        channels = next((layer.shape[0] for layer in model.layers if layer.name == probe.layer), 1)
-        probe = _channels(probe, channels)
+    if clicked and model.half:
+        request = replace(request, precision="float32" if forced else "auto")
+    state = replace(state, request=request)
+    if request.layer:
+        state = _channels(state, next((la.shape[0] for la in model.layers if la.name == request.layer), 1))
     if imgui.begin_child("layer list", ImVec2(0, 0)):
         for name, detail in (
             ("", "the picture"),
             *((la.name, " × ".join(map(str, la.shape)) + f"  {la.dtype}") for la in model.layers),
         ):
-            clicked, _ = imgui.selectable(f"{name or 'image'}##layer {name}", probe.layer == name)
+            clicked, _ = imgui.selectable(f"{name or 'image'}##layer {name}", (request.layer or "") == name)
             widgets.tooltip(f"Show {'the picture' if not name else 'the activations of ' + name}.")
             if clicked:
-                probe = replace(probe, layer=name, channel=0)
+                looked_at = replace(request, layer=name or None, channel=0 if name else None)
+                state = replace(state, request=looked_at)
             widgets.right_text(detail, theme.FAINT)
     imgui.end_child()
-    return replace(state, probe=probe)
+    return state
 
 
-def _channels(probe: Probe, channels: int) -> Probe:
+def _statistics(app: Context, frame: Frame) -> np.ndarray:
+    """Mean, deviation, lowest and highest value of what was rendered: float64 [4]."""
+
+    def work() -> np.ndarray:
+        raw = frame.image if frame.request.layer else frame.image / 127.5 - 1
+        return np.array([raw.mean(), raw.std(), raw.min(), raw.max()], np.float64)
+
+    return app.maps.computed("statistics", [frame.image], (frame.request.layer,), work)
+
+
+def _channels(state: AppState, channels: int) -> AppState:
+    """Which channels of the layer are shown, and how."""
+    request, display = state.request, state.display
     label_at("channel", em(4.2))
     imgui.set_next_item_width(imgui.get_content_region_avail().x - em(4.6))
+    shown = min(request.channel or 0, channels - 1)
     _, channel = imgui.slider_int(
-        "##channel",
-        min(probe.channel, channels - 1),
-        0,
-        max(0, channels - 1),
-        "%d",
-        imgui.SliderFlags_.always_clamp,
+        "##channel", shown, 0, max(0, channels - 1), "%d", imgui.SliderFlags_.always_clamp
     )
     widgets.tooltip(f"First channel shown, of {channels}.")
     imgui.same_line()
     imgui.set_next_item_width(-1)
-    tiles = widgets.combo("##tiles", [f"× {n}" for n in _TILES], f"× {probe.count}")
+    tiles = widgets.combo("##tiles", [f"× {n}" for n in _TILES], f"× {display.channels}")
     widgets.tooltip("How many channels side by side.")
-    _, normalise = imgui.checkbox("normalise##probe", probe.normalise)
+    _, normalise = imgui.checkbox("normalise##probe", display.normalise)
     widgets.tooltip("Stretch the channels shown to the full grey range; otherwise −1 is black and 1 white.")
-    gain = probe.gain_db
+    gain = display.gain_db
     if not normalise:
         imgui.same_line()
         imgui.set_next_item_width(-1)
         gain = widgets.float_slider("##gain", gain, -40.0, 40.0, "%+.0f dB")
         widgets.tooltip("Scale: activations are multiplied by this before −1 becomes black and 1 white.")
-    return replace(
-        probe, channel=channel, count=int(tiles.removeprefix("× ")), normalise=normalise, gain_db=gain
-    )
+    if channel != request.channel:
+        request = replace(request, channel=channel)
+    count = int(tiles.removeprefix("× "))
+    display = replace(display, channels=count, normalise=normalise, gain_db=gain)
+    return replace(state, request=request, display=display)
 
 
 def spectrum(image: np.ndarray, beta: float) -> np.ndarray:
@@ -115,7 +131,8 @@ def _spectrum(app: Context, analysis: Analysis) -> Analysis:
         widgets.text("no picture yet", theme.DIM)
         return analysis
     beta, decibels = analysis.spectrum_beta, analysis.spectrum_range_db
-    power = app.maps.computed("spectrum", [frame.image], (beta,), lambda: spectrum(frame.image, beta))
+    image = app.viewed(frame, "view 0")
+    power = app.maps.computed("spectrum", [image], (beta,), lambda: spectrum(image, beta))
     region = imgui.get_content_region_avail()
     side = max(em(4), min(region.x, region.y - 2 * imgui.get_frame_height_with_spacing()))
     look = Look((1, 1), (0, 0), (1, 1), level=-decibels / 2, width=decibels, colormap="inferno")
@@ -133,33 +150,36 @@ def _spectrum(app: Context, analysis: Analysis) -> Analysis:
     return replace(analysis, spectrum_beta=beta, spectrum_range_db=decibels)
 
 
-def _transform(app: Context, move: Transform, equivariant: bool) -> Transform:
+def _transform(app: Context, state: AppState, equivariant: bool) -> AppState:
+    before = motion(state.request)
     if not equivariant:
         widgets.wrapped("This generator has no translation or rotation input (StyleGAN2); StyleGAN3 has.")
     imgui.begin_disabled(not equivariant)
     label, play_width = em(4.2), em(2.2)
     label_at("x", label)
     imgui.set_next_item_width(imgui.get_content_region_avail().x - play_width)
-    x = widgets.float_slider("##translate x", move.x, -1, 1, "%.3f widths")
+    x = widgets.float_slider("##translate x", before[0], -1, 1, "%.3f widths")
     imgui.same_line()
     play(app, "translate", "Move the picture on a circle.")
     label_at("y", label)
     imgui.set_next_item_width(imgui.get_content_region_avail().x - play_width)
-    y = widgets.float_slider("##translate y", move.y, -1, 1, "%.3f widths")
+    y = widgets.float_slider("##translate y", before[1], -1, 1, "%.3f widths")
     label_at("rotate", label)
     imgui.set_next_item_width(imgui.get_content_region_avail().x - play_width)
-    angle = widgets.float_slider("##rotate", move.angle * 360, -180, 180, "%.1f°")
+    angle = widgets.float_slider("##rotate", before[2] * 360, -180, 180, "%.1f°")
     imgui.same_line()
     play(app, "rotate", "Turn the picture.")
     if app.interface.animation in ("translate", "rotate"):
         speed(app, label)
-    _, back = imgui.checkbox("untransform##equivariance", move.untransform)
+    _, back = imgui.checkbox("untransform##equivariance", state.display.untransform)
     widgets.tooltip("Move the picture back afterwards: an equivariant generator then stands still.")
     imgui.same_line()
     if imgui.button("reset##equivariance"):
         x = y = angle = 0.0
     imgui.end_disabled()
-    return Transform(x, y, move.angle if angle == move.angle * 360 else angle / 360, back)
+    after = x, y, before[2] if angle == before[2] * 360 else angle / 360
+    request = state.request if after == before else moved(state.request, *after)
+    return replace(state, request=request, display=replace(state.display, untransform=back))
 
 
 def draw_performance(app: Context, state: AppState) -> AppState:

@@ -17,7 +17,7 @@ from explorer_app.display import Look
 from explorer_app.distribution import TrainingDistribution
 from explorer_app.interface import Dialog
 from explorer_app.messages import PREDICTOR, Frame
-from explorer_app.state import AppState, seed_pictures
+from explorer_app.state import AppState, seed_requests
 from explorer_app.theme import em
 from mssg.study.model import Covariate
 
@@ -31,7 +31,7 @@ def draw(app: Context, state: AppState) -> AppState:
     if distribution is None:
         widgets.empty_note("Nothing to measure", "Open a snapshot.")
         return state
-    if state.probe.layer:
+    if state.request.layer:
         widgets.wrapped("A layer is shown (Inspect): values are measured on pictures.")
     elif frame is None:
         widgets.wrapped("measuring …" if app.client.shown else "Waiting for a picture to measure.")
@@ -51,8 +51,8 @@ def draw(app: Context, state: AppState) -> AppState:
 def _table(
     app: Context, distribution: TrainingDistribution, frame: Frame, instrument: str, values: dict[str, float]
 ) -> None:
-    asked = dict(frame.picture.values)
-    current = app.client.shown is not None and app.client.shown.picture == frame.picture
+    asked = dict(frame.request.covariates)
+    current = app.client.shown is not None and app.client.shown.request == frame.request
     flags = imgui.TableFlags_.sizing_stretch_prop | imgui.TableFlags_.no_pad_outer_x
     if imgui.begin_table(f"measured by {instrument}", 4, flags):
         for title, weight in (("", 2.2), ("requested", 1.8), ("measured", 1.8), ("error", 1.6)):
@@ -170,7 +170,7 @@ def _uncertainty(app: Context, state: AppState) -> AppState:
     _, seeds = imgui.slider_int("##seeds", analysis.seeds, 2, 64, "%d seeds", imgui.SliderFlags_.always_clamp)
     widgets.tooltip("How many seeds, starting from the current one.")
     state = replace(state, analysis=replace(analysis, uncertainty=mode, seeds=seeds))
-    pictures = seed_pictures(state)
+    pictures = seed_requests(state.request, seeds)
     app.client.request(pictures)
     images = [f.image for p in pictures if (f := app.client.frame(p)) is not None and not f.preview]
     if len(images) < 2:

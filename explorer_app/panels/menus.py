@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 from imgui_bundle import hello_imgui, imgui
 
-from explorer_app import config, export, theme, widgets
+from explorer_app import config, theme, widgets
 from explorer_app.context import Context
 from explorer_app.interface import Dialog, ExportForm
 from explorer_app.panels.latent import random_seed
+from explorer_app.request_edits import at_place, place
 from explorer_app.state import COMPARE_MODES, AppState, add_pin, set_compare, set_values
+from mssg.rendering.command_line import generate_command
 
 
 def draw(app: Context, state: AppState) -> AppState:
@@ -53,7 +55,8 @@ def _file(app: Context) -> None:
         _item("Copy command", enabled=app.document.distribution is not None)
         and app.document.distribution is not None
     ):
-        imgui.set_clipboard_text(export.picture_command(app.state, app.document.distribution.study))
+        study, state = app.document.distribution.study, app.state
+        imgui.set_clipboard_text(generate_command(state.request, study, state.snapshot))
         app.interface.note("command copied to the clipboard")
     if _item("Capture window…", enabled=app.client.shown is not None):
         app.interface.export = ExportForm("window", "explorer.png")
@@ -161,7 +164,7 @@ def keyboard(app: Context) -> None:
         app.interface.dialogs.add(Dialog.SHORTCUTS)
     if app.document.distribution is None:
         return
-    display, latent = state.display, state.latent
+    display, (seed, *_) = state.display, place(state.request)
     if pressed(_KEYS.p, False):
         state = add_pin(state)
     if pressed(_KEYS.f, False):
@@ -177,9 +180,10 @@ def keyboard(app: Context) -> None:
     if pressed(_KEYS.m, False):
         state = set_values(state, **app.document.distribution.defaults())
     if pressed(_KEYS.s):
-        state = replace(state, latent=replace(latent, seed=max(0, latent.seed + (-1 if io.key_shift else 1))))
+        step = -1 if io.key_shift else 1
+        state = replace(state, request=at_place(state.request, max(0, seed + step)))
     if pressed(_KEYS.r, False):
-        state = replace(state, latent=replace(latent, seed=random_seed(), x=0.0, y=0.0))
+        state = replace(state, request=at_place(state.request, random_seed()))
     for key, changes in (
         (_KEYS._0, {"zoom": 0.0, "center": (0.5, 0.5)}),
         (_KEYS._1, {"zoom": 1.0, "center": (0.5, 0.5)}),

@@ -3,7 +3,7 @@ pin."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ from explorer_app.geometry import View
 from explorer_app.interface import Dialog
 from explorer_app.messages import Frame
 from explorer_app.panels.latent import SEEDS_PER_EM
-from explorer_app.state import AppState, Display, drag_latent
+from explorer_app.request_edits import drag_latent
+from explorer_app.state import AppState, Display
 from explorer_app.theme import em, u32
 
 TOOLS = ("pan", "window", "latent")
@@ -45,7 +46,7 @@ def draw(app: Context, state: AppState) -> AppState:
         )
         _nothing(app, state, corner, size)
         return state
-    views = _views(app, state, frame, corner, size)
+    panes = _panes(app, state, frame, corner, size)
     imgui.invisible_button(
         "##picture",
         size,
@@ -54,14 +55,14 @@ def draw(app: Context, state: AppState) -> AppState:
         | imgui.ButtonFlags_.mouse_button_middle,
     )
     hovered, active = imgui.is_item_hovered(), imgui.is_item_active()
-    for i, (label, view, shown, other) in enumerate(views):
-        _draw_view(app, f"view {i}", label, view, shown, other)
+    for i, pane in enumerate(panes):
+        _draw_pane(app, f"view {i}", pane)
     mouse = imgui.get_io().mouse_pos
-    over = next((v for v in views if v[1].x <= mouse.x < v[1].x + v[1].width), views[0])
+    over = next((p for p in panes if p.view.x <= mouse.x < p.view.x + p.view.width), panes[0])
     if hovered:
-        _readout(app, over[1], over[2], over[3], mouse)
-    state = _mouse(app, state, over[1], hovered, active)
-    _marks(app, state, views[0][1])
+        _readout(app, over, mouse)
+    state = _mouse(app, state, over.view, hovered, active)
+    _marks(app, state, panes[0].view)
     return state
 
 
@@ -145,60 +146,64 @@ def empty_message(app: Context) -> tuple[str, str]:
     )
 
 
-Entry = tuple[str, View, Frame, Frame | None]
+@dataclass(frozen=True)
+class Pane:
+    """A part of the panel: its label, where image pixels lie in it, what it shows, and what is subtracted."""
+
+    label: str
+    view: View
+    image: np.ndarray
+    layer: bool
+    other: np.ndarray | None = None
 
 
-def _views(app: Context, state: AppState, frame: Frame, corner: ImVec2, size: ImVec2) -> list[Entry]:
-    """What is drawn where: label, view, frame, and the frame subtracted from it."""
+def _panes(app: Context, state: AppState, frame: Frame, corner: ImVec2, size: ImVec2) -> list[Pane]:
+    """What is drawn where."""
     display, pin = state.display, state.pin
-    study = app.document.distribution.study if app.document.distribution else None
-    mirror = geometry.mirrored(study.geometry if study else None, display.neurological)
 
-    def view(x: float, width: float, of: Frame) -> View:
-        rows, columns = of.image.shape[:2]
-        return View(x, corner.y, width, size.y, columns, rows, display, mirror)
+    def pane(label: str, x: float, width: float, of: Frame, image: np.ndarray) -> Pane:
+        rows, columns = image.shape[:2]
+        view = View(x, corner.y, width, size.y, columns, rows, display, app.document.mirrored)
+        return Pane(label, view, image, of.request.layer is not None)
 
-    pinned = app.client.frame(pin.picture) if pin else None
+    image = app.viewed(frame, "view 0")
+    pinned = app.client.frame(pin.request) if pin else None
     if pin is None or pinned is None or display.compare == "A":
-        return [("", view(corner.x, size.x, frame), frame, None)]
+        return [pane("", corner.x, size.x, frame, image)]
+    kept = app.viewed(pinned, "pin")
     if display.compare == "side":
         half = (size.x - em(0.2)) / 2
         right = corner.x + half + em(0.2)
-        return [
-            ("A", view(corner.x, half, frame), frame, None),
-            (pin.name, view(right, half, pinned), pinned, None),
-        ]
-    if display.compare == "difference" and pinned.image.shape == frame.image.shape and frame.image.ndim == 2:
-        return [(f"A − {pin.name}", view(corner.x, size.x, frame), frame, pinned)]
-    chosen, label = (pinned, pin.name) if display.compare == "flip" and display.flipped else (frame, "A")
-    return [(label, view(corner.x, size.x, chosen), chosen, None)]
+        return [pane("A", corner.x, half, frame, image), pane(pin.name, right, half, pinned, kept)]
+    if display.compare == "difference" and kept.shape == image.shape and image.ndim == 2:
+        return [replace(pane(f"A − {pin.name}", corner.x, size.x, frame, image), other=kept)]
+    if display.compare == "flip" and display.flipped:
+        return [pane(pin.name, corner.x, size.x, pinned, kept)]
+    return [pane("A", corner.x, size.x, frame, image)]
 
 
-def _draw_view(app: Context, name: str, label: str, view: View, frame: Frame, other: Frame | None) -> None:
-    scale = imgui.get_io().display_framebuffer_scale.x or 1.0
-    size = max(1, round(view.width * scale)), max(1, round(view.height * scale))
-    origin = view.to_image(view.x, view.y)
-    step = 1 / view.zoom / scale
-    display = view.display
+def _draw_pane(app: Context, name: str, pane: Pane) -> None:
+    scale, view = imgui.get_io().display_framebuffer_scale.x or 1.0, pane.view
+    step, display = 1 / view.zoom / scale, view.display
     look = Look(
-        size,
-        origin,
-        (-step if view.mirrored else step, step),
-        display.level,
-        display.width,
-        display.colormap,
-        display.invert,
-        display.linear,
-        other is not None,
-        theme.CANVAS,
+        size=(max(1, round(view.width * scale)), max(1, round(view.height * scale))),
+        origin=view.to_image(view.x, view.y),
+        step=(-step if view.mirrored else step, step),
+        level=display.level,
+        width=display.width,
+        colormap=display.colormap,
+        invert=display.invert,
+        linear=display.linear,
+        difference=pane.other is not None,
+        background=theme.CANVAS,
     )
-    texture = app.screen.target(name).show(frame.image, look, other.image if other else None)
+    texture = app.screen.target(name).show(pane.image, look, pane.other)
     draw = imgui.get_window_draw_list()
     end = ImVec2(view.x + view.width, view.y + view.height)
     draw.add_image(imgui.ImTextureRef(texture), ImVec2(view.x, view.y), end)
-    if label:
-        widgets.chip(label, view.x + em(0.5), view.y + em(0.5), theme.TEXT)
-    if not frame.picture.probe.layer:  # millimetres are the picture's, not a layer's
+    if pane.label:
+        widgets.chip(pane.label, view.x + em(0.5), view.y + em(0.5), theme.TEXT)
+    if not pane.layer:  # millimetres are the picture's, not a layer's
         _annotations(app, view)
 
 
@@ -229,21 +234,21 @@ def _annotations(app: Context, view: View) -> None:
         )
 
 
-def _readout(app: Context, view: View, frame: Frame, other: Frame | None, mouse: ImVec2) -> None:
+def _readout(app: Context, pane: Pane, mouse: ImVec2) -> None:
     """Pixel, millimetres and grey level under the cursor."""
+    view, other = pane.view, pane.other
     column, row = view.to_image(mouse.x, mouse.y)
     if not view.inside(column, row):
         return
     x, y = int(column), int(row)
     parts = [f"x {x}  y {y}"]
     study = app.document.distribution.study if app.document.distribution else None
-    if study is not None and study.geometry is not None and not frame.picture.probe.layer:
+    if study is not None and study.geometry is not None and not pane.layer:
         right, up = geometry.millimetres(study.geometry, column, row, view.columns, view.rows)
         parts.append(f"{right:+.1f}, {up:+.1f} mm")
-    value = frame.image[y, x] - (other.image[y, x] if other else 0)
-    parts.append(
-        f"{float(value):+.1f}" if other else " ".join(f"{float(v):.1f}" for v in np.atleast_1d(value))
-    )
+    value = pane.image[y, x] if other is None else pane.image[y, x] - other[y, x]
+    levels = " ".join(f"{float(v):.1f}" for v in np.atleast_1d(value))
+    parts.append(levels if other is None else f"{float(value):+.1f}")
     widgets.chip("   ".join(parts), view.x + view.width - em(0.5), view.y + view.height - em(1.7), align=1.0)
 
 
@@ -261,7 +266,7 @@ def _mouse(app: Context, state: AppState, view: View, hovered: bool, active: boo
     tool = "window" if imgui.is_mouse_down(1) else "pan" if imgui.is_mouse_down(2) else app.interface.tool
     if tool == "latent":
         speed = SEEDS_PER_EM / em() * (0.1 if io.key_shift else 1)
-        return replace(state, latent=drag_latent(state.latent, move.x * speed, move.y * speed))
+        return replace(state, request=drag_latent(state.request, move.x * speed, move.y * speed))
     if tool == "window":
         return replace(state, display=_windowed(display, move.x, move.y))
     return replace(state, display=geometry.panned(replace(view, display=display), move.x, move.y))
@@ -290,7 +295,7 @@ def _marks(app: Context, state: AppState, view: View) -> None:
         imgui.pop_style_color()
         return
     frame = app.client.shown
-    if frame is not None and frame.picture != state.picture:
+    if frame is not None and frame.request != state.request:
         if app.client.stale_for > 0.15:
             widgets.chip(
                 f"{icons.ICON_FA_HOURGLASS_HALF} "

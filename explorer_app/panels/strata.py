@@ -12,7 +12,7 @@ from imgui_bundle import icons_fontawesome_6 as icons
 from explorer_app import colormaps, theme, widgets
 from explorer_app.context import Context
 from explorer_app.distribution import TrainingDistribution
-from explorer_app.evaluation import Edges, StrataTable, StratumCell, live_pictures
+from explorer_app.evaluation import Edges, StrataTable, StratumCell, live_requests
 from explorer_app.interface import Dialog
 from explorer_app.messages import Frame
 from explorer_app.state import AppState, set_values
@@ -125,7 +125,7 @@ def _loaded(app: Context, state: AppState) -> StrataTable | None:
 
 
 def _live(app: Context, state: AppState, distribution: TrainingDistribution) -> StrataTable | None:
-    strata = live_pictures(state, distribution)
+    strata = live_requests(state.request, state.analysis, distribution)
     metric = state.analysis.strata_metric
     if not strata or not metric:
         return None
@@ -154,7 +154,7 @@ def _live(app: Context, state: AppState, distribution: TrainingDistribution) -> 
 
 def _error(distribution: TrainingDistribution, metric: str, frame: Frame, value: float) -> float:
     """Distance between what was read and what was asked; for levels 0 or 1."""
-    asked = dict(frame.picture.values)[metric]
+    asked = dict(frame.request.covariates)[metric]
     return abs(value - asked) if distribution.study.covariate(metric).is_continuous else float(value != asked)
 
 

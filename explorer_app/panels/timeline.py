@@ -13,7 +13,7 @@ from explorer_app import theme, widgets
 from explorer_app.context import Context
 from explorer_app.interface import Dialog
 from explorer_app.panels.grid import thumbnail
-from explorer_app.state import AppState
+from explorer_app.state import AppState, set_snapshot
 from explorer_app.theme import em, u32
 from mssg.runs.follow import FollowedRun
 from mssg.text import duration
@@ -38,7 +38,7 @@ def draw_timeline(app: Context, state: AppState) -> AppState:
     if imgui.button(f"{icon}  {'following' if app.document.follow else 'follow'}##follow"):
         app.document.follow = not app.document.follow
         if app.document.follow and index != last:
-            state = replace(state, snapshot=run.checkpoints[-1].path)
+            state = set_snapshot(state, run.checkpoints[-1].path)
     widgets.tooltip("Swap the newest snapshot in as soon as it is written.")
     imgui.same_line()
     widgets.text(f"{run.checkpoints[max(index, 0)].kimg:g} kimg", theme.TEXT)
@@ -55,7 +55,7 @@ def draw_timeline(app: Context, state: AppState) -> AppState:
     widgets.tooltip("Scrub through the run's snapshots at the same seed and covariates.")
     if changed:
         app.document.follow = chosen - 1 == last and app.document.follow
-        state = replace(state, snapshot=run.checkpoints[chosen - 1].path)
+        state = set_snapshot(state, run.checkpoints[chosen - 1].path)
     return _strip(app, state, run)
 
 
@@ -70,7 +70,7 @@ def _strip(app: Context, state: AppState, run: FollowedRun) -> AppState:
     corner, draw = imgui.get_cursor_screen_pos(), imgui.get_window_draw_list()
     for n, index in enumerate(picked):
         checkpoint = run.checkpoints[index]
-        picture = replace(state.picture, snapshot=checkpoint.path)
+        picture = replace(state.request, snapshot=checkpoint.path)
         app.client.request([picture])
         frame = app.client.frame(picture)
         at = ImVec2(corner.x + n * (cell + em(0.3)), corner.y)
@@ -93,7 +93,7 @@ def _strip(app: Context, state: AppState, run: FollowedRun) -> AppState:
         imgui.set_cursor_screen_pos(at)
         if imgui.invisible_button(f"time {index}", ImVec2(cell, cell)):
             app.document.follow = False
-            state = replace(state, snapshot=checkpoint.path)
+            state = set_snapshot(state, checkpoint.path)
         widgets.tooltip(
             f"{Path(checkpoint.path).name}: {checkpoint.kimg:g} thousand images. Click to show it."
         )

@@ -3,8 +3,10 @@ torch."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +62,6 @@ def save_png(
     Raises:
         UsageError: 16 bits of colour.
     """
-    from PIL import Image, PngImagePlugin
-
     n, channels, h, w = images.shape
     if bits == 16 and channels > 1:
         raise UsageError("a 16-bit PNG holds one channel", field="--bits", found=f"{channels} channels")
@@ -70,10 +70,21 @@ def save_png(
         top, left = i // columns * h, i % columns * w
         sheet[top : top + h, left : left + w] = image.transpose(1, 2, 0)
     pixels = np.rint(sheet).astype(np.uint8) if bits == 8 else np.rint(sheet * 257).astype(np.uint16)
+    write_png(path, pixels[..., 0] if channels == 1 else pixels, metadata)
+
+
+def write_png(path: Path, pixels: NDArray[np.integer], metadata: Mapping[str, str]) -> None:
+    """Write pixels as they are: uint8 [H, W] or [H, W, 3], or uint16 [H, W], with text stored in the file.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    from PIL import Image, PngImagePlugin
+
     info = PngImagePlugin.PngInfo()
     for key, text in metadata.items():
-        info.add_text(key, text)
-    picture = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+        info.add_itxt(key, text)
+    picture = Image.fromarray(pixels)
     write_atomically(path, lambda file: picture.save(file, format="PNG", pnginfo=info), UsageError)
 
 
@@ -184,6 +195,7 @@ def describe(
             else "none: pixel size only",
         }
     seeds = [request.seed for request in requests]
+    documents = [replace(request, snapshot=header.snapshot_id).to_json() for request in requests]
     return {
         "Description": "Drawn by a generative model. Not a scan of a person; not for diagnosis.",
         "GeneratedBy": [{"Name": "mssg", "Version": __version__, "Command": command}],
@@ -203,4 +215,25 @@ def describe(
         "Psi": first.psi,
         "Cutoff": first.cutoff,
         "Noise": {"Mode": first.noise_mode, "Seed": first.noise_seed},
+        "Request": documents[0] if len(documents) == 1 else documents,
+    }
+
+
+def png_text(
+    header: Header, requests: Sequence[RenderRequest], stated: Sequence[Mapping[str, float]], command: str
+) -> dict[str, str]:
+    """What a PNG says of its pictures: the main things as words, and everything as JSON under "mssg".
+
+    Args:
+        header, requests, stated, command: As in `save_nifti`.
+    """
+    study = header.study
+    words = [{n: plain(study.covariate(n), v) for n, v in row.items()} for row in stated]
+    return {
+        "Snapshot": header.snapshot_id,
+        "Seed": ", ".join(dict.fromkeys(str(r.seed) for r in requests)),
+        "Covariates": json.dumps(words[0] if len(words) == 1 else words),
+        "Command": command,
+        "Software": "mssg",
+        "mssg": json.dumps(describe(header, requests, stated, None, command)),
     }

@@ -25,7 +25,7 @@ DRAG_S = 3.0
 
 if TYPE_CHECKING:
     from explorer_app.app import Explorer
-    from explorer_app.picture import Picture
+    from mssg.rendering.request import RenderRequest
 
 
 class Clock:
@@ -45,7 +45,7 @@ class Clock:
             0.0  # time of the last input, of the one this frame sees, of the last frame
         )
         self.open: list[
-            tuple[float, Picture]
+            tuple[float, RenderRequest]
         ] = []  # inputs not answered yet: when, and the picture they ask for
         begin, end = calls.pre_new_frame, calls.before_imgui_render
 
@@ -58,7 +58,7 @@ class Clock:
         def ended() -> None:
             end()
             if self.running and self.applied:
-                self.open.append((self.applied, self.app.state.picture))
+                self.open.append((self.applied, self.app.state.request))
 
         calls.pre_new_frame, calls.before_imgui_render = begun, ended
 
@@ -66,7 +66,7 @@ class Clock:
         """The frame before this one is on the screen now."""
         if self.running:
             self.frames.append((now - self.last) * 1e3)
-            seen = [i for i, (_, picture) in enumerate(self.open) if picture == self.app.client.shown.picture]
+            seen = [i for i, (_, picture) in enumerate(self.open) if picture == self.app.client.shown.request]
             if seen:
                 self.answers += [(now - t) * 1e3 for t, _ in self.open[: seen[-1] + 1]]
                 self.open = self.open[seen[-1] + 1 :]
@@ -102,7 +102,7 @@ def drag(clock: Clock, ctx) -> float:
     released = time.perf_counter()
     ctx.mouse_up()
     ctx.yield_(2)  # the last input and the release have been seen
-    while app.client.shown.picture != app.state.picture or app.client.shown.preview:
+    while app.client.shown.request != app.state.request or app.client.shown.preview:
         ctx.yield_()
     return (time.perf_counter() - released) * 1e3
 

@@ -14,8 +14,7 @@ import pytest
 
 from explorer_app import config, evaluation, export, launch
 from explorer_app.distribution import TrainingDistribution
-from explorer_app.picture import Latent
-from explorer_app.state import AppState, Axis, Grid, grid_pictures, opened
+from explorer_app.state import AppState, Axis, Grid, opened, set_values
 from mssg.checkpoint.header import read_header
 from mssg.errors import DataError, UsageError
 from mssg.metrics.results import Evaluation, ModelRecord, Result
@@ -82,71 +81,79 @@ def test_png_holds_exactly_what_was_seen_and_says_where_it_comes_from(tmp_path, 
     from PIL import Image
 
     image = np.linspace(-10, 265, 32 * 32, dtype=np.float32).reshape(32, 32)
-    about = export.provenance(distribution.header, replace(state, latent=Latent(seed=7)).picture)
-    export.save_png(tmp_path / "a.png", image, about)
+    origin = export.Origin.of(distribution.header, replace(state.request, seed=7))
+    export.save_png(tmp_path / "a.png", image, origin)
     with Image.open(tmp_path / "a.png") as read:
         assert np.array_equal(np.asarray(read), np.rint(np.clip(image, 0, 255)).astype(np.uint8))
         stored = json.loads(read.text["mssg"])
-    assert stored["seed"] == 7 and stored["snapshot_id"] == distribution.header.snapshot_id
-    assert stored["covariates"]["thickness"].endswith("px")
-    export.save_png(tmp_path / "b.png", image, about, bits=16)
+    identity = distribution.header.snapshot_id
+    assert stored["Seed"] == 7 and stored["Snapshot"]["Id"] == stored["Request"]["snapshot"] == identity
+    assert stored["Covariates"]["thickness"]["Units"] == "px"
+    export.save_png(tmp_path / "b.png", image, origin, bits=16)
     with Image.open(tmp_path / "b.png") as read:
         assert np.allclose(np.asarray(read) / 257, np.clip(image, 0, 255), atol=0.01)
     with pytest.raises(UsageError, match="one channel"):
-        export.save_png(tmp_path / "c.png", np.zeros((4, 4, 3), np.float32), about, bits=16)
-    with pytest.raises(DataError, match="cannot be written"):
-        export.save_png(tmp_path / "none" / "c.png", image, about)
+        export.save_png(tmp_path / "c.png", np.zeros((4, 4, 3), np.float32), origin, bits=16)
+    with pytest.raises(UsageError, match="cannot be written"):
+        export.save_png(tmp_path / "none" / "c.png", image, origin)
 
 
-def test_nifti_puts_patient_left_and_superior_where_they_belong(tmp_path, distribution):
+def test_nifti_puts_patient_left_and_superior_where_they_belong(tmp_path, distribution, state):
     import nibabel
 
     from mssg.study.model import Geometry
 
-    study = replace(distribution.study, geometry=Geometry("coronal", 2.0, "common", 10.0))
+    header = distribution.header
+    study = replace(header.study, geometry=Geometry("coronal", 2.0, "common", 10.0))
     image = np.zeros((32, 32), np.float32)
     image[2, 5] = 200  # row 2: superior; column 5: patient left
-    export.save_nifti(tmp_path / "a.nii.gz", image, study, {"seed": 1})
+    origin = export.Origin.of(replace(header, study=study), state.request)
+    export.save_nifti(tmp_path / "a.nii.gz", image, origin)
+    assert json.loads((tmp_path / "a.json").read_text())["Seed"] == 0
     volume = nibabel.load(tmp_path / "a.nii.gz")
     i, j, k = np.argwhere(np.asarray(volume.dataobj) == 200)[0]
     x, y, z = (volume.affine @ [i, j, k, 1])[:3]
     assert nibabel.aff2axcodes(volume.affine) == ("R", "A", "S")
     assert (x, y, z) == ((5 - 15.5) * 2, 10.0, (15.5 - 2) * 2) and x < 0 < z
-    with pytest.raises(DataError, match="no geometry"):
-        export.save_nifti(tmp_path / "b.nii.gz", image, distribution.study, {})
+    with pytest.raises(UsageError, match="no geometry"):
+        export.save_nifti(tmp_path / "b.nii.gz", image, export.Origin.of(header, state.request))
 
 
-def test_grid_pdf_is_reproducible_and_png_is_native(tmp_path, distribution):
+def test_grid_pdf_is_reproducible_and_png_is_native(tmp_path, distribution, state):
     from PIL import Image
 
     cells = [[np.full((8, 8), 40.0 * (i + j), np.float32) for j in range(3)] for i in range(2)]
     grid = Grid(Axis("slant", -10, 10, 2), Axis("thickness", 2, 4, 3))
+    origin = export.Origin.of_grid(distribution.header, state.request, grid)
     for name in ("a.pdf", "b.pdf", "c.png"):
-        export.save_grid(tmp_path / name, cells, grid, distribution.study, {}, export.FULL)
+        export.save_grid(tmp_path / name, cells, grid, origin, export.FULL)
     assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
     with Image.open(tmp_path / "c.png") as read:
         assert read.size == (24, 16) and read.getpixel((23, 15)) == 120
+        assert "--rows slant=-10,10 --cols thickness=2,3,4" in read.text["Command"]
+        assert json.loads(read.text["mssg"])["Covariates"]["thickness"]["Value"] == [2, 3, 4, 2, 3, 4]
     with pytest.raises(UsageError, match="not complete"):
-        export.save_grid(tmp_path / "d.png", [[None]], grid, distribution.study, {}, export.FULL)
+        export.save_grid(tmp_path / "d.png", [[None]], grid, origin, export.FULL)
 
 
-def test_sweep_runs_to_and_fro(tmp_path):
+def test_sweep_runs_to_and_fro(tmp_path, distribution, state):
     from PIL import Image
 
     images = [np.full((8, 8), 60.0 * i, np.float32) for i in range(4)]
-    export.save_sweep(tmp_path / "a.gif", images, {"seed": 3}, export.FULL)
+    origin = export.Origin.of(distribution.header, replace(state.request, seed=3))
+    export.save_sweep(tmp_path / "a.gif", images, origin, export.FULL)
     with Image.open(tmp_path / "a.gif") as read:
-        assert read.n_frames == 6 and json.loads(read.info["comment"])["seed"] == 3
+        assert read.n_frames == 6 and json.loads(read.info["comment"])["Seed"] == 3
     with pytest.raises(UsageError, match="not an animation"):
-        export.save_sweep(tmp_path / "a.txt", images, {}, export.FULL)
+        export.save_sweep(tmp_path / "a.txt", images, origin, export.FULL)
 
 
-def test_commands_name_every_held_value(state, distribution):
-    command = export.grid_command(state, distribution.study)
-    assert command.startswith("mssg figure grid ")
+def test_the_grid_s_command_names_every_held_value(state, distribution):
+    state = replace(state, request=replace(state.request, cutoff=2, layer="b8.conv0"))
+    command = export.command_of_grid(state.request, state.grid, distribution.study, state.snapshot)
+    assert command.startswith("mssg figure grid ") and "--layer" not in command
     assert "--rows intensity=" in command and "--cols slant=" in command
-    assert "--fix thickness=" in command and "--fix digit=" in command and "--seed 0" in command
-    assert "--fix thickness=" in export.picture_command(state, distribution.study)
+    assert "--fix thickness=" in command and "--fix digit=" in command and "--cutoff 2" in command
 
 
 def stratified(count: int = 6, **changes) -> Evaluation:
@@ -231,15 +238,13 @@ def test_an_evaluation_without_strata_is_refused(tmp_path, distribution):
 
 
 def test_live_strata_lie_inside_the_training_data(state, distribution):
-    chosen = replace(
-        state,
-        analysis=replace(state.analysis, strata_rows="thickness", strata_columns="digit", strata_images=2),
-    )
-    strata = evaluation.live_pictures(chosen, distribution)
+    chosen = replace(state.analysis, strata_rows="thickness", strata_columns="digit", strata_images=2)
+    request = set_values(state, intensity=120).request
+    strata = evaluation.live_requests(request, chosen, distribution)
     assert len(strata) == 12 and all(len(p) == 2 for p in strata.values())
     low, high = distribution.range("thickness")
-    assert all(low <= dict(p.values)["thickness"] <= high for ps in strata.values() for p in ps)
-    assert grid_pictures(chosen)
+    assert all(low <= dict(p.covariates)["thickness"] <= high for ps in strata.values() for p in ps)
+    assert all(dict(p.covariates)["intensity"] == 120 for ps in strata.values() for p in ps)
 
 
 TRAINER = """

@@ -16,10 +16,13 @@ import numpy as np
 import pytest
 
 from explorer_app.distribution import TrainingDistribution
-from explorer_app.picture import Latent, Picture, Probe
 from explorer_app.render_client import RenderClient
+from explorer_app.request_edits import channel_requests
 from explorer_app.ring import SLOTS, Ring
+from explorer_app.state import Display
+from explorer_app.viewing import viewed
 from mssg.checkpoint.header import read_header
+from mssg.rendering.request import RenderRequest
 
 PATIENCE_S = 240
 
@@ -32,7 +35,7 @@ def wait(client: RenderClient, until: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
-def ask(client: RenderClient, main: Picture | None, others: Iterable[Picture] = ()) -> None:
+def ask(client: RenderClient, main: RenderRequest | None, others: Iterable[RenderRequest] = ()) -> None:
     """What the window does in a frame."""
     client.request(others)
     client.submit(main)
@@ -46,23 +49,25 @@ def client() -> Iterator[RenderClient]:
 
 
 @pytest.fixture(scope="module")
-def picture(tiny_snapshot) -> Picture:
-    return Picture(
-        str(tiny_snapshot), tuple(TrainingDistribution(read_header(tiny_snapshot)).defaults().items())
-    )
+def picture(tiny_snapshot) -> RenderRequest:
+    return whole(str(tiny_snapshot))
 
 
-def seeded(picture: Picture, seed: int) -> Picture:
-    return replace(picture, latent=Latent(seed=seed))
+def whole(snapshot: str) -> RenderRequest:
+    """The picture of the medians."""
+    defaults = TrainingDistribution(read_header(snapshot)).defaults()
+    return RenderRequest(snapshot, covariates=tuple(defaults.items()))
+
+
+def seeded(picture: RenderRequest, seed: int) -> RenderRequest:
+    return replace(picture, seed=seed)
 
 
 def test_picture_is_what_the_renderer_draws_and_is_measured(client, picture, tiny_renderer):
-    from mssg.rendering.request import RenderRequest
-
     ask(client, picture)
     wait(client, lambda: client.frame(picture) and not client.frame(picture).preview)
     frame = client.frame(picture)
-    expected = tiny_renderer.render(RenderRequest(seed=0, covariates=picture.values)).image
+    expected = tiny_renderer.render(RenderRequest(seed=0, covariates=picture.covariates)).image
     assert np.allclose(frame.image, (expected[0] + 1) * 127.5, atol=0.02)
     wait(client, lambda: not client.busy)  # measured after it was shown
     assert set(client.frame(picture).measured["digits"]) >= {"thickness", "intensity", "slant"}
@@ -82,10 +87,7 @@ def test_a_preview_lies_on_the_full_picture_s_pixels():
     )
 
     brain = str(assets.path("snapshots/brain.safetensors"))
-    engine, picture = (
-        Engine(),
-        Picture(brain, tuple(TrainingDistribution(read_header(brain)).defaults().items())),
-    )
+    engine, picture = (Engine(), whole(brain))
     quick, full = (engine.render(picture, lambda: False, preview) for preview in (True, False))
     assert quick.preview and not full.preview and quick.image.shape == full.image.shape == (64, 64)
     assert np.corrcoef(quick.image.ravel(), full.image.ravel())[0, 1] > 0.9
@@ -97,7 +99,7 @@ def test_equal_pictures_are_answered_from_the_cache(client, picture):
     wait(client, lambda: not client.busy and client.counters.syntheses)
     requests, syntheses = client.counters.requests, client.counters.syntheses
     for _ in range(50):
-        ask(client, Picture(picture.snapshot, picture.values))
+        ask(client, replace(picture))
         client.poll()
     assert client.counters.requests <= requests + 1
     time.sleep(0.1)
@@ -121,7 +123,7 @@ def test_an_input_in_every_frame_cancels_no_first_pixels(client, picture):
     for seed in itertools.count(70_000):
         ask(client, seeded(picture, seed))
         client.poll()
-        seen |= {client._latest.picture} if client._latest else set()
+        seen |= {client._latest.request} if client._latest else set()
         if len(seen) >= 4:
             break
         assert time.monotonic() < end
@@ -145,33 +147,40 @@ def test_other_pictures_follow_the_main_one(client, picture):
 def test_latent_blend_and_style_mixing_change_the_picture(client, picture):
     variants = [
         picture,
-        replace(picture, latent=Latent(x=0.5)),
-        replace(picture, latent=Latent(mix_seed=3, mix_layers=(0, 1))),
-        replace(picture, latent=Latent(psi=0.0)),
-        replace(picture, latent=Latent(noise_mode="none")),
+        replace(picture, blend=((0, 0.5), (1, 0.5))),
+        replace(picture, mix_seed=3, mix_layers=(0, 1)),
+        replace(picture, psi=0.0),
+        replace(picture, noise_mode="none"),
     ]
     ask(client, None, variants)
     wait(client, lambda: all(client.frame(p) for p in variants))
     images = [client.frame(p).image for p in variants]
     assert all(not np.array_equal(images[0], other) for other in images[1:4])
-    everything = replace(picture, latent=Latent(mix_seed=3, mix_layers=tuple(range(32))))
+    everything = replace(picture, mix_seed=3, mix_layers=tuple(range(client.models[picture.snapshot].num_ws)))
     ask(client, everything, [seeded(picture, 3)])
     wait(client, lambda: client.frame(everything) and client.frame(seeded(picture, 3)))
     assert np.allclose(client.frame(everything).image, client.frame(seeded(picture, 3)).image, atol=1e-3)
 
 
-def test_layer_view_is_a_montage_of_channels(client, picture):
-    layer = client.models[picture.snapshot].layers[1]
-    probing = replace(picture, probe=Probe(layer.name, channel=0, count=1))
-    ask(client, probing)
-    wait(client, lambda: client.frame(probing))
-    frame = client.frame(probing)
-    assert frame.image.shape == layer.shape[1:] and frame.statistics["max"] > frame.statistics["min"]
-    assert frame.image.min() == 0 and frame.image.max() == 255 and not frame.measured
+def test_a_layer_is_looked_at_as_a_montage_of_its_channels(client, picture):
+    layer = next(la for la in client.models[picture.snapshot].layers if la.shape[0] > 8)
+    requests = channel_requests(replace(picture, layer=layer.name, channel=1), 4, layer.shape[0])
+    assert [r.channel for r in requests] == [1, 2, 3, 4]
+    ask(client, requests[0], requests[1:])
+    wait(client, lambda: all(client.frame(r) for r in requests))
+    images = [client.frame(r).image for r in requests]
+    assert images[0].shape == layer.shape[1:] and not client.frame(requests[0]).measured
+    assert not np.array_equal(images[0], images[1])
+    tiles = viewed(images, requests[0], Display(channels=4))
+    assert tiles.shape == (2 * layer.shape[1], 2 * layer.shape[2])
+    assert tiles.min() == 0 and tiles.max() == 255
+    plain = viewed(images[:1], requests[0], Display(normalise=False, gain_db=20))
+    assert np.allclose(plain, (images[0] * 10 + 1) * 127.5)
+    assert len(channel_requests(requests[0], 25, layer.shape[0])) == layer.shape[0] - 1
 
 
 def test_a_bad_request_is_an_error_in_words_and_the_next_one_works(client, picture):
-    bad = replace(picture, probe=Probe("no such layer"))
+    bad = replace(picture, layer="no such layer")
     ask(client, bad)
     wait(client, lambda: bad in client.errors)
     assert "no such layer" in client.errors[bad] and not client.busy

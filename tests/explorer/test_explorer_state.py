@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,56 +13,77 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from explorer_app import colormaps, geometry, session
+from explorer_app import request_edits as edits
 from explorer_app import state as states
 from explorer_app.geometry import View
 from explorer_app.history import History
-from explorer_app.picture import Latent, Probe, Transform
-from explorer_app.state import AppState, Axis, Display, Grid
+from explorer_app.state import Analysis, AppState, Axis, Display, Grid
+from explorer_app.viewing import viewed
 from mssg.errors import SnapshotError
+from mssg.rendering.request import RenderRequest
 from mssg.study.model import Geometry
 
 BASE = AppState(
-    "a.safetensors",
-    (("age", 60.0), ("volume", 30.0), ("sex", 1.0)),
+    RenderRequest("a.safetensors", covariates=(("age", 60.0), ("volume", 30.0), ("sex", 1.0))),
     grid=Grid(Axis("volume", 10, 50, 3), Axis("age", 40, 80, 2)),
 )
 
 
 def test_display_settings_do_not_change_the_picture():
     shown = replace(BASE, display=Display(level=40, width=80, colormap="magma", zoom=3, compare="side"))
-    assert shown.picture == BASE.picture and hash(shown.picture) == hash(BASE.picture)
-    assert states.set_values(BASE, age=61).picture != BASE.picture
+    assert shown.request == BASE.request and hash(shown.request) == hash(BASE.request)
+    assert states.set_values(BASE, age=61).request != BASE.request
 
 
 def test_set_values_ignores_what_is_not_finite_or_unknown():
     assert states.set_values(BASE, age=math.nan, height=3.0) == BASE
-    assert states.set_values(BASE, age=70).values == (("age", 70.0), ("volume", 30.0), ("sex", 1.0))
+    changed = dict(states.set_values(BASE, age=70).request.covariates)
+    assert changed == {"age": 70.0, "volume": 30.0, "sex": 1.0}
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no defect
 @given(st.lists(st.tuples(st.floats(-3, 3), st.floats(-3, 3)), max_size=8))
 def test_latent_drag_keeps_fractions_and_blend_weights_sum_to_one(moves):
-    latent = Latent(seed=5000)
+    request = RenderRequest(seed=5000)
     for dx, dy in moves:
-        latent = states.drag_latent(latent, dx, dy)
-    assert 0 <= latent.x < 1 and 0 <= latent.y < 1
-    weights = states.blend(latent)
-    assert 1 <= len(weights) <= 4 and sum(w for _, w in weights) == pytest.approx(1)
+        request = edits.drag_latent(request, dx, dy)
+    seed, x, y = edits.place(request)
+    assert 0 <= x < 1 and 0 <= y < 1
+    weights = [w for _, w in request.blend] or [1.0]
+    assert 1 <= len(weights) <= 4 and sum(weights) == pytest.approx(1)
     total = sum(x for x, _ in moves) + 100 * sum(y for _, y in moves)
-    assert latent.seed + latent.x + 100 * latent.y - 5000 == pytest.approx(total, abs=1e-5)
+    assert seed + x + 100 * y - 5000 == pytest.approx(total, abs=1e-5)
 
 
 def test_whole_latent_steps_are_seeds():
-    assert states.drag_latent(Latent(seed=7), 1.0, 1.0) == Latent(seed=108)
-    assert states.blend(Latent(seed=7)) == ((7, 1.0),)
-    assert dict(states.blend(Latent(seed=7, x=0.25))) == {7: 0.75, 8: 0.25}
+    assert edits.drag_latent(RenderRequest(seed=7), 1.0, 1.0) == RenderRequest(seed=108)
+    quarter = edits.at_place(RenderRequest(seed=1), 7, 0.25)
+    assert dict(quarter.blend) == {7: 0.75, 8: 0.25} and edits.place(quarter) == (7, 0.25, 0.0)
+    assert edits.place(edits.at_place(quarter, edits.SEEDS - 1, 0.5, 0.5)) == (edits.SEEDS - 1, 0.5, 0.5)
+    assert edits.place(RenderRequest(blend=((4, 1.0), (90, 3.0)))) == (4, 0.0, 0.0)  # nowhere in the plane
+
+
+@given(st.floats(-1, 1), st.floats(-1, 1), st.floats(-0.5, 0.5))
+def test_a_motion_is_read_back_off_the_transform(x, y, turns):
+    found = edits.motion(edits.moved(RenderRequest(), x, y, turns))
+    assert found[:2] == (x, y) and math.cos(2 * math.pi * (found[2] - turns)) == pytest.approx(1)
+
+
+def test_a_picture_moved_back_stands_still():
+    rows, columns = np.mgrid[:32, :32].astype(np.float32)
+    blob = lambda x, y: 200 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 18)  # noqa: E731
+    request = edits.moved(RenderRequest(), 0.125, -0.0625, 0.25)  # a quarter turn, then right and up
+    # (x, y) of the blob from the centre, turned: (-y, x), then moved by 4 and -2 pixels
+    back = viewed([blob(15.5 - 3 + 4, 15.5 + 5 - 2)], request, Display(untransform=True))
+    assert np.abs(back - blob(15.5 + 5, 15.5 + 3)).max() < 2
+    assert viewed([back], request, Display()) is back
 
 
 def test_pins_take_free_letters_and_comparison_ends_with_the_last_one():
     state = states.set_compare(BASE, "difference")
     assert [p.name for p in state.pins] == ["B"] and state.display.compare == "difference"
     state = states.add_pin(states.set_values(state, age=70))
-    assert [p.name for p in state.pins] == ["B", "C"] and state.pin.picture.values[0] == ("age", 70.0)
+    assert [p.name for p in state.pins] == ["B", "C"] and dict(state.pin.request.covariates)["age"] == 70.0
     state = states.remove_pin(states.remove_pin(state, 0), 0)
     assert state.pins == () and state.display.compare == "A" and state.pin is None
     with pytest.raises(ValueError):
@@ -69,21 +91,21 @@ def test_pins_take_free_letters_and_comparison_ends_with_the_last_one():
 
 
 def test_grid_covers_both_ranges_and_is_limited_to_twelve():
-    pictures = states.grid_pictures(BASE)
+    pictures = states.grid_requests(BASE.request, BASE.grid)
     assert (len(pictures), len(pictures[0])) == (3, 2)
-    assert dict(pictures[0][1].values) == {"age": 80.0, "volume": 10.0, "sex": 1.0}
+    assert dict(pictures[0][1].covariates) == {"age": 80.0, "volume": 10.0, "sex": 1.0}
     assert states.set_axis(BASE, "rows", steps=99).grid.rows.steps == 12
     assert states.set_axis(BASE, "rows", steps=0).grid.rows.steps == 1
-    probing = replace(BASE, probe=Probe("b8.conv0"), transform=Transform(0.1))
-    assert states.grid_pictures(probing) == pictures  # a grid shows pictures, whatever is being probed
+    looked_into = replace(edits.moved(BASE.request, 0.1, 0, 0), layer="b8.conv0", channel=1)
+    assert states.grid_requests(looked_into, BASE.grid) == pictures
 
 
 def test_opening_another_snapshot_keeps_shared_covariates():
     axes = {"height": Axis("height", 150, 200), "age": Axis("age", 20, 90)}
     state = states.opened(BASE, "b.safetensors", {"age": 50.0, "height": 170.0}, axes)
-    assert state.values == (("age", 60.0), ("height", 170.0))
+    assert state.request.covariates == (("age", 60.0), ("height", 170.0))
     assert state.grid == Grid(axes["height"], axes["age"])
-    assert states.opened(BASE, "c.safetensors", dict(BASE.values), axes).grid == BASE.grid
+    assert states.opened(BASE, "c.safetensors", dict(BASE.request.covariates), axes).grid == BASE.grid
 
 
 def test_undo_steps_are_commits_not_changes():
@@ -102,31 +124,32 @@ def test_undo_steps_are_commits_not_changes():
 
 def test_following_a_run_adds_no_undo_step():
     history = History(BASE)
-    history.replace(replace(BASE, snapshot="newer.safetensors"))
+    history.replace(states.set_snapshot(BASE, "newer.safetensors"))
     assert not history.can_undo and history.state.snapshot == "newer.safetensors"
 
 
 _FLOATS = st.floats(-1e6, 1e6, allow_nan=False)
 _STATES = st.builds(
     AppState,
-    snapshot=st.text(max_size=12),
-    values=st.lists(st.tuples(st.text(max_size=5), _FLOATS), max_size=4).map(tuple),
-    mode=st.sampled_from(["linked", "free"]),
-    latent=st.builds(
-        Latent,
+    st.builds(
+        RenderRequest,
+        st.text(max_size=12),
         st.integers(0, 2**31 - 1),
-        _FLOATS,
-        _FLOATS,
-        _FLOATS,
-        st.none() | st.integers(0, 9),
-        st.just("none"),
-        st.integers(0, 9),
-        st.integers(0, 9),
-        st.lists(st.integers(0, 9), max_size=3).map(tuple),
+        st.lists(st.tuples(st.integers(0, 99), st.floats(0.1, 9)), max_size=3).map(tuple),
+        mix_seed=st.integers(0, 9),
+        mix_layers=st.lists(st.integers(0, 9), max_size=3).map(tuple),
+        covariates=st.dictionaries(st.text(max_size=5), _FLOATS, max_size=4).map(lambda d: tuple(d.items())),
+        psi=_FLOATS,
+        cutoff=st.none() | st.integers(0, 9),
+        noise_mode=st.sampled_from(["const", "none", "random"]),
+        precision=st.sampled_from(["auto", "float32"]),
+        layer=st.none() | st.text(max_size=5),
+        transform=st.none() | st.just((1.0, 0.0, 0.1, 0.0, 1.0, 0.2)),
     ),
+    mode=st.sampled_from(["linked", "free"]),
     display=st.builds(Display, _FLOATS, _FLOATS, invert=st.booleans(), center=st.tuples(_FLOATS, _FLOATS)),
     pins=st.lists(
-        st.builds(states.Pin, st.text(max_size=3), st.builds(lambda: BASE.picture)), max_size=2
+        st.builds(states.Pin, st.text(max_size=3), st.builds(lambda: BASE.request)), max_size=2
     ).map(tuple),
     grid=st.builds(Grid, st.builds(Axis, st.text(max_size=4), _FLOATS, _FLOATS, st.integers(1, 12))),
 )
@@ -140,14 +163,61 @@ def test_sessions_return_the_same_state(tmp_path_factory, state):
     assert session.load(path) == session.Session(state, "0123456789ab", "[Window]")
 
 
+def test_a_session_of_the_first_edition_is_read_and_converted(tmp_path):
+    """The file was written by the first edition."""
+    read = session.load(Path(__file__).with_name("session-v1.json"))
+    assert (read.snapshot_id, read.layout) == ("0123456789ab", "[Window]")
+    request = RenderRequest(
+        "a.safetensors",
+        mix_seed=9,
+        mix_layers=(0, 2),
+        covariates=(("age", 60.0), ("volume", 30.5), ("sex", 1.0)),
+        psi=0.7,
+        cutoff=3,
+        noise_mode="random",
+        noise_seed=5,
+        precision="float32",
+        layer="b8.conv0",
+        channel=3,
+    )
+    expected = AppState(
+        edits.moved(edits.at_place(request, 7, 0.25, 0.5), 0.1, -0.2, 0.125),
+        "free",
+        Display(
+            level=40,
+            width=80,
+            colormap="magma",
+            compare="side",
+            zoom=3,
+            center=(0.4, 0.6),
+            channels=4,
+            normalise=False,
+            gain_db=6.0,
+            untransform=True,
+        ),
+        pins=(states.Pin("B", RenderRequest("b.safetensors", 11, mix_seed=1, covariates=(("age", 70.0),))),),
+        grid=BASE.grid,
+        analysis=Analysis(uncertainty="sd"),
+    )
+    assert read.state == expected
+    session.save(tmp_path / "s.json", read)
+    assert session.load(tmp_path / "s.json") == read
+    assert json.loads((tmp_path / "s.json").read_text())["format_version"] == 2
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"format_version": 99}, "unknown format version"),
         ({"kind": "recipe"}, "not a session"),
         ({"state": {"colour": 1}}, "makes no sense"),
-        ({"state": {"latent": {"psi": "high"}}}, "makes no sense"),
-        ({"state": {"latent": {"psi": float("inf")}}}, "makes no sense"),
+        ({"state": {"request": {"psi": "high"}}}, "makes no sense"),
+        ({"state": {"request": {"psi": float("inf")}}}, "makes no sense"),
+        ({"state": {"request": {"mood": 1}}}, "makes no sense"),
+        ({"format_version": 1, "state": {"latent": {"psi": "high"}}}, "makes no sense"),
+        ({"format_version": 1, "state": {"latent": {"seed": 1.5}}}, "makes no sense"),
+        ({"format_version": 1, "state": {"pins": [{"name": "B"}]}}, "makes no sense"),
+        ({"format_version": 1, "state": {"probe": 3}}, "makes no sense"),
         ({"state": {"mode": 3}}, "makes no sense"),
         ({"state": None}, "makes no sense"),
     ],

@@ -243,16 +243,17 @@ def _change_tensors(key: str) -> Callable[[Input, random.Random], Input]:
 
 
 def _sessions() -> list[Input]:
-    from explorer_app import picture, session, state
+    from explorer_app import session, state
+    from mssg.rendering.request import RenderRequest
 
-    plain = state.AppState(
-        values=(("age", 61.0), ("sex", 1.0)), pins=(state.Pin("A", picture.Picture("x", (("age", 61.0),))),)
-    )
+    request = RenderRequest("x", covariates=(("age", 61.0), ("sex", 1.0)), blend=((1, 0.5), (2, 0.5)))
+    plain = state.AppState(request, pins=(state.Pin("A", request),))
     path = Path("seed.json")
     session.save(path, session.Session(plain, "0" * 12, "[Window]"))
     data = path.read_bytes()
     path.unlink()
-    return [{"x.json": data}]
+    first_edition = Path(__file__).parents[1] / "explorer" / "session-v1.json"
+    return [{"x.json": data}, {"x.json": first_edition.read_bytes()}]
 
 
 def _evaluations() -> list[Input]:

@@ -113,7 +113,7 @@ class Driver:
         self.wait(
             lambda: (
                 app.client.shown is not None
-                and app.client.shown.picture == app.state.picture
+                and app.client.shown.request == app.state.request
                 and not app.client.shown.preview
                 and not app.client.busy
             )

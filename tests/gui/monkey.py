@@ -185,6 +185,7 @@ def fence(app, folder: Path) -> None:
     """Keep the monkey from writing outside its folder, from training, and from leaving."""
     from explorer_app import export, launch, session
     from mssg.errors import DataError
+    from mssg.rendering import image_files
 
     def inside(write):
         def guarded(path, *rest):
@@ -194,7 +195,9 @@ def fence(app, folder: Path) -> None:
 
         return guarded
 
-    export._write, session.save = inside(export._write), inside(session.save)
+    export.write_atomically = inside(export.write_atomically)
+    image_files.write_atomically = inside(image_files.write_atomically)
+    session.write_json = inside(session.write_json)
     launch.command = lambda *_: [sys.executable, "-c", "import time; time.sleep(0.5)"]
     start = app.document.train
     app.train = lambda study, outdir, *rest: start(study, str(folder / "run"), *rest)
@@ -229,18 +232,20 @@ def settled(app: Context) -> bool:
     """True when everything asked for is on the screen."""
     return (
         app.client.shown is not None
-        and (app.client.shown.picture == app.state.picture or bool(app.problem()))
+        and (app.client.shown.request == app.state.request or bool(app.problem()))
         and not app.client.busy
     )
 
 
 def kill_renderer(app: Context, wrong: list[str]) -> Frames:
     """Kill the render process while a picture is asked for; notes what does not hold afterwards."""
+    from explorer_app.request_edits import at_place
+
     app.interface.dialogs.clear()
     app.interface.animation, app.document.follow = "", False
     for _ in range(20):  # input that is still queued changes the state with good reason
         yield
-    app.state = replace(app.state, latent=replace(app.state.latent, seed=123_456))
+    app.state = replace(app.state, request=at_place(app.state.request, 123_456))
     for _ in range(3):
         yield
     state, first, restarts = app.state, app.client.pid, app.client.counters.restarts

@@ -19,6 +19,7 @@ from PIL import Image
 from scenarios import CTRL, slider
 
 from explorer_app.interface import Dialog
+from explorer_app.request_edits import at_place
 
 COLOURS = 160  # of the palette: the window has few colours, and a page of pictures should be light
 Scene = Callable[[Driver], None]
@@ -58,13 +59,13 @@ def strata(d: Driver) -> None:
 
 def latent(d: Driver) -> None:
     """A drag between seeds, style mixing, and a layer's channels."""
-    d.app.state = replace(
-        d.state, latent=replace(d.state.latent, seed=11, x=0.4, y=0.2, mix_seed=5, mix_layers=(6, 7))
-    )
+    placed = at_place(d.state.request, 11, 0.4, 0.2)
+    d.app.state = replace(d.state, request=replace(placed, mix_seed=5, mix_layers=(6, 7)))
     d.front("Inspect")
     d.settle()
     layer = [la for la in d.app.model.layers if la.shape[0] >= 16][-1]
-    d.app.state = replace(d.state, probe=replace(d.state.probe, layer=layer.name, count=16))
+    request = replace(d.state.request, layer=layer.name, channel=0)
+    d.app.state = replace(d.state, request=request, display=replace(d.state.display, channels=16))
 
 
 def spectrum(d: Driver) -> None:

@@ -20,8 +20,10 @@ from imgui_bundle import imgui
 
 from explorer_app import colormaps, layout, session
 from explorer_app.interface import Dialog, ExportForm
+from explorer_app.panels.latent import SEEDS_PER_EM
 from explorer_app.panels.picture_view import empty_message
-from explorer_app.state import grid_pictures, seed_pictures
+from explorer_app.request_edits import place
+from explorer_app.state import grid_requests, seed_requests, set_snapshot
 from mssg.metrics.results import Evaluation, Result
 
 CTRL = imgui.Key.mod_ctrl
@@ -41,16 +43,16 @@ def main_typed_value_reaches_the_picture(d):
     d.ctx.item_input_value(slider("thickness"), 4.25)
     d.settle()
     assert d.value_of("thickness") == 4.25
-    assert d.app.client.shown.picture.values[0] == ("thickness", 4.25)
+    assert dict(d.app.client.shown.request.covariates)["thickness"] == 4.25
     assert not np.array_equal(before, d.app.client.shown.image)
 
 
 def main_free_drag_moves_one_covariate_linked_the_others_too(d):
-    start = dict(d.state.values)
+    start = dict(d.state.request.covariates)
     d.ctx.item_click("//Covariates/free##mode")
     d.drag(slider("thickness"), 60, 0)
     d.frames()
-    moved = dict(d.state.values)
+    moved = dict(d.state.request.covariates)
     assert moved["thickness"] > start["thickness"] + 0.1
     assert {n: v for n, v in moved.items() if n != "thickness"} == {
         n: v for n, v in start.items() if n != "thickness"
@@ -58,7 +60,7 @@ def main_free_drag_moves_one_covariate_linked_the_others_too(d):
     d.ctx.item_click("//Covariates/linked##mode")
     d.drag(slider("thickness"), -80, 0)
     d.frames()
-    linked = dict(d.state.values)
+    linked = dict(d.state.request.covariates)
     assert linked["intensity"] < moved["intensity"] - 5 and linked["slant"] < moved["slant"] - 1
     assert linked["digit"] == start["digit"]
 
@@ -76,11 +78,11 @@ def main_picture_answers_while_the_mouse_moves(d):
         share = 0.1 + 0.8 * (step % 97) / 97
         d.ctx.mouse_teleport_to_pos((box.min.x + share * (box.max.x - box.min.x), y))
         d.ctx.yield_()
-        seen.add(d.app.client.shown.picture)
+        seen.add(d.app.client.shown.request)
     d.ctx.mouse_up()
     assert len(seen) >= 4
     d.settle()
-    assert d.app.client.measured.picture == d.state.picture
+    assert d.app.client.measured.request == d.state.request
 
 
 def main_double_click_resets_to_the_median(d):
@@ -107,11 +109,11 @@ def main_levels_are_buttons(d):
 
 def main_unusual_combinations_are_marked(d):
     d.ctx.item_click("//Covariates/free##mode")
-    assert d.app.document.distribution.support(d.state.values).word == "covered"
+    assert d.app.document.distribution.support(d.state.request.covariates).word == "covered"
     d.ctx.item_input_value(slider("thickness"), 4.9)
     d.ctx.item_input_value(slider("slant"), d.app.document.distribution.range("slant")[0])
     d.frames()
-    found = d.app.document.distribution.support(d.state.values)
+    found = d.app.document.distribution.support(d.state.request.covariates)
     assert found.word in ("rare", "outside") and found.reason
 
 
@@ -124,12 +126,12 @@ def main_grid_fills_cell_takes_over_command_is_copied(d):
     d.ctx.item_input_value("//Grid/**/##rows steps", 3)
     d.ctx.item_input_value("//Grid/**/##columns steps", 2)
     d.settle()
-    pictures = grid_pictures(d.state)
+    pictures = grid_requests(d.state.request, d.state.grid)
     assert (len(pictures), len(pictures[0])) == (3, 2)
     assert all(d.app.client.frame(p) is not None for row in pictures for p in row)
     d.ctx.item_click("//Grid/**/cell 2 1")
     d.settle()
-    assert d.state.picture == pictures[2][1]
+    assert d.state.request == pictures[2][1]
     from imgui_bundle import icons_fontawesome_6 as icons
 
     d.ctx.item_click(f"//Grid/**/{icons.ICON_FA_TERMINAL}  copy command##grid")
@@ -139,7 +141,7 @@ def main_grid_fills_cell_takes_over_command_is_copied(d):
 def main_grid_stands_still_while_a_slider_is_held(d):
     d.front("Grid")
     d.settle()
-    before = {p for row in grid_pictures(d.state) for p in row}
+    before = {p for row in grid_requests(d.state.request, d.state.grid) for p in row}
     d.ctx.mouse_move(slider("slant"))
     d.ctx.mouse_down()
     box = d.ctx.item_info(slider("slant")).rect_full
@@ -151,7 +153,7 @@ def main_grid_stands_still_while_a_slider_is_held(d):
         assert d.state != d.app.document.history.committed and d.app.client.others == before
     d.ctx.mouse_up()
     d.settle()
-    after = {p for row in grid_pictures(d.state) for p in row}
+    after = {p for row in grid_requests(d.state.request, d.state.grid) for p in row}
     assert not after & before and d.app.client.others == after
 
 
@@ -166,7 +168,7 @@ def main_grid_is_exported(d):
     from PIL import Image
 
     with Image.open(path) as image:
-        assert image.size == (4 * 32, 4 * 32) and json.loads(image.text["mssg"])["seed"] == 0
+        assert image.size == (4 * 32, 4 * 32) and json.loads(image.text["mssg"])["Seed"] == 0
 
 
 # --- 3 strata
@@ -223,13 +225,11 @@ def main_strata_come_from_an_evaluation(d):
 def main_seed_steps_and_drags_between_seeds(d):
     d.ctx.item_click("//Latent/##seed/+")
     d.settle()
-    assert d.state.latent.seed == 1
-    from imgui_bundle import icons_fontawesome_6 as icons
-
-    d.drag(f"//Latent/{icons.ICON_FA_ARROWS_UP_DOWN_LEFT_RIGHT}  x 0.00  y 0.00##latent drag", 40, 0)
+    assert place(d.state.request) == (1, 0.0, 0.0)
+    d.drag("//Latent/###latent drag", 40, 0)
     d.settle()
-    latent = d.state.latent
-    assert latent.seed + latent.x > 1.05 and latent.y == 0
+    seed, x, y = place(d.state.request)
+    assert seed + x > 1 + 30 * SEEDS_PER_EM / 15 and y == 0  # all of the way, not its first frame only
 
 
 def main_truncation_noise_and_mixing_change_the_picture(d):
@@ -245,11 +245,8 @@ def main_truncation_noise_and_mixing_change_the_picture(d):
     d.ctx.item_input_value("//Latent/##mix seed", 9)
     d.settle()
     images.append(d.app.client.shown.image)
-    assert (
-        d.state.latent.psi == np.float32(0.3)
-        and d.state.latent.noise_mode == "none"
-        and d.state.latent.mix_layers == (0,)
-    )
+    request = d.state.request
+    assert request.psi == np.float32(0.3) and request.noise_mode == "none" and request.mix_layers == (0,)
     assert not np.array_equal(images[0], images[1]) and not np.array_equal(images[2], images[3])
 
 
@@ -275,8 +272,8 @@ def main_layers_spectrum_and_greyed_transform(d):
 
 def main_animation_walks_and_stops(d):
     d.app.interface.animation = "latent"
-    start = d.state.latent
-    d.wait(lambda: d.state.latent != start)
+    start = d.state.request
+    d.wait(lambda: d.state.request != start)
     d.app.interface.animation = ""
     d.settle()
     assert d.app.document.history.steps == 1  # an animation is one undo step
@@ -348,7 +345,7 @@ def main_pin_flip_side_and_difference(d):
     d.ctx.key_press(imgui.Key.p)
     d.ctx.item_input_value(slider("thickness"), 4.8)
     d.settle()
-    pinned, current = d.app.client.frame(d.state.pin.picture), d.app.client.shown
+    pinned, current = d.app.client.frame(d.state.pin.request), d.app.client.shown
     d.ctx.key_press(imgui.Key.d)
     d.settle()
     assert d.state.display.compare == "difference"
@@ -403,7 +400,9 @@ def main_uncertainty_is_the_deviation_over_seeds(d):
     d.ctx.item_input_value("//Measured/##seeds", 5)
     d.settle()
     d.frames(4)
-    images = np.stack([d.app.client.frame(p).image for p in seed_pictures(d.state)])
+    images = np.stack(
+        [d.app.client.frame(p).image for p in seed_requests(d.state.request, d.state.analysis.seeds)]
+    )
     assert images.shape[0] == 5 and np.allclose(d.app.maps["sd"], images.std(0, ddof=1), atol=1e-3)
 
 
@@ -483,7 +482,7 @@ def main_layout_returns_with_the_session(d):
 
 def main_missing_snapshot_of_a_session_is_asked_for(d):
     path, real = d.folder / "moved.json", d.state.snapshot
-    session.save(path, session.Session(replace(d.state, snapshot="/gone/away.safetensors")))
+    session.save(path, session.Session(set_snapshot(d.state, "/gone/away.safetensors")))
     d.app.document.open(path)
     d.frames(4)
     assert Dialog.MISSING in d.app.interface.dialogs and d.state.snapshot == real
@@ -610,7 +609,7 @@ def main_bad_snapshots_leave_the_last_good_picture(d):
         told = d.app.problem() or d.app.interface.notes[-1].text
         assert word in told and path.name in told and "Traceback" not in told, (name, told)
         d.frames(3)
-        assert d.app.client.shown is not None and d.app.client.shown.picture == before.picture
+        assert d.app.client.shown is not None and d.app.client.shown.request == before.request
         if opened:
             d.app.document.undo()
         d.frames(2)
@@ -618,7 +617,7 @@ def main_bad_snapshots_leave_the_last_good_picture(d):
 
 
 def main_killed_render_process_is_restarted_with_the_state_kept(d):
-    d.app.state = replace(d.state, latent=replace(d.state.latent, cutoff=2, mix_layers=(1,)))
+    d.app.state = replace(d.state, request=replace(d.state.request, cutoff=2, mix_layers=(1,)))
     d.settle()
     first, state = d.app.client.pid, d.state
     os.kill(first, signal.SIGKILL)
@@ -626,7 +625,7 @@ def main_killed_render_process_is_restarted_with_the_state_kept(d):
     d.ctx.item_click("//Latent/##seed/+")
     d.settle()
     assert (
-        d.state == replace(state, latent=replace(state.latent, seed=1))
+        d.state == replace(state, request=replace(state.request, seed=1))
         and d.app.client.counters.restarts == 1
     )
 
@@ -640,14 +639,14 @@ def run_newest_snapshot_is_swapped_in_within_two_seconds(d):
     assert app.document.follow and app.state.snapshot.endswith("000008.safetensors")
     d.ctx.item_input_value(slider("thickness"), 4.5)
     d.settle()
-    values = d.state.values
+    values = d.state.request.covariates
     temporary = folder / ".000012.safetensors.1.tmp"
     shutil.copy(app.state.snapshot, temporary)
     time.sleep(0.1)
     temporary.rename(folder / "000012.safetensors")
     took = d.wait(lambda: d.state.snapshot.endswith("000012.safetensors"))
     assert took < 2.0, took
-    assert d.state.values == values
+    assert d.state.request.covariates == values
     d.settle()
 
 
@@ -665,13 +664,13 @@ def run_damaged_snapshot_leaves_the_last_good_one(d):
 def run_timeline_scrubs_back_and_stops_following(d):
     d.front("Timeline")
     d.wait(lambda: len(d.app.document.run.checkpoints) == 3)
-    values = d.state.values
+    values = d.state.request.covariates
     d.ctx.item_input_value("//Timeline/##checkpoint", 1)
     d.frames(4)
     assert (
         d.state.snapshot.endswith("000004.safetensors")
         and not d.app.document.follow
-        and d.state.values == values
+        and d.state.request.covariates == values
     )
     d.settle()
 
