@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test setup display python314 lint contract table storm fuzz ranks threads scaling malformed evaluation docs drag monkey photographs wheel clean
+.PHONY: demo test setup display python314 lint contract cuda table storm fuzz ranks threads scaling malformed evaluation docs drag monkey photographs wheel clean
 
 demo: $(VENV)/.ready  ## prepare the shipped digits, train on 30,000 images, draw the Figure-1 grid, print the control table
 	$(BIN)/mssg demo
@@ -19,6 +19,9 @@ lint: $(VENV)/.ready-dev  ## style and types
 
 contract: $(VENV)/.ready-dev  ## every ops backend against the definitions on fifty times as many examples as in `make test` (hours)
 	MSSG_CONTRACT_EXAMPLES=2000 $(BIN)/python -m pytest -n 2 tests/ops/test_contract_ops.py tests/ops/test_native_*.py
+
+cuda: $(VENV)/.ready-dev  ## all that runs on a GPU, checked and timed in under ten minutes; make cuda OFFICIAL=DIR, a checkout of NVlabs/stylegan3
+	$(BIN)/python tests/benchmarks/gpu_checks.py $(if $(OFFICIAL),--official $(OFFICIAL))
 
 DATA ?= runs/digits
 table: $(VENV)/.ready $(DATA)  ## the table of docs/results/digits.md (there DATA is all of MNIST): fifteen models, 225,000 images; resumes

@@ -27,6 +27,7 @@ import time
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -72,47 +73,54 @@ def study(pixels: int):
     )
 
 
-def ours(architecture: str, pixels: int, base: int, widest: int) -> Phases:
-    """Our phases, as `mssg.training.step` calls them."""
+def training_case(
+    architecture: str, pixels: int, base: int, widest: int, **changes: object
+) -> tuple[TrainState, StepBatch, step.TrainSetup]:
+    """What a step of ours takes, on torch's default device; changes are fields of the configuration."""
     is_stylegan2 = architecture == "stylegan2"
-    config = TrainConfig(
-        cfg=architecture,
-        batch=BATCH,
-        channel_base=base,
-        channel_max=widest,
-        gamma=1.0,
-        lambda_max=1.0,
-        pl_weight=2.0 if is_stylegan2 else 0.0,
-        style_mixing=0.9 if is_stylegan2 else 0.0,
-    )
+    usual: dict[str, Any] = {
+        "batch": BATCH,
+        "gamma": 1.0,
+        "lambda_max": 1.0,
+        "pl_weight": 2.0 if is_stylegan2 else 0.0,
+        "style_mixing": 0.9 if is_stylegan2 else 0.0,
+    }
+    config = TrainConfig(cfg=architecture, channel_base=base, channel_max=widest, **usual | changes)
     plan = study(pixels)
     g_config, d_config = configurations(plan, config)
-    G, D = build_generator(g_config).train(), build_discriminator(d_config).train()
+    device = torch.get_default_device()
+    G, D = (n.train().to(device) for n in (build_generator(g_config), build_discriminator(d_config)))
     average = copy.deepcopy(G).eval().requires_grad_(False)
     opt_G, opt_D = optimisers(G, D, config)
     state = TrainState(
         G=G, D=D, G_ema=average, opt_G=opt_G, opt_D=opt_D, augment=Augment((), 0.0), pl_mean=torch.zeros(())
     )
     setup = step.TrainSetup(config, CovariateLoss(plan), World())
-    c = torch.randn(BATCH, plan.layout.width)
-    counts = torch.full((3,), float(BATCH))
-    fakes = FakeBatch(torch.randn(BATCH, config.z_dim), c, counts)
-    images = torch.rand(BATCH, 1, pixels, pixels) * 2 - 1
-    real = RealBatch(images, c, torch.ones(BATCH, 3, dtype=torch.bool), counts)
-    batch = StepBatch(real, fakes, fakes)
+    c = torch.randn(config.batch, plan.layout.width)
+    counts = torch.full((3,), float(config.batch))
+    fakes = FakeBatch(torch.randn(config.batch, config.z_dim), c, counts)
+    images = torch.rand(config.batch, 1, pixels, pixels) * 2 - 1
+    real = RealBatch(images, c, torch.ones(config.batch, 3, dtype=torch.bool), counts)
+    return state, StepBatch(real, fakes, fakes), setup
+
+
+def ours(architecture: str, pixels: int, base: int, widest: int) -> Phases:
+    """Our phases, as `mssg.training.step` calls them."""
+    state, batch, setup = training_case(architecture, pixels, base, widest)
     phases: Phases = {
         "G": lambda: step.generator_phase(state, batch, setup),
         "D": lambda: step.discriminator_phase(state, batch, setup),
         "R1": lambda: step.penalty_phase(state, batch, setup),
-        "average": lambda: ema.update(average, G, 0.999),
+        "average": lambda: ema.update(state.G_ema, state.G, 0.999),
     }
-    if is_stylegan2:
+    if architecture == "stylegan2":
         phases["path length"] = lambda: step.path_length_phase(state, batch, setup)
     return phases
 
 
 def official(architecture: str, pixels: int, base: int, widest: int) -> Phases:
-    """The official phases, as its training loop calls them; its folder must be on sys.path."""
+    """The official phases, as its training loop calls them, on torch's default device; its folder must be on
+    sys.path."""
     from training.loss import StyleGAN2Loss
     from training.networks_stylegan2 import Discriminator
 
@@ -124,7 +132,8 @@ def official(architecture: str, pixels: int, base: int, widest: int) -> Phases:
         "channel_base": base,
         "channel_max": widest,
     }
-    numerics = {"num_fp16_res": 0, "conv_clamp": 256}
+    device = torch.get_default_device()
+    numerics = {"num_fp16_res": 4 if device.type == "cuda" else 0, "conv_clamp": 256}
     if is_stylegan2:
         from training.networks_stylegan2 import Generator
 
@@ -137,7 +146,7 @@ def official(architecture: str, pixels: int, base: int, widest: int) -> Phases:
     G.train().requires_grad_(False), D.train().requires_grad_(False)
     average = copy.deepcopy(G).eval()
     regularised = {"style_mixing_prob": 0.9, "pl_weight": 2} if is_stylegan2 else {}
-    loss = StyleGAN2Loss("cpu", G, D, r1_gamma=1, **regularised)
+    loss = StyleGAN2Loss(device, G, D, r1_gamma=1, **regularised)
     images, c = torch.rand(BATCH, 1, pixels, pixels) * 2 - 1, torch.randn(BATCH, 3)
     z = torch.randn(BATCH, 512)
     optimisers = {m: torch.optim.Adam(m.parameters(), lr=0.002, betas=(0.0, 0.99), eps=1e-8) for m in (G, D)}
