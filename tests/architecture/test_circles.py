@@ -39,9 +39,12 @@ def modules() -> dict[str, Path]:
 
 
 def statements(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those below `if TYPE_CHECKING`."""
+    """All nodes but those below `if TYPE_CHECKING`, and programs that are started: no import crosses a
+    process."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            continue
+        if isinstance(child, ast.Call) and ast.unparse(child.func) == "python_command":
             continue
         yield child
         yield from statements(child)
@@ -79,7 +82,6 @@ def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
     return seen
 
 
-@pytest.mark.xfail(strict=True, reason="the redesign is under way")
 def test_no_two_modules_reach_each_other(graph):
     reach = {name: reachable(graph, name) for name in graph}
     circles = sorted((a, b) for a in graph for b in reach[a] if a < b and a in reach[b])
