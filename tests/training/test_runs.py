@@ -399,6 +399,7 @@ def trained(tmp_path_factory):
         ({"r1_interval": 4}, {}),
         ({"lambda_max": 0.5}, {}),
         ({"lambda_step_kimg": 0.008}, {}),
+        ({"lambda_step_kimg": 0.008, "lambda_increment": 0.1}, {"lambda_step_kimg": 0.008}),
         ({"pl_weight": 2.0}, {}),
         ({"pl_weight": 2.0, "pl_shrink": 1}, {"pl_weight": 2.0}),
         ({"pl_weight": 2.0, "pl_interval": 1}, {"pl_weight": 2.0, "pl_interval": 2}),
