@@ -16,8 +16,6 @@ LARGEST = 2**27
 DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 _MODES = {"1": "L", "L": "L", "LA": "L", "RGB": "RGB", "RGBA": "RGB", "P": "RGB", "PA": "RGB", "YCbCr": "RGB"}
 """Pillow's modes that are understood, and what becomes of them."""
-_TURNED = (5, 6, 7, 8)
-"""EXIF orientations that swap rows and columns. Source: EXIF 2.3, tag 274."""
 
 
 def read_pixels(
@@ -34,7 +32,7 @@ def read_pixels(
         place: Its path, for messages.
         field: Its name within an archive, for messages.
         formats: Pillow's names of the formats that are taken.
-        check: Called with height and width before anything is read into memory; may raise.
+        check: Called with height and width as stored before anything is read into memory; may raise.
 
     Returns:
         Grey levels [H, W] or colours [H, W, 3], uint8; or uint16 [H, W] of a picture of 16 bits.
@@ -50,7 +48,7 @@ def read_pixels(
             if width * height > LARGEST:
                 raise DataError("too large", file=place, field=field, found=f"{width} x {height} pixels")
             if check:
-                check(*((width, height) if image.getexif().get(274) in _TURNED else (height, width)))
+                check(height, width)
             if image.mode not in (*_MODES, *DEEP_MODES):
                 raise DataError(
                     "not a supported colour mode",
