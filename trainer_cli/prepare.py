@@ -71,16 +71,16 @@ def digits(
 @click.option(
     "--labels",
     multiple=True,
-    metavar="NAME=KIND[:LEVELS]",
+    metavar="NAME[@KEY]=KIND[:…]",
     help=(
-        "A label's name and kind, in order: age=continuous, sex=binary, digit=categorical:10. Repeat for"
-        " each."
+        "A label's name and kind: age=continuous:years, sex=binary, digit=categorical:10. One for each"
+        " number, in order; of labels that are dictionaries by key, NAME@KEY=KIND, as far as wanted."
     ),
 )
 @click.option(
     "--subject-pattern",
     metavar="REGEX",
-    help="Finds the subject in a file name; without it every image counts as a subject.",
+    help="Finds the subject in a file name; without it a label's id, else every image counts as one.",
 )
 @split_options(test=0.15, val=0.1)
 @out_option
@@ -93,19 +93,23 @@ def stylegan(
     val: float,
     out: Path,
 ) -> None:
-    """A data set of the official StyleGAN tools: images and dataset.json in a folder or a zip.
+    """A data set of the official StyleGAN tools, or of the research code: images (PNG, JPEG, NIfTI slices)
+    and dataset.json in a folder or a zip.
 
     Writes OUT/images and, where there are labels, OUT/study.toml.
     """
+    from mssg.data.archives import open_archive
     from mssg.data.recipes import stylegan as recipe
 
-    with recipe.open_archive(path) as archive:
-        total = sum(name.lower().endswith(recipe.SUFFIXES) for name in archive.names())
+    with open_archive(path) as archive:
+        total = len(recipe.image_names(archive))
     with progress(total, "Reading images") as tell:
         summary = recipe.prepare(path, out, labels, seed, test, val, subject_pattern, tell)
     click.echo(f"{summary.folder}: {summary.resolution} px, {summary.channels} channels")
     say_counts({recipe.FOLDER: summary.counts})
     say_splits(out)
+    for note in summary.notes:
+        click.echo(f"  {note}")
     if summary.study:
         click.echo(f"Next: mssg-train {summary.study} --outdir runs/{summary.folder.name}")
     else:

@@ -157,7 +157,7 @@ def _read(path: Path, rules: VolumeRules, planar: bool) -> Volume:
             # to the end, or the checksum is not looked at and damage goes unnoticed
             with gzip.open(path) as file:
                 content = file.read(LARGEST * 8)
-            with _quiet():
+            with quiet_nibabel():
                 image = type(image).from_bytes(content)
         with np.errstate(all="ignore"):
             data = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(shape)
@@ -187,7 +187,7 @@ def _open(path: Path, rules: VolumeRules, planar: bool) -> tuple[Any, tuple[int,
             "not a volume", file=path, found=path.suffix or "no suffix", expected=" | ".join(SUFFIXES)
         )
     try:
-        with _quiet():
+        with quiet_nibabel():
             image: Any = nibabel.load(path)
         shape = tuple(int(n) for n in image.shape)
         while len(shape) > 3 and shape[-1] == 1:
@@ -233,7 +233,7 @@ def _check_voxels(path: Path, image: Any) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_nibabel() -> Iterator[None]:
     """nibabel's own warnings about a header, which we check ourselves, are not shown."""
     from nibabel import imageglobals
 

@@ -40,7 +40,7 @@ def read_pixels(
     Raises:
         DataError: Damaged, too large, or of a colour mode that is not understood.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(file, formats=tuple(formats)) as image:
@@ -62,13 +62,11 @@ def read_pixels(
     except MssgError:
         raise
     except Exception as error:  # a damaged file makes its reader fail in any way it likes
-        text = str(error).replace(str(place), place.name).splitlines() or [type(error).__name__]
-        raise DataError(
-            f"cannot be read: {text[0][:200]}",
-            file=place,
-            field=field,
-            expected=f"an intact {' or '.join(formats)}",
-        ) from None
+        unknown = isinstance(error, UnidentifiedImageError)
+        text = "no such format" if unknown else str(error) or type(error).__name__
+        text = text.replace(str(place), place.name).splitlines()[0][:200]
+        expected = f"an intact {' or '.join(formats)}"
+        raise DataError(f"cannot be read: {text}", file=place, field=field, expected=expected) from None
 
 
 def _levels(image: Any) -> NDArray[Any]:

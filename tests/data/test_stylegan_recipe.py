@@ -11,6 +11,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from mssg import load_study
+from mssg.data import archives
+from mssg.data.archive_labels import parse_label
 from mssg.data.dataset import open_sources
 from mssg.data.recipes import stylegan as recipe
 from mssg.errors import DataError, UsageError
@@ -107,11 +109,11 @@ BAD = {
     "alpha": (
         AGES,
         {NAMES[3]: png(np.zeros((SIDE, SIDE, 4), np.uint8))},
-        [NAMES[3], "RGBA", "grey (L) or RGB"],
+        [NAMES[3], "colour mode", "3 channels"],
     ),
     "16 bit": (AGES, {NAMES[3]: png(np.zeros((SIDE, SIDE), np.uint16))}, [NAMES[3], "colour mode"]),
-    "not an image": (AGES, {NAMES[3]: b"hello"}, [NAMES[3], "not a readable image"]),
-    "cut image": (AGES, {NAMES[3]: png(picture(0))[:120]}, [NAMES[3], "not a readable image"]),
+    "not an image": (AGES, {NAMES[3]: b"hello"}, [NAMES[3], "cannot be read"]),
+    "cut image": (AGES, {NAMES[3]: png(picture(0))[:120]}, [NAMES[3], "cannot be read"]),
     "no label": (AGES[:-1], {}, ["has no label for", NAMES[-1]]),
     "unknown file": ([*AGES, ["../escape.png", 1.0]], {}, ["not there", "../escape.png"]),
     "short label": ([*AGES[:-1], [NAMES[-1], [1.0, 2.0]]], {}, [NAMES[-1], "2 numbers"]),
@@ -172,7 +174,7 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path):
 
 def test_oversized_members_are_refused_unread(tmp_path, monkeypatch):
     path = make(tmp_path / "data.zip", None)
-    monkeypatch.setattr(recipe, "LARGEST_FILE", 100)
+    monkeypatch.setattr(archives, "LARGEST_FILE", 100)
     with pytest.raises(DataError, match="too large"):
         recipe.prepare(path, tmp_path / "out")
 
@@ -214,7 +216,7 @@ def test_what_is_no_data_set_is_named(tmp_path, content):
 )
 def test_labels_that_cannot_be_read_are_refused(text):
     with pytest.raises(UsageError, match="--labels"):
-        recipe._label(text)
+        parse_label(text)
 
 
 def test_labels_need_names_and_names_need_to_differ(tmp_path):
@@ -235,3 +237,113 @@ def test_the_command_prepares_a_zip(tmp_path):
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 0, result.output
     assert "40 images" in result.output and "mssg-train" in result.output
+
+
+def test_what_macos_and_windows_do_to_a_zip(tmp_path):
+    """One folder around everything, __MACOSX and ._ files, backslashes: images and labels are found."""
+    path = tmp_path / "data.zip"
+    labels = json.dumps({"labels": [[name.replace("/", "\\"), 50 + i] for i, name in enumerate(NAMES)]})
+    with zipfile.ZipFile(path, "w") as archive:
+        for i, name in enumerate(NAMES):
+            archive.writestr("my set/" + name.replace("/", "\\"), png(picture(i)))
+            archive.writestr("__MACOSX/my set/._" + name.rpartition("/")[2], b"\0\5\x16\7")
+        archive.writestr("my set/dataset.json", labels)
+        archive.writestr("my set/._dataset.json", b"\0")
+        archive.writestr("my set/.DS_Store", b"\0")
+    summary = recipe.prepare(path, tmp_path / "out", ["age=continuous:years"])
+    (source,) = open_sources(load_study(summary.study))
+    assert source.values[:, 0].tolist() == list(range(50, 50 + N)) and list(source.table["file"]) == NAMES
+    with pytest.raises(UsageError, match="need names"):  # the labels are seen without --labels, too
+        recipe.prepare(path, tmp_path / "out")
+
+
+def test_several_data_sets_in_one_archive_are_refused(tmp_path):
+    make(tmp_path / "data/a", AGES)
+    make(tmp_path / "data/b", AGES)
+    with pytest.raises(DataError, match=r"several data sets\. Found a/dataset\.json, b/dataset\.json"):
+        recipe.prepare(tmp_path / "data", tmp_path / "out", ["age=continuous"])
+
+
+def test_an_image_with_two_labels_is_named(tmp_path):
+    make(tmp_path / "data", [*AGES, AGES[3]])
+    recipe.prepare(tmp_path / "data", tmp_path / "out", ["age=continuous"])
+    make(tmp_path / "data", [*AGES, [NAMES[3], 7]])
+    with pytest.raises(DataError, match=f"{NAMES[3]}: an image has two labels"):
+        recipe.prepare(tmp_path / "data", tmp_path / "out", ["age=continuous"])
+
+
+def test_dictionaries_name_their_covariates_and_their_people(tmp_path):
+    """As the research code wrote them: {"age": {"1000123": 60.0}, …}."""
+    labels = []
+    for i, name in enumerate(NAMES):
+        who = str(900 + i // 2)
+        label = {"age": {who: 50.5 + i}, "cataract": {who: float(i % 2)}, "label": {who: i % 10}}
+        labels.append([name, label])
+    make(tmp_path / "data", labels)
+    summary = recipe.prepare(tmp_path / "data", tmp_path / "out")
+    study = load_study(summary.study)
+    assert [(c.name, c.kind) for c in study.covariates] == [
+        ("age", "continuous"),
+        ("cataract", "binary"),
+        ("label", "categorical"),
+    ]
+    (source,) = open_sources(study, verify=True)
+    assert source.values[3].tolist() == [53.5, 1, 3] and source.subjects[3] == "901"
+    assert "age continuous, cataract binary, label categorical" in summary.notes[0]
+    stated = ["years@age=continuous:years", "label=continuous"]
+    study = load_study(recipe.prepare(tmp_path / "data", tmp_path / "out", stated).study)
+    assert study.covariate("years").unit == "years" and study.covariate("label").kind == "continuous"
+    assert study.covariate("cataract").kind == "binary"
+    with pytest.raises(UsageError, match=r"no such label\. Found height. Expected age \| cataract \| label"):
+        recipe.prepare(tmp_path / "data", tmp_path / "out", ["height=continuous"])
+
+
+@pytest.mark.parametrize(
+    ("label", "part"),
+    [
+        ({"age": "old"}, "no number"),
+        ({"age": {"1": 2, "2": 3}}, "no number"),
+        ({"age": {"1": 2}, "sex": {"2": 1}}, "several people"),
+        (60, "no dictionary"),
+        ({"age": {"1": float("inf")}}, "out of range"),
+    ],
+)
+def test_dictionaries_that_cannot_be_read_are_named(tmp_path, label, part):
+    labels = [[name, {"age": {"7": 50.5 + i}, "sex": {"7": 0}}] for i, name in enumerate(NAMES)]
+    make(tmp_path / "data", [*labels[:-1], [NAMES[-1], label]])
+    with pytest.raises(DataError, match=part) as error:
+        recipe.prepare(tmp_path / "data", tmp_path / "out")
+    assert NAMES[-1] in str(error.value)
+
+
+def test_a_dictionary_s_name_that_is_reserved_needs_another(tmp_path):
+    make(tmp_path / "data", [[name, {"side": i % 2}] for i, name in enumerate(NAMES)])
+    with pytest.raises(UsageError, match=r"reserved.*--labels NAME@side=KIND"):
+        recipe.prepare(tmp_path / "data", tmp_path / "out")
+    summary = recipe.prepare(tmp_path / "data", tmp_path / "out", ["eye@side=binary"])
+    assert summary.covariates == ("eye",)
+
+
+def test_slices_in_nifti_are_pictures_as_stored(tmp_path):
+    """The research code kept the affine of the volume, which says nothing of the slice."""
+    import nibabel
+
+    names = [f"{i:05d}/img{i:08d}.nii.gz" for i in range(4)]
+    for i, name in enumerate(names):
+        (tmp_path / "data" / name).parent.mkdir(parents=True)
+        image = nibabel.Nifti1Image(picture(i)[:, :, None], np.diag([-1.0, 1, 1, 1]))
+        image.to_filename(tmp_path / "data" / name)
+    document = json.dumps({"labels": [[name, {"age": 50 + i}] for i, name in enumerate(names)]})
+    (tmp_path / "data/dataset.json").write_text(document)
+    summary = recipe.prepare(tmp_path / "data", tmp_path / "out")
+    images = np.load(tmp_path / "out/images/images.npy")
+    assert all(np.array_equal(images[i, 0], picture(i)) for i in range(4))
+    assert "taken as stored" in summary.notes[1]
+    for wrong, said in (
+        (np.full((32, 32, 1), 300.0), "grey levels from 0 to 255"),
+        (np.zeros((32, 32, 3), np.uint8), "not one slice"),
+        (np.zeros((40, 40, 1), np.uint8), "supported image size"),
+    ):
+        nibabel.Nifti1Image(wrong, np.eye(4)).to_filename(tmp_path / "data" / names[3])
+        with pytest.raises(DataError, match=said):
+            recipe.prepare(tmp_path / "data", tmp_path / "out")

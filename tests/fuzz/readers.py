@@ -156,10 +156,18 @@ LABELS = json.dumps(
 
 
 def _archives() -> list[Input]:
+    import nibabel
+
     images = {"00/a.png": _png(), "00/b.png": _png(), "c.jpg": _png(), "dataset.json": LABELS}
     slip = {"../../a.png": _png(), "/etc/b.png": _png(), "C:\\c.png": _png()}
     bomb = {"a.png": b"\x00" * (65 * 2**20), "dataset.json": b'{"labels": null}'}
+    cut = nibabel.Nifti1Image(np.full((32, 32, 1), 9, np.uint8), np.eye(4)).to_bytes()
+    named = {
+        "labels": [["x/a.nii.gz", {"age": {"7": 50.5}, "sex": {"7": 1}}], ["x/b.nii", {"age": 60, "sex": 0}]]
+    }
+    slices = {"x/a.nii.gz": gzip.compress(cut), "x/b.nii": cut, "dataset.json": json.dumps(named).encode()}
     return [
+        {"x.zip": _zip(slices)},
         {"x.zip": _zip(images, zipfile.ZIP_STORED)},
         {"x.zip": _zip(images)},
         {"x.zip": _zip(images | slip)},

@@ -1,0 +1,239 @@
+"""Labels of dataset.json: numbers, lists of numbers or dictionaries, and the covariates that they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mssg.data.archives import LABELS, FolderArchive, ZipArchive, plain_name
+from mssg.data.covariate_options import parse_covariate
+from mssg.errors import DataError, UsageError
+from mssg.files import parse_json
+from mssg.study.model import Covariate, name_problem
+
+MOST_LEVELS = 20
+"""Whole numbers from 0 to fewer than these are taken for the levels of a category where nothing is stated."""
+
+
+@dataclass(frozen=True)
+class ArchiveLabels:
+    """Covariates of an archive's images.
+
+    Attributes:
+        covariates: What they are.
+        values: Native values float64 [N, number of covariates].
+        subjects: Who is on the images, where the labels say so; else empty.
+        guessed: Covariates whose kind was taken from their values.
+    """
+
+    covariates: tuple[Covariate, ...]
+    values: NDArray[np.float64]
+    subjects: tuple[str, ...] = ()
+    guessed: tuple[str, ...] = ()
+
+
+def parse_label(text: str) -> tuple[Covariate, str]:
+    """A label's covariate and its key in dictionaries, from NAME[@KEY]=KIND[:DETAIL…].
+
+    Raises:
+        UsageError: As `parse_covariate`, or its levels are not stated.
+    """
+    spec = parse_covariate(text, "--labels")
+    if spec.codes or (spec.covariate.kind == "categorical" and not spec.covariate.levels):
+        expected = "NAME=categorical:COUNT or NAME=categorical:LEVEL,LEVEL,…; NAME=binary"
+        raise UsageError("cannot be read as a label", field="--labels", found=repr(text), expected=expected)
+    return spec.covariate, str(spec.column)
+
+
+def read_labels(
+    path: Path, archive: FolderArchive | ZipArchive, names: Sequence[str], labels: Sequence[str]
+) -> ArchiveLabels:
+    """The covariates of an archive's images.
+
+    Args:
+        path: The archive's, for messages.
+        archive: Where dataset.json is.
+        names: The images.
+        labels: What the labels are (`parse_label`): of numbers in order, each; of dictionaries by key, as far
+            as kinds shall not be taken from the values.
+
+    Raises:
+        DataError: Labels that cannot be read, do not fit the images, or are none at all.
+        UsageError: Labels without names, or names of what is not there.
+    """
+    stated = [parse_label(text) for text in labels]
+    if len({covariate.name for covariate, _ in stated}) < len(stated):
+        raise UsageError("a name is given twice", field="--labels", found=", ".join(labels))
+    found = _entries(path, archive)
+    if not found:
+        if stated:
+            raise DataError(
+                "no labels",
+                file=path,
+                field=LABELS,
+                expected=", ".join(covariate.name for covariate, _ in stated),
+                hint="Leave out --labels",
+            )
+        return ArchiveLabels((), np.empty((len(names), 0)))
+    if not stated and not any(isinstance(label, Mapping) for label in found.values()):
+        raise UsageError(
+            "the images have labels that need names",
+            field="--labels",
+            found=f"{next(iter(found.values()))} for {next(iter(found))}",
+            expected="--labels NAME=KIND for each of them",
+            hint="For example --labels digit=categorical:10",
+        )
+    for have, want, what in (
+        (found, set(names), "names a file that is not there"),
+        (names, found, "has no label for"),
+    ):
+        missing = next((name for name in have if name not in want), None)
+        if missing is not None:
+            raise DataError(what, file=path, field=LABELS, found=missing)
+    if any(isinstance(label, Mapping) for label in found.values()):
+        return _of_dictionaries(path, {name: found[name] for name in names}, stated)
+    covariates = tuple(covariate for covariate, _ in stated)
+    values = np.array([_of_numbers(path, name, found[name], covariates) for name in names])
+    return ArchiveLabels(covariates, values)
+
+
+def _entries(path: Path, archive: FolderArchive | ZipArchive) -> dict[str, Any]:
+    """File name -> label; empty where there are none.
+
+    Raises:
+        DataError: Not as it must be, or two labels of one image.
+    """
+    if LABELS not in archive.names():
+        return {}
+    try:
+        entries = parse_json(archive.read(LABELS))["labels"] or []
+        pairs = [
+            (plain_name(str(n)), label)
+            for n, label in (entries.items() if isinstance(entries, Mapping) else entries)
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"cannot be read: {type(error).__name__}: {error}",
+            file=path,
+            field=LABELS,
+            expected='{"labels": [["file.png", 3], …]}; a list of numbers or a dictionary each, or null',
+        ) from None
+    found: dict[str, Any] = {}
+    for name, label in pairs:
+        if found.setdefault(name, label) != label:
+            place, both = f"{LABELS}, {name}", f"{found[name]} and {label}"
+            raise DataError("an image has two labels", file=path, field=place, found=both)
+    return found
+
+
+def _of_dictionaries(
+    path: Path, found: Mapping[str, Any], stated: Sequence[tuple[Covariate, str]]
+) -> ArchiveLabels:
+    """Labels such as {"age": 60} or, as the research code wrote them, {"age": {"1000123": 60}}, where the
+    inner key is the person."""
+    labels = {name: {} if label is None else label for name, label in found.items()}
+    odd = next((name for name, label in labels.items() if not isinstance(label, Mapping)), None)
+    if odd is not None:
+        place = f"{LABELS}, {odd}"
+        raise DataError("no dictionary, as other labels are", file=path, field=place, found=labels[odd])
+    keys = list(dict.fromkeys(key for label in labels.values() for key in label))
+    unknown = [key for _, key in stated if key not in keys]
+    if unknown:
+        raise UsageError("no such label", field="--labels", found=unknown[0], expected=" | ".join(keys))
+    columns: dict[str, list[float]] = {key: [] for key in keys}
+    subjects: list[str] = []
+    for name, label in labels.items():
+        read = {key: _number_and_person(path, f"{LABELS}, {name}, {key}", label.get(key)) for key in keys}
+        people = sorted({person for _, person in read.values()} - {""})
+        if len(people) > 1:
+            place = f"{LABELS}, {name}"
+            raise DataError("a label of several people", file=path, field=place, found=", ".join(people))
+        for key, (number, _) in read.items():
+            columns[key].append(number)
+        subjects += people
+    by_key = {key: covariate for covariate, key in stated}
+    covariates = [by_key.get(key) or _guessed(key, np.array(columns[key])) for key in keys]
+    for covariate, key in zip(covariates, keys):
+        for name, value in zip(found, columns[key]):
+            _check(path, name, covariate, value)
+    values = np.array([columns[key] for key in keys]).T
+    guessed = tuple(c.name for c, key in zip(covariates, keys) if key not in by_key)
+    known = tuple(subjects) if len(subjects) == len(found) else ()
+    return ArchiveLabels(tuple(covariates), values, known, guessed)
+
+
+def _number_and_person(path: Path, place: str, value: Any) -> tuple[float, str]:
+    person = ""
+    if isinstance(value, Mapping) and len(value) == 1:
+        ((person, value),) = value.items()
+    if value is None:
+        return math.nan, str(person)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        expected = 'a number, null, or {"ID": number}'
+        raise DataError("no number", file=path, field=place, found=repr(value), expected=expected)
+    return float(value), str(person)
+
+
+def _guessed(name: str, values: NDArray[np.float64]) -> Covariate:
+    """A covariate of the kind that its values have: 0 and 1, whole numbers from 0 on, or others.
+
+    Raises:
+        UsageError: It cannot be called so.
+    """
+    if problem := name_problem(name):
+        raise UsageError(
+            f"the name is {problem}", field="--labels", found=repr(name), hint=f"--labels NAME@{name}=KIND"
+        )
+    levels = sorted(set(values[np.isfinite(values)].tolist()))
+    if levels == [0.0, 1.0]:
+        return Covariate(name, "binary")
+    if levels == list(range(len(levels))) and 2 < len(levels) <= MOST_LEVELS:
+        return Covariate(name, "categorical", levels=tuple(str(int(level)) for level in levels))
+    return Covariate(name, "continuous")
+
+
+def _of_numbers(path: Path, name: str, label: Any, covariates: Sequence[Covariate]) -> list[float]:
+    """Native values of one label: a number, a list of numbers, or null (missing)."""
+    if label is None:
+        return [math.nan] * len(covariates)
+    numbers = label if isinstance(label, list) else [label]
+    field = f"{LABELS}, {name}, label"
+    if any(not (n is None or isinstance(n, int | float)) for n in numbers):
+        expected = "a number or a list of numbers"
+        raise DataError(
+            "label is not made of numbers", file=path, field=field, found=label, expected=expected
+        )
+    numbers = [math.nan if n is None else float(n) for n in numbers]
+    hot = sum(c.width for c in covariates)
+    if len(numbers) not in (len(covariates), hot):
+        expected = f"{len(covariates)} numbers"
+        expected += f", or {hot} with categories one-hot" if hot > len(covariates) else ""
+        found = f"{len(numbers)} numbers"
+        raise DataError("label of another length", file=path, field=field, found=found, expected=expected)
+    one_hot, values = len(numbers) == hot, []
+    for covariate in covariates:
+        width = covariate.width if one_hot else 1
+        part, numbers = numbers[:width], numbers[width:]
+        if width > 1:
+            if sorted(part) != [0.0] * (width - 1) + [1.0] and not all(map(math.isnan, part)):
+                place = f"{LABELS}, {name}, {covariate.name}"
+                raise DataError("not one-hot", file=path, field=place, found=part, expected="one 1 and zeros")
+            part = [math.nan if math.isnan(part[0]) else float(part.index(1.0))]
+        _check(path, name, covariate, part[0])
+        values.append(part[0])
+    return values
+
+
+def _check(path: Path, name: str, covariate: Covariate, value: float) -> None:
+    """Refuse an infinite value, or one that is no level."""
+    discrete = not covariate.is_continuous and not math.isnan(value)
+    if math.isinf(value) or (discrete and value not in range(covariate.num_levels)):
+        expected = "a finite number" if covariate.is_continuous else f"0 to {covariate.num_levels - 1}"
+        place = f"{LABELS}, {name}, {covariate.name}"
+        raise DataError("value out of range", file=path, field=place, found=value, expected=expected)

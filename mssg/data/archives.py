@@ -1,0 +1,135 @@
+"""Folders and zip archives of images as named bytes, in the layout of the official StyleGAN tools.
+
+A zip archive is read in place: nothing is unpacked, and names inside it are keys, never paths.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from mssg.errors import DataError
+
+LABELS = "dataset.json"
+LARGEST_FILE = 64 * 2**20
+"""Bytes of one unpacked image above which an archive is refused."""
+
+
+class FolderArchive:
+    """Files below a folder by relative name with forward slashes."""
+
+    def __init__(self, path: Path) -> None:
+        root = path.resolve()
+        files = sorted(p for p in root.rglob("*") if p.is_file() and p.resolve().is_relative_to(root))
+        names = {p.relative_to(root).as_posix(): p for p in files}
+        self._files = {key: names[name] for key, name in _keys(path, names).items()}
+
+    def __enter__(self) -> FolderArchive:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def names(self) -> list[str]:
+        """All names, in order."""
+        return list(self._files)
+
+    def read(self, name: str) -> bytes:
+        """A file's content."""
+        return self._files[name].read_bytes()
+
+
+class ZipArchive:
+    """Members of a zip archive by name; nothing is written to disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
+            raise DataError(f"not a readable zip archive: {error}", file=path) from None
+        members = {m.filename: m for m in self._zip.infolist() if m.filename and not m.is_dir()}
+        self._members = {key: members[name] for key, name in _keys(path, members).items()}
+
+    def __enter__(self) -> ZipArchive:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
+
+    def names(self) -> list[str]:
+        """All names, in order."""
+        return sorted(self._members)
+
+    def read(self, name: str) -> bytes:
+        """A member's content, unpacked.
+
+        Raises:
+            DataError: It is too large, damaged or encrypted.
+        """
+        member = self._members[name]
+        limit = LARGEST_FILE if name != LABELS else 16 * LARGEST_FILE
+        if member.file_size > limit:
+            raise DataError(
+                "member is too large",
+                file=self._path,
+                field=name,
+                found=f"{member.file_size} bytes",
+                expected=f"at most {limit}",
+            )
+        try:
+            # the size in the directory may lie: never read more than it says
+            with self._zip.open(member) as stream:
+                return stream.read(member.file_size + 1)[: member.file_size]
+        except (zipfile.BadZipFile, RuntimeError, OSError, EOFError, ValueError, zlib.error) as error:
+            raise DataError(
+                f"damaged or encrypted member: {error}",
+                file=self._path,
+                field=name,
+                hint="Make the archive again",
+            ) from None
+
+
+def open_archive(path: Path) -> FolderArchive | ZipArchive:
+    """A folder or a zip archive as named bytes: `names()` and `read(name)`; a context manager.
+
+    Raises:
+        DataError: Neither of them, or one that holds several data sets.
+    """
+    if path.is_dir():
+        return FolderArchive(path)
+    if path.is_file():
+        return ZipArchive(path)
+    raise DataError("no such file or folder", file=path, expected="a folder or a zip archive with images")
+
+
+def plain_name(name: str) -> str:
+    """A name with forward slashes, whatever system has written it."""
+    return name.replace("\\", "/").removeprefix("./")
+
+
+def _keys(path: Path, names: Iterable[str]) -> dict[str, str]:
+    """Names as dataset.json means them -> names as they are: without what systems add (macOS's __MACOSX and
+    ._ files), and below the one folder that holds dataset.json.
+
+    Raises:
+        DataError: There are several dataset.json.
+    """
+    plain = {plain_name(name): name for name in names}
+    kept = {k: n for k, n in plain.items() if not re.search(r"(^|/)(__MACOSX/|\._|\.DS_Store$)", k)}
+    found = [key for key in kept if key == LABELS or key.endswith(f"/{LABELS}")]
+    if LABELS in found or not found:
+        return kept
+    if len(found) > 1:
+        raise DataError(
+            "holds several data sets",
+            file=path,
+            field=LABELS,
+            found=", ".join(found[:3]),
+            hint="Prepare each of their folders",
+        )
+    folder = found[0].removesuffix(LABELS)
+    return {key.removeprefix(folder): name for key, name in kept.items() if key.startswith(folder)}
