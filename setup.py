@@ -88,7 +88,7 @@ def any_python() -> dict:
 setup(
     packages=[*find_packages(include=["mssg*", "explorer_app*", "trainer_cli*"]), "mssg._assets"],
     package_dir={"mssg._assets": "assets"},
-    package_data={"mssg._assets": ["**/*"], "": ["*.glsl"]},
+    package_data={"mssg._assets": ["**/*"], "": ["*.glsl", "py.typed"]},
     ext_modules=kernels(),
     cmdclass={"build_ext": BuildKernels} | any_python(),
 )

@@ -14,6 +14,7 @@ import numpy as np
 
 from explorer_app.state import GRID_LIMIT, Axis
 from mssg.checkpoint.header import Header
+from mssg.covariates.support import percentile_among
 from mssg.errors import MssgError, UsageError
 from mssg.study.model import Covariate
 from mssg.study.values import round_values, training_defaults
@@ -213,11 +214,7 @@ class TrainingDistribution:
             if len(cache) > 2048:
                 cache.clear()
                 new = list(dict.fromkeys(rows))
-            density = self._density(new)
-            share = np.interp(density, self._percentiles, np.linspace(0, 100, self._percentiles.size))
-            share[~(density >= self._percentiles[0])] = (
-                0.0  # also minus infinity: impossible under the models
-            )
+            share = percentile_among(self._density(new), self._percentiles)
             cache.update(zip(new, share.tolist()))
         return [cache.get(row, math.nan) for row in rows]
 

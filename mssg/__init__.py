@@ -6,11 +6,29 @@ Public names are loaded on first use, so that `import mssg` pulls in no torch.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mssg.version import __version__ as __version__
 
+if TYPE_CHECKING:
+    from mssg.api.inverted import Inverted as Inverted
+    from mssg.api.model import Model as Model
+    from mssg.api.model import load as load
+    from mssg.api.picture import Picture as Picture
+    from mssg.checkpoint.header import read_header as read_header
+    from mssg.checkpoint.snapshot import load_snapshot as load_snapshot
+    from mssg.errors import ArgumentError as ArgumentError
+    from mssg.errors import MssgError as MssgError
+    from mssg.rendering.request import RenderRequest as RenderRequest
+    from mssg.study.model import Study as Study
+    from mssg.training.config import load_study as load_study
+
 _LAZY = {
+    "load": "mssg.api.model",
+    "Model": "mssg.api.model",
+    "Picture": "mssg.api.picture",
+    "Inverted": "mssg.api.inverted",
+    "ArgumentError": "mssg.errors",
     "load_study": "mssg.training.config",
     "Study": "mssg.study.model",
     "load_snapshot": "mssg.checkpoint.snapshot",

@@ -39,7 +39,7 @@ class MssgError(Exception):
             found = f"{shown[:_LONGEST_FOUND]} …"
         place = ": ".join(part for part in (self.file, field) if part)
         text = f"{place}: {message}" if place else message
-        text = text.rstrip(".") + "."
+        text = text if text.endswith("?") else text.rstrip(".") + "."
         if found is not None:
             text += f" Found {found}."
         if expected is not None:
@@ -82,3 +82,7 @@ class RunError(MssgError):
 
 class UsageError(MssgError):
     """A request is wrong: an unknown name, a value outside its range, options that clash."""
+
+
+class ArgumentError(UsageError, ValueError):
+    """An argument of the Python API is wrong; the message names it."""

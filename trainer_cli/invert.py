@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,7 +105,7 @@ def invert(
     from mssg.checkpoint.snapshot import load_snapshot
     from mssg.features.predictors import Predictor
     from mssg.inversion.image_reader import read_picture
-    from mssg.inversion.latent_file import InvertedImage, estimate_values
+    from mssg.inversion.latent_file import InvertedImage
     from mssg.inversion.projector import InvertConfig
     from mssg.ops.device import checked_device
     from mssg.study.values import outside_training, parse_values
@@ -118,11 +117,9 @@ def invert(
     picture = read_picture(image, study)
     given = parse_values(study, fix)
     reader = Predictor.load(predictor, device) if predictor else None
-    values, how = estimate_values(loaded, picture, given, reader)
     config = InvertConfig(space, steps, features=features, weights=weights, free_noise=free_noise, seed=seed)
-    task = InvertedImage(
-        loaded.header.snapshot_id, study.name, picture, how, config, _nothing(values), values
-    )
+    task = InvertedImage.to_do(loaded, picture, given, config, reader)
+    values, how = task.inversion.values, task.how
     before = _earlier(path, task, restart)
     for covariate, value in zip(study.conditions, values[0]):
         click.echo(f"{covariate.name:<16}{covariate.format(value):<16}{how[covariate.name]}")
@@ -130,16 +127,6 @@ def invert(
         click.echo(f"Note: {note}.", err=True)
     done = before if before and before.finished else _search(loaded, task, before, path)
     _say(loaded, done, path)
-
-
-def _nothing(values):
-    """The inversion before its first step."""
-    import numpy as np
-
-    from mssg.inversion.projector import Inversion
-
-    empty = np.zeros((1, 0), np.float32)
-    return Inversion(values, empty, empty, {}, np.full(1, np.inf), 0)
 
 
 def _earlier(path: Path, task: InvertedImage, restart: bool) -> InvertedImage | None:
@@ -167,33 +154,25 @@ def _earlier(path: Path, task: InvertedImage, restart: bool) -> InvertedImage | 
 
 def _search(loaded: Snapshot, task: InvertedImage, before: InvertedImage | None, path: Path) -> InvertedImage:
     """Invert, show progress, save; stop at an interruption."""
-    from mssg.features.perceptual import perceptual_distance
-    from mssg.inversion.projector import edited_ws, invert
+    from mssg.inversion.latent_file import search
     from mssg.processes import asked_to_stop
     from trainer_cli.common import INTERRUPTED, progress
 
-    config = task.config
-    distance = perceptual_distance(config.features, loaded, config.weights)
     start = before.inversion.steps if before else 0
     if start:
         click.echo(f"{path}: continuing at step {start}", err=True)
-    with progress(config.steps - start, "Inverting") as tell, asked_to_stop() as interrupted:
+    with progress(task.config.steps - start, "Inverting") as tell, asked_to_stop() as interrupted:
 
         def after(step: int) -> bool:
             tell(1)
             return interrupted.is_set()
 
-        resume = before.inversion if before else None
-        found = invert(
-            loaded.G, loaded.study, task.image[None], task.inversion.values, config, distance, resume, after
-        )
-    w = edited_ws(loaded.G, loaded.study, found)[0].detach().cpu().numpy()
-    done = replace(task, inversion=found, w=w)
+        done = search(loaded, task, before, after)
     done.save(path)
     if not done.finished:
         click.echo(
-            f"{path}: stopped at step {found.steps} of {config.steps}; the best so far is saved, the same"
-            " command continues",
+            f"{path}: stopped at step {done.inversion.steps} of {task.config.steps}; the best so far"
+            " is saved, the same command continues",
             err=True,
         )
         raise SystemExit(INTERRUPTED)

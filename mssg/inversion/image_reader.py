@@ -54,7 +54,7 @@ def read_picture(path: str | Path, study: Study) -> NDArray[np.uint8]:
     except Exception as error:  # a damaged file makes its reader fail in any way it likes
         text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise DataError(f"cannot be read: {text}", file=path) from None
-    return _fitting(path, levels, study)
+    return fitting_picture(levels, study, path)
 
 
 def _picture(path: Path, study: Study) -> NDArray[Any]:
@@ -65,7 +65,16 @@ def _picture(path: Path, study: Study) -> NDArray[Any]:
 
 
 def _array(path: Path) -> NDArray[Any]:
-    pixels = np.load(path, mmap_mode="r", allow_pickle=False)  # not in memory before its size is known
+    # not in memory before its size is known
+    return channels_first(np.load(path, mmap_mode="r", allow_pickle=False), path)
+
+
+def channels_first(pixels: NDArray[Any], path: Path | None = None) -> NDArray[Any]:
+    """[H, W], [C, H, W] or [1, C, H, W] -> [C, H, W].
+
+    Raises:
+        DataError: Another shape, or no numbers.
+    """
     if pixels.ndim == 4 and len(pixels) == 1:
         pixels = pixels[0]
     if pixels.ndim == 2:
@@ -102,7 +111,7 @@ def _slice(path: Path, study: Study) -> NDArray[Any]:
     return picture[None]
 
 
-def _check_side(path: Path, height: int, width: int, study: Study) -> None:
+def _check_side(path: Path | None, height: int, width: int, study: Study) -> None:
     """Refuse another size: where a header states it, before anything is read into memory."""
     side = study.resolution
     if (height, width) != (side, side):
@@ -115,7 +124,20 @@ def _check_side(path: Path, height: int, width: int, study: Study) -> None:
         )
 
 
-def _fitting(path: Path, pixels: NDArray[Any], study: Study) -> NDArray[np.uint8]:
+def fitting_picture(pixels: NDArray[Any], study: Study, path: Path | None = None) -> NDArray[np.uint8]:
+    """A picture that a study's generator could have drawn.
+
+    Args:
+        pixels: Grey levels [C, H, W], 0 to 255.
+        study: Side and channels it must have.
+        path: Where it was read.
+
+    Returns:
+        uint8 [C, H, W].
+
+    Raises:
+        DataError: Another size, number of channels or range, NaN, or the same level everywhere.
+    """
     channels = study.channels
     _, height, width = pixels.shape
     _check_side(path, height, width, study)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from safetensors.numpy import load_file, save
 
 from mssg.checkpoint.snapshot import Snapshot
 from mssg.errors import UsageError
+from mssg.features.perceptual import perceptual_distance
 from mssg.files import parse_json, write_atomically
-from mssg.inversion.projector import Inversion, InvertConfig
+from mssg.inversion.projector import Inversion, InvertConfig, edited_ws, invert
 from mssg.networks.latents import latents
 from mssg.rendering.request import StoredLatent
 
@@ -48,6 +49,32 @@ class InvertedImage:
     config: InvertConfig
     inversion: Inversion
     w: np.ndarray
+
+    @staticmethod
+    def to_do(
+        snapshot: Snapshot,
+        image: np.ndarray,
+        given: Mapping[str, float],
+        config: InvertConfig,
+        predictor: Any = None,
+    ) -> InvertedImage:
+        """An image before the first step, its covariates given or read off it.
+
+        Args:
+            snapshot: What it will be inverted with.
+            image: uint8 [C, H, W].
+            given: Covariate name -> native value.
+            config: How it will be inverted.
+            predictor: Reads covariates that are not given; see `estimate_values`.
+
+        Raises:
+            UsageError: A covariate that nothing reads.
+        """
+        values, how = estimate_values(snapshot, image, given, predictor)
+        empty = np.zeros((1, 0), np.float32)
+        inversion = Inversion(values, empty, empty, {}, np.full(1, np.inf), 0)
+        identity = snapshot.header.snapshot_id
+        return InvertedImage(identity, snapshot.study.name, image, how, config, inversion, empty)
 
     @property
     def finished(self) -> bool:
@@ -191,6 +218,39 @@ class InvertedImage:
     def without_state(self) -> InvertedImage:
         """Without what only a continuation needs."""
         return replace(self, inversion=replace(self.inversion, state={}))
+
+
+def search(
+    snapshot: Snapshot,
+    task: InvertedImage,
+    before: InvertedImage | None = None,
+    progress: Callable[[int], bool] | None = None,
+) -> InvertedImage:
+    """Invert an image.
+
+    Args:
+        snapshot: What to invert it with.
+        task: As of `InvertedImage.to_do`.
+        before: An unfinished inversion of the same task, to continue.
+        progress: Called after every step with its number; True stops early.
+
+    Raises:
+        UsageError: Features that are not there, or values that are missing.
+    """
+    config = task.config
+    distance = perceptual_distance(config.features, snapshot, config.weights)
+    found = invert(
+        snapshot.G,
+        snapshot.study,
+        task.image[None],
+        task.inversion.values,
+        config,
+        perceptual=distance,
+        resume=before.inversion if before else None,
+        progress=progress,
+    )
+    w = edited_ws(snapshot.G, snapshot.study, found)[0].detach().cpu().numpy()
+    return replace(task, inversion=found, w=w)
 
 
 def read_latent(path: str | Path) -> StoredLatent:

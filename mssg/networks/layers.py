@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from math import sqrt
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -18,6 +19,12 @@ from mssg.errors import UsageError
 from mssg.ops import functional as ops
 
 RESAMPLE_TAPS = (1.0, 3.0, 3.0, 1.0)  # the binomial low-pass of StyleGAN2
+
+
+def normal(*size: int) -> torch.Tensor:
+    """Standard normal numbers. On the meta device nothing is drawn: torch would import all of sympy."""
+    out = torch.empty(size)
+    return out if out.is_meta else out.normal_()
 
 
 def normalise(x: torch.Tensor) -> torch.Tensor:
@@ -143,9 +150,9 @@ class FullyConnected(nn.Module):
         self.bias_gain = lr_multiplier
         # In place, here and elsewhere: networks are also built on the meta device, to learn their shapes, and
         # other arithmetic there imports all of torch._dynamo.
-        self.weight = nn.Parameter(torch.randn(out_features, in_features).mul_(weight_init / lr_multiplier))
-        bias = torch.as_tensor(bias_init, dtype=torch.float32).expand(out_features).clone()
-        self.bias = nn.Parameter(bias.div_(lr_multiplier))
+        self.weight = nn.Parameter(normal(out_features, in_features).mul_(weight_init / lr_multiplier))
+        bias = np.asarray(bias_init, np.float32) / np.float32(lr_multiplier)
+        self.bias = nn.Parameter(torch.tensor(np.broadcast_to(bias, out_features)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, in_features] -> [B, out_features], in the dtype of x."""
@@ -186,7 +193,7 @@ class Conv2d(nn.Module):
         self.activation, self.down, self.conv_clamp = activation, down, conv_clamp
         self.padding = kernel_size // 2
         self.weight_gain = 1 / sqrt(in_channels * kernel_size**2)
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.weight = nn.Parameter(normal(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.register_buffer("resample_filter", ops.setup_filter(RESAMPLE_TAPS))
 

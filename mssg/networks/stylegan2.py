@@ -21,6 +21,7 @@ from mssg.networks.layers import (
     block_dtype,
     check_ws,
     fast_layout,
+    normal,
     run,
 )
 from mssg.ops import functional as ops
@@ -55,8 +56,8 @@ class SynthesisLayer(nn.Module):
         super().__init__()
         self.resolution, self.up, self.conv_clamp = resolution, up, conv_clamp
         self.affine = FullyConnected(w_dim, in_channels, bias_init=1.0)
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
-        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.weight = nn.Parameter(normal(out_channels, in_channels, 3, 3))
+        self.register_buffer("noise_const", normal(resolution, resolution))
         self.noise_strength = nn.Parameter(torch.zeros([]))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.register_buffer("resample_filter", ops.setup_filter(RESAMPLE_TAPS))
@@ -98,7 +99,7 @@ class ToRGB(nn.Module):
         self.conv_clamp = conv_clamp
         self.weight_gain = 1 / sqrt(in_channels)
         self.affine = FullyConnected(w_dim, in_channels, bias_init=1.0)
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
+        self.weight = nn.Parameter(normal(out_channels, in_channels, 1, 1))
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
@@ -128,7 +129,7 @@ class SynthesisBlock(nn.Module):
         common = {"w_dim": config.w_dim, "resolution": resolution, "conv_clamp": config.conv_clamp}
         self.register_buffer("resample_filter", ops.setup_filter(RESAMPLE_TAPS))
         if in_channels == 0:
-            self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
+            self.const = nn.Parameter(normal(out_channels, resolution, resolution))
         else:
             self.conv0 = SynthesisLayer(in_channels, out_channels, up=2, **common)
         self.conv1 = SynthesisLayer(out_channels, out_channels, **common)

@@ -21,6 +21,7 @@ from mssg.networks.layers import (
     centred_padding,
     check_ws,
     fast_layout,
+    normal,
     run,
 )
 from mssg.ops import functional as ops
@@ -50,7 +51,7 @@ class SynthesisInput(nn.Module):
         freqs = freqs / (
             radii * radii.square().exp().pow(0.25)
         )  # uniform within the unit disc, up to direction
-        self.weight = nn.Parameter(torch.randn(band.channels, band.channels))
+        self.weight = nn.Parameter(normal(band.channels, band.channels))
         self.affine = FullyConnected(w_dim, 4, weight_init=0.0, bias_init=(1.0, 0.0, 0.0, 0.0))
         eye = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])
         self.register_buffer("transform", eye)  # set by users to move the image
@@ -113,7 +114,7 @@ class SynthesisLayer(nn.Module):
         self.weight_gain = 1 / sqrt(before.channels * self.kernel_size**2)
         self.affine = FullyConnected(config.w_dim, before.channels, bias_init=1.0)
         size = (after.channels, before.channels, self.kernel_size, self.kernel_size)
-        self.weight = nn.Parameter(torch.randn(size))
+        self.weight = nn.Parameter(normal(size))
         self.bias = nn.Parameter(torch.zeros(after.channels))
         self.register_buffer("magnitude_ema", torch.ones([]))
 

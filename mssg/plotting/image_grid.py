@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mssg.errors import UsageError
+from mssg.errors import ArgumentError, UsageError
 from mssg.files import make_folder, write_atomically
 from mssg.plotting.grid_layout import FONT, GAP, PAD, SMALL, TITLE, GridLayout, text_size
 from mssg.rendering.command_line import private_command
@@ -62,12 +62,14 @@ class GridFigure:
         """The file's bytes; the same figure gives the same bytes.
 
         Raises:
-            UsageError: Not ".png" or ".pdf".
+            ArgumentError: Not ".png" or ".pdf".
         """
         import matplotlib
 
         if suffix not in FORMATS:
-            raise UsageError("not a figure format", found=suffix or "no suffix", expected=" | ".join(FORMATS))
+            raise ArgumentError(
+                "not a figure format", found=suffix or "no suffix", expected=" | ".join(FORMATS)
+            )
         buffer = io.BytesIO()
         with matplotlib.rc_context({"pdf.fonttype": 42, "savefig.bbox": None, "savefig.pad_inches": 0}):
             if suffix == ".png":
@@ -75,6 +77,10 @@ class GridFigure:
             else:
                 self.figure.savefig(buffer, format="pdf", dpi=self.dpi, metadata=_pdf_metadata(self.metadata))
         return buffer.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        """How a notebook shows it."""
+        return self.encode(".png")
 
     def save(self, path: str | Path) -> Path:
         """Write a .png or .pdf; folders are made as needed.

@@ -3,6 +3,7 @@ torch."""
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -74,18 +75,24 @@ def save_png(
 
 
 def write_png(path: Path, pixels: NDArray[np.integer], metadata: Mapping[str, str]) -> None:
-    """Write pixels as they are: uint8 [H, W] or [H, W, 3], or uint16 [H, W], with text stored in the file.
+    """Write pixels as `encode_png` gives them.
 
     Raises:
         UsageError: It cannot be written.
     """
+    write_atomically(path, encode_png(pixels, metadata), UsageError)
+
+
+def encode_png(pixels: NDArray[np.integer], metadata: Mapping[str, str]) -> bytes:
+    """Pixels as they are: uint8 [H, W] or [H, W, 3], or uint16 [H, W], with text stored in the file."""
     from PIL import Image, PngImagePlugin
 
     info = PngImagePlugin.PngInfo()
     for key, text in metadata.items():
         info.add_itxt(key, text)
-    picture = Image.fromarray(pixels)
-    write_atomically(path, lambda file: picture.save(file, format="PNG", pnginfo=info), UsageError)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", pnginfo=info)
+    return buffer.getvalue()
 
 
 def check_nifti(header: Header, sweeps: Sequence[Sweep], seeds: int, layer: str | None = None) -> None:
@@ -115,6 +122,27 @@ def check_nifti(header: Header, sweeps: Sequence[Sweep], seeds: int, layer: str 
         )
 
 
+def nifti_image(images: NDArray[np.float32], header: Header, sweep: Sweep | None = None) -> Any:
+    """One picture, or a stack along the fourth axis, as a nibabel image with the study's geometry.
+
+    Args:
+        images: Grey levels float32 [N, 1, H, W].
+        header: The snapshot's.
+        sweep: What changes along the stack, if it is a covariate.
+
+    Raises:
+        UsageError: As `check_nifti`.
+    """
+    check_nifti(header, [sweep] if sweep else [], 1)
+    geometry = header.study.geometry
+    assert geometry is not None
+    grid = PlaneGrid.of_study(geometry, images.shape[-1])
+    pictures = images[:, 0] if len(images) > 1 else images[0, 0]
+    image = to_image(pictures, grid, _first_and_step(header, sweep))
+    image.header["descrip"] = f"mssg {__version__}, snapshot {header.snapshot_id}".encode()[:79]
+    return image
+
+
 def save_nifti(
     path: Path,
     images: NDArray[np.float32],
@@ -142,13 +170,7 @@ def save_nifti(
     Raises:
         UsageError: As `check_nifti`.
     """
-    check_nifti(header, [sweep] if sweep else [], 1)
-    geometry = header.study.geometry
-    assert geometry is not None
-    grid = PlaneGrid.of_study(geometry, images.shape[-1])
-    pictures = images[:, 0] if len(images) > 1 else images[0, 0]
-    image = to_image(pictures, grid, _first_and_step(header, sweep))
-    image.header["descrip"] = f"mssg {__version__}, snapshot {header.snapshot_id}".encode()[:79]
+    image = nifti_image(images, header, sweep)
     write_atomically(path, nifti.to_bytes(image, path), UsageError)
     sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
     document = describe(header, requests, stated, sweep, command)
