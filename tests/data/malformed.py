@@ -91,6 +91,12 @@ def _link(target: Callable[[Path], Path]) -> Spoil:
     return spoil
 
 
+def _scout(rng: np.random.Generator, path: Path, row: Row) -> None:
+    """Few thick slices, or a field far wider than the others'."""
+    thick = head(60, 30)[:, :, ::5]
+    save_volume(path, *((thick, "RAS", 40.0) if rng.random() < 0.5 else (head(60, 30), "RAS", 18.0)))
+
+
 def _folder(rng: np.random.Generator, path: Path, row: Row) -> None:
     path.unlink()
     path.mkdir()
@@ -121,7 +127,11 @@ SPOILS: dict[str, tuple[Spoil, str]] = {
     "larger than its data": (_header("dim", [3, 40, 48, 44, 1, 1, 1, 1]), "cannot be read"),
     "negative size": (_header("dim", [3, -20, 24, 22, 1, 1, 1, 1]), ""),
     "unknown data type": (_header("datatype", 9999), "cannot be read"),
-    "complex numbers": (_header("datatype", 32), ""),
+    "complex numbers": (_header("datatype", 32), "complex"),
+    "colours": (_header("datatype", 128), "complex or coloured"),
+    "a unit that cannot be": (_header("xyzt_units", 1), "from the unit meter"),
+    "data in the header": (_header("vox_offset", 0), "begin inside its header"),
+    "a scout": (_scout, "are usual"),
     "folder": (_folder, "not a file"),
     "symlink loop": (_link(lambda path: path), "cannot be followed"),
     "dangling link": (_link(lambda path: path.with_name("gone.nii.gz")), "a file that is not there"),
@@ -140,6 +150,7 @@ SPOILS: dict[str, tuple[Spoil, str]] = {
     "non-numeric age": (_cell("age", "old", "sixty", "6O.5", "63,5", "--", "1e999"), "not a finite number"),
     "age in months": (_cell("age", 744, 901.5), "outside 0 to 120"),
     "negative age": (_cell("age", -5, -999), "outside 0 to 120"),
+    "top-coded age": (_cell("age", "89+", "> 89", "≥90"), "states a limit"),
     "mixed units": (_cell("volume", 31000, 54321.5), "another unit"),
     "unknown sex": (_cell("sex", "x", "3", "male"), "unknown code"),
     "unknown site": (_cell("site", "Z", "0"), "unknown level"),
