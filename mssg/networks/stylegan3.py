@@ -114,7 +114,7 @@ class SynthesisLayer(nn.Module):
         self.weight_gain = 1 / sqrt(before.channels * self.kernel_size**2)
         self.affine = FullyConnected(config.w_dim, before.channels, bias_init=1.0)
         size = (after.channels, before.channels, self.kernel_size, self.kernel_size)
-        self.weight = nn.Parameter(normal(size))
+        self.weight = nn.Parameter(normal(*size))
         self.bias = nn.Parameter(torch.zeros(after.channels))
         self.register_buffer("magnitude_ema", torch.ones([]))
 
