@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mssg.errors import UsageError
-from mssg.metrics.results import REAL, ModelRecord
+from mssg.metrics.results import FORMAT_VERSION, REAL, ModelRecord
 from mssg.metrics.sampling import Generate, batch_for, generator_of
 from mssg.study.model import SOURCE, Covariate, Study
 
@@ -97,7 +97,8 @@ def evaluated_model(
         requested = own_values(snapshot, study, values, rng=rng, without=blind)
         return generator_of(snapshot.G, own, snapshot.device, batch)(requested, seed)
 
-    return EvaluatedModel(record, snapshot, generate, (record.snapshot, snapshot.device, str(batch), *blind))
+    identity = (record.snapshot, snapshot.device, str(batch), f"drawn as in version {FORMAT_VERSION}", *blind)
+    return EvaluatedModel(record, snapshot, generate, identity)
 
 
 def own_values(

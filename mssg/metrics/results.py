@@ -17,7 +17,8 @@ from typing import Any
 from mssg.errors import DataError, UsageError
 from mssg.files import make_folder, parse_json, write_atomically
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Files of version 1 have the same form; the seeds behind their numbers drew other images."""
 REAL = "real"
 """The label under which real images stand beside the models."""
 AMOUNTS = ("value", "n", "n_real", "sd", "real_floor", "real_floor_n")
@@ -130,6 +131,7 @@ class Evaluation:
         command: How to make it again.
         options: Sizes and choices behind the numbers.
         versions: Of the software.
+        format_version: Of the file; it also says how seeds became images.
     """
 
     study: str
@@ -141,6 +143,7 @@ class Evaluation:
     command: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
 
     def find(self, **wanted: Any) -> tuple[Result, ...]:
         """Results whose fields equal what is asked; a metric ending in "-" stands for any features ("kid-").
@@ -197,6 +200,14 @@ class Evaluation:
         Raises:
             UsageError: See `check_goes_with`.
         """
+        if self.format_version != more.format_version:
+            raise UsageError(
+                "the evaluation in this file drew its images in another way",
+                field="format_version",
+                found=self.format_version,
+                expected=more.format_version,
+                hint="Write to another file",
+            )
         self.check_goes_with(more.study, more.split, more.seed, more.models)
         models = {m.label: m for m in (*self.models, *more.models)}
         metrics = dict.fromkeys((*self.options.get("metrics", ()), *more.options.get("metrics", ())))
@@ -211,9 +222,8 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """The JSON document."""
-        document = {"format_version": FORMAT_VERSION} | {
-            k: getattr(self, k) for k in ("study", "split", "seed", "command", "options", "versions")
-        }
+        head = ("format_version", "study", "split", "seed", "command", "options", "versions")
+        document = {name: getattr(self, name) for name in head}
         return plain(
             document
             | {"models": [asdict(m) for m in self.models], "notes": [asdict(n) for n in self.notes]}
@@ -247,17 +257,16 @@ class Evaluation:
         except (OSError, ValueError) as error:
             raise DataError(f"cannot be read as JSON: {error}", file=path) from None
         version = document.get("format_version") if isinstance(document, dict) else None
-        if version != FORMAT_VERSION:
+        if version not in (1, FORMAT_VERSION):
             raise DataError(
                 "not an evaluation of this format version",
                 file=path,
                 field="format_version",
                 found=version,
-                expected=FORMAT_VERSION,
+                expected=f"1 or {FORMAT_VERSION}",
                 hint="Make it again with `mssg evaluate`",
             )
         try:
-            document = {k: v for k, v in document.items() if k != "format_version"}
             models = tuple(
                 ModelRecord(**{k: tuple(v) if isinstance(v, list) else v for k, v in m.items()})
                 for m in document.pop("models")

@@ -21,11 +21,10 @@ import numpy as np
 
 from mssg.errors import DataError, MssgError, warn_once
 from mssg.files import make_folder, write_atomically
+from mssg.rendering.request import to_uint8
 from mssg.study.model import Study
 
 if TYPE_CHECKING:
-    import torch
-
     from mssg.networks.generator import Generator
 
 CHUNK = 250
@@ -86,11 +85,6 @@ def derived_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
-def to_uint8(images: torch.Tensor) -> np.ndarray:
-    """Images in about [−1, 1] -> uint8 [B, C, H, W]."""
-    return ((images + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
-
-
 def batch_for(resolution: int, memory_gb: float, limit: int = BATCH) -> int:
     """Images a generator may draw at a time within a memory budget."""
     return int(np.clip(memory_gb * 2**30 / 2 / (BYTES_PER_PIXEL * resolution**2), 1, limit))
@@ -103,18 +97,19 @@ def chunk_for(study: Study) -> int:
 
 def generator_of(G: Generator, study: Study, device: str, batch: int = BATCH) -> Generate:
     """A function (native values [N, V], seed) -> images uint8 [N, C, H, W], each with its own latent."""
-
     import torch
+
+    from mssg.networks.latents import latents, seeds_of
 
     @torch.inference_mode()
     def generate(values: np.ndarray, seed: int) -> np.ndarray:
         c = torch.from_numpy(study.encode(values))
-        z = torch.from_numpy(np.random.default_rng(seed).standard_normal((len(c), G.z_dim), dtype=np.float32))
+        z = latents(seeds_of(seed, len(c)), G.z_dim)
         parts = [
-            to_uint8(G(z[i : i + batch].to(device), c[i : i + batch].to(device)))
+            G(z[i : i + batch].to(device), c[i : i + batch].to(device)).float().cpu().numpy()
             for i in range(0, len(c), batch)
         ]
-        return np.concatenate(parts)
+        return to_uint8(np.concatenate(parts))
 
     return generate
 

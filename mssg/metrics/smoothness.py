@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mssg.errors import UsageError
 from mssg.networks.generator import Generator
+from mssg.networks.latents import latents, seeds_of
 
 EPSILON = 1e-4
 """Step along the path, as published; images stay in floating point, so rounding to grey levels does not hide
@@ -44,7 +45,7 @@ def path_distances(
         Theirs takes LPIPS distances: with other features it is another number, and carries their name.
     """
     rng = np.random.default_rng(seed)
-    z = torch.from_numpy(rng.standard_normal((2, len(c), G.z_dim), dtype=np.float32)).to(c.device)
+    z = latents(seeds_of(seed, 2 * len(c)), G.z_dim).to(c.device).unflatten(0, (2, -1))
     t = torch.from_numpy(rng.random((len(c), 1, 1), dtype=np.float32)).to(c.device)
     w0, w1 = G.mapping(z[0], c), G.mapping(z[1], c)
     ends = [
@@ -69,7 +70,7 @@ def translation_errors(G: Generator, c: Tensor, seed: int) -> np.ndarray:
     Source: Karras et al. 2021, appendix E.2 (EQ-T, integer).
     """
     rng = np.random.default_rng(seed)
-    ws = _ws(G, c, rng)
+    ws = _ws(G, c, seed)
     size = G.img_resolution
     most = max(1, round(size * MOST_SHIFT))
     plain, out = G.synthesis(ws), []
@@ -94,7 +95,7 @@ def rotation_errors(G: Generator, c: Tensor, seed: int) -> np.ndarray:
     made here.
     """
     rng = np.random.default_rng(seed)
-    ws = _ws(G, c, rng)
+    ws = _ws(G, c, seed)
     plain, out = G.synthesis(ws), []
     for i in range(len(c)):
         angle = float(rng.uniform(0, 2 * math.pi))
@@ -161,10 +162,9 @@ def _transform(G: Generator) -> Tensor:
     return found
 
 
-def _ws(G: Generator, c: Tensor, rng: np.random.Generator) -> Tensor:
+def _ws(G: Generator, c: Tensor, seed: int) -> Tensor:
     _transform(G)
-    z = torch.from_numpy(rng.standard_normal((len(c), G.z_dim), dtype=np.float32)).to(c.device)
-    return G.mapping(z, c)
+    return G.mapping(latents(seeds_of(seed, len(c)), G.z_dim).to(c.device), c)
 
 
 def _moved(G: Generator, ws: Tensor, matrix: Tensor) -> Tensor:

@@ -118,12 +118,21 @@ def test_results_of_a_wrong_kind_are_refused(tmp_path, bad):
         Evaluation.load(path)
 
 
+def test_the_first_version_is_read_and_not_extended(tmp_path):
+    path = WHOLE.save(tmp_path / "eval.json")
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 1'))
+    old = Evaluation.load(path)
+    assert old.results == WHOLE.results and old.to_json()["format_version"] == 1
+    with pytest.raises(UsageError, match="another way"):
+        old.extended(WHOLE)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{", "JSON"),
         ("[]", "format version"),
-        ('{"format_version": 2}', "Found 2"),
+        ('{"format_version": 3}', "Found 3"),
         ('{"format_version": 1, "models": [], "notes": []}', "damaged"),
         ('{"format_version": 1, "models": [], "notes": [], "results": [{"bad": 1}]}', "damaged"),
     ],
