@@ -56,7 +56,17 @@ def digits(
 
     start, total = time.monotonic(), len(recipe.load(mnist, limit).labels)
     with progress(total, "Drawing digits") as tell:
-        summary = recipe.prepare(out, mnist, limit, seed, int(resolution), test, val, workers, tell)
+        summary = recipe.prepare(
+            out,
+            mnist=mnist,
+            limit=limit,
+            seed=seed,
+            resolution=int(resolution),
+            test=test,
+            val=val,
+            workers=workers,
+            progress=tell,
+        )
     click.echo(f"{summary.folder}: {summary.origin}, {time.monotonic() - start:.0f} s")
     say_counts(summary.counts)
     if summary.dropped:
@@ -104,7 +114,9 @@ def stylegan(
     with open_archive(path) as archive:
         total = len(recipe.image_names(archive))
     with progress(total, "Reading images") as tell:
-        summary = recipe.prepare(path, out, labels, seed, test, val, subject_pattern, tell)
+        summary = recipe.prepare(
+            path, out, labels, seed=seed, test=test, val=val, subject_pattern=subject_pattern, progress=tell
+        )
     click.echo(f"{summary.folder}: {summary.resolution} px, {summary.channels} channels")
     say_counts({recipe.FOLDER: summary.counts})
     say_splits(out)
@@ -171,7 +183,18 @@ def phantom(
 
     start = time.monotonic()
     with progress(subjects, "Drawing heads") as tell:
-        summary = recipe.prepare(out, subjects, seed, int(resolution), plane, head, test, val, workers, tell)
+        summary = recipe.prepare(
+            out,
+            subjects,
+            seed=seed,
+            resolution=int(resolution),
+            plane=plane,
+            head=head,
+            test=test,
+            val=val,
+            workers=workers,
+            progress=tell,
+        )
     click.echo(f"{summary.folder}: semi-synthetic, {time.monotonic() - start:.0f} s")
     say_counts(summary.counts)
     errors = ", ".join(f"{name} {error:.3g}" for name, error in summary.mean_error.items())

@@ -20,91 +20,87 @@ if TYPE_CHECKING:
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
+COHORT_OPTIONS = (
+    click.option(
+        "--cohort",
+        metavar="NAME|TOML",
+        help=(
+            "Cohort map: a shipped name, or your own TOML (docs/cohort-maps.md). Default: bids for a"
+            " folder, csv for a table."
+        ),
+    ),
+    click.option(
+        "--variant",
+        metavar="NAME",
+        help="One of the map's variants, such as native or mni; default: its first.",
+    ),
+    click.option(
+        "--table",
+        "tables",
+        multiple=True,
+        type=FILE,
+        help=(
+            "Table of covariates, .csv or .tsv; repeatable. Fills in or overrides those that the map"
+            " finds in the folder."
+        ),
+    ),
+    click.option(
+        "--covariate",
+        "covariates",
+        multiple=True,
+        metavar="NAME[@COLUMN]=KIND[:…]",
+        help=(
+            "A covariate of the tables: age=continuous:years, volume=continuous:ml:1..300,"
+            " sex=binary:F,M, site=categorical:x,y. Repeatable."
+        ),
+    ),
+    click.option(
+        "--missing",
+        multiple=True,
+        metavar="[NAME=]CODE,CODE…",
+        help="Codes for no value, of all covariates or of one: -4,999 or age=88. Repeatable.",
+    ),
+    click.option(
+        "--top-coded",
+        type=click.Choice(["keep", "drop"]),
+        help=(
+            "Values such as 89+: keep takes them as 89, drop leaves their images out. Without it they"
+            " are left out, too, and reported."
+        ),
+    ),
+    click.option(
+        "--root",
+        type=click.Path(file_okay=False, path_type=Path),
+        help=(
+            "Another folder that may be read: links of a folder may lead there, paths of a table start there."
+        ),
+    ),
+    click.option("--name", metavar="NAME", help="Name of the source; default: the map's."),
+    click.option(
+        "--prefix",
+        default="",
+        metavar="TEXT",
+        help="Put before every subject's id: ids of different cohorts are different people.",
+    ),
+    click.option(
+        "--divide", metavar="A,B,…", help="Divide one population among sources of these names, by subject."
+    ),
+    click.option(
+        "--reject",
+        type=FILE,
+        help=(
+            "Images to leave out: an edited qc.csv (its column decision decides), or any table with a"
+            " column file."
+        ),
+    ),
+    click.option("--study", metavar="NAME", help="Also copy this example study into OUT (assets/studies)."),
+    click.option("--workers", type=click.IntRange(1), help="Processes; default: all cores."),
+)
+
+
 def cohort_options(command):
     """The options that both kinds share: where covariates come from, and what is written."""
-    for option in reversed(
-        (
-            click.option(
-                "--cohort",
-                metavar="NAME|TOML",
-                help=(
-                    "Cohort map: a shipped name, or your own TOML (docs/cohort-maps.md). Default: bids for a"
-                    " folder, csv for a table."
-                ),
-            ),
-            click.option(
-                "--variant",
-                metavar="NAME",
-                help="One of the map's variants, such as native or mni; default: its first.",
-            ),
-            click.option(
-                "--table",
-                "tables",
-                multiple=True,
-                type=FILE,
-                help=(
-                    "Table of covariates, .csv or .tsv; repeatable. Fills in or overrides those that the map"
-                    " finds in the folder."
-                ),
-            ),
-            click.option(
-                "--covariate",
-                "covariates",
-                multiple=True,
-                metavar="NAME[@COLUMN]=KIND[:…]",
-                help=(
-                    "A covariate of the tables: age=continuous:years, volume=continuous:ml:1..300,"
-                    " sex=binary:F,M, site=categorical:x,y. Repeatable."
-                ),
-            ),
-            click.option(
-                "--missing",
-                multiple=True,
-                metavar="[NAME=]CODE,CODE…",
-                help="Codes for no value, of all covariates or of one: -4,999 or age=88. Repeatable.",
-            ),
-            click.option(
-                "--top-coded",
-                type=click.Choice(["keep", "drop"]),
-                help=(
-                    "Values such as 89+: keep takes them as 89, drop leaves their images out. Without it they"
-                    " are left out, too, and reported."
-                ),
-            ),
-            click.option(
-                "--root",
-                type=click.Path(file_okay=False, path_type=Path),
-                help=(
-                    "Another folder that may be read: links of a folder may lead there, paths of a table"
-                    " start there."
-                ),
-            ),
-            click.option("--name", metavar="NAME", help="Name of the source; default: the map's."),
-            click.option(
-                "--prefix",
-                default="",
-                metavar="TEXT",
-                help="Put before every subject's id: ids of different cohorts are different people.",
-            ),
-            click.option(
-                "--divide",
-                metavar="A,B,…",
-                help="Divide one population among sources of these names, by subject.",
-            ),
-            click.option(
-                "--reject",
-                type=FILE,
-                help=(
-                    "Images to leave out: an edited qc.csv (its column decision decides), or any table with a"
-                    " column file."
-                ),
-            ),
-            click.option(
-                "--study", metavar="NAME", help="Also copy this example study into OUT (assets/studies)."
-            ),
-            click.option("--workers", type=click.IntRange(1), help="Processes; default: all cores."),
-        )
-    ):
+    for option in reversed(COHORT_OPTIONS):
         command = option(command)
     return command
 
@@ -235,19 +231,19 @@ def mri(
     from mssg.data.recipes import mri as recipe
 
     options = recipe.SliceOptions(
-        plane,
-        at,
-        int(resolution),
-        pixel_mm,
-        intensity,
-        mask,
-        bias_field,
-        labels,
-        label_scheme,
-        nan_as_zero,
-        common_space,
-        assume_las,
-        bias_correct,
+        plane=plane,
+        at=at,
+        resolution=int(resolution),
+        pixel_mm=pixel_mm,
+        intensity=intensity,
+        mask=mask,
+        bias_field=bias_field,
+        bias_correct=bias_correct,
+        labels=labels,
+        label_scheme=label_scheme,
+        nan_as_zero=nan_as_zero,
+        assume_las=assume_las,
+        common_space=common_space,
     )
     carry_out(
         lambda request: recipe.prepare(request, options, save_slices), "Cutting slices", path, out, **further

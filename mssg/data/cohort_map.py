@@ -61,49 +61,49 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Cohor
     geometry = _table(top.table("geometry"), "geometry", file)
     affine = _choice(geometry, "affine", variants, "none")
     geometry.finish()
-    files = _table(top.table("files"), "files", file)
-    values: dict[str, Any] = {
-        "pattern": _choice(files, "pattern", variants, ()),
-        "column": files.get("column", "text", ""),
-        "id": _regex(files, "id"),
-        "subject": files.get("subject", "text", "{subject}"),
-        "session": files.get("session", "any text", ""),
-        "bids": files.get("bids", "flag", False),
-    }
-    codes = _table(files.table("codes"), "files.codes", file).rest()
-    values["codes"] = {k: _codes(files, v) for k, v in codes.items()}
-    files.finish()
-    if bool(values["pattern"]) == bool(values["column"]):
-        raise files.error(
-            "pattern", "needs either a pattern or a column", hint='For example pattern = "*.nii.gz"'
-        )
-    tables = tuple(
-        _table_spec(entry, f"tables[{i}]", file) for i, entry in enumerate(_list(top, "tables"), 1)
-    )
-    covariates = tuple(
-        _covariate(key, entry, variants, file)
-        for key, entry in _table(top.table("covariates"), "covariates", file).rest().items()
-    )
+    files = _files(_table(top.table("files"), "files", file), variants)
+    specs = _table(top.table("covariates"), "covariates", file).rest()
     excludes = []
     for i, entry in enumerate(_list(top, "exclude"), 1):
         table = _table(entry, f"exclude[{i}]", file)
         reason = table.get("reason", "text")
         excludes.append((reason, _condition(table, variants)))
+    tables = [_table_spec(entry, f"tables[{i}]", file) for i, entry in enumerate(_list(top, "tables"), 1)]
     qc = _quality(_table(top.table("qc"), "qc", file))
     top.finish()
     return Cohort(
-        name,
-        kind,
-        title,
-        variants,
-        affine,
-        **values,
-        tables=tables,
-        covariates=covariates,
+        name=name,
+        kind=kind,
+        title=title,
+        variants=variants,
+        affine=affine,
+        **files,
+        tables=tuple(tables),
+        covariates=tuple(_covariate(key, entry, variants, file) for key, entry in specs.items()),
         excludes=tuple(excludes),
         qc=qc,
         path=file,
     )
+
+
+def _files(table: TomlTable, variants: tuple[str, ...]) -> dict[str, Any]:
+    """What a map says of its files."""
+    values: dict[str, Any] = {
+        "pattern": _choice(table, "pattern", variants, ()),
+        "column": table.get("column", "text", ""),
+        "id": _regex(table, "id"),
+        "subject": table.get("subject", "text", "{subject}"),
+        "session": table.get("session", "any text", ""),
+        "bids": table.get("bids", "flag", False),
+    }
+    codes = _table(table.table("codes"), "files.codes", table.file).rest()
+    values["codes"] = {k: _codes(table, v) for k, v in codes.items()}
+    table.finish()
+    if bool(values["pattern"]) == bool(values["column"]):
+        raise table.error(
+            "pattern", "needs either a pattern or a column", hint='For example pattern = "*.nii.gz"'
+        )
+    return values
 
 
 def _table(document: Any, name: str, file: str | None) -> TomlTable:
@@ -191,19 +191,7 @@ def _covariate(name: str, document: Any, variants: tuple[str, ...], file: str | 
     span = table.get("range", "pair", None)
     optional = table.get("optional", "flag", False)
     top_coded = table.get("top_coded", "text", "", ("", *TOP_CODED))
-    rules = []
-    for i, entry in enumerate(_list(table, "rules"), 1):
-        rule = _table(entry, f"covariates.{name}.rules[{i}]", file)
-        value = rule.table("value")
-        if not isinstance(value, str | int | float):
-            raise rule.error("value", "is missing", expected="a level, 0 or 1")
-        conditions = tuple(
-            _condition(_table(c, f"{rule.name}.all", file), variants) for c in _list(rule, "all")
-        )
-        rule.finish()
-        if not conditions:
-            raise rule.error("all", "a rule needs conditions")
-        rules.append(Rule(str(value), conditions))
+    rules = _rules(table, variants)
     covariate = covariate_of(name, table.rest(), file)
     if bool(column) == bool(rules):
         raise table.error("column", "needs either a column or rules")
@@ -212,14 +200,31 @@ def _covariate(name: str, document: Any, variants: tuple[str, ...], file: str | 
     return CovariateSpec(
         covariate,
         column,
-        codes,
-        missing,
-        factor,
-        (float(span[0]), float(span[1])) if span else None,
-        optional,
-        tuple(rules),
-        top_coded,
+        codes=codes,
+        missing=missing,
+        factor=factor,
+        range=(float(span[0]), float(span[1])) if span else None,
+        optional=optional,
+        rules=rules,
+        top_coded=top_coded,
     )
+
+
+def _rules(table: TomlTable, variants: tuple[str, ...]) -> tuple[Rule, ...]:
+    rules = []
+    for i, entry in enumerate(_list(table, "rules"), 1):
+        rule = _table(entry, f"{table.name}.rules[{i}]", table.file)
+        value = rule.table("value")
+        if not isinstance(value, str | int | float):
+            raise rule.error("value", "is missing", expected="a level, 0 or 1")
+        conditions = tuple(
+            _condition(_table(c, f"{rule.name}.all", table.file), variants) for c in _list(rule, "all")
+        )
+        rule.finish()
+        if not conditions:
+            raise rule.error("all", "a rule needs conditions")
+        rules.append(Rule(str(value), conditions))
+    return tuple(rules)
 
 
 def _quality(table: TomlTable) -> dict[str, Any]:

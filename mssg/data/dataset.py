@@ -129,15 +129,15 @@ class PackedSource:
         if SOURCE in study.condition_names and study.condition_on_source:
             values[:, study.index(SOURCE)] = source_index
         return PackedSource(
-            source.name,
-            folder,
-            images,
-            values,
-            observed,
-            np.array(columns["split"]),
-            np.array(columns["subject"]),
-            {name: as_numbers(column) for name, column in columns.items()},
-            info,
+            name=source.name,
+            path=folder,
+            images=images,
+            values=values,
+            observed=observed,
+            split=np.array(columns["split"]),
+            subjects=np.array(columns["subject"]),
+            table={name: as_numbers(column) for name, column in columns.items()},
+            info=info,
         )
 
 

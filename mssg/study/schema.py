@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -112,22 +112,7 @@ def _sources(documents: Any, covariates: tuple[Covariate, ...], file: str | None
                 found=repr(source.name),
                 hint="Give each source its own name",
             )
-        if not source.observes:
-            raise table.error("observes", "the source observes nothing", hint="List at least one covariate")
-        for name in source.observes:
-            if name not in names:
-                near = difflib.get_close_matches(name, names, 1)
-                raise table.error(
-                    "observes",
-                    f"source {source.name!r} observes a covariate the study does not declare",
-                    found=repr(name),
-                    expected=" | ".join(names),
-                    hint=f"Did you mean {near[0]!r}?"
-                    if near
-                    else f"Add a [covariates.{name}] table or remove it here",
-                )
-        if len(set(source.observes)) != len(source.observes):
-            raise table.error("observes", "names a covariate twice", found=list(source.observes))
+        _check_observed(table, source, names)
         sources.append(source)
     for name in names:
         if not any(name in s.observes for s in sources):
@@ -138,6 +123,25 @@ def _sources(documents: Any, covariates: tuple[Covariate, ...], file: str | None
                 hint="Add it to a source's observes or remove it",
             )
     return tuple(sources)
+
+
+def _check_observed(table: TomlTable, source: Source, names: Sequence[str]) -> None:
+    if not source.observes:
+        raise table.error("observes", "the source observes nothing", hint="List at least one covariate")
+    for name in source.observes:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            raise table.error(
+                "observes",
+                f"source {source.name!r} observes a covariate the study does not declare",
+                found=repr(name),
+                expected=" | ".join(names),
+                hint=f"Did you mean {near[0]!r}?"
+                if near
+                else f"Add a [covariates.{name}] table or remove it here",
+            )
+    if len(set(source.observes)) != len(source.observes):
+        raise table.error("observes", "names a covariate twice", found=list(source.observes))
 
 
 def _models(document: Any, covariates: tuple[Covariate, ...], file: str | None) -> dict[str, ModelSpec]:
@@ -238,17 +242,17 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Study
     models, geometry = _models(top.table("model"), covariates, file), _geometry(top.table("geometry"), file)
     top.finish()
     return Study(
-        name,
-        resolution,
-        channels,
-        covariates,
-        sources,
-        geometry,
-        models,
-        conditional,
-        train.rest(),
-        allow,
-        instrument,
+        name=name,
+        resolution=resolution,
+        channels=channels,
+        covariates=covariates,
+        sources=sources,
+        geometry=geometry,
+        models=models,
+        condition_on_source=conditional,
+        train=train.rest(),
+        augment_allow=allow,
+        instrument=instrument,
     )
 
 

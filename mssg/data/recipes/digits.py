@@ -92,6 +92,7 @@ def structural_equations(rng: np.random.Generator) -> tuple[float, float, float]
 
 def prepare(
     out_dir: str | Path,
+    *,
     mnist: str | Path | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -132,9 +133,39 @@ def prepare(
     home = assign_sources(originals.subjects, [1.0] * len(OBSERVES), seed)
     images, targets, truth = _draw(originals, seed, resolution, workers, progress)
     usable = np.isfinite(truth).all(1)
-    info = {
+    counts = {}
+    for name, rows in [*((n, usable & (home == i)) for i, n in enumerate(OBSERVES)), ("all", usable)]:
+        if not rows.any():
+            raise UsageError(
+                "too few digits to fill every source", field=name, found=len(split), expected="more"
+            )
+        chosen = np.flatnonzero(rows)
+        table: dict[str, Any] = {
+            "subject": [originals.subjects[i] for i in chosen],
+            "split": split[chosen],
+            **{c: truth[chosen, i] for i, c in enumerate(digits.COVARIATES)},
+            "digit": originals.labels[chosen],
+        }
+        observes = list(OBSERVES.get(name, (*digits.COVARIATES, "digit")))
+        said = _about(originals.origin, seed, test, val) | {"source": name, "observes": observes}
+        write_packed(out / name, images[chosen][:, None], table, said)
+        counts[name] = {s: int(np.sum(split[rows] == s)) for s in ("train", "val", "test")}
+    write_studies(out, resolution)
+    error = np.abs(truth - targets)[usable].mean(0)
+    return PreparedDigits(
+        folder=out,
+        counts=counts,
+        dropped=int((~usable).sum()),
+        mean_error=dict(zip(digits.COVARIATES, error.tolist())),
+        origin=originals.origin,
+    )
+
+
+def _about(origin: str, seed: int, test: float, val: float) -> dict[str, Any]:
+    """What every source says of itself."""
+    return {
         "recipe": "digits",
-        "origin": originals.origin,
+        "origin": origin,
         "licence": CREDIT,
         "seed": seed,
         "shares": {"test": test, "val": val},
@@ -146,19 +177,6 @@ def prepare(
             "digit": {"levels": [str(i) for i in range(10)]},
         },
     }
-    counts = {}
-    for name, rows in [*((n, usable & (home == i)) for i, n in enumerate(OBSERVES)), ("all", usable)]:
-        if not rows.any():
-            raise UsageError(
-                "too few digits to fill every source", field=name, found=len(split), expected="more"
-            )
-        _write_source(out / name, name, rows, images, truth, originals, split, info)
-        counts[name] = {s: int(np.sum(split[rows] == s)) for s in ("train", "val", "test")}
-    write_studies(out, resolution)
-    error = np.abs(truth - targets)[usable].mean(0)
-    return PreparedDigits(
-        out, counts, int((~usable).sum()), dict(zip(digits.COVARIATES, error.tolist())), originals.origin
-    )
 
 
 def write_studies(out: Path, resolution: int) -> None:
@@ -349,24 +367,3 @@ def _draw(
         collect(map(_draw_chunk, jobs))
     images, targets, truth = (np.concatenate(column) for column in zip(*parts))
     return images, targets, truth
-
-
-def _write_source(
-    folder: Path,
-    name: str,
-    rows: NDArray[np.bool_],
-    images: NDArray[np.uint8],
-    truth: NDArray[np.float64],
-    originals: Originals,
-    split: NDArray[np.str_],
-    info: dict[str, Any],
-) -> None:
-    chosen = np.flatnonzero(rows)
-    table: dict[str, Any] = {
-        "subject": [originals.subjects[i] for i in chosen],
-        "split": split[chosen],
-        **{c: truth[chosen, i] for i, c in enumerate(digits.COVARIATES)},
-        "digit": originals.labels[chosen],
-    }
-    observes = OBSERVES.get(name, (*digits.COVARIATES, "digit"))
-    write_packed(folder, images[chosen][:, None], table, info | {"source": name, "observes": list(observes)})

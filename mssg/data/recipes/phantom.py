@@ -120,6 +120,7 @@ def structural_equations(rng: np.random.Generator) -> tuple[float, float, float]
 def prepare(
     out_dir: str | Path,
     subjects: int = 10000,
+    *,
     seed: int = 0,
     resolution: int = 64,
     plane: str = "coronal",
@@ -147,16 +148,7 @@ def prepare(
         UsageError: A resolution, plane, head, share or number out of range.
         DataError: A folder that cannot be written.
     """
-    if resolution not in RESOLUTIONS:
-        raise UsageError(
-            "not a supported resolution", found=resolution, expected=" | ".join(map(str, RESOLUTIONS))
-        )
-    if plane not in PLANES:
-        raise UsageError("not a plane", found=plane, expected=" | ".join(PLANES))
-    if head not in anatomy.HEADS:
-        raise UsageError("not a head", found=head, expected=" | ".join(anatomy.HEADS))
-    if subjects < 2:
-        raise UsageError("too few subjects", field="subjects", found=subjects, expected="2 or more")
+    _check(subjects, resolution, plane, head)
     out = Path(out_dir)
     for name in (*OBSERVES, "all", "b2"):
         check_target(out / name)
@@ -165,18 +157,8 @@ def prepare(
     split = split_subjects(names, seed, test, val)
     home = assign_sources(names, [1.0] * len(OBSERVES), seed)
     images, targets, truth = _draw(names, seed, resolution, plane, head, workers, progress)
-    info = {
-        "recipe": "phantom",
-        "semi_synthetic": True,
-        "origin": f"{subjects} random deformations of one real T1 template ({head}); not patients",
-        "licence": LICENCE,
-        "seed": seed,
-        "shares": {"test": test, "val": val},
-        "equations": EQUATIONS,
-        "truth": "age as drawn; volumes integrated over the deformed tissue maps of the whole head",
-        "geometry": geometry(plane, resolution),
-        "covariates": {name: {"unit": unit} for name, unit in UNITS.items()},
-    }
+    origin = f"{subjects} random deformations of one real T1 template ({head}); not patients"
+    info = _about(origin, seed, {"test": test, "val": val}, geometry(plane, resolution))
     counts = {}
     for name, rows, scanner in (
         *((n, home == i, 0) for i, n in enumerate(OBSERVES)),
@@ -198,6 +180,35 @@ def prepare(
     write_studies(out, resolution, plane)
     error = np.abs(truth - targets).mean(0)
     return PreparedHeads(out, counts, dict(zip(COVARIATES, error.tolist())))
+
+
+def _check(subjects: int, resolution: int, plane: str, head: str) -> None:
+    if resolution not in RESOLUTIONS:
+        raise UsageError(
+            "not a supported resolution", found=resolution, expected=" | ".join(map(str, RESOLUTIONS))
+        )
+    if plane not in PLANES:
+        raise UsageError("not a plane", found=plane, expected=" | ".join(PLANES))
+    if head not in anatomy.HEADS:
+        raise UsageError("not a head", found=head, expected=" | ".join(anatomy.HEADS))
+    if subjects < 2:
+        raise UsageError("too few subjects", field="subjects", found=subjects, expected="2 or more")
+
+
+def _about(origin: str, seed: int, shares: dict[str, float], space: dict[str, Any]) -> dict[str, Any]:
+    """What every source says of itself."""
+    return {
+        "recipe": "phantom",
+        "semi_synthetic": True,
+        "origin": origin,
+        "licence": LICENCE,
+        "seed": seed,
+        "shares": shares,
+        "equations": EQUATIONS,
+        "truth": "age as drawn; volumes integrated over the deformed tissue maps of the whole head",
+        "geometry": space,
+        "covariates": {name: {"unit": unit} for name, unit in UNITS.items()},
+    }
 
 
 def geometry(plane: str, resolution: int) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def prepare(
     path: str | Path,
     out_dir: str | Path,
     labels: Sequence[str] = (),
+    *,
     seed: int = 0,
     test: float = 0.15,
     val: float = 0.1,
@@ -104,7 +105,15 @@ def prepare(
         study = out / "study.toml"
         write_atomically(study, text, DataError)
     counts = {name: int(np.sum(split == name)) for name in SPLITS}
-    return PreparedArchive(out, study, counts, resolution, channels, observed, _notes(names, read))
+    return PreparedArchive(
+        folder=out,
+        study=study,
+        counts=counts,
+        resolution=resolution,
+        channels=channels,
+        covariates=observed,
+        notes=_notes(names, read),
+    )
 
 
 def image_names(archive: FolderArchive | ZipArchive) -> list[str]:
