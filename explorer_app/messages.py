@@ -91,6 +91,13 @@ class FailedSnapshot:
 
 
 @dataclass(frozen=True)
+class FailedStart:
+    """From the render process: why nothing can be rendered at all."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class FailedPicture:
     """From the render process: why a picture cannot be rendered."""
 
@@ -151,6 +158,7 @@ class OpenedPredictor:
 Answer = (
     RenderedPicture
     | MeasuredPicture
+    | FailedStart
     | FailedSnapshot
     | FailedPicture
     | WorkDone

@@ -22,6 +22,7 @@ from explorer_app.messages import (
     Answer,
     FailedPicture,
     FailedSnapshot,
+    FailedStart,
     Frame,
     MeasuredPicture,
     OpenedModel,
@@ -194,6 +195,8 @@ class RenderClient:
                 self.predictor = answer
             case MeasuredPicture() if answer.predictor == self.predictor.path:
                 self._cache.measure(answer)
+            case FailedStart():
+                self.broken = answer.reason
             case FailedSnapshot():
                 self.failed[answer.path] = answer.reason
             case FailedPicture():

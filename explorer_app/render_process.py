@@ -16,6 +16,7 @@ from typing import Any
 from explorer_app.messages import (
     FailedPicture,
     FailedSnapshot,
+    FailedStart,
     Frame,
     MeasuredPicture,
     RenderedPicture,
@@ -71,7 +72,12 @@ def main(pipe: Any, ring_name: str, consumed: Any, generation: Any, threads: int
     from mssg.ops.functional import keep_freed_memory
 
     keep_freed_memory()
-    RenderLoop(pipe, ring, mailbox, generation, Engine(threads, device)).run()
+    try:
+        engine = Engine(threads, device)
+    except MssgError as error:  # a device that is not here
+        pipe.send(FailedStart(str(error)))
+        return
+    RenderLoop(pipe, ring, mailbox, generation, engine).run()
 
 
 class RenderLoop:

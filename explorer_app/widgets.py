@@ -110,7 +110,7 @@ def icon_button(icon: str, name: str, tip: str, active: bool = False, enabled: b
     imgui.begin_disabled(not enabled)
     colour = vec(theme.ACCENT, 0.32) if active else vec(theme.FRAME, 0.85)
     with imgui_ctx.push_style_color(imgui.Col_.button, colour):
-        clicked = imgui.button(f"{icon}##{name}", ImVec2(em(1.75), 0))
+        clicked = imgui.button(f"{icon}###{name}", ImVec2(em(1.75), 0))  # the icon may change, the id not
     imgui.end_disabled()
     tooltip(tip)
     return clicked
@@ -159,19 +159,8 @@ def histogram_slider(
         corner.y + tall - em(0.12),
         tall - em(0.35),
     )
-    pad = (tall - imgui.get_font_size()) / 2
-    clear = vec(theme.CANVAS, 0)
     imgui.set_next_item_width(width)
-    with (
-        imgui_ctx.push_style_color(imgui.Col_.frame_bg, clear),
-        imgui_ctx.push_style_color(imgui.Col_.frame_bg_hovered, vec(theme.TEXT, 0.04)),
-        imgui_ctx.push_style_color(imgui.Col_.frame_bg_active, vec(theme.TEXT, 0.05)),
-        imgui_ctx.push_style_color(imgui.Col_.slider_grab, clear),
-        imgui_ctx.push_style_color(imgui.Col_.slider_grab_active, clear),
-        imgui_ctx.push_style_var(imgui.StyleVar_.frame_padding, ImVec2(inset, pad)),
-        imgui_ctx.push_style_var(imgui.StyleVar_.grab_min_size, 1.0),
-    ):
-        changed, new = imgui.slider_float(name, value, low, high, "", imgui.SliderFlags_.no_round_to_format)
+    changed, new = _clear_slider(name, value, low, high, ImVec2(inset, (tall - imgui.get_font_size()) / 2))
     active, hovered = imgui.is_item_active(), imgui.is_item_hovered()
     changed, new = _fine(changed, new, value, span / max(inner, 1), low, high)
     if hovered and not active and not imgui.get_io().want_text_input:
@@ -179,13 +168,26 @@ def histogram_slider(
         for key, sign in ((imgui.Key.left_arrow, -1), (imgui.Key.right_arrow, 1)):
             if imgui.is_key_pressed(key):
                 changed, new = True, min(high, max(low, value + sign * step))
-    colour = theme.AMBER if caution else theme.ACCENT
-    x, strong = left + inner * min(1.0, max(0.0, (value - low) / span)), 1.0 if active or hovered else 0.9
-    draw.add_line(
-        ImVec2(x, corner.y + em(0.1)), ImVec2(x, corner.y + tall - em(0.1)), u32(colour, strong), em(0.13)
-    )
-    draw.add_circle_filled(ImVec2(x, corner.y + tall - em(0.45)), em(0.34), u32(colour, strong))
+    x = left + inner * min(1.0, max(0.0, (value - low) / span))
+    colour = u32(theme.AMBER if caution else theme.ACCENT, 1.0 if active or hovered else 0.9)
+    draw.add_line(ImVec2(x, corner.y + em(0.1)), ImVec2(x, corner.y + tall - em(0.1)), colour, em(0.13))
+    draw.add_circle_filled(ImVec2(x, corner.y + tall - em(0.45)), em(0.34), colour)
     return changed, new
+
+
+def _clear_slider(name: str, value: float, low: float, high: float, padding: ImVec2) -> tuple[bool, float]:
+    """A slider of which nothing is drawn but a breath of light while it is hovered or held."""
+    clear = vec(theme.CANVAS, 0)
+    with (
+        imgui_ctx.push_style_color(imgui.Col_.frame_bg, clear),
+        imgui_ctx.push_style_color(imgui.Col_.frame_bg_hovered, vec(theme.TEXT, 0.04)),
+        imgui_ctx.push_style_color(imgui.Col_.frame_bg_active, vec(theme.TEXT, 0.05)),
+        imgui_ctx.push_style_color(imgui.Col_.slider_grab, clear),
+        imgui_ctx.push_style_color(imgui.Col_.slider_grab_active, clear),
+        imgui_ctx.push_style_var(imgui.StyleVar_.frame_padding, padding),
+        imgui_ctx.push_style_var(imgui.StyleVar_.grab_min_size, 1.0),
+    ):
+        return imgui.slider_float(name, value, low, high, "", imgui.SliderFlags_.no_round_to_format)
 
 
 def _bars(

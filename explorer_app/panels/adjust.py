@@ -27,6 +27,10 @@ from explorer_app.theme import em, u32
 
 PRESETS = {"full": (127.5, 255.0), "bright": (90.0, 180.0), "dark": (170.0, 170.0), "narrow": (127.5, 100.0)}
 _BAR_STEPS = 48
+_LABEL_EM = 5
+_WINDOW_TIP = "Width: span of grey levels from black to white. Also: right-drag on the picture, sideways."
+_LEVEL_TIP = "Level: the grey level shown in the middle. Also: right-drag on the picture, up and down."
+_FIT_TIP = "Fit the window to this picture's 1 % to 99 % range."
 _COMPARE_LABELS = ("A", "A/B", "side", "diff")
 _COMPARE_TIPS = (
     "Only the current picture.",
@@ -42,25 +46,31 @@ _COMPARE_TIPS = (
 def draw(app: Context, state: AppState) -> AppState:
     """Draw the panel."""
     frame = app.client.shown
-    display = state.display
     image = app.viewed(frame, "view 0") if frame else None
-    display = _histogram(None if image is None else _counts(app, image), display)
-    label = em(5)
-    label_at(
-        "window",
-        label,
-        "Width: span of grey levels from black to white. Also: right-drag on the picture, sideways.",
+    display = _histogram(None if image is None else _counts(app, image), state.display)
+    display = _window(display, image)
+    display = _colours(display)
+    state = replace(state, display=display)
+    widgets.heading("Compare")
+    label = widgets.segmented(
+        "compare", _COMPARE_LABELS, _COMPARE_LABELS[COMPARE_MODES.index(display.compare)], _COMPARE_TIPS
     )
+    mode = COMPARE_MODES[_COMPARE_LABELS.index(label)]
+    if mode != display.compare:
+        state = set_compare(state, mode)
+    return _pins(state)
+
+
+def _window(display: Display, image: np.ndarray | None) -> Display:
+    """Width, level and presets of the window."""
+    label = em(_LABEL_EM)
+    label_at("window", label, _WINDOW_TIP)
     width = widgets.float_slider(
         "##window", display.width, 1.0, 510.0, "%.0f", imgui.SliderFlags_.logarithmic
     )
     if widgets.double_clicked():
         width = FULL_WIDTH
-    label_at(
-        "level",
-        label,
-        "Level: the grey level shown in the middle. Also: right-drag on the picture, up and down.",
-    )
+    label_at("level", label, _LEVEL_TIP)
     imgui.begin_disabled(display.compare == "difference")  # its window stands around zero
     level = widgets.float_slider("##level", display.level, 0.0, 255.0, "%.0f")
     imgui.end_disabled()
@@ -74,34 +84,22 @@ def draw(app: Context, state: AppState) -> AppState:
     if chosen != current:
         display = replace(display, level=PRESETS[chosen][0], width=PRESETS[chosen][1])
     imgui.same_line()
-    if (
-        widgets.icon_button(
-            icons.ICON_FA_WAND_MAGIC_SPARKLES,
-            "auto window",
-            "Fit the window to this picture's 1 % to 99 % range.",
-        )
-        and image is not None
-    ):
+    fit = widgets.icon_button(icons.ICON_FA_WAND_MAGIC_SPARKLES, "auto window", _FIT_TIP)
+    if fit and image is not None:
         low, high = (float(v) for v in np.percentile(image, (1, 99)))
         display = replace(display, level=(low + high) / 2, width=max(1.0, high - low))
-    label_at("colours", label)
+    return display
+
+
+def _colours(display: Display) -> Display:
+    """Colour map, and whether it runs the other way."""
+    label_at("colours", em(_LABEL_EM))
     name = widgets.combo("##colormap", COLORMAPS, display.colormap, width=-em(2.2))
     widgets.tooltip("Colour map; grey, or perceptually even ones.")
     imgui.same_line()
-    if widgets.icon_button(
-        icons.ICON_FA_CIRCLE_HALF_STROKE, "invert", "Invert the colours (I).", display.invert
-    ):
-        display = replace(display, invert=not display.invert)
-    display = replace(display, colormap=name)
-    state = replace(state, display=display)
-    widgets.heading("Compare")
-    label = widgets.segmented(
-        "compare", _COMPARE_LABELS, _COMPARE_LABELS[COMPARE_MODES.index(display.compare)], _COMPARE_TIPS
-    )
-    mode = COMPARE_MODES[_COMPARE_LABELS.index(label)]
-    if mode != display.compare:
-        state = set_compare(state, mode)
-    return _pins(state)
+    half, tip = icons.ICON_FA_CIRCLE_HALF_STROKE, "Invert the colours (I)."
+    invert = display.invert != widgets.icon_button(half, "invert", tip, display.invert)
+    return replace(display, colormap=name, invert=invert)
 
 
 def _counts(app: Context, image: np.ndarray) -> np.ndarray:

@@ -88,7 +88,7 @@ def _toolbar(app: Context, state: AppState) -> AppState:
     if study is not None and study.geometry is not None:
         imgui.same_line(0, em(0.9))
         side = "neurological" if display.neurological else "radiological"
-        if imgui.button(f"{side}##convention"):
+        if imgui.button(f"{side}###convention"):
             display = replace(display, neurological=not display.neurological)
         widgets.tooltip(
             "radiological: the patient's right is on the left of the screen; neurological: as seen from"

@@ -35,7 +35,7 @@ def draw_timeline(app: Context, state: AppState) -> AppState:
     last = len(run.checkpoints) - 1
     index = run.index(state.snapshot)
     icon = icons.ICON_FA_TOWER_BROADCAST
-    if imgui.button(f"{icon}  {'following' if app.document.follow else 'follow'}##follow"):
+    if imgui.button(f"{icon}  {'following' if app.document.follow else 'follow'}###follow"):
         app.document.follow = not app.document.follow
         if app.document.follow and index != last:
             state = set_snapshot(state, run.checkpoints[-1].path)
@@ -143,7 +143,7 @@ def draw_training(app: Context, state: AppState) -> AppState:
     for i, (title, members) in enumerate(groups):
         if i:
             imgui.same_line(0, em(0.4))
-        _plot(run, title, members, ImVec2(width, region.y))
+        _plot(run, place=i, title=title, names=members, size=ImVec2(width, region.y))
     return state
 
 
@@ -167,10 +167,10 @@ def _progress(run: FollowedRun) -> None:
     widgets.right_text("   ".join(parts), theme.DIM)
 
 
-def _plot(run: FollowedRun, title: str, names: list[str], size: ImVec2) -> None:
+def _plot(run: FollowedRun, place: int, title: str, names: list[str], size: ImVec2) -> None:
     flags = implot.Flags_.no_menus | implot.Flags_.no_box_select
     flags |= implot.Flags_.no_legend if len(names) < 2 else 0
-    if implot.begin_plot(f"{title}##plot", size, flags):
+    if implot.begin_plot(f"{title}###plot {place}", size, flags):
         fit = implot.AxisFlags_.auto_fit
         implot.setup_axes(
             "kimg", "", fit | implot.AxisFlags_.no_highlight, fit | implot.AxisFlags_.no_highlight

@@ -211,6 +211,33 @@ def test_a_killed_process_is_restarted_and_asked_again(client, picture):
     assert client.pid != first and client.counters.restarts == 1 and client.notice
 
 
+def test_the_device_reaches_the_render_process(client, picture):
+    ask(client, picture)
+    wait(client, lambda: client.models.get(picture.snapshot))
+    here = "cuda" if torch_says("torch.cuda.is_available()") else "cpu"
+    assert client.models[picture.snapshot].device.startswith(here)  # auto: the best here
+
+
+@pytest.mark.parametrize(("device", "available"), [("cpu", "True"), ("cuda", "torch.cuda.is_available()")])
+def test_a_device_is_used_or_refused_in_words(picture, device, available):
+    client = RenderClient(threads=1, device=device)
+    try:
+        ask(client, picture)
+        wait(client, lambda: client.broken or client.frame(picture))
+        if torch_says(available):
+            assert client.models[picture.snapshot].device.startswith(device)
+        else:
+            assert "not a device of this machine" in client.broken and not client.busy
+    finally:
+        client.close()
+
+
+def torch_says(expression: str) -> bool:
+    import torch
+
+    return bool(eval(expression, {"torch": torch}))
+
+
 @pytest.mark.skipif(os.name != "posix", reason="shared memory files")
 def test_closing_leaves_no_process_and_no_shared_memory(picture):
     client = RenderClient(threads=1)

@@ -24,6 +24,7 @@ from explorer_app.panels.latent import SEEDS_PER_EM
 from explorer_app.panels.picture_view import empty_message
 from explorer_app.request_edits import place
 from explorer_app.state import grid_requests, seed_requests, set_snapshot
+from explorer_app.theme import em
 from mssg.metrics.results import Evaluation, Result
 
 CTRL = imgui.Key.mod_ctrl
@@ -226,10 +227,18 @@ def main_seed_steps_and_drags_between_seeds(d):
     d.ctx.item_click("//Latent/##seed/+")
     d.settle()
     assert place(d.state.request) == (1, 0.0, 0.0)
-    d.drag("//Latent/###latent drag", 40, 0)
+    box = d.ctx.item_info("//Latent/###latent drag").rect_full
+    middle = (box.min.x + box.max.x) / 2, (box.min.y + box.max.y) / 2
+    d.ctx.mouse_move_to_pos(middle)
+    d.ctx.mouse_down()
+    for step in range(1, 11):  # ten frames with input; the text on the button changes in every one
+        d.ctx.mouse_teleport_to_pos((middle[0] + 4 * step, middle[1]))
+        d.frames(1)
+    d.ctx.mouse_up()
     d.settle()
     seed, x, y = place(d.state.request)
-    assert seed + x > 1 + 30 * SEEDS_PER_EM / 15 and y == 0  # all of the way, not its first frame only
+    assert abs(seed + x - 1 - 40 * SEEDS_PER_EM / d.on_gui(em)) < 0.01 and y == 0, (seed, x, y)
+    assert d.app.document.history.steps == 2
 
 
 def main_truncation_noise_and_mixing_change_the_picture(d):
@@ -368,7 +377,7 @@ def medical_convention_mirrors_the_picture(d):
     target = d.app.screen.target("view 0")
     before = d.on_gui(target.read).copy()
     assert not d.state.display.neurological
-    d.ctx.item_click("//Picture/radiological##convention")
+    d.ctx.item_click("//Picture/###convention")
     d.settle()
     d.rest()
     d.frames(4)
@@ -664,6 +673,11 @@ def run_damaged_snapshot_leaves_the_last_good_one(d):
 def run_timeline_scrubs_back_and_stops_following(d):
     d.front("Timeline")
     d.wait(lambda: len(d.app.document.run.checkpoints) == 3)
+    d.app.document.follow = False
+    for follows in (True, False):  # one button, whatever stands on it
+        d.ctx.item_click("//Timeline/###follow")
+        d.frames()
+        assert d.app.document.follow is follows
     values = d.state.request.covariates
     d.ctx.item_input_value("//Timeline/##checkpoint", 1)
     d.frames(4)
