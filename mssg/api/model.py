@@ -16,7 +16,7 @@ from mssg.api import arguments
 from mssg.api.arguments import argument_errors, broadcast, native, shown, stated
 from mssg.api.card import card
 from mssg.api.picture import Picture
-from mssg.api.session import Session
+from mssg.api.session import Session, safe_after_fork
 from mssg.checkpoint.header import resolve_snapshot
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.covariates.support import support
@@ -313,6 +313,5 @@ def load(name: str | PathLike[str], device: str = "auto") -> Model:
     missing = (SnapshotError,) if not Path(text).exists() else ()
     with argument_errors(*missing):
         path = resolve_snapshot(text)
-    with argument_errors():
-        snapshot = load_snapshot(path, checked_device(device))
-    return Model(Session(snapshot, text))
+    with argument_errors(), safe_after_fork():
+        return Model(Session(load_snapshot(path, checked_device(device)), text))

@@ -22,6 +22,20 @@ _HOME = os.getpid()
 """The process that loaded this module: where another one runs it, it was forked."""
 
 
+@contextmanager
+def safe_after_fork() -> Iterator[None]:
+    """In a forked child, compute with the one thread that a fork leaves; elsewhere as ever."""
+    if os.getpid() == _HOME:
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # OpenMP would wait for ever for threads that the fork did not copy
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 @dataclass(frozen=True)
 class _Hand:
     """A renderer, the process that it belongs to, and whose turn it is."""
@@ -46,27 +60,20 @@ class Session:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Around everything that computes: in a forked child, with the one thread that a fork leaves.
+        """Around everything that computes, as `safe_after_fork`.
 
         Raises:
             MssgError: In a forked child, with a model on a GPU.
         """
-        if os.getpid() == _HOME:
-            yield
-            return
-        if not self.snapshot.device.startswith("cpu") and self._hand.process != os.getpid():
+        if self._hand.process != os.getpid() and not self.snapshot.device.startswith("cpu"):
             raise MssgError(
                 "a model on a GPU cannot be used in a forked child",
                 field="device",
                 found=self.snapshot.device,
                 hint='Start the child with multiprocessing\'s "spawn", or load the model with device="cpu"',
             )
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # OpenMP would wait for ever for threads that the fork did not copy
-        try:
+        with safe_after_fork():
             yield
-        finally:
-            torch.set_num_threads(threads)
 
     @contextmanager
     def renderer(self) -> Iterator[Renderer]:

@@ -344,5 +344,7 @@ def _heads(snapshot: Snapshot, image: np.ndarray) -> dict[str, np.ndarray]:
     company = snapshot.G(z.to(snapshot.device), c.to(snapshot.device))
     x = torch.from_numpy(image[None]).to(snapshot.device).float() / 127.5 - 1
     outputs = D(torch.cat([x, company]))[:1, 1:]
+    if outputs.shape[1] != study.layout.width:  # an imported one that has no such heads
+        return {}
     values = study.decode(to_columns(study, outputs).cpu().numpy())
     return {name: values[:, v] for v, name in enumerate(study.condition_names)}

@@ -258,11 +258,14 @@ def test_the_callers_process_stays_as_it_was():
 
 FORKED = """
 import multiprocessing, sys
-import mssg
+import mssg, torch
+torch.set_num_threads(2)
+torch.ones(600, 600) @ torch.ones(600, 600), torch.ones(2_000_000).exp()  # OpenMP's threads are there
 model = mssg.load("brain", device="cpu")
 wanted = model.draw(age=70, seed=3).array.tobytes()
 
 def child(queue):
+    assert torch.get_num_threads() == 2
     drawn = [m.draw(age=70, seed=3).array.tobytes() for m in (model, mssg.load("brain", "cpu"))]
     queue.put(drawn)
 
@@ -270,14 +273,16 @@ context = multiprocessing.get_context("fork")
 queue = context.Queue()
 process = context.Process(target=child, args=(queue,))
 process.start()
-assert queue.get(timeout=120) == [wanted, wanted]
-process.join()
+try:
+    assert queue.get(timeout=60) == [wanted, wanted]
+finally:
+    process.kill()
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux only")
 def test_a_forked_child_draws_the_same():
-    subprocess.run([sys.executable, "-c", FORKED], cwd=ROOT, check=True, timeout=300)
+    subprocess.run([sys.executable, "-W", "error", "-c", FORKED], cwd=ROOT, check=True, timeout=300)
 
 
 def test_the_readme_s_example_runs_as_written(tmp_path, monkeypatch):
