@@ -293,7 +293,7 @@ def visit(snapshot: str, actions: int, seed: int, minutes: float) -> dict:
         wrong.extend([f"OpenGL errors {gl}"] if gl else [])
 
     _play(explorer, script(), wrong)
-    ring = app.client._ring.name
+    ring = app.client._link.ring.name
     app.close()
     wrong += explorer.faults
     time.sleep(0.2)
