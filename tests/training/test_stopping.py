@@ -27,7 +27,9 @@ def training(blob_study, tmp_path):
     def start(**options):
         words = [sys.executable, "-m", "trainer_cli", "train", blob_study, "--outdir", tmp_path / "run"]
         environment = os.environ | {"PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+        heard = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the suite itself may run under nohup
         process = subprocess.Popen([str(w) for w in [*words, *ENDLESS]], env=environment, **options)
+        signal.signal(signal.SIGHUP, heard)
         processes.append(process)
         stats, end = tmp_path / "run" / "stats.jsonl", time.monotonic() + 240
         while not stats.exists() or not read_rows(stats):
