@@ -48,7 +48,8 @@ def hostile(tmp_path) -> Path:
 def call(words, cwd, **environment):
     """Run a command in a folder; returns what it gave."""
     given = os.environ | {"PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"} | environment
-    given.pop("PYTHONSAFEPATH", None)
+    for name in ("PYTHONSAFEPATH", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"):
+        given.pop(name, None)
     words = [str(word) for word in words]
     return subprocess.run(
         words, cwd=cwd, env=given, capture_output=True, text=True, errors="replace", timeout=240
@@ -90,17 +91,17 @@ from mssg.processes import set_up
 
 if __name__ == "__main__":
     set_up()
-    from explorer_app.picture import Picture
-    from explorer_app.worker import RenderService
+    from explorer_app.render_client import RenderClient
+    from mssg.rendering.request import RenderRequest
 
-    service = RenderService(threads=1)
+    client = RenderClient(threads=1)
     end = time.monotonic() + 120
-    while not (service.failed or service.counters.restarts or time.monotonic() > end):
-        service.want(Picture("none.safetensors", ()))
-        service.poll()
+    while not (client.failed or client.counters.restarts or time.monotonic() > end):
+        client.submit(RenderRequest("none.safetensors"))
+        client.poll()
         time.sleep(0.05)
-    print(list(service.failed), service.counters.restarts)
-    service.close()
+    print(list(client.failed), client.counters.restarts)
+    client.close()
 """
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg.data.archive_labels import ArchiveLabels, read_labels
+from mssg.data.archive_labels import ArchiveLabels, parse_label, read_labels
 from mssg.data.archives import LARGEST_FILE, FolderArchive, ZipArchive, open_archive
 from mssg.data.dataset import check_target, write_packed
 from mssg.data.nifti import quiet_nibabel
@@ -78,6 +78,8 @@ def prepare(
     """
     path, out = Path(path), Path(out_dir)
     check_target(out / FOLDER)
+    for text in labels:
+        parse_label(text)  # what cannot be is told before the archive is read
     with open_archive(path) as archive:
         names = image_names(archive)
         if not names:
