@@ -47,9 +47,9 @@ def hostile(tmp_path) -> Path:
 
 def call(words, cwd, **environment):
     """Run a command in a folder; returns what it gave."""
-    given = os.environ | {"PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"} | environment
-    for name in ("PYTHONSAFEPATH", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"):
-        given.pop(name, None)
+    ours = ("PYTHONSAFEPATH", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")  # a command run here sets them
+    given = {name: value for name, value in os.environ.items() if name not in ours}
+    given |= {"PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"} | environment
     words = [str(word) for word in words]
     return subprocess.run(
         words, cwd=cwd, env=given, capture_output=True, text=True, errors="replace", timeout=240
