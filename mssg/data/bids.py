@@ -271,5 +271,7 @@ def _with_levels(spec: CovariateSpec, stated: Any) -> CovariateSpec:
 
 def _meaning(codes: Mapping[str, str], text: Any) -> str | None:
     """The code's value that a level's description has as a word: "female" of "Female participant"."""
+    if str(text).strip() in codes:
+        return codes[str(text).strip()]
     words = re.split(r"\W+", str(text).casefold())
     return next((value for code, value in codes.items() if len(code) > 1 and code.casefold() in words), None)

@@ -113,7 +113,7 @@ def test_units_and_levels_come_from_participants_json(tmp_path):
     )
     described = {
         "age": {"Units": "months"},
-        "sex": {"Levels": {"1": "male participant", "2": "Female"}},
+        "sex": {"Levels": {"1": "male participant", "2": "F"}},
         "group": {"Levels": {"a": "patients", "b": "controls", "c": "siblings"}},
         "icv": {"Units": "mm^3"},
         "arm": {"Levels": {"none": {"Description": "no drug"}, "drug": ""}},

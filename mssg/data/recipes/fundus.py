@@ -3,6 +3,7 @@ channels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,8 +146,17 @@ def prepare(request: PrepareRequest, options: PhotoOptions | None = None) -> pip
         settings=settings,
         info={**settings, "geometry": None, "balance": list(options.balance) if options.balance else None},
         balance=options.balance,
+        notes=_unturned(got.records, options),
     )
     tell = request.progress(len(got.records)) if request.progress else None
     return pipeline.prepare(
         plan, got.records, got.left_out, got.covariates, PhotoMaker(options), request.workers, tell
     )
+
+
+def _unturned(records: Sequence[ImageRecord], options: PhotoOptions) -> tuple[str, ...]:
+    """How many photographs could not be looked at for mirroring."""
+    unknown = sum(not record.image.facts.get("side") for record in records)
+    if options.flip == "none" or not unknown:
+        return ()
+    return (f"{unknown} of {len(records)} photographs state no side: none of them is mirrored",)
