@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test setup display python314 lint contract cuda table storm fuzz ranks threads scaling malformed evaluation docs drag monkey photographs wheel clean
+.PHONY: demo test quick setup display python314 lint contract cuda table storm fuzz ranks threads scaling malformed evaluation docs drag monkey photographs wheel clean
 
 demo: $(VENV)/.ready  ## prepare the shipped digits, train on 30,000 images, draw the Figure-1 grid, print the control table
 	$(BIN)/mssg demo
 
 test: $(VENV)/.ready-dev display python314  ## the whole suite, on the CPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+quick: $(VENV)/.ready-dev  ## unit, contract and golden tests, in less than a minute on two cores
+	MSSG_CONTRACT_EXAMPLES=8 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not gui and not cuda"
 
 lint: $(VENV)/.ready-dev  ## style and types
 	$(BIN)/ruff check .

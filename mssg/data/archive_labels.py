@@ -51,8 +51,23 @@ def parse_label(text: str) -> tuple[Covariate, str]:
     return spec.covariate, str(spec.column)
 
 
+def parse_labels(texts: Sequence[str]) -> list[tuple[Covariate, str]]:
+    """What labels are (`parse_label`).
+
+    Raises:
+        UsageError: One cannot be read, or two have one name.
+    """
+    stated = [parse_label(text) for text in texts]
+    if len({covariate.name for covariate, _ in stated}) < len(stated):
+        raise UsageError("a name is given twice", field="--labels", found=", ".join(texts))
+    return stated
+
+
 def read_labels(
-    path: Path, archive: FolderArchive | ZipArchive, names: Sequence[str], labels: Sequence[str]
+    path: Path,
+    archive: FolderArchive | ZipArchive,
+    names: Sequence[str],
+    stated: Sequence[tuple[Covariate, str]],
 ) -> ArchiveLabels:
     """The covariates of an archive's images.
 
@@ -60,16 +75,13 @@ def read_labels(
         path: The archive's, for messages.
         archive: Where dataset.json is.
         names: The images.
-        labels: What the labels are (`parse_label`): of numbers in order, each; of dictionaries by key, as far
-            as kinds shall not be taken from the values.
+        stated: What the labels are (`parse_labels`): of numbers in order, each; of dictionaries by key, as
+            far as kinds shall not be taken from the values.
 
     Raises:
         DataError: Labels that cannot be read, do not fit the images, or are none at all.
         UsageError: Labels without names, or names of what is not there.
     """
-    stated = [parse_label(text) for text in labels]
-    if len({covariate.name for covariate, _ in stated}) < len(stated):
-        raise UsageError("a name is given twice", field="--labels", found=", ".join(labels))
     found = _entries(path, archive)
     if not found:
         if stated:

@@ -132,8 +132,8 @@ def _record(image: CohortImage, tables: Sequence[JoinedTable], known: bool) -> T
 
 def _sought(image: CohortImage, table: JoinedTable) -> str:
     key = fill(table.spec.match, image.facts)
-    keys = ", ".join(table.keys) or "no row"
-    return f"for {key} in {table.path.name}, which has {keys} …" if key else ""
+    keys = f"which has {', '.join(table.keys)} …" if table.keys else "which has none"
+    return f"for {key} in {table.path.name}, {keys}" if key else ""
 
 
 def _given_tables(paths: Sequence[Path], cohort: Cohort) -> list[JoinedTable]:

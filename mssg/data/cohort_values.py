@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -96,6 +97,7 @@ def _value(spec: CovariateSpec, record: TableRecord, facts: Mapping[str, str]) -
         raise Rejected("table", f"{name}: not a finite number, found {text!r}") from None
     except UsageError as error:
         said = f"{error.message}, found {text!r}, expected {error.expected}"
+        said += " with a decimal point" if re.fullmatch(r"[+-]?\d+,\d+", text.strip()) else ""
         raise Rejected("table", f"{name}: {said}") from None
     low, high = spec.range or (-math.inf, math.inf)
     if not math.isnan(value) and not low <= value <= high:

@@ -172,6 +172,7 @@ def test_wrong_levels_files_and_names_are_named(brain, digits, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_grid_is_the_command_lines(brain, tmp_path):
     figure = brain.grid("ventricle=15:40:2", ("grey_matter", [700, 800]), fix={"age": 65}, seed=2)
     words = ["--rows", "ventricle=15,40", "--cols", "grey_matter=700,800", "--seed", "2", "--fix", "age=65"]
@@ -190,6 +191,7 @@ def test_support_is_a_percentile(brain):
     assert 100 >= middle > end > beyond == 0
 
 
+@pytest.mark.slow
 def test_an_inverted_picture_comes_back_and_ages(brain, tmp_path):
     target = brain.draw(seed=4)
     found = brain.invert(target.array, values=target.values, steps=30)
@@ -252,6 +254,7 @@ compare(before)
 """
 
 
+@pytest.mark.slow
 def test_the_callers_process_stays_as_it_was():
     subprocess.run([sys.executable, "-W", "error", "-c", LEFT_ALONE], cwd=ROOT, check=True, timeout=300)
 
@@ -280,11 +283,13 @@ finally:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux only")
 def test_a_forked_child_draws_the_same():
     subprocess.run([sys.executable, "-W", "error", "-c", FORKED], cwd=ROOT, check=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_readme_s_example_runs_as_written(tmp_path, monkeypatch):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     code = text.split("```python\n")[1].split("```")[0]

@@ -32,6 +32,7 @@ def interpreters() -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("version", "interpreter"), interpreters().items(), ids=str)
 def test_every_module_imports(version, interpreter):
     script = ROOT / "tests" / "architecture" / "stubs.py"
@@ -66,6 +67,7 @@ POSIX_ONLY = {"fcntl", "grp", "pwd", "resource", "termios"}
 POSIX_CALLS = {"fork", "forkpty", "killpg", "nice", "sched_getaffinity", "setsid", "uname"}
 
 
+@pytest.mark.slow
 def test_no_module_assumes_fork_or_a_temporary_folder():
     """Processes are spawned, and what Windows lacks is asked for inside a branch or a `try`, never at
     import."""

@@ -257,6 +257,7 @@ EVIL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVIL)
 def test_hostile_pickles_are_refused_and_nothing_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -322,6 +323,7 @@ def test_storages_are_read_within_their_bounds(tmp_path):
             pytest.fail(f"case {number} was read")
 
 
+@pytest.mark.slow
 def test_damage_anywhere_is_told(tmp_path):
     """Cut or changed anywhere, a pickle is read, or refused with a SnapshotError."""
     data = (GOLDEN / "official_stylegan2_32.pkl").read_bytes()
@@ -404,6 +406,7 @@ def test_import_needs_a_fitting_study(tmp_path):
     assert run("import", tmp_path / "none.pkl", "-o", out).exit_code == 2 and not out.exists()
 
 
+@pytest.mark.slow
 def test_import_without_a_study_counts_the_columns(stand_ins, tmp_path):
     out = tmp_path / "s.safetensors"
     done = run("import", GOLDEN / "official_stylegan2_32.pkl", "-o", out)
@@ -439,6 +442,7 @@ def test_import_without_a_study_counts_the_columns(stand_ins, tmp_path):
     assert done.exit_code == 2 and "unconditional" in done.stderr
 
 
+@pytest.mark.slow
 def test_import_and_export_keep_the_network(tmp_path):
     toml, out = tmp_path / "study.toml", tmp_path / "s.safetensors"
     toml.write_text(STUDY)

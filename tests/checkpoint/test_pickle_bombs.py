@@ -326,6 +326,7 @@ def inert(value, left=None):
     return type(value) in kinds and all(inert(v, left) for v in inner)
 
 
+@pytest.mark.slow
 def test_programs_of_every_opcode_stay_data(tmp_path):
     global _seen
     rng = random.Random(int(os.environ.get("MSSG_SEED", "5")))

@@ -82,6 +82,7 @@ def test_the_table_of_commands_is_what_there_is(run):
         assert target.startswith("trainer_cli.") and ":" in target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--help"], ["--version"]])
 def test_help_is_instant_and_loads_nothing_heavy(words):
     fastest = min(_timed(words) for _ in range(3))
@@ -143,6 +144,7 @@ def test_generate_writes_the_renderer_s_pixels(run, tiny_snapshot, tiny_renderer
     assert np.array_equal(np.asarray(Image.open(again[-1])), np.asarray(picture))
 
 
+@pytest.mark.slow
 def test_generate_sweeps_and_seeds(run, tiny_snapshot, tiny_renderer, tmp_path):
     out = tmp_path / "many.npy"
     result = run(
@@ -207,6 +209,7 @@ def test_generate_from_a_latent_file_and_with_random_noise(run, tiny_snapshot, t
     assert np.array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
 
 
+@pytest.mark.slow
 def test_values_beyond_the_training_data_are_drawn_with_a_note(run, tiny_snapshot, tmp_path):
     result = run("generate", tiny_snapshot, "--fix", "thickness=30", "-o", tmp_path / "a.png")
     assert result.exit_code == 0 and "thickness 30.0 px lies outside the training data" in result.stderr
@@ -292,6 +295,7 @@ def test_bad_snapshots_are_refused_by_name(run, tiny_snapshot, tmp_path, monkeyp
         refused(run(*command, path), path.name, said)
 
 
+@pytest.mark.slow
 def test_figure_grid(run, tiny_snapshot, make_snapshot, tmp_path):
     out = tmp_path / "grid.png"
     words = [
@@ -446,6 +450,7 @@ def test_system_errors_name_the_file(run, tiny_snapshot, monkeypatch):
     refused(run("inspect", tiny_snapshot), "/data/x.png: No space left on device")
 
 
+@pytest.mark.slow
 def test_demo_goes_from_nothing_to_a_table_and_on_after_an_interruption(run, tmp_path, monkeypatch):
     from trainer_cli import demo
 

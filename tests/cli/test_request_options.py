@@ -77,6 +77,7 @@ def test_the_command_draws_the_picture(tiny_snapshot, tiny_renderer, tmp_path, c
     assert np.array_equal(np.load(tmp_path / "a.npy")[0], drawn if request.layer else to_uint8(drawn))
 
 
+@pytest.mark.slow
 def test_the_command_draws_the_grid(tiny_snapshot, tiny_renderer, tmp_path):
     from PIL import Image
 

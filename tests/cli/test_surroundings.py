@@ -66,6 +66,7 @@ def test_the_hostile_folder_is_one(hostile):
     assert "signal" in ran(hostile) and "mssg" in ran(hostile)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -155,6 +156,7 @@ def test_children_are_the_files_of_their_parent(tmp_path):
     assert done.returncode == 0 and "mssg" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoding", "words"),
     [
@@ -186,6 +188,7 @@ def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch):
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE" and "KMP_BLOCKTIME" not in os.environ
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="torch's OpenMP is GNU's on Linux")
 def test_torch_s_threads_sleep_in_our_processes_and_not_in_others(tmp_path):
     names = ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT", "KMP_LIBRARY")
@@ -274,6 +277,7 @@ def test_a_command_whose_answer_cannot_be_written_fails(bin_folder, tmp_path, ti
     assert done.returncode == 2 and b"No space left" in done.stderr and b"Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("home", ["full", "missing", "a file"])
 def test_an_evaluation_needs_no_home(home, bin_folder, tmp_path, tiny_snapshot, tiny_study):
     """`docker -u`, quotas and read-only homes: caches are a help, not a need."""
@@ -285,6 +289,7 @@ def test_an_evaluation_needs_no_home(home, bin_folder, tmp_path, tiny_snapshot, 
     assert done.stderr.count("nothing is kept there") == 1 and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_nothing_measured_is_a_failure(bin_folder, tmp_path, tiny_snapshot, tiny_study):
     words = f"evaluate {tiny_snapshot} --study {tiny_study} --metrics eq --images 12 -o e.json".split()
     done = call([sys.executable, bin_folder / "mssg", *words], tmp_path)

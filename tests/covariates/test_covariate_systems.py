@@ -201,6 +201,7 @@ def chain() -> tuple[Study, CovariateModels]:
     return study, fit_models(study, [dict(zip(names, (a, b, c)))])
 
 
+@pytest.mark.slow
 def test_two_missing_ancestors_follow_the_gaussian_posterior():
     _, models = chain()
     cov = np.empty((3, 3))  # of the fitted chain, from its own coefficients
@@ -242,6 +243,7 @@ def test_a_discrete_missing_parent_is_summed_over():
     assert models.conditional_mean("size", None)[0] == pytest.approx(size.mean(), abs=0.05)
 
 
+@pytest.mark.slow
 def test_joint_models_condition_on_any_member():
     """Given only intensity, the joint model needs no search: it agrees with sampling it and keeping what is
     near."""

@@ -40,6 +40,7 @@ def test_energy_distance_of_shifted_normals():
     assert energy_distance(a, a + 0) < 0.05
 
 
+@pytest.mark.slow
 def test_good_models_are_below_the_floor_and_bad_ones_above():
     tables = digit_tables(1500)
     study = study_of(
@@ -93,6 +94,7 @@ def test_observed_and_sampled_moments_are_those_of_the_recording_sources():
         assert fit.sampled[0] == pytest.approx(fit.observed[0], abs=0.12 * max(fit.observed[1], 0.3))
 
 
+@pytest.mark.slow
 def test_the_figure_shows_every_kind_of_pair(tmp_path):
     n = 300
     covariates = (
@@ -154,6 +156,7 @@ def done(prepared):
     return result.output, prepared / "covariates"
 
 
+@pytest.mark.slow
 def test_the_command_prints_tables_and_writes_picture_and_numbers(done):
     output, folder = done
     lines = output.splitlines()
@@ -169,6 +172,7 @@ def test_the_command_prints_tables_and_writes_picture_and_numbers(done):
     assert len(numbers["pairs"]) == 6
 
 
+@pytest.mark.slow
 def test_the_command_says_which_correlation_is_stated(prepared, tmp_path):
     text = (prepared / "study.toml").read_text()
     toml = prepared / "joint.toml"
@@ -180,6 +184,7 @@ def test_the_command_says_which_correlation_is_stated(prepared, tmp_path):
     assert "stated, not estimated: +0.30 (reached +0.30)" in result.output
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers(prepared, done, tmp_path):
     assert run(prepared / "study.toml", "--out", tmp_path, "--samples", 500).exit_code == 0
     assert (tmp_path / "covariates.json").read_text() == (done[1] / "covariates.json").read_text()

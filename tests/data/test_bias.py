@@ -27,6 +27,7 @@ def unevenness(values):
     return values.std() / values.mean()
 
 
+@pytest.mark.slow
 def test_an_added_field_is_found_and_none_is_invented(template):
     volume, white, points = template
     plain = volume.data.ravel()

@@ -73,10 +73,12 @@ def opened(summary):
     return open_sources(load_study(summary.study), verify=True)
 
 
+@pytest.mark.slow
 def test_every_shipped_map_has_a_stand_in(cohorts):
     assert set(cohorts) | {"bids", "csv", "fundus-csv"} == set(shipped())
 
 
+@pytest.mark.slow
 def test_uk_biobank_mri_takes_the_fields_of_its_space(cohorts, tmp_path):
     for variant, factor in (("mni", 1.3), ("native", 1.0)):
         summary = prepare(cohorts, "ukb-mri", tmp_path / variant, variant=variant)
@@ -147,6 +149,7 @@ def test_eyepacs_is_balanced_and_says_what_it_left_out(cohorts, tmp_path):
     assert len(whole) == 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example_studies_train_on_stand_ins(name, cohorts, tmp_path):
     for cohort, further in EXAMPLES[name]:

@@ -211,6 +211,7 @@ def test_interrupted_work_is_resumed_and_other_settings_start_anew(tmp_path, mon
     assert (out / "bids/table.csv").read_text() == (tmp_path / "whole/bids/table.csv").read_text()
 
 
+@pytest.mark.slow
 def test_many_processes_give_the_same_and_survive_one_that_dies(tmp_path):
     root = bids(tmp_path / "bids", 5)
     one = prepare(root, tmp_path / "one", SMALL)

@@ -40,6 +40,7 @@ def stored(order, signs, degrees=0.0, shape=(18, 22, 20), mark=(11, 7, 13)) -> t
     return Volume(data, affine), (affine @ [*at, 1])[:3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degrees", [0.0, 25.0], ids=["straight", "oblique"])
 def test_a_voxel_keeps_its_place_in_all_48_storage_orders(degrees, tmp_path):
     handed = set()

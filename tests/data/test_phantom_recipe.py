@@ -12,6 +12,8 @@ from mssg.data.recipes import phantom as recipe
 from mssg.data.recipes import phantom_anatomy as anatomy
 from mssg.errors import UsageError
 
+pytestmark = pytest.mark.slow
+
 FIRST, SECOND = anatomy.HEADS
 
 

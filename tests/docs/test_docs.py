@@ -81,6 +81,7 @@ def test_every_key_of_our_files_is_in_their_reference(hooks):
         assert all(f"`{key}`" in sections[name] for key in document), set(document)
 
 
+@pytest.mark.slow
 def test_the_site_builds_strictly(tmp_path):
     words = [
         sys.executable,

@@ -119,6 +119,7 @@ def test_nifti_puts_patient_left_and_superior_where_they_belong(tmp_path, distri
         export.save_nifti(tmp_path / "b.nii.gz", image, export.Origin.of(header, state.request))
 
 
+@pytest.mark.slow
 def test_grid_pdf_is_reproducible_and_png_is_native(tmp_path, distribution, state):
     from PIL import Image
 

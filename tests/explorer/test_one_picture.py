@@ -94,6 +94,7 @@ def test_window_command_session_and_python_draw_the_same(renderer, engine, tmp_p
         assert np.array_equal(renderer.render(again).image, renderer.render(plain).image)
 
 
+@pytest.mark.slow
 def test_the_grid_s_command_draws_the_grid_of_the_session(renderer, engine, tmp_path):
     request = edits.whole_picture(drawn_at_random(renderer, 99))
     grid = Grid(Axis("digit", 0, 2, 3), Axis("thickness", 2.2, 4.1, 4))

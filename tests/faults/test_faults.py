@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_a_quick_storm_is_survived():
     script, seed = Path(__file__).with_name("storm.py"), os.environ.get("MSSG_SEED", "3")

@@ -10,6 +10,8 @@ from mssg.data.dataset import open_sources, write_packed
 from mssg.errors import SnapshotError, UsageError
 from mssg.features import predictors
 
+pytestmark = pytest.mark.slow
+
 STUDY = """
 name = "bars"
 [image]

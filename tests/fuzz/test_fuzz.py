@@ -17,6 +17,7 @@ sys.path.insert(0, str(HERE))
 import mutate  # noqa: E402
 
 
+@pytest.mark.slow
 def test_broken_files_only_ever_raise_errors_for_people():
     seed = os.environ.get("MSSG_SEED", "1")
     words = [sys.executable, str(HERE / "fuzz.py"), "--regressions", "--cases", "2200", "--seed", seed]

@@ -16,6 +16,8 @@ from mssg.runs.follow import GrowingRows
 from mssg.text import duration
 from trainer_cli.monitor import Monitor, headline
 
+pytestmark = pytest.mark.gui
+
 
 def test_tail_takes_whole_rows_and_starts_over(tmp_path):
     path = tmp_path / "stats.jsonl"

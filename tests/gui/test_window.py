@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.gui
+
 _SOURCE = ast.parse((Path(__file__).parent / "scenarios.py").read_text())
 _NAMES = [n.name for n in _SOURCE.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
 

@@ -71,6 +71,7 @@ def toy_study():
     return Study("toy", 8, 1, (age,), (Source("A", "a", ("age",)),))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", ["w", "w+"])
 def test_an_edit_keeps_what_the_covariate_does_not_explain(space):
     G, study = Toy(), toy_study()
@@ -88,6 +89,7 @@ def test_an_edit_keeps_what_the_covariate_does_not_explain(space):
     assert np.abs(edited - wanted).mean() < 2 < 4 < np.abs(shifted - wanted).mean()
 
 
+@pytest.mark.slow
 def test_it_finds_what_the_generator_drew(snapshot, drawn):
     images, values = drawn
     found = invert(snapshot.G, snapshot.study, images, values, InvertConfig(steps=100, features="none"))
@@ -109,6 +111,7 @@ def test_no_edit_is_the_same_picture_and_there_and_back_too(snapshot, drawn):
     assert torch.equal(ws, edited_ws(snapshot.G, snapshot.study, found, values[:1].copy()))
 
 
+@pytest.mark.slow
 def test_images_do_not_influence_each_other(snapshot, drawn):
     images, values = drawn
     together = invert(snapshot.G, snapshot.study, images, values, FEW)
@@ -116,6 +119,7 @@ def test_images_do_not_influence_each_other(snapshot, drawn):
     np.testing.assert_allclose(together.z[:1], alone.z, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("free_noise", [False, True])
 def test_an_interrupted_search_ends_as_an_uninterrupted_one(snapshot, drawn, free_noise):
     images, values = drawn[0][:2], drawn[1][:2]
@@ -326,6 +330,7 @@ def test_pictures_that_do_not_fit_are_refused_by_name(snapshot, tmp_path):
         assert name in str(raised.value)
 
 
+@pytest.mark.slow
 def test_the_command_stops_when_asked_and_continues(snapshot, tiny_snapshot, drawn, tmp_path, monkeypatch):
     from click.testing import CliRunner
 

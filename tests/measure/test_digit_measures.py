@@ -57,6 +57,7 @@ def test_intensity_is_the_grey_level_of_a_flat_stroke():
     assert digits.measure(bar(5.0, 0, level=137.0)[None])["intensity"][0] == pytest.approx(137.0)
 
 
+@pytest.mark.slow
 def test_set_then_measure_stays_within_the_floor(drawn, targets):
     measured = digits.measure(drawn)
     floors = {"thickness": 0.02, "intensity": 0.3, "slant": 0.3}
@@ -70,6 +71,7 @@ def test_drawn_digits_are_not_cut_by_the_frame(drawn):
     assert rim.max() < 60 and (rim.max(1) > 0).mean() < 0.1
 
 
+@pytest.mark.slow
 def test_thin_strokes_stay_in_one_piece(originals):
     from scipy.ndimage import label
 

@@ -183,6 +183,7 @@ def test_seeds_decide_and_mistakes_are_refused(people):
     assert mean_and_interval(np.array([np.nan]), np.random.default_rng(0)) == (None, None, 0)
 
 
+@pytest.mark.slow
 def test_a_generator_s_own_images_are_edited(tiny_snapshot):
     from mssg.checkpoint.snapshot import load_snapshot
     from mssg.inversion.projector import InvertConfig

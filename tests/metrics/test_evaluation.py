@@ -73,6 +73,7 @@ def found(tmp_path_factory, tiny_study) -> Evaluation:
     return run(folder, tiny_study, {"both": obedient, "A only": one_eyed})
 
 
+@pytest.mark.slow
 def test_scores_tell_who_obeys(found):
     def mae(model, covariate, **more):
         (result,) = found.find(metric="strata/mae", model=model, covariate=covariate, stratum=None, **more)
@@ -126,6 +127,7 @@ def test_leakage_is_one_on_the_diagonal_of_an_obedient_generator(found):
     assert abs(blind.value) < 0.1
 
 
+@pytest.mark.slow
 def test_same_seed_same_numbers_and_another_seed_others(found, tmp_path, tiny_study):
     again = run(tmp_path, tiny_study, {"both": obedient, "A only": one_eyed})
     assert again.to_json() == found.to_json()
@@ -167,6 +169,7 @@ def test_too_many_strata_leave_categorical_ones_out_and_say_so(tmp_path, tiny_st
     }
 
 
+@pytest.mark.slow
 def test_a_covariate_the_test_set_lacks_and_a_split_of_one_subject(tmp_path):
     import csv
 
@@ -192,6 +195,7 @@ def test_a_covariate_the_test_set_lacks_and_a_split_of_one_subject(tmp_path):
     assert {r.source for r in asked} == {"A", "B"} and found.find(metric="kid-pixels")
 
 
+@pytest.mark.slow
 def test_strata_within_each_source_where_the_source_is_an_input(tmp_path):
     study = write_study(tmp_path / "d", STUDY.replace("[train]", "[train]\ncondition_on_source = true"))
     found = run(
@@ -207,6 +211,7 @@ def test_strata_within_each_source_where_the_source_is_an_input(tmp_path):
     assert found.find(metric="control/partial_r", design="b", covariate="slant")[0].value > 0.95
 
 
+@pytest.mark.slow
 def test_control_per_source_finds_who_obeys_on_one_source_only(tmp_path):
     study = write_study(tmp_path / "d", STUDY.replace("[train]", "[train]\ncondition_on_source = true"))
     found = run(

@@ -68,6 +68,7 @@ def test_shrinking_takes_means_and_shares_have_intervals():
     )  # tables of Wilson's interval: 0 of 100 gives 3.7 %
 
 
+@pytest.mark.slow
 def test_from_the_command_line_to_the_report(tiny_snapshot, tiny_study, tmp_path):
     def mssg(*words):
         return CliRunner().invoke(cli, [str(w) for w in words])

@@ -112,6 +112,7 @@ def test_generated_images_without_content_are_of_no_use(material):
     assert results["thickness"].value > 1.5 * results["thickness"].real_floor
 
 
+@pytest.mark.slow
 def test_the_predictors_of_mssg_are_trained(material):
     study, sources, requests, images, values = material
     results = utility(

@@ -212,6 +212,7 @@ def directional(module, call, *inputs):
     assert gradgradcheck(function, [t], eps=1e-6, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_generator_derivatives_in_float64(kind):
     g = generator(kind, channel_base=64, channel_max=3, num_layers=4, margin_size=2).double()
@@ -229,6 +230,7 @@ def test_discriminator_derivatives_in_float64(head):
     directional(d, lambda img: d(img, c), torch.randn(2, 1, 32, 32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_backends_agree_on_all_gradients(kind):
     """Path-length and R1-style second derivatives with respect to every weight, reference against torch."""

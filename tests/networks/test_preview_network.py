@@ -120,6 +120,7 @@ def test_one_by_one_kernels_are_not_copied():
         assert preview.get_submodule(name)._kernel_and_energy()[0] is layer.weight
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("backend", ["torch", "native", "native-exact"])
 def test_every_backend_draws_the_same(kind, backend):

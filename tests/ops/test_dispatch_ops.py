@@ -80,6 +80,7 @@ def test_derived_values_end_with_their_tensor_and_its_version():
     assert not remembered._known
 
 
+@pytest.mark.slow
 def test_a_filter_for_the_meta_device_needs_no_compiler():
     """Its arithmetic, done there, would import torch._dynamo: more than a second of every start."""
     code = (

@@ -48,7 +48,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("backend", dispatch.names())
+BACKENDS = [pytest.param(n, marks=pytest.mark.slow) if n == "cuda" else n for n in dispatch.names()]
+"""Triton's interpreter, which stands in for a GPU, is slow."""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", CASES)
 def test_matches(name, backend, golden):
     with ops.use_backend(backend):

@@ -42,6 +42,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_derivatives(name):
     operation, shapes = CASES[name]
@@ -61,6 +62,7 @@ SMALL = {  # for Triton's interpreter
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_derivatives_of_the_triton_kernels(name):
     operation, shapes = SMALL[name]

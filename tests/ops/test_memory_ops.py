@@ -4,7 +4,10 @@ import platform
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_keep_freed_memory_in_a_process_of_its_own():
     code = (
         "from mssg.ops import memory as ops; kept = ops.keep_freed_memory(); import torch; torch.zeros(1 <<"

@@ -122,6 +122,7 @@ def test_filtered_lrelu(batch, c, h, w, fu, fd, up, down, padding, bias, clamp, 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("terms", [0, 1, 2, 3, 4, 5])
 @pytest.mark.parametrize("up", [2, 4])
@@ -163,6 +164,7 @@ def test_what_is_not_finite_passes_as_in_the_definition(name, value):
             assert finite.any() and torch.allclose(got[finite], expected[finite], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_threads_and_batches_do_not_change_the_numbers():
     x, w, s, b = draw(0, 3, 40, 30, 30), draw(1, 50, 40, 3, 3), draw(2, 3, 40), draw(3, 50)
     kind = {"padding": 1, "demodulate": False, "b": b, "act": "lrelu"}

@@ -52,6 +52,7 @@ def test_each_backend_serves_its_own(monkeypatch):
     assert torch.autograd.grad(y.square().sum(), w)[0].shape == w.shape
 
 
+@pytest.mark.slow
 @needs_library
 def test_a_forked_process_has_threads_of_its_own():
     if not hasattr(os, "fork"):
@@ -74,6 +75,7 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+@pytest.mark.slow
 @needs_library
 @pytest.mark.parametrize("variant", library.VARIANTS)
 def test_every_variant_of_this_processor(variant):
@@ -125,6 +127,7 @@ def _usable():
     return library.VARIANTS[library.VARIANTS.index(best) :]
 
 
+@pytest.mark.slow
 @needs_library
 def test_an_unknown_variant_is_named():
     environment = {**os.environ, library.ENVIRONMENT: "abacus"}
@@ -134,6 +137,7 @@ def test_an_unknown_variant_is_named():
     assert "abacus" in said and "plain" in said
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
 def test_no_access_out_of_bounds(tmp_path):
     """The kernels with AddressSanitizer and UndefinedBehaviorSanitizer over random shapes, without Python."""

@@ -93,6 +93,7 @@ def test_gradients_of_filtered_lrelu(batch, c, h, w, fu, fd, up, down, padding, 
 SIX_TAPS = {"down": 2, "gain": 1.3, "slope": 0.1, "clamp": 0.8, "flip_filter": False}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("up", [2, 4])
 @pytest.mark.parametrize("size", [(7, 5), (9, 53)])

@@ -7,7 +7,7 @@ from benchmarks.kernel_cases import CASES, LIMITS, kernel_errors
 from mssg.ops import triton_backend
 
 CPU = "cpu"
-DEVICES = [CPU, pytest.param("cuda", marks=pytest.mark.cuda)]
+DEVICES = [pytest.param(CPU, marks=pytest.mark.slow), pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 def require(device: str) -> None:

@@ -28,6 +28,7 @@ def test_the_interpreter_runs_the_kernels(monkeypatch):
         ops.upsample2d(draw(1, 1, 4, 4), F4, backend="cuda")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "layout", "dtype", "tolerance"),
     [
@@ -71,6 +72,7 @@ def test_a_filter_too_long_for_a_tile_is_left_to_torch():
     )
 
 
+@pytest.mark.slow
 def test_every_kernel_compiles_for_gpus_that_are_not_here():
     command = [sys.executable, ROOT / "tests/benchmarks/compile_triton.py", "--quick"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TRITON_INTERPRET": "0"}
@@ -113,6 +115,7 @@ def test_cpu_tensors_do_not_come_here_unasked():
     assert not gpu.serves(draw(1, 1, 2, 2))
 
 
+@pytest.mark.slow
 def test_kernels_need_no_home(tmp_path):
     code = "from mssg.ops import gpu; gpu.implementation(); from triton import knobs; print(knobs.cache.dir)"
     place = {"HOME": "/proc/none", "TMPDIR": str(tmp_path)}

@@ -27,6 +27,7 @@ def latent(tiny_renderer, tmp_path_factory):
     return kept.save(tmp_path_factory.mktemp("latents") / "w.safetensors")
 
 
+@pytest.mark.slow
 def test_strips_move_one_covariate_and_hold_the_others(tiny_renderer, latent):
     drawn = counterfactual_figure(tiny_renderer, latent)
     assert drawn.images.shape[:3] == (
@@ -44,6 +45,7 @@ def test_strips_move_one_covariate_and_hold_the_others(tiny_renderer, latent):
     assert drawn.encode(".png") == counterfactual_figure(tiny_renderer, latent).encode(".png")
 
 
+@pytest.mark.slow
 def test_the_command_draws_grids_and_refuses_what_does_not_fit(
     tiny_snapshot, make_snapshot, latent, tmp_path
 ):

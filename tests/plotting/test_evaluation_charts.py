@@ -124,6 +124,7 @@ def test_what_is_not_there_is_said():
             call()
 
 
+@pytest.mark.slow
 def test_files_are_written_and_repeat_byte_for_byte(tmp_path):
     path = FOUND.save(tmp_path / "eval.json")
     run = CliRunner()

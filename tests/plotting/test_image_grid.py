@@ -68,6 +68,7 @@ def assert_legible(drawn):
             assert not box.overlaps(other), f"{text.get_text()!r} overlaps"
 
 
+@pytest.mark.slow
 def test_every_image_pixel_is_a_whole_number_of_figure_pixels(drawn, tiny_renderer):
     png = np.asarray(Image.open(io.BytesIO(drawn.encode(".png"))).convert("RGB"))
     assert drawn.scale > 1 and drawn.images.shape[1:3] == (7, 4)
@@ -100,6 +101,7 @@ def test_labels_are_in_native_units_and_legible(drawn):
     assert_legible(drawn)
 
 
+@pytest.mark.slow
 def test_long_names_levels_and_titles_stay_legible(told_renderer):
     drawn = figures.grid(told_renderer, "digit", "slant=-10.123456:10:9", RenderRequest(psi=0.7))
     assert_legible(drawn)
@@ -113,6 +115,7 @@ def test_long_names_levels_and_titles_stay_legible(told_renderer):
     assert narrow.turned
 
 
+@pytest.mark.slow
 def test_one_block_per_source_code(told_renderer):
     drawn = figures.grid(
         told_renderer,
@@ -134,6 +137,7 @@ def test_one_block_per_source_code(told_renderer):
     assert not np.array_equal(drawn.images[0], drawn.images[1])
 
 
+@pytest.mark.slow
 def test_files_say_what_they_show_and_repeat_byte_for_byte(drawn, tiny_renderer, tmp_path):
     png = Image.open(drawn.save(tmp_path / "new" / "grid.png"))
     assert png.text["Snapshot"] == tiny_renderer.header.snapshot_id and png.text["Seed"] == "3"

@@ -197,6 +197,7 @@ def test_grey_levels():
     assert to_uint8(np.array([-1.2, -1, 0, 1, 3], np.float32)).tolist() == [0, 0, 128, 255, 255]
 
 
+@pytest.mark.slow
 def test_a_picture_is_the_network_s_own(tiny_renderer):
     from mssg.networks.latents import latents
 
@@ -371,6 +372,7 @@ def test_batches_equal_single_pictures(tiny_renderer):
         tiny_renderer.images(values[:, :2], 0)
 
 
+@pytest.mark.slow
 def test_stylegan3_pictures_move_and_move_back(make_snapshot):
     from mssg.checkpoint.snapshot import load_snapshot
     from mssg.rendering.renderer import Renderer
@@ -409,6 +411,7 @@ ILL = {"covariates": {"ill": 1.0}}
 MOVED = {"transform": (0.96, -0.28, 0.1, 0.28, 0.96, -0.2)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, pixels, side, near",
     [("stylegan2", 128, 32, 0.3), ("stylegan3-t", 64, 32, 0.98), ("stylegan3-r", 64, 32, 0.98)],
@@ -506,6 +509,7 @@ def test_a_picture_resumes_where_it_first_differs(make_snapshot, monkeypatch, cf
         assert not np.array_equal(renderer.render(last).image, before), "changed weights are noticed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cfg", ["stylegan2", "stylegan3-r"])
 def test_drawing_leaves_the_process_as_it_was(make_snapshot, cfg):
     """Allocator, loggers, random state are the caller's; and no compiler is imported to draw a picture."""

@@ -185,6 +185,7 @@ def page(material):
     return to_html(build(material), "A & B")
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_from_outside(page):
     assert page.startswith("<!DOCTYPE html>") and "<title>A &amp; B</title>" in page
     assert not re.search(r'(?:src|href)="(?!data:image/png;base64,|#)', page)
@@ -234,6 +235,7 @@ def test_a_snapshot_alone_makes_a_report_that_says_what_is_missing(tiny_renderer
     assert any(isinstance(b, Notes) and b.warn and "Nothing was measured." in b.items for b in blocks)
 
 
+@pytest.mark.slow
 def test_paper_holds_every_section_and_stays_on_its_pages(material):
     from matplotlib.figure import Figure
 
@@ -294,6 +296,7 @@ def test_smaller_pictures_stay_the_same_picture():
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(less)).convert("RGB")), pixels)
 
 
+@pytest.mark.slow
 def test_the_command(tiny_snapshot, tiny_study, evaluation, tmp_path):
     def run(*words):
         return CliRunner().invoke(cli, ["report", *(str(w) for w in words)])

@@ -117,6 +117,7 @@ def test_fourth_source_with_two_new_covariates_is_toml_only(tmp_path):
     assert set(terms.means()) == {"age", "ventricle", "grey", "sex", "apoe4"} and loss > 0
 
 
+@pytest.mark.slow
 def test_no_code_names_a_column_or_a_data_set():
     """No module outside data/recipes branches on the name of a data set."""
     names = {"mnist", "ukb", "adni", "nacc", "oasis", "rfmid", "eyepacs"}

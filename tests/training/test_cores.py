@@ -38,6 +38,7 @@ def test_nothing_is_said_without_a_reason(monkeypatch, case):
     assert use(monkeypatch, **case) == ("", "")
 
 
+@pytest.mark.slow
 def test_a_run_says_it(blob_study, tmp_path, monkeypatch):
     monkeypatch.setattr(cores, "MEASURED_SECONDS", 0.0)
     monkeypatch.setattr(cores, "LEAST_SHARE", 1e9)

@@ -30,6 +30,8 @@ from mssg.training.run import open_run
 from mssg.training.state import TrainState, initial_state
 from mssg.training.validation import in_whole_groups
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 

@@ -15,6 +15,8 @@ import pytest
 from mssg.processes import asked_to_stop
 from mssg.runs.rows import read_rows
 
+pytestmark = pytest.mark.slow
+
 REPO = Path(__file__).resolve().parents[2]
 ENDLESS = ["--set", "tick_kimg=0.008", "--set", "snap=100000", "--kimg", "1000"]
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg.data.archive_labels import ArchiveLabels, parse_label, read_labels
+from mssg.data.archive_labels import ArchiveLabels, parse_labels, read_labels
 from mssg.data.archives import LARGEST_FILE, FolderArchive, ZipArchive, open_archive
 from mssg.data.dataset import check_target, write_packed
 from mssg.data.nifti import quiet_nibabel
@@ -76,15 +76,13 @@ def prepare(
         DataError: Something is missing, damaged or of another size than the rest.
         UsageError: Labels, pattern or shares that cannot be.
     """
-    path, out = Path(path), Path(out_dir)
+    path, out, stated = Path(path), Path(out_dir), parse_labels(labels)
     check_target(out / FOLDER)
-    for text in labels:
-        parse_label(text)  # what cannot be is told before the archive is read
     with open_archive(path) as archive:
         names = image_names(archive)
         if not names:
             raise DataError("no image found", file=path, expected=" or ".join(SUFFIXES))
-        read = read_labels(path, archive, names, labels)
+        read = read_labels(path, archive, names, stated)
         subjects = _subjects(names, subject_pattern, read.subjects)
         split = split_subjects(subjects, seed, test, val)
         channels, resolution = _read_image(path, archive, names[0]).shape[:2]
