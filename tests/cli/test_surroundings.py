@@ -106,6 +106,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_the_explorer_s_render_process_searches_no_current_folder(hostile):
     script = hostile.parent / "script.py"
     script.write_text(RENDER, encoding="utf-8")
@@ -132,6 +133,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_library_s_worker_processes_are_safe_and_its_caller_is_left_alone(hostile):
     script = hostile.parent / "script.py"
     script.write_text(LIBRARY, encoding="utf-8")

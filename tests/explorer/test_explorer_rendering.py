@@ -24,6 +24,8 @@ from explorer_app.viewing import viewed
 from mssg.checkpoint.header import read_header
 from mssg.rendering.request import RenderRequest
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_S = 240
 
 
@@ -201,7 +203,6 @@ def test_bad_snapshots_are_refused_in_words(client, picture, tmp_path, tiny_snap
     assert not client.busy
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_a_killed_process_is_restarted_and_asked_again(client, picture):
     first = client.pid
@@ -266,7 +267,6 @@ def test_ring_never_overwrites_what_was_not_read():
     writer.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "module", ["explorer_app.context", "explorer_app.export", "explorer_app.evaluation", "explorer_app.app"]
 )
