@@ -535,7 +535,7 @@ def _pictures() -> list[Input]:
     array, jpeg = io.BytesIO(), io.BytesIO()
     np.save(array, np.full((1, 32, 32), 9.5, np.float32))
     Image.new("L", (32, 32)).save(jpeg, "JPEG")
-    volume = nibabel.Nifti1Image(np.full((32, 1, 32), 9, np.uint8), np.eye(4)).to_bytes()
+    volume = nibabel.Nifti1Image(np.full((32, 1, 32), 9, np.uint8), np.diag([2.0, 2, 2, 1])).to_bytes()
     return [
         {"x.png": _png()},
         {"x.png": _png(32, "RGB")},
