@@ -40,7 +40,7 @@ storm: $(VENV)/.ready  ## training killed 100 times, and every other fault; thre
 fuzz: $(VENV)/.ready-dev  ## 200,000 broken files and arguments for every reader; about ten minutes on a quiet core
 	$(BIN)/python tests/fuzz/fuzz.py --cases 200000 --seed $(SEED) --coverage --json docs/results/fuzz.json
 
-malformed: $(VENV)/.ready-dev  ## 1,000 malformed volumes, rows and tables, each with its reason; five minutes, docs/data.md
+malformed: $(VENV)/.ready-dev  ## 1,000 malformed volumes, rows and tables, each with its reason; docs/data.md
 	$(BIN)/python tests/benchmarks/malformed_inputs.py --out docs/results/malformed.json
 
 ranks: $(VENV)/.ready  ## several processes: same batches, lost ranks, other sizes, clean exits
