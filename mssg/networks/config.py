@@ -128,6 +128,7 @@ class GeneratorConfig(_Config):
         filter_size, lrelu_upsampling, magnitude_ema_beta: StyleGAN3's design (Karras et al. 2021, section 3).
         conv_kernel: StyleGAN3's kernel size; None = 3 for T, 1 for R.
         radial_filters: StyleGAN3's radially symmetric downsampling; None = only for R.
+        image_noise: StyleGAN2: the picture also gets noise with a strength of its own at every pixel.
     """
 
     kind: str = STYLEGAN2
@@ -157,6 +158,7 @@ class GeneratorConfig(_Config):
     magnitude_ema_beta: float = 0.999
     conv_kernel: int = None  # type: ignore[assignment]
     radial_filters: bool = None  # type: ignore[assignment]
+    image_noise: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in GENERATOR_KINDS:
@@ -185,6 +187,8 @@ class GeneratorConfig(_Config):
         _check_number(self, 0.1, 10, "last_stopband_rel")
         _check_number(self, 1e-6, 1e6, "mapping_lr_multiplier", "output_scale")
         _check_clamp(self.conv_clamp)
+        if self.image_noise and self.kind != STYLEGAN2:
+            raise UsageError("only StyleGAN2 takes noise", field="image_noise", found=self.kind)
         if self.num_critical >= self.num_layers:
             raise UsageError(
                 "critically sampled layers are the last of all layers",

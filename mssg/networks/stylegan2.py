@@ -67,6 +67,7 @@ class SynthesisLayer(nn.Module):
     ) -> torch.Tensor:
         """[B, I, H, W] and w [B, w_dim] -> [B, O, H*up, W*up]; `noise` [B or 1, 1, H*up, W*up] stands in for
         the stored noise image."""
+        drawn = _noise_image(self.noise_const, len(x), noise_mode, noise)
         return ops.modulated_conv2d(
             x,
             self.weight,
@@ -75,20 +76,22 @@ class SynthesisLayer(nn.Module):
             up=self.up,
             padding=1,
             flip_weight=self.up == 1,  # the official networks store transposed-convolution weights unflipped
-            noise=self._noise(len(x), noise_mode, noise),
+            noise=None if drawn is None else drawn * self.noise_strength,
             b=self.bias,
             act="lrelu",
             clamp=self.conv_clamp,
         )
 
-    def _noise(self, batch: int, mode: str, given: torch.Tensor | None) -> torch.Tensor | None:
-        if mode == "none":
-            return None
-        noise = self.noise_const if given is None else given
-        if mode == "random":
-            size = (batch, 1, self.resolution, self.resolution)
-            noise = torch.randn(size, device=noise.device, dtype=noise.dtype)
-        return noise * self.noise_strength
+
+def _noise_image(
+    stored: torch.Tensor, batch: int, mode: str, given: torch.Tensor | None
+) -> torch.Tensor | None:
+    """[H, W] or [B or 1, 1, H, W] of unit variance; None = no noise."""
+    if mode == "none":
+        return None
+    if mode == "random":
+        return torch.randn((batch, 1, *stored.shape), device=stored.device, dtype=stored.dtype)
+    return stored if given is None else given
 
 
 class ToRGB(nn.Module):
@@ -108,6 +111,31 @@ class ToRGB(nn.Module):
         return ops.modulated_conv2d(
             x, self.weight, styles, demodulate=False, b=self.bias, clamp=self.conv_clamp
         )
+
+
+class ImageNoise(nn.Module):
+    """Noise of the finished picture: white, with a strength of its own at every pixel, which is read from the
+    last features as the picture is.
+
+    A layer's noise has one strength everywhere, so a picture that is noisy in one place and exactly even in
+    another, as a masked scan is, can have none. Silent at first, and official networks have none.
+    """
+
+    noise_const: torch.Tensor
+
+    def __init__(self, in_channels: int, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.strength = ToRGB(in_channels, config.img_channels, w_dim=config.w_dim, conv_clamp=None)
+        nn.init.zeros_(self.strength.weight)
+        self.register_buffer("noise_const", normal(config.img_resolution, config.img_resolution))
+
+    def forward(
+        self, x: torch.Tensor, w: torch.Tensor, noise_mode: str = "const", noise: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Features [B, I, H, W] and w [B, w_dim] -> what is added to the picture [B, img_channels, H, W]."""
+        drawn = _noise_image(self.noise_const, len(x), noise_mode, noise)
+        strength = self.strength(x, w)
+        return torch.zeros_like(strength) if drawn is None else strength * drawn
 
 
 class SynthesisBlock(nn.Module):
@@ -178,6 +206,8 @@ class SynthesisNetwork(nn.Module):
         channels = {r: min(config.channel_base // r, config.channel_max) for r in self.block_resolutions}
         for r in self.block_resolutions:
             self.add_module(f"b{r}", SynthesisBlock(channels.get(r // 2, 0), channels[r], r, config))
+        if config.image_noise:
+            self.image_noise = ImageNoise(channels[config.img_resolution], config)
 
     def forward(self, ws: torch.Tensor, noise_mode: str = "const", update_emas: bool = False) -> torch.Tensor:
         """Render intermediate latents.
@@ -216,4 +246,8 @@ class SynthesisNetwork(nn.Module):
         for i, block in enumerate(others):
             # An image layer shares its w with the next block's first convolution.
             x, img = yield from block.layers(x, img, ws[:, 2 * i + 1 : 2 * i + 4], inputs)
+        if "image_noise" in self._modules:
+            noise = inputs.noise.get("image_noise.noise_const")
+            arguments = (x.to(img.dtype), ws[:, -1], inputs.noise_mode, noise)
+            img = img + (yield "image_noise", LayerCall(self.image_noise, arguments))
         return img

@@ -67,6 +67,7 @@ class TrainConfig:
     mbstd_group: int = 4
     conv_clamp: float = 256.0  # limit of every layer's output, a guard for float16; 0 = none
     num_fp16_res: int = 4  # CUDA only
+    image_noise: bool = False  # StyleGAN2: noise with a strength at every pixel, for masked noisy scans
     d_head: str = "covariates"  # covariates | projection
     # objective
     objective: str = "logistic"  # logistic | r3gan

@@ -273,3 +273,25 @@ def test_state_survives_copying():
     twin.load_state_dict(deepcopy(g).state_dict())
     z, c = torch.randn(1, 6), torch.randn(1, 2)
     assert torch.equal(g(z, c), twin(z, c))
+
+
+@torch.no_grad()
+def test_image_noise_is_silent_at_first_then_follows_the_features():
+    g = generator(image_noise=True)
+    z, c = torch.randn(2, 6), torch.randn(2, 2)
+    silent = g(z, c)
+    torch.manual_seed(0)
+    assert torch.equal(silent, g(z, c, noise_mode="none"))
+    torch.nn.init.normal_(g.synthesis.image_noise.strength.weight)
+    noise = g(z, c) - silent
+    stored = g.synthesis.image_noise.noise_const
+    strength = noise[:, 0] / stored
+    assert strength.std(dim=(1, 2)).min() > 0.1  # another at each pixel
+    assert not torch.allclose(strength[0], strength[1], atol=0.1)  # and in each picture
+    assert torch.equal(silent, g(z, c, noise_mode="none"))
+    assert not torch.equal(g(z, c, noise_mode="random"), g(z, c, noise_mode="random"))
+
+
+def test_only_stylegan2_takes_image_noise():
+    with pytest.raises(UsageError, match="StyleGAN2"):
+        generator("stylegan3-t", image_noise=True)
