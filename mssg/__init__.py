@@ -38,7 +38,8 @@ _LAZY = {
 }
 _SUBMODULES = ("assets", "legacy", "measure", "metrics")
 
-__all__ = ["__version__", *_LAZY]
+__all__ = ["__version__"]
+__all__ += _LAZY
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ Imported first of all, so it imports nothing itself that a file in the current f
 from __future__ import annotations
 
 import codecs
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -44,7 +45,7 @@ def set_up() -> None:
     codecs.register_error(_plainly.__name__, _plainly)
     sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_plainly.__name__)
 
 

@@ -360,7 +360,7 @@ def _read_images(path: Path, study: Study) -> NDArray[np.uint8]:
     return images
 
 
-def new_images(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def new_images(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
     """An array of images in a file, all of whose room on the disk is kept for it.
 
     Raises:

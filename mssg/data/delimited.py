@@ -6,10 +6,13 @@ import csv
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from mssg.data.cohort import LeftOut
 from mssg.errors import DataError
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 SUFFIXES = (".csv", ".tsv")
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
@@ -80,7 +83,7 @@ def _open(path: Path) -> TextIO:
     return path.open(newline="", encoding=encoding)
 
 
-def _reader(path: Path, file: TextIO) -> tuple[csv.Reader, list[str]]:
+def _reader(path: Path, file: TextIO) -> tuple[Reader, list[str]]:
     """The table's reader, past the header, and the header.
 
     TSV has no quoting, so that a quotation mark is a character as any other. Source: BIDS 1.9, tabular files.

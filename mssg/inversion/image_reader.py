@@ -94,7 +94,8 @@ def channels_first(pixels: NDArray[Any], path: Path | None = None) -> NDArray[An
 def _slice(path: Path, study: Study) -> NDArray[Any]:
     """A slice as `PlaneGrid.stored` lays it down, held to the study's plane and pixel size."""
     plane, edges, picture = slice_picture(read_slice(path))
-    _check_side(path, *picture.shape, study)
+    height, width = picture.shape
+    _check_side(path, height, width, study)
     geometry = study.geometry
     if geometry and plane != geometry.plane:
         raise DataError(

@@ -268,7 +268,7 @@ class Evaluation:
             )
         try:
             models = tuple(
-                ModelRecord(**{k: tuple(v) if isinstance(v, list) else v for k, v in m.items()})
+                ModelRecord(**{k: tuple(v) if isinstance(v, list) else v for k, v in m.items()})  # type: ignore[arg-type]
                 for m in document.pop("models")
             )
             notes = tuple(Note(**n) for n in document.pop("notes"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +90,7 @@ class RunFolder:
         begun = (self.snapshots, self.stats_file, self.config_file)
         return self.path.is_dir() and any(path.exists() for path in begun)
 
-    def config_document(self) -> Mapping[str, Any]:
+    def config_document(self) -> dict[str, Any]:
         """config.json: `train`, `study_folder`, `init_from`.
 
         Raises:
@@ -104,7 +103,7 @@ class RunFolder:
             raise RunError("this is not a run's folder", file=self.path, expected=expected) from None
         except (OSError, ValueError) as error:
             raise self.damaged(error) from None
-        if not isinstance(document, Mapping):
+        if not isinstance(document, dict):
             raise self.damaged("not an object")
         return document
 
