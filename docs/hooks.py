@@ -66,6 +66,7 @@ STUDY_KEYS = {
     "geometry.pixel_mm": "Side of a pixel in mm.",
     "geometry.affine": "`common`: all images lie in one space. `none`: only the size of a pixel is known.",
     "geometry.position_mm": "Where the slice lies, needed with `common`.",
+    "geometry.space": "`mni`: the space is MNI 152. Written where the volumes' headers say so.",
     "geometry.centre_mm": "Where the picture's centre lies in its plane.",
     "train.condition_on_source": (
         "True: the source is one more covariate (different cohorts). False: one population, split up."
@@ -289,7 +290,9 @@ def files_page() -> str:
         "### notes\n\n" + _fields(Note),
         "## Session of the explorer\n\n`kind`, `format_version`, `snapshot_id`, `layout` (the windows), and"
         " `state`:\n\n" + _fields(AppState),
-        "## Inverted image\n\n`format_version`, `snapshot`, `study`, `how`, `steps`, `image_sha256`, and"
+        "## Inverted image\n\n`format_version`, `snapshot`, `study`, `how`, `steps`, `image_sha256`,"
+        " `drawn_by` (the snapshot's file), `place` where it is known (`plane`, `affine`, NIfTI's `code`),"
+        " and"
         " `config`:\n\n" + _fields(InvertConfig),
     ]
     return "\n\n".join(parts) + "\n"

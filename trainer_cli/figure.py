@@ -10,7 +10,7 @@ import click
 
 from mssg.rendering.command_line import request_words
 from trainer_cli.common import device_option
-from trainer_cli.request_options import request_options, stated_request
+from trainer_cli.request_options import request_options, stated_request, stated_snapshot
 
 
 @click.group()
@@ -52,8 +52,6 @@ def grid(
 ) -> None:
     """Grid of images of SNAPSHOT: two covariates along the axes in their own units, the others fixed, one
     latent."""
-    from mssg.checkpoint.snapshot import load_snapshot
-    from mssg.ops.device import checked_device
     from mssg.plotting import image_grid as figures
     from mssg.rendering.renderer import Renderer
     from mssg.study.values import outside_training, parse_sweep
@@ -61,7 +59,7 @@ def grid(
 
     check_suffix(output, figures.FORMATS)
     path = writable(output)
-    loaded = load_snapshot(snapshot, checked_device(device))
+    loaded = stated_snapshot(snapshot, device, options["w"])
     study, summary = loaded.study, loaded.header.summary
     sides = [parse_sweep(study, text, figures.STEPS, summary) for text in (rows, cols)]
     request = stated_request(study, options, seed)
@@ -83,7 +81,9 @@ def grid(
 
 @figure.command()
 @click.argument("latent")
-@click.option("--snapshot", required=True, metavar="SNAPSHOT", help="The snapshot LATENT was inverted with.")
+@click.option(
+    "--snapshot", required=True, metavar="SNAPSHOT", help="What LATENT was inverted with, or its run."
+)
 @click.option("--rows", metavar="NAME[=LO:HI[:N]]", help="Covariate along the rows of a grid; with --cols.")
 @click.option(
     "--cols",
@@ -111,8 +111,6 @@ def counterfactuals(
     output: str,
 ) -> None:
     """What a real image would be with other covariates; LATENT is a file of `mssg invert`."""
-    from mssg.checkpoint.snapshot import load_snapshot
-    from mssg.ops.device import checked_device
     from mssg.plotting import image_grid as figures
     from mssg.plotting.counterfactual import counterfactual_figure
     from mssg.rendering.renderer import Renderer
@@ -120,7 +118,7 @@ def counterfactuals(
     from trainer_cli.common import check_suffix, writable
 
     check_suffix(output, figures.FORMATS)
-    path, renderer = writable(output), Renderer(load_snapshot(snapshot, checked_device(device)))
+    path, renderer = writable(output), Renderer(stated_snapshot(snapshot, device, latent))
     words = ["mssg", "figure", "counterfactuals", latent, "--snapshot", snapshot]
     words += ["--rows", rows, "--cols", cols] if rows and cols else []
     words += [word for text in fix for word in ("--fix", text)] + ["-o", output]

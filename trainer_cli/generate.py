@@ -20,7 +20,7 @@ from mssg.rendering.command_line import generate_command, private_command
 from mssg.rendering.request import MAX_SEED, RenderRequest, to_uint8
 from mssg.study.values import Sweep, outside_training, parse_sweep, plain
 from trainer_cli.common import device_option
-from trainer_cli.request_options import request_options, stated_request
+from trainer_cli.request_options import request_options, stated_request, stated_snapshot
 
 if TYPE_CHECKING:
     from mssg.rendering.renderer import Renderer
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".npy", ".nii.gz", ".nii")
 MAX_IMAGES = 100_000
 SHOW_PROGRESS_FROM = 100
+NO_PLACE = (
+    "the study's images share no space, so the file states the size of a pixel alone (codes 0) and overlays"
+    " nothing; an image edited with --w lies where the image does"
+)
 
 
 @dataclass(frozen=True)
@@ -107,14 +111,12 @@ def generate(
     A .png with sweeps has the last --sweep along its columns, and seeds and other sweeps along its rows. A
     .nii.gz overlays the volumes of the study's space in any viewer; a sweep is its fourth axis.
     """
-    from mssg.checkpoint.snapshot import load_snapshot
-    from mssg.ops.device import checked_device
     from mssg.rendering import image_files as files
     from mssg.rendering.renderer import Renderer
     from trainer_cli.common import check_suffix, writable
 
     suffix = check_suffix(output, FORMATS)
-    renderer = Renderer(load_snapshot(snapshot, checked_device(device)))
+    renderer = Renderer(stated_snapshot(snapshot, device, options["w"]))
     study, summary = renderer.study, renderer.header.summary
     request = stated_request(study, options)
     one = request.latent or request.blend or options["request"]
@@ -141,6 +143,8 @@ def generate(
             sidecar = files.save_nifti(path, images, renderer.header, requests, stated, along, command)
             size = f"{len(images)} of {images.shape[3]} x {images.shape[2]} pixels"
             click.echo(f"{path}: {size}; {sidecar}: what it is")
+            if not files.place_of(renderer.header, request).code:
+                click.echo(f"Note: {NO_PLACE}.", err=True)
         else:
             columns = plan.columns
             if request.layer and images.shape[1] > 1:  # channels side by side, as many pictures

@@ -154,6 +154,16 @@ def _mode(header: Header, covariate: Covariate) -> str:
     return f"{covariate.format(float(best))} ({100 * counts[best] / total:.0f} %)"
 
 
+def _command(header: Header) -> str:
+    """How the network was trained, or where it comes from."""
+    from mssg.training import config
+
+    train = header.provenance.get("train")
+    if train:
+        return config.command(config.TrainConfig.from_json(train), header.study)
+    return header.provenance.get("command") or "not recorded"
+
+
 def model_card(header: Header) -> str:
     """A model card: what the model is, from what data, for what use, and where it must not be trusted."""
     study, imported = header.study, bool(header.provenance.get("imported"))
@@ -175,7 +185,7 @@ def model_card(header: Header) -> str:
         if pairs
         else []
     )
-    command = header.provenance.get("command") or "not recorded"
+    command = _command(header)
     held = (
         "Imported from a pickle of the official tools: its training data are not known, these values are"
         " assumed, and sources and covariates are what the study says."

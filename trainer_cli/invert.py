@@ -79,6 +79,11 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 2**32 - 1),
     help="Of the starting points and of the noise of the search.",
 )
+@click.option(
+    "--assume-las",
+    is_flag=True,
+    help="Take a NIfTI slice that states no orientation as stored from right to left.",
+)
 @click.option("--restart", is_flag=True, help="Start anew, whatever FILE holds.")
 @device_option
 def invert(
@@ -93,6 +98,7 @@ def invert(
     weights: str | None,
     free_noise: bool,
     seed: int,
+    assume_las: bool,
     restart: bool,
     device: str,
 ) -> None:
@@ -102,23 +108,26 @@ def invert(
     `mssg generate SNAPSHOT --w FILE --fix NAME=VALUE -o PICTURE`. Ctrl-C keeps the best so far in FILE; the
     same command continues. FILE holds the image: treat it like the image itself.
     """
-    from mssg.checkpoint.snapshot import load_snapshot
+    from mssg.data.nifti import VolumeRules
     from mssg.features.predictors import Predictor
-    from mssg.inversion.image_reader import read_picture
+    from mssg.inversion.image_reader import read_picture, read_place
     from mssg.inversion.latent_file import InvertedImage
     from mssg.inversion.projector import InvertConfig
-    from mssg.ops.device import checked_device
     from mssg.study.values import outside_training, parse_values
     from trainer_cli.common import check_suffix, writable
+    from trainer_cli.request_options import stated_snapshot
 
     check_suffix(output, (".safetensors",))
-    loaded = load_snapshot(snapshot, checked_device(device))
-    study, path = loaded.study, writable(output)
-    picture = read_picture(image, study)
+    path = writable(output)
+    # what was begun with a snapshot of a run goes on with it, whatever the run has written since
+    loaded = stated_snapshot(snapshot, device, output if path.is_file() and not restart else None)
+    study = loaded.study
+    rules = VolumeRules(assume_las=assume_las)
+    picture, place = read_picture(image, study, rules), read_place(image, rules)
     given = parse_values(study, fix)
     reader = Predictor.load(predictor, device) if predictor else None
     config = InvertConfig(space, steps, features=features, weights=weights, free_noise=free_noise, seed=seed)
-    task = InvertedImage.to_do(loaded, picture, given, config, reader)
+    task = InvertedImage.to_do(loaded, picture, given, config, reader, place)
     values, how = task.inversion.values, task.how
     before = _earlier(path, task, restart)
     for covariate, value in zip(study.conditions, values[0]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from mssg.rendering import command_line
 from mssg.rendering.request import MAX_SEED, NOISE_MODES, PRECISIONS, RenderRequest
 from mssg.study.model import Study
 from mssg.study.values import parse_values
+
+if TYPE_CHECKING:
+    from mssg.checkpoint.snapshot import Snapshot
 
 OPTIONS = (
     click.option(
@@ -83,6 +86,16 @@ def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(OPTIONS):
         command = option(command)
     return command
+
+
+def stated_snapshot(snapshot: str, device: str, latent_file: str | None) -> Snapshot:
+    """The snapshot to draw with: of a run the one that a latent was found with, where there is a latent."""
+    from mssg.checkpoint.snapshot import load_snapshot
+    from mssg.inversion.latent_file import read_latent
+    from mssg.ops.device import checked_device
+
+    identity = read_latent(latent_file).snapshot if latent_file else ""
+    return load_snapshot(snapshot, checked_device(device), identity)
 
 
 def stated_request(study: Study, options: dict[str, Any], seed: int = 0) -> RenderRequest:

@@ -28,6 +28,7 @@ from mssg.study.values import Sweep, parse_sweep, training_defaults, training_ra
 
 if TYPE_CHECKING:
     from mssg.api.inverted import Inverted
+    from mssg.data.plane import Place
     from mssg.plotting.image_grid import GridFigure
 
 
@@ -219,27 +220,27 @@ class Model:
 
         wanted = stated(self.study, values, covariates, source)
         given = {name: native(self.study.covariate(name), value) for name, value in wanted.items()}
-        pixels = self._pixels(image)
+        pixels, place = self._pixels(image)
         snapshot = self._session.snapshot
         for name, whole in (("steps", steps), ("seed", seed)):
             if not isinstance(whole, int | np.integer) or isinstance(whole, bool) or whole < 0:
                 raise ArgumentError("not a whole number", field=name, found=repr(whole))
         with argument_errors(SnapshotError), self._session.at_work():
             config = InvertConfig(steps=int(steps), seed=int(seed))
-            done = search(snapshot, InvertedImage.to_do(snapshot, pixels, given, config))
+            done = search(snapshot, InvertedImage.to_do(snapshot, pixels, given, config, place=place))
         return Inverted(self._session, done)
 
-    def _pixels(self, image: Any) -> NDArray[np.uint8]:
-        """An image of the caller's as uint8 [C, H, W]."""
-        from mssg.inversion.image_reader import channels_first, fitting_picture, read_picture
+    def _pixels(self, image: Any) -> tuple[NDArray[np.uint8], Place | None]:
+        """An image of the caller's as uint8 [C, H, W], and where it lies in its patient if that is known."""
+        from mssg.inversion.image_reader import channels_first, fitting_picture, read_picture, read_place
 
         if isinstance(image, str | PathLike):
-            return read_picture(fspath(image), self.study)
+            return read_picture(fspath(image), self.study), read_place(fspath(image))
         array = np.asarray(image.array if isinstance(image, Picture) else image)
         if array.ndim == 3 and array.shape[2] in (1, 3) and array.shape[1] == self.study.resolution:
             array = array.transpose(2, 0, 1)
         try:
-            return fitting_picture(channels_first(array), self.study)
+            return fitting_picture(channels_first(array), self.study), None
         except DataError as error:
             raise ArgumentError(
                 error.message, field="image", found=error.found, expected=error.expected, hint=error.hint

@@ -104,13 +104,14 @@ class Picture:
         return Image.fromarray(self.array)
 
     def to_nifti(self) -> Any:
-        """The picture as a nibabel image of one slice, with the study's geometry.
+        """The picture as a nibabel image of one slice, which lies where the study says; an edited image where
+        the image itself does.
 
         Raises:
             ArgumentError: The study states no geometry, or the picture is in colour.
         """
         with argument_errors():
-            return image_files.nifti_image(self._grey[None], self._header)
+            return image_files.nifti_image(self._grey[None], self._header, self.request)
 
     def _repr_png_(self) -> bytes:
         """How a notebook shows it."""

@@ -85,11 +85,15 @@ class Header:
     @cached_property
     def snapshot_id(self) -> str:
         """First 12 hexadecimal digits of the file's SHA-256."""
-        digest = hashlib.sha256()
-        with open(self.path, "rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-        return digest.hexdigest()[:12]
+        return _file_id(self.path)
+
+
+def _file_id(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()[:12]
 
 
 def _damaged(path: Path, what: str, **details: Any) -> SnapshotError:
@@ -185,9 +189,14 @@ def read_header(path: str | Path) -> Header:
         raise _damaged(path, "its description lacks a part", found=str(error)) from None
 
 
-def resolve_snapshot(name: str | Path) -> Path:
+def resolve_snapshot(name: str | Path, identity: str = "") -> Path:
     """The file behind a SNAPSHOT argument: a path, a run folder (its newest valid one), or the name of a
     shipped one.
+
+    Args:
+        name: The argument.
+        identity: The id of a snapshot (`Header.snapshot_id`) that is taken of a run folder rather than the
+            newest, where the run has it.
 
     Raises:
         SnapshotError: Nothing of that name.
@@ -196,8 +205,10 @@ def resolve_snapshot(name: str | Path) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
-        problem = None
-        for candidate in reversed(RunFolder(path).snapshot_files()):
+        problem, newest_first = None, RunFolder(path).snapshot_files()[::-1]
+        if identity:
+            newest_first.sort(key=lambda file: _file_id(file) != identity)
+        for candidate in newest_first:
             try:
                 _layout(candidate)
                 return candidate

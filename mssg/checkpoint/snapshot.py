@@ -204,14 +204,15 @@ def save_snapshot(
     return path
 
 
-def load_snapshot(path: str | Path, device: str = "cpu") -> Snapshot:
+def load_snapshot(path: str | Path, device: str = "cpu", identity: str = "") -> Snapshot:
     """Open a snapshot: a path, a run folder (its newest), or the name of a shipped one.
 
     Args:
         path: What to open.
         device: Where its networks are put.
+        identity: Of a run folder, the snapshot of this id rather than the newest, where the run has it.
 
     Raises:
         SnapshotError: Missing, truncated, tampered with, or of an unknown format version.
     """
-    return Snapshot(read_header(resolve_snapshot(path)), device)
+    return Snapshot(read_header(resolve_snapshot(path, identity)), device)

@@ -24,6 +24,8 @@ COMPRESSED = (".gz", ".mgz")
 LARGEST = 2**29
 """Voxels above which a volume is refused: a damaged header may promise any size."""
 LARGEST_LABEL = 2**24 - 1
+UNKNOWN, SCANNER, ALIGNED, MNI = 0, 1, 2, 4
+"""What an affine leads to, as NIfTI numbers it: nowhere, the scanner, another image's space, MNI 152."""
 VOXEL_MM = (0.02, 50.0)
 """Voxel edges between these are believed."""
 MM_OF = {"meter": 1000.0, "micron": 0.001}
@@ -37,10 +39,12 @@ class Volume:
     Attributes:
         data: float32 [nx, ny, nz], or integers for label maps.
         affine: float64 [4, 4], voxel indices to millimetres: right, anterior, superior.
+        code: What those millimetres are of, as NIfTI numbers it.
     """
 
     data: NDArray[Any]
     affine: NDArray[np.float64]
+    code: int = SCANNER
 
     @property
     def voxel_ml(self) -> float:
@@ -63,7 +67,11 @@ class VolumeRules:
     assume_las: bool = False
 
 
-def read_volume(path: str | Path, rules: VolumeRules = VolumeRules()) -> Volume:
+AS_STATED = VolumeRules()
+"""Nothing but what a file says."""
+
+
+def read_volume(path: str | Path, rules: VolumeRules = AS_STATED) -> Volume:
     """Read a volume of grey levels: .nii, .nii.gz, .mgz or .mgh.
 
     Returns:
@@ -76,12 +84,12 @@ def read_volume(path: str | Path, rules: VolumeRules = VolumeRules()) -> Volume:
     return _read(Path(path), rules, False)
 
 
-def read_slice(path: str | Path) -> Volume:
+def read_slice(path: str | Path, rules: VolumeRules = AS_STATED) -> Volume:
     """Read one slice: a volume one of whose sides is a single voxel. As `read_volume`."""
-    return _read(Path(path), VolumeRules(), True)
+    return _read(Path(path), rules, True)
 
 
-def read_mask(path: str | Path, rules: VolumeRules = VolumeRules()) -> Volume:
+def read_mask(path: str | Path, rules: VolumeRules = AS_STATED) -> Volume:
     """Read a mask: 0 and one other value, or probabilities, which count from a half.
 
     Returns:
@@ -107,7 +115,7 @@ def read_mask(path: str | Path, rules: VolumeRules = VolumeRules()) -> Volume:
     return Volume((data >= 0.5).astype(np.uint8), volume.affine)
 
 
-def read_labels(path: str | Path, rules: VolumeRules = VolumeRules()) -> Volume:
+def read_labels(path: str | Path, rules: VolumeRules = AS_STATED) -> Volume:
     """Read a label map: whole numbers, int32. Its orientation does not matter: only volumes are taken from
     it.
 
@@ -127,7 +135,7 @@ def read_labels(path: str | Path, rules: VolumeRules = VolumeRules()) -> Volume:
 
 
 def read_space(
-    path: str | Path, rules: VolumeRules = VolumeRules()
+    path: str | Path, rules: VolumeRules = AS_STATED
 ) -> tuple[tuple[int, ...], NDArray[np.float64]]:
     """Shape and affine of a volume in RAS order, from its header alone.
 
@@ -173,7 +181,7 @@ def _read(path: Path, rules: VolumeRules, planar: bool) -> Volume:
                 hint="--nan-as-zero of mssg prepare takes them as 0",
             )
         data = np.where(finite, data, np.float32(0))
-    return Volume(data, affine)
+    return Volume(data, affine, _code(image.header))
 
 
 def _open(path: Path, rules: VolumeRules, planar: bool) -> tuple[Any, tuple[int, ...], NDArray[np.float64]]:
@@ -259,7 +267,7 @@ def _affine(path: Path, image: Any, rules: VolumeRules) -> NDArray[np.float64]:
             file=path,
             field="qform_code, sform_code" if "qform_code" in image.header.keys() else "goodRASFlag",
             found="0",
-            hint="Write the affine into the header, convert the scan again, or mssg prepare … --assume-las",
+            hint="Write the affine into the header, convert the scan again, or use --assume-las",
         )
     unit = image.header.get_xyzt_units()[0] if "xyzt_units" in image.header.keys() else "mm"
     affine[:3] *= MM_OF.get(unit, 1.0)
@@ -277,6 +285,22 @@ def _affine(path: Path, image: Any, rules: VolumeRules) -> NDArray[np.float64]:
             expected=f"independent axes with voxels of {low:g} to {high:g} mm",
         )
     return affine
+
+
+def _code(header: Any) -> int:
+    """The space that a header's affine leads to; MGH files know the scanner's alone."""
+    if "sform_code" not in header.keys():
+        return SCANNER
+    return int(header["sform_code"]) or int(header["qform_code"])
+
+
+def read_code(path: str | Path) -> int:
+    """The space that a volume's affine leads to, from its header, which can be read (`read_space`)."""
+    import nibabel
+
+    with quiet_nibabel():
+        image: Any = nibabel.load(path)
+    return _code(image.header)
 
 
 def _states_orientation(path: Path, header: Any) -> bool:
@@ -298,7 +322,7 @@ def to_ras(volume: Volume) -> Volume:
     from nibabel.orientations import apply_orientation, io_orientation
 
     data = np.ascontiguousarray(apply_orientation(volume.data, io_orientation(volume.affine)))
-    return Volume(data, in_ras_order(volume.data.shape, volume.affine)[1])
+    return Volume(data, in_ras_order(volume.data.shape, volume.affine)[1], volume.code)
 
 
 def to_bytes(image: Any, path: Path) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg.data.nifti import Volume, to_ras
+from mssg.data.nifti import ALIGNED, MNI, SCANNER, UNKNOWN, Volume, to_ras
 from mssg.errors import DataError, UsageError
 from mssg.study.model import Geometry
 
@@ -24,8 +24,6 @@ AXES = {"coronal": (1, 0, 2), "axial": (2, 0, 1), "sagittal": (0, 1, 2)}
 """Plane -> patient axis that is cut, axis along the columns (rising), axis along the rows (falling)."""
 ON_GRID_MM = 1e-3
 """A pixel and a voxel this close are the same place: values are taken over, not interpolated."""
-NIFTI_ALIGNED = 2
-"""NIfTI's code for an affine to some other image's space."""
 COARSE, FAR, NARROW = 2.5, 1.25, 2.0
 """How far from the usual a volume may be: voxels so many times coarser, fields of view so many times wider or
 narrower."""
@@ -83,6 +81,28 @@ class Position:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a picture lies in its patient.
+
+    Attributes:
+        plane: coronal, axial or sagittal.
+        affine: [4, 4], from voxels of the picture as a volume in RAS order (`stored`) to millimetres.
+        code: What those millimetres are of, as NIfTI numbers it: 0 nobody knows, 1 the scanner's, 2 those of
+            another image, 4 MNI 152.
+    """
+
+    plane: str
+    affine: tuple[tuple[float, ...], ...]
+    code: int
+
+    @staticmethod
+    def of_slice(volume: Volume) -> Place:
+        """Where a slice lies (`read_slice`)."""
+        upright = to_ras(volume)
+        return Place(plane_of(upright), tuple(map(tuple, upright.affine.tolist())), volume.code)
+
+
+@dataclass(frozen=True)
 class PlaneGrid:
     """The square grid of a picture's pixels in the patient.
 
@@ -107,6 +127,10 @@ class PlaneGrid:
             geometry.plane, geometry.position_mm or 0.0, geometry.pixel_mm, resolution, geometry.centre_mm
         )
 
+    def place(self, code: int) -> Place:
+        """Where the grid lies, in millimetres of this kind."""
+        return Place(self.plane, tuple(map(tuple, self.affine.tolist())), code)
+
     @property
     def affine(self) -> NDArray[np.float64]:
         """[4, 4] of the array `stored` gives, [nx, 1, nz] for a coronal slice; the cut axis is a pixel
@@ -130,9 +154,22 @@ class PlaneGrid:
         points[up] = self.centre_mm[1] - offset[:, None]
         return points
 
-    def stored(self, picture: NDArray[Any]) -> NDArray[Any]:
-        """A picture [R, R] (row 0 at the top, column 0 left) as the volume that `affine` belongs to."""
-        return np.expand_dims(picture[::-1].T, AXES[self.plane][0])
+
+def stored(picture: NDArray[Any], plane: str) -> NDArray[Any]:
+    """A picture [R, R] (row 0 at the top, column 0 left) as a volume in RAS order, [R, 1, R] if coronal."""
+    return np.expand_dims(picture[::-1].T, AXES[plane][0])
+
+
+def place_of_study(geometry: Geometry, resolution: int) -> Place:
+    """Where a study's pictures lie: in the space that its images share, or nowhere (code 0)."""
+    code = (MNI if geometry.space else ALIGNED) if geometry.affine == "common" else UNKNOWN
+    return PlaneGrid.of_study(geometry, resolution).place(code)
+
+
+def place_of_image(geometry: Geometry, grid: PlaneGrid) -> Place:
+    """Where an image of a study lies, whose own place is known: in the scanner unless they share a space."""
+    code = MNI if geometry.space else ALIGNED if geometry.affine == "common" else SCANNER
+    return grid.place(code)
 
 
 @dataclass(frozen=True)
@@ -190,18 +227,24 @@ def _in_plane(
 
 
 def slice_picture(volume: Volume) -> tuple[str, tuple[float, float], NDArray[Any]]:
-    """A slice (`read_slice`) as a picture; the inverse of `PlaneGrid.stored`.
+    """A slice (`read_slice`) as a picture; the inverse of `stored`.
 
     Returns:
         Its plane, the edges of a pixel along columns and rows in millimetres, and the picture [H, W], row 0
         superior (axial: anterior), column 0 the patient's left (sagittal: posterior).
     """
     upright = to_ras(volume)
-    cut = upright.data.shape.index(1)
-    plane = next(name for name, axes in AXES.items() if axes[0] == cut)
+    plane = plane_of(upright)
     edges = np.linalg.norm(upright.affine[:3, :3], axis=0)
     across, up = AXES[plane][1:]
-    return plane, (float(edges[across]), float(edges[up])), upright.data.squeeze(cut).T[::-1]
+    picture = upright.data.squeeze(AXES[plane][0]).T[::-1]
+    return plane, (float(edges[across]), float(edges[up])), picture
+
+
+def plane_of(upright: Volume) -> str:
+    """The plane of a slice in RAS order."""
+    cut = upright.data.shape.index(1)
+    return next(name for name, axes in AXES.items() if axes[0] == cut)
 
 
 def fit_grid(
@@ -307,12 +350,15 @@ def to_levels(
     return np.where(inside, np.rint(scaled), 0).astype(np.uint8)
 
 
-def to_image(pictures: NDArray[Any], grid: PlaneGrid, sweep: tuple[float, float] | None = None) -> Any:
+def to_image(pictures: NDArray[Any], place: Place, sweep: tuple[float, float] | None = None) -> Any:
     """Pictures as a NIfTI image that overlays the volume they belong to; sform and qform agree.
+
+    A picture without a place (code 0) is stored from right to left, which is how programs take a file that
+    says nothing of it.
 
     Args:
         pictures: [R, R], or [n, R, R]: a stack along the fourth axis.
-        grid: Where the pixels lie.
+        place: Where it lies.
         sweep: First value and step of what changes along the stack; goes into toffset and pixdim[4].
 
     Returns:
@@ -320,13 +366,17 @@ def to_image(pictures: NDArray[Any], grid: PlaneGrid, sweep: tuple[float, float]
     """
     import nibabel
 
+    affine = np.array(place.affine)
     if pictures.ndim == 3:
-        data = np.stack([grid.stored(p) for p in pictures], axis=-1)
+        data = np.stack([stored(p, place.plane) for p in pictures], axis=-1)
     else:
-        data = grid.stored(pictures)
-    image = nibabel.Nifti1Image(np.ascontiguousarray(data), grid.affine)
-    image.set_sform(grid.affine, NIFTI_ALIGNED)
-    image.set_qform(grid.affine, NIFTI_ALIGNED)
+        data = stored(pictures, place.plane)
+    if place.code == UNKNOWN:
+        affine = affine @ nibabel.orientations.inv_ornt_aff([[0, -1], [1, 1], [2, 1]], data.shape[:3])
+        data = data[::-1]
+    image = nibabel.Nifti1Image(np.ascontiguousarray(data), affine)
+    image.set_sform(affine, place.code)
+    image.set_qform(affine, place.code)
     image.header.set_xyzt_units("mm")
     if sweep and pictures.ndim == 3:
         image.header["toffset"] = sweep[0]

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mssg.data import nifti
-from mssg.data.nifti import read_slice
+from mssg.data.nifti import AS_STATED, VolumeRules, read_slice
 from mssg.data.picture_files import read_pixels
-from mssg.data.plane import slice_picture
+from mssg.data.plane import Place, slice_picture
 from mssg.errors import DataError, MssgError, UsageError
 from mssg.study.model import Study
 
@@ -22,13 +22,27 @@ SAME_SIZE = 0.01
 """Relative difference of pixel sizes that rounding explains."""
 
 
-def read_picture(path: str | Path, study: Study) -> NDArray[np.uint8]:
+def read_place(path: str | Path, rules: VolumeRules = AS_STATED) -> Place | None:
+    """Where a picture lies in its patient; None for a file that states none.
+
+    Args:
+        path: As of `read_picture`, which can read it.
+        rules: As of `read_picture`.
+    """
+    if not str(path).lower().endswith(SLICES):
+        return None
+    place = Place.of_slice(read_slice(path, rules))
+    return place if place.code else None
+
+
+def read_picture(path: str | Path, study: Study, rules: VolumeRules = AS_STATED) -> NDArray[np.uint8]:
     """Read a picture that a study's generator could have drawn.
 
     Args:
         path: .png or .jpg (8 or 16 bits); .npy [H, W], [C, H, W] or [1, C, H, W], uint8 or floats from 0 to
             255; .nii(.gz) one slice with grey levels 0 to 255, as `mssg generate` writes them.
         study: Side and channels it must have.
+        rules: How NIfTI files are read that leave something open.
 
     Returns:
         uint8 [C, H, W].
@@ -48,7 +62,7 @@ def read_picture(path: str | Path, study: Study) -> NDArray[np.uint8]:
         if suffix in PICTURES:
             levels = _picture(path, study)
         else:
-            levels = _array(path) if suffix in ARRAYS else _slice(path, study)
+            levels = _array(path) if suffix in ARRAYS else _slice(path, study, rules)
     except MssgError:
         raise
     except Exception as error:  # a damaged file makes its reader fail in any way it likes
@@ -91,9 +105,9 @@ def channels_first(pixels: NDArray[Any], path: Path | None = None) -> NDArray[An
     return pixels
 
 
-def _slice(path: Path, study: Study) -> NDArray[Any]:
-    """A slice as `PlaneGrid.stored` lays it down, held to the study's plane and pixel size."""
-    plane, edges, picture = slice_picture(read_slice(path))
+def _slice(path: Path, study: Study, rules: VolumeRules) -> NDArray[Any]:
+    """A slice as `stored` lays it down, held to the study's plane and pixel size."""
+    plane, edges, picture = slice_picture(read_slice(path, rules))
     height, width = picture.shape
     _check_side(path, height, width, study)
     geometry = study.geometry

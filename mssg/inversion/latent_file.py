@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from mssg.checkpoint.snapshot import Snapshot
+from mssg.data.plane import AXES, Place
 from mssg.errors import UsageError
 from mssg.features.perceptual import perceptual_distance
 from mssg.files import parse_json, write_atomically
@@ -40,6 +41,8 @@ class InvertedImage:
         config: How it was inverted.
         inversion: The latent, one row.
         w: float32 [num_ws, w_dim], what `mssg generate --w` draws.
+        place: Where the image lies in its patient, where its file says so.
+        drawn_by: The snapshot's file, with the run that it lies in: for messages.
     """
 
     snapshot: str
@@ -49,6 +52,8 @@ class InvertedImage:
     config: InvertConfig
     inversion: Inversion
     w: np.ndarray
+    place: Place | None = None
+    drawn_by: str = ""
 
     @staticmethod
     def to_do(
@@ -57,6 +62,7 @@ class InvertedImage:
         given: Mapping[str, float],
         config: InvertConfig,
         predictor: Any = None,
+        place: Place | None = None,
     ) -> InvertedImage:
         """An image before the first step, its covariates given or read off it.
 
@@ -66,6 +72,7 @@ class InvertedImage:
             given: Covariate name -> native value.
             config: How it will be inverted.
             predictor: Reads covariates that are not given; see `estimate_values`.
+            place: Where the image lies in its patient.
 
         Raises:
             UsageError: A covariate that nothing reads.
@@ -73,8 +80,11 @@ class InvertedImage:
         values, how = estimate_values(snapshot, image, given, predictor)
         empty = np.zeros((1, 0), np.float32)
         inversion = Inversion(values, empty, empty, {}, np.full(1, np.inf), 0)
-        identity = snapshot.header.snapshot_id
-        return InvertedImage(identity, snapshot.study.name, image, how, config, inversion, empty)
+        header = snapshot.header
+        about = {"place": place, "drawn_by": "/".join(header.path.parts[-3:])}
+        return InvertedImage(
+            header.snapshot_id, snapshot.study.name, image, how, config, inversion, empty, **about
+        )
 
     @property
     def finished(self) -> bool:
@@ -84,7 +94,8 @@ class InvertedImage:
     def same_task(self, other: InvertedImage) -> bool:
         """Whether both are about the same image, snapshot, covariates and settings."""
         return (
-            (self.snapshot, self.config, dict(self.how)) == (other.snapshot, other.config, dict(other.how))
+            (self.snapshot, self.config, dict(self.how), self.place)
+            == (other.snapshot, other.config, dict(other.how), other.place)
             and np.array_equal(self.image, other.image)
             and np.array_equal(self.inversion.values, other.inversion.values)
         )
@@ -108,7 +119,10 @@ class InvertedImage:
             "config": asdict(self.config),
             "steps": inversion.steps,
             "image_sha256": hashlib.sha256(self.image.tobytes()).hexdigest(),
+            "drawn_by": self.drawn_by,
         }
+        if self.place:
+            document["place"] = asdict(self.place)
         data = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, {KEY: json.dumps(document)})
         write_atomically(Path(path), data, UsageError)
         return Path(path)
@@ -144,7 +158,8 @@ class InvertedImage:
                 parts["state"],
             )
             head = document["snapshot"], document["study"], tensors["image"], dict(document["how"])
-            found = InvertedImage(*head, InvertConfig(**document["config"]), inversion, tensors["w"])
+            about = {"place": _place(document.get("place")), "drawn_by": document.get("drawn_by", "")}
+            found = InvertedImage(*head, InvertConfig(**document["config"]), inversion, tensors["w"], **about)
             found._check()
             return found
         except (SafetensorError, OSError, KeyError, ValueError, TypeError, OverflowError) as error:
@@ -161,7 +176,8 @@ class InvertedImage:
         Raises:
             TypeError, ValueError: Of another kind or shape.
         """
-        held, texts = self.inversion, (self.snapshot, self.study, *self.how, *self.how.values())
+        held = self.inversion
+        texts = (self.snapshot, self.study, self.drawn_by, *self.how, *self.how.values())
         if not all(isinstance(t, str) for t in texts):
             raise TypeError("a name that is no text")
         shapes = (
@@ -185,14 +201,7 @@ class InvertedImage:
         Raises:
             UsageError: It belongs to another one.
         """
-        if self.snapshot != snapshot.header.snapshot_id:
-            raise UsageError(
-                "was inverted with another snapshot",
-                file=path,
-                found=self.snapshot,
-                expected=snapshot.header.snapshot_id,
-                hint="Invert the image with this snapshot",
-            )
+        self.stored_latent(str(path)).check_fits(snapshot.header.snapshot_id, snapshot.header.path)
         return self
 
     def edited(self, names: tuple[str, ...], given: Mapping[str, float]) -> np.ndarray:
@@ -213,11 +222,29 @@ class InvertedImage:
             values=tuple(found.values[0].tolist()),
             snapshot=self.snapshot,
             file=file,
+            place=self.place,
+            drawn_by=self.drawn_by,
         )
 
     def without_state(self) -> InvertedImage:
         """Without what only a continuation needs."""
         return replace(self, inversion=replace(self.inversion, state={}))
+
+
+def _place(document: Any) -> Place | None:
+    """A place as a file states it.
+
+    Raises:
+        KeyError, TypeError, ValueError: It cannot be.
+    """
+    if document is None:
+        return None
+    affine = np.array(document["affine"], np.float64)
+    if affine.shape != (4, 4) or not np.isfinite(affine).all() or not np.linalg.det(affine[:3, :3]):
+        raise ValueError("no affine")
+    if document["plane"] not in AXES or document["code"] not in range(1, 6):
+        raise ValueError("no plane, or no code of NIfTI's")
+    return Place(document["plane"], tuple(map(tuple, affine.tolist())), document["code"])
 
 
 def search(

@@ -141,6 +141,7 @@ def private_command(command: str) -> str:
     for i, word in enumerate(words):
         option = next((f"{o}=" for o in ("--w", "--request") if word.startswith(f"{o}=")), "")
         if option or after in PRIVATE_FILES:
-            words[i] = f"{option}FILE{Path(word).suffix}"
+            ending = ".nii.gz" if word.lower().endswith(".nii.gz") else Path(word).suffix
+            words[i] = f"{option}FILE{ending}"
         after = word
     return shlex.join(words)

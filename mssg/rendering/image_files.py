@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 
 from mssg.checkpoint.header import Header
 from mssg.data import nifti
-from mssg.data.plane import PlaneGrid, to_image
+from mssg.data.plane import Place, place_of_study, to_image
 from mssg.errors import UsageError
 from mssg.files import write_atomically, write_json
 from mssg.rendering.request import RenderRequest
 from mssg.study.values import Sweep, plain
 from mssg.version import __version__
 
+SPACES = {nifti.UNKNOWN: "none: pixel size only", nifti.SCANNER: "the scanner's", nifti.MNI: "MNI 152"}
+"""What millimetres are of, by NIfTI's code, where that says it."""
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
 
@@ -122,23 +124,34 @@ def check_nifti(header: Header, sweeps: Sequence[Sweep], seeds: int, layer: str 
         )
 
 
-def nifti_image(images: NDArray[np.float32], header: Header, sweep: Sweep | None = None) -> Any:
-    """One picture, or a stack along the fourth axis, as a nibabel image with the study's geometry.
+def place_of(header: Header, request: RenderRequest) -> Place:
+    """Where a picture lies: an edited image where the image itself does, any other where the study says.
+
+    A moved picture (`RenderRequest.transform`) no longer shows its image's own place.
+    """
+    geometry = header.study.geometry
+    assert geometry is not None
+    own = request.latent.place if request.latent and not request.transform else None
+    return own or place_of_study(geometry, header.study.resolution)
+
+
+def nifti_image(
+    images: NDArray[np.float32], header: Header, request: RenderRequest, sweep: Sweep | None = None
+) -> Any:
+    """One picture, or a stack along the fourth axis, as a nibabel image that lies where it belongs.
 
     Args:
         images: Grey levels float32 [N, 1, H, W].
         header: The snapshot's.
+        request: What was drawn; of a stack, one of them.
         sweep: What changes along the stack, if it is a covariate.
 
     Raises:
         UsageError: As `check_nifti`.
     """
     check_nifti(header, [sweep] if sweep else [], 1)
-    geometry = header.study.geometry
-    assert geometry is not None
-    grid = PlaneGrid.of_study(geometry, images.shape[-1])
     pictures = images[:, 0] if len(images) > 1 else images[0, 0]
-    image = to_image(pictures, grid, _first_and_step(header, sweep))
+    image = to_image(pictures, place_of(header, request), _first_and_step(header, sweep))
     image.header["descrip"] = f"mssg {__version__}, snapshot {header.snapshot_id}".encode()[:79]
     return image
 
@@ -152,7 +165,7 @@ def save_nifti(
     sweep: Sweep | None,
     command: str,
 ) -> Path:
-    """Write one picture, or a stack along the fourth axis, with the study's geometry; a JSON sidecar says
+    """Write one picture, or a stack along the fourth axis, where it lies (`place_of`); a JSON sidecar says
     what each is.
 
     Args:
@@ -170,7 +183,7 @@ def save_nifti(
     Raises:
         UsageError: As `check_nifti`.
     """
-    image = nifti_image(images, header, sweep)
+    image = nifti_image(images, header, requests[0], sweep)
     write_atomically(path, nifti.to_bytes(image, path), UsageError)
     sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
     document = describe(header, requests, stated, sweep, command)
@@ -207,14 +220,15 @@ def describe(
         covariates[covariate.name] = entry | {"Value": values[0] if len(set(values)) == 1 else values}
     space: dict[str, Any] = {}
     if geometry:
-        common = geometry.affine == "common"
+        shared = "the space shared by the training images"
+        own = first.latent and first.latent.place
         space = {
             "Plane": geometry.plane,
             "PixelSize": geometry.pixel_mm,
             "PixelSizeUnits": "mm",
-            "SpatialReference": "the space shared by the training images"
-            if common
-            else "none: pixel size only",
+            "SpatialReference": SPACES.get(
+                place_of(header, first).code, "that of the image that was edited" if own else shared
+            ),
         }
     seeds = [request.seed for request in requests]
     documents = [replace(request, snapshot=header.snapshot_id).to_json() for request in requests]

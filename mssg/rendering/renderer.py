@@ -311,6 +311,8 @@ class Renderer:
         whole = (self.G.num_ws, self.G.w_dim)
         file = stored.file or None
         if stored.w.shape not in (whole[1:], whole):
+            if stored.snapshot:
+                stored.check_fits(self.header.snapshot_id, self.header.path)
             found, expected = list(stored.w.shape), list(whole)
             raise UsageError(
                 "the latent does not fit this snapshot", file=file, found=found, expected=expected
@@ -323,14 +325,7 @@ class Renderer:
                 file=file,
                 expected="a file of `mssg invert`",
             )
-        if stored.snapshot != self.header.snapshot_id:
-            raise UsageError(
-                "was inverted with another snapshot",
-                file=file,
-                found=stored.snapshot,
-                expected=self.header.snapshot_id,
-                hint="Invert the image with this snapshot",
-            )
+        stored.check_fits(self.header.snapshot_id, self.header.path)
         z, residual = (torch.tensor(part[None], device=self.device) for part in (stored.z, stored.residual))
         return self.G.mapping(z, torch.from_numpy(c).to(self.device)) + residual
 

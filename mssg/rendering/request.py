@@ -8,11 +8,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mssg.data.plane import Place
 from mssg.errors import UsageError
 
 NOISE_MODES = ("const", "random", "none")
@@ -32,6 +34,8 @@ class StoredLatent:
         values: Native values that it was found with, in the order of the study's conditions.
         snapshot: Id of the snapshot it belongs to; "" where nobody knows.
         file: Where it was read. No part of the content.
+        place: Where its image lies in the patient, where that is known. No part of the content.
+        drawn_by: What file the snapshot was. No part of the content.
 
     Raises:
         UsageError: w has another shape, or is not finite.
@@ -44,6 +48,8 @@ class StoredLatent:
     values: tuple[float, ...] = ()
     snapshot: str = ""
     file: str = ""
+    place: Place | None = None
+    drawn_by: str = ""
 
     def __post_init__(self) -> None:
         w = np.asarray(self.w, np.float32)
@@ -70,6 +76,26 @@ class StoredLatent:
 
     def __hash__(self) -> int:
         return hash(self.digest)
+
+    def check_fits(self, snapshot: str, path: Path) -> None:
+        """Refuse another snapshot than it was found with.
+
+        Args:
+            snapshot: Its id.
+            path: Its file.
+
+        Raises:
+            UsageError: Another one.
+        """
+        if self.snapshot == snapshot:
+            return
+        raise UsageError(
+            "was inverted with another snapshot",
+            file=self.file or None,
+            found=f"{self.drawn_by or 'a snapshot'} ({self.snapshot})",
+            expected=f"{path} ({snapshot})",
+            hint="Give the snapshot that it was inverted with, or invert the image with this one",
+        )
 
     def edited(self, names: Sequence[str], covariates: Iterable[tuple[str, float]]) -> dict[str, float]:
         """The conditions `names` behind it with some of them changed; none where it does not say."""

@@ -23,6 +23,8 @@ from mssg.study.cells import is_missing, parse_number, same_value
 KINDS = ("continuous", "binary", "categorical")
 TRANSFORMS = ("identity", "log")
 SCALES = ("zscore", "minmax")
+SPACES = ("", "mni")
+"""Spaces that have a name: MNI 152."""
 PLANES = ("coronal", "axial", "sagittal")
 SOURCE = "source"  # name of the covariate that tells the sources apart when condition_on_source is set
 BINARY_WORDS = ("0", "1", "no", "yes", "false", "true")
@@ -221,7 +223,7 @@ class Geometry:
     """Where the pixels lie: plane, pixel size in mm, and whether all images share one space.
 
     `position_mm` is where the plane cuts its axis, `centre_mm` where the picture's centre lies along its
-    columns' and rows' axis.
+    columns' and rows' axis, `space` the name of the space whose millimetres these are, where it has one.
     """
 
     plane: str
@@ -229,6 +231,7 @@ class Geometry:
     affine: str = "none"
     position_mm: float | None = None
     centre_mm: tuple[float, float] = (0.0, 0.0)
+    space: str = ""
 
 
 @dataclass(frozen=True)

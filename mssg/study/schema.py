@@ -15,6 +15,7 @@ from mssg.study.model import (
     PLANES,
     SCALES,
     SOURCE,
+    SPACES,
     TRANSFORMS,
     Covariate,
     Geometry,
@@ -186,6 +187,7 @@ def _geometry(document: Any, file: str | None) -> Geometry | None:
         table.get("affine", "text", "none", ("common", "none")),
         table.get("position_mm", "number", None),
         (float(centre[0]), float(centre[1])),
+        table.get("space", "any text", "", SPACES),
     )
     table.finish()
     if geometry.affine == "common" and geometry.position_mm is None:
@@ -284,7 +286,7 @@ def to_document(study: Study) -> dict[str, Any]:
         "image": {"resolution": study.resolution, "channels": study.channels},
     }
     if study.geometry:
-        out["geometry"] = {k: v for k, v in vars(study.geometry).items() if v is not None}
+        out["geometry"] = {k: v for k, v in vars(study.geometry).items() if v not in (None, "")}
         out["geometry"]["centre_mm"] = list(study.geometry.centre_mm)
     out["covariates"] = {c.name: _covariate_document(c) for c in study.covariates}
     out["sources"] = [

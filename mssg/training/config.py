@@ -9,6 +9,8 @@ stated on its clock and `per_source_clock` multiplies batch and lengths by the n
 from __future__ import annotations
 
 import difflib
+import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from math import exp, isfinite
@@ -307,6 +309,17 @@ def resolve(study: Study, options: Mapping[str, Any] | None = None) -> TrainConf
     config = _updated(config, {k: v for k, v in options.items() if k not in _NAMES}, by_hand)
     _check(config, study)
     return config
+
+
+def command(config: TrainConfig, study: Study) -> str:
+    """The command line that trains a study by a configuration, whatever its [train] says; it names no
+    path."""
+    base = resolve(replace(study, train={}), {"preset": config.preset, "cfg": config.cfg}).to_json()
+    words = ["mssg-train", "STUDY.toml", "--outdir", "RUN", "--preset", config.preset, "--cfg", config.cfg]
+    for key, value in config.to_json().items():
+        if value != base[key]:
+            words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    return shlex.join(words)
 
 
 def lengthened(config: TrainConfig, total_kimg: float) -> TrainConfig:

@@ -19,6 +19,7 @@ from mssg.rendering.image_files import mosaic
 from mssg.rendering.request import to_uint8
 from mssg.runs.rows import numbers, read_rows
 from mssg.training.batches import TrainingData
+from mssg.training.config import command
 from mssg.training.run import Run
 from mssg.training.state import TrainState
 from mssg.training.stats import StatsLog
@@ -89,7 +90,7 @@ class RunWriter:
             state.D.config,
             {"kimg": kimg, "step": state.step, "total_kimg": run.config.total_kimg},
             self._summary,
-            provenance(run.config.seed, "mssg-train") | {"train": run.config.to_json()},
+            provenance(run.config.seed, command(run.config, run.study)) | {"train": run.config.to_json()},
         )
         write_atomically(run.grid(kimg), self._grid(state), RunError)
 

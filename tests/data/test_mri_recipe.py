@@ -92,6 +92,22 @@ def test_several_slices_each_with_its_place(tmp_path):
         check_overlay(np.asarray(part.dataobj), part.affine, whole)
 
 
+@pytest.mark.parametrize(("common", "written", "expected"), [(None, 1, 1), (True, 2, 2), (True, 4, 4)])
+def test_saved_slices_say_what_their_millimetres_are_of(common, written, expected, tmp_path):
+    root = bids(tmp_path / "bids", 3)
+    for path in root.rglob("*_T1w.nii.gz"):
+        image = nibabel.load(path)
+        data = np.asarray(image.dataobj)
+        image = nibabel.Nifti1Image(data, image.affine)
+        image.set_sform(image.affine, written)
+        image.to_filename(path)
+    options = SliceOptions(resolution=32, common_space=common)
+    summary = prepare(root, tmp_path / "out", options, save_slices=True)
+    assert load_study(summary.study).geometry.space == ("mni" if expected == 4 else "")
+    for path in (tmp_path / "out" / "bids-slices").iterdir():
+        assert nibabel.load(path).header["sform_code"] == expected
+
+
 def check_overlay(data, affine, whole):
     """A slice's grey levels rise with the volume's values at the same millimetres."""
     inverse = np.linalg.inv(whole.affine)

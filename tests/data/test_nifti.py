@@ -8,7 +8,7 @@ import pytest
 
 from mssg.data import nifti
 from mssg.data.label_maps import LabelScheme
-from mssg.data.nifti import Volume, VolumeRules
+from mssg.data.nifti import SCANNER, Volume, VolumeRules
 from mssg.data.plane import AXES, PlaneGrid, Position, fit_grid, sample_plane, to_image, to_levels
 from mssg.errors import DataError, UsageError
 from mssg.study.model import Geometry
@@ -64,7 +64,7 @@ def check_slice(volume, place, plane, folder):
     grid = fit_grid(ras.data.shape, ras.affine, plane, position, 64, 0.5)
     picture, inside = sample_plane(volume, grid)
     path = folder / "slice.nii"
-    to_image(picture, grid).to_filename(path)
+    to_image(picture, grid.place(SCANNER)).to_filename(path)
     back = nibabel.load(path)
     data = np.asarray(back.dataobj)
     assert sorted(data.shape) == [1, 64, 64] and data.shape[AXES[plane][0]] == 1
@@ -198,7 +198,7 @@ def test_stacks_and_studies(tmp_path):
     grid = PlaneGrid.of_study(Geometry("coronal", 2.5, "common", -18.0, (0.0, 5.0)), 64)
     stack = np.zeros((3, 64, 64), np.uint8)
     stack[2, 0, 63] = 9
-    to_image(stack, grid, (50.0, 10.0)).to_filename(tmp_path / "s.nii.gz")
+    to_image(stack, grid.place(SCANNER), (50.0, 10.0)).to_filename(tmp_path / "s.nii.gz")
     back = nibabel.load(tmp_path / "s.nii.gz")
     i, j, k, n = np.argwhere(np.asarray(back.dataobj) == 9)[0]
     assert n == 2 and back.header["toffset"] == 50 and back.header["pixdim"][4] == 10

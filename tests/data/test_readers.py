@@ -184,7 +184,7 @@ STUDY = Study(
 def test_a_slice_comes_back_as_it_was_stored(tmp_path):
     picture = np.random.default_rng(0).integers(0, 255, (32, 32)).astype(np.uint8)
     for plane in ("coronal", "axial", "sagittal"):
-        to_image(picture, PlaneGrid(plane, 5.0, 2.0, 32)).to_filename(tmp_path / "s.nii.gz")
+        to_image(picture, PlaneGrid(plane, 5.0, 2.0, 32).place(1)).to_filename(tmp_path / "s.nii.gz")
         found, edges, back = slice_picture(read_slice(tmp_path / "s.nii.gz"))
         assert found == plane and edges == (2.0, 2.0) and np.array_equal(back, picture)
 
@@ -194,7 +194,7 @@ def test_invert_takes_slices_of_its_study_s_plane_and_pixels_alone(tmp_path):
     path = tmp_path / "s.nii"
 
     def write(plane="coronal", pixel=2.0):
-        to_image(picture, PlaneGrid(plane, 5.0, pixel, 32)).to_filename(path)
+        to_image(picture, PlaneGrid(plane, 5.0, pixel, 32).place(1)).to_filename(path)
 
     write()
     assert np.array_equal(read_picture(path, STUDY)[0], picture)

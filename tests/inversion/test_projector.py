@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -252,7 +253,7 @@ def test_files_come_back_and_the_renderer_draws_and_edits_them(
 
 def _other(snapshot):
     class Other:
-        header = type("H", (), {"snapshot_id": "000000000000"})
+        header = type("H", (), {"snapshot_id": "000000000000", "path": Path("other.safetensors")})
 
     return Other()
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import mssg
 from mssg import assets
 from mssg.errors import StudyError, UsageError
-from mssg.training.config import ARCHITECTURES, TrainConfig, resolve
+from mssg.training.config import ARCHITECTURES, TrainConfig, command, resolve
 from mssg.training.networks import configurations
 from mssg.training.presets import PRESETS
+from trainer_cli.main import cli
 
 
 @pytest.fixture
@@ -170,3 +174,16 @@ def test_the_guide_names_every_preset():
     text = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
     table = text[text.index("| preset |") : text.index("A length counts")]
     assert set(re.findall(r"`([\w-]+)`", table)) >= {"auto", *PRESETS}
+
+
+def test_the_command_of_a_configuration_gives_it_back(blob_study):
+    """What a model card names trains the same, whatever the study's own [train] says."""
+    study = mssg.load_study(blob_study)
+    own = {"batch": 8, "cfg": "stylegan3-t", "metrics": ["kid"], "gamma": 0.5, "seed": 3}
+    for options in ({}, own, {"preset": "paper-mri", "total_kimg": 7.5}, {"preset": "gpu-128"}):
+        config = resolve(replace(study, train={**study.train, "lr_decay": 0.25}), options)
+        words = shlex.split(command(config, study))
+        assert words[:2] == ["mssg-train", "STUDY.toml"]
+        done = CliRunner().invoke(cli, ["train", str(blob_study), *words[2:], "--dry-run"])
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["train"] == config.to_json()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,7 +20,17 @@ from mssg.data.cohort_values import ImageRecord
 from mssg.data.image_jobs import Row
 from mssg.data.label_maps import LabelScheme, load_scheme
 from mssg.data.nifti import VolumeRules
-from mssg.data.plane import AXES, PlaneGrid, Position, UsualSpace, fit_grid, sample_plane, to_image, to_levels
+from mssg.data.plane import (
+    AXES,
+    PlaneGrid,
+    Position,
+    UsualSpace,
+    fit_grid,
+    place_of_image,
+    sample_plane,
+    to_image,
+    to_levels,
+)
 from mssg.data.recipes.cohort_selection import PrepareRequest, select_cohort
 from mssg.errors import DataError, UsageError
 from mssg.files import write_atomically
@@ -176,7 +186,7 @@ def prepare(
     usual = UsualSpace.of(list(spaces.values()), options.plane) if spaces and not options.pixel_mm else None
     pixel_mm = options.pixel_mm or (usual.pixel_mm(options.resolution) if usual else 1.0)
     grids = _common_grids(spaces.values(), usual, positions, options, pixel_mm) if common else ()
-    geometry = _geometry(options, pixel_mm, grids)
+    geometry = replace(_geometry(options, pixel_mm, grids), space=_space(got.records, spaces))
     plan = got.plan(
         request,
         per_item=len(positions),
@@ -185,7 +195,7 @@ def prepare(
         info={
             "recipe": "mri",
             "options": {k: v for k, v in vars(options).items() if v not in ("", None)},
-            "geometry": {k: v for k, v in vars(geometry).items() if v is not None},
+            "geometry": {k: v for k, v in vars(geometry).items() if v not in (None, "")},
         },
         qc=got.cohort.qc if options.intensity == "minmax" else {},
         geometry=geometry,
@@ -282,6 +292,12 @@ def _geometry(options: SliceOptions, pixel_mm: float, grids: tuple[PlaneGrid, ..
     return Geometry(options.plane, pixel_mm)
 
 
+def _space(records: Sequence[ImageRecord], spaces: Mapping[str, Space]) -> str:
+    """The space that the volumes looked at say they lie in, where it has a name and all agree."""
+    codes = {nifti.read_code(record.image.path) for record in records if record.image.name in spaces}
+    return "mni" if codes == {nifti.MNI} else ""
+
+
 def write_slices(source: Path, folder: Path) -> int:
     """Write every picture of a prepared source as NIfTI, to be laid over the volume it was cut from.
 
@@ -297,14 +313,15 @@ def write_slices(source: Path, folder: Path) -> int:
     from mssg.data.dataset import IMAGES, INFO, TABLE
     from mssg.data.table import read_table
 
-    geometry = json.loads((source / INFO).read_text(encoding="utf-8"))["geometry"]
+    geometry = Geometry(**json.loads((source / INFO).read_text(encoding="utf-8"))["geometry"])
     table = read_table(source / TABLE)
     images = np.load(source / IMAGES, mmap_mode="r")
     folder.mkdir(parents=True, exist_ok=True)
     for row, picture in enumerate(images):
         position, across, up = (float(table[name][row]) for name in KEPT[1:])
-        grid = PlaneGrid(geometry["plane"], position, geometry["pixel_mm"], picture.shape[-1], (across, up))
+        grid = PlaneGrid(geometry.plane, position, geometry.pixel_mm, picture.shape[-1], (across, up))
         stem = re.sub(STEM, "", table["file"][row]).replace("/", "_")
         path = folder / f"{stem}_{table['slice'][row]}.nii.gz"
-        write_atomically(path, nifti.to_bytes(to_image(picture[0], grid), path), DataError)
+        image = to_image(picture[0], place_of_image(geometry, grid))
+        write_atomically(path, nifti.to_bytes(image, path), DataError)
     return len(images)
