@@ -124,7 +124,7 @@ class Context:
         if self.document.distribution is None:
             return ()
         study = self.document.distribution.study
-        names = {name for name, _ in self.client.predictor.errors}
+        names = {own.covariate for own in self.client.predictor.errors}
         if study.instrument:
             names |= set(instrument(study.instrument).COVARIATES)
         return tuple(name for name in study.condition_names if name in names)

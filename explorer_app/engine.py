@@ -141,10 +141,7 @@ class Engine:
                 path,
                 problem=str(error) if isinstance(error, MssgError) else f"{type(error).__name__}: {error}",
             )
-        errors = tuple(
-            (e.covariate, e.mae if np.isfinite(e.mae) else e.accuracy) for e in self._predictor.errors
-        )
-        return OpenedPredictor(path, self._predictor.architecture, errors)
+        return OpenedPredictor(path, self._predictor.architecture, self._predictor.errors)
 
     def measure(self, frame: Frame) -> Frame:
         """A full picture's frame with what every instrument reads on it; one that cannot read it says

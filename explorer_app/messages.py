@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mssg.measure.own_error import OwnError
 from mssg.rendering.request import RenderRequest
 
 PREDICTOR = "predictor"
@@ -143,15 +144,11 @@ class OpenedModel:
 
 @dataclass(frozen=True)
 class OpenedPredictor:
-    """From the render process: a learned predictor it holds: file, network, and own error on real images by
-    covariate.
-
-    `errors` are mean absolute errors in native units, for discrete covariates the share read rightly.
-    """
+    """From the render process: a learned predictor it holds: file, network, and own errors on real images."""
 
     path: str
     network: str = ""
-    errors: tuple[tuple[str, float], ...] = ()
+    errors: tuple[OwnError, ...] = ()
     problem: str = ""
 
 

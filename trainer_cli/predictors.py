@@ -1,14 +1,20 @@
-"""`mssg predictors`: train networks that read covariates off images."""
+"""`mssg predictors`: what reads covariates off images, made from real ones."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mssg.text import aligned, amount, fixed
+from mssg.text import aligned, amount, fixed, percent
 from trainer_cli.common import device_option
+
+if TYPE_CHECKING:
+    from mssg.measure.own_error import OwnError
+    from mssg.study.model import Study
 
 
 @click.command()
@@ -17,21 +23,21 @@ from trainer_cli.common import device_option
     "--outdir", required=True, type=click.Path(file_okay=False), help="Folder for predictor.safetensors."
 )
 @click.option(
-    "--architecture", default="resnet18", show_default=True, help="resnet18, resnet50 or resnet101."
+    "--architecture",
+    default="auto",
+    show_default=True,
+    help="auto, ridge, resnet18, resnet50 or resnet101. Auto: ridge below 1,000 training images, a regression"
+    " on features and pixels chosen by cross-validation over people; else resnet18.",
 )
 @click.option(
     "--epochs",
-    default=10,
-    show_default=True,
     type=click.IntRange(1),
-    help="Passes over the training images at most.",
+    help="Passes over the training images at most, of a ResNet. Default: 10, more where they are few.",
 )
 @click.option(
     "--patience",
-    default=3,
-    show_default=True,
     type=click.IntRange(1),
-    help="Epochs without improvement before stopping.",
+    help="Epochs without improvement before a ResNet stops. Default: a third of them.",
 )
 @click.option(
     "--limit",
@@ -41,19 +47,28 @@ from trainer_cli.common import device_option
     help="Training images used at most.",
 )
 @click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of weights and order."
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of weights, order and folds."
 )
 @device_option
 def predictors(
-    study: str, outdir: str, architecture: str, epochs: int, patience: int, limit: int, seed: int, device: str
+    study: str,
+    outdir: str,
+    architecture: str,
+    epochs: int | None,
+    patience: int | None,
+    limit: int,
+    seed: int,
+    device: str,
 ) -> None:
-    """Train a predictor of every covariate of STUDY on its real images, and report its own error on held-out
-    ones."""
+    """Make a predictor of every covariate of STUDY from its real images, and report its own error on images
+    it has not seen, beside that of a constant guess."""
     from mssg.data.dataset import open_sources
-    from mssg.features.predictors import train
+    from mssg.features.predictors import check_architecture, train
+    from mssg.measure.own_error import ENOUGH_PEOPLE, IN_TURN
     from mssg.ops.device import checked_device
     from mssg.training.config import load_study
 
+    check_architecture(architecture)
     device, loaded = checked_device(device), load_study(study)
     sources = open_sources(loaded)
     fitted = loaded.fit_statistics([s.columns(loaded, "train") for s in sources])
@@ -75,10 +90,29 @@ def predictors(
     folder = Path(outdir)
     folder.mkdir(parents=True, exist_ok=True)
     path = predictor.save(folder / "predictor.safetensors")
-    rows = []
-    for e in predictor.errors:
-        mae = amount(e.mae, fitted.covariate(e.covariate).unit)
-        rows.append((e.covariate, str(e.n), mae, fixed(e.r), fixed(e.accuracy)))
-    click.echo("On real images it has not seen:")
-    click.echo(aligned(("covariate", "n", "MAE", "r", "accuracy"), rows))
+    click.echo(f"{predictor.architecture}: on real images it has not seen")
+    click.echo(_table(predictor.errors, fitted))
+    fewest = min((e.people for e in predictor.errors if e.on != IN_TURN), default=ENOUGH_PEOPLE)
+    if fewest < ENOUGH_PEOPLE:
+        click.echo(f"Only {fewest} people were kept to test on: these numbers are uncertain.")
+    if bad := [e.covariate for e in predictor.errors if not e.better]:
+        click.echo(
+            f"Not shown to be better than a constant guess: {', '.join(bad)}. What this predictor reads of"
+            " them says nothing about a generator; results are marked, and no verdict rests on them."
+        )
+    if unread := [c.name for c in fitted.covariates if c.name not in {e.covariate for e in predictor.errors}]:
+        click.echo(f"No unseen image says how well this is read: {', '.join(unread)}.")
     click.echo(str(path))
+
+
+def _table(errors: Sequence[OwnError], study: Study) -> str:
+    """One line a covariate: the predictor's error beside the guess's."""
+    rows = []
+    for e in errors:
+        unit, discrete = study.covariate(e.covariate).unit, math.isfinite(e.accuracy)
+        own, guess = (e.accuracy, e.guess_accuracy) if discrete else (e.mae, e.guess_mae)
+        shown = [percent(x) if discrete else amount(x, unit) for x in (own, guess)]
+        what = "right" if discrete else "MAE"
+        rows.append((e.covariate, what, *shown, fixed(e.r, 2), str(e.n), str(e.people), e.on, e.verdict))
+    header = ("covariate", "", "predictor", "constant guess", "r", "n", "people", "on", "")
+    return aligned(header, rows, right=(2, 3, 4, 5, 6))

@@ -19,6 +19,7 @@ from explorer_app.interface import Dialog
 from explorer_app.messages import PREDICTOR, Frame
 from explorer_app.state import AppState, seed_requests
 from explorer_app.theme import em
+from mssg.measure.own_error import OwnError
 from mssg.study.model import Covariate
 
 MODES = ("off", "mean", "sd", "both")
@@ -65,7 +66,7 @@ def _table(
             widgets.text(title, theme.FAINT)
             if title == name:
                 widgets.tooltip(_LEARNED if learned else _ORACLE)
-        errors = dict(app.client.predictor.errors) if learned else {}
+        errors = {own.covariate: own for own in app.client.predictor.errors} if learned else {}
         for covariate in distribution.study.conditions:
             if covariate.name in values and covariate.name in asked:
                 value = values[covariate.name]
@@ -77,8 +78,9 @@ def _table(
 
 _ORACLE = "An oracle measures the pixels themselves; its own error is small and is documented with it."
 _LEARNED = (
-    "A network trained on real images to read the covariates; its own error on real images it had not seen is"
-    " in the tooltips. An error not larger than that says nothing about the generator."
+    "Made from real images to read the covariates; its own error on real images it had not seen is in the"
+    " tooltips, beside that of a constant guess. An error not larger than that says nothing about the"
+    " generator. What it reads no better than a guess is marked with a question mark."
 )
 
 
@@ -87,7 +89,7 @@ def _row(
     covariate: Covariate,
     asked: float,
     value: float,
-    own: float | None,
+    own: OwnError | None,
     current: bool,
 ) -> None:
     """One covariate; faint while the picture on the screen is a later one that has yet to be measured."""
@@ -95,18 +97,17 @@ def _row(
     known = math.isfinite(value)
     if covariate.is_continuous:
         error = value - asked
-        large = known and abs(error) > max(_LARGE * (high - low), own or 0.0)
+        large = known and abs(error) > max(_LARGE * (high - low), own.mae if own else 0.0)
         told = "–" if not known else f"{error:+.2f}" if abs(error) < 10 else f"{error:+.1f}"
         tip = f"error {error:+.3g}, {100 * abs(error) / (high - low):.0f} % of the training range"
-        tip += f"; the predictor's own on real images: {own:.3g}" if own is not None else ""
     else:
         large = known and value != asked
         told = "–" if not known else "other" if large else "same"
-        tip = (
-            f"the predictor reads {100 * own:.0f} % of real images rightly"
-            if own is not None
-            else "read as asked or not"
-        )
+        tip = "read as asked or not"
+    if own is not None:
+        tip += f". The predictor on real images: {own.words(covariate.unit)}; {own.verdict}"
+    doubtful = own is not None and not own.better
+    large = large and not doubtful
     tip = tip if known else f"the instrument finds no {covariate.name} on this picture"
     cells = (
         covariate.format(asked, unit=False),
@@ -115,7 +116,7 @@ def _row(
     )
     imgui.table_next_row()
     imgui.table_next_column()
-    widgets.text(covariate.name)
+    widgets.text(covariate.name + (" ?" if doubtful else ""), theme.AMBER if doubtful else theme.TEXT)
     for i, text in enumerate(cells):
         imgui.table_next_column()
         colour = theme.AMBER if large and i == 2 else theme.TEXT

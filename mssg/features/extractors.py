@@ -15,14 +15,15 @@ import hashlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mssg.errors import DataError, UsageError
+from mssg.features import efficientnet, ridge
 
 DEFAULT = "efficientnet_lite0"
 INCEPTION = "inception"
@@ -131,27 +132,10 @@ def load_features(
     return _predictor(path, device) if path.suffix == ".safetensors" else _torchscript(path, device)
 
 
-def _colour(x: Tensor) -> Tensor:
-    """Three channels: grey images are repeated."""
-    if x.shape[1] not in (1, 3):
-        raise DataError(
-            "features need grey or colour images", found=f"{x.shape[1]} channels", expected="1 or 3"
-        )
-    return x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
-
-
 def _efficientnet(device: str) -> FeatureNetwork:
-    from mssg.features import efficientnet
-
     network = efficientnet.load().to(device)
-    size = (efficientnet.RESOLUTION, efficientnet.RESOLUTION)
-
-    def embed(x: Tensor) -> Tensor:
-        x = F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
-        return network.features(_colour((x - 127) / 128).contiguous(memory_format=torch.channels_last))
-
     head = network.get_parameter("classifier.weight"), network.get_parameter("classifier.bias")
-    return FeatureNetwork(DEFAULT, embed, device, head)
+    return FeatureNetwork(DEFAULT, partial(efficientnet.embed, network), device, head)
 
 
 def _inception(weights: str | Path | None, device: str) -> FeatureNetwork:
@@ -163,7 +147,7 @@ def _inception(weights: str | Path | None, device: str) -> FeatureNetwork:
     network.fc = torch.nn.Identity()
 
     def embed(x: Tensor) -> Tensor:
-        return network((inception.resize(_colour(x)) - 128) / 128)
+        return network((inception.resize(efficientnet.as_colour(x)) - 128) / 128)
 
     return FeatureNetwork("inception-2015-12-05", embed, device, head)
 
@@ -173,6 +157,13 @@ def _predictor(path: Path, device: str) -> FeatureNetwork:
 
     predictor = Predictor.load(path, device)
     network = predictor.network
+    if predictor.architecture == ridge.NAME:
+        raise UsageError(
+            "this predictor is a regression and has no features of its own",
+            field="--features",
+            found=path,
+            expected=f"{DEFAULT}, or a predictor made with --architecture resnet18",
+        )
     network.fc = torch.nn.Identity()
     shape = (predictor.study.channels, predictor.study.resolution, predictor.study.resolution)
 
@@ -201,7 +192,9 @@ def _torchscript(path: Path, device: str) -> FeatureNetwork:
             found=str(error).strip().splitlines()[0][:200],
             hint="Save the module with torch.jit.script(module).save(path); a plain state dict is not enough",
         ) from None
-    return FeatureNetwork(f"{path.stem}@{_hash(path)}", lambda x: module(_colour(x) / 255), device)
+    return FeatureNetwork(
+        f"{path.stem}@{_hash(path)}", lambda x: module(efficientnet.as_colour(x) / 255), device
+    )
 
 
 def _hash(path: Path) -> str:

@@ -1,14 +1,16 @@
-"""Predictors: networks trained on real images to read covariates off an image, with their own error on
-held-out real images.
+"""Predictors: made from real images to read covariates off an image, with their own error on real images
+they have not seen.
 
-Where no oracle exists, they are the instrument that control and strata scores use. Source: docs/method.md
-section 7 (ResNet, Adam with OneCycle, early stopping). The original starts from ImageNet weights; these start
-from scratch and say so.
+Where no oracle exists, they are the instrument that control and strata scores use. Few images make a
+regression on features (`mssg.features.ridge`), many a network. Source of the latter: docs/method.md section 7
+(ResNet, Adam with OneCycle, early stopping). The original starts from ImageNet weights; these start from
+scratch and say so.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -23,41 +25,40 @@ from torch import nn
 
 from mssg.data.dataset import PackedSource
 from mssg.errors import DataError, SnapshotError, UsageError
+from mssg.features import ridge
 from mssg.files import parse_json, write_atomically
 from mssg.losses.covariate import CovariateLoss
+from mssg.measure.own_error import ENOUGH_PEOPLE, IN_TURN, OwnError, constant_guess, own_error
 from mssg.study.model import Study
 from mssg.study.schema import from_document, to_document
 
-ARCHITECTURES = ("resnet18", "resnet50", "resnet101")
-FORMAT_VERSION = 1
+RESNETS = ("resnet18", "resnet50", "resnet101")
+ARCHITECTURES = (ridge.NAME, *RESNETS)
+AUTO = "auto"
+FEW_IMAGES = 1000
+"""Training images below which `AUTO` is a regression: a network learns little from fewer."""
+FORMAT_VERSION = 2
+"""Files of version 1 say their own error without a guess beside it."""
 BATCH = 64
+SMALLEST_BATCH = 8
+RATE = 1e-2
+"""Highest learning rate at `BATCH`; it goes with the batch."""
+STEPS, EPOCHS = 240, 10
+"""Least steps of a training, and least passes over the images."""
 SMALL_IMAGE = 64  # up to here the stem halves the resolution once, not twice
 
 
-@dataclass(frozen=True)
-class PredictorError:
-    """A predictor's own error on real images it has not seen, native units; accuracy for discrete
-    covariates."""
-
-    covariate: str
-    n: int
-    mae: float
-    r: float
-    accuracy: float
-
-
 def build(architecture: str, study: Study) -> nn.Module:
-    """A ResNet with the study's channels in and one output per column of the condition.
+    """A network with the study's channels in and one output per column of the condition.
 
     Raises:
         UsageError: Unknown architecture.
     """
+    check_architecture(architecture)
+    if architecture == ridge.NAME:
+        return ridge.Ridge(study)
     import torchvision
 
-    if architecture not in ARCHITECTURES:
-        raise UsageError(
-            "unknown predictor", field="architecture", found=architecture, expected=" | ".join(ARCHITECTURES)
-        )
     network = getattr(torchvision.models, architecture)(weights=None, num_classes=study.layout.width)
     small = study.resolution <= SMALL_IMAGE
     kernel = 3 if small else 7
@@ -67,14 +68,25 @@ def build(architecture: str, study: Study) -> nn.Module:
     return network
 
 
+def check_architecture(name: str) -> None:
+    """Whether there is such a predictor.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name not in (AUTO, *ARCHITECTURES):
+        expected = " | ".join((AUTO, *ARCHITECTURES))
+        raise UsageError("unknown predictor", field="architecture", found=name, expected=expected)
+
+
 @dataclass(frozen=True)
 class Predictor:
-    """A trained predictor and what is known about it."""
+    """A predictor and what is known about it: its own error for each covariate that some unseen image has."""
 
     study: Study
     architecture: str
     network: nn.Module
-    errors: tuple[PredictorError, ...]
+    errors: tuple[OwnError, ...]
 
     @torch.no_grad()
     def measure(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -86,7 +98,7 @@ class Predictor:
         Returns:
             Covariate name -> native values float64 [N] (levels by index, binaries 0/1).
         """
-        device = next(self.network.parameters()).device
+        device = next(iter(self.network.state_dict().values())).device
         parts = []
         for start in range(0, len(images), BATCH):
             x = torch.from_numpy(np.array(images[start : start + BATCH])).to(device).float() / 127.5 - 1
@@ -129,11 +141,16 @@ class Predictor:
                 expected="a file of `mssg predictors`",
             ) from None
         version = document.get("format_version") if isinstance(document, dict) else None
-        if version != FORMAT_VERSION:
-            raise SnapshotError("unknown format version", file=path, found=version, expected=FORMAT_VERSION)
+        if version not in (1, FORMAT_VERSION):
+            raise SnapshotError(
+                "unknown format version", file=path, found=version, expected=f"1 or {FORMAT_VERSION}"
+            )
         try:
             study, architecture = from_document(document["study"], str(path)), document["architecture"]
-            errors = tuple(PredictorError(**e) for e in document["errors"])
+            errors = tuple(
+                OwnError(**{k: tuple(v) if isinstance(v, list) else v for k, v in e.items()})
+                for e in document["errors"]
+            )
             network = build(architecture, study)
             network.load_state_dict(tensors)
         except RuntimeError as error:
@@ -155,13 +172,34 @@ def to_columns(study: Study, outputs: torch.Tensor) -> torch.Tensor:
     return columns
 
 
-def _rows(
-    sources: Sequence[PackedSource], split: str, limit: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Images and native values of a split, all sources together."""
+@dataclass(frozen=True)
+class _Rows:
+    """Images uint8 [N, C, H, W], native values [N, V] and people [N] of a part of all sources together."""
+
+    images: np.ndarray
+    values: np.ndarray
+    people: np.ndarray
+
+    def and_also(self, other: _Rows) -> _Rows:
+        """Both, one after the other."""
+        pairs = ((getattr(self, n), getattr(other, n)) for n in ("images", "values", "people"))
+        return _Rows(*(np.concatenate(pair) for pair in pairs))
+
+    def people_with(self, v: int) -> int:
+        """How many people have a value of the covariate in column `v`."""
+        return len(set(self.people[np.isfinite(self.values[:, v])].tolist()))
+
+
+def _rows(sources: Sequence[PackedSource], split: str, limit: int, rng: np.random.Generator) -> _Rows:
+    """What a split holds, all sources together, at most so many images."""
     picked = [(s, np.sort(rng.permutation(s.rows(split))[: max(1, limit // len(sources))])) for s in sources]
-    images = np.concatenate([s.images[rows] for s, rows in picked])
-    if not len(images):
+    parts = [_Rows(np.asarray(s.images[rows]), s.values[rows], s.subjects[rows]) for s, rows in picked]
+    return functools.reduce(_Rows.and_also, parts)
+
+
+def _some(rows: _Rows, sources: Sequence[PackedSource], split: str) -> _Rows:
+    """The rows, of which there must be one."""
+    if not len(rows.images):
         raise DataError(
             "no image in this split",
             file=sources[0].path,
@@ -169,101 +207,165 @@ def _rows(
             found=split,
             hint="Prepare the data with a larger share for it",
         )
-    return images, np.concatenate([s.values[rows] for s, rows in picked])
+    return rows
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Images a step, passes over all images at most, and passes without a better validation loss before
+    stopping."""
+
+    batch: int
+    epochs: int
+    patience: int
+
+
+def schedule(
+    n: int, batch: int | None = None, epochs: int | None = None, patience: int | None = None
+) -> Schedule:
+    """The schedule of training on n images; what is given stays.
+
+    Few images are taken in small batches and often: a network needs a number of steps, whatever n is.
+    """
+    nearest = 2 ** round(math.log2(max(n / 8, 1)))
+    batch = batch or min(max(nearest, SMALLEST_BATCH), BATCH)
+    epochs = epochs or max(EPOCHS, math.ceil(STEPS / math.ceil(n / batch)))
+    return Schedule(batch, epochs, patience or max(3, epochs // 3))
 
 
 def train(
     study: Study,
     sources: Sequence[PackedSource],
-    architecture: str = "resnet18",
+    architecture: str = AUTO,
     *,
-    epochs: int = 10,
-    patience: int = 3,
+    epochs: int | None = None,
+    patience: int | None = None,
     limit: int = 1_000_000,
-    batch: int = BATCH,
+    batch: int | None = None,
     seed: int = 0,
     device: str = "cpu",
     progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> Predictor:
-    """Train a predictor of every covariate of a study, each on the sources that record it.
+    """Make a predictor of every covariate of a study, each from the sources that record it.
 
     Args:
         study: With fitted statistics.
         sources: Its opened sources.
-        architecture: One of `ARCHITECTURES`.
-        epochs: Passes over the training images at most.
-        patience: Epochs without a better validation loss before stopping.
+        architecture: One of `ARCHITECTURES`; `AUTO`: a regression below `FEW_IMAGES` training images, else a
+            network.
+        epochs, patience, batch: See `Schedule`; None: what n needs.
         limit: Training images used at most.
-        batch: Images a step.
-        seed: Of weights and order.
+        seed: Of weights, order and folds.
         device: Where to train.
-        progress: Called with {"epoch", "loss", "validation"} after every epoch.
+        progress: Called with {"epoch", "loss", "validation"} after every epoch of a network.
 
     Returns:
-        The network of the best epoch, with its own error on the test split (on validation where there is no
-        test split).
+        The regression, or the network of the best epoch, with its own error on the test split (on validation
+        where there is no test split). Where the test split has too few people, a regression's is on people
+        left out in turn, the test split among them.
+
+    Raises:
+        DataError: A split is empty that is needed.
     """
-    torch.manual_seed(seed)
+    check_architecture(architecture)
     rng = np.random.default_rng(seed)
-    images, values = _rows(sources, "train", limit, rng)
-    held = _rows(sources, "val", limit, rng)
+    rows = _some(_rows(sources, "train", limit, rng), sources, "train")
+    if architecture == AUTO:
+        architecture = ridge.NAME if len(rows.images) < FEW_IMAGES else RESNETS[0]
+    held, unseen = (_rows(sources, split, limit, rng) for split in ("val", "test"))
+    if architecture == ridge.NAME:
+        return _regression(study, rows.and_also(held), unseen, limit=limit, seed=seed, device=device)
+    plan = schedule(len(rows.images), batch, epochs, patience)
+    held = _some(held, sources, "val")
+    network = _trained(
+        study, architecture, rows, held, plan=plan, seed=seed, device=device, progress=progress
+    )
+    predictor = Predictor(study, architecture, network, ())
+    split, judge = ("test", unseen) if len(unseen.images) else ("val", held)
+    found = predictor.measure(judge.images)
+    errors = [
+        own_error(
+            covariate,
+            judge.values[:, v],
+            found[covariate.name],
+            guess=constant_guess(covariate, rows.values[:, v]),
+            people=judge.people,
+            on=split,
+        )
+        for v, covariate in enumerate(study.conditions)
+    ]
+    return replace(predictor, errors=tuple(e for e in errors if e.n))
+
+
+def _trained(
+    study: Study,
+    architecture: str,
+    rows: _Rows,
+    held: _Rows,
+    *,
+    plan: Schedule,
+    seed: int,
+    device: str,
+    progress: Callable[[dict[str, Any]], None] | None,
+) -> nn.Module:
+    """The network of the epoch that reads `held` best."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng([seed, 1])
     network, covariate_loss = build(architecture, study).to(device), CovariateLoss(study)
 
-    def loss_of(images: np.ndarray, values: np.ndarray) -> torch.Tensor:
-        x = torch.from_numpy(images).to(device).float() / 127.5 - 1
+    def loss_of(part: _Rows, which: np.ndarray) -> torch.Tensor:
+        x = torch.from_numpy(part.images[which]).to(device).float() / 127.5 - 1
+        values = part.values[which]
         c = torch.from_numpy(study.encode(values)).to(device)
         return covariate_loss(network(x), c, torch.from_numpy(np.isfinite(values)).to(device))[0]
 
-    steps = math.ceil(len(images) / batch)
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=steps * epochs)
+    steps, rate = math.ceil(len(rows.images) / plan.batch), RATE * plan.batch / BATCH
+    optimiser = torch.optim.Adam(network.parameters(), lr=rate)
+    slope = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps * plan.epochs)
     best, best_loss, stale = copy.deepcopy(network.state_dict()), math.inf, 0
-    for epoch in range(epochs):
+    for epoch in range(plan.epochs):
         network.train()
         total = 0.0
-        for rows in np.array_split(rng.permutation(len(images)), steps):
-            value = loss_of(images[rows], values[rows])
+        for which in np.array_split(rng.permutation(len(rows.images)), steps):
+            value = loss_of(rows, which)
             optimiser.zero_grad(set_to_none=True)
             value.backward()
             optimiser.step()
-            schedule.step()
+            slope.step()
             total += value.item() / steps
         network.eval()
         with torch.no_grad():
-            chunks = np.array_split(np.arange(len(held[0])), math.ceil(len(held[0]) / BATCH))
-            validation = float(np.mean([loss_of(held[0][c], held[1][c]).item() for c in chunks]))
+            chunks = np.array_split(np.arange(len(held.images)), math.ceil(len(held.images) / BATCH))
+            validation = float(np.mean([loss_of(held, c).item() for c in chunks]))
         if validation < best_loss:
             best, best_loss, stale = copy.deepcopy(network.state_dict()), validation, 0
         else:
             stale += 1
         if progress:
             progress({"epoch": epoch + 1, "loss": total, "validation": validation})
-        if stale >= patience:
+        if stale >= plan.patience:
             break
     network.load_state_dict(best)
-    predictor = Predictor(study, architecture, network.eval(), ())
-    split = "test" if all(len(s.rows("test")) for s in sources) else "val"
-    return replace(predictor, errors=own_errors(predictor, *_rows(sources, split, limit, rng)))
+    return network.eval()
 
 
-def own_errors(predictor: Predictor, images: np.ndarray, values: np.ndarray) -> tuple[PredictorError, ...]:
-    """A predictor's error on real images with known values [N, V]; covariates no row records are left out."""
-    measured, errors = predictor.measure(images), []
-    for v, covariate in enumerate(predictor.study.conditions):
-        known = np.isfinite(values[:, v])
-        if not known.any():
-            continue
-        true, found = values[known, v], measured[covariate.name][known]
-        varies = true.std() > 0 and found.std() > 0
-        r = float(np.corrcoef(true, found)[0, 1]) if varies and covariate.is_continuous else math.nan
-        continuous = covariate.is_continuous
-        errors.append(
-            PredictorError(
-                covariate=covariate.name,
-                n=int(known.sum()),
-                mae=float(np.abs(true - found).mean()) if continuous else math.nan,
-                r=r,
-                accuracy=math.nan if continuous else float((true == found).mean()),
-            )
-        )
-    return tuple(errors)
+def _regression(study: Study, rows: _Rows, unseen: _Rows, *, limit: int, seed: int, device: str) -> Predictor:
+    """The ridge regression, and its own error on people that no fit behind a reading had seen."""
+    most = min(limit, ridge.MOST_ROWS)
+    if len(rows.images) > most:
+        few = np.sort(np.random.default_rng([seed, 2]).permutation(len(rows.images))[:most])
+        rows = _Rows(rows.images[few], rows.values[few], rows.people[few])
+    fitted = ridge.fit(study, rows.images, rows.values, rows.people, seed)
+    predictor = Predictor(study, ridge.NAME, fitted.network.to(device), ())
+    read, errors = predictor.measure(unseen.images) if len(unseen.images) else {}, []
+    left_out = study.decode(fitted.left_out)
+    for v, covariate in enumerate(study.conditions):
+        truth, found, people = unseen.values[:, v], read.get(covariate.name, np.zeros(0)), unseen.people
+        enough = unseen.people_with(v) >= ENOUGH_PEOPLE
+        if not enough:
+            truth = np.concatenate([truth, rows.values[:, v]])
+            found, people = np.concatenate([found, left_out[:, v]]), np.concatenate([people, rows.people])
+        guess = constant_guess(covariate, rows.values[:, v])
+        on = "test" if enough else IN_TURN
+        errors.append(own_error(covariate, truth, found, guess=guess, people=people, on=on))
+    return replace(predictor, errors=tuple(e for e in errors if e.n))

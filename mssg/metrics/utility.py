@@ -8,7 +8,6 @@ Vinyals 2019).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ import numpy as np
 
 from mssg.data.dataset import PackedSource
 from mssg.errors import UsageError
-from mssg.features.predictors import Predictor, train
+from mssg.features.predictors import Predictor, schedule, train
+from mssg.measure.own_error import constant_guess, reading_errors
 from mssg.metrics.bootstrap import mean_and_interval
 from mssg.metrics.results import Result
 from mssg.study.model import Covariate, Study
@@ -66,7 +66,7 @@ def utility(
     split: str = "test",
     seed: int = 0,
     architecture: str = "resnet18",
-    epochs: int = 10,
+    epochs: int | None = None,
     device: str = "cpu",
     fit: Train | None = None,
     keep: Keep | None = None,
@@ -84,6 +84,7 @@ def utility(
         model, split: For the results.
         seed: Of training and of what is generated.
         architecture, epochs, device: Of the predictors; as many real images are used as there are requests.
+            Epochs None: what so many images need.
         fit: Trains a predictor on sources; None: `mssg.metrics.predictors.train`.
         keep: (whose, compute) -> what `compute` gives, kept where it was computed before; whose is "real" or
             the model.
@@ -100,6 +101,8 @@ def utility(
         raise UsageError(
             "too few images to train a predictor", found=len(requests), expected=f"{FEWEST} or more"
         )
+
+    epochs = schedule(len(requests), epochs=epochs).epochs
 
     def default(of: Sequence[PackedSource]) -> Predictor:
         return train(study, of, architecture, epochs=epochs, limit=len(requests), seed=seed, device=device)
@@ -142,11 +145,11 @@ class _Compared:
 
     def result(self, how: Mapping[str, Any], *, model: str, split: str, rng: np.random.Generator) -> Result:
         """The predictor trained on generated images beside the one trained on real ones."""
-        covariate = self.covariate
-        errors, floor = (_errors(covariate, self.truth, x) for x in (self.fake, self.real))
+        covariate, guess = self.covariate, constant_guess(self.covariate, self.training)
+        errors, floor = (reading_errors(covariate, self.truth, x) for x in (self.fake, self.real))
         value, interval, n = mean_and_interval(errors, rng)
         detail: dict[str, Any] = {
-            "blind_guess": float(_errors(covariate, self.truth, _blind(covariate, self.training)).mean()),
+            "blind_guess": float(reading_errors(covariate, self.truth, guess).mean()),
             **how,
             "difference_ci95": list(mean_and_interval(errors - floor, rng)[1] or ()),
         }
@@ -166,19 +169,3 @@ class _Compared:
             real_floor_n=n,
             detail=detail,
         )
-
-
-def _errors(covariate: Covariate, truth: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Absolute error, or hit, of each image."""
-    return np.abs(found - truth) if covariate.is_continuous else (np.rint(found) == truth).astype(float)
-
-
-def _blind(covariate: Covariate, training: np.ndarray) -> np.ndarray:
-    """The best guess without an image: median or most frequent level of the training images."""
-    known = training[np.isfinite(training)]
-    if not known.size:
-        return np.array([math.nan])
-    if covariate.is_continuous:
-        return np.array([np.median(known)])
-    levels, counts = np.unique(known, return_counts=True)
-    return np.array([levels[counts.argmax()]])

@@ -1,14 +1,20 @@
-"""Predictors: they learn, report their own error, survive a round trip, and refuse what is no predictor."""
+"""Predictors: they learn, say their own error beside a guess's, survive a round trip; what is none is refused."""
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import mssg
 from mssg.data.dataset import open_sources, write_packed
 from mssg.errors import SnapshotError, UsageError
-from mssg.features import predictors
+from mssg.features import predictors, ridge
+from mssg.measure.own_error import IN_TURN, own_error
 
 pytestmark = pytest.mark.slow
 
@@ -63,8 +69,14 @@ def bars(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(bars):
-    """A predictor of the bars."""
-    return predictors.train(*bars, epochs=6, patience=6, batch=8)
+    """A network that reads the bars."""
+    return predictors.train(*bars, "resnet18", epochs=6, patience=6, batch=8)
+
+
+@pytest.fixture(scope="module")
+def regression(bars):
+    """What so few images make by themselves."""
+    return predictors.train(*bars)
 
 
 def test_it_learns_every_kind_of_covariate(trained):
@@ -74,12 +86,63 @@ def test_it_learns_every_kind_of_covariate(trained):
     assert errors["bright"].accuracy > 0.8 and errors["place"].accuracy > 0.8
 
 
-def test_round_trip(trained, bars, tmp_path):
-    again = predictors.Predictor.load(trained.save(tmp_path / "p.safetensors"))
+def test_few_images_make_a_regression_that_reads_every_kind(regression):
+    assert regression.architecture == "ridge"
+    errors = {e.covariate: e for e in regression.errors}
+    assert errors["height"].n == errors["height"].people == 200 and errors["height"].on == IN_TURN
+    assert errors["height"].r > 0.95 and errors["height"].mae < errors["height"].guess_mae / 3
+    assert errors["bright"].accuracy > 0.9 and errors["place"].accuracy > 0.9
+    assert all(e.better for e in regression.errors)
+
+
+@pytest.mark.parametrize("kind", ["trained", "regression"])
+def test_round_trip(kind, request, bars, tmp_path):
+    made = request.getfixturevalue(kind)
+    again = predictors.Predictor.load(made.save(tmp_path / "p.safetensors"))
     images = bars[1][0].images[:5]
-    for name, values in trained.measure(images).items():
+    for name, values in made.measure(images).items():
         np.testing.assert_array_equal(again.measure(images)[name], values)
-    assert repr(again.errors) == repr(trained.errors)
+    assert repr(again.errors) == repr(made.errors)
+
+
+def test_a_file_of_version_1_says_that_no_guess_stands_beside_its_error(regression, tmp_path):
+    path = regression.save(tmp_path / "p.safetensors")
+    with safe_open(path, "pt") as file:
+        document = json.loads(file.metadata()["mssg-predictor"])
+    old = [{k: e[k] for k in ("covariate", "n", "mae", "r", "accuracy")} for e in document["errors"]]
+    document |= {"format_version": 1, "errors": old}
+    save_file(load_file(path), path, {"mssg-predictor": json.dumps(document)})
+    found = predictors.Predictor.load(path).errors
+    assert [e.mae for e in found[:1]] == [e.mae for e in regression.errors[:1]]
+    assert {e.better for e in found} == {None}
+
+
+def test_nobody_is_in_two_folds(bars):
+    """Each person has a look of their own and a height that the look does not tell, in five images."""
+    study, rng = bars[0], np.random.default_rng(1)
+    people = np.repeat([f"p{i}" for i in range(40)], 5)
+    looks = np.repeat(rng.integers(0, 200, (40, 1, 32, 32)), 5, axis=0)
+    images = (looks + rng.integers(0, 20, looks.shape)).astype(np.uint8)
+    values = np.full((200, 3), np.nan)
+    values[:, 0] = np.repeat(rng.uniform(4, 28, 40), 5)
+    fitted = ridge.fit(study, images, values, people, seed=0)
+    with torch.no_grad():
+        seen = fitted.network(torch.from_numpy(images).float() / 127.5 - 1).numpy()
+    assert abs(np.corrcoef(fitted.left_out[:, 0], values[:, 0])[0, 1]) < 0.4
+    left_out = study.decode(fitted.left_out)[:, 0]
+    found = own_error(study.covariate("height"), values[:, 0], left_out, guess=16.0, people=people)
+    assert found.people == 40 and not found.better
+    assert np.isfinite(seen).all() and set(fitted.chosen) == {"height"}
+
+
+@pytest.mark.parametrize(
+    "n, batch, steps", [(60, 8, 240), (111, 16, 240), (1000, 64, 240), (50_000, 64, 7820)]
+)
+def test_few_images_are_taken_in_small_batches_and_often(n, batch, steps):
+    plan = predictors.schedule(n)
+    assert plan.batch == batch and plan.epochs >= 10 and plan.patience >= 3
+    assert steps <= plan.epochs * -(-n // plan.batch) < steps + 70
+    assert predictors.schedule(n, 64, 7, 2) == predictors.Schedule(64, 7, 2)
 
 
 def test_what_is_no_predictor(trained, bars, tmp_path):

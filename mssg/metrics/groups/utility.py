@@ -22,7 +22,9 @@ class UtilitySettings(Settings):
     utility_images: int | None = option(
         None, "Images a predictor is trained on for utility. Default: as many as are real.", least=32
     )
-    utility_epochs: int = option(10, "Passes over them at most.", least=1)
+    utility_epochs: int | None = option(
+        None, "Passes over them at most. Default: 10, more where they are few.", least=1
+    )
 
 
 def _of_model(context: EvalContext, model: EvaluatedModel) -> Iterator[Result]:

@@ -1,0 +1,148 @@
+"""How well an instrument reads real images: its own error, beside that of a constant guess.
+
+A number that an instrument read off generated images is worth what the instrument is worth. Whoever states
+one states this beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mssg.study.model import Covariate
+from mssg.text import amount, fixed, percent
+
+FEWEST_PEOPLE = 5
+"""People below which nothing is said about an instrument."""
+ENOUGH_PEOPLE = 100
+"""People below which a test split alone says little about an instrument."""
+IN_TURN = "people left out in turn"
+"""What an own error is on where each person is read by a fit that has not seen them."""
+DRAWS = 500
+WORSE, BETTER, UNKNOWN = "no better than guessing", "better than guessing", "not known"
+
+
+@dataclass(frozen=True)
+class OwnError:
+    """How an instrument reads a covariate off real images it was not made from, in native units; NaN where
+    undefined.
+
+    Attributes:
+        covariate: What is read.
+        n, people: Real images, and the people they are of.
+        mae, guess_mae: Mean absolute error, and that of a constant: the training images' median.
+        r, r_ci95: Correlation of read and true values, and its bootstrap interval over people.
+        accuracy, guess_accuracy: Share of levels read rightly, and that of a constant: the commonest level.
+        on: Which real images: a split's, or `IN_TURN`.
+        better: Whether it is better than guessing: a smaller error than the constant's and an r certainly
+            above 0, or an accuracy certainly above the constant's. None where too few people say anything.
+    """
+
+    covariate: str
+    n: int
+    people: int = 0
+    mae: float = math.nan
+    guess_mae: float = math.nan
+    r: float = math.nan
+    r_ci95: tuple[float, float] = (math.nan, math.nan)
+    accuracy: float = math.nan
+    guess_accuracy: float = math.nan
+    on: str = "test"
+    better: bool | None = None
+
+    @property
+    def verdict(self) -> str:
+        """`better` in words."""
+        return UNKNOWN if self.better is None else BETTER if self.better else WORSE
+
+    def words(self, unit: str = "") -> str:
+        """Error beside the guess's, r and n, as a part of a sentence."""
+        where = f", {self.on}" if self.on == IN_TURN else ""
+        n = f"n = {self.n}{where}"
+        if not self.n:
+            return "own error on real images not known"
+        if math.isfinite(self.accuracy):
+            return f"right {percent(self.accuracy)}, a constant guess {percent(self.guess_accuracy)}; {n}"
+        guess = amount(self.guess_mae, unit)
+        return f"MAE {amount(self.mae, unit)}, a constant guess {guess}; r {fixed(self.r, 2)}, {n}"
+
+
+def constant_guess(covariate: Covariate, training: np.ndarray) -> float:
+    """The best guess of one who sees no image: median or commonest level of training values [N], NaN
+    ignored."""
+    known = training[np.isfinite(training)]
+    if not known.size:
+        return math.nan
+    if covariate.is_continuous:
+        return float(np.median(known))
+    levels, counts = np.unique(known, return_counts=True)
+    return float(levels[counts.argmax()])
+
+
+def reading_errors(covariate: Covariate, truth: np.ndarray, found: np.ndarray | float) -> np.ndarray:
+    """Absolute error, or hit, of each image [N]."""
+    wrong = np.abs(found - truth)
+    return wrong if covariate.is_continuous else (np.rint(wrong) == 0).astype(float)
+
+
+def own_error(
+    covariate: Covariate,
+    truth: np.ndarray,
+    found: np.ndarray,
+    *,
+    guess: float,
+    people: Sequence[str] | np.ndarray,
+    on: str = "test",
+) -> OwnError:
+    """Judge readings of real images.
+
+    Args:
+        covariate: What was read.
+        truth, found: True and read values [N], native units; pairs with a NaN are left out.
+        guess: As `constant_guess` gives it.
+        people: Whose image each is [N]; the interval is over people.
+        on: As in `OwnError`.
+    """
+    usable = np.isfinite(truth) & np.isfinite(found)
+    truth, found, people = truth[usable], found[usable], np.asarray(people)[usable]
+    if not truth.size:
+        return OwnError(covariate.name, n=0, on=on)
+    own, blind = reading_errors(covariate, truth, found), reading_errors(covariate, truth, guess)
+    names, who = np.unique(people, return_inverse=True)
+    weights = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)
+    weights = weights[:, who].astype(np.float64)
+    judged = len(names) >= FEWEST_PEOPLE
+    common = {"n": truth.size, "people": len(names), "on": on}
+    if not covariate.is_continuous:
+        gain = np.quantile(weights @ (own - blind) / weights.sum(1), 0.05)
+        return OwnError(
+            covariate.name,
+            **common,
+            accuracy=float(own.mean()),
+            guess_accuracy=float(blind.mean()),
+            better=bool(gain > 0) if judged else None,
+        )
+    r, drawn = _correlation(truth, found, np.ones((1, truth.size)))[0], _correlation(truth, found, weights)
+    low, high = np.nanquantile(drawn, [0.025, 0.975]) if np.isfinite(drawn).any() else (math.nan, math.nan)
+    return OwnError(
+        covariate.name,
+        **common,
+        mae=float(own.mean()),
+        guess_mae=float(blind.mean()),
+        r=float(r),
+        r_ci95=(float(low), float(high)),
+        better=bool(own.mean() < blind.mean() and low > 0) if judged else None,
+    )
+
+
+def _correlation(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted correlations [B] of x and y [N], for weights [B, N]; NaN where one does not vary."""
+    x, y, total = x - x.mean(), y - y.mean(), weights.sum(axis=1)
+    mx, my = weights @ x / total, weights @ y / total
+    xx, yy = weights @ x**2 / total - mx**2, weights @ y**2 / total - my**2
+    xy = weights @ (x * y) / total - mx * my
+    tiny = 1e-12 * (x.var() * y.var() or 1.0)
+    return np.where(xx * yy > tiny, xy / np.sqrt(np.maximum(xx * yy, tiny)), math.nan)
