@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from mssg.data import quality
 from mssg.data.cohort import CohortImage, LeftOut
+from mssg.data.cohort_files import STEM
 from mssg.data.delimited import header_of, rows_of
 from mssg.errors import DataError
 from mssg.files import csv_text, write_atomically
@@ -42,6 +44,15 @@ class PreparedImage:
     measured: dict[str, float]
     reason: str = ""
     lacking: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> list[str]:
+        """Lines for a contact sheet: the person, the visit, what else the file's name says, and the slice."""
+        file = self.file
+        stem = re.sub(STEM, "", file.name.rpartition("/")[2])
+        rest = re.sub(r"^sub-[^_]*_(ses-[^_]*_)?", "", stem)
+        lines = file.subject, file.session, f"{rest} {self.columns.get('slice', '')}".strip()
+        return [line for line in lines if line]
 
 
 @dataclass(frozen=True)
@@ -117,7 +128,7 @@ def write_report(
         folder,
         store,
         [image.at for image in ordered],
-        lambda at: by_place[at].file.name.removesuffix(".gz").removesuffix(".nii"),
+        lambda at: by_place[at].label,
         lambda at: bool(by_place[at].reason),
     )
 

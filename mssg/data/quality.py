@@ -78,11 +78,23 @@ def likeness(images: NDArray[np.uint8], rows: Sequence[int]) -> NDArray[np.float
     return np.concatenate(out) if out else np.zeros(0)
 
 
+def fitting(text: str, length: Callable[[str], float], room: float) -> str:
+    """A text that is no longer than its room: what is too long loses its middle, for names differ at both
+    ends."""
+    if length(text) <= room:
+        return text
+    for kept in range(len(text) - 1, 0, -1):
+        shown = text[: (kept + 1) // 2] + "…" + text[len(text) - kept // 2 :]
+        if length(shown) <= room:
+            return shown
+    return ""
+
+
 def contact_sheets(
     folder: Path,
     images: NDArray[np.uint8],
     rows: Sequence[int],
-    labels: Callable[[int], str],
+    labels: Callable[[int], Sequence[str]],
     rejected: Callable[[int], bool],
 ) -> list[Path]:
     """Draw images in order, labelled, rejected ones framed in red.
@@ -91,7 +103,7 @@ def contact_sheets(
         folder: Where sheet-001.png and so on go.
         images: uint8 [N, C, H, W].
         rows: Which of them, in this order.
-        labels: Text under a row's image.
+        labels: Lines of text under a row's image; what is too long loses its middle.
         rejected: Whether it is.
 
     Returns:
@@ -100,8 +112,9 @@ def contact_sheets(
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(10)
-    gap, text = 4, 14
-    cell_w, cell_h = THUMBNAIL + gap, THUMBNAIL + text + gap
+    gap, line, foot = 4, 11, 3
+    lines = max((len(labels(row)) for row in rows), default=0)
+    cell_w, cell_h = THUMBNAIL + gap, THUMBNAIL + lines * line + foot + gap
     files = []
     for page in range(0, len(rows), COLUMNS * ROWS):
         shown_rows = rows[page : page + COLUMNS * ROWS]
@@ -122,10 +135,10 @@ def contact_sheets(
                 draw.rectangle(
                     (x - 2, y - 2, x + THUMBNAIL + 1, y + THUMBNAIL + 1), outline=(230, 60, 50), width=3
                 )
-            shown = labels(row)
-            while len(shown) > 1 and draw.textlength(shown, font) > THUMBNAIL:
-                shown = shown[1:]
-            draw.text((x, y + THUMBNAIL + 1), shown, (240, 110, 100) if bad else (200, 200, 200), font)
+            colour = (240, 110, 100) if bad else (200, 200, 200)
+            for number, text in enumerate(labels(row)):
+                shown = fitting(text, font.getlength, THUMBNAIL)
+                draw.text((x, y + THUMBNAIL + 1 + number * line), shown, colour, font)
         files.append(folder / f"sheet-{len(files) + 1:03d}.png")
         write_atomically(files[-1], lambda file, sheet=sheet: sheet.save(file, "PNG"), DataError)
     return files

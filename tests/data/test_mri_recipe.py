@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -13,12 +14,15 @@ from click.testing import CliRunner
 
 from mssg import assets, load_study
 from mssg.data import image_jobs
+from mssg.data.cohort import CohortImage
 from mssg.data.cohort_files import find
 from mssg.data.cohort_map import load_cohort
 from mssg.data.cohort_values import ImageRecord, other_unit
 from mssg.data.covariate_options import parse_covariate
 from mssg.data.dataset import open_sources, verify_hashes
 from mssg.data.plane import Position
+from mssg.data.preparation_report import PreparedImage
+from mssg.data.quality import fitting
 from mssg.data.recipes import mri
 from mssg.data.recipes.cohort_selection import PrepareRequest
 from mssg.data.recipes.mri import SliceOptions
@@ -395,3 +399,15 @@ def test_the_command(tmp_path):
     ):
         result = CliRunner().invoke(entry.cli, [*map(str, words), *wrong])
         assert result.exit_code == 2 and said in result.stderr
+
+
+def test_contact_sheets_keep_both_ends_of_a_name():
+    """The person, the visit and the file have a line each; what is too long loses its middle."""
+    image = CohortImage(None, "sub-0012/ses-m24/anat/sub-0012_ses-m24_run-2_T1w.nii.gz", "a-0012", "m24", {})
+    made = PreparedImage(0, image, {}, {"slice": "-18mm"}, {})
+    assert made.label == ["a-0012", "m24", "run-2_T1w -18mm"]
+    freesurfer = replace(image, name="0012/mri/T1.mgz", session="")
+    assert replace(made, file=freesurfer, columns={}).label == ["a-0012", "T1"]
+    assert fitting("short", len, 8) == "short"
+    assert fitting("hospital-a-0012", len, 9) == "hosp…0012"
+    assert fitting("hospital-a-0012", len, 4) == "ho…2"
