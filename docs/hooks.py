@@ -38,7 +38,7 @@ STUDY_KEYS = {
     "image.channels": "1 for grey, 3 for colour.",
     "covariates.*.kind": "A number, yes or no, or one of several levels.",
     "covariates.*.unit": "Shown beside values. Values are in this unit everywhere.",
-    "covariates.*.levels": "Names of the levels, in order.",
+    "covariates.*.levels": "Names of the levels, in order. A binary one has two or none.",
     "covariates.*.transform": "What is applied before scaling; `log` for volumes.",
     "covariates.*.shift": "With `log`: log(x + shift).",
     "covariates.*.scale": (

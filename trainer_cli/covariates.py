@@ -99,10 +99,10 @@ def _covariate_table(study: Study, fits: tuple[CovariateFit, ...]) -> str:
 
 
 def _summary(study: Study, fit: CovariateFit, pair: tuple[float, float]) -> str:
-    """Mean ± sd, the share of yes, or the commonest level and its share."""
+    """Mean ± sd, the share of a binary one's second level, or the commonest level and its share."""
     covariate = study.covariate(fit.name)
     if covariate.kind == "binary":
-        return f"yes {percent(pair[0])}"
+        return f"{covariate.level_names[1]} {percent(pair[0])}"
     if covariate.kind == "categorical":
         return f"{covariate.format(pair[0])}: {percent(pair[1])}"
     return f"{covariate.format(pair[0], unit=False)} ± {covariate.format(pair[1])}"

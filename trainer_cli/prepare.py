@@ -83,8 +83,9 @@ def digits(
     multiple=True,
     metavar="NAME[@KEY]=KIND[:…]",
     help=(
-        "A label's name and kind: age=continuous:years, sex=binary, digit=categorical:10. One for each"
-        " number, in order; of labels that are dictionaries by key, NAME@KEY=KIND, as far as wanted."
+        "A label's name and kind, as --covariate of mssg prepare mri: age=continuous:years,"
+        " volume=continuous:ml*0.001, sex=binary:F,M, digit=categorical:10. One for each number, in order;"
+        " of labels that are dictionaries by key, NAME@KEY=KIND, as far as wanted."
     ),
 )
 @click.option(

@@ -51,7 +51,8 @@ COHORT_OPTIONS = (
         metavar="NAME[@COLUMN]=KIND[:…]",
         help=(
             "A covariate of the tables: age=continuous:years, volume=continuous:ml:1..300,"
-            " sex=binary:F,M, site=categorical:x,y. Repeatable."
+            " volume=continuous:ml*0.001 where the table has mm³, sex=binary:F,M, site=categorical:x,y."
+            " Repeatable."
         ),
     ),
     click.option(

@@ -148,11 +148,8 @@ def _levels(state: AppState, distribution: TrainingDistribution, covariate: Cova
             else "share unknown"
         )
 
-    if covariate.kind == "binary":
-        options = ("no", "yes")
-    elif len(covariate.levels) <= 5:
-        options = covariate.levels
-    else:
+    options = covariate.level_names
+    if len(options) > 5:
         text = widgets.combo(f"##{name}", covariate.levels, covariate.levels[value], width=-1)
         widgets.tooltip(f"{covariate.levels[value]}: {share(value)}")
         return set_values(state, **{name: float(covariate.levels.index(text))})

@@ -166,7 +166,7 @@ def _levels(covariate: Covariate, which: str, axis: Axis) -> tuple[float, float]
         "%d",
         imgui.SliderFlags_.always_clamp,
     )
-    widgets.tooltip("First and last level: " + ", ".join(covariate.levels or ("no", "yes")) + ".")
+    widgets.tooltip("First and last level: " + ", ".join(covariate.level_names) + ".")
     if not changed:
         return axis.low, axis.high
     first = max(0, min(first, top))

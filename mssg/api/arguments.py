@@ -124,7 +124,7 @@ def native(covariate: Covariate, value: Any) -> float:
 
 def shown(covariate: Covariate, value: float) -> float | int | str:
     """A native value as callers see it: a level's name, 0 or 1, or a number."""
-    if covariate.kind == "categorical":
+    if covariate.levels:
         return covariate.levels[round(value)]
     return round(value) if covariate.kind == "binary" else float(value)
 

@@ -34,5 +34,5 @@ def card(name: str, study: Study, progress: Mapping[str, Any], covariates: Itera
 
 def _cells(covariate: Any) -> tuple[str, str, str, str]:
     span = "" if covariate.low is None else f"{covariate.low:.4g} to {covariate.high:.4g}"
-    words = "0 | 1" if covariate.kind == "binary" else " | ".join(covariate.levels) or covariate.unit
+    words = " | ".join(covariate.levels) or ("0 | 1" if covariate.kind == "binary" else covariate.unit)
     return covariate.name, words, span, ", ".join(covariate.observed_by)

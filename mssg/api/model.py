@@ -40,7 +40,7 @@ class CovariateInfo:
         name: Its name.
         kind: "continuous", "binary" or "categorical".
         unit: Of a continuous one; "" where it has none.
-        levels: Names of the levels of a categorical one.
+        levels: Names of the levels of a categorical one, and of a binary one that names them.
         low, high: Lowest and highest training value of a continuous one; None where the snapshot does not
             say.
         median: Training median of a continuous one; None likewise.

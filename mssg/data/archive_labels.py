@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mssg.data.archives import LABELS, FolderArchive, ZipArchive, plain_name
+from mssg.data.cohort import CovariateSpec
 from mssg.data.covariate_options import parse_covariate
 from mssg.errors import DataError, UsageError
 from mssg.files import parse_json
+from mssg.study.cells import parse_number, same_value
 from mssg.study.model import Covariate, name_problem
 
 MOST_LEVELS = 20
@@ -38,36 +40,33 @@ class ArchiveLabels:
     guessed: tuple[str, ...] = ()
 
 
-def parse_label(text: str) -> tuple[Covariate, str]:
-    """A label's covariate and its key in dictionaries, from NAME[@KEY]=KIND[:DETAIL…].
+def parse_label(text: str) -> CovariateSpec:
+    """How a label is read, from NAME[@KEY]=KIND[:DETAIL…]; its column is the key in dictionaries.
 
     Raises:
         UsageError: As `parse_covariate`, or its levels are not stated.
     """
     spec = parse_covariate(text, "--labels")
-    if spec.codes or (spec.covariate.kind == "categorical" and not spec.covariate.levels):
-        expected = "NAME=categorical:COUNT or NAME=categorical:LEVEL,LEVEL,…; NAME=binary"
+    if spec.covariate.kind == "categorical" and not spec.covariate.levels:
+        expected = "NAME=categorical:COUNT or NAME=categorical:LEVEL,LEVEL,…"
         raise UsageError("cannot be read as a label", field="--labels", found=repr(text), expected=expected)
-    return spec.covariate, str(spec.column)
+    return spec
 
 
-def parse_labels(texts: Sequence[str]) -> list[tuple[Covariate, str]]:
-    """What labels are (`parse_label`).
+def parse_labels(texts: Sequence[str]) -> list[CovariateSpec]:
+    """How labels are read (`parse_label`).
 
     Raises:
         UsageError: One cannot be read, or two have one name.
     """
     stated = [parse_label(text) for text in texts]
-    if len({covariate.name for covariate, _ in stated}) < len(stated):
+    if len({spec.covariate.name for spec in stated}) < len(stated):
         raise UsageError("a name is given twice", field="--labels", found=", ".join(texts))
     return stated
 
 
 def read_labels(
-    path: Path,
-    archive: FolderArchive | ZipArchive,
-    names: Sequence[str],
-    stated: Sequence[tuple[Covariate, str]],
+    path: Path, archive: FolderArchive | ZipArchive, names: Sequence[str], stated: Sequence[CovariateSpec]
 ) -> ArchiveLabels:
     """The covariates of an archive's images.
 
@@ -75,8 +74,8 @@ def read_labels(
         path: The archive's, for messages.
         archive: Where dataset.json is.
         names: The images.
-        stated: What the labels are (`parse_labels`): of numbers in order, each; of dictionaries by key, as
-            far as kinds shall not be taken from the values.
+        stated: How the labels are read (`parse_labels`): of numbers in order, each; of dictionaries by key,
+            as far as kinds shall not be taken from the values.
 
     Raises:
         DataError: Labels that cannot be read, do not fit the images, or are none at all.
@@ -89,7 +88,7 @@ def read_labels(
                 "no labels",
                 file=path,
                 field=LABELS,
-                expected=", ".join(covariate.name for covariate, _ in stated),
+                expected=", ".join(spec.covariate.name for spec in stated),
                 hint="Leave out --labels",
             )
         return ArchiveLabels((), np.empty((len(names), 0)))
@@ -110,9 +109,8 @@ def read_labels(
             raise DataError(what, file=path, field=LABELS, found=missing)
     if any(isinstance(label, Mapping) for label in found.values()):
         return _of_dictionaries(path, {name: found[name] for name in names}, stated)
-    covariates = tuple(covariate for covariate, _ in stated)
-    values = np.array([_of_numbers(path, name, found[name], covariates) for name in names])
-    return ArchiveLabels(covariates, values)
+    values = np.array([_of_numbers(path, name, found[name], stated) for name in names])
+    return ArchiveLabels(tuple(spec.covariate for spec in stated), values)
 
 
 def _entries(path: Path, archive: FolderArchive | ZipArchive) -> dict[str, Any]:
@@ -144,9 +142,7 @@ def _entries(path: Path, archive: FolderArchive | ZipArchive) -> dict[str, Any]:
     return found
 
 
-def _of_dictionaries(
-    path: Path, found: Mapping[str, Any], stated: Sequence[tuple[Covariate, str]]
-) -> ArchiveLabels:
+def _of_dictionaries(path: Path, found: Mapping[str, Any], stated: Sequence[CovariateSpec]) -> ArchiveLabels:
     """Labels such as {"age": 60} or, as the research code wrote them, {"age": {"1000123": 60}}, where the
     inner key is the person."""
     labels = {name: {} if label is None else label for name, label in found.items()}
@@ -155,7 +151,8 @@ def _of_dictionaries(
         place = f"{LABELS}, {odd}"
         raise DataError("no dictionary, as other labels are", file=path, field=place, found=labels[odd])
     keys = list(dict.fromkeys(key for label in labels.values() for key in label))
-    unknown = [key for _, key in stated if key not in keys]
+    by_key = {str(spec.column): spec for spec in stated}
+    unknown = [key for key in by_key if key not in keys]
     if unknown:
         raise UsageError("no such label", field="--labels", found=unknown[0], expected=" | ".join(keys))
     columns: dict[str, list[float]] = {key: [] for key in keys}
@@ -169,15 +166,16 @@ def _of_dictionaries(
         for key, (number, _) in read.items():
             columns[key].append(number)
         subjects += people
-    by_key = {key: covariate for covariate, key in stated}
-    covariates = [by_key.get(key) or _guessed(key, np.array(columns[key])) for key in keys]
-    for covariate, key in zip(covariates, keys):
-        for name, value in zip(found, columns[key]):
-            _check(path, name, covariate, value)
-    values = np.array([columns[key] for key in keys]).T
-    guessed = tuple(c.name for c, key in zip(covariates, keys) if key not in by_key)
+    specs = [by_key.get(key) or CovariateSpec(_guessed(key, np.array(columns[key])), key) for key in keys]
+    values = np.array(
+        [
+            [_native(path, name, spec, value) for name, value in zip(found, columns[key])]
+            for spec, key in zip(specs, keys)
+        ]
+    ).T
+    guessed = tuple(spec.covariate.name for spec, key in zip(specs, keys) if key not in by_key)
     known = tuple(subjects) if len(subjects) == len(found) else ()
-    return ArchiveLabels(tuple(covariates), values, known, guessed)
+    return ArchiveLabels(tuple(spec.covariate for spec in specs), values, known, guessed)
 
 
 def _number_and_person(path: Path, place: str, value: Any) -> tuple[float, str]:
@@ -210,10 +208,10 @@ def _guessed(name: str, values: NDArray[np.float64]) -> Covariate:
     return Covariate(name, "continuous")
 
 
-def _of_numbers(path: Path, name: str, label: Any, covariates: Sequence[Covariate]) -> list[float]:
+def _of_numbers(path: Path, name: str, label: Any, specs: Sequence[CovariateSpec]) -> list[float]:
     """Native values of one label: a number, a list of numbers, or null (missing)."""
     if label is None:
-        return [math.nan] * len(covariates)
+        return [math.nan] * len(specs)
     numbers = label if isinstance(label, list) else [label]
     field = f"{LABELS}, {name}, label"
     if any(not (n is None or isinstance(n, int | float)) for n in numbers):
@@ -222,30 +220,53 @@ def _of_numbers(path: Path, name: str, label: Any, covariates: Sequence[Covariat
             "label is not made of numbers", file=path, field=field, found=label, expected=expected
         )
     numbers = [math.nan if n is None else float(n) for n in numbers]
-    hot = sum(c.width for c in covariates)
-    if len(numbers) not in (len(covariates), hot):
-        expected = f"{len(covariates)} numbers"
-        expected += f", or {hot} with categories one-hot" if hot > len(covariates) else ""
+    hot = sum(spec.covariate.width for spec in specs)
+    if len(numbers) not in (len(specs), hot):
+        expected = f"{len(specs)} numbers"
+        expected += f", or {hot} with categories one-hot" if hot > len(specs) else ""
         found = f"{len(numbers)} numbers"
         raise DataError("label of another length", file=path, field=field, found=found, expected=expected)
     one_hot, values = len(numbers) == hot, []
-    for covariate in covariates:
-        width = covariate.width if one_hot else 1
+    for spec in specs:
+        width = spec.covariate.width if one_hot else 1
         part, numbers = numbers[:width], numbers[width:]
         if width > 1:
             if sorted(part) != [0.0] * (width - 1) + [1.0] and not all(map(math.isnan, part)):
-                place = f"{LABELS}, {name}, {covariate.name}"
+                place = f"{LABELS}, {name}, {spec.covariate.name}"
                 raise DataError("not one-hot", file=path, field=place, found=part, expected="one 1 and zeros")
             part = [math.nan if math.isnan(part[0]) else float(part.index(1.0))]
-        _check(path, name, covariate, part[0])
-        values.append(part[0])
+        values.append(_native(path, name, spec, part[0]))
     return values
 
 
-def _check(path: Path, name: str, covariate: Covariate, value: float) -> None:
-    """Refuse an infinite value, or one that is no level."""
-    discrete = not covariate.is_continuous and not math.isnan(value)
-    if math.isinf(value) or (discrete and value not in range(covariate.num_levels)):
-        expected = "a finite number" if covariate.is_continuous else f"0 to {covariate.num_levels - 1}"
-        place = f"{LABELS}, {name}, {covariate.name}"
+def _is_number(text: str) -> bool:
+    try:
+        parse_number(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _native(path: Path, name: str, spec: CovariateSpec, number: float) -> float:
+    """A label's native value: a converted number, or the index of a level.
+
+    Raises:
+        DataError: An infinite value, one outside its range, or one that is no level.
+    """
+    covariate, place = spec.covariate, f"{LABELS}, {name}, {spec.covariate.name}"
+    if math.isnan(number):
+        return number
+    if not covariate.is_continuous:
+        numbers = [code for code in spec.codes if _is_number(code)]
+        code = next((c for c in numbers if same_value(f"{number:g}", c)), None)
+        value = covariate.parse(spec.codes[code]) if code else math.nan if numbers else number
+        if value not in range(covariate.num_levels):
+            expected = " | ".join(numbers) or f"0 to {covariate.num_levels - 1}"
+            raise DataError("value out of range", file=path, field=place, found=number, expected=expected)
+        return float(value)
+    low, high = spec.range or (-math.inf, math.inf)
+    value = number * spec.factor
+    if math.isinf(value) or not low <= value <= high:
+        expected = f"{low:g} to {high:g} {covariate.unit}".strip() if spec.range else "a finite number"
         raise DataError("value out of range", file=path, field=place, found=value, expected=expected)
+    return value

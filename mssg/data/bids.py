@@ -14,6 +14,7 @@ from typing import Any
 
 from mssg.data.cohort import CohortImage, CovariateSpec, LeftOut
 from mssg.data.covariate_options import PLAUSIBLE
+from mssg.data.units import known_unit
 from mssg.errors import DataError, UsageError
 from mssg.files import parse_json
 from mssg.study.cells import same_value
@@ -24,21 +25,6 @@ ANY = "*"
 """As an entity's value: whatever it is, and all of them."""
 MAGNITUDE = ("", "mag")
 DESCRIPTIONS = ("participants.json", "sessions.json")
-UNITS = {
-    # how it may be written: (dimension, size)
-    **dict.fromkeys(("years", "year", "yrs", "yr", "y"), ("time", 1.0)),
-    **dict.fromkeys(("months", "month", "mo"), ("time", 1 / 12)),
-    **dict.fromkeys(("weeks", "week", "wk"), ("time", 7 / 365.25)),
-    **dict.fromkeys(("days", "day", "d"), ("time", 1 / 365.25)),
-    **dict.fromkeys(("ml", "cm3", "cm^3", "cm³", "cc"), ("volume", 1.0)),
-    **dict.fromkeys(("mm3", "mm^3", "mm³", "ul", "µl"), ("volume", 1e-3)),
-    **dict.fromkeys(("l", "litres", "liters"), ("volume", 1e3)),
-    **dict.fromkeys(("mm", "millimetres", "millimeters"), ("length", 1.0)),
-    **dict.fromkeys(("cm", "centimetres", "centimeters"), ("length", 10.0)),
-    **dict.fromkeys(("m", "metres", "meters"), ("length", 1e3)),
-    **dict.fromkeys(("kg", "kilograms"), ("mass", 1.0)),
-    **dict.fromkeys(("g", "grams"), ("mass", 1e-3)),
-}
 
 
 def parse_name(stem: str) -> tuple[dict[str, str], str]:
@@ -227,11 +213,6 @@ def _description(path: Path) -> Mapping[str, Any]:
     return document
 
 
-def _known_unit(text: str) -> tuple[str, float] | None:
-    words = [text.strip(), text.strip().lower(), *re.split(r"[\s(),;/]+", text.lower())]
-    return next((UNITS[word] for word in words if word in UNITS), None)
-
-
 def _with_unit(spec: CovariateSpec, stated: Any, path: Path) -> CovariateSpec:
     if not spec.covariate.is_continuous or not isinstance(stated, str) or not stated.strip():
         return spec
@@ -239,7 +220,7 @@ def _with_unit(spec: CovariateSpec, stated: Any, path: Path) -> CovariateSpec:
         unit = stated.strip()
         covariate = replace(spec.covariate, unit=unit)
         return replace(spec, covariate=covariate, range=spec.range or PLAUSIBLE.get(unit))
-    theirs, ours = _known_unit(stated), _known_unit(spec.covariate.unit)
+    theirs, ours = known_unit(stated), known_unit(spec.covariate.unit)
     if theirs is None or ours is None or spec.factor != 1.0:
         return spec
     if theirs[0] != ours[0]:
@@ -263,10 +244,17 @@ def _with_levels(spec: CovariateSpec, stated: Any) -> CovariateSpec:
         meant = {str(key): _meaning(spec.codes, text) for key, text in texts.items()}
         return replace(spec, codes={**{k: v for k, v in meant.items() if v is not None}, **spec.codes})
     if spec.covariate.kind == "binary":
-        return replace(spec, codes=dict(zip(names, ("0", "1")))) if len(names) == 2 else spec
+        return spec.with_levels(names, _short(stated)) if len(names) == 2 else spec
     if not spec.covariate.levels and len(names) > 1:
         return replace(spec, covariate=replace(spec.covariate, levels=tuple(names)))
     return spec
+
+
+def _short(stated: Mapping[str, Any] | Sequence[Any]) -> list[str]:
+    """The descriptions of two levels where they can be their names: {"1": "female", "2": "male"}."""
+    texts = [str(text).strip() for text in stated.values()] if isinstance(stated, Mapping) else []
+    usable = len(set(texts)) == 2 and all(re.fullmatch(r"[^\W\d][\w-]{0,15}", text) for text in texts)
+    return texts if usable else []
 
 
 def _meaning(codes: Mapping[str, str], text: Any) -> str | None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mssg.errors import UsageError
+from mssg.study.cells import same_value
 from mssg.study.model import Covariate
 
 CHOICES = ("variant", "side")
@@ -89,6 +90,20 @@ class CovariateSpec:
     optional: bool = False
     rules: tuple[Rule, ...] = ()
     top_coded: str = ""  # what becomes of values such as 89+: "keep" | "drop" | "", which asks the user
+
+    def with_levels(self, texts: Sequence[str], names: Sequence[str] = ()) -> CovariateSpec:
+        """A binary covariate whose cells say one of two texts, 0 and 1 in turn.
+
+        Args:
+            texts: What cells say; none: 0 and 1.
+            names: What the levels are called; the texts where they are not, but for 0 and 1 themselves.
+        """
+        if not texts:
+            return self
+        plain = all(same_value(text, str(i)) for i, text in enumerate(texts))
+        levels = tuple(names or (() if plain else texts))
+        codes = dict(zip(texts, levels or ("0", "1")))
+        return replace(self, covariate=replace(self.covariate, levels=levels), codes=codes)
 
 
 @dataclass(frozen=True)

@@ -272,7 +272,7 @@ def _named_by(spec: CovariateSpec, column: str) -> str:
     c = spec.covariate
     words = list(spec.codes)
     detail = f":{c.unit}" if c.unit else f":{','.join(c.levels)}" if c.levels else ""
-    detail = f":{words[0]},{words[-1]}" if c.kind == "binary" and words else detail
+    detail = f":{words[0]},{words[-1]}" if c.kind == "binary" and words and not c.levels else detail
     return f"Name it with --covariate {c.name}@{column}={c.kind}{detail}"
 
 

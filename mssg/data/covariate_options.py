@@ -18,7 +18,8 @@ MOST_LEVELS = 1000
 TOP_CODED = ("keep", "drop")
 """What may become of ages such as 89+: taken as their limit, or left out on purpose."""
 _GRAMMAR = (
-    "NAME=continuous[:UNIT][:LO..HI], NAME=binary[:ZERO,ONE] or NAME=categorical[:LEVEL,LEVEL,…|:COUNT]"
+    "NAME=continuous[:UNIT[*FACTOR]][:LO..HI], NAME=binary[:ZERO,ONE] or"
+    " NAME=categorical[:LEVEL,LEVEL,…|:COUNT]"
 )
 
 
@@ -27,8 +28,9 @@ def parse_covariate(text: str, option: str = "--covariate") -> CovariateSpec:
 
     Args:
         text: "age=continuous:years", "ventricle@LatVent=continuous:ml:1..300" (unit, then range; either end
-            may be left open), "sex=binary:F,M" (0, 1), "site=categorical:x,y,z", "digit=categorical:10" (0 to
-            9).
+            may be left open), "ventricle=continuous:ml*0.001" or "…:ml:factor=0.001" (the table's numbers are
+            in another unit: what to multiply them by), "sex=binary:F,M" (0, 1), "site=categorical:x,y,z",
+            "digit=categorical:10" (0 to 9).
         option: For messages.
 
     Returns:
@@ -45,13 +47,15 @@ def parse_covariate(text: str, option: str = "--covariate") -> CovariateSpec:
         raise UsageError(f"the name is {problem}", field=option, found=repr(name), hint=hint)
     try:
         if kind == "continuous":
-            unit, span = _unit_and_range(details)
+            unit, factor, span = _unit_and_range(details)
             return CovariateSpec(
-                Covariate(name, kind, unit=unit), column or name, range=span or PLAUSIBLE.get(unit)
+                Covariate(name, kind, unit=unit),
+                column or name,
+                factor=factor,
+                range=span or PLAUSIBLE.get(unit),
             )
         if kind == "binary":
-            codes = dict(zip(_words(details, 2), ("0", "1")))
-            return CovariateSpec(Covariate(name, kind), column or name, codes=codes)
+            return CovariateSpec(Covariate(name, kind), column or name).with_levels(_words(details, 2))
         if kind == "categorical":
             return CovariateSpec(Covariate(name, kind, levels=_words(details)), column or name)
         problem = f"unknown kind {kind!r}"
@@ -62,9 +66,14 @@ def parse_covariate(text: str, option: str = "--covariate") -> CovariateSpec:
     )
 
 
-def _unit_and_range(details: Sequence[str]) -> tuple[str, tuple[float, float] | None]:
-    unit, span = "", None
+def _unit_and_range(details: Sequence[str]) -> tuple[str, float, tuple[float, float] | None]:
+    unit, factor, span = "", 1.0, None
     for detail in map(str.strip, details):
+        detail, times, number = (part.strip() for part in detail.replace("factor=", "*").partition("*"))
+        if times:
+            if factor != 1 or not parse_number(number) > 0:
+                raise ValueError(f"{number!r} is no factor above 0, or a second one")
+            factor = parse_number(number)
         low, dots, high = detail.partition("..")
         if dots and span is None and (low or high):
             span = (parse_number(low) if low else -math.inf, parse_number(high) if high else math.inf)
@@ -72,9 +81,9 @@ def _unit_and_range(details: Sequence[str]) -> tuple[str, tuple[float, float] | 
                 raise ValueError(f"the range {detail!r} is empty")
         elif detail and not dots and not unit and not re.match(r"[-+.,\d\N{MINUS SIGN}]", detail):
             unit = detail
-        else:
+        elif detail or not times:
             raise ValueError(f"{detail!r} is neither a unit nor a range such as 1..300")
-    return unit, span
+    return unit, factor, span
 
 
 def _words(details: Sequence[str], count: int | None = None) -> tuple[str, ...]:

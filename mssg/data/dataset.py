@@ -117,7 +117,7 @@ class PackedSource:
         info = _read_info(folder)
         _check_meaning(folder / INFO, info, study, source.observes)
         images = _read_images(folder / IMAGES, study)
-        columns = read_table(folder / TABLE)
+        columns = _plain_binaries(read_table(folder / TABLE), info, study)
         check_keys(folder / TABLE, columns, len(images))
         if verify:
             verify_hashes(folder, info)
@@ -312,6 +312,21 @@ def _check_meaning(path: Path, info: Mapping[str, Any], study: Study, observes: 
                     expected=wanted,
                     hint="Convert the source's column when preparing it, or correct the study TOML",
                 )
+
+
+def _plain_binaries(
+    columns: dict[str, list[str]], info: Mapping[str, Any], study: Study
+) -> dict[str, list[str]]:
+    """A table's columns with 0 and 1 for the levels that source.json names and the study does not."""
+    stated = info.get("covariates")
+    for covariate in study.covariates if isinstance(stated, dict) else ():
+        entry, name = stated.get(covariate.name), covariate.name
+        levels = entry.get("levels") if isinstance(entry, dict) else None
+        if covariate.kind == "binary" and not covariate.levels and name in columns:
+            if isinstance(levels, list) and len(levels) == 2 and all(isinstance(v, str) for v in levels):
+                plain = dict(zip(levels, ("0", "1")))
+                columns[name] = [plain.get(text, text) for text in columns[name]]
+    return columns
 
 
 def _check_geometry(path: Path, stated: Any, study: Study) -> None:

@@ -238,13 +238,9 @@ def _write(
     split = split_subjects(subjects, plan.seed, plan.test, plan.val)
     home = assign_sources(subjects, [1.0] * len(plan.divide), plan.seed) if plan.divide else None
     covariates = {spec.covariate.name: spec.covariate for spec in specs}
-    stated = {
-        name: {"unit": c.unit} if c.is_continuous else {"levels": list(c.levels)}
-        for name, c in covariates.items()
-        if any(name in image.values for image in kept)
-    }
+    used = [c for name, c in covariates.items() if any(name in image.values for image in kept)]
     shares = {"test": plan.test, "val": plan.val}
-    info = {**plan.info, "seed": plan.seed, "shares": shares, "covariates": stated}
+    info = {**plan.info, "seed": plan.seed, "shares": shares, "covariates": meaning(used)}
     counts = {}
     for number, name in enumerate(plan.sources):
         mine = [i for i in range(len(kept)) if home is None or name == plan.name or home[i] == number]
@@ -275,6 +271,11 @@ def _table(
     for column in dict.fromkeys(name for image in images for name in image.columns):
         table[column] = [image.columns.get(column, "") for image in images]
     return table
+
+
+def meaning(covariates: Sequence[Covariate]) -> dict[str, Any]:
+    """What source.json says of the columns: units, and the levels' names."""
+    return {c.name: {"unit": c.unit} if c.is_continuous else {"levels": list(c.levels)} for c in covariates}
 
 
 def cell(covariate: Covariate | None, value: float) -> str | float:

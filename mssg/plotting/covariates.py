@@ -135,7 +135,7 @@ def _edges(seen: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
 
 
 def _levels(covariate: Covariate) -> tuple[str, ...]:
-    return covariate.levels if covariate.kind == "categorical" else ("no", "yes")
+    return covariate.level_names
 
 
 def _level_ticks(axis: Any, levels: tuple[str, ...]) -> None:

@@ -28,7 +28,7 @@ SPACES = ("", "mni")
 PLANES = ("coronal", "axial", "sagittal")
 SOURCE = "source"  # name of the covariate that tells the sources apart when condition_on_source is set
 BINARY_WORDS = ("0", "1", "no", "yes", "false", "true")
-"""What a cell of a binary covariate may say: 0 and 1 in turn."""
+"""What a cell of a binary covariate may say beside its levels' names: 0 and 1 in turn."""
 RESERVED = (
     *("subject", "session", "split", SOURCE, "file"),
     *("slice", "position_mm", "across_mm", "up_mm", "side", "flipped"),
@@ -81,10 +81,17 @@ class Covariate:
         """How many values a binary (2) or categorical covariate can take; 0 for a continuous one."""
         return {"continuous": 0, "binary": 2}.get(self.kind, len(self.levels))
 
+    @property
+    def level_names(self) -> tuple[str, ...]:
+        """Names of a binary or categorical covariate's levels; none for a continuous one."""
+        return self.levels or (("no", "yes") if self.kind == "binary" else ())
+
     def compatible_with(self, other: Covariate) -> bool:
-        """Whether both mean the same quantity: name, kind, unit, levels. Scale and statistics may differ."""
-        mine, theirs = ((c.name, c.kind, c.unit, c.levels) for c in (self, other))
-        return mine == theirs
+        """Whether both mean the same quantity: name, kind, unit, levels. Scale and statistics may differ, and
+        of a binary one the levels' names may be left out."""
+        mine, theirs = ((c.name, c.kind, c.unit) for c in (self, other))
+        unnamed = self.kind == "binary" and not (self.levels and other.levels)
+        return mine == theirs and (unnamed or self.levels == other.levels)
 
     def forward(self, x: np.ndarray | float) -> np.ndarray:
         """Native value -> transformed value (identity, or log(x + shift))."""
@@ -164,21 +171,12 @@ class Covariate:
             UsageError: Not a number, not 0/1, or not one of the levels.
         """
         word = str(text).strip()
-        if self.kind == "categorical" and word in self.levels:
+        if word in self.levels:
             return float(self.levels.index(word))
         if is_missing(word):
             return math.nan
-        if self.kind == "binary":
-            value = next((i for i, w in enumerate(BINARY_WORDS) if same_value(word.lower(), w)), None)
-            if value is None:
-                raise UsageError("not a binary value", field=self.name, found=repr(word), expected="0 or 1")
-            return float(value % 2)
-        if self.kind == "categorical":
-            value = next((i for i, level in enumerate(self.levels) if same_value(word, level)), None)
-            if value is None:
-                expected = " | ".join(self.levels)
-                raise UsageError("unknown level", field=self.name, found=repr(word), expected=expected)
-            return float(value)
+        if not self.is_continuous:
+            return self._level(word)
         try:
             value = parse_number(word)
         except ValueError:
@@ -193,6 +191,24 @@ class Covariate:
             )
         return value
 
+    def _level(self, word: str) -> float:
+        """Index of the level that a word names.
+
+        Raises:
+            UsageError: None.
+        """
+        value = next((i for i, level in enumerate(self.levels) if same_value(word, level)), None)
+        if value is None and self.kind == "binary":
+            meant = _binary_value(word)
+            # "1" of the levels "1" and "2" is no 1: names that say something else are taken as names alone
+            if all(_binary_value(level) in (None, i) for i, level in enumerate(self.levels)):
+                value = meant
+        if value is None:
+            expected = " | ".join(self.levels) or "0 or 1"
+            what = "unknown level" if self.levels else "not a binary value"
+            raise UsageError(what, field=self.name, found=repr(word), expected=expected)
+        return float(value)
+
     def format(self, value: float, unit: bool = True) -> str:
         """A native value as text for people, with its unit."""
         if value is None or not math.isfinite(value):
@@ -200,12 +216,17 @@ class Covariate:
         if self.kind == "categorical":
             return self.levels[round(value)]
         if self.kind == "binary":
-            return "yes" if value > 0.5 else "no"
+            return self.level_names[value > 0.5]
         size = abs(value)
         text = f"{value:.0f}" if size >= 200 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
         if unit and self.unit:
             text += self.unit if self.unit in ("°", "%") else f" {self.unit}"
         return text
+
+
+def _binary_value(word: str) -> int | None:
+    """0 or 1 where a word says one of them."""
+    return next((i % 2 for i, w in enumerate(BINARY_WORDS) if same_value(word.lower(), w)), None)
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,11 @@ def covariate_of(name: str, document: Any, file: str | None) -> Covariate:
                 found=values["shift"],
                 hint='Add transform = "log" or remove shift',
             )
-    elif kind == "categorical":
-        levels = table.get("levels", "texts")
-        if len(levels) < 2 or len(set(levels)) != len(levels):
+    else:
+        levels = table.get("levels", "texts", *([[]] if kind == "binary" else []))
+        if kind == "binary" and len(levels) not in (0, 2):
+            raise table.error("levels", "needs two levels, or none", found=levels)
+        if (levels and len(levels) < 2) or len(set(levels)) != len(levels):
             raise table.error("levels", "needs two or more levels, each once", found=levels)
         values["levels"] = tuple(levels)
     values["loss_weight"] = float(table.get("loss_weight", "not negative", 1.0))

@@ -28,10 +28,8 @@ class Sweep:
 
 def describe(covariate: Covariate) -> str:
     """A covariate's name with its unit or levels: "age (years)", "digit (0|1|2)"."""
-    if covariate.kind == "categorical":
-        return f"{covariate.name} ({'|'.join(covariate.levels)})"
-    if covariate.kind == "binary":
-        return f"{covariate.name} (0|1)"
+    if not covariate.is_continuous:
+        return f"{covariate.name} ({'|'.join(covariate.levels or ('0', '1'))})"
     return f"{covariate.name} ({covariate.unit})" if covariate.unit else covariate.name
 
 
@@ -54,7 +52,7 @@ def find_covariate(study: Study, name: str) -> Covariate:
 
 def plain(covariate: Covariate, value: float) -> str:
     """A native value as it is written on a command line, without loss."""
-    return covariate.levels[round(value)] if covariate.kind == "categorical" else number(value)
+    return covariate.levels[round(value)] if covariate.levels else number(value)
 
 
 def number(value: float) -> str:

@@ -23,7 +23,7 @@ def describe(covariate: Covariate, values: np.ndarray) -> dict[str, Any]:
     if covariate.kind == "binary":
         return {
             "histogram": {
-                "levels": ["0", "1"],
+                "levels": list(covariate.levels) or ["0", "1"],
                 "counts": [int((values < 0.5).sum()), int((values >= 0.5).sum())],
             }
         }

@@ -379,7 +379,17 @@ def test_covariates_from_words():
     age = parse_covariate("age@Alter=continuous:years")
     assert (age.column, age.range, age.covariate.unit) == ("Alter", (0.0, 120.0), "years")
     assert parse_covariate("v=continuous:ml:1..300").range == (1.0, 300.0)
-    assert parse_covariate("sex=binary:F,M").codes == {"F": "0", "M": "1"}
+    sex = parse_covariate("sex=binary:F,M")
+    assert sex.codes == {"F": "F", "M": "M"} and sex.covariate.levels == ("F", "M")
+    plain = parse_covariate("sex=binary:0,1")
+    assert plain.codes == {"0": "0", "1": "1"} and plain.covariate.levels == ()
+    for text in ("v@vol=continuous:ml*0.001:1..90", "v@vol=continuous:ml:factor=0.001:1..90"):
+        volume = parse_covariate(text)
+        assert (volume.column, volume.factor, volume.range) == ("vol", 0.001, (1.0, 90.0))
+        assert volume.covariate.unit == "ml"
+    for text in ("v=continuous:ml*", "v=continuous:ml*-2", "v=continuous:ml*2*3", "v=continuous:ml*0"):
+        with pytest.raises(UsageError, match="cannot be read as a covariate"):
+            parse_covariate(text)
     assert parse_covariate("site=categorical:x,y").covariate.levels == ("x", "y")
     for wrong in ("age", "age=number", "sex=binary:F", "site=categorical:x", "v=continuous:ml:1.1.1..3"):
         with pytest.raises(UsageError, match="covariate"):

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mssg.data import bids
 from mssg.data.cohort import Cohort, CohortImage, CovariateSpec, LeftOut, names_in
 from mssg.data.cohort_files import find, from_rows
@@ -18,6 +20,7 @@ from mssg.data.cohort_values import ImageRecord
 from mssg.data.covariate_options import TOP_CODED, parse_covariate, with_missing
 from mssg.data.delimited import AS_CSV, SUFFIXES, header_of, rows_of
 from mssg.data.pipeline import SourcePlan
+from mssg.data.units import ask_unit
 from mssg.errors import DataError, UsageError
 
 DEFAULTS = {"mri": ("bids", "csv"), "fundus": ("", "fundus-csv")}
@@ -141,6 +144,8 @@ def select_cohort(
     _check_levels(cohort.covariates)
     images = [replace(image, subject=request.prefix + image.subject) for image in images]
     records, more, specs = join(images, [*map(Path, request.tables)], home, cohort, alone=not measured)
+    for spec in specs:
+        ask_unit(spec, np.array([record.values[spec.covariate.name] for record in records]))
     homes = tuple(path.resolve() for path in (home, *([Path(request.root)] if request.root else [])))
     return CohortSelection(cohort, variant, records, [*left, *more], [*specs, *measured], home, homes)
 

@@ -19,8 +19,9 @@ from mssg.data.archives import LARGEST_FILE, FolderArchive, ZipArchive, open_arc
 from mssg.data.dataset import check_target, write_packed
 from mssg.data.nifti import quiet_nibabel
 from mssg.data.picture_files import read_pixels
-from mssg.data.pipeline import cell
+from mssg.data.pipeline import cell, meaning
 from mssg.data.split import SPLITS, split_subjects
+from mssg.data.units import ask_unit
 from mssg.errors import DataError, UsageError
 from mssg.files import write_atomically
 from mssg.study.model import Source, Study
@@ -83,6 +84,9 @@ def prepare(
         if not names:
             raise DataError("no image found", file=path, expected=" or ".join(SUFFIXES))
         read = read_labels(path, archive, names, stated)
+        for spec in stated:
+            at = read.covariates.index(spec.covariate)
+            ask_unit(spec, read.values[:, at], "--labels")
         subjects = _subjects(names, subject_pattern, read.subjects)
         split = split_subjects(subjects, seed, test, val)
         channels, resolution = _read_image(path, archive, names[0]).shape[:2]
@@ -95,6 +99,7 @@ def prepare(
             "seed": seed,
             "shares": {"test": test, "val": val},
             "geometry": None,
+            "covariates": meaning(read.covariates),
         }
         write_packed(out / FOLDER, _images(path, archive, names, progress), table, info)
     study = None
