@@ -105,7 +105,7 @@ def _row(
         told = "–" if not known else "other" if large else "same"
         tip = "read as asked or not"
     if own is not None:
-        tip += f". The predictor on real images: {own.words(covariate.unit)}; {own.verdict}"
+        tip += f". The predictor on real images: {own.words()}; {own.verdict}"
     doubtful = own is not None and not own.better
     large = large and not doubtful
     tip = tip if known else f"the instrument finds no {covariate.name} on this picture"

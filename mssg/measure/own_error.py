@@ -7,8 +7,9 @@ one states this beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,7 @@ class OwnError:
         r, r_ci95: Correlation of read and true values, and its bootstrap interval over people.
         accuracy, guess_accuracy: Share of levels read rightly, and that of a constant: the commonest level.
         on: Which real images: a split's, or `IN_TURN`.
+        unit: Of the covariate.
         better: Whether it is better than guessing: a smaller error than the constant's and an r certainly
             above 0, or an accuracy certainly above the constant's. None where too few people say anything.
     """
@@ -51,6 +53,7 @@ class OwnError:
     accuracy: float = math.nan
     guess_accuracy: float = math.nan
     on: str = "test"
+    unit: str = ""
     better: bool | None = None
 
     @property
@@ -58,7 +61,24 @@ class OwnError:
         """`better` in words."""
         return UNKNOWN if self.better is None else BETTER if self.better else WORSE
 
-    def words(self, unit: str = "") -> str:
+    def to_json(self) -> dict[str, Any]:
+        """What is known of it, as JSON holds it; without the covariate."""
+        known = {k: v for k, v in asdict(self).items() if v is not None and v == v and k != "covariate"}
+        return known if math.isfinite(self.r_ci95[0]) else {k: v for k, v in known.items() if k != "r_ci95"}
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any], covariate: str = "") -> OwnError:
+        """What `to_json` gave; parts of a wrong kind count as unknown."""
+        kinds = {"n": int, "people": int, "on": str, "unit": str, "better": bool}
+        known = {f.name: document.get(f.name) for f in fields(OwnError) if f.name in document}
+        parts = {
+            k: v
+            for k, v in known.items()
+            if isinstance(v, kinds.get(k, int | float)) and (k == "better" or not isinstance(v, bool))
+        }
+        return OwnError(**{"covariate": covariate, "n": 0, **parts})
+
+    def words(self) -> str:
         """Error beside the guess's, r and n, as a part of a sentence."""
         where = f", {self.on}" if self.on == IN_TURN else ""
         n = f"n = {self.n}{where}"
@@ -66,8 +86,8 @@ class OwnError:
             return "own error on real images not known"
         if math.isfinite(self.accuracy):
             return f"right {percent(self.accuracy)}, a constant guess {percent(self.guess_accuracy)}; {n}"
-        guess = amount(self.guess_mae, unit)
-        return f"MAE {amount(self.mae, unit)}, a constant guess {guess}; r {fixed(self.r, 2)}, {n}"
+        guess = amount(self.guess_mae, self.unit)
+        return f"MAE {amount(self.mae, self.unit)}, a constant guess {guess}; r {fixed(self.r, 2)}, {n}"
 
 
 def constant_guess(covariate: Covariate, training: np.ndarray) -> float:
@@ -115,7 +135,7 @@ def own_error(
     weights = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)
     weights = weights[:, who].astype(np.float64)
     judged = len(names) >= FEWEST_PEOPLE
-    common = {"n": truth.size, "people": len(names), "on": on}
+    common = {"n": truth.size, "people": len(names), "on": on, "unit": covariate.unit}
     if not covariate.is_continuous:
         gain = np.quantile(weights @ (own - blind) / weights.sum(1), 0.05)
         return OwnError(

@@ -64,6 +64,12 @@ class EvalDataset:
         return np.flatnonzero(self.source == names.index(source))
 
     @property
+    def people(self) -> np.ndarray:
+        """Whose image each is [N]."""
+        subjects = [s.subjects for s in self.sources]
+        return np.array([str(subjects[i][row]) for i, row in zip(self.source, self.rows)])
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """Every source that has images here, and all together."""
         names = [s.name for i, s in enumerate(self.study.sources) if (self.source == i).any()]

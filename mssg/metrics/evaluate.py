@@ -18,6 +18,7 @@ from mssg.metrics.dataset import EvalDataset
 from mssg.metrics.instruments import Instruments
 from mssg.metrics.metric import Metric
 from mssg.metrics.model import EvaluatedModel
+from mssg.metrics.own_errors import beside_own_errors
 from mssg.metrics.results import Evaluation, Note, Result
 from mssg.metrics.sampling import CachedSampler
 from mssg.metrics.settings import EvaluationOptions
@@ -66,7 +67,7 @@ def evaluate(
         reads_split=[m.reads_split for m in metrics if m.reads_split],
         notes=list(notes),
     )
-    results = _results(context, metrics, models)
+    results = beside_own_errors(context, _results(context, metrics, models))
     sizes = {"images": len(context.picks), "features": features and features.name}
     return Evaluation(
         study=data.study.name,

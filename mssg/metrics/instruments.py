@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +14,8 @@ from mssg import assets
 from mssg.data.dataset import file_hash
 from mssg.errors import DataError, UsageError
 from mssg.measure.instruments import instrument
-from mssg.metrics.results import Note
+from mssg.measure.own_error import OwnError
+from mssg.metrics.results import ORACLE, Note, is_oracle
 from mssg.metrics.sampling import Reader
 from mssg.study.model import Study
 
@@ -26,10 +27,18 @@ class Instruments:
     Attributes:
         readers: To be run over images.
         by_covariate: Covariate -> name of its instrument.
+        stated: Covariate -> own error on real images that a predictor's file states.
     """
 
     readers: tuple[Reader, ...]
     by_covariate: dict[str, str]
+    stated: dict[str, OwnError] = field(default_factory=dict)
+
+    def trusted(self, name: str, own: OwnError | None) -> bool:
+        """Whether a covariate's readings say anything: its instrument is better than guessing, or an oracle
+        that nobody knows to be no better."""
+        better = own.better if own else None
+        return is_oracle(self.by_covariate[name]) if better is None else better
 
     def measure(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """All covariates that can be read: name -> native values [N]."""
@@ -51,18 +60,20 @@ def open_instruments(
     """
     readers: list[Reader] = []
     by: dict[str, str] = {}
+    stated: dict[str, OwnError] = {}
     if study.instrument:
         reader, by = _oracle(study, study.instrument)
         readers.append(reader)
     for path in predictors:
-        reader, found = _predictor(study, path, device, by)
+        reader, found, errors = _predictor(study, path, device, by)
         readers += [reader] if found else []
         by |= found
+        stated |= errors
     missing = (
         "nothing reads this covariate off an image: no score of it (give a --predictor of `mssg predictors`)"
     )
     notes = [Note(c.name, missing) for c in study.covariates if c.name not in by]
-    return Instruments(tuple(readers), by), notes
+    return Instruments(tuple(readers), by, stated), notes
 
 
 def _oracle(study: Study, named: str) -> tuple[Reader, dict[str, str]]:
@@ -79,15 +90,15 @@ def _oracle(study: Study, named: str) -> tuple[Reader, dict[str, str]]:
                 found=unit,
                 expected=oracle.UNITS[name],
             )
-    title = f"oracle-{named}"
+    title = ORACLE + named
     reader = Reader(f"{title}:{_version(oracle)}", _reading(oracle.measure, names))
     return reader, dict.fromkeys(names, title)
 
 
 def _predictor(
     study: Study, path: str | Path, device: str, taken: dict[str, str]
-) -> tuple[Reader, dict[str, str]]:
-    """A predictor's reader of what is not read yet."""
+) -> tuple[Reader, dict[str, str], dict[str, OwnError]]:
+    """A predictor's reader of what is not read yet, covariate -> its name, and its own errors."""
     from mssg.features.predictors import Predictor
 
     predictor = Predictor.load(path, device)
@@ -115,7 +126,8 @@ def _predictor(
         names.append(covariate.name)
     identity = f"predictor-{predictor.architecture}@{file_hash(Path(path))[:8]}"
     reader = Reader(f"{identity}:{','.join(names)}", _reading(predictor.measure, tuple(names)))
-    return reader, dict.fromkeys(names, identity)
+    errors = {own.covariate: own for own in predictor.errors if own.covariate in names}
+    return reader, dict.fromkeys(names, identity), errors
 
 
 def _reading(

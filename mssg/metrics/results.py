@@ -12,15 +12,20 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mssg.errors import DataError, UsageError
 from mssg.files import make_folder, parse_json, write_atomically
+
+if TYPE_CHECKING:
+    from mssg.measure.own_error import OwnError
 
 FORMAT_VERSION = 2
 """Files of version 1 have the same form; the seeds behind their numbers drew other images."""
 REAL = "real"
 """The label under which real images stand beside the models."""
+ORACLE = "oracle-"
+"""How the name of an instrument begins that is a program, not learned from images."""
 AMOUNTS = ("value", "n", "n_real", "sd", "real_floor", "real_floor_n")
 JOINT = "joint"
 """The source of a result over all sources together."""
@@ -76,6 +81,22 @@ class Result:
     real_floor: float | None = None
     real_floor_n: int | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def own(self) -> OwnError | None:
+        """Its instrument's own error on real images; None where the file does not say it."""
+        from mssg.measure.own_error import OwnError
+
+        document = self.detail.get("own")
+        return OwnError.from_json(document, self.covariate or "") if isinstance(document, Mapping) else None
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether its instrument is no better than guessing, so that the number says nothing. What older
+        files do not say counts as no doubt; an oracle is doubted only where it was found out."""
+        if self.own is None:
+            return False
+        return self.own.better is False or (self.own.better is None and not is_oracle(self.instrument))
 
     def to_json(self) -> dict[str, Any]:
         """The result as a JSON object; what does not apply is left out, what is undefined is null."""
@@ -287,6 +308,11 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def is_oracle(instrument: str | None) -> bool:
+    """Whether an instrument's name is an oracle's."""
+    return (instrument or "").startswith(ORACLE)
 
 
 def _matches(result: Result, name: str, wanted: Any) -> bool:

@@ -39,6 +39,11 @@ LATEX = {
 }
 
 
+INSTRUMENT = "instrument on real images"
+DOUBTFUL = "NO BETTER THAN GUESSING"
+"""Ends what is said of an instrument whose readings say nothing."""
+
+
 @dataclass(frozen=True)
 class ComparisonTable:
     """A table: what each line is about, and one cell a model, with the real images or their floor last."""
@@ -73,29 +78,36 @@ class ComparisonTable:
 
 
 def comparison(found: Evaluation) -> ComparisonTable:
-    """All numbers over the whole split and over all strata: one line a metric, one column a model."""
+    """All numbers over the whole split and over all strata: one line a metric, one column a model, and what
+    the instrument is worth on real images last."""
     labels = [m.label for m in found.models]
-    keys: dict[tuple[str, ...], dict[str, Result]] = {}
+    lines: dict[tuple[str, ...], dict[str, Result]] = {}
     for result in found.results:
-        if result.stratum is None and result.metric not in ("leakage",) and result.design in (None, "a", "b"):
-            keys.setdefault(_line(result), {})[result.model] = result
-    merged: dict[tuple[str, ...], dict[str, Result]] = {}
-    for key, cells in keys.items():
-        if key[2] != "label":
-            merged[key] = cells
+        shown = result.stratum is None and result.metric != "leakage" and result.design in (None, "a", "b")
+        if shown and result.reference != "label":
+            lines.setdefault(_line(result), {})[result.model] = result
     rows = []
-    for key, cells in merged.items():
+    for line, cells in lines.items():
         floor = next((r.real_floor for r in cells.values() if r.real_floor is not None), None)
-        rows.append((*key, *(_cell(cells.get(label)) for label in labels), number(floor)))
-    header = ("metric", "covariate", "against", "source", *labels, "real")
+        own = next((_instrument(r) for r in cells.values() if r.own), "")
+        rows.append((*line, *(_cell(cells.get(label)) for label in labels), number(floor), own))
+    header = ("metric", "covariate", "against", "source", *labels, "real", INSTRUMENT)
+    if not any(row[-1] for row in rows):
+        header, rows = header[:-1], [row[:-1] for row in rows]
     return ComparisonTable(header, tuple(rows), 4)
 
 
+def _instrument(r: Result) -> str:
+    """What its instrument is worth on real images, with a mark where that is nothing."""
+    return (r.own.words() if r.own else "") + (f"; {DOUBTFUL}" if r.doubtful else "")
+
+
 def summary(found: Evaluation) -> str:
-    """What to look at first."""
+    """What to look at first: nothing that was read no better than guessing."""
     table = comparison(found)
+    rows = [row for row in table.rows if not row[-1].endswith(DOUBTFUL)]
     chosen = []
-    for row in table.rows:
+    for row in rows:
         metric, _, against, source = row[:4]
         joint = (
             source == JOINT
@@ -109,8 +121,12 @@ def summary(found: Evaluation) -> str:
             and not metric.endswith(("mse", "balanced accuracy", "f1"))
         ):
             chosen.append(row)
-    rows = tuple(chosen) or tuple(row for row in table.rows if row[3] == JOINT)
-    return ComparisonTable(table.header, rows, table.left).text() if rows else "nothing could be measured"
+    left = chosen or [row for row in rows if row[3] == JOINT]
+    lines = [ComparisonTable(table.header, tuple(left), table.left).text()] if left else []
+    doubtful = dict.fromkeys(f"{r.covariate} ({_instrument(r)})" for r in found.results if r.doubtful)
+    if doubtful:
+        lines.append(f"\nNot shown, for nothing reads it better than a guess: {'; '.join(doubtful)}")
+    return "\n".join(lines) or "nothing could be measured"
 
 
 def strata_table(found: Evaluation, metric: str, reference: str | None = None) -> ComparisonTable:

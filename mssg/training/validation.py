@@ -11,9 +11,11 @@ import torch
 
 from mssg.features.extractors import load_features
 from mssg.losses.covariate import CovariateLoss, CovariateTerms, added
+from mssg.measure.own_error import OwnError
 from mssg.metrics import distribution
 from mssg.metrics.control import control
 from mssg.metrics.instruments import open_instruments
+from mssg.metrics.own_errors import judged
 from mssg.metrics.sampling import generator_of
 from mssg.networks.discriminator import Discriminator
 from mssg.training.batches import TrainingData
@@ -44,7 +46,7 @@ class Validation:
         metrics, by, parts = self._data.config.metrics, self._instruments.by_covariate, []
         if "control" in metrics:
             if by:
-                parts.append(f"control of {', '.join(by)}, read by {', '.join(sorted(set(by.values())))}")
+                parts.append(f"control of {'; '.join(map(self._words_on, by))}")
             if unread := [c.name for c in self._data.study.covariates if c.name not in by]:
                 why = "which nothing reads off an image (--predictor FILE of `mssg predictors` does)"
                 parts.append(f"no control of {', '.join(unread)}, {why}")
@@ -56,13 +58,37 @@ class Validation:
             parts.append("D's covariate loss on held-out images, which does not say what G obeys")
         return f"at each snapshot: {'; '.join(parts)}" if parts else "nothing is measured at snapshots"
 
+    def _words_on(self, name: str) -> str:
+        """A covariate, what reads it, and what that is worth on real images."""
+        own = self._own[name]
+        doubt = (
+            "" if self._instruments.trusted(name, own) else ": NO BETTER THAN GUESSING, chooses no snapshot"
+        )
+        return f"{name}, read by {self._instruments.by_covariate[name]} ({own.words()}{doubt})"
+
+    @functools.cached_property
+    def _own(self) -> dict[str, OwnError]:
+        """What each instrument is worth on held-out real images."""
+        data, by = self._data, self._instruments.by_covariate
+        images, values, people = self._known
+        return judged(
+            self._instruments,
+            data.study,
+            read=self._instruments.measure(images) if len(images) else dict.fromkeys(by, np.empty(0)),
+            values=values,
+            people=people,
+            training=np.concatenate([s.values[s.rows("train")] for s in data.sources]),
+            split="val",
+        )
+
     def __call__(self, state: TrainState) -> tuple[dict[str, float], float | None]:
         """Measure what the configuration asks for.
 
         Returns:
             Values by stats.jsonl key, and one score, higher is better, of the first metric named that can be
             measured (None without any): the mean of r (shared covariates) and partial r (others), minus the
-            KID, or minus the covariate loss.
+            KID, or minus the covariate loss. What an instrument reads no better than a guess has no part in
+            it.
         """
         measures = {"control": self._control, "kid": self._kid, "covariates": self._covariate_losses}
         values: dict[str, float] = {}
@@ -90,23 +116,34 @@ class Validation:
         for row in report.headline:
             name = "partial_r" if row.design == "b" else "r"
             headline = getattr(row, name)
-            scores.append(headline if np.isfinite(headline) else 0.0)
+            if self._instruments.trusted(row.covariate, self._own[row.covariate]):
+                scores.append(headline if np.isfinite(headline) else 0.0)
             key = f"metric/control/{row.covariate}"
             values |= {f"{key}/{name}": headline, f"{key}/slope": row.slope, f"{key}/mae": row.mae}
         return values, float(np.mean(scores)) if scores else None
 
     @functools.cached_property
-    def _held_out(self) -> tuple[np.ndarray, np.ndarray]:
-        """Validation images uint8 [N, C, H, W], at most `metric_images`, and their completed values [N, V];
-        none where there are fewer than FEWEST_REAL."""
+    def _known(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Validation images uint8 [N, C, H, W], at most `metric_images`, what is recorded of them [N, V], and
+        whose they are [N]."""
         data, config = self._data, self._data.config
-        rng = np.random.default_rng([config.seed, 7])
         rows = [(s, row) for s in data.sources for row in s.rows("val")]
+        rng = np.random.default_rng([config.seed, 7])
         chosen = [rows[i] for i in np.sort(rng.permutation(len(rows))[: config.metric_images])]
-        if len(chosen) < FEWEST_REAL:
+        if not chosen:
+            return np.empty(0), np.empty((0, len(data.study.conditions))), np.empty(0)
+        parts = zip(*((s.images[row], s.values[row], s.subjects[row]) for s, row in chosen))
+        images, values, people = map(np.stack, parts)
+        return images, values, people
+
+    @functools.cached_property
+    def _held_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """The validation images and their completed values [N, V]; none where there are fewer than
+        FEWEST_REAL."""
+        images, values, _ = self._known
+        if len(images) < FEWEST_REAL:
             return np.empty(0), np.empty(0)
-        values = np.stack([source.values[row] for source, row in chosen])
-        return np.stack([source.images[row] for source, row in chosen]), data.models.complete(values, rng)
+        return images, self._data.models.complete(values, np.random.default_rng([self._data.config.seed, 8]))
 
     @functools.cached_property
     def _real_features(self) -> np.ndarray:

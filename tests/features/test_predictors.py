@@ -1,4 +1,4 @@
-"""Predictors: they learn, say their own error beside a guess's, survive a round trip; what is none is refused."""
+"""Predictors: they learn, say their own error beside a guess's, survive a round trip; others are refused."""
 
 from __future__ import annotations
 

@@ -10,13 +10,16 @@ from mssg import load_study
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import DataError, UsageError
 from mssg.features.extractors import FeatureNetwork
+from mssg.measure.own_error import OwnError
 from mssg.metrics import registry
 from mssg.metrics.dataset import open_dataset
 from mssg.metrics.evaluate import evaluate
-from mssg.metrics.instruments import open_instruments
+from mssg.metrics.instruments import Instruments, open_instruments
 from mssg.metrics.model import EvaluatedModel, evaluated_model
+from mssg.metrics.own_errors import judged
 from mssg.metrics.results import REAL, Evaluation, ModelRecord
-from mssg.metrics.sampling import ArrayCache, CachedSampler
+from mssg.metrics.sampling import ArrayCache, CachedSampler, Reader
+from mssg.metrics.tables import DOUBTFUL, comparison, summary
 
 NAMES = ("thickness", "intensity", "slant", "digit")
 PIXELS = FeatureNetwork("pixels", lambda x: x.flatten(1)[:, ::16] / 255)
@@ -242,7 +245,6 @@ def test_control_per_source_finds_who_obeys_on_one_source_only(tmp_path):
     }
     assert abs(leak["A"].value) < 0.15 and leak["B"].value == pytest.approx(1, abs=0.25)
     assert leak["A"].n + leak["B"].n == leak["joint"].n
-    from mssg.metrics.tables import comparison, summary
     from mssg.plotting import evaluation as charts
 
     titles = [axis.get_title() for axis in charts.leakage(found).axes]
@@ -287,3 +289,53 @@ def test_models_of_other_images_or_meanings_are_refused(make_snapshot, tiny_stud
             table = tmp_path / "e" / source / "table.csv"
             table.write_text(table.read_text().replace(",test,", ",val,"))
         open_dataset(load_study(empty), "test")
+
+
+def sees_nothing(images, rows):
+    rng = np.random.default_rng(len(images))
+    return {name: rng.normal(5, 0.1, len(images)) for name in ("slant", "thickness")}
+
+
+@pytest.mark.slow
+def test_every_control_number_stands_beside_what_its_instrument_is_worth(tmp_path, tiny_study, monkeypatch):
+    study = load_study(tiny_study)
+    oracle, _ = open_instruments(study)
+    blind = Reader("blind", sees_nothing)
+    by = {**oracle.by_covariate, **dict.fromkeys(("slant", "thickness"), "predictor-ridge@0")}
+    mixed = Instruments((*oracle.readers, blind), by)
+    monkeypatch.setitem(globals(), "open_instruments", lambda study: (mixed, []))
+    options = {"metrics": ("control", "overall", "leakage"), "by": ()}
+    found = run(tmp_path, tiny_study, {"both": obedient}, **options)
+    control = [r for r in found.results if r.metric.startswith("control/")]
+    assert control and all(r.own and r.own.n > 10 for r in control)
+    assert {r.covariate for r in control if r.doubtful} == {"slant", "thickness"}
+    seen = next(r for r in control if r.covariate == "intensity").own
+    assert seen.r > 0.9 and seen.mae < seen.guess_mae / 3 and seen.better
+    (stated,) = found.find(metric="instrument/mae", covariate="slant")
+    assert stated.detail["better"] is False and stated.detail["guess_mae"] > 0 and stated.model == REAL
+    said = summary(found)
+    table, last = said.rsplit("\n", 1)
+    assert "intensity" in table and "MAE" in table and " slant " not in table and "slant" in last
+    assert DOUBTFUL in comparison(found).csv() and "slant" in comparison(found).csv()
+    assert any(n.about == "slant" and "no better than a constant guess" in n.message for n in found.notes)
+    again = Evaluation.load(found.save(tmp_path / "eval.json"))
+    assert [r.own for r in again.results] == [r.own for r in found.results]
+
+
+def test_a_predictors_own_error_on_more_people_is_believed_unless_it_fails_here(tiny_study):
+    study, n = load_study(tiny_study), 8
+    rng = np.random.default_rng(0)
+    values = np.full((n, len(study.conditions)), np.nan)
+    values[:, study.index("slant")] = truth = rng.normal(0, 10, n)
+    stated = OwnError("slant", 90, 90, mae=3.0, guess_mae=8.0, r=0.9, better=True)
+    instruments = Instruments((), {"slant": "predictor-ridge@0"}, {"slant": stated})
+
+    def own(read, split="test"):
+        people = np.arange(n).astype(str)
+        parts = {"values": values, "people": people, "training": values, "split": split}
+        return judged(instruments, study, read={"slant": read}, **parts)["slant"]
+
+    assert own(truth + rng.normal(0, 3, n)) is stated
+    assert own(truth, "val") is stated
+    assert own(-truth).n == n and own(-truth).better is False
+    assert own(np.full(n, np.nan)) is stated
