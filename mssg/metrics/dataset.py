@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from mssg.checkpoint.snapshot import Snapshot
 
 
+MOST = 0.5
+"""Share of images with a value from which on a covariate counts as known for them."""
+
+
 @dataclass(frozen=True)
 class EvalDataset:
     """The real images of one split.
@@ -75,11 +79,10 @@ class EvalDataset:
         names = [s.name for i, s in enumerate(self.study.sources) if (self.source == i).any()]
         return (*names, JOINT) if len(names) > 1 else (JOINT,)
 
-    def known(self, rows: np.ndarray | None = None) -> tuple[str, ...]:
-        """Covariates of which every one of these images has a value."""
-        values = self.values if rows is None else self.values[rows]
-        complete = np.logical_and.reduce(np.isfinite(values))
-        return tuple(n for n, ok in zip(self.study.condition_names, complete) if ok and n != SOURCE)
+    def known(self, rows: np.ndarray) -> tuple[str, ...]:
+        """Covariates of which most of these images have a value; some may have gaps."""
+        share = np.isfinite(self.values[rows]).mean(axis=0) if len(rows) else ()
+        return tuple(n for n, s in zip(self.study.condition_names, share) if s >= MOST and n != SOURCE)
 
     def requests(self, seed: int) -> np.ndarray:
         """Native values [N, V] with what is unknown drawn from the covariate models."""
@@ -147,11 +150,15 @@ def _truth(study: Study, packed: PackedSource, rows: np.ndarray, notes: list[Not
     for v, covariate in enumerate(study.conditions):
         if packed.observed[v] or covariate.name not in packed.table:
             continue
-        column = np.asarray(packed.table[covariate.name])[rows]
-        try:
-            values[:, v] = [covariate.parse(str(cell)) for cell in column]
-        except UsageError as error:
-            notes.append(Note(f"{packed.name}, {covariate.name}", f"the table's column is not used: {error}"))
+        problems = []
+        for i, cell in enumerate(np.asarray(packed.table[covariate.name])[rows]):
+            try:
+                values[i, v] = covariate.parse(str(cell))
+            except UsageError as error:
+                problems.append(str(error))
+        if problems:
+            lost = f"{len(problems)} of {len(rows)} cells are not used. The first: {problems[0]}"
+            notes.append(Note(f"{packed.name}, {covariate.name}", lost))
     return values
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import numpy as np
 import pytest
 from strokes import STUDY, draw_strokes, write_study
@@ -172,22 +174,70 @@ def test_too_many_strata_leave_categorical_ones_out_and_say_so(tmp_path, tiny_st
     }
 
 
-@pytest.mark.slow
-def test_a_covariate_the_test_set_lacks_and_a_split_of_one_subject(tmp_path):
-    import csv
-
-    study = write_study(tmp_path / "data")
+def edit_tables(folder, change):
+    """Change every row (a dictionary) of both sources' tables."""
     for source in ("a", "b"):
-        path = tmp_path / "data" / source / "table.csv"
+        path = folder / source / "table.csv"
         rows = list(csv.DictReader(path.read_text().splitlines()))
         for row in rows:
-            row["slant"] = "" if row["split"] == "test" or source == "a" else row["slant"]
-            if source == "b" and row["split"] == "test":
-                row["subject"] = "one"
+            change(source, row)
         with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(rows)
+
+
+def tested(found, **of):
+    """How many real images the strata of one covariate hold, over all strata."""
+    of = {"metric": "strata/mae", "model": "both", "reference": "requested", "stratum": None} | of
+    return sum(r.n_real for r in found.find(**of))
+
+
+STRATA = {"metrics": ("strata", "strata_kid"), "by": ("thickness", "slant"), "bins": 2, "min_count": 2}
+
+
+def test_an_image_with_a_gap_leaves_the_strata_that_need_it_and_no_others(tmp_path):
+    study, rng = write_study(tmp_path / "data"), np.random.default_rng(0)
+
+    def blank(source, row):
+        for name in NAMES:
+            row[name] = "" if rng.random() < 0.05 else row[name]
+
+    edit_tables(tmp_path / "data", blank)
+    data, _ = open_dataset(load_study(study), "test")
+    columns = [data.study.index(n) for n in STRATA["by"]]
+    complete = np.isfinite(data.values[:, columns]).all(1).sum()
+    assert 40 <= complete < 48
+    found = run(tmp_path, study, {"both": obedient}, **STRATA)
+    assert tested(found, covariate="slant") == complete == tested(found, covariate="intensity")
+    assert any(f"{48 - complete} of 48 images lack one of thickness, slant" in n.message for n in found.notes)
+
+
+def test_the_fault_of_one_source_is_no_other_sources(tmp_path):
+    study = write_study(tmp_path / "data")
+
+    def change(source, row):
+        if source == "a" and row["split"] == "test":
+            row["thickness"], row["slant"] = "", "crooked"
+
+    edit_tables(tmp_path / "data", change)
+    found = run(tmp_path, study, {"both": obedient}, **STRATA)
+    assert tested(found, covariate="slant", source="B") == 24 and not found.find(source="A")
+    assert found.find(metric="strata_kid-pixels", source="B")
+    text = " ".join(f"{n.about}: {n.message}" for n in found.notes)
+    assert "strata, A: " in text and "A, slant: 24 of 24 cells are not used" in text and "crooked" in text
+
+
+@pytest.mark.slow
+def test_a_covariate_the_test_set_lacks_and_a_split_of_one_subject(tmp_path):
+    study = write_study(tmp_path / "data")
+
+    def change(source, row):
+        row["slant"] = "" if row["split"] == "test" or source == "a" else row["slant"]
+        if source == "b" and row["split"] == "test":
+            row["subject"] = "one"
+
+    edit_tables(tmp_path / "data", change)
     found = run(tmp_path, study, {"both": obedient}, by=(), control_images=20, min_count=2)
     text = " ".join(f"{n.about} {n.message}" for n in found.notes)
     assert "slant no image of the test split has a value" in text and "B all images" in text

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mssg.errors import DataError
+from mssg.errors import DataError, UsageError
 from mssg.metrics import distribution
 from mssg.metrics.context import EvalContext
 from mssg.metrics.groups.distances import Distance, distance_result, real_floor
@@ -44,28 +44,30 @@ class StrataSettings(Settings):
 
 
 def strata_of(context: EvalContext) -> dict[str, Strata]:
-    """The strata: joint where every covariate of every image is known, else within each source over what it
-    records."""
+    """The strata: joint where every covariate is known in every source, else within each source over what is
+    known there. An image with a gap leaves the strata that need the value, and nothing else."""
     return context.once("strata", lambda: _divide(context))
 
 
 def _divide(context: EvalContext) -> dict[str, Strata]:
     data, study = context.data, context.data.study
     wanted = set(context.options.of(StrataSettings).by or [c.name for c in study.covariates])
+    present = [s.name for i, s in enumerate(study.sources) if (data.source == i).any()]
     if not study.condition_on_source:
-        if wanted <= set(data.known()):
+        lacking = [f"{s} ({n})" for s in present for n in sorted(wanted - set(data.known(data.of(s))))]
+        if not lacking:
             return {JOINT: _strata_within(context, JOINT)}
         context.note(
             "strata",
-            "not every image has a value of every covariate: strata are formed within each source, over what"
-            " is known there",
+            f"a source lacks a covariate: {', '.join(lacking)}; strata are formed within each source, over"
+            " what is known there",
         )
-    present = [s.name for i, s in enumerate(study.sources) if (data.source == i).any()]
     return {source: _strata_within(context, source) for source in present}
 
 
 def _strata_within(context: EvalContext, source: str) -> Strata:
-    """The strata of a source's images, or of all; rows are positions in the data."""
+    """The strata of a source's images, or of all; rows are positions in the data. None where they cannot be
+    formed, with a note: other sources have theirs."""
     data, study, asked = context.data, context.data.study, context.options.of(StrataSettings)
     rows = data.of(source)
     known = data.known(rows)
@@ -73,16 +75,26 @@ def _strata_within(context: EvalContext, source: str) -> Strata:
         known = tuple(n for n in known if n in study.source(source).observes)
     names = tuple(n for n in asked.by or known if n in known)
     for name in (n for n in asked.by if n not in names):
-        context.note(f"strata, {source}", f"{name} is not known for all of its images and forms no strata")
-    found = stratify(
-        study,
-        data.values[rows],
-        _few_enough(context, names, source),
-        bins=asked.bins,
-        min_count=asked.min_count,
-        edges_from=data.values if study.condition_on_source else None,
-    )
-    if found.too_few or found.rows_unknown:
+        context.note(f"strata, {source}", f"most of its images lack {name}, which forms no strata")
+    try:
+        found = stratify(
+            study,
+            data.values[rows],
+            _few_enough(context, names, source),
+            bins=asked.bins,
+            min_count=asked.min_count,
+            edges_from=data.values if study.condition_on_source else None,
+        )
+    except UsageError as error:
+        context.note(f"strata, {source}", str(error))
+        return Strata(names, cells=(), too_few=0, rows_lost=0, rows_unknown=len(rows))
+    if found.rows_unknown:
+        context.note(
+            f"strata, {source}",
+            f"{found.rows_unknown} of {len(rows)} images lack one of {', '.join(found.names)} and are in no"
+            " stratum",
+        )
+    if found.too_few:
         context.note(
             f"strata, {source}",
             f"{found.too_few} strata with {found.rows_lost} of {len(rows)} images have fewer than"
@@ -217,25 +229,36 @@ def _distances(
     kind: str, distance: Callable[[Any, Any], float], context: EvalContext, model: EvaluatedModel
 ) -> Iterator[Result]:
     """KID or FID within each stratum (all its images, no subsets), and the mean weighted by real images."""
+    for source in strata_of(context):
+        yield from context.attempt(
+            f"{model.label}: strata_{kind}, {source}",
+            partial(_distances_within, kind, distance, context, model, source),
+        )
+
+
+def _distances_within(
+    kind: str, distance: Callable[[Any, Any], float], context: EvalContext, model: EvaluatedModel, source: str
+) -> Iterator[Result]:
+    """The distances within one source's strata."""
     real, fake = context.real["features"], _drawn(context, model)["features"]
-    for source, strata in strata_of(context).items():
-        found, counts = [], [len(cell.rows) for cell in strata.cells]
-        for cell, place in zip(strata.cells, _draws(context).places[source]):
-            a, b = real[cell.rows], fake[place]
-            floor = real_floor(context, (kind, source, cell.cell), distance, a)
-            found.append(Distance(f"strata_{kind}", distance(a, b), floor=floor))
-            yield distance_result(
-                context, model, found[-1], n=len(b), n_real=len(a), source=source, stratum=cell.limits
-            )
-        if found:
-            whole = Distance(
-                f"strata_{kind}",
-                float(np.average([f.value for f in found], weights=counts)),
-                floor=_average([(f.floor, c) for f, c in zip(found, counts) if f.floor is not None]),
-                detail={"strata": len(found)},
-            )
-            n = sum(len(place) for place in _draws(context).places[source])
-            yield distance_result(context, model, whole, n=n, n_real=sum(counts), source=source)
+    strata, places = strata_of(context)[source], _draws(context).places[source]
+    found, counts = [], [len(cell.rows) for cell in strata.cells]
+    for cell, place in zip(strata.cells, places):
+        a, b = real[cell.rows], fake[place]
+        floor = real_floor(context, (kind, source, cell.cell), distance, a)
+        found.append(Distance(f"strata_{kind}", distance(a, b), floor=floor))
+        yield distance_result(
+            context, model, found[-1], n=len(b), n_real=len(a), source=source, stratum=cell.limits
+        )
+    if found:
+        whole = Distance(
+            f"strata_{kind}",
+            float(np.average([f.value for f in found], weights=counts)),
+            floor=_average([(f.floor, c) for f, c in zip(found, counts) if f.floor is not None]),
+            detail={"strata": len(found)},
+        )
+        n = sum(len(place) for place in places)
+        yield distance_result(context, model, whole, n=n, n_real=sum(counts), source=source)
 
 
 def _distance_metric(name: str, help: str, **more: Any) -> Metric:
