@@ -121,7 +121,10 @@ def cohort_options(command):
     default=("middle",),
     show_default=True,
     metavar="POSITION",
-    help="Where: middle, a slice's number in RAS order (90), or millimetres (-18mm). Repeatable.",
+    help=(
+        "Where: middle (of the field of view), brain (its middle; brain-20mm: so far behind, left of or below"
+        " it), a slice's number in RAS order (90), or millimetres (-18mm). Repeatable."
+    ),
 )
 @click.option(
     "--resolution",
@@ -155,6 +158,14 @@ def cohort_options(command):
     help=(
         "Of BIDS names: only images with this entity, such as space=MNI152NLin2009cAsym or run=1; KEY= for"
         " those without it, KEY=* for all. Repeatable."
+    ),
+)
+@click.option(
+    "--runs",
+    type=click.Choice(["first", "all", "mean"]),
+    help=(
+        "Of several images of one session: take the first, all of them, or their mean in the scanner's"
+        " millimetres.  [default: the first of BIDS's runs; all that a table names]"
     ),
 )
 @click.option("--suffix", metavar="NAME", help="Of BIDS names: T1w, T2w, FLAIR …  [default: T1w]")

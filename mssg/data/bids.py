@@ -19,6 +19,8 @@ from mssg.errors import DataError, UsageError
 from mssg.files import parse_json
 from mssg.study.cells import same_value
 
+ONE_OF_SEVERAL = "visit"
+"""The stage that leaves out all but one image of a visit."""
 SUFFIX = "T1w"
 """What is taken where nothing is asked for."""
 ANY = "*"
@@ -67,7 +69,7 @@ def parse_entities(texts: Sequence[str]) -> dict[str, str]:
 
 
 def select_images(
-    images: Sequence[CohortImage], suffix: str, asked: Mapping[str, str]
+    images: Sequence[CohortImage], suffix: str, asked: Mapping[str, str], runs: str = "first"
 ) -> tuple[list[CohortImage], list[LeftOut]]:
     """Take one image of every visit, by what the files' names say.
 
@@ -79,6 +81,7 @@ def select_images(
         images: Of a folder.
         suffix: T1w, T2w, FLAIR …
         asked: Entity -> the value that it must have; "" for none, "*" for any and all.
+        runs: What becomes of images that differ from the one that is taken in their run alone (`RUNS`).
 
     Returns:
         The images, with their entities among their facts, and what was left out.
@@ -111,7 +114,7 @@ def select_images(
             chosen.append(image)
     _check_spaces(chosen)
     free = {key for key, value in asked.items() if value == ANY}
-    return _one_a_visit(chosen, free, left), left
+    return _one_a_visit(chosen, free, runs, left), left
 
 
 def _misplaced(image: CohortImage, entities: Mapping[str, str]) -> str:
@@ -152,8 +155,11 @@ def _check_spaces(images: Sequence[CohortImage]) -> None:
         )
 
 
-def _one_a_visit(images: Sequence[CohortImage], free: set[str], left: list[LeftOut]) -> list[CohortImage]:
-    """One image of every visit and of every value of the free entities; the others are added to `left`."""
+def _one_a_visit(
+    images: Sequence[CohortImage], free: set[str], runs: str, left: list[LeftOut]
+) -> list[CohortImage]:
+    """One image of every visit and of every value of the free entities, with its further runs if they are
+    wanted; the others are added to `left`."""
     visits: dict[tuple[str, ...], list[CohortImage]] = defaultdict(list)
     for image in images:
         kept = (image.facts.get(key, "") for key in sorted(free))
@@ -161,9 +167,16 @@ def _one_a_visit(images: Sequence[CohortImage], free: set[str], left: list[LeftO
     taken = []
     for visit in visits.values():
         first, *rest = sorted(visit, key=_rank)
-        taken.append(first)
-        stem = first.facts["stem"]
-        left += [i.left_out("entities", f"{stem} is taken of this visit; --entity chooses") for i in rest]
+        further = [image for image in rest if _rank(image)[1] == _rank(first)[1]]
+        if runs == "first":
+            further = []
+        taken += [replace(first, runs=tuple(further))] if runs == "mean" else [first, *further]
+        stem, choose = first.facts["stem"], "--runs and --entity choose"
+        left += [
+            image.left_out(ONE_OF_SEVERAL, f"{stem} is taken of this visit; {choose}")
+            for image in rest
+            if image not in further
+        ]
     return taken
 
 

@@ -44,7 +44,7 @@ class CohortImage:
     for, and its row.
 
     `facts` hold what the file's name says (or its row), and variant, folder and stem; `cells` the row of a
-    table of paths.
+    table of paths; `runs` further images of the same session, whose mean with this one is wanted.
     """
 
     path: Path
@@ -53,6 +53,7 @@ class CohortImage:
     session: str
     facts: Mapping[str, str]
     cells: Mapping[str, str] = field(default_factory=dict)
+    runs: tuple[CohortImage, ...] = ()
 
     def left_out(self, stage: str, reason: str) -> LeftOut:
         """This image as one that was left out."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,16 +29,20 @@ COARSE, FAR, NARROW = 2.5, 1.25, 2.0
 narrower."""
 
 
+POSITIONS_IN_WORDS = "middle, brain, brain+20mm, 90 or -18mm"
+
+
 @dataclass(frozen=True)
 class Position:
-    """Where to cut: the "middle" slice, a slice's "index" (counted in RAS order), or at so many "mm"."""
+    """Where to cut: the "middle" slice of the field of view, so many millimetres from the middle of the
+    "brain", a slice's "index" (counted in RAS order), or at so many "mm"."""
 
     kind: str
     value: float = 0.0
 
     @staticmethod
     def parse(text: str) -> Position:
-        """A position from "middle", "90" or "-18mm".
+        """A position from "middle", "brain", "brain+20mm", "90" or "-18mm".
 
         Raises:
             UsageError: Anything else.
@@ -50,20 +54,31 @@ class Position:
             return Position("index", float(word))
         if re.fullmatch(r"[+-]?\d+(\.\d*)?\s*mm", word):
             return Position("mm", float(word[:-2]))
+        if match := re.fullmatch(r"brain(?:([+-]\d+(?:\.\d*)?)\s*mm)?", word):
+            return Position("brain", float(match[1] or 0))
         raise UsageError(
-            "cannot be read as a position", field="--at", found=repr(text), expected="middle, 90 or -18mm"
+            "cannot be read as a position", field="--at", found=repr(text), expected=POSITIONS_IN_WORDS
         )
 
     def __str__(self) -> str:
-        return self.kind if self.kind == "middle" else f"{self.value:g}{'mm' if self.kind == 'mm' else ''}"
+        brain = f"brain{self.value:+g}mm" if self.value else "brain"
+        words = {"middle": "middle", "brain": brain, "mm": f"{self.value:g}mm"}
+        return words.get(self.kind, f"{self.value:g}")
 
-    def to_mm(self, shape: tuple[int, ...], affine: NDArray[np.float64], plane: str) -> float:
+    def to_mm(
+        self,
+        shape: tuple[int, ...],
+        affine: NDArray[np.float64],
+        plane: str,
+        brain: NDArray[np.float64] | None = None,
+    ) -> float:
         """The position in this volume, in millimetres along the axis that is cut.
 
         Args:
             shape: [nx, ny, nz] of the volume in RAS order (`to_ras`).
             affine: [4, 4] of the same.
             plane: coronal, axial or sagittal.
+            brain: Middle of the brain in millimetres (`brain_centre`), where that is asked for.
 
         Raises:
             DataError: The volume has no such slice.
@@ -71,6 +86,12 @@ class Position:
         axis = AXES[plane][0]
         if self.kind == "mm":
             return self.value
+        if self.kind == "brain":
+            assert brain is not None
+            place, edge = brain[axis] + self.value, affine[axis, axis]
+            # a straight volume's own slice, so that nothing is interpolated without need
+            off = (place - affine[axis, 3]) % edge if is_straight(affine) else 0.0
+            return float(place - off + (edge if off > edge / 2 else 0.0))
         voxel = (np.array(shape, np.float64) - 1) / 2
         voxel[axis] = shape[axis] // 2 if self.kind == "middle" else self.value
         if voxel[axis] >= shape[axis]:
@@ -126,6 +147,13 @@ class PlaneGrid:
         return PlaneGrid(
             geometry.plane, geometry.position_mm or 0.0, geometry.pixel_mm, resolution, geometry.centre_mm
         )
+
+    def around(self, centre: NDArray[np.float64]) -> PlaneGrid:
+        """The grid moved by whole pixels, so that its picture's middle is as near as can be to a point [3] in
+        millimetres."""
+        wanted = centre[list(AXES[self.plane][1:])]
+        moved = self.centre_mm + np.rint((wanted - self.centre_mm) / self.pixel_mm) * self.pixel_mm
+        return replace(self, centre_mm=(float(moved[0]), float(moved[1])))
 
     def place(self, code: int) -> Place:
         """Where the grid lies, in millimetres of this kind."""
@@ -226,6 +254,11 @@ def _in_plane(
     return float(max(edges[across], edges[up])), (float(sides[across]), float(sides[up]))
 
 
+def is_straight(affine: NDArray[np.float64]) -> bool:
+    """Whether a volume in RAS order is aligned with the patient's axes."""
+    return np.allclose(affine[:3, :3], np.diag(np.diag(affine[:3, :3])), atol=1e-4)
+
+
 def slice_picture(volume: Volume) -> tuple[str, tuple[float, float], NDArray[Any]]:
     """A slice (`read_slice`) as a picture; the inverse of `stored`.
 
@@ -273,7 +306,7 @@ def fit_grid(
     if pixel_mm is None:
         pixel_mm = UsualSpace.of([(shape, affine)], plane).pixel_mm(resolution)
     centre = middle[inplane]
-    straight = np.allclose(affine[:3, :3], np.diag(np.diag(affine[:3, :3])), atol=1e-4)
+    straight = is_straight(affine)
     for i, axis in enumerate(inplane):
         # an odd number of voxels under an even number of pixels: half a voxel aside, pixels and voxels
         # coincide

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from mssg.errors import DataError, UsageError
 
 DEFAULTS = {"mri": ("bids", "csv"), "fundus": ("", "fundus-csv")}
 """Kind -> the cohort map of a folder and of a table, where none is asked for."""
+RUNS = ("first", "all", "mean")
+"""What may become of several images of one session."""
 Progress = Callable[[int], Callable[[int], None] | None]
 
 
@@ -45,6 +48,8 @@ class PrepareRequest:
             as None does, which says that there is a choice.
         entities: What is asked of BIDS names, KEY=VALUE; they choose among several images of a visit.
         suffix: Of BIDS names; None: T1w.
+        runs: What becomes of several images of one session: the "first" is taken, "all" are, or their "mean"
+            becomes one image. None: the first of BIDS's runs; all that a table or a cohort names.
         root: Another folder that may be read: what links in a folder lead to, or where a table's paths start;
             None: the table's own folder.
         name: The source's name; None: the map's.
@@ -66,6 +71,7 @@ class PrepareRequest:
     top_coded: str | None = None
     entities: Sequence[str] = ()
     suffix: str | None = None
+    runs: str | None = None
     root: str | Path | None = None
     name: str | None = None
     prefix: str = ""
@@ -90,6 +96,7 @@ class CohortSelection:
         covariates: How the covariates were read.
         home: The folder that templates of further files start at.
         homes: Folders that may be read.
+        notes: What was decided and the user should know.
     """
 
     cohort: Cohort
@@ -99,6 +106,7 @@ class CohortSelection:
     covariates: list[CovariateSpec]
     home: Path
     homes: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
     def plan(self, request: PrepareRequest, **rest: Any) -> SourcePlan:
         """What `pipeline.prepare` is to make of them; `rest` is what the kind adds."""
@@ -114,6 +122,7 @@ class CohortSelection:
             val=request.val,
             divide=tuple(request.divide),
             reject=Path(request.reject) if request.reject else None,
+            notes=(*self.notes, *rest.pop("notes", ())),
             **rest,
         )
 
@@ -138,7 +147,8 @@ def select_cohort(
     images, left, home = _images(request, cohort, variant, suffixes)
     if cohort.bids:
         asked = bids.parse_entities(request.entities)
-        images, more = bids.select_images(images, request.suffix or bids.SUFFIX, asked)
+        runs = request.runs or RUNS[0]
+        images, more = bids.select_images(images, request.suffix or bids.SUFFIX, asked, runs)
         left = [*left, *more]
         cohort = replace(cohort, covariates=tuple(bids.described(cohort.covariates, home)))
     _check_levels(cohort.covariates)
@@ -146,8 +156,46 @@ def select_cohort(
     records, more, specs = join(images, [*map(Path, request.tables)], home, cohort, alone=not measured)
     for spec in specs:
         ask_unit(spec, np.array([record.values[spec.covariate.name] for record in records]))
+    records, more, notes = _runs(records, request.runs, kind, [*left, *more], cohort.bids)
+    left = []
     homes = tuple(path.resolve() for path in (home, *([Path(request.root)] if request.root else [])))
-    return CohortSelection(cohort, variant, records, [*left, *more], [*specs, *measured], home, homes)
+    return CohortSelection(cohort, variant, records, more, [*specs, *measured], home, homes, notes)
+
+
+def _runs(
+    records: list[ImageRecord], rule: str | None, kind: str, left: list[LeftOut], named: bool
+) -> tuple[list[ImageRecord], list[LeftOut], tuple[str, ...]]:
+    """One image a session, or all, as the rule says; what is left out beside what was before, and a note.
+
+    Args:
+        records: The images with their covariates, in order.
+        rule: One of `RUNS`, or None.
+        kind: mri or fundus.
+        left: What was left out before.
+        named: The rule was followed already, by what BIDS names say.
+    """
+    if named:
+        several = sum(one.stage == bids.ONE_OF_SEVERAL for one in left)
+        text = f"{several} further images of a visit were left out: the first is taken (--runs all, mean)"
+        return records, left, (text,) if several else ()
+    sessions: dict[tuple[str, ...], list[ImageRecord]] = defaultdict(list)
+    for record in records:
+        image = record.image
+        sessions[image.subject, image.session, image.facts.get("side", "")].append(record)
+    several = sum(len(session) > 1 for session in sessions.values())
+    if not several or kind != "mri" or rule == "all":
+        return records, left, ()
+    if rule is None:
+        text = f"{several} sessions have several images, and all of them are taken; --runs first or mean"
+        return records, left, (f"{text} makes one of them",)
+    kept = []
+    for first, *rest in sessions.values():
+        runs = tuple(record.image for record in rest)
+        kept.append(replace(first, image=replace(first.image, runs=runs)) if rule == "mean" else first)
+        if rule == "first":
+            reason = f"{first.image.name} is taken of this session; --runs chooses"
+            left = [*left, *(image.left_out(bids.ONE_OF_SEVERAL, reason) for image in runs)]
+    return kept, left, ()
 
 
 def _source_name(name: str) -> str:

@@ -13,15 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mssg.data import nifti, pipeline
-from mssg.data.bias import estimate
+from mssg.data.bias import BiasField, estimate
+from mssg.data.brain_centre import brain_centre
 from mssg.data.cohort import CohortImage, CovariateSpec, LeftOut, chosen
 from mssg.data.cohort_files import STEM, further_file
 from mssg.data.cohort_values import ImageRecord
 from mssg.data.image_jobs import Row
 from mssg.data.label_maps import LabelScheme, load_scheme
-from mssg.data.nifti import VolumeRules
+from mssg.data.nifti import Volume, VolumeRules
 from mssg.data.plane import (
     AXES,
+    POSITIONS_IN_WORDS,
     PlaneGrid,
     Position,
     UsualSpace,
@@ -87,6 +89,31 @@ class SliceOptions:
 
 
 @dataclass(frozen=True)
+class Scan:
+    """A volume, and what it is masked with and divided by."""
+
+    volume: Volume
+    mask: Volume | None = None
+    bias: Volume | None = None
+    smooth: BiasField | None = None
+
+    def levels(self, grid: PlaneGrid, intensity: str) -> NDArray[np.uint8]:
+        """Grey levels uint8 [R, R] of a plane.
+
+        Raises:
+            DataError: There is nothing to see.
+        """
+        picture, inside = sample_plane(self.volume, grid)
+        if self.bias:
+            picture = _divided(picture, *sample_plane(self.bias, grid))
+        if self.smooth:
+            picture = picture / self.smooth.at(grid.points()).astype(np.float32)
+        if self.mask:
+            inside &= sample_plane(self.mask, grid, nearest=True)[0] > 0
+        return to_levels(picture, inside, intensity)
+
+
+@dataclass(frozen=True)
 class SliceMaker:
     """Cuts one volume; see `ImageMaker`.
 
@@ -112,29 +139,18 @@ class SliceMaker:
     def __call__(self, item: ImageRecord) -> tuple[NDArray[np.uint8], list[Row | str]]:
         """Pictures uint8 [S, 1, R, R], and where each lies."""
         o, image = self.options, item.image
-        volume = nifti.read_volume(image.path, o.rules)
-        shape, affine = nifti.in_ras_order(volume.data.shape, volume.affine)
-        if self.usual and (problem := self.usual.problem(shape, affine)):
-            raise DataError(f"{problem}; --pixel-mm takes all")
-        further = {what: self._further(image, what) for what in ("mask", "bias field", "label map")}
-        mask = further["mask"] and nifti.read_mask(further["mask"], o.rules)
-        bias = further["bias field"] and nifti.read_volume(further["bias field"], o.rules)
-        labels = further["label map"] and nifti.read_labels(further["label map"], o.rules)
-        values = self.scheme.volumes(labels) if labels else {}
-        smooth = estimate(volume) if o.bias_correct else None
+        scans = [self._scan(image), *map(self._further_run, image.runs)]
+        labels = self._further(image, "label map")
+        values = self.scheme.volumes(nifti.read_labels(labels, o.rules)) if labels else {}
+        at_brain = any(position.kind == "brain" for position in self.positions)
+        brain = brain_centre(scans[0].volume, scans[0].mask) if at_brain else None
         pictures = np.zeros((len(self.positions), 1, o.resolution, o.resolution), np.uint8)
         rows: list[Row | str] = []
         for number, position in enumerate(self.positions):
             try:
-                grid = self.grids[number] if self.grids else self._grid(position, shape, affine)
-                picture, inside = sample_plane(volume, grid)
-                if bias:
-                    picture = _divided(picture, *sample_plane(bias, grid))
-                if smooth:
-                    picture = picture / smooth.at(grid.points()).astype(np.float32)
-                if mask:
-                    inside &= sample_plane(mask, grid, nearest=True)[0] > 0
-                pictures[number, 0] = to_levels(picture, inside, o.intensity)
+                grid = self.grids[number] if self.grids else self._grid(position, scans[0].volume, brain)
+                levels = [scan.levels(grid, o.intensity) for scan in scans]
+                pictures[number, 0] = np.rint(np.mean(levels, 0))
             except DataError as error:
                 rows.append(error.brief)
                 continue
@@ -143,9 +159,36 @@ class SliceMaker:
             rows.append({**dict(zip(KEPT, where)), "values": values, "lacking": lacking})
         return pictures, rows
 
-    def _grid(self, position: Position, shape: tuple[int, ...], affine: NDArray[np.float64]) -> PlaneGrid:
-        mm = position.to_mm(shape, affine, self.options.plane)
-        return fit_grid(shape, affine, self.options.plane, mm, self.options.resolution, self.pixel_mm)
+    def _scan(self, image: CohortImage) -> Scan:
+        """A file with what goes with it.
+
+        Raises:
+            DataError: It cannot be read, or is too far from the usual.
+        """
+        o = self.options
+        volume = nifti.read_volume(image.path, o.rules)
+        problem = self.usual and self.usual.problem(*nifti.in_ras_order(volume.data.shape, volume.affine))
+        if problem:
+            raise DataError(f"{problem}; --pixel-mm takes all")
+        mask, bias = self._further(image, "mask"), self._further(image, "bias field")
+        return Scan(
+            volume,
+            nifti.read_mask(mask, o.rules) if mask else None,
+            nifti.read_volume(bias, o.rules) if bias else None,
+            estimate(volume) if o.bias_correct else None,
+        )
+
+    def _further_run(self, image: CohortImage) -> Scan:
+        try:
+            return self._scan(image)
+        except DataError as error:
+            raise DataError(f"its further run {image.name}: {error.brief}") from None
+
+    def _grid(self, position: Position, volume: Volume, brain: NDArray[np.float64] | None) -> PlaneGrid:
+        o, space = self.options, nifti.in_ras_order(volume.data.shape, volume.affine)
+        mm = position.to_mm(*space, o.plane, brain)
+        grid = fit_grid(*space, o.plane, mm, o.resolution, self.pixel_mm)
+        return grid.around(brain) if brain is not None and position.kind == "brain" else grid
 
     def _further(self, image: CohortImage, what: str) -> Path | None:
         o = self.options
@@ -191,7 +234,13 @@ def prepare(
         request,
         per_item=len(positions),
         shape=(1, options.resolution, options.resolution),
-        settings={"recipe": "mri", **vars(options), "pixel_mm": pixel_mm, "grids": [vars(g) for g in grids]},
+        settings={
+            "recipe": "mri",
+            "runs": request.runs,
+            **vars(options),
+            "pixel_mm": pixel_mm,
+            "grids": [vars(g) for g in grids],
+        },
         info={
             "recipe": "mri",
             "options": {k: v for k, v in vars(options).items() if v not in ("", None)},
@@ -199,7 +248,7 @@ def prepare(
         },
         qc=got.cohort.qc if options.intensity == "minmax" else {},
         geometry=geometry,
-        notes=(_told(pixel_mm, options, usual),),
+        notes=_notes(pixel_mm, options, usual, common),
     )
     records = [record for record in got.records if record.image.name not in unreadable]
     maker = SliceMaker(got.home, got.homes, options, positions, pixel_mm, grids, scheme, usual)
@@ -211,12 +260,18 @@ def prepare(
     return summary
 
 
-def _told(pixel_mm: float, options: SliceOptions, usual: UsualSpace | None) -> str:
-    """What the user should know of the pixels' size."""
+def _notes(pixel_mm: float, options: SliceOptions, usual: UsualSpace | None, common: bool) -> tuple[str, ...]:
+    """What the user should know of the pixels' size and of where the cut lies."""
     text = f"pixels of {pixel_mm:g} mm, pictures of {pixel_mm * options.resolution:.0f} mm"
     if usual:
         text += f" (usual: voxels of {usual.voxel_mm:.3g} mm, fields of {usual.field_mm:.0f} mm)"
-    return text
+    if common or "middle" not in options.at:
+        return (text,)
+    where = (
+        "--at middle is the middle of each scan's field of view: what it shows differs with how a head lay in"
+        " the scanner. --at brain cuts through the middle of each brain"
+    )
+    return text, where
 
 
 def _checked(options: SliceOptions) -> tuple[Position, ...]:
@@ -231,7 +286,7 @@ def _checked(options: SliceOptions) -> tuple[Position, ...]:
         raise UsageError("not a size", field="--pixel-mm", found=options.pixel_mm, expected="more than 0")
     positions = tuple(dict.fromkeys(Position.parse(text) for text in options.at))
     if not positions:
-        raise UsageError("no position", field="--at", expected="middle, 90 or -18mm")
+        raise UsageError("no position", field="--at", expected=POSITIONS_IN_WORDS)
     return positions
 
 
@@ -269,6 +324,13 @@ def _common_grids(
     Raises:
         DataError: None has.
     """
+    if any(position.kind == "brain" for position in positions):
+        raise UsageError(
+            "volumes of one space share one plane, and each brain has its own middle",
+            field="--at",
+            found="brain",
+            expected="millimetres of that space, such as -18mm",
+        )
     problem: DataError | None = None
     for shape, affine in spaces:
         if usual and usual.problem(shape, affine):
