@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 
-from mssg.errors import MssgError
+from mssg.errors import MssgError, UsageError
 from mssg.processes import set_up
+
+SCALES = (0.5, 4.0)
 
 
 def _arguments(words: list[str] | None) -> argparse.Namespace:
@@ -35,6 +38,11 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--device", default="auto", help="where to draw: cpu, cuda, mps, or auto, the best here"
     )
+    parser.add_argument(
+        "--data-order",
+        action="store_true",
+        help="--export writes grey levels in data order, not pictures as displayed",
+    )
     return parser.parse_args(words)
 
 
@@ -56,7 +64,10 @@ def main(words: list[str] | None = None) -> int:
         if arguments.export:
             from explorer_app.headless import export_session
 
-            print(export_session(arguments.export, arguments.output, arguments.target, arguments.device))
+            told = export_session(
+                arguments.export, arguments.output, arguments.target, arguments.device, arguments.data_order
+            )
+            print(told)
             return 0
         return _window(arguments)
     except MssgError as error:
@@ -84,9 +95,15 @@ def _window(arguments: argparse.Namespace) -> int:
             f"mssg explore: --size: expected WxH such as 1280x800, found {arguments.size!r}", file=sys.stderr
         )
         return 2
+    scale = arguments.scale
+    if scale is not None and not SCALES[0] <= scale <= SCALES[1]:
+        expected = f"{SCALES[0]:g} to {SCALES[1]:g}, 1 being 96 dots an inch"
+        raise UsageError("cannot be read at this size", field="--scale", found=scale, expected=expected)
     target = arguments.session or arguments.target or default_snapshot()
     try:
-        Explorer(target, size=(width, height), scale=arguments.scale, device=arguments.device).run()
+        explorer = Explorer(target, size=(width, height), scale=scale, device=arguments.device)
+        signal.signal(signal.SIGTERM, lambda *_: explorer.context.interface.quit())
+        explorer.run()
     except RuntimeError as error:
         if "glfw" not in str(error).lower():
             raise

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from explorer_app import animate
+from explorer_app.comparison import NOW, Part, brightness, parts, widest
 from explorer_app.document import Document
 from explorer_app.export import Origin
+from explorer_app.geometry import mirrored
 from explorer_app.interface import Background, DerivedMaps, Interface
 from explorer_app.messages import Frame, OpenedModel
 from explorer_app.render_client import RenderClient
-from explorer_app.request_edits import channel_requests
-from explorer_app.state import AppState
+from explorer_app.request_edits import channel_requests, side_by_side
+from explorer_app.state import AppState, Pin
 from explorer_app.viewing import viewed
 from mssg.measure.instruments import instrument
 from mssg.rendering.request import RenderRequest
@@ -86,10 +89,10 @@ class Context:
             document.history.commit()
         document.read_current()
         state = self.state
-        main, *channels = self._channels(state.request)
+        main, *channels = self.channels(state.request)
         self.client.request(channels)
         if state.pin and state.display.compare != "A":
-            self.client.request(self._channels(state.pin.request))
+            self.client.request(self.channels(state.pin.request))
         there = state.snapshot and document.distribution is not None
         self.client.submit(main if there else None, state.analysis.predictor, since=self._begun)
 
@@ -98,11 +101,15 @@ class Context:
         client, state = self.client, self.state
         return client.broken or client.failed.get(state.snapshot, "") or client.errors.get(state.request, "")
 
-    def _channels(self, request: RenderRequest) -> tuple[RenderRequest, ...]:
+    def channels(self, request: RenderRequest) -> tuple[RenderRequest, ...]:
         """What is to be rendered to look at a request: of a layer, all channels shown."""
         model = self.client.models.get(request.snapshot)
         layer = next((la for la in model.layers if la.name == request.layer), None) if model else None
         return channel_requests(request, self.state.display.channels, layer.shape[0] if layer else 1)
+
+    def whole(self, request: RenderRequest) -> RenderRequest:
+        """The one request of all that is looked at: of a layer, with every channel shown."""
+        return side_by_side(self.channels(request))
 
     def viewed(self, frame: Frame, name: str) -> np.ndarray:
         """What is looked at of a frame: grey levels float32 [H, W] or [H, W, 3].
@@ -114,10 +121,42 @@ class Context:
         display, request = self.state.display, frame.request
         if request.layer is None and not (display.untransform and request.transform):
             return frame.image
-        others = [self.client.frame(r) for r in self._channels(request)[1:]]
+        others = [self.client.frame(r) for r in self.channels(request)[1:]]
         images = [frame.image, *(f.image for f in others if f is not None)]
-        settings = (display.normalise, display.gain_db, display.untransform, request)
-        return self.maps.computed(name, images, settings, lambda: viewed(images, request, display))
+        mirror = mirrored(self.document.geometry(request.snapshot), display.neurological)
+        settings = (display.normalise, display.gain_db, display.untransform, request, mirror)
+        return self.maps.computed(name, images, settings, lambda: viewed(images, request, display, mirror))
+
+    def parts(self, frame: Frame) -> tuple[tuple[Part, ...], str]:
+        """What is looked at of a picture and the pin it is compared with, and why a comparison that was
+        asked for is not shown."""
+        state, pin, current = self.state, self.state.pin, self._part(frame, "view 0")
+        if pin is None or state.display.compare == "A":
+            return (current,), ""
+        pinned = self.client.frame(self.channels(pin.request)[0])
+        if pinned is None:
+            return (replace(current, label=NOW),), self._pin_problem(pin)
+        return parts(state.display, current, replace(self._part(pinned, "pin"), label=f"pin {pin.name}"))
+
+    def _part(self, frame: Frame, name: str) -> Part:
+        image, request = self.viewed(frame, name), frame.request
+        if self.state.display.compare == "difference" and image.ndim == 3:
+            image = self.maps.computed(f"{name} brightness", [image], (), lambda: brightness(image))
+        return Part(request, image, None if request.layer else self.document.geometry(request.snapshot))
+
+    def change_width(self, part: Part) -> float:
+        """The window of a difference in grey levels; 0 for what is none."""
+        if part.other is None:
+            return 0.0
+        work = lambda: np.array(widest(part))  # noqa: E731
+        images = [part.image, part.other]
+        return self.state.display.change_width or float(self.maps.computed("change", images, (), work))
+
+    def _pin_problem(self, pin: Pin) -> str:
+        """Why a pin is not there."""
+        client, request = self.client, self.channels(pin.request)[0]
+        reason = client.broken or client.failed.get(request.snapshot) or client.errors.get(request)
+        return f"pin {pin.name} cannot be shown: {reason}" if reason else f"pin {pin.name} is being rendered"
 
     def measurable(self) -> tuple[str, ...]:
         """Covariates of the current study that an instrument reads off a picture."""
@@ -132,7 +171,7 @@ class Context:
     def origin(self) -> Origin:
         """What the picture on the screen comes from; there must be one."""
         assert self.document.distribution is not None and self.client.shown is not None
-        return Origin.of(self.document.distribution.header, self.client.shown.request)
+        return Origin.of(self.document.distribution.header, self.whole(self.client.shown.request))
 
     def close(self) -> None:
         """End everything but a training started here."""

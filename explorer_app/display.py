@@ -34,6 +34,9 @@ _UNIFORMS = (
     "pixel_step",
     "low",
     "width",
+    "change_width",
+    "threshold",
+    "overlay",
     "inverted",
     "background",
 )
@@ -102,8 +105,9 @@ class Look:
     """How a target draws its image.
 
     `size` of the target in pixels; `origin` image pixel at its top left; `step` image pixels per target
-    pixel; `level` and `width` in grey levels; `difference` subtracts the second image and centres the window
-    at zero.
+    pixel; `level` and `width` in grey levels; `difference` subtracts the second image and shows it in its own
+    window of `change_width` around zero; what is smaller than `threshold` counts as none, and `overlay` lays
+    it over the picture.
     """
 
     size: tuple[int, int]
@@ -115,6 +119,9 @@ class Look:
     invert: bool = False
     linear: bool = False
     difference: bool = False
+    change_width: float = 255.0
+    threshold: float = 0.0
+    overlay: bool = False
     background: tuple[float, float, float] = (0.055, 0.06, 0.07)
 
 
@@ -241,8 +248,11 @@ class Target:
         GL.glUniform4f(at["box"], *box)
         GL.glUniform2f(at["origin"], *look.origin)
         GL.glUniform2f(at["pixel_step"], *look.step)
-        GL.glUniform1f(at["low"], (0.0 if look.difference else look.level) - look.width / 2)
+        GL.glUniform1f(at["low"], look.level - look.width / 2)
         GL.glUniform1f(at["width"], look.width)
+        GL.glUniform1f(at["change_width"], look.change_width)
+        GL.glUniform1f(at["threshold"], look.threshold)
+        GL.glUniform1i(at["overlay"], int(look.overlay))
         GL.glUniform1i(at["inverted"], int(look.invert))
         GL.glUniform3f(at["background"], *look.background)
         GL.glDrawArrays(GL.GL_TRIANGLES, 0, 3)
@@ -305,6 +315,7 @@ class Screen:
     def __init__(self) -> None:
         self._shader: Shader | None = None
         self.targets: dict[str, Target] = {}
+        self._photographs: dict[str, tuple[Texture, np.ndarray | None]] = {}
 
     def target(self, name: str) -> Target:
         """The target of a name."""
@@ -313,6 +324,17 @@ class Screen:
         if name not in self.targets:
             self.targets[name] = Target(self._shader)
         return self.targets[name]
+
+    def photograph(self, name: str, pixels: np.ndarray, smooth: bool) -> int:
+        """The texture of finished pixels, uint8 [H, W] or [H, W, 3], as they are."""
+        if name not in self._photographs:
+            self._photographs[name] = (Texture(), None)
+        texture, held = self._photographs[name]
+        if held is not pixels:
+            texture.upload(np.repeat(pixels[..., None], 3, -1) if pixels.ndim == 2 else pixels)
+            self._photographs[name] = texture, pixels
+        texture.interpolate(smooth)
+        return texture.id
 
     def keep(self, names: set[str], prefix: str) -> None:
         """Free the targets with a prefix that are not among the names."""
@@ -323,7 +345,10 @@ class Screen:
         """Free everything; before the window goes."""
         for target in self.targets.values():
             target.delete()
+        for texture, _ in self._photographs.values():
+            texture.delete()
         self.targets.clear()
+        self._photographs.clear()
 
 
 def read_window(width: int, height: int) -> np.ndarray:

@@ -12,10 +12,12 @@ from functools import cached_property
 
 import numpy as np
 
-from explorer_app.state import GRID_LIMIT, Axis
+from explorer_app.request_edits import whole_picture, with_values
+from explorer_app.state import GRID_LIMIT, SWEEP_STEPS, Axis
 from mssg.checkpoint.header import Header
 from mssg.covariates.support import percentile_among
 from mssg.errors import MssgError, UsageError
+from mssg.rendering.request import RenderRequest
 from mssg.study.model import Covariate
 from mssg.study.values import round_values, training_defaults
 
@@ -61,6 +63,7 @@ class TrainingDistribution:
         self._percentiles = np.asarray(density.get("percentiles", ()), dtype=np.float64)
         self._support_cache: dict[tuple, Support] = {}
         self._percentile_cache: dict[Values, float] = {}
+        self._swept: tuple[tuple, tuple[RenderRequest, ...]] | None = None
 
     def summary(self, name: str) -> dict:
         """The training summary of a covariate; empty when the snapshot holds none."""
@@ -178,6 +181,18 @@ class TrainingDistribution:
             if math.isfinite(moved):
                 out[name] = start if after == before else float(np.clip(moved, low, high))
         return out
+
+    def sweep(self, request: RenderRequest, name: str, mode: str) -> tuple[RenderRequest, ...]:
+        """The pictures of a sweep of one covariate through its training range, everything else held, or
+        following it in "linked" mode (the last is kept)."""
+        key = request, name, mode
+        if self._swept is None or self._swept[0] != key:
+            values = Axis(name, *self.range(name), SWEEP_STEPS).values()
+            drag = self.start_drag(name, request.covariates) if mode == "linked" else None
+            changes = [self.follow(drag, v) if drag else {name: v} for v in values]
+            base = whole_picture(request)
+            self._swept = key, tuple(with_values(base, **change) for change in changes)
+        return self._swept[1]
 
     def _cdf(self, name: str, value: float, given: Mapping[str, float]) -> float | None:
         try:

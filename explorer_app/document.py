@@ -20,6 +20,7 @@ from mssg.errors import MssgError, SnapshotError
 from mssg.measure.instruments import instrument
 from mssg.runs.folder import RunFolder
 from mssg.runs.follow import FollowedRun
+from mssg.study.model import Geometry
 
 if TYPE_CHECKING:
     from explorer_app.evaluation import StrataTable
@@ -46,6 +47,7 @@ class Document:
         self.session = ""  # the file of the session saved or restored last
         self.missing: session.Session | None = None  # restored as soon as its snapshot is found
         self.layout = ""  # of the windows, in the session just restored
+        self._geometries: dict[str, Geometry | None] = {}  # of other snapshots than the current, by path
         self._failed: set[str] = set()  # snapshots of the run that cannot be read
         self._readable = AppState()  # the last state whose snapshot could be read
 
@@ -60,10 +62,20 @@ class Document:
 
     @property
     def mirrored(self) -> bool:
-        """True when pictures are drawn right to left."""
-        return self.distribution is not None and mirrored(
-            self.distribution.study.geometry, self.state.display.neurological
-        )
+        """True when pictures of the current study are drawn right to left."""
+        return mirrored(self.geometry(self.state.snapshot), self.state.display.neurological)
+
+    def geometry(self, path: str) -> Geometry | None:
+        """What the study of a snapshot states of its pixels' places; None where it states none, or nobody can
+        read it."""
+        if self.distribution is not None and path == self.distribution.path:
+            return self.distribution.study.geometry
+        if path not in self._geometries:
+            try:
+                self._geometries[path] = read_header(path).study.geometry
+            except MssgError:
+                self._geometries[path] = None
+        return self._geometries[path]
 
     def open(self, name: str | Path) -> bool:
         """Open a snapshot, a run folder (its newest, followed from then on), a session, or a shipped

@@ -6,16 +6,18 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from explorer_app import colormaps
+from explorer_app.comparison import Part
+from explorer_app.displayed import change_width
+from explorer_app.geometry import mirrored
 from explorer_app.request_edits import whole_picture
-from explorer_app.state import Display, Grid, grid_requests
+from explorer_app.state import Axis, Display, Grid, grid_requests
 from mssg.checkpoint.header import Header
 from mssg.errors import DataError, UsageError
 from mssg.files import write_atomically
@@ -23,32 +25,59 @@ from mssg.rendering import image_files
 from mssg.rendering.command_line import generate_command, grid_command, private_command
 from mssg.rendering.request import RenderRequest
 from mssg.study.model import Study
-from mssg.study.values import Sweep
+from mssg.study.values import Sweep, plain
+
+if TYPE_CHECKING:
+    from mssg.plotting.image_grid import GridFigure
 
 Image = np.ndarray
-FULL = Display()
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What written pictures come from: the snapshot, their requests, the command that draws them again."""
+    """What written pictures come from.
+
+    Attributes:
+        header: Of the snapshot.
+        requests: One for each picture.
+        command: What draws them again.
+        more: What else is to be known of them: how they are displayed, the axes of a grid or sweep.
+    """
 
     header: Header
     requests: tuple[RenderRequest, ...]
     command: str
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
-    def of(header: Header, *requests: RenderRequest) -> Origin:
+    def of(header: Header, *requests: RenderRequest, more: Mapping[str, Any] | None = None) -> Origin:
         """The origin of pictures of which the first is drawn again by `mssg generate`."""
-        name = header.path.name
-        return Origin(header, requests, private_command(generate_command(requests[0], header.study, name)))
+        words = private_command(generate_command(requests[0], header.study, header.path.name))
+        return Origin(header, requests, words, more or {})
 
     @staticmethod
     def of_grid(header: Header, request: RenderRequest, grid: Grid) -> Origin:
-        """The origin of a grid's pictures."""
-        requests = tuple(cell for row in grid_requests(request, grid) for cell in row)
-        words = command_of_grid(request, grid, header.study, header.path.name)
-        return Origin(header, requests, private_command(words))
+        """The origin of a grid's pictures: both axes are interventions, all else is held."""
+        requests = tuple(cell for row in grid_of(header.study, request, grid) for cell in row)
+        words = private_command(command_of_grid(request, grid, header.study, header.path.name))
+        axes = [
+            _axis(header.study, along, _sweep(axis))
+            for along, axis in (("Rows", grid.rows), ("Columns", grid.columns))
+        ]
+        return Origin(header, requests, words, {"Axes": axes, "Covariates that are on no axis": "held"})
+
+    @staticmethod
+    def of_sweep(header: Header, requests: Sequence[RenderRequest], name: str, mode: str) -> Origin:
+        """The origin of a sweep's pictures, in linked or free mode."""
+        values = tuple(dict(request.covariates)[name] for request in requests)
+        others = {"linked": "follow as in the training population", "free": "held"}[mode]
+        axes = [_axis(header.study, "Frames", Sweep(name, values))]
+        more = {"Axes": axes, "Mode": mode, "Covariates that are on no axis": others}
+        return Origin.of(header, *requests, more=more)
+
+    def shown(self, view: Mapping[str, Any]) -> Origin:
+        """The same with how the pictures are displayed."""
+        return replace(self, more={**self.more, "Display": view})
 
     @property
     def stated(self) -> list[dict[str, float]]:
@@ -58,43 +87,80 @@ class Origin:
     @property
     def json(self) -> str:
         """All of it, as JSON."""
-        return json.dumps(image_files.describe(self.header, self.requests, self.stated, None, self.command))
+        described = image_files.describe(self.header, self.requests, self.stated, None, self.command)
+        return json.dumps({**described, **self.more})
 
     @property
     def text(self) -> dict[str, str]:
         """All of it, as a PNG holds it."""
-        return image_files.png_text(self.header, self.requests, self.stated, self.command)
+        text = image_files.png_text(self.header, self.requests, self.stated, self.command)
+        return {**text, "mssg": self.json}
 
 
-def save_png(path: str | Path, image: Image, origin: Origin, bits: int = 8, display: Display = FULL) -> None:
-    """Write a picture as PNG at native pixels.
+def _axis(study: Study, along: str, sweep: Sweep) -> dict[str, Any]:
+    """An axis as provenance: what lies along it, with the values in native units."""
+    covariate = study.covariate(sweep.name)
+    values = [v if covariate.is_continuous else plain(covariate, v) for v in sweep.values]
+    return {"Along": along, "Name": sweep.name, "Units": covariate.unit, "Values": values}
+
+
+def _sweep(axis: Axis) -> Sweep:
+    return Sweep(axis.name, axis.values())
+
+
+def grid_of(study: Study, request: RenderRequest, grid: Grid) -> tuple[tuple[RenderRequest, ...], ...]:
+    """The pictures of a grid, from the top: rows of numbers rise upwards, levels read downwards."""
+    rising = grid.rows.name in study.condition_names and study.covariate(grid.rows.name).is_continuous
+    return grid_requests(request, grid, rising)
+
+
+def view_of(parts: Sequence[Part], display: Display) -> dict[str, Any]:
+    """How parts are displayed, as provenance."""
+    first = parts[0]
+    turned = [mirrored(part.geometry, display.neurological) for part in parts]
+    view: dict[str, Any] = {"Order": "as displayed: right to left" if turned[0] else "as displayed"}
+    if first.other is None:
+        view |= {"Level": display.level, "Width": display.width, "Colours": display.colormap}
+        view |= {"Inverted": display.invert}
+    else:
+        view |= {"Width": change_width(first, display), "Colours": "signed"}
+        view |= {"Threshold": display.change_threshold, "Over the picture": display.change_overlay}
+    if first.label:
+        view |= {"Shows": [part.label for part in parts]}
+    return view
+
+
+IN_DATA_ORDER = {"Order": "data: row 0 and column 0 as the model draws them", "Level": 127.5, "Width": 255}
+"""How pictures are written that are not as displayed."""
+
+
+def save_png(path: str | Path, pixels: np.ndarray, origin: Origin) -> None:
+    """Write a picture as PNG: uint8 [H, W] or [H, W, 3], its origin stored as text in the file.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    image_files.write_png(Path(path), pixels, origin.text)
+
+
+def save_png16(path: str | Path, image: Image, origin: Origin) -> None:
+    """Write a picture as PNG of 16 bits in data order: 0..65535 over the full range 0..255 of grey levels.
 
     Args:
         path: Where.
-        image: float32 [H, W] or [H, W, 3], grey levels.
+        image: float32 [H, W], grey levels.
         origin: Stored as text in the file.
-        bits: 8, or 16 (grey only): 0..65535 over the full range 0..255 of grey levels.
-        display: Window, level, colours for 8 bits; the default keeps grey levels as they are.
 
     Raises:
-        UsageError: 16 bits of a colour picture, or it cannot be written.
+        UsageError: A colour picture, or it cannot be written.
     """
-    if bits == 16:
-        image_files.save_png(Path(path), _stack(image), 1, origin.text, 16)
-    else:
-        image_files.write_png(Path(path), coloured(image, display), origin.text)
+    image_files.save_png(Path(path), _stack(image), 1, origin.text, 16)
 
 
 def _stack(image: Image) -> np.ndarray:
     """A picture as `image_files` takes it: float32 [1, C, H, W], grey levels 0 to 255."""
     planes = np.atleast_3d(image).transpose(2, 0, 1)
     return np.clip(planes, 0, 255)[None].astype(np.float32)
-
-
-def coloured(image: Image, display: Display) -> np.ndarray:
-    """The picture as shown: uint8 [H, W] in plain grey, else [H, W, 3]."""
-    out = colormaps.apply(image, display.level, display.width, display.colormap, display.invert)
-    return out[..., 0] if image.ndim == 2 and display.colormap == "grey" else out
 
 
 def save_nifti(path: str | Path, image: Image, origin: Origin) -> None:
@@ -110,16 +176,14 @@ def save_nifti(path: str | Path, image: Image, origin: Origin) -> None:
     )
 
 
-def save_sweep(
-    path: str | Path, images: Sequence[Image], origin: Origin, display: Display, fps: float = 12
-) -> None:
-    """Write pictures as an animation that runs to and fro: GIF, or MP4 where ffmpeg is installed.
+def save_sweep(path: str | Path, images: Sequence[np.ndarray], origin: Origin, fps: float = 12) -> None:
+    """Write pictures, uint8 [H, W] or [H, W, 3], as an animation that runs to and fro: GIF, or MP4 where
+    ffmpeg is installed.
 
     Raises:
         UsageError: Another file type, or MP4 without ffmpeg.
     """
-    frames = [coloured(image, display) for image in images]
-    frames += frames[-2:0:-1]
+    frames = [*images, *images[-2:0:-1]]
     kind = Path(path).suffix.lower()
     if kind == ".gif":
         from PIL import Image as Pil
@@ -174,58 +238,50 @@ def _mp4(path: str, frames: Sequence[np.ndarray], origin: Origin, fps: float) ->
         raise UsageError("ffmpeg failed", file=path, found=done.stderr.decode("utf-8", "replace")[-200:])
 
 
-def save_grid(
-    path: str | Path, images: Sequence[Sequence[Image | None]], grid: Grid, origin: Origin, display: Display
-) -> None:
-    """Write a grid of two covariates: PNG at native pixels, or a labelled PDF figure.
+def save_grid(path: str | Path, cells: Sequence[Sequence[np.ndarray]], grid: Grid, origin: Origin) -> None:
+    """Write a grid of two covariates: PNG at native pixels, or the labelled PDF of `mssg figure grid`.
+
+    Args:
+        path: Where.
+        cells: uint8 [H, W] or [H, W, 3] each, rows from the top.
+        grid: Its axes.
+        origin: Of all cells.
 
     Raises:
-        UsageError: Another file type, or a cell that is not there yet.
+        UsageError: Another file type, or it cannot be written.
     """
-    cells = [[cell for cell in row if cell is not None] for row in images]
-    if not images or any(len(there) < len(row) for there, row in zip(cells, images)):
-        raise UsageError("the grid is not complete yet", file=path, hint="Wait for the last cell")
-    mosaic = np.concatenate([np.concatenate([coloured(c, display) for c in row], 1) for row in cells], 0)
-    if Path(path).suffix.lower() == ".png":
-        image_files.write_png(Path(path), mosaic, origin.text)
-    elif Path(path).suffix.lower() == ".pdf":
-        _write(path, lambda file: _grid_figure(file, mosaic, grid, origin))
+    path, kind = Path(path), Path(path).suffix.lower()
+    if kind == ".png":
+        image_files.write_png(path, mosaic(cells), origin.text)
+    elif kind == ".pdf":
+        _write(path, figure(cells, grid, origin).encode(kind))
     else:
         raise UsageError("not a figure", file=path, expected=".png or .pdf")
 
 
-def _grid_figure(file: BinaryIO, mosaic: np.ndarray, grid: Grid, origin: Origin) -> None:
-    """Figure 1 of the paper: pictures with their values along both axes; the same input gives the same
-    bytes."""
-    import matplotlib
-    from matplotlib.backends.backend_pdf import FigureCanvasPdf
-    from matplotlib.figure import Figure
+def figure(cells: Sequence[Sequence[np.ndarray]], grid: Grid, origin: Origin) -> GridFigure:
+    """The labelled figure of a grid, as `mssg figure grid` draws it."""
+    from mssg.plotting.image_grid import figure_of_images
 
-    rows, columns = grid.rows, grid.columns
-    with matplotlib.rc_context({"pdf.fonttype": 42, "image.interpolation": "none", "font.size": 8}):
-        figure = Figure(figsize=(1.0 + 0.9 * columns.steps, 0.8 + 0.9 * rows.steps))
-        FigureCanvasPdf(figure)
-        axes = figure.add_axes((0.16, 0.14, 0.82, 0.84))
-        axes.imshow(
-            mosaic, cmap="gray", vmin=0, vmax=255, extent=(0, columns.steps, rows.steps, 0), aspect="auto"
-        )
-        for axis, one, place in ((axes.xaxis, columns, axes.set_xlabel), (axes.yaxis, rows, axes.set_ylabel)):
-            covariate = origin.header.study.covariate(one.name)
-            axis.set_ticks(
-                [i + 0.5 for i in range(one.steps)], [covariate.format(v, unit=False) for v in one.values()]
-            )
-            place(f"{one.name} ({covariate.unit})" if covariate.unit else one.name)
-        axes.tick_params(length=0)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
-        figure.savefig(file, format="pdf", metadata={"CreationDate": None, "Subject": origin.json})
+    upwards = list(cells)[::-1]  # the figure counts rows from the bottom
+    images = np.stack([np.stack([np.atleast_3d(c).transpose(2, 0, 1) for c in row]) for row in upwards])
+    rising, values = origin.header.study.covariate(grid.rows.name).is_continuous, grid.rows.values()
+    rows = Sweep(grid.rows.name, values if rising else values[::-1])
+    columns, first = _sweep(grid.columns), origin.requests[0]
+    drawn = figure_of_images(origin.header, images, rows, columns, first, origin.command)
+    return replace(drawn, metadata={**drawn.metadata, "mssg": origin.json})
+
+
+def mosaic(cells: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """The cells of a grid side by side: uint8 [rows · H, columns · W] or [..., 3]."""
+    return np.concatenate([np.concatenate(list(row), 1) for row in cells], 0)
 
 
 def command_of_grid(
     request: RenderRequest, grid: Grid, study: Study, snapshot: str, output: str = "grid.pdf"
 ) -> str:
     """The `mssg figure grid` command that draws a grid."""
-    axes = Sweep(grid.rows.name, grid.rows.values()), Sweep(grid.columns.name, grid.columns.values())
+    axes = _sweep(grid.rows), _sweep(grid.columns)
     return grid_command(whole_picture(request), study, snapshot, axes, output)
 
 

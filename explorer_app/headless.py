@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from explorer_app import export, session
+from explorer_app.comparison import Part, brightness, parts
+from explorer_app.displayed import FULL, coloured, displayed, sheet
 from explorer_app.distribution import TrainingDistribution
 from explorer_app.export import Origin
-from explorer_app.request_edits import channel_requests
-from explorer_app.state import SWEEP_STEPS, Axis, Display, grid_requests, set_snapshot, sweep_requests
+from explorer_app.geometry import mirrored
+from explorer_app.request_edits import channel_requests, side_by_side
+from explorer_app.state import AppState, Display, set_snapshot
 from explorer_app.viewing import viewed
-from mssg.checkpoint.header import read_header, resolve_snapshot
+from mssg.checkpoint.header import Header, read_header, resolve_snapshot
 from mssg.errors import SnapshotError, UsageError
 from mssg.rendering.request import RenderRequest
 
 
-def export_session(path: str, output: str, snapshot: str = "", device: str = "auto") -> str:
+def export_session(
+    path: str, output: str, snapshot: str = "", device: str = "auto", data_order: bool = False
+) -> str:
     """Draw what a session shows and write it.
 
     Args:
@@ -27,6 +32,7 @@ def export_session(path: str, output: str, snapshot: str = "", device: str = "au
             sweep of the grid's column covariate).
         snapshot: Used instead of the session's own.
         device: Where to draw: auto | cpu | cuda | mps.
+        data_order: Grey levels as the model draws them, in data order, not as the session displays them.
 
     Returns:
         One sentence saying what was written.
@@ -47,21 +53,15 @@ def export_session(path: str, output: str, snapshot: str = "", device: str = "au
         )
     header = read_header(resolve_snapshot(name))
     state = set_snapshot(saved.state, str(header.path))
-    request, display, draw = state.request, state.display, _drawing(device, state.display)
-    origin = Origin.of(header, request)
-    lower = output.lower()
+    artist, lower = _Artist(device, state.display, data_order), output.lower()
     if lower.endswith(".pdf"):
-        cells = [[draw(cell) for cell in row] for row in grid_requests(request, state.grid)]
-        export.save_grid(output, cells, state.grid, Origin.of_grid(header, request, state.grid), display)
+        _write_grid(output, header, state, artist)
     elif lower.endswith((".gif", ".mp4")):
-        name = state.grid.columns.name
-        axis = Axis(name, *TrainingDistribution(header).range(name), SWEEP_STEPS)
-        requests = sweep_requests(request, axis)
-        export.save_sweep(output, [draw(r) for r in requests], Origin.of(header, *requests), display)
+        _write_sweep(output, header, state, artist)
     elif lower.endswith((".nii", ".nii.gz")):
-        export.save_nifti(output, draw(request), origin)
+        export.save_nifti(output, artist.image(state.request), Origin.of(header, artist.whole(state.request)))
     elif lower.endswith(".png"):
-        export.save_png(output, draw(request), origin, 8, display)
+        _write_picture(output, header, state, artist)
     else:
         raise UsageError(
             "unknown file type", field="-o", found=output, expected=".png, .nii.gz, .pdf, .gif or .mp4"
@@ -69,20 +69,81 @@ def export_session(path: str, output: str, snapshot: str = "", device: str = "au
     return f"wrote {output}"
 
 
-def _drawing(device: str, display: Display) -> Callable[[RenderRequest], np.ndarray]:
-    """A function that draws what is looked at."""
-    from explorer_app.engine import Engine
+def _write_picture(output: str, header: Header, state: AppState, artist: _Artist) -> None:
+    origin = Origin.of(header, artist.whole(state.request))
+    if artist.data_order:
+        pixels = coloured(artist.image(state.request), FULL)
+        export.save_png(output, pixels, origin.shown(export.IN_DATA_ORDER))
+        return
+    pin, display = state.pin, state.display
+    current, pinned = artist.part(state.request), None
+    if pin is not None and display.compare != "A":
+        pinned = replace(artist.part(pin.request), label=f"pin {pin.name}")
+    shown, problem = parts(display, current, pinned)
+    if problem:
+        raise UsageError(f"the session's comparison cannot be shown: {problem}", field="compare")
+    export.save_png(output, sheet(shown, display), origin.shown(export.view_of(shown, display)))
 
-    engine = Engine(device=device)
 
-    def rendered(request: RenderRequest) -> np.ndarray:
-        frame = engine.render(request, lambda: False)
+def _write_grid(output: str, header: Header, state: AppState, artist: _Artist) -> None:
+    requests = export.grid_of(header.study, state.request, state.grid)
+    cells = [[artist.pixels(cell) for cell in row] for row in requests]
+    origin = Origin.of_grid(header, state.request, state.grid).shown(artist.view(requests[0][0]))
+    export.save_grid(output, cells, state.grid, origin)
+
+
+def _write_sweep(output: str, header: Header, state: AppState, artist: _Artist) -> None:
+    name = state.grid.columns.name
+    requests = TrainingDistribution(header).sweep(state.request, name, state.mode)
+    origin = Origin.of_sweep(header, requests, name, state.mode).shown(artist.view(requests[0]))
+    export.save_sweep(output, [artist.pixels(r) for r in requests], origin)
+
+
+class _Artist:
+    """Draws what is looked at."""
+
+    def __init__(self, device: str, display: Display, data_order: bool) -> None:
+        from explorer_app.engine import Engine
+
+        self.display, self.data_order = display, data_order
+        self._engine = Engine(device=device)
+
+    def _rendered(self, request: RenderRequest) -> np.ndarray:
+        frame = self._engine.render(request, lambda: False)
         assert frame is not None  # nothing cancels it
         return frame.image
 
-    def draw(request: RenderRequest) -> np.ndarray:
-        first = rendered(request)
-        more = channel_requests(request, display.channels, engine.channels(request))[1:]
-        return viewed([first, *map(rendered, more)], request, display)
+    def _channels(self, request: RenderRequest) -> tuple[RenderRequest, ...]:
+        if request.layer is not None:
+            self._rendered(replace(request, channel=0, channels=1))  # which tells how many there are
+        return channel_requests(request, self.display.channels, self._engine.channels(request))
 
-    return draw
+    def whole(self, request: RenderRequest) -> RenderRequest:
+        """The one request of all that is looked at."""
+        return side_by_side(self._channels(request))
+
+    def image(self, request: RenderRequest, mirror: bool = False) -> np.ndarray:
+        """What is looked at: grey levels float32 [H, W] or [H, W, 3]."""
+        images = [self._rendered(r) for r in self._channels(request)]
+        display = replace(self.display, untransform=False) if self.data_order else self.display
+        return viewed(images, request, display, mirror)
+
+    def part(self, request: RenderRequest) -> Part:
+        """The same as a part of the view."""
+        geometry = read_header(request.snapshot).study.geometry
+        image = self.image(request, mirrored(geometry, self.display.neurological))
+        if self.display.compare == "difference":
+            image = brightness(image)
+        return Part(request, image, None if request.layer else geometry)
+
+    def pixels(self, request: RenderRequest) -> np.ndarray:
+        """A picture of a grid or sweep as it is written."""
+        if self.data_order:
+            return coloured(self.image(request), FULL)
+        return displayed(self.part(request), replace(self.display, compare="A"))
+
+    def view(self, request: RenderRequest) -> dict[str, object]:
+        """How such pictures are displayed, as provenance."""
+        if self.data_order:
+            return export.IN_DATA_ORDER
+        return export.view_of([self.part(request)], replace(self.display, compare="A"))

@@ -10,6 +10,9 @@ uniform vec2 origin;        // image pixel at the target's top left corner
 uniform vec2 pixel_step;    // image pixels per screen pixel; x negative when mirrored
 uniform float low;          // grey level of the first colour
 uniform float width;        // grey levels from first to last colour
+uniform float change_width; // grey levels of a difference from first to last colour, around zero
+uniform float threshold;    // a smaller difference is none
+uniform int overlay;        // a difference is laid over the picture
 uniform int inverted;
 uniform vec3 background;
 
@@ -18,11 +21,15 @@ void main() {
     vec2 place = origin + screen * pixel_step;
     vec2 uv = place / size;
     vec3 value = texture(first, uv).rgb;
-#ifdef DIFFERENCE
-    value -= texture(second, uv).rgb;
-#endif
     vec3 t = clamp((value - low) / max(width, 1e-6), 0.0, 1.0);
-#ifdef IN_COLOUR
+#ifdef DIFFERENCE
+    float change = value.r - texture(second, uv).r;
+    if (abs(change) < threshold) change = 0.0;
+    float signed_share = change / (0.5 * max(change_width, 1e-6));
+    float at = clamp(0.5 + 0.5 * signed_share, 0.0, 1.0);
+    vec3 inside = texture(colours, vec2((at * 255.0 + 0.5) / 256.0, 0.5)).rgb;
+    if (overlay == 1) inside = mix(vec3(inverted == 1 ? 1.0 - t.r : t.r), inside, min(1.0, abs(signed_share)));
+#elif defined(IN_COLOUR)
     vec3 inside = inverted == 1 ? 1.0 - t : t;
 #else
     vec3 inside = texture(colours, vec2((t.r * 255.0 + 0.5) / 256.0, 0.5)).rgb;

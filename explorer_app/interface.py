@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -44,11 +45,23 @@ class ShortNote:
 
 @dataclass
 class ExportForm:
-    """The export dialog: what is written, the file name it is to propose, and the covariate of a sweep."""
+    """The export dialog.
+
+    Attributes:
+        kind: What is written.
+        propose: The file name it is to propose.
+        sweep: The covariate of a sweep.
+        data_order: Grey levels in data order instead of pictures as displayed.
+        burnt: What is burnt in.
+        times: Pixels a side of each pixel.
+    """
 
     kind: str = "png"
     propose: str = ""
     sweep: str = ""
+    data_order: bool = False
+    burnt: frozenset[str] = frozenset()
+    times: int = 1
 
 
 @dataclass
@@ -71,6 +84,8 @@ class Interface:
         drag: The covariate that is dragged in linked mode.
         dialogs: Those open.
         paths: What stands in each dialog's path field.
+        filters: What stands in the field beside each dialog's list of files.
+        replacing: The file that exists, while a dialog asks whether to replace it.
         evaluation_problem: Why the evaluation chosen could not be read.
         curve: The training curve shown beside losses and scores.
         capture: Where to write a photograph of the window.
@@ -83,6 +98,9 @@ class Interface:
     drag: LinkedDrag | None = None
     dialogs: set[Dialog] = field(default_factory=set)
     paths: dict[Dialog, str] = field(default_factory=dict)
+    filters: dict[Dialog, str] = field(default_factory=dict)
+    replacing: str = ""
+    listings: Listings = field(default_factory=lambda: Listings())
     export: ExportForm = field(default_factory=ExportForm)
     train: TrainForm = field(default_factory=TrainForm)
     evaluation_problem: str = ""
@@ -96,6 +114,40 @@ class Interface:
     def note(self, text: str, bad: bool = False) -> None:
         """Show a message for a few seconds, one about something wrong for longer."""
         self.notes.append(ShortNote(time.monotonic() + (BAD_NOTE_S if bad else NOTE_S), text, bad))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of a list of files."""
+
+    path: Path
+    is_folder: bool
+
+
+class Listings:
+    """What lies in folders, each listed once on a thread of its own, and again when it has changed."""
+
+    def __init__(self) -> None:
+        self._jobs = ThreadPoolExecutor(1, thread_name_prefix="listing")
+        self._known: dict[Path, tuple[float, Future[list[Entry]]]] = {}
+
+    def entries(self, folder: Path) -> list[Entry] | None:
+        """Folders first, then files, by name; None while they are listed. Hidden ones are left out.
+
+        Raises:
+            OSError: The folder cannot be read.
+        """
+        changed = folder.stat().st_mtime
+        held = self._known.get(folder)
+        if held is None or held[0] != changed:
+            held = self._known[folder] = changed, self._jobs.submit(_listed, folder)
+        return held[1].result() if held[1].done() else None
+
+
+def _listed(folder: Path) -> list[Entry]:
+    with os.scandir(folder) as found:
+        entries = [Entry(Path(e.path), e.is_dir()) for e in found if not e.name.startswith(".")]
+    return sorted(entries, key=lambda e: (not e.is_folder, e.path.name.lower()))
 
 
 class DerivedMaps:

@@ -6,6 +6,7 @@ A control shows what it reads off the request and returns another request: there
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -83,7 +84,7 @@ def with_values(request: RenderRequest, **changes: float) -> RenderRequest:
 @lru_cache(64)
 def whole_picture(request: RenderRequest) -> RenderRequest:
     """The picture itself, unmoved, whatever layer or motion is being looked at."""
-    return replace(request, layer=None, channel=None, transform=None)
+    return replace(request, layer=None, channel=None, channels=1, transform=None)
 
 
 @lru_cache(64)
@@ -94,4 +95,9 @@ def channel_requests(request: RenderRequest, count: int, channels: int) -> tuple
         return (request,)
     first = min(request.channel or 0, max(0, channels - 1))
     last = max(first + 1, min(first + count, channels))
-    return tuple(replace(request, channel=channel) for channel in range(first, last))
+    return tuple(replace(request, channel=channel, channels=1) for channel in range(first, last))
+
+
+def side_by_side(parts: Sequence[RenderRequest]) -> RenderRequest:
+    """The one request of what `channel_requests` gives: a layer's channels from the first to the last."""
+    return replace(parts[0], channels=len(parts))

@@ -32,7 +32,9 @@ class Display:
     `level` and `width` in grey levels 0..255; `zoom` screen pixels per image pixel, 0 = fit; `center` the
     image point (fractions of width and height) at the middle of the view. Of a layer, `channels` are shown
     side by side, stretched to the full grey range (`normalise`) or multiplied by `gain_db`; `untransform`
-    moves a moved picture back.
+    moves a moved picture back. A difference has a window of its own around zero: `change_width` grey levels,
+    0 = as wide as the differences; those smaller than `change_threshold` are none; `change_overlay` lays them
+    over the picture.
     """
 
     level: float = FULL_LEVEL
@@ -50,6 +52,9 @@ class Display:
     normalise: bool = True
     gain_db: float = 0.0
     untransform: bool = False
+    change_width: float = 0.0
+    change_threshold: float = 0.0
+    change_overlay: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,14 +177,15 @@ def set_snapshot(state: AppState, path: str) -> AppState:
 def add_pin(state: AppState, name: str = "") -> AppState:
     """The state with the current picture pinned and made the one compared against; the oldest of too many
     goes."""
-    label = name or _free_letter(state.pins)
+    label = name or _free_number(state.pins)
     pins = (*state.pins, Pin(label, state.request))[-PIN_LIMIT:]
     return replace(state, pins=pins, active_pin=len(pins) - 1)
 
 
-def _free_letter(pins: tuple[Pin, ...]) -> str:
+def _free_number(pins: tuple[Pin, ...]) -> str:
+    """Pins are numbers: letters are anatomy."""
     used = {pin.name for pin in pins}
-    return next((c for c in "BCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in used), "pin")
+    return next(str(i) for i in range(1, len(pins) + 2) if str(i) not in used)
 
 
 def remove_pin(state: AppState, index: int) -> AppState:
@@ -218,15 +224,21 @@ def set_axis(state: AppState, which: str, **changes: float) -> AppState:
 
 
 @lru_cache(8)
-def grid_requests(request: RenderRequest, grid: Grid) -> tuple[tuple[RenderRequest, ...], ...]:
-    """The pictures of a grid, rows of columns; empty while the axes are not set."""
+def grid_requests(
+    request: RenderRequest, grid: Grid, rising: bool = True
+) -> tuple[tuple[RenderRequest, ...], ...]:
+    """The pictures of a grid, rows of columns from the top; empty while the axes are not set.
+
+    `rising`: the rows' values rise from the bottom to the top, as numbers do in a chart; else they read
+    downwards, as levels do.
+    """
     rows, columns = grid.rows, grid.columns
     if not {rows.name, columns.name} <= {n for n, _ in request.covariates}:
         return ()
     base = whole_picture(request)
     return tuple(
         tuple(with_values(base, **{columns.name: c, rows.name: r}) for c in columns.values())
-        for r in rows.values()
+        for r in (rows.values()[::-1] if rising else rows.values())
     )
 
 
@@ -235,9 +247,3 @@ def seed_requests(request: RenderRequest, count: int) -> tuple[RenderRequest, ..
     """The pictures of consecutive seeds at the same covariates, for mean and standard deviation."""
     base = replace(whole_picture(request), mix_layers=(), noise_seed=0)
     return tuple(at_place(base, place(request)[0] + k) for k in range(max(2, count)))
-
-
-@lru_cache(8)
-def sweep_requests(request: RenderRequest, axis: Axis) -> tuple[RenderRequest, ...]:
-    """The pictures of a sweep along one covariate, everything else held."""
-    return tuple(with_values(request, **{axis.name: v}) for v in axis.values())

@@ -65,16 +65,19 @@ def moved_back(image: np.ndarray, request: RenderRequest) -> np.ndarray:
     return np.stack(back, -1).reshape(image.shape)
 
 
-def viewed(images: Sequence[np.ndarray], request: RenderRequest, display: Display) -> np.ndarray:
+def viewed(
+    images: Sequence[np.ndarray], request: RenderRequest, display: Display, mirror: bool = False
+) -> np.ndarray:
     """What is looked at: grey levels float32 [H, W] or [H, W, 3].
 
     Args:
         images: What was rendered, one for each of `channel_requests`.
         request: The first of them.
         display: How they are shown.
+        mirror: Turn each channel of a layer right to left; their order stays.
     """
     if request.layer is not None:
-        return channel_tiles(images, display)
+        return channel_tiles([i[:, ::-1] for i in images] if mirror else images, display)
     if display.untransform and request.transform is not None:
         return moved_back(images[0], request)
     return images[0]

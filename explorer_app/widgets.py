@@ -245,10 +245,17 @@ def meter(fraction: float, colour: tuple[float, float, float], height: float = 0
 
 
 def chip(
-    content: str, x: float, y: float, colour: tuple[float, float, float] = theme.TEXT, align: float = 0.0
+    content: str,
+    x: float,
+    y: float,
+    colour: tuple[float, float, float] = theme.TEXT,
+    align: float = 0.0,
+    within: float = 0.0,
 ) -> None:
-    """A small dark label over a picture, at a screen position; `align` 0 left, 0.5 middle, 1 right."""
-    size = imgui.calc_text_size(content)
+    """A small dark label over a picture, at a screen position; `align` 0 left, 0.5 middle, 1 right. It
+    breaks into lines to stay `within` a width."""
+    wrap = max(1.0, within - em(0.7)) if within else -1.0
+    size = imgui.calc_text_size(content, wrap_width=wrap)
     pad = em(0.35)
     x -= align * (size.x + 2 * pad)
     draw = imgui.get_window_draw_list()
@@ -258,7 +265,8 @@ def chip(
         u32((0.02, 0.02, 0.03), 0.72),
         em(0.25),
     )
-    draw.add_text(ImVec2(x + pad, y + em(0.1)), u32(colour), content)
+    at = ImVec2(x + pad, y + em(0.1))
+    draw.add_text(imgui.get_font(), imgui.get_font_size(), at, u32(colour), content, max(0.0, wrap))
 
 
 def empty_note(title: str, body: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from pathlib import Path
 
@@ -22,8 +23,13 @@ import click
     help="Where to draw; auto, the default, is the best here.",
 )
 @click.option("--size", metavar="WxH", help="Window size, for example 1280x800.")
+@click.option(
+    "--data-order", is_flag=True, help="--export writes grey levels in data order, not pictures as displayed."
+)
 @click.pass_context
-def explore(ctx: click.Context, snapshot: str | None, **options: str | float | None) -> None:
+def explore(
+    ctx: click.Context, snapshot: str | None, data_order: bool, **options: str | float | None
+) -> None:
     """Open the desktop explorer on SNAPSHOT: a file, a run's folder, or a shipped name; without it, on a
     shipped one."""
     from mssg.checkpoint.header import resolve_snapshot
@@ -38,4 +44,7 @@ def explore(ctx: click.Context, snapshot: str | None, **options: str | float | N
         command.append(snapshot)
     for name, value in options.items():
         command += [f"--{name}", str(value)] if value is not None else []
-    ctx.exit(subprocess.run(command, check=False).returncode)
+    command += ["--data-order"] if data_order else []
+    window = subprocess.Popen(command)
+    signal.signal(signal.SIGTERM, lambda *_: window.terminate())  # the window closes as if by hand
+    ctx.exit(window.wait())

@@ -71,7 +71,7 @@ OPTIONS = (
     click.option(
         "--layer",
         metavar="NAME[:CHANNEL]",
-        help="Show a layer's activations, from lowest to highest, instead.",
+        help="Show a layer's activations, from lowest to highest, instead; several channels as NAME:0-3.",
     ),
     click.option(
         "--request",
@@ -135,8 +135,8 @@ def stated_request(study: Study, options: dict[str, Any], seed: int = 0) -> Rend
     if options["transform"]:
         request = replace(request, transform=command_line.parse_transform(options["transform"]))
     if options["layer"]:
-        layer, channel = command_line.parse_layer(options["layer"])
-        request = replace(request, layer=layer, channel=channel)
+        layer, channel, channels = command_line.parse_layer(options["layer"])
+        request = replace(request, layer=layer, channel=channel, channels=channels)
     return request
 
 

@@ -10,6 +10,7 @@ from imgui_bundle import ImVec2, imgui
 from imgui_bundle import icons_fontawesome_6 as icons
 
 from explorer_app import colormaps, theme, widgets
+from explorer_app.comparison import Part
 from explorer_app.context import Context
 from explorer_app.panels.latent import label_at
 from explorer_app.state import (
@@ -24,6 +25,7 @@ from explorer_app.state import (
     set_compare,
 )
 from explorer_app.theme import em, u32
+from mssg.text import number
 
 PRESETS = {"full": (127.5, 255.0), "bright": (90.0, 180.0), "dark": (170.0, 170.0), "narrow": (127.5, 100.0)}
 _BAR_STEPS = 48
@@ -31,14 +33,16 @@ _LABEL_EM = 5
 _WINDOW_TIP = "Width: span of grey levels from black to white. Also: right-drag on the picture, sideways."
 _LEVEL_TIP = "Level: the grey level shown in the middle. Also: right-drag on the picture, up and down."
 _FIT_TIP = "Fit the window to this picture's 1 % to 99 % range."
-_COMPARE_LABELS = ("A", "A/B", "side", "diff")
+_CHANGE_TIP = "Width of the differences' window: grey levels from the darkest blue to the brightest orange."
+_THRESHOLD_TIP = "Differences smaller than this are not shown. Double-click: 0."
+_COMPARE_LABELS = ("now", "flip", "side", "diff")
 _COMPARE_TIPS = (
     "Only the current picture.",
-    "Current and pinned picture in the same place; F or a click on the letter flips.",
+    "Current and pinned picture in the same place; F flips.",
     "Current and pinned picture side by side, zoomed and moved together.",
     (
-        "Current minus pinned, signed: blue is darker than the pin, orange brighter. The window's width sets"
-        " the scale. Key D."
+        "Current minus pinned, signed: blue is darker than the pin, orange brighter, in a window of its own."
+        " Key D."
     ),
 )
 
@@ -46,10 +50,13 @@ _COMPARE_TIPS = (
 def draw(app: Context, state: AppState) -> AppState:
     """Draw the panel."""
     frame = app.client.shown
-    image = app.viewed(frame, "view 0") if frame else None
-    display = _histogram(None if image is None else _counts(app, image), state.display)
-    display = _window(display, image)
-    display = _colours(display)
+    part = app.parts(frame)[0][0] if frame else None
+    if part is not None and part.other is not None:
+        display = _change(app, part, state.display)
+    else:
+        image = app.viewed(frame, "view 0") if frame else None
+        display = _histogram(None if image is None else _counts(app, image), state.display)
+        display = _colours(_window(display, image))
     state = replace(state, display=display)
     widgets.heading("Compare")
     label = widgets.segmented(
@@ -71,9 +78,7 @@ def _window(display: Display, image: np.ndarray | None) -> Display:
     if widgets.double_clicked():
         width = FULL_WIDTH
     label_at("level", label, _LEVEL_TIP)
-    imgui.begin_disabled(display.compare == "difference")  # its window stands around zero
     level = widgets.float_slider("##level", display.level, 0.0, 255.0, "%.0f")
-    imgui.end_disabled()
     if widgets.double_clicked():
         level = FULL_LEVEL
     display = replace(display, width=width, level=level)
@@ -111,24 +116,13 @@ def _counts(app: Context, image: np.ndarray) -> np.ndarray:
 
 def _histogram(counts: np.ndarray | None, display: Display) -> Display:
     """The picture's grey levels with the window over them, and the colour bar; drag moves level and width."""
-    corner, width, tall = imgui.get_cursor_screen_pos(), imgui.get_content_region_avail().x, em(2.6)
+    corner, width, tall = _bars(counts)
     draw = imgui.get_window_draw_list()
-    draw.add_rect_filled(corner, ImVec2(corner.x + width, corner.y + tall), u32(theme.CANVAS), em(0.25))
-    if counts is not None:
-        heights = (np.sqrt(counts / max(1.0, counts.max())) * (tall - em(0.3))).tolist()
-        step, base, colour = width / 64, corner.y + tall, u32(theme.DIM, 0.45)
-        for i, h in enumerate(heights):
-            if h > 0:
-                x = corner.x + i * step
-                draw.add_rect_filled(ImVec2(x, base - max(1, h)), ImVec2(x + step - 1, base), colour)
-    if display.compare != "difference":  # whose window is one of differences
-        low, high = display.level - display.width / 2, display.level + display.width / 2
-        xs = [corner.x + width * min(1.0, max(0.0, v / 255)) for v in (low, high)]
-        draw.add_line(
-            ImVec2(xs[0], corner.y + tall), ImVec2(xs[1], corner.y + em(0.1)), u32(theme.ACCENT), 1.5
-        )
-        for x in xs:
-            draw.add_line(ImVec2(x, corner.y), ImVec2(x, corner.y + tall), u32(theme.ACCENT, 0.5))
+    low, high = display.level - display.width / 2, display.level + display.width / 2
+    xs = [corner.x + width * min(1.0, max(0.0, v / 255)) for v in (low, high)]
+    draw.add_line(ImVec2(xs[0], corner.y + tall), ImVec2(xs[1], corner.y + em(0.1)), u32(theme.ACCENT), 1.5)
+    for x in xs:
+        draw.add_line(ImVec2(x, corner.y), ImVec2(x, corner.y + tall), u32(theme.ACCENT, 0.5))
     imgui.invisible_button("##window level", ImVec2(width, tall))
     if imgui.is_item_active():
         move = imgui.get_io().mouse_delta
@@ -142,20 +136,73 @@ def _histogram(counts: np.ndarray | None, display: Display) -> Display:
     widgets.tooltip(
         "Grey levels of the picture. Drag sideways: level; up and down: width; double-click: reset."
     )
-    _colour_bar(display, width)
+    _colour_bar(_bar_colours(display.colormap, display.invert, display.level, display.width), ("0", "255"))
     return display
 
 
-def _colour_bar(display: Display, width: float) -> None:
-    """Grey levels 0 to 255 in their colours; of a difference, minus to plus half the window."""
+def _bars(counts: np.ndarray | None) -> tuple[ImVec2, float, float]:
+    """64 bars on a dark ground, where the cursor stands; its corner, width and height."""
+    corner, width, tall = imgui.get_cursor_screen_pos(), imgui.get_content_region_avail().x, em(2.6)
+    draw = imgui.get_window_draw_list()
+    draw.add_rect_filled(corner, ImVec2(corner.x + width, corner.y + tall), u32(theme.CANVAS), em(0.25))
+    if counts is not None:
+        heights = (np.sqrt(counts / max(1.0, counts.max())) * (tall - em(0.3))).tolist()
+        step, base, colour = width / 64, corner.y + tall, u32(theme.DIM, 0.45)
+        for i, h in enumerate(heights):
+            if h > 0:
+                x = corner.x + i * step
+                draw.add_rect_filled(ImVec2(x, base - max(1, h)), ImVec2(x + step - 1, base), colour)
+    return corner, width, tall
+
+
+def _change(app: Context, part: Part, display: Display) -> Display:
+    """A difference: its histogram around zero, its window and threshold, and whether it lies over the
+    picture."""
+    assert part.other is not None
+    width, change = app.change_width(part), part.image - part.other
+    half = max(4.0, float(np.abs(change).max()), width / 2)
+    images = [part.image, part.other]
+    counts = app.maps.computed(
+        "changes", images, (half,), lambda: np.histogram(change, 64, (-half, half))[0].astype(np.float64)
+    )
+    corner, wide, tall = _bars(counts)
+    draw = imgui.get_window_draw_list()
+    for place, colour in ((width / 2, theme.ACCENT), (display.change_threshold, theme.AMBER)):
+        for sign in (-1, 1) if place else ():
+            x = corner.x + wide * (0.5 + 0.5 * sign * place / half)
+            draw.add_line(ImVec2(x, corner.y), ImVec2(x, corner.y + tall), u32(colour, 0.7), 1.5)
+    imgui.dummy(ImVec2(wide, tall))
+    widgets.tooltip(f"Differences in grey levels, −{half:.0f} to +{half:.0f}; blue lines: the window.")
+    ends = number(width / 2)
+    _colour_bar(_bar_colours("signed", False, FULL_LEVEL, FULL_WIDTH), (f"−{ends}", f"+{ends}"))
+    label = em(_LABEL_EM)
+    label_at("window", label, _CHANGE_TIP)
+    imgui.set_next_item_width(-em(4.4))
+    form, log = "%.1f" if width < 20 else "%.0f", imgui.SliderFlags_.logarithmic
+    moved = widgets.float_slider("##change window", width, 1.0, 510.0, form, log)
+    widgets.tooltip(_CHANGE_TIP)
+    if moved != width:
+        display = replace(display, change_width=moved)
+    imgui.same_line()
+    clicked, automatic = imgui.checkbox("auto##change", display.change_width == 0)
+    widgets.tooltip("As wide as the differences are, symmetric around zero.")
+    if clicked:
+        display = replace(display, change_width=0.0 if automatic else width)
+    label_at("threshold", label, _THRESHOLD_TIP)
+    threshold = widgets.float_slider("##change threshold", display.change_threshold, 0.0, half, "%.1f")
+    threshold = 0.0 if widgets.double_clicked() else threshold
+    widgets.tooltip(_THRESHOLD_TIP)
+    label_at("overlay", label)
+    _, overlay = imgui.checkbox("over the picture##change", display.change_overlay)
+    widgets.tooltip("Lay the differences over the picture in grey: the stronger, the more they cover.")
+    return replace(display, change_threshold=threshold, change_overlay=overlay)
+
+
+def _colour_bar(colours: tuple[int, ...], ends: tuple[str, str]) -> None:
+    """Colours in a row, and what stands at its ends."""
     corner, tall = imgui.get_cursor_screen_pos(), em(0.55)
+    width = imgui.get_content_region_avail().x
     draw, step = imgui.get_window_draw_list(), width / _BAR_STEPS
-    if display.compare == "difference":
-        half = display.width / 2
-        colours, ends = _bar_colours("signed", False, 127.5, 255.0), (f"−{half:.0f}", f"+{half:.0f}")
-    else:
-        colours = _bar_colours(display.colormap, display.invert, display.level, display.width)
-        ends = ("0", "255")
     for i, colour in enumerate(colours):
         x = corner.x + i * step
         draw.add_rect_filled(ImVec2(x, corner.y), ImVec2(x + step + 1, corner.y + tall), colour)

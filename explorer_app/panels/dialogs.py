@@ -66,8 +66,11 @@ def draw(app: Context, state: AppState) -> AppState:
         )
         if shown:
             state = _DRAW[dialog](app, state)
-            if not still or dialog not in app.interface.dialogs or imgui.is_key_pressed(imgui.Key.escape):
+            asked = app.interface.replacing  # Escape answers that first
+            escape = imgui.is_key_pressed(imgui.Key.escape) and not asked
+            if not still or dialog not in app.interface.dialogs or escape:
                 app.interface.dialogs.discard(dialog)
+                app.interface.replacing = ""
                 imgui.close_current_popup()
             imgui.end_popup()
         elif not still:
@@ -97,7 +100,7 @@ def _open(app: Context, state: AppState) -> AppState:
 
 def _save(app: Context, state: AppState) -> AppState:
     app.interface.paths.setdefault(Dialog.SAVE, app.document.session or str(Path.cwd() / "session.json"))
-    chosen = browse(app, Dialog.SAVE, (".json",))
+    chosen = browse(app, Dialog.SAVE, (".json",), write=True)
     if chosen:
         app.interface.dialogs.discard(Dialog.SAVE)
         _told(app, lambda: app.document.save(chosen, layout.current()))

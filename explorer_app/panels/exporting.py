@@ -1,26 +1,50 @@
-"""The export dialog: what to write, where, and the work handed to the background."""
+"""The export dialog: what to write, what it will look like, where, and the work handed to the background."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from imgui_bundle import ImVec2, imgui
 
 from explorer_app import export, theme, widgets
+from explorer_app.comparison import Part
 from explorer_app.context import Context
+from explorer_app.displayed import FULL, Burnt, coloured, displayed, sheet
 from explorer_app.interface import Dialog
+from explorer_app.messages import Frame
 from explorer_app.panels.browser import browse
-from explorer_app.state import SWEEP_STEPS, AppState, Axis, grid_requests, sweep_requests
+from explorer_app.state import AppState
 from explorer_app.theme import em
 from explorer_app.viewing import viewed
 
-_KINDS = {
-    "png": ("PNG, 8 bits, as displayed", "image.png"),
-    "png16": ("PNG, 16 bits, grey levels", "image-16bit.png"),
-    "nii": ("NIfTI, with millimetres", "image.nii.gz"),
-    "sweep": ("sweep of a covariate (GIF or MP4)", "sweep.gif"),
-    "grid": ("grid (PNG at native pixels, or PDF)", "grid.png"),
-    "window": ("the whole window (PNG)", "explorer.png"),
+KINDS = {
+    "png": ("picture (PNG)", "image.png", (".png",)),
+    "png16": ("picture, 16 bits (PNG)", "image-16bit.png", (".png",)),
+    "nii": ("picture with millimetres (NIfTI)", "image.nii.gz", (".nii.gz", ".nii")),
+    "sweep": ("sweep of a covariate (GIF, MP4)", "sweep.gif", (".gif", ".mp4")),
+    "grid": ("grid (PNG, PDF)", "grid.png", (".png", ".pdf")),
+    "window": ("whole window (PNG)", "explorer.png", (".png",)),
 }
+"""What can be written: its title, the name proposed, the files' suffixes."""
+ORDERS = ("as displayed", "data order")
+_ORDER_TIPS = (
+    "As on the screen: sides, window, colours and comparison; the whole picture, not the part zoomed at.",
+    "Grey levels 0 to 255, row and column 0 as the model draws them: the pixels of `mssg generate`.",
+)
+_ORDERED = ("png", "sweep", "grid")
+_LEGIBLE = 512  # pixels a side, at least, where something is burnt in
+_BURNT = (("letters", "edge letters"), ("scale", "scale bar"), ("bar", "colour bar"), ("values", "values"))
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What would be written: what it looks like, uint8 [H, W] or [H, W, 3], and how it is done."""
+
+    pixels: np.ndarray
+    write: Callable[[str], None]
 
 
 def draw(app: Context, state: AppState) -> AppState:
@@ -29,79 +53,230 @@ def draw(app: Context, state: AppState) -> AppState:
     if distribution is None or app.client.shown is None:
         widgets.wrapped("There is no picture to export yet.")
         return state
-    form, paths = app.interface.export, app.interface.paths
-    kinds = {k: v for k, v in _KINDS.items() if k != "nii" or distribution.study.geometry is not None}
-    title = widgets.combo(
-        "##export kind", [t for t, _ in kinds.values()], kinds.get(form.kind, kinds["png"])[0], width=em(22)
+    form = app.interface.export
+    kinds = {k: v for k, v in KINDS.items() if k != "nii" or distribution.study.geometry is not None}
+    form.kind = form.kind if form.kind in kinds else "png"
+    title = widgets.combo("##export kind", [v[0] for v in kinds.values()], kinds[form.kind][0], width=em(18))
+    new = next(k for k, v in kinds.items() if v[0] == title)
+    propose = form.propose or (
+        "" if new == form.kind and Dialog.EXPORT in app.interface.paths else kinds[new][1]
     )
-    new = next(k for k, (t, _) in kinds.items() if t == title)
-    if new != form.kind or Dialog.EXPORT not in paths or form.propose:
-        old = Path(paths.get(Dialog.EXPORT, str(Path.cwd() / "x"))).expanduser()
-        paths[Dialog.EXPORT] = str((old if old.is_dir() else old.parent) / (form.propose or _KINDS[new][1]))
     form.kind, form.propose = new, ""
-    ready = _sweep(app, state) if new == "sweep" else True
-    chosen = browse(app, Dialog.EXPORT, (".png", ".pdf", ".gif", ".mp4", ".gz", ".nii"))
-    if chosen and ready and _start(app, state, new, chosen):
+    if new in _ORDERED:
+        imgui.same_line()
+        width = imgui.get_content_region_avail().x
+        order = widgets.segmented("export order", ORDERS, ORDERS[form.data_order], _ORDER_TIPS, width)
+        form.data_order = order == ORDERS[1]
+    draft = _DRAFTS[new](app, state)
+    if isinstance(draft, Draft):
+        _preview(app, draft.pixels)
+    else:
+        widgets.wrapped(draft, theme.AMBER)
+    chosen = browse(app, Dialog.EXPORT, kinds[new][2], write=True, propose=propose)
+    if chosen and new == "window":
+        app.interface.capture = chosen
         app.interface.dialogs.discard(Dialog.EXPORT)
+    elif chosen and isinstance(draft, Draft):
+        write = draft.write
+        app.background.start(lambda: write(chosen), f"wrote {chosen}")
+        app.interface.dialogs.discard(Dialog.EXPORT)
+    elif chosen:
+        app.interface.note(str(draft), bad=True)
     return state
 
 
-def _sweep(app: Context, state: AppState) -> bool:
-    """Choose the covariate of a sweep and have its pictures rendered; False while there is none."""
+def _preview(app: Context, pixels: np.ndarray) -> None:
+    """What will be written, as large as there is room."""
+    tall, wide = pixels.shape[:2]
+    room, high = imgui.get_content_region_avail().x, em(11)
+    scale = min(room / wide, high / tall)
+    widgets.centre(wide * scale)
+    texture = app.screen.photograph("export preview", pixels, smooth=scale < 1)
+    imgui.image(imgui.ImTextureRef(texture), ImVec2(wide * scale, tall * scale))
+    widgets.tooltip("What will be written.")
+    widgets.text(f"{wide} × {tall} pixels", theme.DIM)
+
+
+def _settled(app: Context, state: AppState) -> Frame | str:
+    """The frame of the picture asked for; a word why there is none yet."""
+    frame = app.client.shown
+    assert frame is not None
+    if problem := app.problem():
+        return problem
+    channels = (app.client.frame(request) for request in app.channels(frame.request))
+    waits = frame.request != state.request or frame.preview or any(f is None for f in channels)
+    return "The picture is still being rendered." if waits else frame
+
+
+def _picture(app: Context, state: AppState) -> Draft | str:
+    """The picture with what it is compared with, or its grey levels."""
+    frame, form = _settled(app, state), app.interface.export
+    if isinstance(frame, str):
+        return frame
+    origin = app.origin()
+    if form.data_order:
+        image = _in_data_order(app, frame)
+        pixels = app.maps.computed("export", [image], ("data",), lambda: coloured(image, FULL))
+        return Draft(pixels, lambda path: export.save_png(path, pixels, origin.shown(export.IN_DATA_ORDER)))
+    parts, problem = app.parts(frame)
+    if problem:
+        return f"{problem[:1].upper()}{problem[1:]}: nothing to write as displayed."
+    burnt = _burnt(app, state, parts)
+    images = [i for part in parts for i in (part.image, part.other) if i is not None]
+    key = (state.display, burnt, tuple(p.label for p in parts), tuple(p.geometry for p in parts))
+    pixels = app.maps.computed("export", images, key, lambda: sheet(parts, state.display, burnt))
+    shown = origin.shown(export.view_of(parts, state.display))
+    return Draft(pixels, lambda path: export.save_png(path, pixels, shown))
+
+
+def _burnt(app: Context, state: AppState, parts: Sequence[Part]) -> Burnt:
+    """What is burnt in, as ticked."""
+    form, side = app.interface.export, max(parts[0].image.shape[:2])
+    imgui.align_text_to_frame_padding()
+    widgets.text("burn in", theme.DIM)
+    for key, title in _BURNT:
+        needs = key in ("letters", "scale") and all(part.geometry is None for part in parts)
+        imgui.same_line()
+        imgui.begin_disabled(needs)
+        clicked, on = imgui.checkbox(f"{title}##burn {key}", key in form.burnt and not needs)
+        imgui.end_disabled()
+        widgets.tooltip("This picture states no geometry." if needs else f"Write {title} into the pixels.")
+        if clicked:
+            form.burnt = form.burnt | {key} if on else form.burnt - {key}
+            least = -(-_LEGIBLE // side) if form.burnt else 1
+            form.times = max(form.times, least) if on else form.times
+    imgui.align_text_to_frame_padding()
+    widgets.text("size", theme.DIM)
+    imgui.same_line()
+    times = sorted({1, 2, 4, 8, form.times})
+    labels = [f"{side * n} pixels" if n > 1 else f"{side} pixels, native" for n in times]
+    chosen = widgets.combo("##export size", labels, labels[times.index(form.times)], width=em(11))
+    form.times = times[labels.index(chosen)]
+    widgets.tooltip("Pixels a side of each picture; larger ones are interpolated as displayed.")
+    on = {key: key in form.burnt for key, _ in _BURNT}
+    text = caption(app, state) if on["values"] else ()
+    return Burnt(form.times, on["letters"], on["scale"], on["bar"], text)
+
+
+def caption(app: Context, state: AppState) -> tuple[str, ...]:
+    """The picture in words: its values and seed, and what it is."""
     distribution = app.document.distribution
+    assert distribution is not None
+    study, values = distribution.study, dict(state.request.covariates)
+    words = [f"{c.name.replace('_', ' ')} {c.format(values[c.name])}" for c in study.conditions]
+    seeds = state.request.blend or ((state.request.seed, 1.0),)
+    words.append("seed " + " + ".join(f"{s}" for s, _ in seeds))
+    return " · ".join(words), f"{study.name}: drawn by a generative model, not a scan of a person"
+
+
+def _in_data_order(app: Context, frame: Frame) -> np.ndarray:
+    """What was rendered, neither mirrored nor moved back: grey levels float32."""
+    display = replace(app.state.display, untransform=False)
+    frames = [app.client.frame(r) for r in app.channels(frame.request)[1:]]
+    images = [frame.image, *(f.image for f in frames if f is not None)]
+    settings = (display.normalise, display.gain_db)
+    return app.maps.computed("data order", images, settings, lambda: viewed(images, frame.request, display))
+
+
+def _levels(app: Context, state: AppState, write: Callable[..., None]) -> Draft | str:
+    """Grey levels of the picture alone, in data order."""
+    frame = _settled(app, state)
+    if isinstance(frame, str):
+        return frame
+    widgets.text("in data order: rows and columns as the model draws them", theme.DIM)
+    image, origin = _in_data_order(app, frame), app.origin().shown(export.IN_DATA_ORDER)
+    pixels = app.maps.computed("export", [image], ("data",), lambda: coloured(image, FULL))
+    return Draft(pixels, lambda path: write(path, image, origin))
+
+
+def _png16(app: Context, state: AppState) -> Draft | str:
+    return _levels(app, state, export.save_png16)
+
+
+def _nifti(app: Context, state: AppState) -> Draft | str:
+    if state.request.layer:
+        return "A layer has no millimetres: show the picture (Inspect > layers > image)."
+    return _levels(app, state, export.save_nifti)
+
+
+def _many(app: Context, state: AppState, frames: Sequence[Frame]) -> tuple[np.ndarray, dict[str, Any]]:
+    """Pictures as they are written, uint8 [N, H, W] or [N, H, W, 3], and how they are displayed."""
+    form, display = app.interface.export, replace(state.display, compare="A")
+    images = [frame.image for frame in frames]
+    geometry = app.document.geometry(state.snapshot)
+    parts = [Part(f.request, f.image, None if f.request.layer else geometry) for f in frames]
+    key = (form.data_order, display, geometry)
+
+    def work() -> np.ndarray:
+        full = [coloured(i, FULL) for i in images]
+        return np.stack(full if form.data_order else [displayed(part, display) for part in parts])
+
+    done = app.maps.computed("export many", images, key, work)
+    return done, export.IN_DATA_ORDER if form.data_order else export.view_of(parts[:1], display)
+
+
+def _grid(app: Context, state: AppState) -> Draft | str:
+    """The grid."""
+    distribution = app.document.distribution
+    assert distribution is not None
+    rows = export.grid_of(distribution.study, state.request, state.grid)
+    if not rows:
+        return "Choose two different covariates in the Grid panel."
+    flat = [cell for row in rows for cell in row]
+    frames = _waited_for(app, flat)
+    if isinstance(frames, str):
+        return frames
+    pictures, view = _many(app, state, frames)
+    columns = len(rows[0])
+    cells = [list(pictures[i : i + columns]) for i in range(0, len(pictures), columns)]
+    origin = export.Origin.of_grid(distribution.header, state.request, state.grid).shown(view)
+    pixels = app.maps.computed("export mosaic", [pictures], (columns,), lambda: export.mosaic(cells))
+    grid = state.grid
+    return Draft(pixels, lambda path: export.save_grid(path, cells, grid, origin))
+
+
+def _sweep(app: Context, state: AppState) -> Draft | str:
+    """A sweep of one covariate, the others held or following as the sliders do."""
+    distribution, form = app.document.distribution, app.interface.export
     assert distribution is not None
     names = [c.name for c in distribution.study.conditions if c.is_continuous]
     if not names:
-        widgets.wrapped("This study has no continuous covariate to sweep.")
-        return False
-    known = app.interface.export.sweep
-    name = widgets.combo("covariate##sweep", names, known if known in names else names[0], width=em(12))
-    app.interface.export.sweep = name
-    low, high = distribution.range(name)
-    pictures = sweep_requests(state.request, Axis(name, low, high, SWEEP_STEPS))
-    app.client.request(pictures)
-    done = sum(app.client.frame(p) is not None for p in pictures)
-    covariate = distribution.study.covariate(name)
-    widgets.text(
-        f"{done} of {len(pictures)} pictures from {covariate.format(low)} to {covariate.format(high)}",
-        theme.DIM,
-    )
-    return True
+        return "This study has no continuous covariate to sweep."
+    form.sweep = form.sweep if form.sweep in names else names[0]
+    form.sweep = widgets.combo("covariate##sweep", names, form.sweep, width=em(12))
+    name, mode = form.sweep, state.mode
+    others = {"linked": "the others follow (linked)", "free": "the others stay (free)"}[mode]
+    covariate, (low, high) = distribution.study.covariate(name), distribution.range(name)
+    widgets.text(f"from {covariate.format(low)} to {covariate.format(high)}; {others}", theme.DIM)
+    requests = distribution.sweep(state.request, name, mode)
+    frames = _waited_for(app, requests)
+    if isinstance(frames, str):
+        return frames
+    pictures, view = _many(app, state, frames)
+    origin = export.Origin.of_sweep(distribution.header, requests, name, mode).shown(view)
+    moment = int(imgui.get_time() * 8) % len(pictures)
+    return Draft(pictures[moment], lambda path: export.save_sweep(path, pictures, origin))
 
 
-def _start(app: Context, state: AppState, kind: str, path: str) -> bool:
-    """Hand the work to the background; False when it cannot begin yet."""
-    distribution, frame, form = app.document.distribution, app.client.shown, app.interface.export
-    assert distribution is not None and frame is not None
-    if kind == "window":
-        app.interface.capture = path
-        return True
-    if frame.request != state.request or frame.preview:
-        app.interface.note("the picture is still being rendered; try again in a moment", bad=True)
-        return False
-    origin, display, request = app.origin(), state.display, state.request
-    image = app.viewed(frame, "view 0")
-    work: Callable[[], None]
-    if kind == "grid":
-        of_grid = export.Origin.of_grid(origin.header, request, state.grid)
-        cells = [
-            [f.image if (f := app.client.frame(r)) else None for r in row]
-            for row in grid_requests(request, state.grid)
-        ]
-        work = lambda: export.save_grid(path, cells, state.grid, of_grid, display)  # noqa: E731
-    elif kind == "sweep":
-        requests = sweep_requests(request, Axis(form.sweep, *distribution.range(form.sweep), SWEEP_STEPS))
-        frames = [f for r in requests if (f := app.client.frame(r)) is not None]
-        if len(frames) < len(requests):
-            app.interface.note("the sweep is still being rendered; try again in a moment", bad=True)
-            return False
-        images = [viewed([f.image], f.request, display) for f in frames]
-        of_sweep = export.Origin.of(origin.header, *requests)
-        work = lambda: export.save_sweep(path, images, of_sweep, display)  # noqa: E731
-    elif kind == "nii":
-        work = lambda: export.save_nifti(path, image, origin)  # noqa: E731
-    else:
-        bits = 16 if kind == "png16" else 8
-        work = lambda: export.save_png(path, image, origin, bits, display)  # noqa: E731
-    app.background.start(work, f"wrote {Path(path).name}")
-    return True
+def _waited_for(app: Context, requests: Sequence[Any]) -> list[Frame] | str:
+    """The frames of many pictures; a word why they are not all there yet."""
+    app.client.request(requests)
+    frames = [f for r in requests if (f := app.client.frame(r)) is not None and not f.preview]
+    for request in requests:
+        if request in app.client.errors:
+            return f"A picture cannot be rendered: {app.client.errors[request]}"
+    return frames if len(frames) == len(requests) else f"rendering {len(frames)} of {len(requests)} pictures"
+
+
+def _window(app: Context, state: AppState) -> Draft | str:
+    return "The window is photographed when this dialog has closed."
+
+
+_DRAFTS: dict[str, Callable[[Context, AppState], Draft | str]] = {
+    "png": _picture,
+    "png16": _png16,
+    "nii": _nifti,
+    "sweep": _sweep,
+    "grid": _grid,
+    "window": _window,
+}

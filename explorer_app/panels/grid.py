@@ -14,16 +14,7 @@ from explorer_app.distribution import TrainingDistribution, support_word
 from explorer_app.interface import Dialog, ExportForm
 from explorer_app.messages import Frame
 from explorer_app.request_edits import place, whole_picture
-from explorer_app.state import (
-    FULL_LEVEL,
-    FULL_WIDTH,
-    GRID_LIMIT,
-    AppState,
-    Axis,
-    choose_axis,
-    grid_requests,
-    set_axis,
-)
+from explorer_app.state import GRID_LIMIT, AppState, Axis, choose_axis, set_axis
 from explorer_app.theme import em, u32
 from mssg.rendering.request import RenderRequest
 from mssg.study.model import Covariate
@@ -40,11 +31,11 @@ def draw(app: Context, state: AppState) -> AppState:
         for which, title in (("rows", "rows"), ("columns", "cols")):
             state = _axis(state, distribution, which, title)
         still = _still(app, state)
-        pictures = grid_requests(still.request, still.grid)
+        pictures = export.grid_of(distribution.study, still.request, still.grid)
         _progress(app, state, distribution, pictures, still is not state)
     else:
         still = _still(app, state)
-        pictures = grid_requests(still.request, still.grid)
+        pictures = export.grid_of(distribution.study, still.request, still.grid)
     imgui.end_child()
     imgui.same_line()
     if imgui.begin_child("grid cells", ImVec2(0, 0)):
@@ -178,12 +169,11 @@ def _cells(
 ) -> AppState:
     rows, columns = len(pictures), len(pictures[0])
     study = distribution.study
-    row_labels = [
-        study.covariate(state.grid.rows.name).format(v, unit=False) for v in state.grid.rows.values()
-    ]
-    column_labels = [
-        study.covariate(state.grid.columns.name).format(v, unit=False) for v in state.grid.columns.values()
-    ]
+    names = state.grid.rows.name, state.grid.columns.name
+    row_labels, column_labels = (
+        [study.covariate(name).format(dict(p.covariates)[name], unit=False) for p in line]
+        for name, line in zip(names, ([row[0] for row in pictures], pictures[0]))
+    )
     left = max(imgui.calc_text_size(t).x for t in row_labels) + em(0.6)
     top = imgui.get_text_line_height() + em(0.25)
     region, corner = imgui.get_content_region_avail(), imgui.get_cursor_screen_pos()
@@ -268,13 +258,12 @@ def thumbnail(app: Context, name: str, frame: Frame, cell: float, state: AppStat
     mirror = app.document.mirrored
     if mirror:
         origin = (columns - origin[0], origin[1])
-    signed = display.compare == "difference"  # the window is that of the differences then
     look = Look(
         (side, side),
         origin,
         (-step if mirror else step, step),
-        FULL_LEVEL if signed else display.level,
-        FULL_WIDTH if signed else display.width,
+        display.level,
+        display.width,
         display.colormap,
         display.invert,
         True,

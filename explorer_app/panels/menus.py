@@ -56,8 +56,10 @@ def _file(app: Context) -> None:
         and app.document.distribution is not None
     ):
         study, state = app.document.distribution.study, app.state
-        imgui.set_clipboard_text(generate_command(state.request, study, state.snapshot))
-        app.interface.note("command copied to the clipboard")
+        imgui.set_clipboard_text(generate_command(app.whole(state.request), study, state.snapshot))
+        scaled = state.request.layer and not state.display.normalise
+        more = "; it stretches the layer from its lowest to its highest value" if scaled else ""
+        app.interface.note(f"command copied to the clipboard{more}")
     if _item("Capture window…", enabled=app.client.shown is not None):
         app.interface.export = ExportForm("window", "explorer.png")
         app.interface.dialogs.add(Dialog.EXPORT)

@@ -11,15 +11,16 @@ from imgui_bundle import ImVec2, imgui
 from imgui_bundle import icons_fontawesome_6 as icons
 
 from explorer_app import geometry, theme, widgets
+from explorer_app.comparison import Part
 from explorer_app.context import Context
 from explorer_app.display import Look
 from explorer_app.geometry import View
 from explorer_app.interface import Dialog
-from explorer_app.messages import Frame
 from explorer_app.panels.latent import SEEDS_PER_EM
 from explorer_app.request_edits import drag_latent
 from explorer_app.state import AppState, Display
 from explorer_app.theme import em, u32
+from mssg.study.model import Geometry
 
 TOOLS = ("pan", "window", "latent")
 _TOOL_ICONS = (icons.ICON_FA_HAND, icons.ICON_FA_CIRCLE_HALF_STROKE, icons.ICON_FA_SHUFFLE)
@@ -46,7 +47,8 @@ def draw(app: Context, state: AppState) -> AppState:
         )
         _nothing(app, state, corner, size)
         return state
-    panes = _panes(app, state, frame, corner, size)
+    parts, uncompared = app.parts(frame)
+    panes = _panes(state, parts, corner, size)
     imgui.invisible_button(
         "##picture",
         size,
@@ -60,8 +62,11 @@ def draw(app: Context, state: AppState) -> AppState:
     mouse = imgui.get_io().mouse_pos
     over = next((p for p in panes if p.view.x <= mouse.x < p.view.x + p.view.width), panes[0])
     if hovered:
-        _readout(app, over, mouse)
-    state = _mouse(app, state, over.view, hovered, active)
+        _readout(over, mouse)
+    state = _mouse(app, state, over, hovered, active)
+    if uncompared:
+        text = f"{icons.ICON_FA_TRIANGLE_EXCLAMATION}  {uncompared}"
+        widgets.chip(text, corner.x + em(0.5), corner.y + em(2), theme.AMBER, within=size.x - em(1))
     _marks(app, state, panes[0].view)
     return state
 
@@ -148,42 +153,26 @@ def empty_message(app: Context) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Pane:
-    """A part of the panel: its label, where image pixels lie in it, what it shows, and what is subtracted."""
+    """A part of what is looked at, and where its pixels lie in the panel."""
 
-    label: str
+    part: Part
     view: View
-    image: np.ndarray
-    layer: bool
-    other: np.ndarray | None = None
 
 
-def _panes(app: Context, state: AppState, frame: Frame, corner: ImVec2, size: ImVec2) -> list[Pane]:
-    """What is drawn where."""
-    display, pin = state.display, state.pin
-
-    def pane(label: str, x: float, width: float, of: Frame, image: np.ndarray) -> Pane:
-        rows, columns = image.shape[:2]
-        view = View(x, corner.y, width, size.y, columns, rows, display, app.document.mirrored)
-        return Pane(label, view, image, of.request.layer is not None)
-
-    image = app.viewed(frame, "view 0")
-    pinned = app.client.frame(pin.request) if pin else None
-    if pin is None or pinned is None or display.compare == "A":
-        return [pane("", corner.x, size.x, frame, image)]
-    kept = app.viewed(pinned, "pin")
-    if display.compare == "side":
-        half = (size.x - em(0.2)) / 2
-        right = corner.x + half + em(0.2)
-        return [pane("A", corner.x, half, frame, image), pane(pin.name, right, half, pinned, kept)]
-    if display.compare == "difference" and kept.shape == image.shape and image.ndim == 2:
-        return [replace(pane(f"A − {pin.name}", corner.x, size.x, frame, image), other=kept)]
-    if display.compare == "flip" and display.flipped:
-        return [pane(pin.name, corner.x, size.x, pinned, kept)]
-    return [pane("A", corner.x, size.x, frame, image)]
+def _panes(state: AppState, parts: tuple[Part, ...], corner: ImVec2, size: ImVec2) -> list[Pane]:
+    """What is drawn where: side by side where there are two."""
+    gap, panes = em(0.2), []
+    width = (size.x - gap * (len(parts) - 1)) / len(parts)
+    for i, part in enumerate(parts):
+        rows, columns = part.image.shape[:2]
+        turned = geometry.mirrored(part.geometry, state.display.neurological)
+        x = corner.x + i * (width + gap)
+        panes.append(Pane(part, View(x, corner.y, width, size.y, columns, rows, state.display, turned)))
+    return panes
 
 
 def _draw_pane(app: Context, name: str, pane: Pane) -> None:
-    scale, view = imgui.get_io().display_framebuffer_scale.x or 1.0, pane.view
+    scale, view, part = imgui.get_io().display_framebuffer_scale.x or 1.0, pane.view, pane.part
     step, display = 1 / view.zoom / scale, view.display
     look = Look(
         size=(max(1, round(view.width * scale)), max(1, round(view.height * scale))),
@@ -194,24 +183,34 @@ def _draw_pane(app: Context, name: str, pane: Pane) -> None:
         colormap=display.colormap,
         invert=display.invert,
         linear=display.linear,
-        difference=pane.other is not None,
+        difference=part.other is not None,
+        change_width=app.change_width(part),
+        threshold=display.change_threshold,
+        overlay=display.change_overlay,
         background=theme.CANVAS,
     )
-    texture = app.screen.target(name).show(pane.image, look, pane.other)
+    texture = app.screen.target(name).show(part.image, look, part.other)
     draw = imgui.get_window_draw_list()
     end = ImVec2(view.x + view.width, view.y + view.height)
     draw.add_image(imgui.ImTextureRef(texture), ImVec2(view.x, view.y), end)
-    if pane.label:
-        widgets.chip(pane.label, view.x + em(0.5), view.y + em(0.5), theme.TEXT)
-    if not pane.layer:  # millimetres are the picture's, not a layer's
-        _annotations(app, view)
+    if label := "   ".join(text for text in (part.label, _layer(app, part)) if text):
+        widgets.chip(label, view.x + em(0.5), view.y + em(0.5), theme.TEXT)
+    if part.geometry is not None and display.annotations:
+        _annotations(part.geometry, view)
 
 
-def _annotations(app: Context, view: View) -> None:
-    study = app.document.distribution.study if app.document.distribution else None
-    if study is None or study.geometry is None or not view.display.annotations:
-        return
-    letters = geometry.edge_letters(study.geometry, view.display.neurological)
+def _layer(app: Context, part: Part) -> str:
+    """Which layer is looked at and how much of it; "" for a picture."""
+    if part.request.layer is None:
+        return ""
+    channels = [r.channel or 0 for r in app.channels(part.request)]
+    which = f"{len(channels)} channels, {channels[0]} to {channels[-1]}"
+    return f"layer {part.request.layer}, {which if len(channels) > 1 else f'channel {channels[0]}'}"
+
+
+def _annotations(stated: Geometry, view: View) -> None:
+    """Edge letters and scale bar of the picture's own study."""
+    letters = geometry.edge_letters(stated, view.display.neurological)
     draw, middle = imgui.get_window_draw_list(), (view.x + view.width / 2, view.y + view.height / 2)
     places = (
         (view.x + em(0.6), middle[1]),
@@ -222,38 +221,39 @@ def _annotations(app: Context, view: View) -> None:
     for letter, (x, y) in zip(letters, places):
         for dx, colour in ((1, u32((0, 0, 0), 0.8)), (0, u32(theme.TEXT, 0.9))):
             draw.add_text(ImVec2(x + dx, y + dx), colour, letter)
-    mm, length = geometry.scale_bar(study.geometry.pixel_mm, view.zoom, view.width * 0.28)
+    mm, length = geometry.scale_bar(stated.pixel_mm, view.zoom, view.width * 0.28)
     if length:
         x, y = view.x + em(0.8), view.y + view.height - em(1.1)
-        draw.add_line(ImVec2(x, y), ImVec2(x + length, y), u32(theme.TEXT), 2)
-        for end in (x, x + length):
-            draw.add_line(ImVec2(end, y - em(0.25)), ImVec2(end, y + em(0.25)), u32(theme.TEXT), 2)
+        lines = [((x, y), (x + length, y))]
+        lines += [((end, y - em(0.25)), (end, y + em(0.25))) for end in (x, x + length)]
+        for colour, thick in ((u32((0, 0, 0), 0.8), 4), (u32(theme.TEXT), 2)):  # the outline first
+            for first, last in lines:
+                draw.add_line(ImVec2(*first), ImVec2(*last), colour, thick)
         text = f"{mm:g} mm"
-        draw.add_text(
-            ImVec2(x + length / 2 - imgui.calc_text_size(text).x / 2, y - em(1.3)), u32(theme.TEXT), text
-        )
+        left, top = x + length / 2 - imgui.calc_text_size(text).x / 2, y - em(1.35)
+        for shift, colour in ((1, u32((0, 0, 0), 0.8)), (0, u32(theme.TEXT))):
+            draw.add_text(ImVec2(left + shift, top + shift), colour, text)
 
 
-def _readout(app: Context, pane: Pane, mouse: ImVec2) -> None:
+def _readout(pane: Pane, mouse: ImVec2) -> None:
     """Pixel, millimetres and grey level under the cursor."""
-    view, other = pane.view, pane.other
+    view, part = pane.view, pane.part
     column, row = view.to_image(mouse.x, mouse.y)
     if not view.inside(column, row):
         return
     x, y = int(column), int(row)
     parts = [f"x {x}  y {y}"]
-    study = app.document.distribution.study if app.document.distribution else None
-    if study is not None and study.geometry is not None and not pane.layer:
-        right, up = geometry.millimetres(study.geometry, column, row, view.columns, view.rows)
+    if part.geometry is not None:
+        right, up = geometry.millimetres(part.geometry, column, row, view.columns, view.rows)
         parts.append(f"{right:+.1f}, {up:+.1f} mm")
-    value = pane.image[y, x] if other is None else pane.image[y, x] - other[y, x]
+    value = part.image[y, x] if part.other is None else part.image[y, x] - part.other[y, x]
     levels = " ".join(f"{float(v):.1f}" for v in np.atleast_1d(value))
-    parts.append(levels if other is None else f"{float(value):+.1f}")
+    parts.append(levels if part.other is None else f"{float(value):+.1f}")
     widgets.chip("   ".join(parts), view.x + view.width - em(0.5), view.y + view.height - em(1.7), align=1.0)
 
 
-def _mouse(app: Context, state: AppState, view: View, hovered: bool, active: bool) -> AppState:
-    io = imgui.get_io()
+def _mouse(app: Context, state: AppState, pane: Pane, hovered: bool, active: bool) -> AppState:
+    io, view = imgui.get_io(), pane.view
     display = state.display
     if hovered and io.mouse_wheel:
         display = geometry.zoomed(view, 1.2**io.mouse_wheel, io.mouse_pos.x, io.mouse_pos.y)
@@ -268,11 +268,14 @@ def _mouse(app: Context, state: AppState, view: View, hovered: bool, active: boo
         speed = SEEDS_PER_EM / em() * (0.1 if io.key_shift else 1)
         return replace(state, request=drag_latent(state.request, move.x * speed, move.y * speed))
     if tool == "window":
-        return replace(state, display=_windowed(display, move.x, move.y))
+        return replace(state, display=_windowed(display, move.x, move.y, app.change_width(pane.part)))
     return replace(state, display=geometry.panned(replace(view, display=display), move.x, move.y))
 
 
-def _windowed(display: Display, dx: float, dy: float) -> Display:
+def _windowed(display: Display, dx: float, dy: float, change: float) -> Display:
+    """The window after a drag; of a difference `change` is its width, and it stands around zero."""
+    if change:
+        return replace(display, change_width=min(510.0, max(1.0, change + dx)))
     return replace(
         display,
         width=min(510.0, max(1.0, display.width + dx)),

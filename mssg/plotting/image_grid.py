@@ -30,6 +30,7 @@ from mssg.version import __version__
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from mssg.checkpoint.header import Header
     from mssg.rendering.renderer import Renderer
 
 FORMATS = (".png", ".pdf")
@@ -127,6 +128,37 @@ def grid(
     blocks = [fixed | ({} if code is None else {SOURCE: float(code)}) for code in codes]
     images = _images(renderer, [_block_requests(request, rows, cols, values) for values in blocks])
     names = [f"source {study.sources[code].name}" for code in codes if code is not None]
+    return _figure(renderer.header, images, (rows, cols), fixed, request, names, command)
+
+
+def figure_of_images(
+    header: Header, images: np.ndarray, rows: Sweep, cols: Sweep, request: RenderRequest, command: str
+) -> GridFigure:
+    """The same figure of images that are there already; no torch.
+
+    Args:
+        header: Of the snapshot that drew them.
+        images: uint8 [rows, columns, C, H, W], the first row at the bottom.
+        rows, cols: Values along the axes, that of the first row first.
+        request: Of any of the images; it states every covariate.
+        command: How to make this figure again.
+    """
+    fixed = {n: v for n, v in dict(request.covariates).items() if n not in (rows.name, cols.name)}
+    fixed = {name: fixed[name] for name in header.study.condition_names if name in fixed}
+    return _figure(header, images[None], (rows, cols), fixed, request, [], command)
+
+
+def _figure(
+    header: Header,
+    images: np.ndarray,
+    sweeps: tuple[Sweep, Sweep],
+    fixed: Mapping[str, float],
+    request: RenderRequest,
+    names: list[str],
+    command: str,
+) -> GridFigure:
+    """The figure of images [blocks, rows, columns, C, H, W] with their labels."""
+    study, (rows, cols) = header.study, sweeps
     described = [f"{name} {_shown(study.covariate(name), value)}" for name, value in fixed.items()]
     described += _latent_words(request)
     axes = study.covariate(rows.name), study.covariate(cols.name)
@@ -137,7 +169,7 @@ def grid(
     covariates |= {name: plain(study.covariate(name), value) for name, value in fixed.items()}
     metadata = {
         "Title": f"{study.name}: {rows.name} by {cols.name}",
-        "Snapshot": renderer.header.snapshot_id,
+        "Snapshot": header.snapshot_id,
         "Seed": str(request.seed),
         "Psi": f"{request.psi:g}",
         "Covariates": json.dumps(covariates),

@@ -71,8 +71,16 @@ def request_words(request: RenderRequest, study: Study, swept: Collection[str] =
     words += ["--transform", ",".join(map(number, request.transform))] if request.transform else []
     words += ["--precision", request.precision] if request.precision != "auto" else []
     if request.layer:
-        words += ["--layer", request.layer + ("" if request.channel is None else f":{request.channel}")]
+        words += ["--layer", request.layer + _channels(request)]
     return words
+
+
+def _channels(request: RenderRequest) -> str:
+    """Which channels of its layer a request shows: ":3", ":3-7", or nothing for all."""
+    first = request.channel
+    if first is None:
+        return ""
+    return f":{first}" if request.channels == 1 else f":{first}-{first + request.channels - 1}"
 
 
 def parse_blend(text: str) -> tuple[tuple[int, float], ...]:
@@ -117,14 +125,24 @@ def parse_transform(text: str) -> tuple[float, ...]:
     return _read(lambda: tuple(map(float, text.split(","))), "--transform", text, "six numbers a,b,c,d,e,f")
 
 
-def parse_layer(text: str) -> tuple[str, int | None]:
-    """`NAME[:CHANNEL]` -> (name, channel).
+def parse_layer(text: str) -> tuple[str, int | None, int]:
+    """`NAME[:FIRST[-LAST]]` -> (name, first channel, how many); without channels (name, None, 1).
 
     Raises:
         UsageError: Not of this form.
     """
-    name, mark, channel = text.partition(":")
-    return name, _read(lambda: int(channel) if mark else None, "--layer", text, "NAME or NAME:CHANNEL")
+    name, mark, channels = text.partition(":")
+
+    def read() -> tuple[int | None, int]:
+        if not mark:
+            return None, 1
+        first, more, last = channels.partition("-")
+        count = int(last) - int(first) + 1 if more else 1
+        if count < 1:
+            raise ValueError
+        return int(first), count
+
+    return name, *_read(read, "--layer", text, "NAME, NAME:CHANNEL or NAME:FIRST-LAST")
 
 
 def _read(read: Callable[[], Read], option: str, text: str, expected: str) -> Read:

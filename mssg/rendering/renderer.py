@@ -331,10 +331,11 @@ class Renderer:
 
     def _checked(self, output: torch.Tensor, request: RenderRequest) -> np.ndarray:
         if request.channel is not None:
-            if request.channel >= len(output):
+            first, last = request.channel, request.channel + request.channels - 1
+            if last >= len(output):
                 expected = f"0 to {len(output) - 1}"
-                raise UsageError("no such channel", field="channel", found=request.channel, expected=expected)
-            output = output[request.channel : request.channel + 1]
+                raise UsageError("no such channel", field="channel", found=last, expected=expected)
+            output = output[first : last + 1]
         image = output.float().cpu().numpy().copy()
         if not np.isfinite(image).all():
             raise UsageError(

@@ -125,6 +125,7 @@ class RenderRequest:
             "float32": never float16; "float16": only where there is a GPU.
         layer: Show this layer's activations instead of the image.
         channel: One channel of that layer; None = all.
+        channels: So many of them from `channel` on; the picture has them side by side.
 
     Raises:
         UsageError: A field that cannot be.
@@ -145,6 +146,7 @@ class RenderRequest:
     precision: str = "auto"
     layer: str | None = None
     channel: int | None = None
+    channels: int = 1
 
     def __post_init__(self) -> None:
         pairs = self.covariates.items() if isinstance(self.covariates, Mapping) else self.covariates
@@ -185,7 +187,7 @@ class RenderRequest:
                 raise UsageError("not a finite number", field=name, found=value)
         for seed in (self.seed, self.mix_seed, self.noise_seed, *(s for s, _ in self.blend)):
             _check_whole("seed", seed, MAX_SEED)
-        for name, whole in (("cutoff", self.cutoff), ("channel", self.channel)):
+        for name, whole in (("cutoff", self.cutoff), ("channel", self.channel), ("channels", self.channels)):
             _check_whole(name, 0 if whole is None else whole)
         for layer in self.mix_layers:
             _check_whole("mix_layers", layer)
@@ -200,6 +202,9 @@ class RenderRequest:
                 raise UsageError("not known", field=name, found=getattr(self, name), expected=expected)
         if self.channel is not None and self.layer is None:
             raise UsageError("names no channel of a layer", field="channel", found=self.channel)
+        if self.channels != 1 and (self.channel is None or not self.channels):
+            expected = "1, or more from a channel on"
+            raise UsageError("counts no channels", field="channels", found=self.channels, expected=expected)
         if self.transform is not None:
             if len(self.transform) != 6 or not all(map(math.isfinite, self.transform)):
                 raise UsageError(

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from explorer_app import config, evaluation, export, launch
+from explorer_app.displayed import FULL, coloured
 from explorer_app.distribution import TrainingDistribution
 from explorer_app.state import AppState, Axis, Grid, opened, set_values
 from mssg.checkpoint.header import read_header
@@ -82,20 +83,20 @@ def test_png_holds_exactly_what_was_seen_and_says_where_it_comes_from(tmp_path, 
 
     image = np.linspace(-10, 265, 32 * 32, dtype=np.float32).reshape(32, 32)
     origin = export.Origin.of(distribution.header, replace(state.request, seed=7))
-    export.save_png(tmp_path / "a.png", image, origin)
+    export.save_png(tmp_path / "a.png", coloured(image, FULL), origin)
     with Image.open(tmp_path / "a.png") as read:
         assert np.array_equal(np.asarray(read), np.rint(np.clip(image, 0, 255)).astype(np.uint8))
         stored = json.loads(read.text["mssg"])
     identity = distribution.header.snapshot_id
     assert stored["Seed"] == 7 and stored["Snapshot"]["Id"] == stored["Request"]["snapshot"] == identity
     assert stored["Covariates"]["thickness"]["Units"] == "px"
-    export.save_png(tmp_path / "b.png", image, origin, bits=16)
+    export.save_png16(tmp_path / "b.png", image, origin)
     with Image.open(tmp_path / "b.png") as read:
         assert np.allclose(np.asarray(read) / 257, np.clip(image, 0, 255), atol=0.01)
     with pytest.raises(UsageError, match="one channel"):
-        export.save_png(tmp_path / "c.png", np.zeros((4, 4, 3), np.float32), origin, bits=16)
+        export.save_png16(tmp_path / "c.png", np.zeros((4, 4, 3), np.float32), origin)
     with pytest.raises(UsageError, match="cannot be written"):
-        export.save_png(tmp_path / "none" / "c.png", image, origin)
+        export.save_png(tmp_path / "none" / "c.png", coloured(image, FULL), origin)
 
 
 def test_nifti_puts_patient_left_and_superior_where_they_belong(tmp_path, distribution, state):
@@ -123,30 +124,44 @@ def test_nifti_puts_patient_left_and_superior_where_they_belong(tmp_path, distri
 def test_grid_pdf_is_reproducible_and_png_is_native(tmp_path, distribution, state):
     from PIL import Image
 
-    cells = [[np.full((8, 8), 40.0 * (i + j), np.float32) for j in range(3)] for i in range(2)]
+    cells = [[np.full((8, 8), 40 * (i + j), np.uint8) for j in range(3)] for i in range(2)]
     grid = Grid(Axis("slant", -10, 10, 2), Axis("thickness", 2, 4, 3))
     origin = export.Origin.of_grid(distribution.header, state.request, grid)
     for name in ("a.pdf", "b.pdf", "c.png"):
-        export.save_grid(tmp_path / name, cells, grid, origin, export.FULL)
+        export.save_grid(tmp_path / name, cells, grid, origin)
     assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
     with Image.open(tmp_path / "c.png") as read:
         assert read.size == (24, 16) and read.getpixel((23, 15)) == 120
         assert "--rows slant=-10,10 --cols thickness=2,3,4" in read.text["Command"]
         assert json.loads(read.text["mssg"])["Covariates"]["thickness"]["Value"] == [2, 3, 4, 2, 3, 4]
-    with pytest.raises(UsageError, match="not complete"):
-        export.save_grid(tmp_path / "d.png", [[None]], grid, origin, export.FULL)
+        rows, columns = json.loads(read.text["mssg"])["Axes"]
+    assert rows == {"Along": "Rows", "Name": "slant", "Units": "°", "Values": [-10, 10]}
+    assert columns["Name"] == "thickness" and columns["Values"] == [2, 3, 4]
+    with pytest.raises(UsageError, match="not a figure"):
+        export.save_grid(tmp_path / "d.gif", cells, grid, origin)
 
 
 def test_sweep_runs_to_and_fro(tmp_path, distribution, state):
     from PIL import Image
 
-    images = [np.full((8, 8), 60.0 * i, np.float32) for i in range(4)]
+    images = [np.full((8, 8), 60 * i, np.uint8) for i in range(4)]
     origin = export.Origin.of(distribution.header, replace(state.request, seed=3))
-    export.save_sweep(tmp_path / "a.gif", images, origin, export.FULL)
+    export.save_sweep(tmp_path / "a.gif", images, origin)
     with Image.open(tmp_path / "a.gif") as read:
         assert read.n_frames == 6 and json.loads(read.info["comment"])["Seed"] == 3
     with pytest.raises(UsageError, match="not an animation"):
-        export.save_sweep(tmp_path / "a.txt", images, origin, export.FULL)
+        export.save_sweep(tmp_path / "a.txt", images, origin)
+
+
+@pytest.mark.parametrize("mode", ["linked", "free"])
+def test_a_sweep_follows_the_mode_and_says_so(distribution, state, mode):
+    requests = distribution.sweep(state.request, "thickness", mode)
+    values = [dict(r.covariates)["thickness"] for r in requests]
+    assert values == sorted(values) and (values[0], values[-1]) == distribution.range("thickness")
+    others = {dict(r.covariates)["intensity"] for r in requests}
+    assert len(others) == 1 if mode == "free" else len(others) > 10
+    stored = json.loads(export.Origin.of_sweep(distribution.header, requests, "thickness", mode).json)
+    assert stored["Mode"] == mode and stored["Axes"][0]["Values"] == values
 
 
 def test_the_grid_s_command_names_every_held_value(state, distribution):

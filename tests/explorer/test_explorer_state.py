@@ -83,7 +83,7 @@ def test_pins_take_free_letters_and_comparison_ends_with_the_last_one():
     state = states.set_compare(BASE, "difference")
     assert [p.name for p in state.pins] == ["B"] and state.display.compare == "difference"
     state = states.add_pin(states.set_values(state, age=70))
-    assert [p.name for p in state.pins] == ["B", "C"] and dict(state.pin.request.covariates)["age"] == 70.0
+    assert [p.name for p in state.pins] == ["1", "2"] and dict(state.pin.request.covariates)["age"] == 70.0
     state = states.remove_pin(states.remove_pin(state, 0), 0)
     assert state.pins == () and state.display.compare == "A" and state.pin is None
     with pytest.raises(ValueError):
@@ -93,7 +93,8 @@ def test_pins_take_free_letters_and_comparison_ends_with_the_last_one():
 def test_grid_covers_both_ranges_and_is_limited_to_twelve():
     pictures = states.grid_requests(BASE.request, BASE.grid)
     assert (len(pictures), len(pictures[0])) == (3, 2)
-    assert dict(pictures[0][1].covariates) == {"age": 80.0, "volume": 10.0, "sex": 1.0}
+    assert dict(pictures[-1][1].covariates) == {"age": 80.0, "volume": 10.0, "sex": 1.0}  # values rise
+    assert states.grid_requests(BASE.request, BASE.grid, rising=False) == pictures[::-1]
     assert states.set_axis(BASE, "rows", steps=99).grid.rows.steps == 12
     assert states.set_axis(BASE, "rows", steps=0).grid.rows.steps == 1
     looked_into = replace(edits.moved(BASE.request, 0.1, 0, 0), layer="b8.conv0", channel=1)

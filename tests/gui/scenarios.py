@@ -19,13 +19,16 @@ import numpy as np
 from imgui_bundle import imgui
 
 from explorer_app import colormaps, layout, session
+from explorer_app.comparison import Part
+from explorer_app.displayed import displayed
 from explorer_app.interface import Dialog, ExportForm
 from explorer_app.panels.latent import SEEDS_PER_EM
 from explorer_app.panels.picture_view import empty_message
 from explorer_app.request_edits import place
-from explorer_app.state import grid_requests, seed_requests, set_snapshot
+from explorer_app.state import Display, grid_requests, seed_requests, set_snapshot
 from explorer_app.theme import em
 from mssg.metrics.results import Evaluation, Result
+from mssg.rendering.request import RenderRequest
 
 CTRL = imgui.Key.mod_ctrl
 
@@ -333,9 +336,16 @@ def _compare_with_numpy(d):
             target.show(image, Look((64, 48), (0, 0), (1, 1), 100, 150, name, invert))
             expected = colormaps.apply(image, 100, 150, name, invert)
             assert np.abs(target.read().astype(int) - expected).max() <= 1, name
-    target.show(image, Look((64, 48), (0, 0), (1, 1), 100, 200, difference=True), other)
-    expected = colormaps.apply(image - other, 0, 200, "signed")
-    assert np.abs(target.read().astype(int) - expected).max() <= 1
+    changes = Part(RenderRequest(), image, other=other)
+    for display in (
+        Display(level=100, width=200, change_width=200),
+        Display(level=100, width=200, change_width=300, change_threshold=40, change_overlay=True),
+    ):
+        settings = (display.change_width, display.change_threshold, display.change_overlay)
+        target.show(
+            image, Look((64, 48), (0, 0), (1, 1), 100, 200, "grey", False, False, True, *settings), other
+        )
+        assert np.abs(target.read().astype(int) - displayed(changes, display)).max() <= 1
     target.show(image, Look((64, 48), (64, 0), (-1, 1), 127.5, 255))  # mirrored
     assert np.abs(target.read().astype(int) - colormaps.apply(image[:, ::-1], 127.5, 255, "grey")).max() <= 1
     target.show(image, Look((128, 96), (0, 0), (0.5, 0.5), 127.5, 255))  # zoomed, pixels as squares
@@ -368,7 +378,7 @@ def main_pin_flip_side_and_difference(d):
     d.ctx.key_press(imgui.Key.f)
     d.frames()
     assert d.state.display.flipped
-    d.ctx.item_click("//Display/A##compare")
+    d.ctx.item_click("//Display/now##compare")
     d.frames()
     assert d.state.display.compare == "A"
 
@@ -397,6 +407,105 @@ def medical_nifti_is_exported_with_millimetres(d):
 
     volume = nibabel.load(path)
     assert volume.shape == (32, 1, 32) and volume.header.get_zooms()[:3] == (2, 2, 2)
+
+
+def _export(d, name, kind="png"):
+    """Write through the dialog, by keyboard, and read the file."""
+    from PIL import Image
+
+    d.app.interface.export.kind = kind
+    d.ctx.key_press(CTRL | imgui.Key.e)
+    d.frames(6)
+    path = d.folder / name
+    d.ctx.item_input_value("//Export/##export path", str(path))
+    d.wait(path.exists, what=name)
+    d.frames(4)
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")), json.loads(image.text["mssg"])
+
+
+def _on_screen(d, shape):
+    """The pixels of the picture on the screen at one to one, for a picture of [H, W, ...]."""
+    seen = d.on_gui(d.app.screen.target("view 0").read).astype(int)
+    top, left = ((a - b) // 2 for a, b in zip(seen.shape[:2], shape[:2]))
+    return seen[top : top + shape[0], left : left + shape[1]]
+
+
+def medical_exports_are_what_is_displayed(d):
+    """The radiological side, window, colours and the signed difference: the pixels of the screen."""
+    d.ctx.key_press(imgui.Key.n)
+    d.ctx.key_press(imgui.Key._1)
+    d.ctx.key_press(imgui.Key.p)
+    d.ctx.item_input_value(slider("thickness"), 4.6)
+    d.ctx.mouse_move("//Picture/##picture")
+    d.ctx.mouse_drag_with_delta((-40, 12), 1)
+    d.ctx.key_press(imgui.Key.i)
+    d.settle()
+    for name, key in (("plain.png", None), ("difference.png", imgui.Key.d)):
+        if key is not None:
+            d.ctx.key_press(key)
+            d.settle()
+        d.rest()
+        d.frames(4)
+        pixels, about = _export(d, name)
+        seen = _on_screen(d, pixels.shape)
+        close = np.abs(seen - pixels).max(-1) <= 2
+        assert close.mean() > 0.9, close.mean()  # what is not lies under letters, chips and the bar
+        assert not np.array_equal(pixels, pixels[:, ::-1])
+        assert about["Display"]["Order"].endswith("right to left")
+    d.app.interface.export.data_order = True
+    pixels, about = _export(d, "data.png")
+    d.app.interface.export.data_order = False
+    grey = np.rint(np.clip(d.app.client.shown.image, 0, 255)).astype(np.uint8)
+    assert np.array_equal(pixels[..., 0], grey) and about["Display"]["Order"].startswith("data")
+
+
+def medical_letters_bar_and_values_are_burnt_in(d):
+    d.app.interface.export = ExportForm()
+    d.ctx.key_press(CTRL | imgui.Key.e)
+    d.frames(6)
+    for key in ("letters", "scale", "bar", "values"):
+        label = {"letters": "edge letters", "scale": "scale bar", "bar": "colour bar"}.get(key, key)
+        d.ctx.item_click(f"//Export/{label}##burn {key}")
+    d.frames(4)
+    d.photograph(d.folder / "burnt-dialog.png")
+    d.ctx.key_press(imgui.Key.escape)
+    d.frames(4)
+    pixels, _ = _export(d, "burnt.png")
+    assert min(pixels.shape[:2]) >= 512
+    d.app.interface.export = ExportForm()
+
+
+def medical_grid_is_exported_as_displayed_or_in_data_order(d):
+    d.front("Grid")
+    d.settle()
+    shown, about = _export(d, "grid-displayed.png", "grid")
+    d.app.interface.export.data_order = True
+    data, _ = _export(d, "grid-data.png", "grid")
+    d.app.interface.export = ExportForm()
+    side, rows, columns = 32, d.state.grid.rows.steps, d.state.grid.columns.steps
+    assert shown.shape == data.shape == (rows * side, columns * side, 3)
+    cells = data.reshape(rows, side, columns, side, 3)
+    assert np.array_equal(shown.reshape(rows, side, columns, side, 3), cells[:, :, :, ::-1])
+    assert [a["Name"] for a in about["Axes"]] == [d.state.grid.rows.name, d.state.grid.columns.name]
+
+
+def medical_pins_of_another_study_keep_their_own_geometry(d):
+    from explorer_app.__main__ import default_snapshot
+
+    mine = d.state.snapshot
+    d.ctx.key_press(imgui.Key.p)
+    assert d.app.document.open(default_snapshot())
+    d.ctx.item_click("//Display/side##compare")
+    d.settle()
+    parts, problem = d.app.parts(d.app.client.shown)
+    assert not problem and [p.geometry.pixel_mm for p in parts][1] == 2.0 != parts[0].geometry.pixel_mm
+    d.ctx.key_press(imgui.Key.d)
+    d.settle()
+    parts, problem = d.app.parts(d.app.client.shown)
+    assert "64 × 64 and 32 × 32 pixels" in problem and parts[0].other is None
+    assert d.app.document.open(mine)
+    d.settle()
 
 
 # --- 7 and 8 uncertainty, measured
@@ -565,6 +674,55 @@ def main_picture_and_sweep_are_exported(d):
         assert np.array_equal(np.asarray(image), shown)
     with Image.open(d.folder / "c.gif") as image:
         assert image.n_frames == 46
+
+
+def main_copied_command_and_export_hold_every_channel_shown(d):
+    d.front("Inspect")
+    d.ctx.item_click("//Inspect/inspect/layers")
+    d.frames()
+    layer = d.app.model.layers[3]
+    d.ctx.item_click(f"//Inspect/**/{layer.name}##layer {layer.name}")
+    d.frames(6)
+    d.ctx.item_click("//Inspect/inspect/layers/##tiles")
+    d.ctx.item_click("//$FOCUSED/× 4")
+    d.settle()
+    d.ctx.menu_click("//##MainMenuBar/File/Copy command")
+    d.frames(4)
+    assert f"--layer {layer.name}:0-3" in imgui.get_clipboard_text()
+    pixels, about = _export(d, "layer.png")
+    assert about["Request"]["channels"] == 4 and pixels.shape[0] == 2 * layer.shape[1]
+    d.front("Measured")
+
+
+def main_files_are_not_replaced_unasked_and_suffixes_are_checked(d):
+    from PIL import Image
+
+    old = d.folder / "old.png"
+    old.write_bytes(b"precious")
+    (d.folder / "deeper").mkdir(exist_ok=True)
+    d.app.interface.export = ExportForm()
+    d.ctx.key_press(CTRL | imgui.Key.e)
+    d.frames(6)
+    d.ctx.item_input_value("//Export/##export path", str(d.folder / "a.jpg"))
+    d.frames(4)
+    assert ".jpg" in d.app.interface.notes[-1].text and not (d.folder / "a.jpg").exists()
+    d.ctx.item_input_value("//Export/##export path", str(old))
+    d.frames(4)
+    assert d.app.interface.replacing == str(old)
+    d.ctx.item_click("//Export/keep it##replacing")
+    d.frames(4)
+    assert old.read_bytes() == b"precious" and Dialog.EXPORT in d.app.interface.dialogs
+    d.wait(lambda: d.app.interface.listings.entries(d.folder))
+    d.ctx.item_click("//Export/**/###export deeper")
+    d.frames(2)
+    assert d.app.interface.paths[Dialog.EXPORT] == str(d.folder / "deeper" / "old.png")  # the name stays
+    d.ctx.item_input_value("//Export/##export path", str(old.with_suffix("")))  # a suffix is added
+    d.frames(4)
+    d.ctx.item_click("//Export/replace##replacing")
+    d.wait(lambda: old.read_bytes() != b"precious")
+    d.frames(4)
+    with Image.open(old) as image:
+        assert image.size == (32, 32)
 
 
 def main_window_is_photographed(d):

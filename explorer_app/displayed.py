@@ -1,0 +1,222 @@
+"""Pictures as they are displayed, in pixels: mirrored, windowed, coloured and compared as on the screen, with
+what is to be burnt in. No imgui, no OpenGL, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from explorer_app import colormaps
+from explorer_app.comparison import Part, widest
+from explorer_app.geometry import edge_letters, mirrored, scale_bar
+from explorer_app.state import Display
+from mssg import assets
+from mssg.text import number
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Pil
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont
+
+FULL = Display()
+"""Grey levels as they are."""
+_INK, _EDGE, _GROUND = (238, 240, 244), (0, 0, 0), (11, 12, 14)
+_BAR_STEPS = 256
+
+
+@dataclass(frozen=True)
+class Burnt:
+    """What is written into the pixels, and how many times they are enlarged before.
+
+    `text`: lines under the picture.
+    """
+
+    times: int = 1
+    letters: bool = False
+    scale: bool = False
+    bar: bool = False
+    text: tuple[str, ...] = ()
+
+    @property
+    def nothing(self) -> bool:
+        """True where only pixels are written."""
+        return not (self.letters or self.scale or self.bar or self.text)
+
+
+def coloured(image: np.ndarray, display: Display) -> np.ndarray:
+    """Grey levels through window and colours: uint8 [H, W] in plain grey, else [H, W, 3]."""
+    out = colormaps.apply(image, display.level, display.width, display.colormap, display.invert)
+    return out[..., 0] if image.ndim == 2 and display.colormap == "grey" else out
+
+
+def displayed(part: Part, display: Display, times: int = 1) -> np.ndarray:
+    """A part as it stands on the screen, the whole of it: uint8 [times · H, times · W] or [..., 3]."""
+    image = enlarged(part.image, times, display)
+    if part.other is None:
+        out = coloured(image, display)
+    else:
+        out = _difference(image, enlarged(part.other, times, display), change_width(part, display), display)
+    return np.ascontiguousarray(out[:, ::-1]) if mirrored(part.geometry, display.neurological) else out
+
+
+def change_width(part: Part, display: Display) -> float:
+    """The window of a difference around zero, in grey levels."""
+    return display.change_width or widest(part)
+
+
+def _difference(image: np.ndarray, other: np.ndarray, width: float, display: Display) -> np.ndarray:
+    """The signed difference in colours, as the shader does it: uint8 [H, W, 3]."""
+    change = image - other
+    change = np.where(np.abs(change) < display.change_threshold, 0, change)
+    colours = colormaps.apply(change, 0.0, width, "signed")
+    if not display.change_overlay:
+        return colours
+    under = colormaps.apply(image, display.level, display.width, "grey", display.invert).astype(np.float32)
+    share = np.clip(np.abs(change) / (width / 2), 0, 1)[..., None]
+    return np.rint(under * (1 - share) + colours * share).astype(np.uint8)
+
+
+def enlarged(image: np.ndarray, times: int, display: Display) -> np.ndarray:
+    """A picture, float32 [H, W] or [H, W, 3], on `times` as many pixels a side, interpolated as displayed."""
+    if times == 1:
+        return image
+    from PIL import Image
+
+    method = Image.Resampling.BILINEAR if display.linear else Image.Resampling.NEAREST
+    size = image.shape[1] * times, image.shape[0] * times
+    planes = np.atleast_3d(image).astype(np.float32)
+    done = [np.asarray(Image.fromarray(p).resize(size, method)) for p in np.moveaxis(planes, -1, 0)]
+    return np.stack(done, -1).reshape(size[1], size[0], *image.shape[2:])
+
+
+def sheet(parts: Sequence[Part], display: Display, burnt: Burnt = Burnt()) -> np.ndarray:
+    """All parts side by side as displayed: uint8 [H, W] where all is plain grey, else [H, W, 3].
+
+    Args:
+        parts: As `comparison.parts` gives them.
+        display: How they are shown; zoom and place of the view are not taken over.
+        burnt: What is written into the pixels.
+    """
+    pictures = [_labelled(part, displayed(part, display, burnt.times), display, burnt) for part in parts]
+    if len(pictures) == 1:
+        joined = pictures[0]
+    else:
+        tall = max(p.shape[0] for p in pictures)
+        gap = np.full((tall, max(1, tall // 64), 3), _GROUND, np.uint8)
+        columns = [column for picture in pictures for column in (gap, _coloured(_padded(picture, tall)))]
+        joined = np.concatenate(columns[1:], 1)
+    if burnt.bar:
+        joined = np.concatenate([_coloured(joined), _bar(parts[0], display, joined.shape[0])], 1)
+    return np.concatenate([_coloured(joined), _lines(burnt.text, joined)], 0) if burnt.text else joined
+
+
+def _coloured(picture: np.ndarray) -> np.ndarray:
+    return np.repeat(picture[..., None], 3, -1) if picture.ndim == 2 else picture
+
+
+def _padded(picture: np.ndarray, tall: int) -> np.ndarray:
+    """A picture in the middle of a taller strip."""
+    out = np.full((tall, *picture.shape[1:]), _GROUND[0], np.uint8)
+    top = (tall - picture.shape[0]) // 2
+    out[top : top + picture.shape[0]] = picture
+    return out
+
+
+@lru_cache(8)
+def _font(size: int) -> FreeTypeFont:
+    from PIL import ImageFont
+
+    return ImageFont.truetype(str(assets.path("fonts/Roboto-Regular.ttf")), size)
+
+
+def _size(side: int) -> int:
+    """Height of letters on a picture, in pixels."""
+    return max(9, round(side / 28))
+
+
+def _canvas(pixels: np.ndarray) -> tuple[ImageDraw, Pil]:
+    from PIL import Image, ImageDraw
+
+    image = Image.fromarray(_coloured(pixels))
+    return ImageDraw.Draw(image), image
+
+
+def _labelled(part: Part, pixels: np.ndarray, display: Display, burnt: Burnt) -> np.ndarray:
+    """Edge letters, scale bar and the part's name over its pixels."""
+    if not (burnt.letters or burnt.scale):
+        return pixels
+    draw, image = _canvas(pixels)
+    high, wide = pixels.shape[:2]
+    size = _size(min(high, wide))
+    ink = {"font": _font(size), "fill": _INK, "stroke_width": max(1, size // 10), "stroke_fill": _EDGE}
+    near = size * 0.4
+    if part.label:
+        draw.text((near, near), part.label, anchor="lt", **ink)
+    if burnt.letters:
+        left, right, top, bottom = edge_letters(part.geometry, display.neurological)
+        draw.text((near, high / 2), left, anchor="lm", **ink)
+        draw.text((wide - near, high / 2), right, anchor="rm", **ink)
+        draw.text((wide / 2, near), top, anchor="mt", **ink)
+        draw.text((wide / 2, high - near), bottom, anchor="mb", **ink)
+    if burnt.scale and part.geometry is not None:
+        mm, length = scale_bar(part.geometry.pixel_mm, burnt.times, wide * 0.28)
+        y, thick = high - size * 0.8, max(1, size // 7)
+        if length:
+            draw.rectangle(
+                (near * 1.5 - 1, y - 1, near * 1.5 + length, y + thick), fill=_INK, outline=_EDGE, width=1
+            )
+            draw.text((near * 1.5 + length / 2, y - size * 0.25), f"{mm:g} mm", anchor="mb", **ink)
+    return np.asarray(image)
+
+
+def ends(part: Part, display: Display) -> tuple[str, str]:
+    """The numbers at the ends of the colour bar: grey levels, of a difference minus and plus half the
+    window."""
+    low, high = (display.level - display.width / 2, display.level + display.width / 2)
+    if part.other is not None:
+        half = number(change_width(part, display) / 2)
+        return f"−{half}", f"+{half}"
+    return f"{low:.0f}", f"{high:.0f}"
+
+
+def _bar(part: Part, display: Display, high: int) -> np.ndarray:
+    """The colours from the window's lowest to its highest grey level, with both: uint8 [H, w, 3]."""
+    size = _size(high)
+    texts, font = ends(part, display), _font(size)
+    wide = round(size * 1.4 + max(font.getlength(t) for t in texts) + size)
+    strip = np.full((high, wide, 3), _GROUND, np.uint8)
+    name, invert = ("signed", False) if part.other is not None else (display.colormap, display.invert)
+    colours = colormaps.table(name, invert)[::-1]
+    inside = high - 2 * size
+    rows = colours[np.linspace(0, _BAR_STEPS - 1, inside).astype(int)]
+    strip[size : size + inside, size // 2 : size // 2 + round(size * 0.8)] = rows[:, None]
+    draw, image = _canvas(strip)
+    x = size // 2 + round(size * 1.1)
+    draw.text((x, size), texts[1], anchor="lm", font=font, fill=_INK)
+    draw.text((x, high - size), texts[0], anchor="lm", font=font, fill=_INK)
+    return np.asarray(image)
+
+
+def _lines(lines: Sequence[str], over: np.ndarray) -> np.ndarray:
+    """Lines of text as wide as the picture over them; one too long goes on in the next: uint8 [h, W, 3]."""
+    wide = over.shape[1]
+    size = _size(min(over.shape[:2]))
+    font, shown = _font(size), []
+    for line in lines:
+        row = ""
+        for word in line.split(" "):
+            longer = f"{row} {word}".strip()
+            if row and font.getlength(longer) > wide - size:
+                shown.append(row)
+                longer = word
+            row = longer
+        shown.append(row)
+    step = round(size * 1.35)
+    draw, image = _canvas(np.full((step * len(shown) + size, wide, 3), _GROUND, np.uint8))
+    for i, row in enumerate(shown):
+        draw.text((size // 2, size // 2 + i * step), row, font=font, fill=_INK)
+    return np.asarray(image)
