@@ -255,7 +255,7 @@ def _sweep(app: Context, state: AppState) -> Draft | str:
     pictures, view = _many(app, state, frames)
     origin = export.Origin.of_sweep(distribution.header, requests, name, mode).shown(view)
     moment = int(imgui.get_time() * 8) % len(pictures)
-    return Draft(pictures[moment], lambda path: export.save_sweep(path, pictures, origin))
+    return Draft(pictures[moment], lambda path: export.save_sweep(path, list(pictures), origin))
 
 
 def _waited_for(app: Context, requests: Sequence[Any]) -> list[Frame] | str:

@@ -79,9 +79,9 @@ def test_a_picture_moved_back_stands_still():
     assert viewed([back], request, Display()) is back
 
 
-def test_pins_take_free_letters_and_comparison_ends_with_the_last_one():
+def test_pins_take_free_numbers_and_comparison_ends_with_the_last_one():
     state = states.set_compare(BASE, "difference")
-    assert [p.name for p in state.pins] == ["B"] and state.display.compare == "difference"
+    assert [p.name for p in state.pins] == ["1"] and state.display.compare == "difference"
     state = states.add_pin(states.set_values(state, age=70))
     assert [p.name for p in state.pins] == ["1", "2"] and dict(state.pin.request.covariates)["age"] == 70.0
     state = states.remove_pin(states.remove_pin(state, 0), 0)
