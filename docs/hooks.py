@@ -67,6 +67,7 @@ STUDY_KEYS = {
     "geometry.affine": "`common`: all images lie in one space. `none`: only the size of a pixel is known.",
     "geometry.position_mm": "Where the slice lies, needed with `common`.",
     "geometry.space": "`mni`: the space is MNI 152. Written where the volumes' headers say so.",
+    "geometry.position": "The covariate (mm) that says where each slice lies: whole heads.",
     "geometry.centre_mm": "Where the picture's centre lies in its plane.",
     "train.condition_on_source": (
         "True: the source is one more covariate (different cohorts). False: one population, split up."

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mssg.errors import UsageError
 from trainer_cli.common import out_option, progress, say_counts, say_splits, split_options
 from trainer_cli.prepare_cohort import fundus, mri
 
@@ -135,7 +136,7 @@ def stylegan(
     type=click.IntRange(2),
     default=10000,
     show_default=True,
-    help="How many heads, one slice each.",
+    help="How many heads; one slice each without --at.",
 )
 @click.option(
     "--resolution",
@@ -150,6 +151,17 @@ def stylegan(
     default="coronal",
     show_default=True,
     help="How the head is cut.",
+)
+@click.option(
+    "--at",
+    metavar="FIRST:LAST:STEP",
+    default="",
+    help="Cut each head at several places: -105mm:75mm:3mm. The position becomes a covariate of the study.",
+)
+@click.option(
+    "--slices-per-subject",
+    type=click.IntRange(1),
+    help="How many of these places are drawn for each head; without it all.",
 )
 @click.option(
     "--head",
@@ -168,6 +180,8 @@ def phantom(
     subjects: int,
     resolution: str,
     plane: str,
+    at: str,
+    slices_per_subject: int | None,
     head: str,
     workers: int,
     seed: int,
@@ -180,9 +194,13 @@ def phantom(
     OUT/a (age, ventricle), OUT/b (age, grey_matter), OUT/all (everything recorded), OUT/b2 (b on another
     scanner) and a study TOML for each comparison. Phantoms test software; they say nothing about medicine.
     """
+    from mssg.data.plane import Position
     from mssg.data.recipes import phantom as recipe
 
     start = time.monotonic()
+    places = Position.parse_all(at) if at else ()
+    if places and (len(places) < 2 or places[0].kind != "mm"):
+        raise UsageError("not a range in millimetres", field="--at", found=at, expected="-105mm:75mm:3mm")
     with progress(subjects, "Drawing heads") as tell:
         summary = recipe.prepare(
             out,
@@ -191,6 +209,8 @@ def phantom(
             resolution=int(resolution),
             plane=plane,
             head=head,
+            at=[place.value for place in places],
+            slices=slices_per_subject or 0,
             test=test,
             val=val,
             workers=workers,

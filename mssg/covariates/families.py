@@ -9,7 +9,7 @@ import numpy as np
 
 from mssg.covariates.analytic import PREFIX, build, registered
 from mssg.covariates.discrete import FrequencyTable
-from mssg.covariates.marginal import Beta, Quantiles, Stratified
+from mssg.covariates.marginal import Beta, Quantiles, Stratified, Uniform
 from mssg.covariates.mixture import MixtureModel
 from mssg.covariates.protocol import CovariateModel, Family, FittedModel, Training, Variable
 from mssg.covariates.regression import Linear, Logistic, Sigmoid, Softmax
@@ -18,7 +18,7 @@ from mssg.errors import StudyError
 JOINT = "joint"
 EMPIRICAL = "empirical"
 _CLASSES: dict[str, type[FittedModel]] = {
-    c.family: c for c in (Beta, MixtureModel, Linear, Logistic, Softmax, Sigmoid)
+    c.family: c for c in (Beta, Uniform, MixtureModel, Linear, Logistic, Softmax, Sigmoid)
 }
 NAMES = (*_CLASSES, EMPIRICAL, JOINT)
 

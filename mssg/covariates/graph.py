@@ -7,6 +7,7 @@ first: continuous ones by a marginal (beta if min-max scaled, else gmm), each fu
 ones before it; with `condition_on_source` they are also given the source. Every other covariate is given the
 shared continuous ones recorded with it, and the continuous ones before it that the very same sources record:
 by gmm regression, logistic or softmax. Discrete covariates without parents are frequencies.
+A slice's position is uniform: it depends on nothing, and nothing on it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mssg.covariates.families import EMPIRICAL, JOINT, check_family
+from mssg.covariates.marginal import Uniform
 from mssg.covariates.protocol import Variable
 from mssg.errors import StudyError
 from mssg.study.model import SOURCE, Covariate, ModelSpec, Study
@@ -61,7 +63,7 @@ def build_graph(study: Study) -> tuple[Factor, ...]:
             hint="Remove this table",
         )
     joint = _joint_members(study)
-    specs = {c.name: _explicit(study, c) for c in study.covariates if c.name not in joint}
+    specs = {c.name: _explicit(study, c) for c in study.personal if c.name not in joint}
     edges: dict[str, set[str]] = {c.name: set() for c in study.conditions}
     for name, spec in specs.items():
         edges[name] |= set(spec.given) if spec else set()
@@ -69,6 +71,7 @@ def build_graph(study: Study) -> tuple[Factor, ...]:
     for name in joint:
         edges[name] |= set(joint_factor.parents) if joint_factor else set()
     factors = [Factor((SOURCE,), (), EMPIRICAL)] if study.condition_on_source else []
+    factors += [Factor((study.position,), (), Uniform.family)] if study.position else []
     factors += [joint_factor] if joint_factor else []
     for name in _default_order(study):
         if name in joint:
@@ -94,7 +97,7 @@ def _explicit(study: Study, covariate: Covariate) -> ModelSpec | None:
 def _default_order(study: Study) -> list[str]:
     """Shared continuous covariates, shared discrete ones, then the others, each in the study's order."""
     shared = _shared(study)
-    names = [c.name for c in study.covariates]
+    names = [c.name for c in study.personal]
     first = [n for n in names if n in shared and study.covariate(n).is_continuous]
     second = [n for n in names if n in shared and n not in first]
     return first + second + [n for n in names if n not in shared]
@@ -102,7 +105,7 @@ def _default_order(study: Study) -> list[str]:
 
 def _shared(study: Study) -> list[str]:
     """Covariates that more than half of the sources record."""
-    return [c.name for c in study.covariates if 2 * len(study.observers(c.name)) > len(study.sources)]
+    return [c.name for c in study.personal if 2 * len(study.observers(c.name)) > len(study.sources)]
 
 
 def _default(study: Study, name: str, edges: Mapping[str, set[str]]) -> ModelSpec:
@@ -156,7 +159,7 @@ def _joint_members(study: Study) -> list[str]:
     """Covariates of family joint; a bare [model.joint] table takes all that have no table of their own."""
     members = [c.name for c in study.covariates if getattr(study.models.get(c.name), "family", "") == JOINT]
     if JOINT in study.models and not members and JOINT not in [c.name for c in study.covariates]:
-        members = [c.name for c in study.covariates if _explicit(study, c) is None]
+        members = [c.name for c in study.personal if _explicit(study, c) is None]
     return members
 
 

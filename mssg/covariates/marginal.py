@@ -1,4 +1,4 @@
-"""Distributions of one continuous covariate without continuous parents: beta, and the empirical quantiles.
+"""Distributions of one continuous covariate without continuous parents: beta, uniform, empirical quantiles.
 
 Discrete parents are served by `Stratified`, one model per combination of levels.
 """
@@ -94,6 +94,45 @@ class Beta(FittedModel):
         from scipy.special import betaincinv
 
         return self.low + (self.high - self.low) * betaincinv(self.a, self.b, q)
+
+
+@dataclass(frozen=True, eq=False)
+class Uniform(FittedModel):
+    """Evenly spread over the observed range: where slices are cut."""
+
+    low: float
+    high: float
+
+    family = "uniform"
+    continuous_parents = (0, 0)
+    stratified = True
+
+    @classmethod
+    def fit(cls, data: Training, rng: np.random.Generator) -> Self:
+        """Take the range."""
+        data.require()
+        return cls(float(data.y.min()), float(data.y.max()))
+
+    def sample(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """See `CovariateModel.sample`."""
+        return self.quantile(rng.random(len(x)), x)
+
+    def log_density(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """See `CovariateModel.log_density`."""
+        y = np.asarray(y)
+        return np.where((y >= self.low) & (y <= self.high), -np.log(self.high - self.low), -np.inf)
+
+    def mean(self, x: np.ndarray, of: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
+        """See `CovariateModel.mean`."""
+        return quadrature(self.quantile, len(x), of)
+
+    def cdf(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """See `CovariateModel.cdf`."""
+        return np.clip((np.asarray(y) - self.low) / (self.high - self.low), 0, 1)
+
+    def quantile(self, q: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """See `CovariateModel.quantile`."""
+        return self.low + (self.high - self.low) * np.asarray(q)
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,8 +28,9 @@ def support(
 ) -> NDArray[np.float64]:
     """Support percentiles of rows that all miss the same conditions.
 
-    Whole rows are compared with the training rows. Where conditions are missing, they are integrated out,
-    and the rest is compared with the same conditions of rows drawn from the models.
+    A slice's position is left out. Whole rows are compared with the training rows. Where conditions are
+    missing, they are integrated out, and the rest is compared with the same conditions of rows drawn from the
+    models.
 
     Args:
         models: The covariate models.
@@ -39,8 +40,9 @@ def support(
     Returns:
         float64 [N], 0 … 100.
     """
+    values = models.without_place(values)
     missing = np.isnan(values[0])
-    if missing.any():
+    if any(missing[j] for j, name in enumerate(models.names) if name != models.study.position):
         drawn = models.sample(REFERENCE_ROWS, None, np.random.default_rng(_SEED))
         rows = np.stack([drawn[name] for name in models.names], axis=1)
         rows[:, missing] = np.nan

@@ -131,6 +131,14 @@ class CovariateModels:
             out[chosen] = self.network.log_evidence(known, values[chosen], rng) + self._log_spread(known)
         return out
 
+    def without_place(self, values: np.ndarray) -> np.ndarray:
+        """Rows [N, V] that leave open where the slice lies, which says nothing of how common a person is."""
+        if self.study.position is None:
+            return values
+        values = np.array(values, dtype=np.float64)
+        values[:, self.study.index(self.study.position)] = np.nan
+        return values
+
     def log_density_of(self, name: str, values: np.ndarray) -> np.ndarray:
         """Log density of one condition's encoded value given its parents, for rows [N, V] -> [N]; NaN where
         either is missing."""

@@ -335,7 +335,7 @@ def _check_geometry(path: Path, stated: Any, study: Study) -> None:
         return
     keys = ("plane", "pixel_mm")
     if stated.get("affine") == study.geometry.affine == "common":
-        keys = (*keys, "position_mm", "centre_mm")
+        keys = (*keys, "centre_mm") if study.position else (*keys, "position_mm", "centre_mm")
     for key in keys:
         found, wanted = stated.get(key), getattr(study.geometry, key)
         same = (

@@ -39,8 +39,46 @@ class Batch:
     global_values: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class _Turns:
+    """Whose turn comes in an epoch of a source: each image's, or each person's with one of their slices.
+
+    Attributes:
+        rows: int64 [N], rows of the table, of one person after the other.
+        start, count: int64 [P], where each person's rows begin and how many there are.
+    """
+
+    rows: NDArray[np.int64]
+    start: NDArray[np.int64]
+    count: NDArray[np.int64]
+
+    @property
+    def size(self) -> int:
+        return len(self.start)
+
+    def draw(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """The rows of one epoch, shuffled."""
+        order = rng.permutation(self.size)
+        if self.size == len(self.rows):
+            return self.rows[order]
+        return self.rows[self.start[order] + rng.integers(self.count[order])]
+
+
+def _turns(source: PackedSource, split: str, by_person: bool) -> _Turns:
+    rows = source.rows(split)
+    if not by_person:
+        return _Turns(rows, np.arange(len(rows)), np.ones(len(rows), np.int64))
+    _, person = np.unique(source.subjects[rows], return_inverse=True)
+    order = np.argsort(person, kind="stable")
+    count = np.bincount(person)
+    return _Turns(rows[order], np.cumsum(count) - count, count)
+
+
 class MultiSourceLoader:
     """Draws batches from several sources, each by its weight and in its own shuffled epochs.
+
+    Where slices have a position, an epoch is every person once, with one of their slices: long stacks do not
+    outweigh short ones.
 
     Args:
         sources: The opened sources, in the study's order.
@@ -77,9 +115,10 @@ class MultiSourceLoader:
             raise UsageError("no such rank", field="rank", found=rank, expected=f"0 to {world - 1}")
         if len(sources) != len(study.sources):
             raise UsageError("not the study's sources", found=len(sources), expected=len(study.sources))
-        self._sources, self._rows = tuple(sources), [source.rows(split) for source in sources]
-        for source, rows in zip(sources, self._rows):
-            if not rows.size:
+        self._sources = tuple(sources)
+        self._turns = [_turns(source, split, bool(study.position)) for source in sources]
+        for source, turns in zip(sources, self._turns):
+            if not turns.size:
                 raise DataError(
                     f"no row in split {split!r}",
                     file=source.path / "table.csv",
@@ -128,9 +167,9 @@ class MultiSourceLoader:
         return self._values(source, row), source
 
     def epochs(self, step: int) -> list[float]:
-        """How often each source's images have been seen before a step."""
+        """How often each source's images (of slices with a position: people) have been seen before a step."""
         counts = self._counts(step * self.batch_size)
-        return [count / len(rows) for count, rows in zip(counts, self._rows)]
+        return [count / turns.size for count, turns in zip(counts, self._turns)]
 
     def _counts(self, total: int) -> list[int]:
         """How many of the first `total` images come from each source.
@@ -155,7 +194,7 @@ class MultiSourceLoader:
 
     def _take(self, stream: int, index: int, start: int, stop: int) -> NDArray[np.int64]:
         """Rows at positions start to stop of a source's endless sequence of shuffled epochs."""
-        size = len(self._rows[index])
+        size = self._turns[index].size
         position = np.arange(start, stop)
         rows = np.empty(len(position), np.int64)
         for epoch in range(start // size, (stop - 1) // size + 1 if stop > start else 0):
@@ -165,7 +204,7 @@ class MultiSourceLoader:
 
     def _shuffle(self, stream: int, index: int, epoch: int) -> NDArray[np.int64]:
         rng = np.random.default_rng([self.seed, stream, index + _ORDER + 1, epoch])
-        return rng.permutation(self._rows[index])
+        return self._turns[index].draw(rng)
 
     def _values(self, source: NDArray[np.int64], row: NDArray[np.int64]) -> NDArray[np.float64]:
         values = np.empty((len(row), self._sources[0].values.shape[1]))

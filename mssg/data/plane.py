@@ -30,6 +30,14 @@ narrower."""
 
 
 POSITIONS_IN_WORDS = "middle, brain, brain+20mm, 90 or -18mm"
+MOST_PLACES = 1000
+TISSUE_LEVEL, LEAST_TISSUE = 20, 0.01
+"""A slice of a stack shows tissue where this share of its pixels or more is brighter than this grey level."""
+
+
+def shows_tissue(picture: NDArray[np.uint8]) -> bool:
+    """Whether a slice of a stack [H, W] is kept: one that only grazes the head, or misses it, is not."""
+    return float((picture > TISSUE_LEVEL).mean()) >= LEAST_TISSUE
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,35 @@ class Position:
         raise UsageError(
             "cannot be read as a position", field="--at", found=repr(text), expected=POSITIONS_IN_WORDS
         )
+
+    @staticmethod
+    def parse_all(text: str) -> tuple[Position, ...]:
+        """The positions of "middle", "90", "-18mm", or of a range "-105mm:75mm:3mm" (first, last, step).
+
+        Raises:
+            UsageError: Anything else, or more places than `MOST_PLACES`.
+        """
+        if ":" not in text:
+            return (Position.parse(text),)
+        parts = [Position.parse(part) for part in text.split(":")]
+        first, last, step = (*(p.value for p in parts), math.nan)[:3]
+        kinds = {p.kind for p in parts}
+        if (
+            len(parts) != 3
+            or len(kinds) > 1
+            or not kinds <= {"mm", "index"}
+            or not (step > 0 and last > first)
+        ):
+            raise UsageError(
+                "not a range of positions",
+                field="--at",
+                found=repr(text),
+                expected="FIRST:LAST:STEP, as -105mm:75mm:3mm",
+            )
+        count = math.floor((last - first) / step + 1e-6) + 1
+        if count > MOST_PLACES:
+            raise UsageError("too many places", field="--at", found=count, expected=f"{MOST_PLACES} at most")
+        return tuple(Position(parts[0].kind, round(first + i * step, 6)) for i in range(count))
 
     def __str__(self) -> str:
         brain = f"brain{self.value:+g}mm" if self.value else "brain"

@@ -239,9 +239,12 @@ def _resolved(
 
 
 def _fixed(study: Study, source: str | None) -> dict[str, float]:
-    """The condition that a source is: covariate -> value of all requests."""
+    """Covariate -> value of all requests: where the slice lies, and the condition that a source is."""
+    fixed = {}
+    if study.geometry and study.position:
+        fixed[study.position] = float(study.geometry.position_mm or 0.0)
     if source is None:
-        return {}
+        return fixed
     if SOURCE not in study.condition_names:
         raise UsageError(
             "the source is no condition of this study",
@@ -249,7 +252,7 @@ def _fixed(study: Study, source: str | None) -> dict[str, float]:
             found=source,
             hint="Only a study with condition_on_source = true is asked for one source",
         )
-    return {SOURCE: float(study.covariate(SOURCE).levels.index(study.source(source).name))}
+    return fixed | {SOURCE: float(study.covariate(SOURCE).levels.index(study.source(source).name))}
 
 
 def _drawn(ask: _Requests, readings: _Readings, variance: ClassVariance | None) -> Iterator[ControlRow]:

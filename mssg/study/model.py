@@ -36,11 +36,12 @@ RESERVED = (
 """Columns that a prepared source's table has of its own: no covariate bears their names."""
 
 
-def name_problem(name: str) -> str:
-    """Why a covariate cannot be called so; "" where it can."""
+def name_problem(name: str, position: str | None = None) -> str:
+    """Why a covariate cannot be called so; "" where it can. `position` is the study's slice position, which
+    is one of the table's own columns."""
     if not name.strip() or any(mark in name for mark in "=:,/@ "):
         return "not usable: letters, digits, _ or -"
-    if name in RESERVED:
+    if name in RESERVED and name != position:
         return f"reserved for the table's own columns ({', '.join(RESERVED)})"
     return ""
 
@@ -245,6 +246,8 @@ class Geometry:
 
     `position_mm` is where the plane cuts its axis, `centre_mm` where the picture's centre lies along its
     columns' and rows' axis, `space` the name of the space whose millimetres these are, where it has one.
+    `position` names the covariate that says for each image where the plane cuts; `position_mm` is then where
+    a single slice is cut.
     """
 
     plane: str
@@ -253,6 +256,7 @@ class Geometry:
     position_mm: float | None = None
     centre_mm: tuple[float, float] = (0.0, 0.0)
     space: str = ""
+    position: str | None = None
 
 
 @dataclass(frozen=True)
@@ -327,6 +331,17 @@ class Study:
         """Covariate name -> slice of the condition's columns; `.width` is K."""
         return Layout(self.conditions)
 
+    @property
+    def position(self) -> str | None:
+        """Name of the covariate that says where the plane cuts, in millimetres; None where all slices lie
+        alike."""
+        return self.geometry.position if self.geometry else None
+
+    @property
+    def personal(self) -> tuple[Covariate, ...]:
+        """The covariates that are a person's, not the slice's: all but the position."""
+        return tuple(c for c in self.covariates if c.name != self.position)
+
     def covariate(self, name: str) -> Covariate:
         """The condition of this name, or a UsageError that lists what there is."""
         return self.conditions[self.index(name)]
@@ -371,8 +386,8 @@ class Study:
 
     @property
     def shared(self) -> tuple[str, ...]:
-        """Covariates that every source records: what ties the sources together."""
-        return tuple(c.name for c in self.covariates if len(self.observers(c.name)) == len(self.sources))
+        """Covariates of people that every source records: what ties the sources together."""
+        return tuple(c.name for c in self.personal if len(self.observers(c.name)) == len(self.sources))
 
     @property
     def is_fitted(self) -> bool:

@@ -26,6 +26,9 @@ from mssg.study.model import (
 )
 from mssg.study.toml_table import TomlTable
 
+POSITION_WEIGHT = 3.0
+"""Of a slice's position in the covariate loss, in a group of its own: with less, z chooses the place."""
+
 
 def read_study(path: str | Path) -> Study:
     """Read a study TOML; `mssg.load_study` reads it and checks its [train], [augment] and [measure] as well.
@@ -48,15 +51,18 @@ def read_study(path: str | Path) -> Study:
     return replace(from_document(document, str(path)), path=str(path))
 
 
-def covariate_of(name: str, document: Any, file: str | None) -> Covariate:
-    """The covariate of a table [covariates.NAME].
+def covariate_of(name: str, document: Any, file: str | None, position: str | None = None) -> Covariate:
+    """The covariate of a table [covariates.NAME]; `position` names the one that says where the plane cuts.
 
     Raises:
         StudyError: Naming file, table and key.
     """
     table = TomlTable(document, f"covariates.{name}", file)
-    if problem := name_problem(name):
-        raise table.error("", f"the name is {problem}", found=repr(name), hint="Rename the covariate")
+    if problem := name_problem(name, position):
+        hint = "Rename the covariate"
+        if name == "position_mm":
+            hint += ', or, if it says where slices lie, write position = "position_mm" under [geometry]'
+        raise table.error("", f"the name is {problem}", found=repr(name), hint=hint)
     kind = table.get("kind", "text", choices=KINDS)
     values: dict[str, Any] = {"name": name, "kind": kind}
     if kind == "continuous":
@@ -82,11 +88,26 @@ def covariate_of(name: str, document: Any, file: str | None) -> Covariate:
         if (levels and len(levels) < 2) or len(set(levels)) != len(levels):
             raise table.error("levels", "needs two or more levels, each once", found=levels)
         values["levels"] = tuple(levels)
-    values["loss_weight"] = float(table.get("loss_weight", "not negative", 1.0))
-    values["loss_group"] = table.get("loss_group", "any text", "")
+    weight, group = (POSITION_WEIGHT, name) if name == position else (1.0, "")
+    values["loss_weight"] = float(table.get("loss_weight", "not negative", weight))
+    values["loss_group"] = table.get("loss_group", "any text", group)
     values["lateralised"] = table.get("lateralised", "flag", False)
     table.finish()
+    if name == position:
+        _check_position(table, values)
     return Covariate(**values)
+
+
+def _check_position(table: TomlTable, values: dict[str, Any]) -> None:
+    """Hold the covariate of the slice's position to millimetres as they stand."""
+    wanted = {"kind": "continuous", "unit": "mm", "transform": "identity", "lateralised": False}
+    values["unit"] = values.get("unit") or "mm"
+    for key, value in wanted.items():
+        if values.get(key, value) != value:
+            hint = "[geometry] position says where the plane cuts, in millimetres"
+            raise table.error(
+                key, "does not fit a position", found=repr(values[key]), expected=repr(value), hint=hint
+            )
 
 
 def _sources(documents: Any, covariates: tuple[Covariate, ...], file: str | None) -> tuple[Source, ...]:
@@ -190,8 +211,12 @@ def _geometry(document: Any, file: str | None) -> Geometry | None:
         table.get("position_mm", "number", None),
         (float(centre[0]), float(centre[1])),
         table.get("space", "any text", "", SPACES),
+        table.get("position", "text", None),
     )
     table.finish()
+    if geometry.position and geometry.affine != "common":
+        hint = 'Millimetres need a space that all images share: affine = "common"'
+        raise table.error("position", "has no meaning", found=f'affine = "{geometry.affine}"', hint=hint)
     if geometry.affine == "common" and geometry.position_mm is None:
         raise table.error(
             "position_mm",
@@ -226,7 +251,9 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Study
         raise StudyError(
             "no covariate declared", file=file, field="covariates", hint="Add a [covariates.NAME] table"
         )
-    covariates = tuple(covariate_of(key, entry, file) for key, entry in tables.items())
+    geometry = _geometry(top.table("geometry"), file)
+    position = geometry.position if geometry else None
+    covariates = tuple(covariate_of(key, entry, file, position) for key, entry in tables.items())
     sources = _sources(top.table("sources"), covariates, file)
     train = TomlTable(top.table("train"), "train", file)
     conditional = train.get("condition_on_source", "flag", False)
@@ -243,8 +270,9 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Study
     measure = TomlTable(top.table("measure"), "measure", file)
     instrument = measure.get("instrument", "any text", "")
     measure.finish()
-    models, geometry = _models(top.table("model"), covariates, file), _geometry(top.table("geometry"), file)
+    models = _models(top.table("model"), covariates, file)
     top.finish()
+    _check_place(position, covariates, sources, models, file)
     return Study(
         name=name,
         resolution=resolution,
@@ -258,6 +286,44 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Study
         augment_allow=allow,
         instrument=instrument,
     )
+
+
+def _check_place(
+    position: str | None,
+    covariates: tuple[Covariate, ...],
+    sources: tuple[Source, ...],
+    models: Mapping[str, ModelSpec],
+    file: str | None,
+) -> None:
+    """Where a slice lies is declared, recorded by every source, and depends on nothing."""
+    if position is None:
+        return
+    if position not in [c.name for c in covariates]:
+        raise StudyError(
+            "names a covariate the study does not declare",
+            file=file,
+            field="geometry.position",
+            found=repr(position),
+            expected=" | ".join(c.name for c in covariates),
+            hint=f"Add a [covariates.{position}] table",
+        )
+    for source in sources:
+        if position not in source.observes:
+            raise StudyError(
+                f"source {source.name!r} does not record where its slices lie",
+                file=file,
+                field="sources.observes",
+                expected=repr(position),
+                hint="Add it: the position is known of every slice",
+            )
+    for spec in models.values():
+        if spec.name == position or position in spec.given:
+            raise StudyError(
+                "a slice's position is modelled by nothing and models nothing",
+                file=file,
+                field=f"model.{spec.name}",
+                hint=f"Remove {position} here",
+            )
 
 
 def _covariate_document(covariate: Covariate) -> dict[str, Any]:

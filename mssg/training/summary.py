@@ -69,7 +69,9 @@ def summarise(
     pooled = np.concatenate(tables)
     everything = {c.name: describe(c, pooled[:, v]) for v, c in enumerate(study.covariates)}
     rows = pooled[rng.permutation(len(pooled))[: limit // draws]]
-    density = np.concatenate([models.log_density(models.complete(rows, rng)) for _ in range(draws)])
+    density = np.concatenate(
+        [models.log_density(models.without_place(models.complete(rows, rng))) for _ in range(draws)]
+    )
     density = density[np.isfinite(density)]
     percentiles = np.percentile(density, np.arange(101)).tolist() if density.size else []
     return {

@@ -10,7 +10,7 @@ import numpy as np
 from mssg.covariates.analytic import build
 from mssg.covariates.discrete import FrequencyTable, RowTable
 from mssg.covariates.joint import JointMixture
-from mssg.covariates.marginal import Beta, Quantiles, Stratified
+from mssg.covariates.marginal import Beta, Quantiles, Stratified, Uniform
 from mssg.covariates.mixture import MixtureModel
 from mssg.covariates.protocol import Training, Variable
 from mssg.covariates.regression import Linear, Logistic, Sigmoid, Softmax
@@ -78,6 +78,7 @@ def cases() -> dict[str, Case]:
     table = np.column_stack([sex, site])
     return {
         "beta": _trained(Beta, AGE, age),
+        "uniform": _trained(Uniform, AGE, np.linspace(45, 80, n)),
         "gmm-marginal": _trained(MixtureModel, AGE, age, components=6),
         "quantiles": _trained(Quantiles, VOLUME, volume),
         "frequencies": _trained(FrequencyTable, STAGE, stage),

@@ -168,8 +168,32 @@ def test_age_darkens_the_wall_and_nothing_else(built):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"resolution": 48}, {"plane": "oblique"}, {"subjects": 1}], ids=lambda w: next(iter(w))
+    "wrong",
+    [{"resolution": 48}, {"plane": "oblique"}, {"subjects": 1}, {"at": [1.0]}, {"at": [1, 2], "slices": 3}],
+    ids=lambda w: next(iter(w)),
 )
 def test_what_cannot_be_drawn_is_refused(wrong, tmp_path):
     with pytest.raises(UsageError):
         recipe.prepare(tmp_path / "out", **({"subjects": 4} | wrong))
+
+
+def test_stacks_are_slices_of_one_head(built, tmp_path, monkeypatch):
+    monkeypatch.setattr(anatomy, "build", lambda head: built)
+    places = [-96.0, -40.0, -18.0, 10.0, 90.0]
+    recipe.prepare(tmp_path / "heads", 6, at=places)
+    study = load_study(tmp_path / "heads" / "study-all.toml")
+    (whole,) = open_sources(study)
+    assert study.position == "position_mm" and study.geometry.position_mm == -18.0
+    where, subjects = whole.table["position_mm"], whole.subjects
+    assert 90.0 not in where  # misses every head
+    truth = {s: set(whole.table["ventricle"][subjects == s]) for s in set(subjects)}
+    assert all(len(values) == 1 for values in truth.values()) and len({*map(tuple, truth.values())}) == 6
+    middle = whole.images[where == -18.0][:, 0].astype(float)
+    single = recipe.prepare(tmp_path / "single", 6)
+    (alone,) = open_sources(load_study(single.folder / "study-all.toml"))
+    for stacked, same in zip(middle, alone.images[:, 0].astype(float)):
+        assert np.corrcoef(stacked.ravel(), same.ravel())[0, 1] > 0.99  # other noise and bias
+    recipe.prepare(tmp_path / "two", 6, at=places[:4], slices=2)
+    for name in recipe.STUDIES:
+        for source in open_sources(load_study(tmp_path / "two" / name)):
+            assert np.unique(source.subjects, return_counts=True)[1].max() <= 2

@@ -10,7 +10,7 @@ its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,19 @@ from numpy.typing import NDArray
 from mssg import assets
 from mssg.blas import one_blas_thread
 from mssg.data.dataset import check_target, write_packed
+from mssg.data.plane import shows_tissue
 from mssg.data.recipes import phantom_anatomy as anatomy
-from mssg.data.recipes.phantom_anatomy import CORTEX_STEPS, VENTRICLE_STEPS, Anatomy, Field, Volumes
+from mssg.data.recipes.phantom_anatomy import CORTEX_STEPS, VENTRICLE_STEPS, Anatomy, Volumes
+from mssg.data.recipes.phantom_scan import (
+    AGES,
+    FIELD_OF_VIEW,
+    PLANES,
+    SCANNERS,
+    Head,
+    draw_slice,
+    draw_stack,
+    slice_points,
+)
 from mssg.data.split import assign_sources, split_subjects
 from mssg.errors import DataError, UsageError
 from mssg.files import write_atomically
@@ -42,19 +53,11 @@ STUDIES = {
 }
 TEST_SHARE, VAL_SHARE = 0.15, 0.1
 RESOLUTIONS = (32, 64, 128)
-FIELD_OF_VIEW = 160.0
-"""Millimetres along the side of a slice."""
-PLANES = {
-    # plane: (axis that is cut, its position in mm, centre of the picture in mm along its columns and rows)
-    "coronal": (1, -18.0, (0, 0.0), (2, 5.0)),
-    "axial": (2, 17.0, (0, 0.0), (1, -17.0)),
-    "sagittal": (0, 11.0, (1, -17.0), (2, 5.0)),
-}
 SLAB = 26
 """Voxels on each side of a slice that a head's own form can bring into it."""
-SUPERSAMPLING = 2
 CHUNK = 50
-AGES = (45.0, 82.0)
+POSITION = "position_mm"
+"""The column that says where a slice of a stack lies."""
 LICENCE = (
     "MNI ICBM 152 and Colin27 templates, copyright 1993-2009 Louis Collins, McConnell Brain Imaging Centre,"
     " McGill University; notice in assets/brain"
@@ -63,35 +66,7 @@ EQUATIONS = (
     "age = 45 + 37 Beta(2.4, 2.2); log ventricle = log 24 + 0.026 (age - 63) + N(0, sd 0.40); "
     "grey matter = 775 - 2.2 (age - 63) + N(0, sd 45)"
 )
-DARKENING = 0.9
-"""How far white matter at the ventricles' wall has come towards `DARKENED` times grey matter at the highest
-age."""
-DARKENED = 0.85
-DARKENING_NOISE = 0.03
-DARKENING_REACH = 12.0
-"""Millimetres from the wall after which the darkening has fallen to 1/e."""
-
 Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Scanner:
-    """What a scanner makes of tissue: grey levels (0 to 1) for the template's `LEVELS`, noise, bias and
-    blur."""
-
-    curve: tuple[float, ...]
-    noise: float
-    bias: float
-    blur: float
-
-
-LEVELS = (0.0, 0.30, 0.45, 0.70, 0.88, 1.0)
-"""The template's grey levels between which a scanner's curve is linear: air, fluid, rim, grey, white,
-brightest."""
-SCANNERS = (
-    Scanner((0.0, 0.14, 0.24, 0.56, 0.90, 1.0), 0.012, 0.04, 0.0),
-    Scanner((0.0, 0.24, 0.38, 0.66, 0.88, 0.96), 0.025, 0.10, 0.45),
-)
 
 
 @dataclass(frozen=True)
@@ -125,6 +100,8 @@ def prepare(
     resolution: int = 64,
     plane: str = "coronal",
     head: str = anatomy.HEADS[0],
+    at: Sequence[float] = (),
+    slices: int = 0,
     test: float = TEST_SHARE,
     val: float = VAL_SHARE,
     workers: int = 1,
@@ -134,11 +111,14 @@ def prepare(
 
     Args:
         out_dir: Folder to write; the sources inside it are replaced.
-        subjects: How many heads, one slice each.
+        subjects: How many heads.
         seed: Seed of everything; a subject's head depends on it and on the subject alone.
         resolution: Side of the images, 32, 64 or 128, over 160 mm.
         plane: coronal, axial or sagittal.
         head: Whose anatomy is deformed, one of `phantom_anatomy.HEADS`: another head is another site.
+        at: Where heads are cut, in millimetres; none = one slice at the plane's own place. With several
+            places the position becomes a covariate of the studies.
+        slices: How many of these places are drawn for each head; 0 = all.
         test: Share of subjects to test on.
         val: Share of the rest to validate on.
         workers: Processes that draw heads.
@@ -149,6 +129,7 @@ def prepare(
         DataError: A folder that cannot be written.
     """
     _check(subjects, resolution, plane, head)
+    places = _places(at, slices)
     out = Path(out_dir)
     for name in (*OBSERVES, "all", "b2"):
         check_target(out / name)
@@ -156,9 +137,10 @@ def prepare(
     names = [f"{prefix}-{i:05d}" for i in range(subjects)]
     split = split_subjects(names, seed, test, val)
     home = assign_sources(names, [1.0] * len(OBSERVES), seed)
-    images, targets, truth = _draw(names, seed, resolution, plane, head, workers, progress)
+    drawn = _draw(names, _Cut(seed, resolution, plane, places, slices), head, workers, progress)
+    truth = drawn.truth
     origin = f"{subjects} random deformations of one real T1 template ({head}); not patients"
-    info = _about(origin, seed, {"test": test, "val": val}, geometry(plane, resolution))
+    info = _about(origin, seed, {"test": test, "val": val}, geometry(plane, resolution, places))
     counts = {}
     for name, rows, scanner in (
         *((n, home == i, 0) for i, n in enumerate(OBSERVES)),
@@ -167,18 +149,24 @@ def prepare(
     ):
         if not rows.any():
             raise UsageError("too few subjects to fill every source", field=name, found=subjects)
-        table: dict[str, Any] = {"subject": [n for n, r in zip(names, rows) if r], "split": split[rows]}
-        table |= {c: truth[rows, i] for i, c in enumerate(COVARIATES)}
+        mine = np.flatnonzero(rows[drawn.person])
+        person = drawn.person[mine]
+        table: dict[str, Any] = {"subject": [names[i] for i in person], "split": split[person]}
+        table |= {c: truth[person, i] for i, c in enumerate(COVARIATES)}
+        if places:
+            table[POSITION] = drawn.position[mine]
         observes = OBSERVES.get(name[0] if name == "b2" else name, COVARIATES)
         write_packed(
             out / name,
-            images[rows, scanner][:, None],
+            drawn.images[mine, scanner][:, None],
             table,
-            info | {"source": name, "observes": list(observes), "scanner": scanner + 1},
+            info
+            | {"source": name, "observes": [*observes, *([POSITION] if places else [])]}
+            | {"scanner": scanner + 1},
         )
-        counts[name] = {s: int(np.sum(split[rows] == s)) for s in ("train", "val", "test")}
-    write_studies(out, resolution, plane)
-    error = np.abs(truth - targets).mean(0)
+        counts[name] = {s: int(np.sum(split[person] == s)) for s in ("train", "val", "test")}
+    write_studies(out, resolution, plane, places)
+    error = np.abs(truth - drawn.targets).mean(0)
     return PreparedHeads(out, counts, dict(zip(COVARIATES, error.tolist())))
 
 
@@ -211,53 +199,57 @@ def _about(origin: str, seed: int, shares: dict[str, float], space: dict[str, An
     }
 
 
-def geometry(plane: str, resolution: int) -> dict[str, Any]:
-    """The [geometry] of a study of these slices."""
-    return {
+def _places(at: Sequence[float], slices: int) -> tuple[float, ...]:
+    """Where heads are cut, ascending.
+
+    Raises:
+        UsageError: One place, or more slices of each head than there are places.
+    """
+    places = tuple(sorted(set(at)))
+    if len(places) == 1:
+        raise UsageError("one place is no range", field="at", found=places[0], expected="two or more places")
+    if slices < 0 or slices > len(places):
+        raise UsageError(
+            "not so many slices", field="slices-per-subject", found=slices, expected=f"1 to {len(places)}"
+        )
+    return places
+
+
+def geometry(plane: str, resolution: int, places: Sequence[float] = ()) -> dict[str, Any]:
+    """The [geometry] of a study of these slices; a stack's single slice is cut where others are, or nearest
+    to it."""
+    axis_place, (_, across), (_, up) = PLANES[plane][1:]
+    position = min(places, key=lambda p: abs(p - axis_place)) if places else axis_place
+    stated = {
         "plane": plane,
         "pixel_mm": FIELD_OF_VIEW / resolution,
         "affine": "common",
-        "position_mm": PLANES[plane][1],
-        "centre_mm": [PLANES[plane][2][1], PLANES[plane][3][1]],
+        "position_mm": float(position),
+        "centre_mm": [across, up],
     }
+    return stated | ({"position": POSITION} if places else {})
 
 
-def write_studies(out: Path, resolution: int, plane: str) -> None:
-    """Copy the shipped study TOMLs beside the sources they point at, for this resolution and plane."""
+def write_studies(out: Path, resolution: int, plane: str, places: Sequence[float] = ()) -> None:
+    """Copy the shipped study TOMLs beside the sources they point at, for this resolution and these cuts."""
     for target, shipped in STUDIES.items():
         text = assets.path(f"studies/{shipped}").read_text(encoding="utf-8")
         text = re.sub(r"(?m)^resolution = \d+", f"resolution = {resolution}", text)
-        for key, value in geometry(plane, resolution).items():
+        stated = geometry(plane, resolution, places)
+        if stated.pop("position", None):
+            text = _with_position(text)
+        for key, value in stated.items():
             shown = f'"{value}"' if isinstance(value, str) else repr(value)
             text = re.sub(rf"(?m)^{key} = [^#\n]*?(\s*(#.*)?)$", rf"{key} = {shown}\1", text)
         write_atomically(out / target, text, DataError)
 
 
-def slice_points(plane: str, resolution: int) -> Field:
-    """Subject millimetres [3, R·S, R·S] of a slice's samples, S = `SUPERSAMPLING` a pixel.
-
-    Row 0 is superior (axial: anterior), column 0 the patient's left (sagittal: posterior).
-    """
-    axis, position, (across, middle), (up, centre) = PLANES[plane]
-    n = resolution * SUPERSAMPLING
-    offset = (np.arange(n) - (n - 1) / 2) * FIELD_OF_VIEW / n
-    points = np.empty((3, n, n), np.float32)
-    points[axis] = position
-    points[across] = middle + offset[None, :]
-    points[up] = centre - offset[:, None]
-    return points
-
-
-@dataclass(frozen=True)
-class Head:
-    """One subject: covariates that were drawn and what was reached, and flows' strengths and form that make
-    them."""
-
-    target: tuple[float, float, float]
-    truth: tuple[float, float, float]
-    ventricle_strength: float
-    cortex_strength: float
-    shape: anatomy.Shape
+def _with_position(text: str) -> str:
+    """A study's text whose slices lie at several places: the position is one more covariate."""
+    text = re.sub(r"(?m)^(centre_mm = .*)$", rf'\1\nposition = "{POSITION}"  # see below', text, count=1)
+    text = re.sub(r"(?m)^observes = \[(.*)\]", rf'observes = [\1, "{POSITION}"]', text)
+    table = f'[covariates.{POSITION}]          # where the plane cuts\nkind = "continuous"\nunit = "mm"\n\n'
+    return text.replace("[[sources]]", table + "[[sources]]", 1)
 
 
 def draw_head(rng: np.random.Generator, volumes: Volumes) -> Head:
@@ -275,112 +267,93 @@ def draw_head(rng: np.random.Generator, volumes: Volumes) -> Head:
     return Head((age, ventricle, grey), (age, reached, got), a, b, shape)
 
 
-def draw_slice(
-    rng: np.random.Generator, head: Head, slab: Anatomy, points: Field, scanner: Scanner
-) -> NDArray[np.uint8]:
-    """One scanner's picture of a head.
+@dataclass(frozen=True)
+class _Cut:
+    """Seed, side of the pictures, plane, places (none = the plane's own) and how many of them for each head
+    (0 = all)."""
 
-    Args:
-        rng: Noise, bias and darkening come from it.
-        head: From `draw_head`.
-        slab: The anatomy around the slice.
-        points: From `slice_points`.
-        scanner: Which scanner.
-
-    Returns:
-        uint8 [R, R].
-    """
-    n = points.shape[1]
-    p = head.shape.to_template(points.reshape(3, -1)) - slab.corner[:, None].astype(np.float32)
-    p = anatomy.flow(slab.cortex_velocity, p, head.cortex_strength, 0.5)
-    p = anatomy.flow(slab.ventricle_velocity, p, head.ventricle_strength, 1.0)
-    t1, white, wall = (anatomy.sample(f, p) for f in (slab.t1, slab.white, slab.wall))
-    picture = np.interp(t1, LEVELS, scanner.curve)
-    years = (head.truth[0] - AGES[0]) / (AGES[1] - AGES[0])
-    strength = np.clip(DARKENING * years + rng.normal(0, DARKENING_NOISE), 0, 1)
-    halo = white * np.exp(-np.maximum(-wall, 0) / DARKENING_REACH)
-    dark = DARKENED * scanner.curve[LEVELS.index(0.70)]
-    picture -= strength * halo * np.maximum(picture - dark, 0)
-    picture = picture.reshape(n // SUPERSAMPLING, SUPERSAMPLING, n // SUPERSAMPLING, SUPERSAMPLING).mean(
-        (1, 3)
-    )
-    return _acquire(rng, picture, scanner)
+    seed: int
+    resolution: int
+    plane: str
+    places: tuple[float, ...]
+    slices: int
 
 
-def _acquire(rng: np.random.Generator, picture: NDArray[np.float64], scanner: Scanner) -> NDArray[np.uint8]:
-    """Bias field, blur, Rician noise, and grey levels scaled so that the brightest tissue is near 230."""
-    from scipy.ndimage import gaussian_filter
+@dataclass(frozen=True)
+class _Drawn:
+    """Slices [N, scanners, R, R] with their person [N] and position [N], and heads' targets and truth
+    [subjects, 3]."""
 
-    n = len(picture)
-    y, x = np.meshgrid(*[np.linspace(-1, 1, n)] * 2, indexing="ij")
-    terms = np.stack([x, y, x * y, x * x - 1 / 3, y * y - 1 / 3])
-    picture = picture * np.exp(np.tensordot(rng.normal(0, scanner.bias, len(terms)), terms, 1))
-    if scanner.blur:
-        picture = gaussian_filter(picture, scanner.blur * n / 64)
-    real, imaginary = rng.normal(0, scanner.noise, (2, n, n))
-    # scanners' own reconstruction masks the air around the head; a template has none
-    inside = picture > 0.02
-    picture = np.where(inside, np.hypot(picture + real, imaginary), picture)
-    level = np.percentile(picture[inside], 98) if inside.any() else 1.0
-    return np.clip(np.rint(picture * (230 / level)), 0, 255).astype(np.uint8)
+    images: NDArray[np.uint8]
+    person: NDArray[np.intp]
+    position: NDArray[np.float64]
+    targets: NDArray[np.float64]
+    truth: NDArray[np.float64]
 
 
 _shared: dict[str, Any] = {}
 """What every job of a worker process needs, sent to it once."""
 
 
-def _start(volumes: Volumes, slab: Anatomy, points: Field) -> None:
-    _shared.update(volumes=volumes, slab=slab, points=points)
+def _start(volumes: Volumes, slab: Anatomy, cut: _Cut) -> None:
+    places = cut.places or (None,)
+    points = [slice_points(cut.plane, cut.resolution, place) for place in places]
+    _shared.update(volumes=volumes, slab=slab, points=points, cut=cut)
 
 
-def _draw_chunk(
-    job: tuple[list[str], int],
-) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
-    """Images [n, scanners, R, R], targets and truth [n, 3] of some subjects."""
-    subjects, seed = job
-    images, targets, truth = [], [], []
+def _draw_chunk(subjects: list[str]) -> list[tuple[NDArray[np.uint8], NDArray[np.float64], Head]]:
+    """For each subject its slices [K, scanners, R, R], where they lie [K], and the head."""
+    cut: _Cut = _shared["cut"]
+    drawn = []
     with one_blas_thread():
         for subject in subjects:
-            rng = np.random.default_rng([seed, *subject.encode()])
+            rng = np.random.default_rng([cut.seed, *subject.encode()])
             head = draw_head(rng, _shared["volumes"])
-            args = rng, head, _shared["slab"], _shared["points"]
-            images.append(np.stack([draw_slice(*args, scanner) for scanner in SCANNERS]))
-            targets.append(head.target)
-            truth.append(head.truth)
-    return np.stack(images), np.array(targets), np.array(truth)
+            if cut.places:
+                drawn.append((*_stack(rng, head, cut), head))
+            else:
+                args = rng, head, _shared["slab"], _shared["points"][0]
+                picture = np.stack([draw_slice(*args, scanner) for scanner in SCANNERS])
+                drawn.append((picture[None], np.full(1, PLANES[cut.plane][1]), head))
+    return drawn
 
 
-def _draw(
-    subjects: list[str],
-    seed: int,
-    resolution: int,
-    plane: str,
-    head: str,
-    workers: int,
-    progress: Progress | None,
-) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
+def _stack(rng: np.random.Generator, head: Head, cut: _Cut) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Slices [K, scanners, R, R] of a head and where they lie; those that show no tissue are left out."""
+    chosen = np.sort(rng.permutation(len(cut.places))[: cut.slices or len(cut.places)])
+    cuts = [(cut.places[i], _shared["points"][i]) for i in chosen]
+    pictures = np.stack([draw_stack(rng, head, _shared["slab"], cuts, s) for s in SCANNERS], axis=1)
+    kept = [shows_tissue(picture[0]) for picture in pictures]
+    return pictures[kept], np.array(cut.places)[chosen][kept]
+
+
+def _draw(subjects: list[str], cut: _Cut, head: str, workers: int, progress: Progress | None) -> _Drawn:
     """Every subject, in order: `_draw_chunk` over all of them."""
     whole, volumes = anatomy.build(head)
-    axis, position = PLANES[plane][:2]
-    middle = round(position - anatomy.ORIGIN[axis])
-    low = max(middle - SLAB, 0)
-    slab = whole.slab(axis, low, middle + SLAB + 1)
-    shared = (volumes, slab, slice_points(plane, resolution))
-    jobs = [(subjects[i : i + CHUNK], seed) for i in range(0, len(subjects), CHUNK)]
-    parts = []
+    axis, usual = PLANES[cut.plane][:2]
+    ends = [round(p - anatomy.ORIGIN[axis]) for p in cut.places or (usual,)]
+    slab = whole.slab(axis, max(min(ends) - SLAB, 0), max(ends) + SLAB + 1)
+    jobs = [subjects[i : i + CHUNK] for i in range(0, len(subjects), CHUNK)]
+    parts: list[tuple[NDArray[np.uint8], NDArray[np.float64], Head]] = []
 
     def collect(results: Iterable[Any]) -> None:
         for part in results:
-            parts.append(part)
+            parts.extend(part)
             if progress:
-                progress(len(part[0]))
+                progress(len(part))
 
     if workers > 1:
-        with worker_pool(workers, _start, shared) as pool:
+        with worker_pool(workers, _start, (volumes, slab, cut)) as pool:
             collect(pool.map(_draw_chunk, jobs))
     else:
-        _start(*shared)
+        _start(volumes, slab, cut)
         collect(map(_draw_chunk, jobs))
         _shared.clear()
-    images, targets, truth = (np.concatenate(column) for column in zip(*parts))
-    return images, targets, truth
+    images, positions, heads = zip(*parts)
+    return _Drawn(
+        np.concatenate(images),
+        np.repeat(np.arange(len(parts)), [len(p) for p in positions]),
+        np.concatenate(positions),
+        np.array([h.target for h in heads]),
+        np.array([h.truth for h in heads]),
+    )
