@@ -17,7 +17,8 @@ from mssg.data.covariate_options import PLAUSIBLE
 from mssg.data.units import known_unit
 from mssg.errors import DataError, UsageError
 from mssg.files import parse_json
-from mssg.study.cells import same_value
+from mssg.study.cells import is_missing, same_value
+from mssg.study.model import Covariate
 
 ONE_OF_SEVERAL = "visit"
 """The stage that leaves out all but one image of a visit."""
@@ -26,7 +27,10 @@ SUFFIX = "T1w"
 ANY = "*"
 """As an entity's value: whatever it is, and all of them."""
 MAGNITUDE = ("", "mag")
-DESCRIPTIONS = ("participants.json", "sessions.json")
+DESCRIPTIONS = ("participants.json", "sessions.json", "sub-*/sub-*_sessions.json")
+"""Where columns are described, as patterns; the first that states a thing holds."""
+LABELS = {"participant_id": "sub-", "session_id": "ses-"}
+"""Columns that say whose a row is, and what their values begin with."""
 
 
 def parse_name(stem: str) -> tuple[dict[str, str], str]:
@@ -98,7 +102,9 @@ def select_images(
         except ValueError as error:
             left.append(image.left_out("files", f"not a name as BIDS makes them: {error}"))
             continue
-        if own == suffix:
+        if own != suffix and own.lower() == suffix.lower():
+            left.append(image.left_out("files", f"its suffix is written {own}, not {suffix}"))
+        elif own == suffix:
             fitting.append((replace(image, facts={**image.facts, **entities}), entities))
         else:
             others[own] += 1
@@ -191,29 +197,60 @@ def _natural(text: str) -> tuple[int, str]:
     return (int(text), "") if text.isdecimal() else (10**9, text)
 
 
-def described(specs: Sequence[CovariateSpec], root: Path) -> list[CovariateSpec]:
-    """Covariates with the units and levels that participants.json and sessions.json state.
+def labelled(row: Mapping[str, str]) -> dict[str, str]:
+    """A table's row with the prefixes that BIDS asks for: some tables say 01 for sub-01."""
+    found = {name: row[name] for name in LABELS if row.get(name)}
+    return {**row, **{name: LABELS[name] + text.removeprefix(LABELS[name]) for name, text in found.items()}}
+
+
+def described(specs: Sequence[CovariateSpec], root: Path) -> tuple[list[CovariateSpec], list[str]]:
+    """Covariates with the units and levels that participants.json and those of sessions state.
 
     Units are converted where both are known (months to years), levels give codes and levels that are not
     stated otherwise, and a level's description tells what its code means ("1": "female").
 
+    Returns:
+        The covariates, and what was decided that the user should know.
+
     Raises:
-        DataError: A description cannot be read, or states a unit of another kind.
+        DataError: A description cannot be read, or states a unit of another kind than the covariate has or
+            another description states.
     """
-    entries: dict[str, Any] = {}
-    for name in DESCRIPTIONS:
-        path = root / name
-        if path.is_file():
-            entries |= {key: (path, value) for key, value in _description(path).items()}
-    out = []
+    units, levels = _descriptions(root)
+    out: list[CovariateSpec] = []
+    notes: list[str] = []
     for spec in specs:
         columns = [spec.column] if isinstance(spec.column, str) else list(spec.column)
-        path, entry = next((entries[c] for c in columns if c in entries), (root, {}))
-        if isinstance(entry, Mapping):
-            spec = _with_unit(spec, entry.get("Units"), path)
-            spec = _with_levels(spec, entry.get("Levels"))
-        out.append(spec)
-    return out
+        unit = next((units[column] for column in columns if column in units), None)
+        stated = next((levels[column] for column in columns if column in levels), None)
+        spec = _with_unit(spec, *unit, notes) if unit else spec
+        out.append(_with_levels(spec, stated) if stated else spec)
+    return out, notes
+
+
+def _descriptions(root: Path) -> tuple[dict[str, tuple[str, Path]], dict[str, Any]]:
+    """Column -> its stated unit with the file that states it, and column -> its stated levels."""
+    units: dict[str, tuple[str, Path]] = {}
+    levels: dict[str, Any] = {}
+    for path in (path for text in DESCRIPTIONS for path in sorted(root.glob(text))):
+        for column, entry in _description(path).items():
+            if not isinstance(entry, Mapping):
+                continue
+            unit = entry.get("Units")
+            if isinstance(unit, str) and unit.strip():
+                first, place = units.setdefault(column, (unit.strip(), path))
+                if first != unit.strip() and (known_unit(first) or first) != known_unit(unit):
+                    raise DataError(
+                        "states another unit than another description of this column",
+                        file=path,
+                        field=column,
+                        found=repr(unit),
+                        expected=f"{first!r}, as in {place.name}",
+                        hint="Make them and the tables agree",
+                    )
+            if entry.get("Levels"):
+                levels.setdefault(column, entry["Levels"])
+    return units, levels
 
 
 def _description(path: Path) -> Mapping[str, Any]:
@@ -226,15 +263,18 @@ def _description(path: Path) -> Mapping[str, Any]:
     return document
 
 
-def _with_unit(spec: CovariateSpec, stated: Any, path: Path) -> CovariateSpec:
-    if not spec.covariate.is_continuous or not isinstance(stated, str) or not stated.strip():
+def _with_unit(spec: CovariateSpec, stated: str, path: Path, notes: list[str]) -> CovariateSpec:
+    covariate = spec.covariate
+    if not covariate.is_continuous:
         return spec
-    if not spec.covariate.unit:
-        unit = stated.strip()
-        covariate = replace(spec.covariate, unit=unit)
-        return replace(spec, covariate=covariate, range=spec.range or PLAUSIBLE.get(unit))
-    theirs, ours = known_unit(stated), known_unit(spec.covariate.unit)
-    if theirs is None or ours is None or spec.factor != 1.0:
+    if not covariate.unit:
+        covariate = replace(covariate, unit=stated)
+        return replace(spec, covariate=covariate, range=spec.range or PLAUSIBLE.get(stated))
+    if spec.factor != 1.0 or stated == covariate.unit:
+        return spec
+    theirs, ours = known_unit(stated), known_unit(covariate.unit)
+    if theirs is None or ours is None:
+        notes.append(f"{covariate.name}: {path.name} says {stated!r}; taken as {covariate.unit} unchanged")
         return spec
     if theirs[0] != ours[0]:
         raise DataError(
@@ -242,7 +282,7 @@ def _with_unit(spec: CovariateSpec, stated: Any, path: Path) -> CovariateSpec:
             file=path,
             field=str(spec.column),
             found=repr(stated),
-            expected=spec.covariate.unit,
+            expected=covariate.unit,
             hint="Correct it, or state another unit with --covariate",
         )
     return replace(spec, factor=theirs[1] / ours[1])
@@ -251,28 +291,37 @@ def _with_unit(spec: CovariateSpec, stated: Any, path: Path) -> CovariateSpec:
 def _with_levels(spec: CovariateSpec, stated: Any) -> CovariateSpec:
     if not isinstance(stated, Mapping | list) or spec.covariate.is_continuous:
         return spec
-    names = [str(key) for key in stated]
+    texts = stated if isinstance(stated, Mapping) else dict.fromkeys(stated, "")
+    said = {str(key): str(text).strip() for key, text in texts.items() if not is_missing(str(key))}
     if spec.codes:
-        texts = stated if isinstance(stated, Mapping) else {}
-        meant = {str(key): _meaning(spec.codes, text) for key, text in texts.items()}
+        meant = {key: _meaning(spec.codes, text) for key, text in said.items()}
         return replace(spec, codes={**{k: v for k, v in meant.items() if v is not None}, **spec.codes})
     if spec.covariate.kind == "binary":
-        return spec.with_levels(names, _short(stated)) if len(names) == 2 else spec
-    if not spec.covariate.levels and len(names) > 1:
-        return replace(spec, covariate=replace(spec.covariate, levels=tuple(names)))
+        names = _in_their_order(spec.covariate, list(said))
+        return spec.with_levels(names, _short([said[name] for name in names])) if len(said) == 2 else spec
+    if not spec.covariate.levels and len(said) > 1:
+        return replace(spec, covariate=replace(spec.covariate, levels=tuple(said)))
     return spec
 
 
-def _short(stated: Mapping[str, Any] | Sequence[Any]) -> list[str]:
-    """The descriptions of two levels where they can be their names: {"1": "female", "2": "male"}."""
-    texts = [str(text).strip() for text in stated.values()] if isinstance(stated, Mapping) else []
+def _in_their_order(covariate: Covariate, names: list[str]) -> list[str]:
+    """Levels as listed; those that mean 0 and 1 by themselves, such as "yes" and "no", in that order."""
+    try:
+        values = [covariate.parse(name) for name in names]
+    except UsageError:
+        return names
+    return sorted(names, key=covariate.parse) if sorted(values) == [0.0, 1.0] else names
+
+
+def _short(texts: Sequence[str]) -> Sequence[str]:
+    """The descriptions of two levels where they can be their names: "female" and "male" of 1 and 2."""
     usable = len(set(texts)) == 2 and all(re.fullmatch(r"[^\W\d][\w-]{0,15}", text) for text in texts)
-    return texts if usable else []
+    return texts if usable else ()
 
 
-def _meaning(codes: Mapping[str, str], text: Any) -> str | None:
+def _meaning(codes: Mapping[str, str], text: str) -> str | None:
     """The code's value that a level's description has as a word: "female" of "Female participant"."""
-    if str(text).strip() in codes:
-        return codes[str(text).strip()]
-    words = re.split(r"\W+", str(text).casefold())
+    if text in codes:
+        return codes[text]
+    words = re.split(r"\W+", text.casefold())
     return next((value for code, value in codes.items() if len(code) > 1 and code.casefold() in words), None)

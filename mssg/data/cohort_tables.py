@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mssg.data.bids import labelled
 from mssg.data.cohort import (
     Cohort,
     CohortImage,
@@ -39,6 +40,7 @@ class JoinedTable:
         records: Key -> what it says, of the keys that images look for alone: memory does not grow with the
             table.
         keys: The first keys of all, for messages.
+        bids: Whether its rows say whose they are as BIDS does.
     """
 
     spec: TableSpec
@@ -47,19 +49,21 @@ class JoinedTable:
     header: Sequence[str]
     records: dict[str, TableRecord] = field(default_factory=dict)
     keys: list[str] = field(default_factory=list)
+    bids: bool = False
 
     def read(self, columns: set[str], images: Sequence[CohortImage], problems: list[LeftOut]) -> None:
         """Read the rows that images look for."""
         wanted = {fill(self.spec.match, image.facts) for image in images} - {None}
         for line, row in rows_of(self.path, problems, columns | set(names_in(self.spec.key))):
-            key = fill(self.spec.key, {**self.facts, **row})
-            if key is None:
+            stated = fill(self.spec.key, {**self.facts, **row})
+            if stated is None:
                 place = f"{self.path.name}, line {line}"
                 problems.append(LeftOut(place, "table", f"its key is empty: {self.spec.key}"))
                 continue
-            if len(self.keys) < _SHOWN_KEYS and key not in self.keys:
-                self.keys.append(key)
-            if key in wanted:
+            if len(self.keys) < _SHOWN_KEYS and stated not in self.keys:
+                self.keys.append(stated)
+            key = fill(self.spec.key, {**self.facts, **labelled(row)}) if self.bids else stated
+            if key and key in wanted:
                 cells = {c: row[c] for c in columns if c in row}
                 self.records.setdefault(key, TableRecord()).add(cells, f"{self.path.name} line {line}")
 
@@ -97,8 +101,10 @@ def join(
         raise _no_covariate(cohort, columns, names, root, problems)
     needed = re.compile("|".join(map(_as_regex, _needed(cohort, specs, variant))))
     wanted = {name for name in columns if needed.fullmatch(name)}
+    told: set[Path] = set()
     for table in joined:
-        table.read(wanted, images, problems)
+        table.read(wanted, images, problems if table.path not in told else [])
+        told.add(table.path)
     records: list[ImageRecord] = []
     for image in images:
         try:
@@ -144,7 +150,7 @@ def _given_tables(paths: Sequence[Path], cohort: Cohort) -> list[JoinedTable]:
     """
     out: list[JoinedTable] = []
     for path in paths:
-        fits = _fitting(path, path.as_posix(), cohort.tables)
+        fits = _fitting(path, path.as_posix(), cohort.tables, cohort.bids)
         if not fits:
             raise _keyless(path, cohort.tables)
         out += fits
@@ -171,7 +177,7 @@ def _found_tables(root: Path, cohort: Cohort, problems: list[LeftOut], others: b
         if not fits:
             continue
         try:
-            joined = _fitting(path, name, fits)
+            joined = _fitting(path, name, fits, cohort.bids)
             if not joined:
                 raise _keyless(path, fits)
             out += joined
@@ -183,10 +189,10 @@ def _found_tables(root: Path, cohort: Cohort, problems: list[LeftOut], others: b
     return sorted(out, key=lambda table: cohort.tables.index(table.spec))
 
 
-def _fitting(path: Path, name: str, specs: Sequence[TableSpec]) -> list[JoinedTable]:
+def _fitting(path: Path, name: str, specs: Sequence[TableSpec], bids: bool) -> list[JoinedTable]:
     """A table, once for every spec whose key its columns and its name have."""
     header = header_of(path)
-    out = [JoinedTable(spec, path, _named(spec, name), header) for spec in specs]
+    out = [JoinedTable(spec, path, _named(spec, name), header, bids=bids) for spec in specs]
     return [table for table in out if set(names_in(table.spec.key)) <= {*header, *table.facts}]
 
 

@@ -47,10 +47,11 @@ class TableRecord:
         for column, text in row.items():
             if not text or text.lower() == NOT_AVAILABLE:
                 continue
-            known = self.cells.setdefault(column, text)
-            first = self.lines.setdefault(column, place)
-            if known != text:
-                self.clashes[column] = f"{known!r} in {first}, {text!r} in {place}"
+            known = self.cells.get(column)
+            if known is None or (is_missing(known) and not is_missing(text)):
+                self.cells[column], self.lines[column] = text, place
+            elif not same_value(known, text) and not is_missing(text):
+                self.clashes[column] = f"{known!r} in {self.lines[column]}, {text!r} in {place}"
 
     def overlaid(self, later: TableRecord) -> TableRecord:
         """This record filled in or overridden by that of a later table."""
@@ -98,11 +99,13 @@ def _value(spec: CovariateSpec, record: TableRecord, facts: Mapping[str, str]) -
     except UsageError as error:
         said = f"{error.message}, found {text!r}, expected {error.expected}"
         said += " with a decimal point" if re.fullmatch(r"[+-]?\d+,\d+", text.strip()) else ""
+        said += "" if re.search(r"\d", text) else ", or a code that --missing names"
         raise Rejected("table", f"{name}: {said}") from None
     low, high = spec.range or (-math.inf, math.inf)
     if not math.isnan(value) and not low <= value <= high:
         shown = f"{value:g} {unit}".strip()
-        raise Rejected("table", f"{name}: {shown} is outside {low:g} to {high:g}: another unit, or a mistake")
+        why = "another unit, a code that --missing names, or a mistake"
+        raise Rejected("table", f"{name}: {shown} is outside {low:g} to {high:g}: {why}")
     return value
 
 
@@ -125,7 +128,8 @@ def _text(spec: CovariateSpec, record: TableRecord, facts: Mapping[str, str]) ->
         code = next((c for c in spec.codes if same_value(text, c)), None)
         if code is None and not is_missing(text):
             known = " | ".join(spec.codes)
-            raise Rejected("table", f"{spec.covariate.name}: unknown code {text!r}, expected {known}")
+            how = "--covariate states other codes, --missing those for no value"
+            raise Rejected("table", f"{spec.covariate.name}: unknown code {text!r}, expected {known}; {how}")
         return None if code is None else spec.codes[code]
     return None
 

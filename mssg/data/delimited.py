@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".csv", ".tsv")
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_UTF32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 AS_UTF8 = "Save it in UTF-8"
 AS_CSV = "Save the sheet as CSV in UTF-8 (spreadsheets call it CSV UTF-8)"
 
@@ -49,6 +50,7 @@ def rows_of(
                     reason = "a quotation mark is not closed" if unclosed else f"cannot be read: {error}"
                     problems.append(LeftOut(_place(path, first, reader.line_num), "table", reason))
                     continue
+                row = _without_empty_ends(row, len(header))
                 if len(row) == len(header):
                     yield reader.line_num, {n: _plain(path, row[i]) for i, n in cells}
                 elif any(row):
@@ -77,7 +79,7 @@ def _open(path: Path) -> TextIO:
         start = file.read(64)
     if start.startswith(_WORKBOOKS):
         raise DataError("a spreadsheet's own format", file=path, expected=" | ".join(SUFFIXES), hint=AS_CSV)
-    encoding = "utf-16" if start.startswith(_UTF16) else "utf-8-sig"
+    encoding = "utf-16" if start.startswith(_UTF16) and not start.startswith(_UTF32) else "utf-8-sig"
     if encoding != "utf-16" and b"\0" in start:
         raise DataError("is not UTF-8", file=path, expected="a table in UTF-8", hint=AS_UTF8)
     return path.open(newline="", encoding=encoding)
@@ -104,7 +106,7 @@ def _reader(path: Path, file: TextIO) -> tuple[Reader, list[str]]:
     else:
         reader = csv.reader(file, delimiter=max(",;\t", key=first.count), strict=True)
     try:
-        header = [_plain(path, name) for name in next(reader, [])]
+        header = _without_empty_ends([_plain(path, name) for name in next(reader, [])])
     except csv.Error as error:
         raise DataError(f"no usable line of column names: {error}", file=path, field="line 1") from None
     if not any(header):
@@ -115,6 +117,19 @@ def _reader(path: Path, file: TextIO) -> tuple[Reader, list[str]]:
             "a column is named twice", file=path, field="line 1", found=twice[0], hint="Rename one of them"
         )
     return reader, header
+
+
+def _without_empty_ends(cells: list[str], length: int = 0) -> list[str]:
+    """Cells without the empty ones that spreadsheets leave behind a line's last column.
+
+    Args:
+        cells: Of a line.
+        length: So many are kept.
+    """
+    end = len(cells)
+    while end > length and not cells[end - 1].strip():
+        end -= 1
+    return cells[:end]
 
 
 def _plain(path: Path, cell: str) -> str:

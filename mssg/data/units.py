@@ -30,9 +30,15 @@ WHOLE_HEAD_ML = 2000.0
 
 
 def known_unit(text: str) -> tuple[str, float] | None:
-    """What a unit measures, and how large it is; None where it is not known."""
-    words = [text.strip(), text.strip().lower(), *re.split(r"[\s(),;/]+", text.lower())]
-    return next((UNITS[word] for word in words if word in UNITS), None)
+    """What a unit measures, and how large it is, of "years" or "age in years"; None where it is not known or
+    words may change it, as in "10^3 mm3" and "ml/year"."""
+    if text.strip() in UNITS:
+        return UNITS[text.strip()]
+    words = [word for word in re.split(r"[\s(),;]+", text.lower()) if word]
+    known = [UNITS[word] for word in words if word in UNITS]
+    others = [word for word in words if word not in UNITS]
+    plain = len(known) == 1 and all(word.isalpha() and word != "per" for word in others)
+    return known[0] if plain else None
 
 
 def ask_unit(spec: CovariateSpec, values: NDArray[np.float64], option: str = "--covariate") -> None:

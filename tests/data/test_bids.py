@@ -143,6 +143,59 @@ def test_an_undescribed_unit_is_that_of_the_description(tmp_path):
     assert study.covariate("age").unit == "years" and study.covariate("site").levels == ("x", "y")
 
 
+@pytest.mark.parametrize(
+    ("levels", "values", "names"),
+    [
+        ({"yes": "has had a stroke", "no": "none known"}, ("yes", "no", "yes"), ("no", "yes")),
+        ({"1": "patient", "0": "control", "n/a": ""}, ("1", "0", "1.0"), ("control", "patient")),
+        ({"controls": "", "patients": ""}, ("patients", "controls", "patients"), ("controls", "patients")),
+        (["2", "1"], ("1", "2", "1"), ("2", "1")),
+    ],
+)
+def test_the_order_of_levels_decides_only_where_they_do_not_say_themselves(levels, values, names, tmp_path):
+    root = bids(tmp_path / "b", 3)
+    rows = [{"participant_id": f"sub-{i:02d}", "dx": value} for i, value in enumerate(values)]
+    write_rows(root / "participants.tsv", rows, "\t")
+    (root / "participants.json").write_text(json.dumps({"dx": {"Levels": levels}}), encoding="utf-8")
+    images, reasons, study = prepared(root, tmp_path / "out", covariates=["dx=binary"])
+    assert list(images.values()) == [[1.0], [0.0], [1.0]] and not reasons
+    assert study.covariate("dx").levels == names
+
+
+def test_units_that_are_not_understood_are_told_and_change_nothing(tmp_path):
+    root = bids(tmp_path / "b", 2)
+    for unit in ("10^3 mm3", "ml/year", "decades"):
+        (root / "participants.json").write_text(json.dumps({"age": {"Units": unit}}), encoding="utf-8")
+        request = PrepareRequest(root, tmp_path / "out", covariates=["age=continuous:ml"])
+        summary = mri.prepare(request, SMALL)
+        assert any(repr(unit) in note for note in summary.notes)
+        (source,) = open_sources(load_study(summary.study))
+        assert source.values[:, 1].min() > 50  # age as it stands, not 0.07
+
+
+def test_sessions_are_described_beside_their_tables(tmp_path):
+    root = bids(tmp_path / "b", 2, ("a", "b"))
+    for label in ("sub-00", "sub-01"):
+        rows = [{"session_id": text, "age": age} for text, age in (("a", 24), ("b", 36))]
+        write_rows(root / label / f"{label}_sessions.tsv", rows, "\t")  # without the prefix ses-
+    described = root / "sub-01/sub-01_sessions.json"
+    described.write_text('{"age": {"Units": "months"}}', encoding="utf-8")
+    images, reasons, _ = prepared(root, tmp_path / "a", covariates=["age=continuous:years"])
+    assert [values[1] for values in images.values()] == [2, 3, 2, 3] and not reasons
+    (root / "participants.json").write_text('{"age": {"Units": "years"}}', encoding="utf-8")
+    with pytest.raises(
+        DataError, match=r"sub-01_sessions\.json: age: states another unit.*participants\.json"
+    ):
+        prepared(root, tmp_path / "b2")
+
+
+def test_a_suffix_in_another_case_has_its_reason(tmp_path):
+    root = bids(tmp_path / "b", 2)
+    (root / "sub-00/anat/sub-00_T1w.nii.gz").rename(root / "sub-00/anat/sub-00_t1W.nii.gz")
+    images, reasons, _ = prepared(root, tmp_path / "a")
+    assert list(images) == ["sub-01_T1w"] and "written t1W, not T1w" in reasons["sub-00_t1W.nii.gz"]
+
+
 def test_entities_are_for_bids_alone(tmp_path):
     path = write_rows(tmp_path / "t.csv", [{"path": "a.nii", "subject": "a", "age": 1}])
     for asked in ({"entities": ["run=1"]}, {"suffix": "T2w"}):

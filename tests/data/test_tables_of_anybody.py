@@ -38,13 +38,14 @@ def prepared(path: Path, out: Path, **further):
     [
         ("participant_id\tage\tsite\nsub-00\t60\tKöln\n".encode("latin-1"), ["line 2", "not UTF-8"]),
         (PEOPLE.encode("utf-16-le"), ["not UTF-8"]),
+        (PEOPLE.encode("utf-32"), ["not UTF-8"]),
         (PEOPLE.replace("\t", ",").encode(), ["not separated by tabs"]),
         (PEOPLE.replace("sex", "age").encode(), ["named twice", "age"]),
         (b"", ["no line of column names"]),
         (b"PK\x03\x04rest", ["spreadsheet", "CSV UTF-8"]),
         (PEOPLE.replace("participant_id", "id").encode(), ["whose a row is", "participant_id"]),
     ],
-    ids=["latin-1", "utf-16", "commas", "twice", "empty", "workbook", "no key"],
+    ids=["latin-1", "utf-16", "utf-32", "commas", "twice", "empty", "workbook", "no key"],
 )
 def test_a_participants_table_that_cannot_be_used_is_named_with_its_reason(table, words, more, tmp_path):
     root = bids(tmp_path / "b", 2)
@@ -94,6 +95,24 @@ def test_utf_16_that_says_so_is_read(tmp_path):
     (root / "participants.tsv").write_bytes(PEOPLE.encode("utf-16"))
     source, reasons = prepared(root, tmp_path / "out")
     assert source.values.tolist() == [[60, 0], [70, 1]] and not reasons
+
+
+@pytest.mark.parametrize("ends", [("", "\t\t"), ("\t", ""), ("\t", "\t")])
+def test_empty_cells_behind_the_last_column_are_none(ends, tmp_path):
+    root = bids(tmp_path / "b", 2)
+    text = (root / "participants.tsv").read_text().splitlines()
+    lines = [text[0] + ends[0], *(line + ends[1] for line in text[1:])]
+    (root / "participants.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    summary = mri.prepare(PrepareRequest(root, tmp_path / "out"), mri.SliceOptions(resolution=32))
+    assert sum(summary.counts["bids"].values()) == 2 and not summary.skipped
+
+
+def test_a_value_stated_twice_in_two_spellings_is_one(tmp_path):
+    root = bids(tmp_path / "b", 2)
+    text = "participant_id\tage\nsub-00\t60\nsub-01\t70\nsub-00\t60.0\nsub-01\tNA\n"
+    (root / "participants.tsv").write_text(text, encoding="utf-8")
+    summary = mri.prepare(PrepareRequest(root, tmp_path / "out"), mri.SliceOptions(resolution=32))
+    assert sum(summary.counts["bids"].values()) == 2 and not summary.skipped
 
 
 def test_quotation_marks(tmp_path):

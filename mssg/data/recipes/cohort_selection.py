@@ -145,21 +145,23 @@ def select_cohort(
     cohort = _cohort(request, kind, [spec.covariate.name for spec in measured])
     variant = cohort.variant(request.variant)
     images, left, home = _images(request, cohort, variant, suffixes)
+    notes: list[str] = []
     if cohort.bids:
         asked = bids.parse_entities(request.entities)
         runs = request.runs or RUNS[0]
         images, more = bids.select_images(images, request.suffix or bids.SUFFIX, asked, runs)
         left = [*left, *more]
-        cohort = replace(cohort, covariates=tuple(bids.described(cohort.covariates, home)))
+        described, notes = bids.described(cohort.covariates, home)
+        cohort = replace(cohort, covariates=tuple(described))
     _check_levels(cohort.covariates)
     images = [replace(image, subject=request.prefix + image.subject) for image in images]
     records, more, specs = join(images, [*map(Path, request.tables)], home, cohort, alone=not measured)
     for spec in specs:
         ask_unit(spec, np.array([record.values[spec.covariate.name] for record in records]))
-    records, more, notes = _runs(records, request.runs, kind, [*left, *more], cohort.bids)
-    left = []
+    records, left, told = _runs(records, request.runs, kind, [*left, *more], cohort.bids)
     homes = tuple(path.resolve() for path in (home, *([Path(request.root)] if request.root else [])))
-    return CohortSelection(cohort, variant, records, more, [*specs, *measured], home, homes, notes)
+    specs = [*specs, *measured]
+    return CohortSelection(cohort, variant, records, left, specs, home, homes, (*notes, *told))
 
 
 def _runs(
