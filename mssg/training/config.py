@@ -314,8 +314,11 @@ def resolve(study: Study, options: Mapping[str, Any] | None = None) -> TrainConf
 def command(config: TrainConfig, study: Study) -> str:
     """The command line that trains a study by a configuration, whatever its [train] says; it names no
     path."""
-    base = resolve(replace(study, train={}), {"preset": config.preset, "cfg": config.cfg}).to_json()
-    words = ["mssg-train", "STUDY.toml", "--outdir", "RUN", "--preset", config.preset, "--cfg", config.cfg]
+    # a preset's own augmentation may be one that the study does not allow
+    stated = {"preset": config.preset, "cfg": config.cfg, "aug": config.aug}
+    base = resolve(replace(study, train={}), stated).to_json()
+    words = ["mssg-train", "STUDY.toml", "--outdir", "RUN"]
+    words += [word for key, value in stated.items() for word in (f"--{key}", value)]
     for key, value in config.to_json().items():
         if value != base[key]:
             words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]

@@ -180,7 +180,14 @@ def test_the_command_of_a_configuration_gives_it_back(blob_study):
     """What a model card names trains the same, whatever the study's own [train] says."""
     study = mssg.load_study(blob_study)
     own = {"batch": 8, "cfg": "stylegan3-t", "metrics": ["kid"], "gamma": 0.5, "seed": 3}
-    for options in ({}, own, {"preset": "paper-mri", "total_kimg": 7.5}, {"preset": "gpu-128"}):
+    not_augmented = {"preset": "paper-multicohort", "aug": "none"}  # a preset with ADA, which it refuses here
+    for options in (
+        {},
+        own,
+        {"preset": "paper-mri", "total_kimg": 7.5},
+        {"preset": "gpu-128"},
+        not_augmented,
+    ):
         config = resolve(replace(study, train={**study.train, "lr_decay": 0.25}), options)
         words = shlex.split(command(config, study))
         assert words[:2] == ["mssg-train", "STUDY.toml"]
