@@ -16,7 +16,16 @@ sys.path.insert(0, str(DOCS.parent))
 
 ORDER = {
     "Start": ["index", "tutorial", "faq", "glossary"],
-    "Guide": ["data", "training", "evaluation", "explorer", "counterfactuals", "experiments", "scaling"],
+    "Guide": [
+        "data",
+        "training",
+        "evaluation",
+        "explorer",
+        "counterfactuals",
+        "cohorts",
+        "experiments",
+        "scaling",
+    ],
     "Reference": [
         "reference/commands",
         "reference/study",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mssg.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from mssg.api.cohort import Cohort as Cohort
     from mssg.api.inverted import Inverted as Inverted
     from mssg.api.model import Model as Model
     from mssg.api.model import load as load
@@ -27,6 +28,7 @@ _LAZY = {
     "load": "mssg.api.model",
     "Model": "mssg.api.model",
     "Picture": "mssg.api.picture",
+    "Cohort": "mssg.api.cohort",
     "Inverted": "mssg.api.inverted",
     "ArgumentError": "mssg.errors",
     "load_study": "mssg.training.config",

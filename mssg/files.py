@@ -15,7 +15,10 @@ from mssg.errors import MssgError, SnapshotError
 
 
 def write_atomically(
-    path: Path, data: bytes | str | Callable[[BinaryIO], object], error: type[MssgError] = SnapshotError
+    path: Path,
+    data: bytes | str | Callable[[BinaryIO], object],
+    error: type[MssgError] = SnapshotError,
+    lasting: bool = True,
 ) -> None:
     """Write a file under a temporary name, flush it to disk, and rename it.
 
@@ -24,6 +27,8 @@ def write_atomically(
         data: Content, or a function that writes it to an open file. Text is encoded as UTF-8; what is no
             character of any alphabet (names of files may hold such) is written as an escape.
         error: What to raise.
+        lasting: Wait until the disk has it. False is for one of very many that can be made again: after a
+            loss of power it may be empty.
 
     Raises:
         MssgError: The disk is full or the folder cannot be written; what stood at `path` before is untouched.
@@ -36,9 +41,11 @@ def write_atomically(
             else:
                 file.write(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        if lasting:
+            _sync_folder(path.parent)
     except OSError as problem:
         raise error(
             f"cannot be written: {problem.strerror or problem}",

@@ -125,7 +125,8 @@ def safe_children() -> Iterator[None]:
 def worker_pool(
     workers: int, initializer: Callable[..., None] | None = None, initargs: tuple[Any, ...] = ()
 ) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes, spawned and on a safe path; what waits is dropped when the block ends.
+    """Worker processes, spawned and on a safe path; what waits is dropped when the block ends, and they end
+    with this process, however it ends.
 
     Args:
         workers: How many.
@@ -136,11 +137,31 @@ def worker_pool(
 
     with safe_children():
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, context, initializer=initializer, initargs=initargs)
+        pool = ProcessPoolExecutor(
+            workers, context, initializer=_begin_worker, initargs=(initializer, initargs)
+        )
         try:
             yield pool
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker(initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:
+    """What every worker does first: watch its parent, for one that is killed tells nobody."""
+    import threading
+
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if initializer:
+        initializer(*initargs)
+
+
+def _end_with_parent() -> None:
+    import multiprocessing
+    from multiprocessing.connection import wait
+
+    if parent := multiprocessing.parent_process():
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def torchrun_place() -> tuple[int, int, int]:

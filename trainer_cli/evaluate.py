@@ -179,7 +179,7 @@ def evaluate(
     with joined(checked_device(device)) as world:
         named = _expanded(snapshots, all_snapshots)
         loaded = [load_snapshot(file, world.device) for _, file in named]
-        data, notes = open_dataset(_study(study_path, snapshots), split, loaded)
+        data, notes = open_dataset(study_of(study_path, snapshots), split, loaded)
         models = _models(_labels(named, loaded), loaded, data.study, memory_gb=memory_gb, blind=blind)
         instruments, more = open_instruments(data.study, predictors, world.device)
         sampler = _sampler(path, cache, data.study, world)
@@ -301,7 +301,7 @@ def _labels(named: Sequence[tuple[str, Path]], loaded: Sequence[Snapshot]) -> li
     return out
 
 
-def _study(path: str | None, snapshots: Sequence[str]) -> Study:
+def study_of(path: str | None, snapshots: Sequence[str]) -> Study:
     """The study that gives the real images."""
     from mssg.errors import UsageError
     from mssg.training.config import load_study

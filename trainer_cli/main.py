@@ -44,6 +44,7 @@ COMMANDS = {
     ),
     "inspect": ("trainer_cli.inspect:inspect", "Say what a snapshot holds."),
     "generate": ("trainer_cli.generate:generate", "Draw images with a snapshot."),
+    "cohort": ("trainer_cli.cohort:cohort", "Draw synthetic people as a data set that other tools read."),
     "figure": ("trainer_cli.figure:figure", "Draw the paper's figures with a snapshot."),
     "report": ("trainer_cli.report:report", "Write what a model is and does as one HTML page or PDF."),
     "invert": (

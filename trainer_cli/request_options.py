@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,72 +19,74 @@ from mssg.study.values import parse_values
 if TYPE_CHECKING:
     from mssg.checkpoint.snapshot import Snapshot
 
-OPTIONS = (
-    click.option(
+OPTIONS = {
+    "fix": click.option(
         "--fix",
         multiple=True,
         metavar="NAME=VALUE",
         help="A covariate's value in native units; repeatable. Default: the training median, or the most"
         " frequent level.",
     ),
-    click.option(
+    "blend": click.option(
         "--blend", metavar="SEED=WEIGHT,…", help="The weighted mean of several seeds instead of one."
     ),
-    click.option(
+    "mix": click.option(
         "--mix", metavar="SEED:LAYERS", help="Style mixing: these layers (4-7,9) take their style from SEED."
     ),
-    click.option(
+    "w": click.option(
         "--w",
         metavar="FILE",
         help="Draw the latent w of a file of `mssg invert` instead of a seed; covariates edit its image.",
     ),
-    click.option(
+    "psi": click.option(
         "--psi", default=1.0, show_default=True, help="Truncation: 1 = none, 0 = the average image."
     ),
-    click.option("--cutoff", type=click.IntRange(0), help="Truncate only the first so many layers."),
-    click.option(
+    "cutoff": click.option(
+        "--cutoff", type=click.IntRange(0), help="Truncate only the first so many layers."
+    ),
+    "noise": click.option(
         "--noise",
         type=click.Choice(NOISE_MODES),
         default="const",
         show_default=True,
         help="Noise inputs of StyleGAN2: as trained, drawn anew, or none.",
     ),
-    click.option(
+    "noise_seed": click.option(
         "--noise-seed",
         default=0,
         show_default=True,
         type=click.IntRange(0, MAX_SEED),
         help="Seed of --noise random.",
     ),
-    click.option(
+    "transform": click.option(
         "--transform",
         metavar="A,B,C,D,E,F",
         help="Move the picture of a StyleGAN3 network: matrix [[A, B, C], [D, E, F]] in units of its width.",
     ),
-    click.option(
+    "precision": click.option(
         "--precision",
         type=click.Choice(PRECISIONS),
         default="auto",
         show_default=True,
         help="What a GPU computes the highest resolutions in; auto: what the network was built for.",
     ),
-    click.option(
+    "layer": click.option(
         "--layer",
         metavar="NAME[:CHANNEL]",
         help="Show a layer's activations, from lowest to highest, instead; several channels as NAME:0-3.",
     ),
-    click.option(
+    "request": click.option(
         "--request",
         metavar="FILE.json",
         help="The picture that a JSON file of a render request states, instead of these options (but --w).",
     ),
-)
+}
 
 
-def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that state a picture; they go to `stated_request`."""
-    for option in reversed(OPTIONS):
-        command = option(command)
+def request_options(command: Callable[..., Any], without: Collection[str] = ()) -> Callable[..., Any]:
+    """Give a command the options that state a picture, but those `without`; they go to `stated_request`."""
+    for name in reversed(OPTIONS):
+        command = command if name in without else OPTIONS[name](command)
     return command
 
 

@@ -27,6 +27,7 @@ from mssg.study.model import Covariate, Study
 from mssg.study.values import Sweep, parse_sweep, training_defaults, training_range
 
 if TYPE_CHECKING:
+    from mssg.api.cohort import Cohort
     from mssg.api.inverted import Inverted
     from mssg.data.plane import Place
     from mssg.plotting.image_grid import GridFigure
@@ -157,6 +158,53 @@ class Model:
         command += " --per-source" if per_source else ""
         with argument_errors(), self._session.renderer() as renderer:
             return grid(renderer, *sweeps, request, per_source=per_source, command=command)
+
+    def sample(
+        self,
+        n: int | None = None,
+        *,
+        given: Mapping[str, Any] | None = None,
+        uniform: Mapping[str, Sequence[float]] | None = None,
+        balance: str | Sequence[str] = (),
+        match: Any = None,
+        within_support: float = 0,
+        seed: int = 0,
+        first: int = 0,
+    ) -> Cohort:
+        """Synthetic people whose covariates go together as in the population.
+
+        Args:
+            n: How many; with `match` its rows say.
+            given: Covariate name -> value that all share. The others are drawn given it.
+            uniform: Name of a continuous covariate -> (low, high), even between these.
+            balance: Covariates whose levels, and their combinations, shall be equally frequent.
+            match: A table (.csv, .tsv, mapping of columns, DataFrame): one synthetic person a row. What is
+                missing there is drawn given the rest.
+            within_support: Draw again whose covariates are below this percentile of the training data's.
+            seed: Of everything drawn. Person i depends on the snapshot, these arguments and i alone.
+            first: Number of the first person.
+
+        Returns:
+            A `Cohort`: `.table`, `.to_dataframe()`, `.save(folder)`; it goes through its pictures.
+
+        Raises:
+            ArgumentError: An unknown name, a wrong value or table, or covariates that cannot be within the
+                support.
+        """
+        from mssg.api.cohort import Cohort, cohort_request
+
+        wanted = cohort_request(
+            self.study,
+            n,
+            given=given,
+            uniform=uniform,
+            balance=balance,
+            match=match,
+            within_support=within_support,
+            seed=seed,
+            first=first,
+        )
+        return Cohort(self._session, wanted)
 
     def support(
         self, *, values: Mapping[str, Any] | None = None, source: Any = None, **covariates: Any

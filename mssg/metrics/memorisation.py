@@ -123,11 +123,9 @@ def memorisation(
     same_width(heldout, train, ("heldout", "train"))
     to_train = nearest(fake, train)
     usual = nearest(heldout, train).distance[:, 0]
+    heldout_ratio, threshold = _usual_ratio(usual, heldout, false_alarm)
     distance = to_train.distance[:, 0]
-    ratio = _ratio(distance, nearest(fake, heldout).distance[:, 0])
-    heldout_ratio = _ratio(usual, nearest(heldout, heldout, exclude_self=True).distance[:, 0])
-    rank = max(1, int(false_alarm * (len(heldout) + 1) + 1e-9))
-    threshold = float(np.sort(heldout_ratio)[rank - 1])
+    ratio = distance_ratio(distance, nearest(fake, heldout).distance[:, 0])
     return Memorisation(
         space=space,
         distance=distance,
@@ -140,7 +138,28 @@ def memorisation(
     )
 
 
-def _ratio(distance: np.ndarray, to_heldout: np.ndarray) -> np.ndarray:
+def copy_threshold(train: np.ndarray, heldout: np.ndarray, false_alarm: float = 0.01) -> tuple[float, float]:
+    """The threshold of `memorisation`, for pictures that come one at a time.
+
+    Args:
+        train, heldout, false_alarm: As there.
+
+    Returns:
+        The threshold, and the share of held-out images that it flags.
+    """
+    usual = nearest(heldout, train).distance[:, 0]
+    ratio, threshold = _usual_ratio(usual, heldout, false_alarm)
+    return threshold, float((ratio <= threshold).mean())
+
+
+def _usual_ratio(usual: np.ndarray, heldout: np.ndarray, false_alarm: float) -> tuple[np.ndarray, float]:
+    """Ratios of held-out images, given their distances to training images; the threshold among them."""
+    ratio = distance_ratio(usual, nearest(heldout, heldout, exclude_self=True).distance[:, 0])
+    rank = max(1, int(false_alarm * (len(heldout) + 1) + 1e-9))
+    return ratio, float(np.sort(ratio)[rank - 1])
+
+
+def distance_ratio(distance: np.ndarray, to_heldout: np.ndarray) -> np.ndarray:
     """distance / to_heldout; infinite where only the latter is zero, 1 where both are."""
     equal = (distance == 0.0) & (to_heldout == 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mssg.errors import RunError, warn_once
+from mssg.files import sweep
 
 HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
 """What a system says where another process holds a lock."""
@@ -54,6 +55,31 @@ def locked(path: Path, busy: str = "another trainer is working on this run") -> 
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+@contextmanager
+def shared(folder: Path) -> Iterator[None]:
+    """Work in a folder beside other processes that do the same.
+
+    What killed processes left half-written is swept away where nobody else is at work. The folder itself is
+    locked, so no file is left behind; where a system cannot do that, nothing is swept away.
+    """
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):  # Windows
+        yield
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            sweep(folder)
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager

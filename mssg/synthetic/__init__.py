@@ -1,0 +1,1 @@
+"""Synthetic people: cohorts drawn from a model, as data sets that other tools read."""

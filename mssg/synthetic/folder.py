@@ -1,0 +1,203 @@
+"""A cohort's folder: a BIDS derivative data set where the study has a geometry, else PNGs as the official
+StyleGAN tools read them. Every file holds what it takes to draw it again, and is whole or not there.
+
+Source: BIDS 1.9 (Gorgolewski et al. 2016); docs/formats.md "Cohort".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mssg import assets
+from mssg.checkpoint.header import Header
+from mssg.data import nifti
+from mssg.errors import UsageError
+from mssg.files import make_folder, parse_json, write_atomically
+from mssg.rendering import image_files
+from mssg.rendering.command_line import generate_command
+from mssg.rendering.request import to_uint8
+from mssg.study.values import number, plain
+from mssg.synthetic.people import Person, person_id
+
+PER_FOLDER = 1000
+"""PNGs in one folder, as the official tools put them."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a person's files say: the row of participants.tsv.
+
+    Attributes:
+        index: Their number.
+        values: Covariate -> native value, or the name of a level.
+        support: Support percentile, or None.
+        seed: Of the latent.
+        copies: Pictures before this one that were too near to a training image; None where nobody looked.
+    """
+
+    index: int
+    values: Mapping[str, float | str]
+    support: float | None
+    seed: int
+    copies: int | None
+
+    @property
+    def id(self) -> str:
+        """The person's id."""
+        return person_id(self.index)
+
+
+def snapshot_name(header: Header) -> str:
+    """What commands in a cohort call its snapshot: a shipped name, or the file's without its folders."""
+    path = header.path.resolve()
+    return path.stem if path.parent == (assets.root() / "snapshots").resolve() else path.name
+
+
+@dataclass(frozen=True)
+class CohortFolder:
+    """Where the pictures of a cohort lie.
+
+    Attributes:
+        path: The folder.
+        header: The snapshot's.
+    """
+
+    path: Path
+    header: Header
+
+    @property
+    def is_bids(self) -> bool:
+        """Whether pictures are NIfTI files in millimetres."""
+        return self.header.study.geometry is not None and self.header.study.channels == 1
+
+    def picture(self, index: int) -> Path:
+        """A person's picture."""
+        if self.is_bids:
+            name = person_id(index)
+            return self.path / name / "anat" / f"{name}_T1w.nii.gz"
+        return self.path / "images" / f"{index // PER_FOLDER:05d}" / f"img{index:08d}.png"
+
+    def label_name(self, index: int) -> str:
+        """What dataset.json calls a PNG."""
+        return self.picture(index).relative_to(self.path).as_posix()
+
+    def write(self, person: Person, image: NDArray[np.float32], copies: int | None = None) -> None:
+        """Write a person's picture and what it is.
+
+        Args:
+            person: Who.
+            image: float32 [C, H, W] as the generator gives it, about -1 to 1.
+            copies: As in `Row`.
+
+        Raises:
+            UsageError: It cannot be written.
+        """
+        path, header = self.picture(person.index), self.header
+        stated = dict(zip(header.study.condition_names, person.values))
+        make_folder(path.parent, UsageError)
+        output = "picture.nii.gz" if self.is_bids else "picture.png"
+        command = generate_command(person.request, header.study, snapshot_name(header), output)
+        document = {
+            "Synthetic": True,
+            "Participant": person.id,
+            **image_files.describe(header, [person.request], [stated], None, command),
+            "Support": person.support,
+            **({} if copies is None else {"CopiesReplaced": copies}),
+        }
+        if self.is_bids:
+            picture = image_files.nifti_image(image_files.to_grey(image)[None], header)
+            write_atomically(path, nifti.to_bytes(picture, path), UsageError, lasting=False)
+            text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+            write_atomically(_sidecar(path), text, UsageError, lasting=False)
+        else:
+            text = image_files.png_text(header, [person.request], [stated], command) | {
+                "mssg": json.dumps(document)
+            }
+            pixels = to_uint8(image)
+            pixels = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+            write_atomically(path, image_files.encode_png(pixels, text), UsageError, lasting=False)
+
+    def has(self, index: int) -> bool:
+        """Whether a person's files are there."""
+        path = self.picture(index)
+        return (_sidecar(path) if self.is_bids else path).is_file()
+
+    def read(self, index: int) -> Row | None:
+        """What a person's files say; None where they are not there, or damaged."""
+        path = self.picture(index)
+        try:
+            text = _sidecar(path).read_bytes() if self.is_bids else _png_document(path)
+            document = parse_json(text)
+            if not path.stat().st_size or document["Snapshot"]["Id"] != self.header.snapshot_id:
+                return None
+            values = {name: entry["Value"] for name, entry in document["Covariates"].items()}
+            support, seed = document["Support"], document["Seed"]
+            return Row(index, values, support, seed, document.get("CopiesReplaced"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def others(self, indices: range) -> int:
+        """How many people lie in the folder beside these."""
+        if self.is_bids:
+            found = (entry.name for entry in self.path.glob("sub-syn*"))
+            numbers = (name.removeprefix("sub-syn") for name in found)
+        else:
+            numbers = (entry.stem.removeprefix("img") for entry in self.path.glob("images/*/img*.png"))
+        return sum(number.isdecimal() and int(number) not in indices for number in numbers)
+
+
+def row_of(person: Person, header: Header) -> Row:
+    """The row of a person who is not drawn yet."""
+    values = {
+        c.name: value if c.is_continuous else plain(c, value)
+        for c, value in zip(header.study.conditions, person.values)
+    }
+    return Row(person.index, values, person.support, person.request.seed, None)
+
+
+def own_columns(header: Header) -> tuple[str, str]:
+    """Names of the columns of support and seed: other ones where covariates are called so.
+
+    Raises:
+        UsageError: A covariate is called as the column of ids.
+    """
+    taken = header.study.condition_names
+    if "participant_id" in taken:
+        raise UsageError(
+            "BIDS tables have this column for ids",
+            field="participant_id",
+            hint="Give the covariate another name",
+        )
+    support, seed = (name if name not in taken else f"mssg_{name}" for name in ("support", "seed"))
+    return support, seed
+
+
+def table_lines(header: Header, rows: Iterator[Row]) -> Iterator[str]:
+    """participants.tsv, line by line."""
+    names = header.study.condition_names
+    yield "\t".join(("participant_id", *names, *own_columns(header))) + "\n"
+    for row in rows:
+        cells = [_cell(row.values[name]) for name in names]
+        yield "\t".join((row.id, *cells, _cell(row.support), str(row.seed))) + "\n"
+
+
+def _cell(value: float | str | None) -> str:
+    return "n/a" if value is None else value if isinstance(value, str) else number(value)
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(".nii.gz") + ".json")
+
+
+def _png_document(path: Path) -> str:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        image.load()
+        return image.info["mssg"]
