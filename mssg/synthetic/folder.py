@@ -111,7 +111,7 @@ class CohortFolder:
             **({} if copies is None else {"CopiesReplaced": copies}),
         }
         if self.is_bids:
-            picture = image_files.nifti_image(image_files.to_grey(image)[None], header)
+            picture = image_files.nifti_image(image_files.to_grey(image)[None], header, person.request)
             write_atomically(path, nifti.to_bytes(picture, path), UsageError, lasting=False)
             text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
             write_atomically(_sidecar(path), text, UsageError, lasting=False)
