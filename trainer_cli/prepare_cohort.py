@@ -140,10 +140,13 @@ def cohort_options(command):
 )
 @click.option(
     "--intensity",
-    type=click.Choice(["robust", "minmax"]),
-    default="robust",
+    type=click.Choice(["auto", "robust", "minmax"]),
+    default="auto",
     show_default=True,
-    help="Grey levels from quantiles, or from the smallest and the largest value.",
+    help=(
+        "Grey levels from quantiles, or from the smallest and the largest value; auto: from quantiles, and as"
+        " they are in slices of `mssg cohort` and `mssg generate`."
+    ),
 )
 @click.option(
     "--common-space/--own-space",

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mssg.errors import DataError
+from mssg.files import parse_json
 
 SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 COMPRESSED = (".gz", ".mgz")
@@ -28,6 +29,8 @@ UNKNOWN, SCANNER, ALIGNED, MNI = 0, 1, 2, 4
 """What an affine leads to, as NIfTI numbers it: nowhere, the scanner, another image's space, MNI 152."""
 VOXEL_MM = (0.02, 50.0)
 """Voxel edges between these are believed."""
+GREY_LEVELS = "grey level, 0 to 255"
+"""What the sidecar of a picture that a model drew says of its voxels."""
 MM_OF = {"meter": 1000.0, "micron": 0.001}
 """Millimetres of the units that NIfTI knows beside them."""
 
@@ -134,15 +137,30 @@ def read_labels(path: str | Path, rules: VolumeRules = AS_STATED) -> Volume:
     return Volume(data.astype(np.int32), volume.affine)
 
 
+def sidecar(path: Path) -> Path:
+    """The JSON beside a volume, of the same name."""
+    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+
+def holds_grey_levels(path: Path) -> bool:
+    """Whether a file says of itself that it is a slice of grey levels, as `mssg generate` and `mssg cohort`
+    write them."""
+    try:
+        document = parse_json(sidecar(path).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and document.get("Units") == GREY_LEVELS
+
+
 def read_space(
-    path: str | Path, rules: VolumeRules = AS_STATED
+    path: str | Path, rules: VolumeRules = AS_STATED, planar: bool = False
 ) -> tuple[tuple[int, ...], NDArray[np.float64]]:
-    """Shape and affine of a volume in RAS order, from its header alone.
+    """Shape and affine of a volume, or of a slice (`planar`), in RAS order, from its header alone.
 
     Raises:
         DataError: As `read_volume`, as far as a header shows it.
     """
-    _, shape, affine = _open(Path(path), rules, False)
+    _, shape, affine = _open(Path(path), rules, planar)
     return in_ras_order(shape, affine)
 
 

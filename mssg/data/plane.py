@@ -398,7 +398,8 @@ def to_levels(
         picture: float32 [R, R].
         inside: bool [R, R], pixels that count; all others become 0.
         intensity: "minmax": smallest to largest value; "robust": 0.5 % quantile to the 99.5 % quantile of
-            what is brighter than the mean, so that a few bright vessels do not darken the brain.
+            what is brighter than the mean, so that a few bright vessels do not darken the brain; "stored":
+            the values themselves, 0 to 255.
 
     Returns:
         uint8 [R, R].
@@ -409,7 +410,9 @@ def to_levels(
     values = picture[inside]
     if not values.size or not np.ptp(values) > 0:
         raise DataError("the slice is empty", field="--at", hint="Choose another position")
-    if intensity == "minmax":
+    if intensity == "stored":
+        low, high = 0.0, 255.0
+    elif intensity == "minmax":
         low, high = float(values.min()), float(values.max())
     else:
         low = float(np.percentile(values, 0.5))

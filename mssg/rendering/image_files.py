@@ -185,10 +185,9 @@ def save_nifti(
     """
     image = nifti_image(images, header, requests[0], sweep)
     write_atomically(path, nifti.to_bytes(image, path), UsageError)
-    sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-    document = describe(header, requests, stated, sweep, command)
-    write_json(sidecar, document, UsageError)
-    return sidecar
+    beside = nifti.sidecar(path)
+    write_json(beside, describe(header, requests, stated, sweep, command), UsageError)
+    return beside
 
 
 def _first_and_step(header: Header, sweep: Sweep | None) -> tuple[float, float] | None:
@@ -242,7 +241,7 @@ def describe(
             "Kimg": header.progress.get("kimg"),
             "Versions": dict(header.provenance).get("versions"),
         },
-        "Units": "grey level, 0 to 255",
+        "Units": nifti.GREY_LEVELS,
         **space,
         "Covariates": covariates,
         **({"FourthAxis": {"Name": sweep.name, "Units": study.covariate(sweep.name).unit}} if sweep else {}),

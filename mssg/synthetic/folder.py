@@ -112,9 +112,12 @@ class CohortFolder:
         }
         if self.is_bids:
             picture = image_files.nifti_image(image_files.to_grey(image)[None], header, person.request)
+            if not int(picture.header["sform_code"]):  # BIDS wants a place: each person's own
+                picture.set_sform(picture.affine, nifti.SCANNER)
+                picture.set_qform(picture.affine, nifti.SCANNER)
             write_atomically(path, nifti.to_bytes(picture, path), UsageError, lasting=False)
             text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-            write_atomically(_sidecar(path), text, UsageError, lasting=False)
+            write_atomically(nifti.sidecar(path), text, UsageError, lasting=False)
         else:
             text = image_files.png_text(header, [person.request], [stated], command) | {
                 "mssg": json.dumps(document)
@@ -126,13 +129,13 @@ class CohortFolder:
     def has(self, index: int) -> bool:
         """Whether a person's files are there."""
         path = self.picture(index)
-        return (_sidecar(path) if self.is_bids else path).is_file()
+        return (nifti.sidecar(path) if self.is_bids else path).is_file()
 
     def read(self, index: int) -> Row | None:
         """What a person's files say; None where they are not there, or damaged."""
         path = self.picture(index)
         try:
-            text = _sidecar(path).read_bytes() if self.is_bids else _png_document(path)
+            text = nifti.sidecar(path).read_bytes() if self.is_bids else _png_document(path)
             document = parse_json(text)
             if not path.stat().st_size or document["Snapshot"]["Id"] != self.header.snapshot_id:
                 return None
@@ -189,10 +192,6 @@ def table_lines(header: Header, rows: Iterator[Row]) -> Iterator[str]:
 
 def _cell(value: float | str | None) -> str:
     return "n/a" if value is None else value if isinstance(value, str) else number(value)
-
-
-def _sidecar(path: Path) -> Path:
-    return path.with_name(path.name.removesuffix(".nii.gz") + ".json")
 
 
 def _png_document(path: Path) -> str:

@@ -16,11 +16,14 @@ import nibabel
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 from scipy.stats import ks_2samp, kstest
 
 import mssg
 from mssg import assets
 from mssg.checkpoint.header import read_header
+from mssg.data.table import read_table
 from mssg.errors import UsageError
 from mssg.synthetic.documents import columns
 from mssg.synthetic.people import CohortRequest, People
@@ -75,11 +78,32 @@ def test_a_cohort_is_a_bids_data_set(whole):
     assert "synthetic" in (whole / "README").read_text() and (whole / "CHANGES").read_text().startswith("1.0")
 
 
-def test_the_bids_validator_finds_no_error(whole):
+@pytest.fixture(scope="module")
+def placeless(tmp_path_factory):
+    """Three brains of a study whose images share no space."""
+    folder, path = tmp_path_factory.mktemp("placeless"), assets.path("snapshots/brain.safetensors")
+    with safe_open(path, "np") as file:
+        document = json.loads(file.metadata()["mssg"])
+    document["study"]["geometry"] = {"plane": "axial", "pixel_mm": 2.5}
+    save_file(load_file(path), folder / "m.safetensors", {"mssg": json.dumps(document)})
+    cohort(str(folder / "m.safetensors"), "-n", "3", "--out", str(folder / "cohort"))
+    return folder / "cohort"
+
+
+def test_without_a_common_space_each_person_has_their_own(placeless):
+    for path in placeless.glob("sub-*/anat/*.nii.gz"):
+        image = nibabel.load(path)
+        assert image.shape == (64, 64, 1) and int(image.header["sform_code"]) == 1
+        assert nibabel.aff2axcodes(image.affine) == ("L", "A", "S")
+
+
+@pytest.mark.parametrize("which", ["whole", "placeless"])
+def test_the_bids_validator_finds_no_error(which, request):
     validator = shutil.which("bids-validator")
     if not validator:
         pytest.skip("needs npm's bids-validator on the path")
-    done = subprocess.run([validator, "--json", str(whole)], capture_output=True, text=True)
+    folder = request.getfixturevalue(which)
+    done = subprocess.run([validator, "--json", str(folder)], capture_output=True, text=True)
     assert json.loads(done.stdout)["issues"]["errors"] == [] and done.returncode == 0
 
 
@@ -245,9 +269,6 @@ def test_a_folder_that_holds_something_else_stays_as_it_is(whole, tmp_path):
 
 
 def test_covariates_may_be_called_as_our_own_columns(tmp_path):
-    from safetensors import safe_open
-    from safetensors.numpy import load_file, save_file
-
     path = assets.path("snapshots/digits.safetensors")
     with safe_open(path, "np") as file:
         text = file.metadata()["mssg"]
@@ -260,3 +281,19 @@ def test_covariates_may_be_called_as_our_own_columns(tmp_path):
     assert set(columns(read_header(tmp_path / "odd.safetensors"))) == set(rows) - {"participant_id"}
     model = mssg.load(tmp_path / "odd.safetensors", device="cpu")
     assert list(model.sample(2).table) == list(rows)
+
+
+def test_prepare_mri_reads_a_cohort_back(whole, tmp_path):
+    from trainer_cli.main import cli
+
+    words = ["--covariate", "age=continuous:years", "--resolution", "64", "--common-space", "--workers", "1"]
+    cli.main(
+        ["prepare", "mri", str(whole), *words, "--out", str(tmp_path), "--name", "syn"], standalone_mode=False
+    )
+    rows, images = read_table(tmp_path / "syn/table.csv"), np.load(tmp_path / "syn/images.npy")
+    people = mssg.load("brain", device="cpu").sample(40, seed=3)
+    assert rows["subject"] == [name.removeprefix("sub-") for name in people.table["participant_id"]]
+    assert [float(v) for v in rows["age"]] == people.table["age"]
+    assert {float(v) for v in rows["position_mm"]} == {-18.0} and {float(v) for v in rows["up_mm"]} == {5.0}
+    for picture, image in zip(people, images, strict=True):
+        np.testing.assert_array_equal(picture.array, image[0])

@@ -38,7 +38,7 @@ from mssg.errors import DataError, UsageError
 from mssg.files import write_atomically
 from mssg.study.model import Covariate, Geometry
 
-INTENSITIES = ("robust", "minmax")
+INTENSITIES = ("auto", "robust", "minmax")
 RESOLUTIONS = (32, 64, 128, 256, 512)
 SAMPLE = 100
 """Volumes whose headers decide the pixel size where none is stated."""
@@ -56,7 +56,8 @@ class SliceOptions:
         resolution: Pixels a side.
         pixel_mm: Edge of a pixel; None: that of the first volumes' usual voxels, or larger so that their
             usual fields of view fit; volumes far from the usual are left out.
-        intensity: "robust" or "minmax" grey levels, within each picture.
+        intensity: "robust" or "minmax" grey levels, within each picture; "auto": robust, and as they are in
+            slices that say that they hold grey levels.
         mask, bias_field, labels: Templates of further files, relative to the folder: {subject}, {session},
             {folder}, {stem} and every column of a table of paths; * is allowed. Brain mask, field to divide
             by, label map.
@@ -72,7 +73,7 @@ class SliceOptions:
     at: tuple[str, ...] = ("middle",)
     resolution: int = 128
     pixel_mm: float | None = None
-    intensity: str = "robust"
+    intensity: str = "auto"
     mask: str = ""
     bias_field: str = ""
     labels: str = ""
@@ -87,15 +88,21 @@ class SliceOptions:
         """How volumes are read."""
         return VolumeRules(self.nan_as_zero, self.assume_las)
 
+    def rules_of(self, drawn: bool) -> VolumeRules:
+        """The same, or those for a slice that a model drew: stored from right to left where it has no
+        place."""
+        return replace(self.rules, assume_las=self.assume_las or drawn)
+
 
 @dataclass(frozen=True)
 class Scan:
-    """A volume, and what it is masked with and divided by."""
+    """A volume, and what it is masked with and divided by; `drawn`: it is a slice of grey levels."""
 
     volume: Volume
     mask: Volume | None = None
     bias: Volume | None = None
     smooth: BiasField | None = None
+    drawn: bool = False
 
     def levels(self, grid: PlaneGrid, intensity: str) -> NDArray[np.uint8]:
         """Grey levels uint8 [R, R] of a plane.
@@ -110,6 +117,8 @@ class Scan:
             picture = picture / self.smooth.at(grid.points()).astype(np.float32)
         if self.mask:
             inside &= sample_plane(self.mask, grid, nearest=True)[0] > 0
+        if intensity == "auto":
+            intensity = "stored" if self.drawn else "robust"
         return to_levels(picture, inside, intensity)
 
 
@@ -166,7 +175,8 @@ class SliceMaker:
             DataError: It cannot be read, or is too far from the usual.
         """
         o = self.options
-        volume = nifti.read_volume(image.path, o.rules)
+        drawn = nifti.holds_grey_levels(image.path)
+        volume = (nifti.read_slice if drawn else nifti.read_volume)(image.path, o.rules_of(drawn))
         problem = self.usual and self.usual.problem(*nifti.in_ras_order(volume.data.shape, volume.affine))
         if problem:
             raise DataError(f"{problem}; --pixel-mm takes all")
@@ -176,6 +186,7 @@ class SliceMaker:
             nifti.read_mask(mask, o.rules) if mask else None,
             nifti.read_volume(bias, o.rules) if bias else None,
             estimate(volume) if o.bias_correct else None,
+            drawn,
         )
 
     def _further_run(self, image: CohortImage) -> Scan:
@@ -304,7 +315,8 @@ def _spaces(
     for record in records:
         image = record.image
         try:
-            spaces[image.name] = nifti.read_space(image.path, options.rules)
+            drawn = nifti.holds_grey_levels(image.path)
+            spaces[image.name] = nifti.read_space(image.path, options.rules_of(drawn), drawn)
         except DataError as error:
             unreadable[image.name] = image.left_out("image", error.brief)
         if len(spaces) == SAMPLE:
