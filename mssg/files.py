@@ -156,7 +156,7 @@ def parse_json(text: str | bytes) -> Any:
     on them.
 
     Raises:
-        ValueError: No JSON, nested too deeply, or with a larger number.
+        ValueError: No JSON, nested too deeply, with a larger number or a name twice in one object.
     """
 
     def integer(digits: str) -> int:
@@ -165,8 +165,16 @@ def parse_json(text: str | bytes) -> Any:
             raise ValueError(f"a number of {len(digits)} digits")
         return value
 
+    def table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        out = dict(pairs)
+        if len(out) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"{twice!r} is named twice")
+        return out
+
     try:
-        return json.loads(text, parse_int=integer)
+        return json.loads(text, parse_int=integer, object_pairs_hook=table)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

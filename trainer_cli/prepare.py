@@ -94,12 +94,18 @@ def digits(
     metavar="REGEX",
     help="Finds the subject in a file name; without it a label's id, else every image counts as one.",
 )
+@click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Another folder that links of a folder may lead to.",
+)
 @split_options(test=0.15, val=0.1)
 @out_option
 def stylegan(
     path: Path,
     labels: tuple[str, ...],
     subject_pattern: str | None,
+    root: Path | None,
     seed: int,
     test: float,
     val: float,
@@ -113,11 +119,19 @@ def stylegan(
     from mssg.data.archives import open_archive
     from mssg.data.recipes import stylegan as recipe
 
-    with open_archive(path) as archive:
+    with open_archive(path, [root] if root else []) as archive:
         total = len(recipe.image_names(archive))
     with progress(total, "Reading images") as tell:
         summary = recipe.prepare(
-            path, out, labels, seed=seed, test=test, val=val, subject_pattern=subject_pattern, progress=tell
+            path,
+            out,
+            labels,
+            seed=seed,
+            test=test,
+            val=val,
+            subject_pattern=subject_pattern,
+            root=root,
+            progress=tell,
         )
     click.echo(f"{summary.folder}: {summary.resolution} px, {summary.channels} channels")
     say_counts({recipe.FOLDER: summary.counts})

@@ -73,7 +73,8 @@ COHORT_OPTIONS = (
         "--root",
         type=click.Path(file_okay=False, path_type=Path),
         help=(
-            "Another folder that may be read: links of a folder may lead there, paths of a table start there."
+            "Another folder that may be read: links may lead there; a table's paths start there where it has"
+            " them, else at the table's own folder."
         ),
     ),
     click.option("--name", metavar="NAME", help="Name of the source; default: the map's."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,11 +106,21 @@ def read_labels(
     ):
         missing = next((name for name in have if name not in want), None)
         if missing is not None:
-            raise DataError(what, file=path, field=LABELS, found=missing)
+            if missing in archive.names():
+                what = what.replace("that is not there", "of a kind that is not read")
+            reason = next((f": {one.reason}" for one in archive.left if one.file == missing), "")
+            hint = None if reason else _alike(missing, (name for name in want if name not in have))
+            raise DataError(what, file=path, field=LABELS, found=missing + reason, hint=hint)
     if any(isinstance(label, Mapping) for label in found.values()):
         return _of_dictionaries(path, {name: found[name] for name in names}, stated)
     values = np.array([_of_numbers(path, name, found[name], stated) for name in names])
     return ArchiveLabels(tuple(spec.covariate for spec in stated), values)
+
+
+def _alike(name: str, others: Iterable[str]) -> str | None:
+    """A question that names a file which is called the same but for its folder or case."""
+    end = name.casefold().rpartition("/")[2]
+    return next((f"Is it {other}?" for other in others if other.casefold().rpartition("/")[2] == end), None)
 
 
 def _entries(path: Path, archive: FolderArchive | ZipArchive) -> dict[str, Any]:
@@ -128,17 +138,19 @@ def _entries(path: Path, archive: FolderArchive | ZipArchive) -> dict[str, Any]:
             for n, label in (entries.items() if isinstance(entries, Mapping) else entries)
         ]
     except (ValueError, KeyError, TypeError) as error:
+        why = str(error) if isinstance(error, ValueError) else "not of this form"
         raise DataError(
-            f"cannot be read: {type(error).__name__}: {error}",
+            f"cannot be read: {why}",
             file=path,
             field=LABELS,
             expected='{"labels": [["file.png", 3], …]}; a list of numbers or a dictionary each, or null',
         ) from None
     found: dict[str, Any] = {}
     for name, label in pairs:
-        if found.setdefault(name, label) != label:
+        if name in found and found[name] != label:
             place, both = f"{LABELS}, {name}", f"{found[name]} and {label}"
             raise DataError("an image has two labels", file=path, field=place, found=both)
+        found[name] = label
     return found
 
 
@@ -234,8 +246,9 @@ def _of_numbers(path: Path, name: str, label: Any, specs: Sequence[CovariateSpec
             if sorted(part) != [0.0] * (width - 1) + [1.0] and not all(map(math.isnan, part)):
                 place = f"{LABELS}, {name}, {spec.covariate.name}"
                 raise DataError("not one-hot", file=path, field=place, found=part, expected="one 1 and zeros")
-            part = [math.nan if math.isnan(part[0]) else float(part.index(1.0))]
-        values.append(_native(path, name, spec, part[0]))
+            values.append(math.nan if math.isnan(part[0]) else float(part.index(1.0)))
+        else:
+            values.append(_native(path, name, spec, part[0]))
     return values
 
 
@@ -258,8 +271,11 @@ def _native(path: Path, name: str, spec: CovariateSpec, number: float) -> float:
         return number
     if not covariate.is_continuous:
         numbers = [code for code in spec.codes if _is_number(code)]
-        code = next((c for c in numbers if same_value(f"{number:g}", c)), None)
-        value = covariate.parse(spec.codes[code]) if code else math.nan if numbers else number
+        indices = [str(index) for index in range(covariate.num_levels)]
+        if not numbers and list(covariate.levels) != indices and all(map(_is_number, covariate.levels)):
+            numbers = list(covariate.levels)  # levels that are numbers mean themselves
+        code = next((c for c in numbers if same_value(repr(number), c)), None)
+        value = covariate.parse(spec.codes.get(code, code)) if code else math.nan if numbers else number
         if value not in range(covariate.num_levels):
             expected = " | ".join(numbers) or f"0 to {covariate.num_levels - 1}"
             raise DataError("value out of range", file=path, field=place, found=number, expected=expected)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mssg.data.cohort import LeftOut
+from mssg.data.cohort_files import unreadable, walk
 from mssg.errors import DataError
 
 LABELS = "dataset.json"
@@ -19,13 +21,22 @@ LARGEST_FILE = 64 * 2**20
 
 
 class FolderArchive:
-    """Files below a folder by relative name with forward slashes."""
+    """Files below a folder by relative name with forward slashes; hidden folders are not searched.
 
-    def __init__(self, path: Path) -> None:
-        root = path.resolve()
-        files = sorted(p for p in root.rglob("*") if p.is_file() and p.resolve().is_relative_to(root))
-        names = {p.relative_to(root).as_posix(): p for p in files}
-        self._files = {key: names[name] for key, name in _keys(path, names).items()}
+    Attributes:
+        left: What is not read of it, and why.
+    """
+
+    def __init__(self, path: Path, allowed: Sequence[Path] = ()) -> None:
+        self.left: list[LeftOut] = []
+        homes, names = [home.resolve() for home in (path, *allowed)], dict[str, Path]()
+        for file in sorted(walk(path, self.left)):
+            name = file.relative_to(path).as_posix()
+            if problem := unreadable(file, homes):
+                self.left.append(LeftOut(name, "files", problem))
+            else:
+                names[name] = file
+        self._files = {key: names[name] for key, name in _keys(path, names, self.left).items()}
 
     def __enter__(self) -> FolderArchive:
         return self
@@ -43,7 +54,11 @@ class FolderArchive:
 
 
 class ZipArchive:
-    """Members of a zip archive by name; nothing is written to disk."""
+    """Members of a zip archive by name; nothing is written to disk.
+
+    Attributes:
+        left: What is not read of it, and why.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -51,8 +66,11 @@ class ZipArchive:
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
             raise DataError(f"not a readable zip archive: {error}", file=path) from None
-        members = {m.filename: m for m in self._zip.infolist() if m.filename and not m.is_dir()}
-        self._members = {key: members[name] for key, name in _keys(path, members).items()}
+        self.left: list[LeftOut] = []
+        members = [m for m in self._zip.infolist() if m.filename and not m.is_dir()]
+        keys = _keys(path, [member.filename for member in members], self.left)
+        by_name = {member.filename: member for member in members}
+        self._members = {key: by_name[name] for key, name in keys.items()}
 
     def __enter__(self) -> ZipArchive:
         return self
@@ -93,14 +111,18 @@ class ZipArchive:
             ) from None
 
 
-def open_archive(path: Path) -> FolderArchive | ZipArchive:
+def open_archive(path: Path, allowed: Sequence[Path] = ()) -> FolderArchive | ZipArchive:
     """A folder or a zip archive as named bytes: `names()` and `read(name)`; a context manager.
 
+    Args:
+        path: The folder or the archive.
+        allowed: Further folders that links of a folder may lead to.
+
     Raises:
-        DataError: Neither of them, or one that holds several data sets.
+        DataError: Neither of them, or one that holds several data sets or one name twice.
     """
     if path.is_dir():
-        return FolderArchive(path)
+        return FolderArchive(path, allowed)
     if path.is_file():
         return ZipArchive(path)
     raise DataError("no such file or folder", file=path, expected="a folder or a zip archive with images")
@@ -111,15 +133,29 @@ def plain_name(name: str) -> str:
     return name.replace("\\", "/").removeprefix("./")
 
 
-def _keys(path: Path, names: Iterable[str]) -> dict[str, str]:
+def _keys(path: Path, names: Iterable[str], left: list[LeftOut]) -> dict[str, str]:
     """Names as dataset.json means them -> names as they are: without what systems add (macOS's __MACOSX and
     ._ files), and below the one folder that holds dataset.json.
 
+    Args:
+        path: The archive's, for messages.
+        names: All of its files.
+        left: What lies outside that folder is added here.
+
     Raises:
-        DataError: There are several dataset.json.
+        DataError: There are several dataset.json, or two files of one name.
     """
-    plain = {plain_name(name): name for name in names}
-    kept = {k: n for k, n in plain.items() if not re.search(r"(^|/)(__MACOSX/|\._|\.DS_Store$)", k)}
+    kept: dict[str, str] = {}
+    for name in names:
+        key = plain_name(name)
+        if re.search(r"(^|/)(__MACOSX/|\._|\.DS_Store$)", key):
+            continue
+        if key.lower().rpartition("/")[2] == LABELS:
+            key = key[: -len(LABELS)] + LABELS
+        if key in kept:
+            hint = "Remove one of them"
+            raise DataError("holds two files of one name", file=path, field=key, hint=hint)
+        kept[key] = name
     found = [key for key in kept if key == LABELS or key.endswith(f"/{LABELS}")]
     if LABELS in found or not found:
         return kept
@@ -132,4 +168,5 @@ def _keys(path: Path, names: Iterable[str]) -> dict[str, str]:
             hint="Prepare each of their folders",
         )
     folder = found[0].removesuffix(LABELS)
+    left += [LeftOut(k, "files", f"outside of {folder}") for k in kept if not k.startswith(folder)]
     return {key.removeprefix(folder): name for key, name in kept.items() if key.startswith(folder)}

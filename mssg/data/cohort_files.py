@@ -106,32 +106,39 @@ def side_of(text: str) -> str:
 
 
 def from_rows(
-    rows: Iterable[tuple[int, Mapping[str, str]]], table: Path, root: Path, cohort: Cohort, variant: str = ""
+    rows: Iterable[tuple[int, Mapping[str, str]]],
+    table: Path,
+    roots: Sequence[Path],
+    cohort: Cohort,
+    variant: str = "",
 ) -> tuple[list[CohortImage], list[LeftOut]]:
     """Images that a table names, in its order; every cell of a row becomes a fact of its image.
 
     Args:
         rows: Line numbers and cells.
         table: The table's file, for messages.
-        root: The folder that relative paths start at and none may leave.
+        roots: Folders that no path may leave; a relative one starts at the first that has it.
         cohort: A map with files.column.
         variant: One of its variants.
     """
     images: list[CohortImage] = []
     left: list[LeftOut] = []
-    homes, seen = [root.resolve()], dict[Path, int]()
+    homes, seen = [root.resolve() for root in roots], dict[Path, int]()
     for line, row in rows:
         text = row.get(cohort.column, "")
         name = text or f"{table.name}, line {line}"
         if not text:
             left.append(LeftOut(name, "table", f"no path in column {cohort.column}"))
             continue
-        path = Path(os.path.normpath(root / text)) if "\0" not in text else root
+        if "\0" in text:
+            left.append(LeftOut(name, "files", "the path is not usable"))
+            continue
+        path = first_that_has(roots, text)
         if path in seen:
             left.append(LeftOut(name, "table", f"named twice: lines {seen[path]} and {line}"))
             continue
         seen[path] = line
-        problem = "the path is not usable" if "\0" in text else unreadable(path, homes)
+        problem = unreadable(path, homes)
         if problem:
             left.append(LeftOut(name, "files", problem))
             continue
@@ -202,30 +209,32 @@ def walk(root: Path, left: list[LeftOut]) -> Iterator[Path]:
                 (links if entry.is_symlink() else stack).append(path)
 
 
-def further_file(
-    image: CohortImage, template: str, what: str, root: Path, homes: Sequence[Path]
-) -> Path | None:
+def first_that_has(roots: Sequence[Path], text: str) -> Path:
+    """A path that starts at the first of some folders that has it; where none has, at the first."""
+    places = [Path(os.path.normpath(root / text)) for root in roots]
+    return next((place for place in places if os.path.lexists(place)), places[0])
+
+
+def further_file(image: CohortImage, template: str, what: str, roots: Sequence[Path]) -> Path | None:
     """A further file of an image: mask, bias field or label map; None where none is asked for.
 
     Args:
         image: The image.
-        template: Relative to the folder, with {names} of facts, and * and ?; "" for none.
+        template: Relative to the folders, with {names} of facts, and * and ?; "" for none.
         what: For messages.
-        root: The folder.
-        homes: Folders that may be read, resolved.
+        roots: Folders that may be read; the first that has a file is taken.
 
     Raises:
-        DataError: It is not there, there are several, or it lies outside the folder.
+        DataError: It is not there, there are several, or it lies outside the folders.
     """
     if not template:
         return None
     text = fill(template, image.facts)
     if not text:
         raise DataError(f"no {what}", found=f"nothing for {template}")
+    path = first_that_has(roots, text)
     if any(mark in text for mark in "*?"):
-        fits = pattern(text.removeprefix("./"))
-        start = root / re.split(r"[*?]", text)[0].rpartition("/")[0]
-        hits = [p for p in sorted(start.rglob("*")) if fits.fullmatch(p.relative_to(root).as_posix())]
+        hits = next((found for root in roots if (found := _matches(root, text))), [])
         if len(hits) != 1:
             raise DataError(
                 f"no {what}" if not hits else f"several files could be the {what}",
@@ -233,9 +242,14 @@ def further_file(
                 expected=text,
             )
         path = hits[0]
-    else:
-        path = root / text
-    problem = unreadable(path, homes)
+    problem = unreadable(path, [root.resolve() for root in roots])
     if problem:
         raise DataError(f"{what}: {problem}", found=text)
     return path
+
+
+def _matches(root: Path, text: str) -> list[Path]:
+    """Files below a folder whose relative name fits a text with * and ?."""
+    fits = pattern(text.removeprefix("./"))
+    start = root / re.split(r"[*?]", text)[0].rpartition("/")[0]
+    return [path for path in sorted(start.rglob("*")) if fits.fullmatch(path.relative_to(root).as_posix())]

@@ -39,7 +39,7 @@ RESERVED = (
 def name_problem(name: str, position: str | None = None) -> str:
     """Why a covariate cannot be called so; "" where it can. `position` is the study's slice position, which
     is one of the table's own columns."""
-    if not name.strip() or any(mark in name for mark in "=:,/@ "):
+    if not name or not name.isprintable() or any(mark in name for mark in "=:,/@ "):
         return "not usable: letters, digits, _ or -"
     if name in RESERVED and name != position:
         return f"reserved for the table's own columns ({', '.join(RESERVED)})"

@@ -236,7 +236,7 @@ def test_many_processes_give_the_same_and_survive_one_that_dies(tmp_path):
     root = bids(tmp_path / "bids", 5)
     one = prepare(root, tmp_path / "one", SMALL)
     shutil.copyfile(root / "sub-00/anat/sub-00_T1w.nii.gz", root / "sub-03/anat/sub-03_T1w.nii.gz")
-    maker = mri.SliceMaker(root, (root.resolve(),), SMALL, (Position("middle"),), VOXEL, ())
+    maker = mri.SliceMaker((root,), SMALL, (Position("middle"),), VOXEL, ())
     found, _ = find(root, load_cohort("bids"))
     items = [ImageRecord(image, {}) for image in found]
     images = tmp_path / "images.npy"

@@ -3,6 +3,10 @@ be."""
 
 import io
 import json
+import math
+import os
+import re
+import warnings
 import zipfile
 
 import numpy as np
@@ -119,7 +123,7 @@ BAD = {
     "short label": ([*AGES[:-1], [NAMES[-1], [1.0, 2.0]]], {}, [NAMES[-1], "2 numbers"]),
     "text label": ([*AGES[:-1], [NAMES[-1], "old"]], {}, [NAMES[-1], "not made of numbers"]),
     "not JSON": (b"{", {}, ["dataset.json", "cannot be read"]),
-    "no labels key": (b"{}", {}, ["dataset.json", "KeyError"]),
+    "no labels key": (b"{}", {}, ["dataset.json", "not of this form"]),
     "labels missing": ("absent", {}, ["dataset.json", "no labels", "age"]),
 }
 
@@ -168,8 +172,51 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path):
     make(tmp_path / "data", None)
     (tmp_path / "secret.png").write_bytes(png(picture(1)))
     (tmp_path / "data" / "link.png").symlink_to(tmp_path / "secret.png")
-    recipe.prepare(tmp_path / "data", tmp_path / "out")
+    summary = recipe.prepare(tmp_path / "data", tmp_path / "out")
     assert len(np.load(tmp_path / "out" / "images" / "images.npy")) == N
+    (note,) = summary.notes
+    assert "link.png: leads outside the folder data" in note and "--root" in note
+    recipe.prepare(tmp_path / "data", tmp_path / "out", root=tmp_path)
+    assert len(np.load(tmp_path / "out" / "images" / "images.npy")) == N + 1
+    make(tmp_path / "data", [*AGES, ["link.png", 3]])
+    with pytest.raises(DataError, match=r"not there\. Found link\.png: leads outside"):
+        recipe.prepare(tmp_path / "data", tmp_path / "out", ["age=continuous"])
+
+
+def test_what_is_not_read_of_a_folder_is_told(tmp_path):
+    """Hidden folders are not searched; bad names, dangling links and other kinds end nothing."""
+    make(
+        tmp_path / "data", None, extra={".git/annex/a.png": png(picture(1)), "b.webp": b"", "notes.txt": b""}
+    )
+    with open(os.fsencode(tmp_path / "data") + b"/\xff.png", "wb") as file:
+        file.write(png(picture(1)))
+    (tmp_path / "data/gone.png").symlink_to(tmp_path / "nowhere.png")
+    (note,) = recipe.prepare(tmp_path / "data", tmp_path / "out").notes
+    assert len(np.load(tmp_path / "out" / "images" / "images.npy")) == N
+    for told in ("1 .webp", "its name is not UTF-8", "gone.png: a link to a file that is not there"):
+        assert told in note
+    assert "notes.txt" not in note
+
+
+@pytest.mark.parametrize("again", [NAMES[0], NAMES[0].replace("/", "\\"), f"./{NAMES[0]}"])
+def test_two_members_of_one_name_are_refused(again, tmp_path):
+    path = make(tmp_path / "data.zip", AGES)
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.writestr(again, png(picture(99)))
+    with pytest.raises(DataError, match=f"{NAMES[0]}: holds two files of one name"):
+        recipe.prepare(path, tmp_path / "out", ["age=continuous"])
+
+
+def test_files_that_are_named_another_way_are_found_or_asked_about(tmp_path):
+    path = make(
+        tmp_path / "data.zip", "absent", extra={"Dataset.JSON": json.dumps({"labels": AGES}).encode()}
+    )
+    assert recipe.prepare(path, tmp_path / "out", ["age=continuous"]).covariates == ("age",)
+    for given in (f"/{NAMES[0]}", NAMES[0].upper(), f"images/{NAMES[0]}"):
+        make(tmp_path / "data", [[given, 1], *AGES[1:]])
+        with pytest.raises(DataError, match=re.escape(f"Found {given}. Is it {NAMES[0]}?")):
+            recipe.prepare(tmp_path / "data", tmp_path / "out", ["age=continuous"])
 
 
 def test_oversized_members_are_refused_unread(tmp_path, monkeypatch):
@@ -270,6 +317,24 @@ def test_an_image_with_two_labels_is_named(tmp_path):
     make(tmp_path / "data", [*AGES, [NAMES[3], 7]])
     with pytest.raises(DataError, match=f"{NAMES[3]}: an image has two labels"):
         recipe.prepare(tmp_path / "data", tmp_path / "out", ["age=continuous"])
+    pairs = ", ".join(f'"{name}": {age}' for name, age in [*AGES, [NAMES[3], 7]])
+    make(tmp_path / "data", f'{{"labels": {{{pairs}}}}}'.encode())
+    with pytest.raises(DataError, match=f"{NAMES[3]}' is named twice"):
+        recipe.prepare(tmp_path / "data", tmp_path / "out", ["age=continuous"])
+
+
+def test_a_label_that_is_no_number_is_missing(tmp_path):
+    make(tmp_path / "data", [[name, math.nan if i == 2 else age] for i, (name, age) in enumerate(AGES)])
+    recipe.prepare(tmp_path / "data", tmp_path / "out", ["age=continuous"])
+    (source,) = open_sources(load_study(tmp_path / "out/study.toml"))
+    assert np.flatnonzero(np.isnan(source.values[:, 0])).tolist() == [2]
+
+
+def test_levels_that_are_numbers_mean_themselves(tmp_path):
+    make(tmp_path / "data", [[name, i % 3 + 1] for i, name in enumerate(NAMES)])
+    recipe.prepare(tmp_path / "data", tmp_path / "out", ["grade=categorical:1,2,3"])
+    (source,) = open_sources(load_study(tmp_path / "out/study.toml"))
+    assert source.table["grade"].tolist() == [i % 3 + 1 for i in range(N)]
 
 
 def test_dictionaries_name_their_covariates_and_their_people(tmp_path):

@@ -138,6 +138,21 @@ def test_a_row_that_is_not_there_says_which_was_looked_for(tmp_path):
     assert reason == "no row for sub-01 in participants.tsv, which has sub-00, 1 …"
 
 
+def test_a_root_adds_to_a_table_s_own_folder(tmp_path):
+    """What the reason advises can be done: links of a table's folder lead to a store that --root allows."""
+    path = paths_table(tmp_path / "t", 3)
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    first, store = path.parent / rows[0]["path"], tmp_path / "store/annex-key.nii.gz"
+    store.parent.mkdir()
+    shutil.move(first, store)
+    first.symlink_to(store)
+    covariates = ["age=continuous:years"]
+    _, reasons = prepared(path, tmp_path / "a", covariates=covariates)
+    assert "--root FOLDER allows" in reasons[rows[0]["path"]]
+    source, reasons = prepared(path, tmp_path / "b", covariates=covariates, root=store.parent)
+    assert len(source.images) == 3 and not reasons
+
+
 def test_a_given_table_adds_to_the_folder_s_own(tmp_path):
     root = bids(tmp_path / "b", 2)
     more = write_rows(

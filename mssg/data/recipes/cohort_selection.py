@@ -50,8 +50,8 @@ class PrepareRequest:
         suffix: Of BIDS names; None: T1w.
         runs: What becomes of several images of one session: the "first" is taken, "all" are, or their "mean"
             becomes one image. None: the first of BIDS's runs; all that a table or a cohort names.
-        root: Another folder that may be read: what links in a folder lead to, or where a table's paths start;
-            None: the table's own folder.
+        root: Another folder that may be read: what links lead to, and where a table's paths start; those that
+            are not there start at the table's own folder.
         name: The source's name; None: the map's.
         prefix: Put before every subject: ids of different cohorts are different people.
         divide: Names of parts; the population is divided among them by subject.
@@ -94,8 +94,7 @@ class CohortSelection:
         records: The images.
         left_out: What was left out.
         covariates: How the covariates were read.
-        home: The folder that templates of further files start at.
-        homes: Folders that may be read.
+        roots: Folders that may be read; templates of further files start at the first that has them.
         notes: What was decided and the user should know.
     """
 
@@ -104,8 +103,7 @@ class CohortSelection:
     records: list[ImageRecord]
     left_out: list[LeftOut]
     covariates: list[CovariateSpec]
-    home: Path
-    homes: tuple[Path, ...]
+    roots: tuple[Path, ...]
     notes: tuple[str, ...] = ()
 
     def plan(self, request: PrepareRequest, **rest: Any) -> SourcePlan:
@@ -144,24 +142,22 @@ def select_cohort(
     _source_name(request.name or "x")
     cohort = _cohort(request, kind, [spec.covariate.name for spec in measured])
     variant = cohort.variant(request.variant)
-    images, left, home = _images(request, cohort, variant, suffixes)
+    images, left, roots = _images(request, cohort, variant, suffixes)
     notes: list[str] = []
     if cohort.bids:
         asked = bids.parse_entities(request.entities)
         runs = request.runs or RUNS[0]
         images, more = bids.select_images(images, request.suffix or bids.SUFFIX, asked, runs)
         left = [*left, *more]
-        described, notes = bids.described(cohort.covariates, home)
+        described, notes = bids.described(cohort.covariates, roots[0])
         cohort = replace(cohort, covariates=tuple(described))
     _check_levels(cohort.covariates)
     images = [replace(image, subject=request.prefix + image.subject) for image in images]
-    records, more, specs = join(images, [*map(Path, request.tables)], home, cohort, alone=not measured)
+    records, more, specs = join(images, [*map(Path, request.tables)], roots[0], cohort, alone=not measured)
     for spec in specs:
         ask_unit(spec, np.array([record.values[spec.covariate.name] for record in records]))
     records, left, told = _runs(records, request.runs, kind, [*left, *more], cohort.bids)
-    homes = tuple(path.resolve() for path in (home, *([Path(request.root)] if request.root else [])))
-    specs = [*specs, *measured]
-    return CohortSelection(cohort, variant, records, left, specs, home, homes, (*notes, *told))
+    return CohortSelection(cohort, variant, records, left, [*specs, *measured], roots, (*notes, *told))
 
 
 def _runs(
@@ -260,27 +256,28 @@ def _check_levels(specs: Sequence[CovariateSpec]) -> None:
 
 def _images(
     request: PrepareRequest, cohort: Cohort, variant: str, suffixes: Sequence[str]
-) -> tuple[list[CohortImage], list[LeftOut], Path]:
-    """The cohort's images, what was left out, and the folder they lie in."""
-    path, root = request.path, Path(request.root) if request.root else None
-    if root and not root.is_dir():
-        raise DataError("no such folder", file=root, field="--root")
+) -> tuple[list[CohortImage], list[LeftOut], tuple[Path, ...]]:
+    """The cohort's images, what was left out, and the folders they may lie in."""
+    path, further = request.path, tuple(map(Path, [request.root] if request.root else []))
+    for root in further:
+        if not root.is_dir():
+            raise DataError("no such folder", file=root, field="--root")
     if path.is_file() and path.suffix.lower() not in SUFFIXES:
         expected = "a folder, " + " or ".join(SUFFIXES)
         raise DataError("not a table that can be read", file=path, expected=expected, hint=AS_CSV)
     if not cohort.column:
-        return *find(path, cohort, variant, suffixes, [root] if root else []), path
+        return *find(path, cohort, variant, suffixes, further), (path, *further)
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(
             f"cohort {cohort.name} names its images in a table", file=path, expected="a .csv or .tsv file"
         )
-    home = root or path.parent
     header = header_of(path)
     for column in (cohort.column, *names_in(cohort.subject)):
         if column not in header:
             raise DataError("column is missing", file=path, field=column, found=", ".join(header[:12]))
     problems: list[LeftOut] = []
-    images, left = from_rows(rows_of(path, problems), path, home, cohort, variant)
+    roots = (*further, path.parent)
+    images, left = from_rows(rows_of(path, problems), path, roots, cohort, variant)
     if not (images or left or problems):
         raise DataError("names no image", file=path, expected="a line of column names and one row an image")
-    return images, [*problems, *left], home
+    return images, [*problems, *left], roots

@@ -127,7 +127,7 @@ class SliceMaker:
     """Cuts one volume; see `ImageMaker`.
 
     Attributes:
-        root, homes: As in `CohortSelection`.
+        roots: As in `CohortSelection`.
         options: How.
         positions: Where.
         pixel_mm: Edge of a pixel.
@@ -136,8 +136,7 @@ class SliceMaker:
         usual: What a volume must not be far from.
     """
 
-    root: Path
-    homes: tuple[Path, ...]
+    roots: tuple[Path, ...]
     options: SliceOptions
     positions: tuple[Position, ...]
     pixel_mm: float
@@ -204,7 +203,7 @@ class SliceMaker:
     def _further(self, image: CohortImage, what: str) -> Path | None:
         o = self.options
         template = {"mask": o.mask, "bias field": o.bias_field, "label map": o.labels}[what]
-        return further_file(image, template, what, self.root, self.homes)
+        return further_file(image, template, what, self.roots)
 
 
 def _divided(
@@ -262,7 +261,7 @@ def prepare(
         notes=_notes(pixel_mm, options, usual, common),
     )
     records = [record for record in got.records if record.image.name not in unreadable]
-    maker = SliceMaker(got.home, got.homes, options, positions, pixel_mm, grids, scheme, usual)
+    maker = SliceMaker(got.roots, options, positions, pixel_mm, grids, scheme, usual)
     left = [*got.left_out, *unreadable.values()]
     tell = request.progress(len(records)) if request.progress else None
     summary = pipeline.prepare(plan, records, left, got.covariates, maker, request.workers, tell)

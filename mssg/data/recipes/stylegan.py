@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ from mssg.study.schema import to_toml
 
 PICTURES, SLICES = (".png", ".jpg", ".jpeg"), (".nii", ".nii.gz")
 SUFFIXES = (*PICTURES, *SLICES)
+OTHERS = (".bmp", ".dcm", ".gif", ".hdr", ".img", ".mgz", ".npy", ".tif", ".tiff", ".webp")
+"""Images of kinds that are not read."""
+SHOWN = 3
 FOLDER = "images"
 """Name of the source that is written, and of its folder."""
 
@@ -57,6 +61,7 @@ def prepare(
     test: float = 0.15,
     val: float = 0.1,
     subject_pattern: str | None = None,
+    root: str | Path | None = None,
     progress: Progress | None = None,
 ) -> PreparedArchive:
     """Prepare one source, `images`, and a study TOML that trains on it.
@@ -71,6 +76,7 @@ def prepare(
         val: Share of the rest to validate on.
         subject_pattern: Regular expression searched in the file name; its first group (or the match) is the
             subject. Without it the labels' own ids are, else every image counts as a subject.
+        root: Another folder that links of a folder may lead to.
         progress: Called with the number of images done since the last call.
 
     Raises:
@@ -79,10 +85,12 @@ def prepare(
     """
     path, out, stated = Path(path), Path(out_dir), parse_labels(labels)
     check_target(out / FOLDER)
-    with open_archive(path) as archive:
+    with open_archive(path, [Path(root)] if root else []) as archive:
         names = image_names(archive)
+        left = _left(archive)
         if not names:
-            raise DataError("no image found", file=path, expected=" or ".join(SUFFIXES))
+            expected = " or ".join(SUFFIXES)
+            raise DataError("no image found", file=path, found=left or None, expected=expected)
         read = read_labels(path, archive, names, stated)
         for spec in stated:
             at = read.covariates.index(spec.covariate)
@@ -117,13 +125,28 @@ def prepare(
         resolution=resolution,
         channels=channels,
         covariates=observed,
-        notes=_notes(names, read),
+        notes=(*_notes(names, read), *([f"not read: {left}"] if left else [])),
     )
 
 
 def image_names(archive: FolderArchive | ZipArchive) -> list[str]:
     """Names of an archive's images."""
     return [name for name in archive.names() if name.lower().endswith(SUFFIXES)]
+
+
+def _left(archive: FolderArchive | ZipArchive) -> str:
+    """What is not read of an archive; "" where all that may be an image is."""
+    reasons = [f"{one.file}: {one.reason}" for one in archive.left if not _is_aside(one.file)]
+    others = Counter(Path(name).suffix.lower() for name in archive.names())
+    kinds = [f"{others[suffix]} {suffix}" for suffix in OTHERS if others[suffix]]
+    more = [f"{len(reasons) - SHOWN} more"] if len(reasons) > SHOWN else []
+    return "; ".join([*kinds, *reasons[:SHOWN], *more])
+
+
+def _is_aside(name: str) -> bool:
+    """Whether a file has a suffix that no image has."""
+    suffix = Path(name).suffix.lower()
+    return suffix != "" and not name.lower().endswith((*SUFFIXES, *OTHERS))
 
 
 def _notes(names: Sequence[str], read: ArchiveLabels) -> tuple[str, ...]:
