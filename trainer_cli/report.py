@@ -56,11 +56,12 @@ def report(
     device: str,
     outputs: tuple[str, ...],
 ) -> None:
-    """Write a report on SNAPSHOT: data, training, all of its eval.json, figures, limits, and how to make it
-    again."""
+    """Write a report on SNAPSHOT: a page of verdicts with what measured them, pictures, data, limits, how to
+    make it again, and all numbers, also as FILE-numbers.csv."""
     from mssg.checkpoint.snapshot import load_snapshot
     from mssg.errors import UsageError
     from mssg.files import write_atomically
+    from mssg.metrics.tables import numbers
     from mssg.ops.device import checked_device
     from mssg.rendering.renderer import Renderer
     from mssg.report.contents import ReportContents
@@ -90,6 +91,10 @@ def report(
     )
     blocks = build(contents)
     title = f"{loaded.study.name}: report on {loaded.header.snapshot_id}"
+    if found:
+        table = targets[0][1].with_name(f"{targets[0][1].stem}-numbers.csv")
+        write_atomically(table, numbers(found), UsageError)
+        click.echo(f"{table}: {len(found.results)} numbers")
     for suffix, path in targets:
         data = to_html(blocks, title) if suffix == ".html" else to_pdf(blocks, title)
         write_atomically(path, data, UsageError)
@@ -130,30 +135,32 @@ def _command(words: Sequence[str], options: Iterable[tuple[str, str | None]]) ->
 def _galleries(
     loaded: Snapshot, found: Evaluation | None, study_path: str | None, missing: list[str]
 ) -> dict[str, Any]:
-    """Space -> the most suspect pairs, drawn and read again; none where the data are not at hand."""
+    """What the pairs are -> generated images with their nearest training images, drawn and read again: the
+    most suspect, or any where nobody searched; none where the data are not at hand."""
     from mssg.errors import MssgError
     from mssg.metrics.dataset import open_dataset
-    from mssg.metrics.groups.memorisation import gallery
+    from mssg.metrics.groups.memorisation import gallery, nearest_pairs
     from mssg.metrics.model import evaluated_model
     from mssg.training.config import load_study
 
-    model = (
-        next((m for m in found.models if m.snapshot == loaded.header.snapshot_id), None) if found else None
+    model = next(
+        (m for m in (found.models if found else ()) if m.snapshot == loaded.header.snapshot_id), None
     )
-    wanted = (
-        [r for r in found.results if r.metric.startswith("memorisation-") and r.model == model.label]
-        if found and model
-        else []
-    )
-    if not wanted or found is None or model is None:
+    if found is None or model is None:
         return {}
     if study_path is None:
-        missing.append("The gallery of nearest training images is not shown: give the data with --study.")
+        missing.append("Nearest training images are not shown: give the data with --study.")
         return {}
+    searched = [r for r in found.results if r.metric.startswith("memorisation-") and r.model == model.label]
     try:
         data, _ = open_dataset(load_study(study_path), found.split, [loaded])
         drawer = evaluated_model(model.label, loaded, data.study)
-        return {r.features or "": gallery(data, drawer, found.seed, r) for r in wanted}
+        if not searched:
+            return {"Drawn at random, compared in pixels": nearest_pairs(data, drawer, found.seed)}
+        return {
+            f"The most suspect of {r.n}, in {r.features}": gallery(data, drawer, found.seed, r)
+            for r in searched
+        }
     except (MssgError, KeyError, IndexError) as error:
-        missing.append(f"The gallery of nearest training images is not shown: {error}")
+        missing.append(f"Nearest training images are not shown: {error}")
         return {}

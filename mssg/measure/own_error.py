@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mssg.study.model import Covariate
-from mssg.text import amount, fixed, percent
+from mssg.text import amount, fixed, number, percent
 
 FEWEST_PEOPLE = 5
 """People below which nothing is said about an instrument."""
@@ -36,6 +36,7 @@ class OwnError:
         n, people: Real images, and the people they are of.
         mae, guess_mae: Mean absolute error, and that of a constant: the training images' median.
         r, r_ci95: Correlation of read and true values, and its bootstrap interval over people.
+        slope: Of read on true values: how far readings of real images move where the truth moves by 1.
         accuracy, guess_accuracy: Share of levels read rightly, and that of a constant: the commonest level.
         on: Which real images: a split's, or `IN_TURN`.
         unit: Of the covariate.
@@ -50,6 +51,7 @@ class OwnError:
     guess_mae: float = math.nan
     r: float = math.nan
     r_ci95: tuple[float, float] = (math.nan, math.nan)
+    slope: float = math.nan
     accuracy: float = math.nan
     guess_accuracy: float = math.nan
     on: str = "test"
@@ -77,6 +79,15 @@ class OwnError:
             if isinstance(v, kinds.get(k, int | float)) and (k == "better" or not isinstance(v, bool))
         }
         return OwnError(**{"covariate": covariate, "n": 0, **parts})
+
+    def brief(self) -> str:
+        """The same in the room of a table's cell."""
+        if not self.n:
+            return UNKNOWN
+        if math.isfinite(self.accuracy):
+            return f"right {percent(self.accuracy)} (guess {percent(self.guess_accuracy)}), n {self.n}"
+        error = f"MAE {number(self.mae)} (guess {number(self.guess_mae)})"
+        return f"r {fixed(self.r, 2)}, {error}, n {self.n}"
 
     def words(self) -> str:
         """Error beside the guess's, r and n, as a part of a sentence."""
@@ -154,6 +165,7 @@ def own_error(
         guess_mae=float(blind.mean()),
         r=float(r),
         r_ci95=(float(low), float(high)),
+        slope=float(r * found.std() / truth.std()) if math.isfinite(r) else math.nan,
         better=bool(own.mean() < blind.mean() and low > 0) if judged else None,
     )
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mssg.metrics.bootstrap import interval, resampled_rows
+from mssg.metrics.bootstrap import Z95, interval, resampled_rows
+from mssg.metrics.control_report import BINS, FEWEST, Readings
 from mssg.study.model import Covariate, Study
 
 SPLINE_KNOTS = (0.2, 0.4, 0.6, 0.8)
@@ -69,6 +70,34 @@ def agreement(
     if covariate.kind == "binary":
         out["accuracy"] = float(np.mean((measured > 0.5) == (requested > 0.5)))
     return out
+
+
+def readings(covariate: Covariate, requested: np.ndarray, measured: np.ndarray) -> tuple[Readings, ...]:
+    """What was read [N] by what was asked [N]: in quantile bins of as many images each, or by level."""
+    if covariate.is_continuous:
+        parts = np.array_split(
+            np.argsort(requested, kind="stable"), max(1, min(BINS, len(requested) // FEWEST))
+        )
+    else:
+        parts = [np.flatnonzero(requested == level) for level in np.unique(requested)]
+    if covariate.kind == "categorical":
+        measured = (np.rint(measured) == requested).astype(float)
+    found = []
+    for rows in parts:
+        y = measured[rows]
+        mean, half = float(y.mean()), Z95 * float(y.std()) / math.sqrt(len(y))
+        low, high = np.quantile(y, [0.05, 0.95])
+        found.append(
+            Readings(
+                requested=float(requested[rows].mean()),
+                measured=mean,
+                ci95=(mean - half, mean + half),
+                low=float(low),
+                high=float(high),
+                n=len(y),
+            )
+        )
+    return tuple(found)
 
 
 def _residual(x: np.ndarray, y: np.ndarray) -> np.ndarray:

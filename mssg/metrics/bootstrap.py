@@ -9,6 +9,8 @@ import math
 
 import numpy as np
 
+Z95 = 1.959964
+"""Standard deviations on each side of a 95 % interval."""
 DRAWS = 500
 """Resamples behind an interval, unless said otherwise."""
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from mssg.data.dataset import PackedSource
 from mssg.errors import UsageError
-from mssg.metrics.agreement import agreement, regressors
+from mssg.metrics.agreement import agreement, readings, regressors
 from mssg.metrics.control_report import QUANTILES, ControlReport, ControlRow, GridCell
 from mssg.metrics.sampling import derived_seed
 from mssg.metrics.spread import ClassVariance, Spread, class_covariate, compare, real_variance
@@ -113,7 +113,9 @@ class _Requests:
         found: dict[str, Any] = {}
         if usable.sum() >= 3:
             x = regressors(self.study, values[usable], removed)
-            found = agreement(covariate, requested[usable], measured[usable], x=x, rng=self.bootstrap)
+            asked, read = requested[usable], measured[usable]
+            found = agreement(covariate, asked, read, x=x, rng=self.bootstrap)
+            found["readings"] = readings(covariate, asked, read)
         return ControlRow(
             design=design,
             covariate=name,

@@ -20,6 +20,8 @@ DESIGNS = {
     "c-outside": "rectangular grid, cells outside the support",
     "shuffled": "every covariate drawn on its own from its marginal",
 }
+BINS, FEWEST = 8, 5
+"""Bins of what was asked, and the fewest images of one."""
 COLUMNS = (
     "design",
     "covariate",
@@ -33,6 +35,26 @@ COLUMNS = (
     "asked sd",
     "hits",
 )
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What images asked for about one value show; native units.
+
+    Attributes:
+        requested: Mean of what was asked of them; a level's index.
+        measured: Mean of what was read; of a categorical covariate the share read as asked.
+        ci95: Interval of that mean.
+        low, high: 5 % and 95 % of them are read below and above.
+        n: Images.
+    """
+
+    requested: float
+    measured: float
+    ci95: tuple[float, float]
+    low: float
+    high: float
+    n: int
 
 
 @dataclass(frozen=True)
@@ -51,6 +73,7 @@ class ControlRow:
         mae, bias: Mean absolute and mean signed difference, measured − requested.
         requested_sd: Standard deviation of what was requested: what the MAE is to be compared with.
         accuracy: Share of levels hit (binary and categorical only).
+        readings: What was read by what was asked: at most `BINS` quantile bins, or each level.
     """
 
     design: str
@@ -68,6 +91,7 @@ class ControlRow:
     bias: float = math.nan
     requested_sd: float = math.nan
     accuracy: float = math.nan
+    readings: tuple[Readings, ...] = ()
 
 
 @dataclass(frozen=True)

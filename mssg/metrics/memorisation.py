@@ -14,9 +14,51 @@ import numpy as np
 
 from mssg.errors import DataError, UsageError
 from mssg.metrics.neighbours import as_features, nearest, same_width
+from mssg.text import percent
 
 DISCLAIMER = "A screen for copies in one space of features; no privacy guarantee."
 """The sentence to print beside any number of this module."""
+
+
+WHAT_TO_DO = (
+    "Look at the pairs in the report before the snapshot is shared. If they are copies, take an earlier"
+    " snapshot (mssg evaluate RUN --all-snapshots --metrics memorisation), or train again with augmentation"
+    " (--aug, and [augment] allow in the study), a frozen discriminator (--freezed), or more people"
+)
+CHANCE = 0.95
+"""Certainty with which a share is called more than chance."""
+
+
+def usual_share(false_alarm: float, n_heldout: int) -> float:
+    """The share flagged that a model which copies nothing stays below, with certainty `CHANCE`.
+
+    With few held-out images the threshold itself is uncertain: of 20 it is the smallest ratio, and a model
+    that copies nothing is often flagged more often than one in 20.
+
+    Source: the share of a continuous distribution below its k-th of H draws is Beta(k, H + 1 - k).
+    """
+    from scipy.special import betaincinv
+
+    k = max(1, round(false_alarm * n_heldout))
+    return float(betaincinv(k, n_heldout + 1 - k, CHANCE))
+
+
+def verdict(share: float, low: float, false_alarm: float, n_heldout: int) -> tuple[bool, str]:
+    """Whether more images are flagged than chance explains, and a sentence that says so and what to do.
+
+    Args:
+        share, low: Share of generated images flagged, and the lower end of its interval.
+        false_alarm, n_heldout: Share of the held-out images flagged, and how many they are.
+    """
+    usual = usual_share(false_alarm, n_heldout)
+    said = (
+        f"{percent(share)} of the generated images are flagged as near a training image,"
+        f" {percent(false_alarm)} of {n_heldout} held-out real images; up to {percent(usual)} is chance"
+    )
+    if low > usual:
+        return True, f"{said}. {WHAT_TO_DO}."
+    few = "; more held-out people would say more" if usual > 0.05 else ""
+    return False, f"{said}: no more than a model that copies nothing{few}."
 
 
 @dataclass(frozen=True)

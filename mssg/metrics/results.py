@@ -87,7 +87,7 @@ class Result:
         """Its instrument's own error on real images; None where the file does not say it."""
         from mssg.measure.own_error import OwnError
 
-        document = self.detail.get("own")
+        document = self.detail if self.metric.startswith("instrument/") else self.detail.get("own")
         return OwnError.from_json(document, self.covariate or "") if isinstance(document, Mapping) else None
 
     @property

@@ -99,7 +99,7 @@ def comparison(found: Evaluation) -> ComparisonTable:
 
 def _instrument(r: Result) -> str:
     """What its instrument is worth on real images, with a mark where that is nothing."""
-    return (r.own.words() if r.own else "") + (f"; {DOUBTFUL}" if r.doubtful else "")
+    return (r.own.brief() if r.own else "") + (f"; {DOUBTFUL}" if r.doubtful else "")
 
 
 def summary(found: Evaluation) -> str:
@@ -153,6 +153,33 @@ def strata_table(found: Evaluation, metric: str, reference: str | None = None) -
         count = next((str(r.n_real) for r in cells.values() if r.n_real is not None), "")
         rows.append((*key, count, *(_cell(cells.get(label)) for label in labels), number(floor)))
     return ComparisonTable(("source", "stratum", "covariate", "real images", *labels, REAL), tuple(rows), 3)
+
+
+NUMBERS = (
+    *("metric", "model", "source", "split", "covariate", "moved", "design", "reference", "stratum", "value"),
+    *("low", "high", "sd", "unit", "n", "n_real", "real_floor", "instrument", "instrument_mae"),
+    *("instrument_guess_mae", "instrument_r", "instrument_accuracy", "instrument_guess_accuracy"),
+    *("instrument_n", "instrument_better_than_guessing"),
+)
+"""Columns of `numbers`."""
+
+
+def numbers(found: Evaluation) -> str:
+    """Every result as a line of comma-separated text, beside what its instrument is worth on real images."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, NUMBERS, lineterminator="\n")
+    writer.writeheader()
+    for r in found.results:
+        row: dict[str, object] = {name: getattr(r, name, None) for name in NUMBERS}
+        low, high = r.ci95 or (None, None)
+        stratum = "; ".join(f"{k} {_limits(v)}" for k, v in (r.stratum or {}).items())
+        own = r.own.to_json() if r.own else {}
+        parts = ("mae", "guess_mae", "r", "accuracy", "guess_accuracy", "n")
+        row |= {"low": low, "high": high, "stratum": stratum}
+        row |= {f"instrument_{part}": own.get(part) for part in parts}
+        row["instrument_better_than_guessing"] = own.get("better")
+        writer.writerow(row)
+    return out.getvalue()
 
 
 def metric_name(metric: str) -> str:

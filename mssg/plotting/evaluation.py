@@ -54,6 +54,8 @@ def leakage(found: Evaluation, labels: Sequence[str] = ()) -> Figure:
         )
     moved = list(dict.fromkeys(r.moved or "" for r in results))
     read = list(dict.fromkeys(r.covariate or "" for r in results))
+    doubtful = {r.covariate for r in results if r.doubtful}
+    names = [f"{name} ?" if name in doubtful else name for name in read]
     colours = matplotlib.colormaps["RdBu_r"].with_extremes(bad=EMPTY)
     width = 1.25 + len(panels) * (0.78 * len(read) + 0.2) + 0.85
     height = 0.52 * len(moved) + 1.55
@@ -73,7 +75,7 @@ def leakage(found: Evaluation, labels: Sequence[str] = ()) -> Figure:
             own = {(r.moved, r.covariate): r for r in results if (r.model, r.source) == (label, source)}
             _matrix(axis, np.array([[_value(own.get((m, c))) for c in read] for m in moved]), colours)
             axis.set_title(label if source == JOINT else f"{label}, {source}", fontsize=FONT, pad=4)
-            _name_sides(axis, read, moved if j == 0 else [""] * len(moved))
+            _name_sides(axis, names, moved if j == 0 else [""] * len(moved))
         place = (1 - 0.68 / width, 0.77 / height, 0.13 / width, 1 - 1.55 / height)
         add_colourbar(figure, place, Normalize(-MOST_SHIFT, MOST_SHIFT), colours)
         figure.text(0.02, 1 - 0.07 / height, "What else moves", fontsize=FONT + 1, va="top", weight="bold")

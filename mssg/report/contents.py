@@ -26,7 +26,7 @@ class ReportContents:
         evaluation: Its eval.json; None: the report has no numbers.
         stats: Rows of the run's stats.jsonl, oldest first.
         latents: Files of `mssg invert` whose counterfactuals are shown.
-        galleries: Space of features -> most suspect pairs (generated, training image, ratio).
+        galleries: What the pairs are -> generated images with their nearest training images.
         commands: How to make everything again.
         missing: What could not be had, as sentences.
     """

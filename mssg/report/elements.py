@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 
@@ -17,9 +18,10 @@ class Heading:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph."""
+    """A paragraph; `small` for what explains others."""
 
     text: str
+    small: bool = False
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,40 @@ class Notes:
 
     items: tuple[str, ...]
     warn: bool = False
+
+
+class Mark(Enum):
+    """How a verdict stands, for its colour; its words say it too."""
+
+    YES = "yes"
+    PARTLY = "partly"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+COLOURS = {Mark.YES: "#15803d", Mark.PARTLY: "#b45309", Mark.NO: "#b91c1c", Mark.UNKNOWN: "#6b7280"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One finding in words.
+
+    Attributes:
+        mark: How it stands.
+        title: The finding, in a few words.
+        text: The numbers behind it, as sentences.
+        instrument: What measured it, and what that is worth.
+    """
+
+    mark: Mark
+    title: str
+    text: str
+    instrument: str = ""
+
+
+@dataclass(frozen=True)
+class NewPage:
+    """What follows begins a page where there are pages."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +75,7 @@ class TableBlock:
         rows: Texts of the cells.
         caption: What it shows.
         left: Columns that stand flush left; the others right.
-        folded: Shown only when asked for (a page), left out (paper).
+        folded: Shown only when asked for (a page); on paper a line says where it is.
     """
 
     header: tuple[str, ...]
@@ -73,7 +109,7 @@ class Code:
     text: str
 
 
-Block = Heading | Text | Notes | TableBlock | FigureBlock | Code
+Block = Heading | Text | Notes | Verdict | NewPage | TableBlock | FigureBlock | Code
 
 
 def table(
@@ -91,3 +127,8 @@ def table(
         left=left,
         folded=folded,
     )
+
+
+def left_out_of_paper(block: TableBlock) -> str:
+    """What stands on paper for a folded table."""
+    return f"{block.caption}: {len(block.rows)} rows, in the HTML page and in the table of numbers beside it."

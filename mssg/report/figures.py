@@ -13,6 +13,7 @@ from mssg.metrics.results import Evaluation
 
 if TYPE_CHECKING:
     from mssg.rendering.renderer import Renderer
+    from mssg.report.contents import ReportContents
 
 CURVES = 12
 """Panels of training curves: what was measured in training first, then scores and losses."""
@@ -25,6 +26,15 @@ def training(stats: Sequence[Mapping[str, Any]]) -> Any:
     lines = lines_of_run(stats)
     order = sorted(lines, key=lambda title: ("metric/", "score/", "loss/").index(title.split("/")[0] + "/"))
     return curves({title: lines[title] for title in order[:CURVES]}) if lines else None
+
+
+def obedience(contents: ReportContents) -> Any:
+    """Requested against measured, a panel a covariate."""
+    from mssg.plotting.obedience import obedience as drawn
+
+    assert contents.evaluation is not None
+    levels = {c.name: c.levels for c in contents.renderer.study.conditions}
+    return drawn(contents.evaluation, contents.label, levels)
 
 
 def grid(renderer: Renderer, rows: str, cols: str) -> Any:
@@ -75,8 +85,13 @@ def heatmaps(found: Evaluation) -> Iterator[tuple[Callable[[], Any], str]]:
     """The paper's Figure 3 for every covariate that has strata scores: (draw, caption)."""
     from mssg.plotting.strata_heatmap import heatmap
 
+    doubtful = {r.covariate for r in found.results if r.doubtful}
     scores = [
-        r for r in found.results if r.metric in ("strata/mae", "strata/accuracy") and r.stratum is not None
+        r
+        for r in found.results
+        if r.metric in ("strata/mae", "strata/accuracy")
+        and r.stratum is not None
+        and r.covariate not in doubtful
     ]
     for metric, covariate in dict.fromkeys((r.metric, r.covariate) for r in scores):
         if len(next(r.stratum for r in scores if r.covariate == covariate) or ()) <= 3:

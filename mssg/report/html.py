@@ -7,7 +7,19 @@ import html
 import io
 from collections.abc import Sequence
 
-from mssg.report.elements import Block, Code, FigureBlock, Heading, Notes, TableBlock, Text
+from mssg.report.elements import (
+    COLOURS,
+    Block,
+    Code,
+    FigureBlock,
+    Heading,
+    NewPage,
+    Notes,
+    TableBlock,
+    Text,
+    Verdict,
+    left_out_of_paper,
+)
 
 STYLE = """
 :root { color-scheme: light; --ink: #1a1c1f; --soft: #5b6470; --line: #d9dde3; --tint: #f5f7f9; --warn:
@@ -41,10 +53,15 @@ pre { background: var(--tint); border: 1px solid var(--line); border-radius: 4px
 ul { margin: .4rem 0 1rem; padding-left: 1.2rem; max-width: 46rem; }
 li { margin: .25rem 0; }
 .warn { border-left: 4px solid var(--warn); background: #fff7ed; padding: .5rem 1rem .5rem 1.6rem; }
+.small { color: var(--soft); font-size: .82rem; }
+.verdict { border-left: 6px solid; padding: .1rem 0 .1rem .8rem; margin: .55rem 0; max-width: 52rem; }
+.verdict p { margin: 0; max-width: none; font-size: .92rem; line-height: 1.45; }
+.verdict .by { color: var(--soft); font-size: .82rem; }
 details { margin: .6rem 0 1.2rem; }
 summary { cursor: pointer; color: #1d4ed8; font-size: .92rem; }
-@media print { body { max-width: none; padding: 0; font-size: 11pt; } details { display: none; } h2 {
-  break-after: avoid; } figure, table { break-inside: avoid; } }
+@media print { body { max-width: none; padding: 0; font-size: 10pt; } nav, details { display: none; } h2 {
+  break-after: avoid; } figure, tr, .verdict { break-inside: avoid; } .page { break-before: page; } }
+@media screen { .paper { display: none; } }
 """
 
 
@@ -61,11 +78,10 @@ def to_html(blocks: Sequence[Block], title: str) -> str:
     sections = [b for b in blocks if isinstance(b, Heading) and b.level == 2]
     numbers = {id(b): f"s{i}" for i, b in enumerate(sections)}
     links = "".join(f'<a href="#{numbers[id(b)]}">{html.escape(b.text)}</a>' for b in sections)
-    parts, listed = [], False
+    parts = []
     for block in blocks:
-        if isinstance(block, Heading) and block.level == 2 and not listed:
+        if any(block is section for section in sections[1:2]):  # what comes first is to be read first
             parts.append(f"<nav>{links}</nav>")
-            listed = True
         parts.append(_block(block, numbers.get(id(block), "")))
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width,'
@@ -83,7 +99,15 @@ def _block(block: Block, anchor: str) -> str:
         mark = f' id="{anchor}"' if anchor else ""
         return f"<h{block.level}{mark}>{html.escape(block.text)}</h{block.level}>"
     if isinstance(block, Text):
-        return f"<p>{html.escape(block.text)}</p>"
+        return f"<p{' class=small' if block.small else ''}>{html.escape(block.text)}</p>"
+    if isinstance(block, Verdict):
+        by = f'<p class="by">Measured by: {html.escape(block.instrument)}</p>' if block.instrument else ""
+        return (
+            f'<div class="verdict" style="border-color:{COLOURS[block.mark]}">'
+            f"<p><b>{html.escape(block.title)}</b></p><p>{html.escape(block.text)}</p>{by}</div>"
+        )
+    if isinstance(block, NewPage):
+        return '<div class="page"></div>'
     if isinstance(block, Notes):
         items = "".join(f"<li>{html.escape(item)}</li>" for item in block.items)
         return f"<ul{' class=warn' if block.warn else ''}>{items}</ul>"
@@ -111,9 +135,9 @@ def _table(block: TableBlock) -> str:
     )
     if not block.folded:
         return text
-    return (
-        f"<details><summary>{html.escape(block.caption)} ({len(block.rows)} rows)</summary>{text}</details>"
-    )
+    left_out = f'<p class="paper">{html.escape(left_out_of_paper(block))}</p>'
+    summary = f"{html.escape(block.caption)} ({len(block.rows)} rows)"
+    return f"{left_out}<details><summary>{summary}</summary>{text}</details>"
 
 
 def _picture(block: FigureBlock) -> str:

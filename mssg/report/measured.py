@@ -1,4 +1,4 @@
-"""The sections of a report that come from its evaluation."""
+"""The appendix of a report: the numbers of its evaluation, as tables."""
 
 from __future__ import annotations
 
@@ -6,35 +6,34 @@ from collections.abc import Iterable, Sequence
 
 from mssg.metrics.memorisation import DISCLAIMER
 from mssg.metrics.results import Result
-from mssg.metrics.tables import comparison
-from mssg.report import figures as pictures
+from mssg.metrics.tables import INSTRUMENT, comparison
 from mssg.report import words
 from mssg.report.contents import ReportContents
-from mssg.report.elements import Block, FigureBlock, Heading, Notes, TableBlock, Text, table
+from mssg.report.elements import Block, Heading, NewPage, Notes, TableBlock, Text, table
 from mssg.text import NONE, amount, percent
 
 
 def measured(contents: ReportContents) -> Iterable[Block]:
-    yield Heading("Measured: images as a set, and everything side by side")
     e = contents.evaluation
     if e is None:
-        yield Text("Nothing was measured yet: there is no eval.json. Make one with `mssg evaluate`.")
         return
-
+    yield NewPage()
+    yield Heading("Appendix: images as a set, and everything side by side")
     found = comparison(e)
-    apart = ("counterfactual", "memorisation", "utility", "control ")
-    rows = [row for row in found.rows if not any(word in " ".join(row) for word in apart)]
-    if not rows:
-        yield Text("No distance between sets of images and no score was asked of `mssg evaluate`.")
-        return
-    yield Text(
-        "Distances between sets of images are small where generated and real images are alike; they depend on"
-        " the features, which the name carries, and are never zero: the last column is the same distance"
-        " between two halves of the real images. KID leads on small sets."
-    )
-    yield TableBlock(
-        found.header, tuple(rows), f"Real images: {e.study}, {e.split} split, seed {e.seed}", found.left
-    )
+    instruments = ("strata ", "overall ", "counterfactual", "memorisation", "utility", "control ")
+    rows = tuple(row for row in found.rows if not row[0].startswith(instruments))
+    if rows:
+        yield Text(
+            "Distances between sets of images are small where generated and real images are alike; they"
+            " depend"
+            " on the features, which the name carries, and are never zero: the last column is the same"
+            " distance between two halves of the real images. KID leads on small sets."
+        )
+        columns = len(found.header) - (found.header[-1] == INSTRUMENT)
+        header, rows = found.header[:columns], tuple(row[:columns] for row in rows)
+        about = f"Real images: {e.study}, {e.split} split, seed {e.seed}"
+        yield TableBlock(header, rows, about, found.left)
+    yield TableBlock(found.header, found.rows, "All models side by side", found.left, folded=True)
 
 
 def control(contents: ReportContents) -> Iterable[Block]:
@@ -45,7 +44,7 @@ def control(contents: ReportContents) -> Iterable[Block]:
     if rows:
         from mssg.metrics.control_report import DESIGNS
 
-        yield Heading("Does it do what is asked?")
+        yield Heading("Appendix: control")
         yield Text(
             "Where covariates depend on each other, the plain correlation of asked and measured proves"
             " little: obeying one covariate scores on the others. Design b with the shared covariates removed"
@@ -54,64 +53,24 @@ def control(contents: ReportContents) -> Iterable[Block]:
         stats = list(dict.fromkeys(r.metric.split("/")[1] for r in rows))
         lines: dict[tuple[str, ...], dict[str, str]] = {}
         for r in rows:
-            key = (r.design or NONE, r.covariate or NONE, words.of_source(r), str(r.n))
+            key = (r.design or NONE, r.covariate or NONE, words.of_source(r), words.instrument(r), str(r.n))
             lines.setdefault(key, {})[r.metric.split("/")[1]] = words.value(r)
         cells = [(*key, *(line.get(s, NONE) for s in stats)) for key, line in lines.items()]
         used = dict.fromkeys(key[0] for key in lines)
         caption = "; ".join(f"{d}: {DESIGNS[d]}" for d in used if d in DESIGNS)
         yield table(
-            ("design", "covariate", "source", "n", *(words.CONTROL.get(s, s) for s in stats)),
+            (
+                "design",
+                "covariate",
+                "source",
+                "instrument on real images",
+                "n",
+                *(words.CONTROL.get(s, s) for s in stats),
+            ),
             cells,
             caption,
-            left=3,
+            left=4,
         )
-    leaks = [r for r in e.results if r.metric == "leakage" and r.model == label]
-    if leaks:
-        yield Heading("What else moves", 3)
-        panels = {(r.model, r.source) for r in e.results if r.metric == "leakage"}
-        yield FigureBlock(
-            lambda: pictures.leakage(e),
-            "One covariate moved by one standard deviation (row): shift of each reading (column), in its"
-            f" standard deviations. Off the diagonal, 0 is perfect. {max(r.n for r in leaks)} images.",
-            width=min(1.0, 0.3 + 0.3 * len(panels)),
-        )
-
-
-def strata(contents: ReportContents) -> Iterable[Block]:
-    e = contents.evaluation
-    if e is None:
-        return
-    rows = [r for r in e.results if r.metric.startswith("strata/") and r.stratum is not None]
-    if not rows:
-        return
-    yield Heading("By stratum")
-    yield Text(
-        "Real test images are cut into strata of their covariates; in each, images are drawn for its real"
-        " images' covariates and read. `label` is the instrument's own error on the real images: no model can"
-        " be expected below it."
-    )
-    for draw, caption in pictures.heatmaps(e):
-        yield FigureBlock(draw, caption)
-    lines = [
-        (
-            words.stratum(r),
-            r.model,
-            r.metric.split("/")[1],
-            r.covariate or NONE,
-            r.reference or NONE,
-            words.value(r),
-            str(r.n),
-            str(r.n_real or NONE),
-        )
-        for r in rows
-    ]
-    yield table(
-        ("stratum", "model", "score", "covariate", "against", "value [95 %]", "n", "n real"),
-        lines,
-        "All strata",
-        left=5,
-        folded=True,
-    )
 
 
 AXIOMS = {
@@ -149,9 +108,9 @@ def _axiom_row(axiom: str, r: Result) -> tuple[str, ...]:
 
 def counterfactuals(contents: ReportContents) -> Iterable[Block]:
     results = contents.results("counterfactual/")
-    if not results and not contents.latents:
+    if not results:
         return
-    yield Heading("Counterfactuals of real images")
+    yield Heading("Appendix: counterfactuals")
     yield Text(
         "A real image is explained as a latent of the generator plus a residual; one covariate is changed,"
         " everything else is held. Changing nothing (composition) and there and back (reversibility) are"
@@ -172,12 +131,6 @@ def counterfactuals(contents: ReportContents) -> Iterable[Block]:
             f"{n} real images of the {results[0].split} split",
             left=4,
         )
-    for path in contents.latents:
-        yield FigureBlock(
-            lambda p=path: pictures.counterfactuals(contents.renderer, p),
-            "A real image's counterfactuals. Framed pictures ask for covariates outside what the training"
-            " data support.",
-        )
 
 
 SCREEN = (
@@ -197,7 +150,7 @@ def memorisation(contents: ReportContents) -> Iterable[Block]:
     if not results:
         return
 
-    yield Heading("Memorisation")
+    yield Heading("Appendix: memorisation")
     yield Text(
         "Every generated image's nearest training image, against its nearest real image that was not trained"
         " on. A ratio well below one is suspect; the threshold flags a known share of real held-out images,"
@@ -217,12 +170,6 @@ def memorisation(contents: ReportContents) -> Iterable[Block]:
     ]
     yield table(SCREEN, rows, f"Training images: {results[0].detail.get('n_train', NONE)}")
     yield from _memorisation_limits(contents, results)
-    for space, pairs in contents.galleries.items():
-        yield FigureBlock(
-            lambda p=pairs: pictures.pairs(p),
-            f"The most suspect pairs in {space}: generated above, nearest training image below, with the"
-            " ratio of distances.",
-        )
 
 
 def _memorisation_limits(contents: ReportContents, results: Sequence[Result]) -> Iterable[Block]:
@@ -238,7 +185,7 @@ def utility(contents: ReportContents) -> Iterable[Block]:
     results = contents.results("utility/")
     if not results:
         return
-    yield Heading("Utility: train on generated, test on real")
+    yield Heading("Appendix: utility, train on generated, test on real")
     yield Text(
         "The same network is trained twice on as many images: generated ones (every covariate known, for it"
         " was asked for) and real ones (what each source records). Both are tested on real images neither has"

@@ -8,11 +8,23 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from mssg.report.elements import Block, Code, FigureBlock, Heading, Notes, TableBlock, Text
+from mssg.report.elements import (
+    COLOURS,
+    Block,
+    Code,
+    FigureBlock,
+    Heading,
+    NewPage,
+    Notes,
+    TableBlock,
+    Text,
+    Verdict,
+    left_out_of_paper,
+)
 
 WIDTH, HEIGHT, MARGIN = 8.27, 11.69, 0.8
 """A4 in inches."""
-BODY, SMALL = 9.5, 7.5
+BODY, VERDICT, SMALL = 9.5, 8.5, 7.5
 LEADING = 1.42
 SPACE = 0.318
 """Width of a space, in font sizes."""
@@ -68,7 +80,7 @@ class _Paper:
 
 
 def to_pdf(blocks: Sequence[Block], title: str) -> bytes:
-    """The PDF's bytes; folded tables are left out.
+    """The PDF's bytes; a line stands for each folded table.
 
     Args:
         blocks: Its content.
@@ -126,7 +138,8 @@ def _set(paper: _Paper, block: Block) -> None:
         paper.lines(_wrapped(block.text, size), size, weight="bold")
         paper.y += 0.08
     elif isinstance(block, Text):
-        paper.lines(_wrapped(block.text, BODY), BODY)
+        size, color = (SMALL, SOFT) if block.small else (BODY, INK)
+        paper.lines(_wrapped(block.text, size), size, color=color)
         paper.y += 0.08
     elif isinstance(block, Notes):
         for item in block.items:
@@ -142,11 +155,42 @@ def _set(paper: _Paper, block: Block) -> None:
         ]
         paper.lines(lines, SMALL, family="DejaVu Sans Mono")
         paper.y += 0.12
+    elif isinstance(block, Verdict):
+        _verdict(paper, block)
+    elif isinstance(block, NewPage):
+        paper.room(HEIGHT)
     elif isinstance(block, TableBlock):
-        if not block.folded:
+        if block.folded:
+            _set(paper, Text(left_out_of_paper(block)))
+        else:
             _table(paper, block)
     else:
         _picture(paper, block)
+
+
+def _verdict(paper: _Paper, block: Verdict) -> None:
+    """A bar in the verdict's colour, its title, and what stands behind it, on one page."""
+    from matplotlib.patches import Rectangle
+
+    width, indent = WIDTH - 2 * MARGIN - 0.16, MARGIN + 0.16
+    by = f"Measured by: {block.instrument}" if block.instrument else ""
+    parts = [
+        (_wrapped(text, size, width), size, more)
+        for text, size, more in (
+            (block.title, BODY, {"weight": "bold"}),
+            (block.text, VERDICT, {}),
+            (by, SMALL, {"color": SOFT}),
+        )
+        if text
+    ]
+    height = sum(len(lines) * size * LEADING / 72 for lines, size, _ in parts)
+    paper.room(height + 0.1)
+    place = (MARGIN / WIDTH, 1 - (paper.y + height + 0.02) / HEIGHT)
+    bar = Rectangle(place, 0.06 / WIDTH, height / HEIGHT, color=COLOURS[block.mark], linewidth=0)
+    paper.page.add_artist(bar)
+    for lines, size, more in parts:
+        paper.lines(lines, size, x=indent, **more)
+    paper.y += 0.09
 
 
 def _table(paper: _Paper, block: TableBlock) -> None:

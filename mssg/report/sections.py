@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import combinations
 
 from mssg.errors import UsageError
-from mssg.metrics.results import JOINT, Result
-from mssg.report import figures as pictures
-from mssg.report import measured, words
+from mssg.report import measured, pictures, words
 from mssg.report.contents import ReportContents
-from mssg.report.elements import Block, Code, FigureBlock, Heading, Notes, TableBlock, Text, table
+from mssg.report.elements import Block, Code, Heading, NewPage, Notes, TableBlock, Text, table
+from mssg.report.verdicts import RULES, verdicts
 from mssg.study.values import training_range
-from mssg.text import NONE, duration, percent
+from mssg.text import NONE
 
 
 def build(contents: ReportContents) -> list[Block]:
-    """All sections of the report."""
+    """All of the report: a page of verdicts, pictures, what it was made from, all numbers."""
     sections = (
         _opening,
+        _verdicts,
+        pictures.asked_and_read,
+        pictures.strata,
+        pictures.side_effects,
+        pictures.nearest,
+        pictures.grids,
+        pictures.counterfactuals,
+        pictures.training,
         _data,
-        _training,
-        _drawn,
+        _limits,
+        _provenance,
         measured.measured,
         measured.control,
-        measured.strata,
         measured.counterfactuals,
         measured.memorisation,
         measured.utility,
-        _limits,
-        _provenance,
         _everything,
     )
     return [block for section in sections for block in section(contents)]
@@ -46,65 +49,22 @@ def _opening(contents: ReportContents) -> Iterable[Block]:
         " images. This report says what it was measured to do and where it fails. Values are in native"
         " units; intervals are 95 % bootstrap intervals."
     )
-    if contents.missing:
-        yield Notes(tuple(contents.missing), warn=True)
+    warnings = list(contents.missing)
     if contents.latents or contents.galleries:
-        yield Notes(
-            (
-                (
-                    "This report shows real images (counterfactuals, nearest training images): handle it as"
-                    " you handle the data."
-                ),
-            ),
-            warn=True,
+        warnings.append(
+            "This report shows real images (counterfactuals, nearest training images): handle it as you"
+            " handle"
+            " the data."
         )
-    headline = list(_headline(contents))
-    if headline:
-        yield table(("what", "measured", "to be judged by"), headline, "In short", left=3)
+    if warnings:
+        yield Notes(tuple(warnings), warn=True)
 
 
-def _headline(contents: ReportContents) -> Iterable[tuple[str, str, str]]:
-    """The few numbers one looks for first."""
-    for r in (*contents.results("kid-"), *contents.results("fid-")):
-        if r.stratum is None and r.source == JOINT:
-            name = f"{words.distance_name(r)}, n = {r.n}"
-            yield name, words.value(r), f"real against real: {words.floor(r)}"
-    obeyed = contents.results("control/partial_r")
-    varied = {r.covariate for r in obeyed if r.design == "b"}
-    for r in obeyed:
-        if r.design == "a" and r.covariate not in varied:
-            yield _obedience(contents, r)
-    for r in obeyed:
-        if r.design == "b":
-            yield _obedience(contents, r)
-    for r in contents.results(""):
-        if r.metric.startswith("memorisation-"):
-            yield (
-                f"generated images nearer to a training image than expected ({r.features})",
-                words.share(r),
-                f"false alarms among real held-out images: {percent(r.real_floor)}",
-            )
-        if r.metric == "counterfactual/effectiveness_mae":
-            yield (
-                f"counterfactual {r.covariate}: error of real images edited",
-                words.value(r),
-                f"doing nothing: {words.detail(r, 'doing_nothing', unit=True)}",
-            )
-
-
-def _obedience(contents: ReportContents, r: Result) -> tuple[str, str, str]:
-    """A partial correlation, with what was removed, and slope and bias beside it."""
-    removed = ", ".join(r.detail.get("removed", ())) or "nothing"
-    where = "" if r.source == JOINT else f", {words.of_source(r)}"
-    about = (r.design, r.covariate, r.source)
-    beside = [
-        f", {stat} {words.value(x)}"
-        for stat in ("slope", "bias")
-        for x in contents.results(f"control/{stat}")
-        if (x.design, x.covariate, x.source) == about
-    ]
-    what = f"{r.covariate}{where}: partial correlation of asked and measured, n = {r.n}"
-    return what, words.value(r), f"1 obeys, 0 ignores; {removed} removed{''.join(beside)}"
+def _verdicts(contents: ReportContents) -> Iterable[Block]:
+    yield Heading("Verdicts")
+    yield from verdicts(contents)
+    yield Text(RULES, small=True)
+    yield NewPage()
 
 
 def _data(contents: ReportContents) -> Iterable[Block]:
@@ -147,43 +107,6 @@ def _data(contents: ReportContents) -> Iterable[Block]:
                     " the sources share is an assumption of the covariate model, not a finding."
                 ),
             )
-        )
-
-
-def _training(contents: ReportContents) -> Iterable[Block]:
-    yield Heading("Training")
-    if not contents.stats:
-        yield Text(
-            "The training statistics are not at hand: the report was made from a snapshot alone, not from its"
-            " run."
-        )
-        return
-    last = contents.stats[-1]
-    took = duration(float(last.get("elapsed_sec", 0)))
-    yield Text(f"{last.get('kimg', 0):g} thousand images in {took}; {len(contents.stats)} ticks.")
-    if pictures.training(contents.stats) is not None:
-        yield FigureBlock(
-            lambda: pictures.training(contents.stats),
-            "Losses, the discriminator's scores, and what was measured during training.",
-        )
-
-
-def _drawn(contents: ReportContents) -> Iterable[Block]:
-    yield Heading("What it draws")
-    study = contents.renderer.study
-    sides = [c for c in study.covariates if c.is_continuous][:3]
-    if len(sides) < 2:
-        sides = list(study.covariates)[:2]
-    classes = [c for c in study.covariates if c.kind == "categorical"][:1]
-    for down, across in [
-        *list(combinations(sides, 2))[:2],
-        *((sides[0], c) for c in classes if c not in sides),
-    ]:
-        yield FigureBlock(
-            lambda a=down.name, b=across.name: pictures.grid(contents.renderer, a, b),
-            f"{down.name} by {across.name}, one seed; all other covariates at the training median or most"
-            " frequent level.",
-            width=0.6,
         )
 
 
@@ -244,11 +167,12 @@ def _everything(contents: ReportContents) -> Iterable[Block]:
             words.value(r),
             str(r.n),
             words.floor(r),
+            words.instrument(r) if r.own else "",
         )
         for r in e.results
     ]
     yield Heading("Every number")
-    yield Text(f"All {len(rows)} results, as in the eval.json beside this report.")
+    yield Text(f"All {len(rows)} results are in a table of comma-separated values beside this report, too.")
     yield table(
         (
             "metric",
@@ -261,6 +185,7 @@ def _everything(contents: ReportContents) -> Iterable[Block]:
             "value [95 %]",
             "n",
             "real floor",
+            "instrument on real images",
         ),
         rows,
         "All results",

@@ -48,6 +48,11 @@ def share(r: Result) -> str:
     return percent(r.value) + interval
 
 
+def instrument(r: Result) -> str:
+    """What its instrument is worth on real images."""
+    return (f"{r.own.brief()}{': NO BETTER THAN GUESSING' if r.doubtful else ''}") if r.own else NONE
+
+
 def stratum(r: Result) -> str:
     """The limits of its stratum; empty for all together."""
     parts = [

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mssg.errors import UsageError
-from mssg.metrics.agreement import correlation, regressors
+from mssg.metrics.agreement import correlation, readings, regressors
 from mssg.metrics.control import control
 from mssg.metrics.spread import ClassVariance
 from mssg.study.model import Covariate, Source, Study
@@ -355,3 +355,18 @@ def test_regressors_and_correlation():
     assert x.shape == (3, 1 + 7 + 2) and x[:, 8:].tolist() == [[0, 0], [1, 0], [0, 1]]
     assert math.isnan(correlation(np.full(5, 0.1), np.arange(5.0)))
     assert correlation(np.arange(5.0), -np.arange(5.0)) == pytest.approx(-1)
+
+
+def test_readings_by_request_are_means_of_bins_and_levels():
+    rng = np.random.default_rng(0)
+    asked = rng.normal(60, 10, 800)
+    found = readings(Covariate("age", "continuous"), asked, 0.5 * asked + rng.normal(0, 2, 800))
+    assert len(found) == 8 and all(bin.n == 100 for bin in found)
+    assert [bin.requested for bin in found] == sorted(bin.requested for bin in found)
+    for bin in found:
+        assert bin.measured == pytest.approx(0.5 * bin.requested, abs=0.8)
+        assert bin.ci95[0] < bin.measured < bin.ci95[1] and bin.low < bin.ci95[0]
+    few = readings(Covariate("age", "continuous"), asked[:7], asked[:7])
+    assert len(few) == 1 and few[0].n == 7
+    levels = readings(Covariate("site", "categorical", levels=("a", "b")), np.array([0.0, 0, 1]), np.zeros(3))
+    assert [(bin.requested, bin.measured, bin.n) for bin in levels] == [(0, 1, 2), (1, 0, 1)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mssg.errors import DataError, UsageError
-from mssg.metrics.memorisation import DISCLAIMER, memorisation
+from mssg.metrics.memorisation import DISCLAIMER, memorisation, usual_share, verdict
 
 
 @pytest.fixture
@@ -86,3 +86,16 @@ def test_wrong_input(real) -> None:
         memorisation(np.full((2, 8), np.nan), train, heldout)
     with pytest.raises(UsageError, match="share"):
         memorisation(train, train, heldout, false_alarm=1.0)
+
+
+def test_a_share_is_judged_by_what_a_model_that_copies_nothing_may_reach():
+    rng = np.random.default_rng(0)
+    for k, n in ((1, 20), (1, 7), (10, 1000)):
+        thresholds = np.sort(rng.random((4000, n)), axis=1)[
+            :, k - 1
+        ]  # what ratios below it a model would have
+        assert usual_share(k / n, n) == pytest.approx(np.quantile(thresholds, 0.95), rel=0.08)
+    chance, said = verdict(0.14, 0.12, 1 / 20, 20)
+    assert not chance and "14.0 %" in said and "13.9 %" in said and "more held-out people" in said
+    more, said = verdict(0.14, 0.12, 0.05, 400)
+    assert more and "--all-snapshots" in said and "--aug" in said and "--freezed" in said

@@ -2,20 +2,67 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from mssg.metrics.results import Evaluation, ModelRecord, Note, Result
+from mssg.metrics.tables import numbers
 from mssg.report.contents import ReportContents
-from mssg.report.elements import Code, FigureBlock, Heading, Notes, TableBlock, Text, table
+from mssg.report.elements import (
+    Code,
+    FigureBlock,
+    Heading,
+    Mark,
+    NewPage,
+    Notes,
+    TableBlock,
+    Text,
+    Verdict,
+    table,
+)
 from mssg.report.html import smaller, to_html
 from mssg.report.pdf import to_pdf
 from mssg.report.sections import build
 from trainer_cli.main import cli
+
+OWN = {
+    "mae": 1.0,
+    "guess_mae": 4.0,
+    "r": 0.95,
+    "slope": 0.5,
+    "n": 60,
+    "people": 60,
+    "unit": "px",
+    "better": True,
+}
+READINGS = [
+    {"requested": x, "measured": x + 0.1, "ci95": [x, x + 0.2], "low": x - 1, "high": x + 1, "n": 20}
+    for x in (1.0, 2.0, 3.0)
+]
+
+
+def _beside(r: Result) -> Result:
+    """With an oracle that is worth something on real images."""
+    if r.covariate is None or r.metric.startswith("utility"):
+        return r
+    return replace(r, instrument="oracle-digits", detail={**r.detail, "own": OWN})
+
+
+def _of_a_blind_instrument(label: str) -> list[Result]:
+    """What a predictor that sees nothing read: splendid numbers that mean nothing."""
+    own = {"mae": 5.0, "guess_mae": 4.0, "r": 0.05, "n": 30, "people": 30, "on": "test", "better": False}
+    parts = {"covariate": "slant", "design": "b", "instrument": "predictor-ridge@12345678"}
+    detail = {"own": own, "readings": READINGS}
+    return [
+        Result(f"control/{stat}", 0.987, label, 1000, ci95=(0.98, 0.99), detail=detail, **parts)
+        for stat in ("r", "partial_r", "slope")
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +92,9 @@ def evaluation(tiny_renderer):
         ),
         Result("control/slope", 0.4, label, 1000, covariate="intensity", design="b"),
         Result(
+            "control/r", 0.6, label, 1000, covariate="intensity", design="b", detail={"readings": READINGS}
+        ),
+        Result(
             "control/partial_r",
             0.47,
             label,
@@ -66,7 +116,7 @@ def evaluation(tiny_renderer):
             detail={"recorded": False},
         ),
         Result("control/partial_r", 0.88, label, 1000, covariate="thickness", design="a"),
-        Result("leakage", 0.31, label, 500, covariate="intensity", moved="thickness"),
+        Result("leakage", 0.31, label, 500, covariate="intensity", moved="thickness", unit="sd"),
         Result("leakage", 0.9, label, 500, covariate="thickness", moved="thickness"),
         Result(
             "strata/mae",
@@ -135,6 +185,7 @@ def evaluation(tiny_renderer):
             ci,
             features="pixels",
             real_floor=0.01,
+            real_floor_n=100,
             detail={"threshold": 0.8, "median_ratio": 1.02, "relative_distance": 0.97, "n_train": 100},
         ),
         Result(
@@ -151,6 +202,7 @@ def evaluation(tiny_renderer):
         ),
         Result("utility/accuracy", None, label, 200, 60, covariate="digit"),
     ]
+    rows = [_beside(r) for r in rows] + _of_a_blind_instrument(label)
     model = ModelRecord(label, tiny_renderer.header.snapshot_id, "strokes", 12)
     note = Note("fid", "needs more images than features")
     return Evaluation(
@@ -218,20 +270,80 @@ def test_every_number_of_the_evaluation_is_there(page, evaluation):
         assert text in page, text
 
 
-def test_a_bias_that_a_correlation_hides_is_in_short(page):
-    short = page[page.index("In short") : page.index("Study and data")]
-    assert "thickness: partial correlation" in short and "slope 0.400" in short
-    assert "intensity, B (never recorded)" in short and "bias 30.7 levels" in short and "n = 990" in short
+def first_page(page: str) -> str:
+    return page[page.index("<h2") : page.index('<div class="page">')]
+
+
+def test_the_first_page_says_in_words_what_was_found_and_by_what(page):
+    first = first_page(page)
+    assert page.index("<h2") == page.index(first) and ">Verdicts</h2>" in first
+    for said in (
+        "thickness: obeyed",
+        "intensity: not obeyed",
+        "slope 0.400, on real images 0.500",
+        "intensity, B (never recorded): obeyed in part",
+        "bias 30.7 levels",
+        "n = 990",
+        "Measured by: oracle-digits; on real images: MAE 1.00 px, a constant guess 4.00 px; r 0.95, n = 60",
+        "Moving thickness by one standard deviation",
+        "moves the reading of intensity by 0.310",
+        "0.4 % of the generated images are flagged",
+        "told from real ones",
+    ):
+        assert said in first, said
+
+
+def test_what_is_read_no_better_than_guessed_leads_nothing_and_is_marked_everywhere(page, evaluation):
+    first = first_page(page)
+    assert "slant: cannot be said" in first and "0.987" not in first
+    assert "a constant guess 4.00" in first and "0.987" in page[len(first) :]
+    rows = [row for row in re.findall("<tr>.*?</tr>", page) if "0.987" in row]
+    assert len(rows) >= 5 and all("NO BETTER THAN GUESSING" in row for row in rows)
+    table = list(csv.DictReader(numbers(evaluation).splitlines()))
+    assert len(table) == len(evaluation.results)
+    (row,) = [r for r in table if r["metric"] == "control/partial_r" and r["covariate"] == "slant"]
+    assert (row["value"], row["instrument_mae"], row["instrument_guess_mae"]) == ("0.987", "5.0", "4.0")
+    assert row["instrument_better_than_guessing"] == "False" and row["instrument_r"] == "0.05"
+
+
+def test_a_predictor_of_which_nobody_knows_what_it_is_worth_gives_no_verdict(tiny_renderer, evaluation):
+    unknown = [
+        replace(r, instrument="predictor-resnet18@0", detail={})
+        for r in evaluation.find(covariate="intensity")
+    ]
+    blocks = build(ReportContents("tiny", tiny_renderer, replace(evaluation, results=tuple(unknown))))
+    titles = [b.title for b in blocks if isinstance(b, Verdict)]
+    assert "intensity: cannot be said" in titles and not any("obeyed" in title for title in titles)
+
+
+def test_verdicts_then_pictures_then_numbers(material):
+    blocks = build(material)
+    kinds = [type(b) for b in blocks]
+    assert kinds.index(Verdict) < kinds.index(NewPage) < kinds.index(FigureBlock)
+    last_picture = max(i for i, kind in enumerate(kinds) if kind is FigureBlock)
+    numbers = [i for i, b in enumerate(blocks) if isinstance(b, Heading) and b.text.startswith("Appendix")]
+    assert len(numbers) >= 4 and min(numbers) > last_picture
+
+
+def test_no_section_is_an_empty_heading(material, tiny_renderer):
+    for contents in (material, ReportContents("tiny", tiny_renderer)):
+        blocks = build(contents)
+        for block, following in zip(blocks, [*blocks[1:], None]):
+            if isinstance(block, Heading):
+                assert following is not None and not isinstance(following, NewPage), block
+                assert not (isinstance(following, Heading) and following.level <= block.level), block
 
 
 def test_pictures_are_in_the_page(page):
-    assert page.count('src="data:image/png;base64,') >= 6  # curves, three grids, leakage, gallery
+    assert (
+        page.count('src="data:image/png;base64,') >= 7
+    )  # asked and read, curves, three grids, leakage, gallery
 
 
 def test_a_snapshot_alone_makes_a_report_that_says_what_is_missing(tiny_renderer):
     blocks = build(ReportContents("tiny", tiny_renderer, missing=("Nothing was measured.",)))
     text = " ".join(getattr(b, "text", "") for b in blocks)
-    assert "training statistics are not at hand" in text and "no eval.json" in text
+    assert "training statistics are not at hand" in text and "There is no eval.json" in text
     assert any(isinstance(b, Notes) and b.warn and "Nothing was measured." in b.items for b in blocks)
 
 
@@ -264,7 +376,9 @@ def test_paper_holds_every_section_and_stays_on_its_pages(material):
         Code("mssg " * 80),
         long,
         picture,
-        TableBlock(("h",), (("1",),), folded=True),
+        TableBlock(("h",), (("1",),), "folded", folded=True),
+        NewPage(),
+        Verdict(Mark.NO, "title " * 40, "text " * 200, "instrument " * 20),
     ):
         paper._set(sheet, block)
     assert len(sheet.pages) > 3
@@ -306,6 +420,9 @@ def test_the_command(tiny_snapshot, tiny_study, evaluation, tmp_path):
     assert done.exit_code == 0 and "give the data with --study" in done.output, done.output
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "counterfactual/composition_1" in page and "mssg report" in page
+    assert "r-numbers.csv" in done.output
+    lines = (tmp_path / "r-numbers.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + len(evaluation.results)
     alone = run(tiny_snapshot, "-o", tmp_path / "alone.html")
     assert alone.exit_code == 0 and "mssg evaluate" in alone.output
     document = json.loads(file.read_text(encoding="utf-8"))

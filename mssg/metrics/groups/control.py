@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -77,6 +77,7 @@ def _row_results(
     }
     if source:
         detail["recorded"] = row.covariate in context.data.study.source(source).observes
+    readings = {"readings": [asdict(bin) for bin in row.readings]}
     intervals = {"r": row.r_ci95, "partial_r": row.partial_r_ci95}
     for stat in STATS:
         value = getattr(row, stat)
@@ -93,7 +94,7 @@ def _row_results(
                 unit=row.unit or None if stat in ("mae", "bias") else None,
                 reference="requested",
                 design=row.design,
-                detail=detail,
+                detail=detail | (readings if stat in ("r", "accuracy") else {}),
             )
 
 

@@ -10,9 +10,10 @@ from functools import cached_property, partial
 import numpy as np
 
 from mssg.data.dataset import PackedSource
+from mssg.metrics.bootstrap import Z95
 from mssg.metrics.context import EvalContext
 from mssg.metrics.dataset import EvalDataset
-from mssg.metrics.memorisation import Memorisation, memorisation
+from mssg.metrics.memorisation import Memorisation, memorisation, verdict
 from mssg.metrics.metric import Metric, Need
 from mssg.metrics.model import EvaluatedModel
 from mssg.metrics.results import Result
@@ -23,7 +24,6 @@ PIXEL_SIDE = 32
 """Images are compared pixel by pixel after shrinking them to at most this side."""
 CLOSEST = 12
 """Pairs an eval.json names for the gallery."""
-Z95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -96,16 +96,19 @@ def _result(
         }
         for g, t in found.closest(CLOSEST)
     ]
+    interval, heldout = wilson(found.share, n), len(found.heldout_ratio)
+    _, said = verdict(found.share, interval[0], found.false_alarm, heldout)
+    context.note(f"{model.label}: memorisation, {found.space}", said)
     return context.result(
         model,
         metric=f"memorisation-{found.space}",
         value=found.share,
         n=n,
         n_real=len(places),
-        ci95=wilson(found.share, n),
+        ci95=interval,
         features=found.space,
         real_floor=found.false_alarm,
-        real_floor_n=len(found.heldout_ratio),
+        real_floor_n=heldout,
         detail=found.summary() | {"closest": closest, "n_train": len(places)},
     )
 
@@ -141,6 +144,17 @@ def gallery(
         ratio = math.inf if p["ratio"] is None else float(p["ratio"])  # JSON has no infinity
         pairs.append((fakes[p["generated"]], np.asarray(by_name[p["source"]].images[p["row"]]), ratio))
     return pairs
+
+
+def nearest_pairs(
+    data: EvalDataset, model: EvaluatedModel, seed: int, n: int = CLOSEST
+) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    """Images drawn at random, each with its nearest training image in pixels and the distance over that to
+    the nearest held-out image: what to look at where nobody searched for copies."""
+    train, held = TrainingImages(data.sources), data.images(slice(None))
+    fakes, trained = _searched(seed, data.requests(seed), model, n), train.images(slice(None))
+    found = memorisation(shrunk(fakes), shrunk(trained), shrunk(held), "pixels")
+    return [(fakes[i], trained[k], float(found.ratio[i])) for i, k in enumerate(found.index)]
 
 
 METRICS = (

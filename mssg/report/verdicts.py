@@ -1,0 +1,247 @@
+"""The first page of a report: what was found, in words, each beside what measured it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from mssg.metrics.memorisation import DISCLAIMER, verdict
+from mssg.metrics.results import JOINT, Result, is_oracle
+from mssg.report import words
+from mssg.report.contents import ReportContents
+from mssg.report.elements import Mark, Verdict
+from mssg.text import amount, number, percent
+
+OBEYED, IN_PART = 0.8, 0.3
+"""Partial correlation, over what the instrument can show, from which a covariate is obeyed, and in part."""
+SLOPES = (0.67, 1.5)
+"""Slope, over the instrument's own, between which a covariate is obeyed."""
+SIDE_EFFECT, LARGE_SIDE_EFFECT = 0.1, 0.3
+"""Standard deviations another reading moves by, for one of the covariate that is moved."""
+NEAR, FAR = 1.25, 2.0
+"""An error over the instrument's own, up to which it is as good, and nearly as good."""
+RULES = (
+    f"Obeyed: partial correlation at least {OBEYED} and slope {SLOPES[0]} to {SLOPES[1]}, each over the most"
+    f" that the instrument can show; in part: at least {IN_PART}. Side effects: up to {SIDE_EFFECT} sd is"
+    f" none,"
+    f" above {LARGE_SIDE_EFFECT} sd is large. No verdict rests on an instrument that reads real images no"
+    " better than a constant guess."
+)
+"""What the words mean, for the foot of the page."""
+
+
+def verdicts(contents: ReportContents) -> Iterator[Verdict]:
+    """All verdicts, the most looked for first; what was not measured says how to."""
+    if contents.evaluation is None:
+        yield Verdict(
+            Mark.UNKNOWN,
+            "Nothing was measured",
+            "There is no eval.json: make one with `mssg evaluate`, and this report again with --evaluation.",
+        )
+        return
+    parts = (
+        (_obedience, "Does it do what is asked?", "control"),
+        (_side_effects, "What else moves?", "leakage"),
+        (_strata, "How well within groups of similar people?", "strata"),
+        (_likeness, "Do the pictures look real?", "kid"),
+        (_copies, "Are training images copied?", "memorisation"),
+        (_counterfactuals, "Can real images be edited?", "counterfactual"),
+        (_use, "Are the pictures of use?", "utility"),
+    )
+    unmeasured = []
+    for part, question, metric in parts:
+        found = list(part(contents))
+        yield from found
+        if not found:
+            unmeasured.append((question, metric))
+    if unmeasured:
+        names = ",".join(metric for _, metric in unmeasured)
+        asked = " ".join(f"{question.rstrip('?.')}?" for question, _ in unmeasured)
+        yield Verdict(
+            Mark.UNKNOWN, "Not measured", f"{asked} `mssg evaluate --metrics {names} --add` says it."
+        )
+
+
+def _own(r: Result) -> str:
+    """What read it, and what that is worth."""
+    if r.own:
+        return f"{r.instrument}; on real images: {r.own.words()}"
+    return f"{r.instrument}; this evaluation does not say what it is worth on real images: make it again"
+
+
+def _usable(r: Result) -> bool:
+    """Whether a verdict may rest on it: older files do not say what a predictor is worth."""
+    return not r.doubtful and (r.own is not None or is_oracle(r.instrument))
+
+
+def headline(contents: ReportContents) -> list[Result]:
+    """The results on control to quote: for each covariate and source design b where it was varied given the
+    others, else a; hits where there is no correlation."""
+    chosen: dict[tuple[str | None, str], Result] = {}
+    for metric in ("control/partial_r", "control/accuracy"):
+        for design in ("b", "a"):
+            for r in contents.results(metric):
+                if r.design == design and r.value is not None:
+                    chosen.setdefault((r.covariate, r.source), r)
+    return list(chosen.values())
+
+
+def _obedience(contents: ReportContents) -> Iterator[Verdict]:
+    for r in headline(contents):
+        name = f"{r.covariate}" + ("" if r.source == JOINT else f", {words.of_source(r)}")
+        if not _usable(r):
+            worse = (
+                "reads real images no better than a constant guess" if r.own else "is not known to read well"
+            )
+            text = f"What reads it {worse}, so the numbers say nothing about the generator."
+            yield Verdict(Mark.UNKNOWN, f"{name}: cannot be said", text, _own(r))
+        elif r.metric == "control/accuracy":
+            yield _hits(r, name)
+        else:
+            yield _follows(contents, r, name)
+
+
+def _hits(r: Result, name: str) -> Verdict:
+    """Of a covariate whose levels have no order."""
+    value, guess = r.value or 0.0, r.own.guess_accuracy if r.own else math.nan
+    most = r.own.accuracy if r.own and math.isfinite(r.own.accuracy) else 1.0
+    mark = Mark.YES if value >= 0.9 * most else Mark.NO if value <= guess else Mark.PARTLY
+    text = f"{percent(value)} of {r.n} pictures are read as the level that was asked for."
+    return Verdict(mark, f"{name}: {_OBEYS[mark]}", text, _own(r))
+
+
+_OBEYS = {Mark.YES: "obeyed", Mark.PARTLY: "obeyed in part", Mark.NO: "not obeyed"}
+
+
+def _follows(contents: ReportContents, r: Result, name: str) -> Verdict:
+    """Of a covariate that goes up and down."""
+    stats = {
+        stat: x
+        for stat in ("slope", "bias")
+        for x in contents.results(f"control/{stat}")
+        if (x.design, x.covariate, x.source) == (r.design, r.covariate, r.source)
+    }
+    own = r.own
+    most = own.r if own and math.isfinite(own.r) and own.better else 1.0
+    low = r.ci95[0] if r.ci95 and r.ci95[0] is not None else r.value or 0.0
+    reached = low / most
+    slope = stats["slope"].value if "slope" in stats else None
+    moves = (slope if slope is not None else 1.0) / (own.slope if own and own.slope > 0 else 1.0)
+    obeyed = reached >= OBEYED and SLOPES[0] <= moves <= SLOPES[1]
+    mark = Mark.YES if obeyed else Mark.PARTLY if reached >= IN_PART else Mark.NO
+    removed = ", ".join(r.detail.get("removed", ()))
+    parts = [f"Partial correlation of asked and read {words.value(r)}"]
+    parts[0] += f", {removed} removed" if removed else ""
+    if slope is not None:
+        shown = f", on real images {number(own.slope)}" if own and math.isfinite(own.slope) else ""
+        parts.append(f"slope {number(slope)}{shown}")
+    if "bias" in stats:
+        parts.append(f"bias {words.value(stats['bias'])}")
+    return Verdict(mark, f"{name}: {_OBEYS[mark]}", f"{'; '.join(parts)}; n = {r.n}.", _own(r))
+
+
+def _side_effects(contents: ReportContents) -> Iterator[Verdict]:
+    leaks = [r for r in contents.results("leakage") if r.value is not None and r.moved != r.covariate]
+    found = [r for r in leaks if _usable(r) and r.unit == "sd"]
+    if not found:
+        return
+    worst = max(found, key=lambda r: abs(r.value or 0.0))
+    size = abs(worst.value or 0.0)
+    mark = Mark.YES if size <= SIDE_EFFECT else Mark.PARTLY if size <= LARGE_SIDE_EFFECT else Mark.NO
+    title = {Mark.YES: "no side effects", Mark.PARTLY: "small side effects", Mark.NO: "side effects"}[mark]
+    where = "" if worst.source == JOINT else f" ({worst.source})"
+    text = (
+        f"Moving {worst.moved} by one standard deviation and holding all else moves the reading of"
+        f" {worst.covariate}{where} by {number(size)} of its own: the largest of {len(found)}; n = {worst.n}."
+    )
+    yield Verdict(mark, f"What else moves: {title}", text, _own(worst))
+
+
+def _strata(contents: ReportContents) -> Iterator[Verdict]:
+    whole = [
+        r
+        for r in contents.results("strata/mae")
+        if r.stratum is None and r.reference == "requested" and r.value is not None and _usable(r)
+    ]
+    judged = [(r.value / r.real_floor, r) for r in whole if r.value and r.real_floor]
+    if not judged:
+        return
+    worst, result = max(judged, key=lambda pair: pair[0])
+    mark = Mark.YES if worst <= NEAR else Mark.PARTLY if worst <= FAR else Mark.NO
+    title = {Mark.YES: "as on real images", Mark.PARTLY: "nearly as on real images", Mark.NO: "off"}[mark]
+    told = "; ".join(
+        f"{r.covariate}{'' if r.source == JOINT else f' ({r.source})'} {amount(r.value, r.unit)}, on real"
+        f" images"
+        f" {words.floor(r)}"
+        for _, r in judged
+    )
+    text = f"Mean absolute error of what was read, in {result.detail.get('strata')} strata: {told}."
+    yield Verdict(mark, f"Within groups of similar people: {title}", text, _own(result))
+
+
+def _likeness(contents: ReportContents) -> Iterator[Verdict]:
+    for r in contents.results("kid-"):
+        if r.stratum is None and r.source == JOINT and r.value is not None:
+            floor_sd = r.detail.get("floor_sd")
+            spread = 2 * max(r.sd or 0.0, floor_sd if isinstance(floor_sd, float) else 0.0)
+            alike = r.real_floor is not None and r.value <= r.real_floor + spread
+            title = "as near to real ones as these to each other" if alike else "told from real ones"
+            text = (
+                f"{words.distance_name(r)}: {words.value(r)}; between halves of the real images"
+                f" {words.floor(r)};"
+                f" {r.n} pictures, {r.n_real} real ones. What a distance means depends on the features."
+            )
+            yield Verdict(Mark.YES if alike else Mark.PARTLY, f"Pictures as a set: {title}", text)
+
+
+def _copies(contents: ReportContents) -> Iterator[Verdict]:
+    found = [
+        (r.features or "", *verdict(r.value, r.ci95[0] if r.ci95 else r.value, r.real_floor, r.real_floor_n))
+        for r in contents.results("memorisation-")
+        if r.value is not None and r.real_floor is not None and r.real_floor_n
+    ]
+    if found:
+        more = any(suspect for _, suspect, _ in found)
+        title = "MORE NEAR TRAINING IMAGES THAN CHANCE" if more else "no sign in this screen"
+        shown = [(space, said) for space, suspect, said in found if suspect or not more]
+        text = " ".join(f"{space}: {said}" for space, said in shown[: None if more else 1])
+        also = "" if more or len(shown) < 2 else f" So in {', '.join(space for space, _ in shown[1:])}."
+        mark = Mark.NO if more else Mark.YES
+        yield Verdict(mark, f"Copies of training images: {title}", f"{text}{also} {DISCLAIMER}")
+
+
+def _counterfactuals(contents: ReportContents) -> Iterator[Verdict]:
+    for r in contents.results("counterfactual/effectiveness_mae"):
+        nothing = r.detail.get("doing_nothing")
+        if r.value is None or not isinstance(nothing, int | float):
+            continue
+        if not _usable(r):
+            text = "What reads it is not known to read real images better than a guess."
+            yield Verdict(Mark.UNKNOWN, f"Counterfactual {r.covariate}: cannot be said", text, _own(r))
+            continue
+        mark = Mark.YES if r.value <= nothing / 3 else Mark.PARTLY if r.value < nothing else Mark.NO
+        text = f"Real images edited miss what was asked by {words.value(r)}; doing nothing misses by"
+        text += f" {amount(nothing, r.unit)}; {r.n} images."
+        title = {Mark.YES: "reaches its aim", Mark.PARTLY: "goes part of the way", Mark.NO: "does nothing"}[
+            mark
+        ]
+        yield Verdict(mark, f"Counterfactual {r.covariate}: {title}", text, _own(r))
+
+
+def _use(contents: ReportContents) -> Iterator[Verdict]:
+    results = [r for r in contents.results("utility/") if r.value is not None and r.real_floor is not None]
+    for r in results:
+        guess = r.detail.get("blind_guess")
+        smaller = r.metric.endswith("mae")
+        if not isinstance(guess, int | float):
+            continue
+        better = r.value < guess if smaller else r.value > guess
+        shown = [amount(x, r.unit) if smaller else percent(x) for x in (r.value, r.real_floor, guess)]
+        what = "error" if smaller else "right"
+        text = (
+            f"A network trained on pictures, tested on real images: {what} {shown[0]}; trained on as"
+            f" many real"
+        )
+        text += f" images {shown[1]}; a guess without an image {shown[2]}."
+        title = f"Learning {r.covariate} from pictures: {'better than a guess' if better else 'no use'}"
+        yield Verdict(Mark.PARTLY if better else Mark.NO, title, text, f"n = {r.n_real} real images")
