@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from explorer_app.render_client import RenderClient
 from explorer_app.request_edits import channel_requests, side_by_side
 from explorer_app.state import AppState, Pin
 from explorer_app.viewing import viewed
+from mssg.errors import MssgError
 from mssg.measure.instruments import instrument
 from mssg.rendering.request import RenderRequest
 
@@ -98,8 +100,12 @@ class Context:
 
     def problem(self) -> str:
         """Why the picture asked for cannot be shown; "" when nothing is wrong."""
-        client, state = self.client, self.state
-        return client.broken or client.failed.get(state.snapshot, "") or client.errors.get(state.request, "")
+        return self.why_not(self.state.request)
+
+    def why_not(self, request: RenderRequest) -> str:
+        """Why a picture cannot be rendered; "" when nothing is wrong with it."""
+        client = self.client
+        return client.broken or client.failed.get(request.snapshot, "") or client.errors.get(request, "")
 
     def channels(self, request: RenderRequest) -> tuple[RenderRequest, ...]:
         """What is to be rendered to look at a request: of a layer, all channels shown."""
@@ -154,8 +160,7 @@ class Context:
 
     def _pin_problem(self, pin: Pin) -> str:
         """Why a pin is not there."""
-        client, request = self.client, self.channels(pin.request)[0]
-        reason = client.broken or client.failed.get(request.snapshot) or client.errors.get(request)
+        reason = self.why_not(self.channels(pin.request)[0])
         return f"pin {pin.name} cannot be shown: {reason}" if reason else f"pin {pin.name} is being rendered"
 
     def measurable(self) -> tuple[str, ...]:
@@ -172,6 +177,13 @@ class Context:
         """What the picture on the screen comes from; there must be one."""
         assert self.document.distribution is not None and self.client.shown is not None
         return Origin.of(self.document.distribution.header, self.whole(self.client.shown.request))
+
+    def told(self, work: Callable[[], object]) -> None:
+        """Do something; what goes wrong is told."""
+        try:
+            work()
+        except MssgError as error:
+            self.interface.note(str(error), bad=True)
 
     def close(self) -> None:
         """End everything but a training started here."""

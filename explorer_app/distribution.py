@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from explorer_app.request_edits import whole_picture, with_values
-from explorer_app.state import GRID_LIMIT, SWEEP_STEPS, Axis
+from explorer_app.state import GRID_LIMIT, SWEEP_STEPS, Axis, Grid
 from mssg.checkpoint.header import Header
 from mssg.covariates.support import percentile_among
 from mssg.errors import MssgError, UsageError
@@ -24,6 +24,7 @@ from mssg.study.values import round_values, training_defaults
 Values = tuple[tuple[str, float], ...]  # native value of every covariate, in any order
 
 RARE, OUTSIDE = 5.0, 1.0  # percentiles of log-density below which a condition is called rare, outside
+FAR = 0.1  # of the training range beyond its ends
 _QUANTILE_CLIP = 1e-4
 _NO_ANSWER = (MssgError, KeyError, ValueError, ArithmeticError, NotImplementedError)  # of a covariate model
 
@@ -89,6 +90,22 @@ class TrainingDistribution:
             low, high = self._range_of_statistics(covariate)
         return (low, high) if high > low else (low - 0.5, low + 0.5)
 
+    def limits(self, name: str) -> tuple[float, float]:
+        """What a continuous covariate can mean in this study: its range with as much again on either side;
+        nothing negative where the range has nothing negative, nothing outside its logarithm's domain."""
+        covariate, (low, high) = self.study.covariate(name), self.range(name)
+        least = low - (high - low)
+        if low >= 0:
+            least = max(0.0, least)
+        if covariate.transform == "log":
+            least = max(least, (low + covariate.shift) / 100 - covariate.shift)
+        return least, high + (high - low)
+
+    def is_far(self, name: str, value: float) -> bool:
+        """True for a value further outside the range than a tenth of it."""
+        low, high = self.range(name)
+        return not low - FAR * (high - low) <= value <= high + FAR * (high - low)
+
     @staticmethod
     def _range_of_statistics(covariate: Covariate) -> tuple[float, float]:
         offset, spread = covariate.offset or 0.0, covariate.spread or 1.0
@@ -123,6 +140,19 @@ class TrainingDistribution:
         values = round_values(float(low), float(high), steps)
         return Axis(name, values[0], values[-1], steps)
 
+    def fitting(self, grid: Grid) -> Grid:
+        """A grid whose axes of levels go no further than the levels there are."""
+
+        def cut(axis: Axis) -> Axis:
+            if axis.name not in self.study.condition_names or self.study.covariate(axis.name).is_continuous:
+                return axis
+            top = float(self.study.covariate(axis.name).num_levels - 1)
+            low = float(round(min(max(axis.low, 0.0), top)))
+            high = float(round(min(max(axis.high, low), top, low + GRID_LIMIT - 1)))
+            return replace(axis, low=low, high=high, steps=round(high - low) + 1)
+
+        return Grid(cut(grid.rows), cut(grid.columns))
+
     def axes(self) -> dict[str, Axis]:
         """The default grid axis of every covariate: first the two whose combination says most about the
         model.
@@ -154,6 +184,14 @@ class TrainingDistribution:
                     if before is not None:
                         quantiles.append((covariate.name, q, before))
         return LinkedDrag(moved, table[moved], values, tuple(quantiles))
+
+    def resumed_drag(self, last: LinkedDrag | None, moved: str, values: Values) -> LinkedDrag:
+        """The last drag again where it led to these values and the same covariate is moved on: what was
+        lost at the ends of ranges comes back on the way back."""
+        if last is not None and last.moved == moved:
+            if self.follow(last, dict(values)[moved]) == dict(values):
+                return last
+        return self.start_drag(moved, values)
 
     def follow(self, drag: LinkedDrag, value: float) -> dict[str, float]:
         """Native values after the moved covariate took `value`; at the start value exactly the start's

@@ -3,6 +3,7 @@ session."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,9 @@ from mssg.study.model import Geometry
 
 if TYPE_CHECKING:
     from explorer_app.evaluation import StrataTable
-    from explorer_app.launch import TrainingProcess
+    from explorer_app.launch import Training
+
+LOOK_S = 1.0  # between two looks for a training
 
 
 class Document:
@@ -41,7 +44,8 @@ class Document:
         self.distribution: TrainingDistribution | None = None
         self.run: FollowedRun | None = None
         self.follow = False
-        self.training: TrainingProcess | None = None
+        self.training: Training | None = None
+        self._looked_for_training = 0.0
         self.tables: tuple[StrataTable, ...] = ()
         self.problem = ""  # why the last one could not be opened
         self.session = ""  # the file of the session saved or restored last
@@ -97,6 +101,7 @@ class Document:
     def _open_run(self, path: Path) -> None:
         self.run, self.follow = FollowedRun(path), True
         self.run.poll()
+        self._look_for_training()
         if self.run.checkpoints:
             self._open_snapshot(str(resolve_snapshot(self.run.checkpoints[-1].path)), path)
         else:
@@ -160,6 +165,7 @@ class Document:
             self.distribution = self._read(state.snapshot)
             if saved.snapshot_id and self.distribution.header.snapshot_id != saved.snapshot_id:
                 self._tell("the snapshot has changed since the session was saved: pictures may differ", True)
+            state = replace(state, grid=self.distribution.fitting(state.grid))
             if {n for n, _ in state.request.covariates} != set(self.distribution.study.condition_names):
                 defaults, axes = self.distribution.defaults(), self.distribution.axes()
                 state = opened(state, state.snapshot, defaults, axes)
@@ -229,7 +235,10 @@ class Document:
 
         A bad one leaves the last good one in place, with the reason told.
         """
-        if self.run is None or not self.run.poll() or not self.follow:
+        if self.run is None:
+            return
+        self._look_for_training()
+        if not self.run.poll() or not self.follow:
             return
         path = self.run.checkpoints[-1].path
         if path == self.state.snapshot or path in self._failed:
@@ -239,6 +248,31 @@ class Document:
         except MssgError as error:
             self._failed.add(path)
             self._tell(str(error), True)
+
+    def _look_for_training(self) -> None:
+        """Take hold of the training that works on the run, whoever started it; at most once a second."""
+        from explorer_app.launch import found_training
+
+        now = time.monotonic()
+        if self.run is None or now < self._looked_for_training + LOOK_S:
+            return
+        self._looked_for_training = now
+        if self.training is None or not self.training.running:
+            found = found_training(self.run.folder)
+            self.training = found or self.training
+
+    def resume(self) -> None:
+        """Go on with the run that is open.
+
+        Raises:
+            RunError: It cannot be started.
+        """
+        from explorer_app.launch import TrainingProcess, resume_command
+
+        assert self.run is not None
+        folder = self.run.folder.resolve()
+        self.training, self.follow = TrainingProcess(resume_command(str(folder)), folder), True
+        self._tell(f"training goes on in {folder}", False)
 
     def train(self, study: str, outdir: str, preset: str, kimg: str) -> None:
         """Start a training and follow its run.

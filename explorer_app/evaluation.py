@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,10 @@ class StratumCell:
 
 @dataclass(frozen=True)
 class StrataTable:
-    """Cells of one metric, with the covariates along rows, columns and panels ("" where there is none)."""
+    """Cells of one metric, with the covariates along rows, columns and panels ("" where there is none).
+
+    `about`: which model they are of, where it is not the one that is open.
+    """
 
     metric: str
     rows: str
@@ -58,6 +60,7 @@ class StrataTable:
     panel: str
     cells: tuple[StratumCell, ...]
     unit: str = ""
+    about: str = ""
 
     def panels(
         self,
@@ -82,7 +85,7 @@ class StrataTable:
         return out
 
 
-def load(path: str | Path, study: Study) -> tuple[StrataTable, ...]:
+def load(path: str | Path, study: Study, snapshot: str = "") -> tuple[StrataTable, ...]:
     """The stratified results of an eval.json, one table for each metric, covariate, reference, source and
     model.
 
@@ -91,23 +94,38 @@ def load(path: str | Path, study: Study) -> tuple[StrataTable, ...]:
     Args:
         path: The file.
         study: Gives the levels of discrete covariates their numbers.
+        snapshot: Id of the snapshot that is open; tables of another say so.
 
     Raises:
-        DataError: Not an evaluation, of another format version, or one without strata.
+        DataError: Not an evaluation, of another format version, one without strata, or of covariates that the
+            study does not have.
     """
     try:
-        tables = _tables(Evaluation.load(path).results, study)
+        evaluation = Evaluation.load(path)
+        tables = _tables(evaluation, study, snapshot)
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError("damaged: a result is of a wrong kind", file=path, found=error) from None
     if not tables:
         raise DataError("the evaluation holds no strata", file=path, hint="Run `mssg evaluate` with strata")
+    strange = sorted(
+        {n for t in tables for n in (t.rows, t.columns, t.panel) if n} - {*study.condition_names}
+    )
+    if strange:
+        raise DataError(
+            f"an evaluation of another study ({evaluation.study})",
+            file=path,
+            field="stratum",
+            found=", ".join(strange),
+            expected=f"covariates of {study.name}: {', '.join(study.condition_names)}",
+        )
     return tables
 
 
-def _tables(results: Sequence[Result], study: Study) -> tuple[StrataTable, ...]:
+def _tables(evaluation: Evaluation, study: Study, snapshot: str) -> tuple[StrataTable, ...]:
     groups: dict[tuple[str, ...], list[StratumCell]] = {}
     units: dict[tuple[str, ...], str] = {}
-    for result in results:
+    models = {model.label: model for model in evaluation.models}
+    for result in evaluation.results:
         if result.stratum:
             key = (
                 str(result.metric).removeprefix("strata/"),
@@ -120,9 +138,14 @@ def _tables(results: Sequence[Result], study: Study) -> tuple[StrataTable, ...]:
             groups.setdefault(key, []).append(_cell(result, study))
             units[key] = str(result.unit or "")
     told = [i for i in range(6) if i < 2 or len({key[i] for key in groups}) > 1]
-    return tuple(
-        _table(" · ".join(key[i] for i in told if key[i]), units[key], cells) for key, cells in groups.items()
-    )
+    tables = []
+    for key, cells in groups.items():
+        model = models.get(key[4])
+        about = ""
+        if model is not None and not snapshot.startswith(model.snapshot):
+            about = f"of another model: {model.label}, {model.study}, {model.kimg:g} kimg"
+        tables.append(_table(" · ".join(key[i] for i in told if key[i]), units[key], cells, about))
+    return tuple(tables)
 
 
 def _limits(limits: Any) -> str:
@@ -150,10 +173,10 @@ def _cell(result: Result, study: Study) -> StratumCell:
     )
 
 
-def _table(metric: str, unit: str, cells: list[StratumCell]) -> StrataTable:
+def _table(metric: str, unit: str, cells: list[StratumCell], about: str) -> StrataTable:
     names = list(dict.fromkeys(name for cell in cells for name, _ in cell.stratum))
     names += [""] * (_SHOWN - len(names))
-    return StrataTable(metric, names[0], names[1], names[2], tuple(cells), unit)
+    return StrataTable(metric, names[0], names[1], names[2], tuple(cells), unit, about)
 
 
 def quantile_bins(distribution: TrainingDistribution, name: str, count: int = 4) -> list[Edges]:

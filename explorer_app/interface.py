@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
@@ -16,6 +17,7 @@ import numpy as np
 
 from explorer_app.distribution import LinkedDrag
 from mssg.errors import MssgError
+from mssg.runs.folder import RunFolder
 
 NOTE_S, BAD_NOTE_S = 6.0, 12.0
 
@@ -64,14 +66,36 @@ class ExportForm:
     times: int = 1
 
 
+@dataclass(frozen=True)
+class TypedValue:
+    """A native value that was typed for a covariate."""
+
+    name: str
+    value: float
+
+
 @dataclass
 class TrainForm:
-    """The training dialog, as typed."""
+    """The training dialog, as typed; the study is what stands in its path field."""
 
-    study: str = ""
     outdir: str = field(default_factory=lambda: str(Path.cwd() / "runs" / "run1"))
     kimg: str = ""
     preset: str = ""
+
+    def problem(self, study: str) -> str:
+        """What is wrong with the first field that cannot be; "" where a training can start."""
+        file, folder = Path(study).expanduser(), Path(self.outdir.strip()).expanduser()
+        if not (file.is_file() and file.suffix == ".toml"):
+            return "Choose a study's .toml below."
+        if not self.outdir.strip() or folder.is_file():
+            return "folder: not a folder for a run."
+        if RunFolder(folder).looks_like_a_run():
+            return "folder: holds a run already. Open it to resume it, or choose another."
+        try:
+            kimg = float(self.kimg or 1)
+        except ValueError:
+            kimg = math.nan
+        return "" if 0 < kimg < math.inf else f"kimg: expected a number above 0, found {self.kimg}."
 
 
 @dataclass
@@ -81,7 +105,9 @@ class Interface:
     Attributes:
         tool: What the left mouse button does on the picture.
         animation: Kind of the running animation (`animate.KINDS`), "" for none; `speed` multiplies it.
-        drag: The covariate that is dragged in linked mode.
+        drag: The covariate that is dragged in linked mode; `last_drag` the one before.
+        typed: A value far outside the training data, while the user is asked whether it is meant.
+        allowed: (snapshot, covariate) of which such values are meant.
         dialogs: Those open.
         paths: What stands in each dialog's path field.
         filters: What stands in the field beside each dialog's list of files.
@@ -96,6 +122,9 @@ class Interface:
     animation: str = ""
     speed: float = 1.0
     drag: LinkedDrag | None = None
+    last_drag: LinkedDrag | None = None
+    typed: TypedValue | None = None
+    allowed: set[tuple[str, str]] = field(default_factory=set)
     dialogs: set[Dialog] = field(default_factory=set)
     paths: dict[Dialog, str] = field(default_factory=dict)
     filters: dict[Dialog, str] = field(default_factory=dict)
@@ -189,7 +218,8 @@ class Background:
             if problem is None:
                 note(done, False)
             else:
-                note(str(problem) if isinstance(problem, MssgError) else f"{done} failed: {problem}", True)
+                words = str(problem) if isinstance(problem, MssgError) else f"not {done}: {problem}."
+                note(words, True)
 
     @property
     def busy(self) -> bool:

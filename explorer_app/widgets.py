@@ -89,7 +89,12 @@ def float_slider(label: str, value: float, low: float, high: float, form: str, f
     """A slider that stays within its ends; returns the very value it was given unless it was moved (imgui's
     floats are single precision)."""
     changed, new = imgui.slider_float(label, value, low, high, form, flags | imgui.SliderFlags_.always_clamp)
-    return new if changed and math.isfinite(new) else value
+    return _short(new) if changed and math.isfinite(new) else value
+
+
+def _short(value: float) -> float:
+    """A single-precision number as the few digits that were typed: 63.1, not 63.0999985."""
+    return float(f"{value:.7g}")
 
 
 def combo(label: str, options: Sequence[str], current: str, width: float = 0.0, empty: str = "—") -> str:
@@ -161,6 +166,7 @@ def histogram_slider(
     )
     imgui.set_next_item_width(width)
     changed, new = _clear_slider(name, value, low, high, ImVec2(inset, (tall - imgui.get_font_size()) / 2))
+    new = _short(new) if changed and math.isfinite(new) else new
     active, hovered = imgui.is_item_active(), imgui.is_item_hovered()
     changed, new = _fine(changed, new, value, span / max(inner, 1), low, high)
     if hovered and not active and not imgui.get_io().want_text_input:

@@ -11,6 +11,7 @@ from imgui_bundle import icons_fontawesome_6 as icons
 from explorer_app import theme, widgets
 from explorer_app.context import Context
 from explorer_app.distribution import Support, TrainingDistribution
+from explorer_app.interface import TypedValue
 from explorer_app.state import LINK_MODES, AppState, set_values
 from explorer_app.theme import em
 from mssg.study.model import SOURCE, Covariate
@@ -119,21 +120,65 @@ def _slider(
     changed, new = widgets.histogram_slider(
         f"##{name}", value, min(low, value), max(high, value), edges, counts, support.word == "outside"
     )
-    if imgui.is_item_activated() or app.interface.drag is None or app.interface.drag.moved != name:
+    interface = app.interface
+    if imgui.is_item_activated() or interface.drag is None or interface.drag.moved != name:
         if imgui.is_item_activated() or changed:
-            app.interface.drag = distribution.start_drag(name, state.request.covariates)
+            interface.drag = distribution.resumed_drag(interface.last_drag, name, state.request.covariates)
     if widgets.double_clicked():
         changed, new = True, distribution.median(name)
     widgets.tooltip(_about(distribution, covariate))
-    if changed and covariate.transform == "log" and new + covariate.shift <= 0:
-        changed = False  # outside the logarithm's domain
-    if changed and state.mode == "linked" and app.interface.drag is not None:
-        state = set_values(state, **distribution.follow(app.interface.drag, new))
+    meant = _asked(app, distribution, covariate)
+    if meant is not None:
+        changed, new = True, meant
+        interface.drag = distribution.resumed_drag(interface.last_drag, name, state.request.covariates)
+    elif changed and new != value:
+        changed = _sensible(app, distribution, covariate, new)
+    if changed and state.mode == "linked" and interface.drag is not None:
+        state = set_values(state, **distribution.follow(interface.drag, new))
     elif changed:
         state = set_values(state, **{name: new})
-    if not imgui.is_item_active() and app.interface.drag is not None and app.interface.drag.moved == name:
-        app.interface.drag = None  # also after a key or a double-click, which hold nothing
+    if not imgui.is_item_active() and interface.drag is not None and interface.drag.moved == name:
+        # also after a key or a double-click, which hold nothing
+        interface.last_drag, interface.drag = interface.drag, None
     return state
+
+
+def _sensible(app: Context, distribution: TrainingDistribution, covariate: Covariate, value: float) -> bool:
+    """Whether a value that was typed can be taken. What the study cannot mean is refused with the range; what
+    is far outside the data is asked about, once for each covariate."""
+    name, (least, most) = covariate.name, distribution.limits(covariate.name)
+    if not least <= value <= most:
+        span = f"{covariate.format(least, unit=False)} to {covariate.format(most)}"
+        app.interface.note(f"{name}: {value:.4g} is refused. Expected {span}.", bad=True)
+        return False
+    if not distribution.is_far(name, value) or (distribution.path, name) in app.interface.allowed:
+        return True
+    app.interface.typed = TypedValue(name, value)
+    imgui.open_popup(f"far##{name}")
+    return False
+
+
+def _asked(app: Context, distribution: TrainingDistribution, covariate: Covariate) -> float | None:
+    """Ask whether a value far outside the data is meant; the value once it is."""
+    typed, name = app.interface.typed, covariate.name
+    if not imgui.begin_popup(f"far##{name}"):
+        return None
+    meant = None
+    if typed is not None and typed.name == name:
+        low, high = distribution.range(name)
+        span = f"{covariate.format(low, unit=False)} to {covariate.format(high)}"
+        icon = icons.ICON_FA_TRIANGLE_EXCLAMATION
+        widgets.text(f"{icon}  {name} {covariate.format(typed.value)} is far outside the data", theme.AMBER)
+        widgets.text(f"Training images have {span}. Nobody knows what the model draws there.", theme.DIM)
+        if imgui.button("use it##far"):
+            app.interface.allowed.add((distribution.path, name))
+            meant = typed.value
+        imgui.same_line()
+        if imgui.button("leave it##far") or meant is not None:
+            app.interface.typed = None
+            imgui.close_current_popup()
+    imgui.end_popup()
+    return meant
 
 
 def _levels(state: AppState, distribution: TrainingDistribution, covariate: Covariate) -> AppState:

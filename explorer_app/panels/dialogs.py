@@ -3,7 +3,6 @@ time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,15 +102,8 @@ def _save(app: Context, state: AppState) -> AppState:
     chosen = browse(app, Dialog.SAVE, (".json",), write=True)
     if chosen:
         app.interface.dialogs.discard(Dialog.SAVE)
-        _told(app, lambda: app.document.save(chosen, layout.current()))
+        app.told(lambda: app.document.save(chosen, layout.current()))
     return state
-
-
-def _told(app: Context, work: Callable[[], None]) -> None:
-    try:
-        work()
-    except MssgError as error:
-        app.interface.note(str(error), bad=True)
 
 
 def _evaluation(app: Context, state: AppState) -> AppState:
@@ -119,7 +111,8 @@ def _evaluation(app: Context, state: AppState) -> AppState:
     chosen = browse(app, Dialog.EVALUATION, (".json",))
     if chosen and app.document.distribution is not None:
         try:
-            app.document.tables = evaluation.load(chosen, app.document.distribution.study)
+            header = app.document.distribution.header
+            app.document.tables = evaluation.load(chosen, header.study, header.snapshot_id)
             app.interface.dialogs.discard(Dialog.EVALUATION)
             app.interface.evaluation_problem = ""
             return replace(
@@ -159,7 +152,6 @@ def _missing(app: Context, state: AppState) -> AppState:
 def _train(app: Context, state: AppState) -> AppState:
     form = app.interface.train
     for key, label, tip in (
-        ("study", "study", "The study's TOML."),
         ("outdir", "folder", "Folder of the new run."),
         ("kimg", "kimg", "Length in thousands of images; empty: the preset's."),
     ):
@@ -173,17 +165,20 @@ def _train(app: Context, state: AppState) -> AppState:
     widgets.text("preset", theme.DIM)
     imgui.same_line(em(5))
     form.preset = widgets.combo("##train preset", ["", *PRESETS], form.preset, width=-1, empty="the study's")
-    widgets.heading("Study")
-    chosen = browse(app, Dialog.TRAIN, (".toml",))
-    if chosen:
-        form.study = chosen
-    imgui.begin_disabled(not Path(form.study).expanduser().is_file())
+    widgets.heading("Study (.toml)")
+    browse(app, Dialog.TRAIN, (".toml",))
+    study = app.interface.paths[Dialog.TRAIN]
+    problem = form.problem(study)
+    imgui.begin_disabled(bool(problem))
     if imgui.button(f"{icons.ICON_FA_PLAY}  start##train", ImVec2(em(8), 0)):
         app.interface.dialogs.discard(Dialog.TRAIN)
-        _told(app, lambda: app.document.train(form.study, form.outdir, form.preset, form.kimg))
+        app.told(lambda: app.document.train(study, form.outdir, form.preset, form.kimg))
     imgui.end_disabled()
     imgui.same_line()
-    widgets.text("It runs on when this window is closed.", theme.DIM)
+    if problem:
+        widgets.wrapped(f"{icons.ICON_FA_TRIANGLE_EXCLAMATION} {problem}", theme.AMBER)
+    else:
+        widgets.text("It runs on when this window is closed.", theme.DIM)
     return state
 
 

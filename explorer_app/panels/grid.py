@@ -68,7 +68,12 @@ def _progress(
     """How far the grid is, and its exports."""
     flat = [p for row in pictures for p in row]
     done = sum(1 for p in flat if (f := app.client.frame(p)) is not None and not f.preview)
-    if waits:
+    failed = [p for p in flat if app.why_not(p)]
+    if failed and not waits:
+        icon = icons.ICON_FA_TRIANGLE_EXCLAMATION
+        widgets.wrapped(f"{icon} {len(failed)} of {len(flat)} cannot be drawn", theme.AMBER)
+        widgets.tooltip(app.why_not(failed[0]))
+    elif waits:
         widgets.text("paused while values move", theme.DIM)
         widgets.tooltip("The grid is rendered anew when the slider is let go or the animation stops.")
     elif done < len(flat):
@@ -87,6 +92,8 @@ def _progress(
         )
         imgui.same_line(0, em(0.2))
     imgui.end_disabled()
+    if not ready:
+        widgets.tooltip("The grid is exported when every picture is there.")
     command = export.command_of_grid(state.request, state.grid, distribution.study, state.snapshot)
     if imgui.button(f"{icons.ICON_FA_TERMINAL}  copy command##grid"):
         imgui.set_clipboard_text(command)
@@ -124,18 +131,29 @@ def _axis(state: AppState, distribution: TrainingDistribution, which: str, title
     imgui.same_line(em(2.6))
     imgui.set_next_item_width(-1)
     if covariate.is_continuous:
-        low, high = _range(covariate, which, axis)
+        low, high = _range(distribution, covariate, which, axis)
     else:
         low, high = _levels(covariate, which, axis)
         steps = round(high - low) + 1
     return set_axis(state, which, steps=steps, low=low, high=high)
 
 
-def _range(covariate: Covariate, which: str, axis: Axis) -> tuple[float, float]:
-    """First and last value of a continuous axis."""
+def _range(
+    distribution: TrainingDistribution, covariate: Covariate, which: str, axis: Axis
+) -> tuple[float, float]:
+    """First and last value of a continuous axis, within what the study can mean."""
+    least, most = distribution.limits(covariate.name)
     speed = max(1e-6, abs(axis.high - axis.low) / 200)
     unit = f" {covariate.unit}".replace("%", "%%") if len(covariate.unit) <= 3 else ""
-    changed, ends = imgui.drag_float2(f"##{which} range", [axis.low, axis.high], speed, 0, 0, f"%.4g{unit}")
+    changed, ends = imgui.drag_float2(
+        f"##{which} range",
+        [axis.low, axis.high],
+        speed,
+        least,
+        most,
+        f"%.4g{unit}",
+        imgui.SliderFlags_.always_clamp,
+    )
     widgets.tooltip(
         f"First and last value in {covariate.unit or 'native units'}; at first round values between the 5 %"
         " and 95 % quantiles of the training data. Drag, or Ctrl-click to type."
@@ -229,9 +247,15 @@ def _cell(
             col=u32((1.0, 1.0, 1.0), 0.45 if waits else 1.0),
         )
     imgui.set_cursor_screen_pos(ImVec2(x, y))
-    if imgui.invisible_button(f"cell {place[0]} {place[1]}", ImVec2(cell, cell)):
+    if imgui.invisible_button(f"cell {place[0]} {place[1]}", ImVec2(cell, cell)) and not app.why_not(picture):
         state = replace(state, request=picture)
-    if imgui.is_item_hovered():
+    problem = app.why_not(picture)
+    if problem:
+        draw.add_text(
+            ImVec2(x + em(0.15), y + em(0.05)), u32(theme.AMBER), icons.ICON_FA_TRIANGLE_EXCLAMATION
+        )
+        widgets.tooltip(problem)
+    elif imgui.is_item_hovered():
         draw.add_rect(
             ImVec2(x - 1, y - 1), ImVec2(end.x + 1, end.y + 1), u32(theme.ACCENT), em(0.1), thickness=1.5
         )
@@ -239,7 +263,7 @@ def _cell(
         names = (state.grid.rows.name, state.grid.columns.name)
         text = "\n".join(f"{n}  {study.covariate(n).format(dict(picture.covariates)[n])}" for n in names)
         widgets.tooltip(f"{text}\nsupport: {word}\nClick to take it over.")
-    if word == "outside":
+    if word == "outside" and not problem:
         draw.add_text(
             ImVec2(x + em(0.15), y + em(0.05)), u32(theme.AMBER), icons.ICON_FA_TRIANGLE_EXCLAMATION
         )

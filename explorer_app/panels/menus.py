@@ -10,6 +10,7 @@ from imgui_bundle import hello_imgui, imgui
 from explorer_app import config, theme, widgets
 from explorer_app.context import Context
 from explorer_app.interface import Dialog, ExportForm
+from explorer_app.panels.exporting import KINDS
 from explorer_app.panels.latent import random_seed
 from explorer_app.request_edits import at_place, place
 from explorer_app.state import COMPARE_MODES, AppState, add_pin, set_compare, set_values
@@ -49,7 +50,8 @@ def _file(app: Context) -> None:
     imgui.separator()
     if _item("Save session…", "Ctrl+S"):
         app.interface.dialogs.add(Dialog.SAVE)
-    if _item("Export…", "Ctrl+E", enabled=app.client.shown is not None):
+    kind = KINDS[app.interface.export.kind][0]
+    if _item(f"Export {kind}…###export", "Ctrl+E", enabled=app.client.shown is not None):
         app.interface.dialogs.add(Dialog.EXPORT)
     if (
         _item("Copy command", enabled=app.document.distribution is not None)
@@ -98,6 +100,8 @@ def _view(app: Context) -> None:
         if window.label != "Picture" and _item(window.label, "", window.is_visible):
             window.is_visible = not window.is_visible
     if _item("Reset layout"):
+        for window in parameters.docking_params.dockable_windows:
+            window.is_visible = True
         parameters.docking_params.layout_reset = True
 
 
@@ -120,7 +124,7 @@ def _train(app: Context) -> None:
         app.interface.dialogs.add(Dialog.TRAIN)
     running = app.document.training is not None and app.document.training.running
     if _item("Stop training", enabled=running) and app.document.training is not None:
-        app.document.training.stop()
+        app.told(app.document.training.stop)
     imgui.separator()
     if _item("Follow the run", "", app.document.follow, app.document.run is not None):
         app.document.follow = not app.document.follow

@@ -174,6 +174,9 @@ def _maps(state: AppState, distribution: TrainingDistribution, table: StrataTabl
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     unit = f" ({table.unit})" if table.unit else ""
     widgets.text(f"{table.metric}{unit}   {table.rows} ↓  {table.columns} →", theme.DIM)
+    if table.about:
+        imgui.same_line()
+        widgets.text(f"{icons.ICON_FA_CIRCLE_EXCLAMATION} {table.about}", theme.AMBER)
     region, corner = imgui.get_content_region_avail(), imgui.get_cursor_screen_pos()
     bar, gap, top = em(3.4), em(0.5), em(1.2) + (em(1.1) if table.panel else 0)
     rows, columns = panels[0][1], panels[0][2]

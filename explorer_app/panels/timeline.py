@@ -107,18 +107,7 @@ def draw_training(app: Context, state: AppState) -> AppState:
     if imgui.button(f"{icons.ICON_FA_PLAY}  train…##training"):
         app.interface.dialogs.add(Dialog.TRAIN)
     widgets.tooltip("Start a training from a study TOML; it survives the explorer being closed.")
-    if app.document.training is not None:
-        imgui.same_line()
-        if app.document.training.running:
-            if imgui.button(f"{icons.ICON_FA_STOP}  stop##training"):
-                app.document.training.stop()
-            widgets.tooltip("Ask the training to write a last snapshot and end.")
-            imgui.same_line()
-            widgets.text(f"running in {app.document.training.outdir.name}", theme.GOOD)
-        else:
-            code = app.document.training.code
-            icon = icons.ICON_FA_CHECK if code == 0 else icons.ICON_FA_XMARK
-            widgets.text(f"{icon} ended (status {code})", theme.DIM)
+    _control(app)
     if run is None or not run.statistics.names:
         widgets.empty_note(
             "No training curves",
@@ -145,6 +134,27 @@ def draw_training(app: Context, state: AppState) -> AppState:
             imgui.same_line(0, em(0.4))
         _plot(run, place=i, title=title, names=members, size=ImVec2(width, region.y))
     return state
+
+
+def _control(app: Context) -> None:
+    """What can be done with the training in progress, or with a run on which none works."""
+    training, run = app.document.training, app.document.run
+    if training is not None and training.running:
+        imgui.same_line()
+        if imgui.button(f"{icons.ICON_FA_STOP}  stop##training"):
+            app.told(training.stop)
+        widgets.tooltip("Ask the training to write a last snapshot and end.")
+        imgui.same_line()
+        widgets.text(f"running in {training.outdir.name}", theme.GOOD)
+        return
+    if run is not None and (run.folder / "config.json").is_file():
+        imgui.same_line()
+        if imgui.button(f"{icons.ICON_FA_FORWARD}  resume##training"):
+            app.told(app.document.resume)
+        widgets.tooltip(f"Go on with {run.folder.name} from its last state: `mssg-train --resume`.")
+    if training is not None:
+        imgui.same_line()
+        widgets.text(training.ended, theme.DIM)
 
 
 def _chosen(app: Context, names: tuple[str, ...]) -> str:
@@ -185,13 +195,8 @@ def _plot(run: FollowedRun, place: int, title: str, names: list[str], size: ImVe
 
 def draw_log(app: Context, state: AppState) -> AppState:
     """Draw the Log panel: the run's log, or the output of the training started here."""
-    lines = (
-        app.document.training.tail()
-        if app.document.training is not None
-        else app.document.run.log
-        if app.document.run
-        else []
-    )
+    training, run = app.document.training, app.document.run
+    lines = (training.tail() if training is not None else []) or (run.log if run else [])
     if not lines:
         widgets.empty_note("No log", "Open a run's folder or start a training: its log appears here.")
         return state

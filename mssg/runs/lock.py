@@ -57,6 +57,23 @@ def locked(path: Path, busy: str = "another trainer is working on this run") -> 
         yield
 
 
+def holder(path: Path) -> int | None:
+    """The process that holds a folder's lock; None where nobody does, or this system cannot say."""
+    if os.name == "nt":
+        return None
+    import fcntl
+
+    try:
+        with open(path / "lock", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError as error:
+                return int(file.read()) if error.errno in HELD else None
+    except (OSError, ValueError):
+        return None
+    return None
+
+
 @contextmanager
 def shared(folder: Path) -> Iterator[None]:
     """Work in a folder beside other processes that do the same.

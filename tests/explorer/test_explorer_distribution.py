@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from explorer_app.distribution import TrainingDistribution
+from explorer_app.state import Axis, Grid
 from mssg.checkpoint.header import read_header
 
 
@@ -76,3 +77,28 @@ def test_support_of_training_rows_is_spread_over_the_percentiles(distribution, m
 def test_never_together_marks_what_no_source_saw(distribution):
     assert distribution.study.never_observed_with("slant") == ("intensity",)
     assert distribution.study.never_observed_with("thickness") == ()
+
+
+def test_limits_are_what_the_study_can_mean(distribution):
+    low, high = distribution.range("thickness")
+    assert distribution.limits("thickness") == (max(0.0, 2 * low - high), 2 * high - low)
+    least, most = distribution.limits("slant")  # which goes below zero in training
+    assert least < distribution.range("slant")[0] < 0 < most
+    assert distribution.is_far("thickness", high + 0.2 * (high - low))
+    assert not distribution.is_far("thickness", high + 0.05 * (high - low))
+
+
+def test_a_drag_that_is_resumed_gives_back_what_its_ends_took(distribution):
+    start = distribution.defaults()
+    first = distribution.start_drag("thickness", tuple(start.items()))
+    at_the_end = distribution.follow(first, distribution.range("thickness")[1])
+    again = distribution.resumed_drag(first, "thickness", tuple(at_the_end.items()))
+    assert again is first and distribution.follow(again, start["thickness"]) == start
+    moved = {**at_the_end, "slant": 1.0}  # something else was moved in between
+    assert distribution.resumed_drag(first, "thickness", tuple(moved.items())) is not first
+    assert distribution.resumed_drag(first, "slant", tuple(at_the_end.items())).moved == "slant"
+
+
+def test_axes_of_levels_end_where_the_levels_do(distribution):
+    grid = distribution.fitting(Grid(Axis("digit", 0.0, 7.0, 8), Axis("thickness", -3.0, 4.0, 3)))
+    assert grid.rows == Axis("digit", 0.0, 2.0, 3) and grid.columns == Axis("thickness", -3.0, 4.0, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -250,6 +251,18 @@ def test_strata_of_a_fourth_covariate_have_tables_of_their_own(tmp_path, distrib
     assert [t.cells[0].value for t in tables] == [0.0, 0.5, 1.0]
 
 
+def test_an_evaluation_of_another_study_is_refused_and_of_another_model_named(tmp_path, distribution):
+    path = stratified(99).save(tmp_path / "eval.json")
+    mine, other = (
+        evaluation.load(path, distribution.study, snapshot)[0].about for snapshot in ("0" * 64, "f" * 64)
+    )
+    assert mine == "" and other == "of another model: tiny, strokes, 12 kimg"
+    results = tuple(replace(r, stratum={"weight": [0, 1]}) for r in stratified().results if r.stratum)
+    replace(stratified(), results=results).save(tmp_path / "e.json")
+    with pytest.raises(DataError, match=r"another study.*weight.*thickness"):
+        evaluation.load(tmp_path / "e.json", distribution.study)
+
+
 def test_an_evaluation_without_strata_is_refused(tmp_path, distribution):
     with pytest.raises(DataError, match="no strata"):
         evaluation.load(stratified(1).save(tmp_path / "e.json"), distribution.study)
@@ -263,6 +276,21 @@ def test_live_strata_lie_inside_the_training_data(state, distribution):
     low, high = distribution.range("thickness")
     assert all(low <= dict(p.covariates)["thickness"] <= high for ps in strata.values() for p in ps)
     assert all(dict(p.covariates)["intensity"] == 120 for ps in strata.values() for p in ps)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of this kind")
+def test_a_training_is_found_by_the_lock_it_holds(tmp_path):
+    assert launch.found_training(tmp_path) is None
+    code = "import sys\nfrom pathlib import Path\nfrom mssg.runs.lock import locked\n"
+    code += "with locked(Path(sys.argv[1])): print('held', flush=True); input()"
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, **pipes) as trainer:
+        assert trainer.stdout.readline() == "held\n"
+        found = launch.found_training(tmp_path)
+        assert found is not None and found.running and found._pid == trainer.pid
+        trainer.communicate("\n")
+    assert not found.running and launch.found_training(tmp_path) is None
 
 
 TRAINER = """

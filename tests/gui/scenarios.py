@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -25,7 +26,7 @@ from explorer_app.interface import Dialog, ExportForm
 from explorer_app.panels.latent import SEEDS_PER_EM
 from explorer_app.panels.picture_view import empty_message
 from explorer_app.request_edits import place
-from explorer_app.state import Display, grid_requests, seed_requests, set_snapshot
+from explorer_app.state import Display, Pin, grid_requests, seed_requests, set_snapshot
 from explorer_app.theme import em
 from mssg.metrics.results import Evaluation, Result
 from mssg.rendering.request import RenderRequest
@@ -121,6 +122,43 @@ def main_unusual_combinations_are_marked(d):
     assert found.word in ("rare", "outside") and found.reason
 
 
+def main_typed_values_are_capped_and_far_ones_asked_once(d):
+    d.ctx.item_click("//Covariates/free##mode")
+    before, (low, high) = d.value_of("thickness"), d.app.document.distribution.range("thickness")
+    for typed in (500.0, 1e38, -1.0):
+        d.ctx.item_input_value(slider("thickness"), typed)
+        d.frames(4)
+        assert d.value_of("thickness") == before and "is refused" in d.app.interface.notes[-1].text
+    far = round(high + 0.5 * (high - low), 2)
+    d.ctx.item_input_value(slider("thickness"), far)
+    d.frames(4)
+    assert d.value_of("thickness") == before
+    d.ctx.item_click("//$FOCUSED/leave it##far")
+    d.frames(2)
+    assert d.value_of("thickness") == before
+    d.ctx.item_input_value(slider("thickness"), far)
+    d.frames(4)
+    d.ctx.item_click("//$FOCUSED/use it##far")
+    d.frames(4)
+    assert d.value_of("thickness") == far
+    d.ctx.item_input_value(slider("thickness"), far + 0.25)  # meant once, meant again
+    d.frames(4)
+    assert d.value_of("thickness") == far + 0.25
+    d.app.interface.allowed.clear()
+
+
+def main_linked_steps_there_and_back_lose_nothing(d):
+    """To the end of the range, where the others meet their ends, and back in single steps."""
+    start = dict(d.state.request.covariates)
+    d.ctx.item_input_value(slider("thickness"), 3.0)
+    d.frames(4)
+    here = dict(d.state.request.covariates)
+    for value in (4.98, 2.06, 4.0, 3.0):
+        d.ctx.item_input_value(slider("thickness"), value)
+        d.frames(4)
+    assert dict(d.state.request.covariates) == here and here != start
+
+
 # --- 2 grids
 # ---------------------------------------------------------------------------------------------------------
 
@@ -159,6 +197,17 @@ def main_grid_stands_still_while_a_slider_is_held(d):
     d.settle()
     after = {p for row in grid_requests(d.state.request, d.state.grid) for p in row}
     assert not after & before and d.app.client.others == after
+
+
+def main_pin_that_cannot_be_rendered_says_why(d):
+    broken = replace(d.state.request, layer="no such layer", channel=0)
+    d.app.state = replace(d.state, pins=(Pin("1", broken),))
+    d.ctx.item_click("//Display/side##compare")
+    d.wait(lambda: d.app.client.errors)
+    d.frames(4)
+    parts, problem = d.app.parts(d.app.client.shown)
+    assert len(parts) == 1 and problem.startswith("pin 1 cannot be shown: ") and "no such layer" in problem
+    d.app.client.errors.clear()
 
 
 def main_grid_is_exported(d):
@@ -490,6 +539,22 @@ def medical_grid_is_exported_as_displayed_or_in_data_order(d):
     assert [a["Name"] for a in about["Axes"]] == [d.state.grid.rows.name, d.state.grid.columns.name]
 
 
+def medical_grid_outside_a_log_domain_says_why(d):
+    """As a session may hold it: typed values stay within what the study can mean."""
+    from imgui_bundle import icons_fontawesome_6 as icons
+
+    d.front("Grid")
+    axis = replace(d.state.grid.rows, name="thickness", low=-3.0, high=4.0, steps=3)
+    columns = replace(d.state.grid.columns, name="slant", low=-5.0, high=5.0, steps=2)
+    d.app.state = replace(d.state, grid=replace(d.state.grid, rows=axis, columns=columns))
+    d.settle()
+    rows = grid_requests(d.state.request, d.state.grid)
+    assert [bool(d.app.why_not(row[0])) for row in rows] == [False, False, True]
+    assert "log" in d.app.why_not(rows[-1][0]) and not d.app.client.busy
+    d.ctx.item_click(f"//Grid/**/{icons.ICON_FA_TERMINAL}  copy command##grid")
+    assert "thickness=-3,0.5,4" in imgui.get_clipboard_text()
+
+
 def medical_pins_of_another_study_keep_their_own_geometry(d):
     from explorer_app.__main__ import default_snapshot
 
@@ -583,6 +648,16 @@ def main_session_is_saved_and_restored(d):
     assert d.state == saved
 
 
+def main_reset_layout_brings_hidden_panels_back(d):
+    windows = {w.label: w for w in d.explorer.parameters.docking_params.dockable_windows}
+    d.ctx.menu_click("//##MainMenuBar/View/Log")
+    d.frames(4)
+    assert not windows["Log"].is_visible
+    d.ctx.menu_click("//##MainMenuBar/View/Reset layout")
+    d.frames(6)
+    assert windows["Log"].is_visible
+
+
 def main_layout_returns_with_the_session(d):
     windows = {w.label: w for w in d.explorer.parameters.docking_params.dockable_windows}
     path = d.folder / "layout.json"
@@ -637,7 +712,16 @@ def main_training_is_started_seen_and_stopped(d):
         d.app.interface.dialogs.add(Dialog.TRAIN)
         d.frames(4)
         d.ctx.item_input_value("//Train a model/##train outdir", str(d.folder / "run"))
-        d.ctx.item_input_value("//Train a model/##train study", str(study))
+        form = d.app.interface.train
+        d.ctx.item_input_value("//Train a model/##train path", str(study))
+        for field, bad in (("kimg", "many"), ("outdir", str(study))):
+            good = getattr(form, field)
+            d.ctx.item_input_value(f"//Train a model/##train {field}", bad)
+            d.frames(2)
+            assert field.removeprefix("out").replace("dir", "folder") in form.problem(str(study))
+            setattr(form, field, good)
+        assert not form.problem(str(study)) and "study" in form.problem(str(d.folder / "none.toml"))
+        d.frames(2)
         from imgui_bundle import icons_fontawesome_6 as icons
 
         d.ctx.item_click(f"//Train a model/{icons.ICON_FA_PLAY}  start##train")
@@ -857,6 +941,36 @@ def run_training_curves_and_log_grow(d):
     assert d.app.document.run.statistics.curve("loss/G/adv")[1].tolist() == [1.5, 1.1, 0.9]
     d.front("Log")
     assert d.app.document.run.log == ["kimg 8"]
+
+
+_HOLDER = """
+import signal, sys, time
+from pathlib import Path
+from mssg.runs.lock import locked
+folder = Path(sys.argv[1])
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+with locked(folder):
+    (folder / "held").touch()
+    time.sleep(60)
+"""
+
+
+def run_training_of_somebody_else_is_found_and_stopped(d):
+    from imgui_bundle import icons_fontawesome_6 as icons
+
+    folder = d.app.document.run.folder
+    trainer = subprocess.Popen([sys.executable, "-c", _HOLDER, str(folder)])
+    d.wait((folder / "held").exists)
+    d.wait(lambda: d.app.document.training is not None and d.app.document.training.running, 20)
+    d.front("Training")
+    d.frames(4)
+    d.ctx.item_click(f"//Training/{icons.ICON_FA_STOP}  stop##training")
+    assert trainer.wait(20) == 0
+    d.wait(lambda: not d.app.document.training.running)
+    (folder / "config.json").write_text("{}")
+    d.frames(4)
+    assert d.ctx.item_exists(f"//Training/{icons.ICON_FA_FORWARD}  resume##training")
+    d.front("Grid")
 
 
 # --- an empty window

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,8 @@ def test_window_on_a_study_with_geometry(drive, make_snapshot, name):
     geometry = (
         '[geometry]\nplane = "coronal"\npixel_mm = 2.0\naffine = "common"\nposition_mm = 4.0\n[measure]'
     )
-    check(drive("medical", str(make_snapshot(replace=(("[measure]", geometry),), name="geometry"))), name)
+    changes = (("[measure]", geometry), ('unit = "px"', 'unit = "px"\ntransform = "log"'))
+    check(drive("medical", str(make_snapshot(replace=changes, name="geometry"))), name)
 
 
 @pytest.mark.parametrize("name", names("run"))
@@ -88,6 +90,29 @@ def test_without_a_display_there_is_a_message_and_exit_2(display, told):
         cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_sigterm_closes_the_window(environment, tiny_snapshot, tmp_path):
+    """Also that of `mssg explore`, which starts it."""
+    if shutil.which("xdotool") is None:
+        pytest.skip("xdotool is not installed: apt install xdotool")
+    words = [sys.executable, "-m", "trainer_cli", "explore", str(tiny_snapshot), "--scale", "0.5"]
+    root = Path(__file__).parents[2]
+    window = subprocess.Popen(words, env=environment, cwd=root, stderr=subprocess.PIPE, text=True)
+    find = ["xdotool", "search", "--sync", "--name", "MSSG"]
+    subprocess.run(find, env=environment, capture_output=True, timeout=120, check=True)
+    time.sleep(3)  # the first frames
+    window.terminate()
+    _, told = window.communicate(timeout=60)
+    assert window.returncode == 0 and "Traceback" not in told, told
+
+
+@pytest.mark.parametrize("scale", ["0", "nan", "1000"])
+def test_a_scale_that_cannot_be_read_is_refused(environment, scale):
+    words = [sys.executable, "-m", "explorer_app", "--scale", scale]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, cwd=root, timeout=60)
+    assert done.returncode == 2 and "--scale" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_session_is_exported_without_a_display(tmp_path, tiny_snapshot):
