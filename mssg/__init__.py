@@ -30,6 +30,7 @@ _LAZY = {
     "Picture": "mssg.api.picture",
     "Cohort": "mssg.api.cohort",
     "Inverted": "mssg.api.inverted",
+    "Volume": "mssg.api.volume",
     "ArgumentError": "mssg.errors",
     "load_study": "mssg.training.config",
     "Study": "mssg.study.model",

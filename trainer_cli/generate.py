@@ -19,7 +19,7 @@ from mssg.files import csv_text, write_atomically
 from mssg.rendering.command_line import generate_command, private_command
 from mssg.rendering.request import MAX_SEED, RenderRequest, to_uint8
 from mssg.study.values import Sweep, outside_training, parse_sweep, plain
-from trainer_cli.common import device_option
+from trainer_cli.common import device_option, progress
 from trainer_cli.request_options import request_options, stated_request, stated_snapshot
 
 if TYPE_CHECKING:
@@ -83,6 +83,15 @@ class Plan:
     metavar="NAME=LO:HI:N",
     help="Go through values of a covariate (also NAME=A,B,C, or NAME alone); repeatable.",
 )
+@click.option(
+    "--volume",
+    is_flag=True,
+    help="Draw the whole head as a 3-D .nii.gz, of a study whose slices lie at many places; a sweep is the"
+    " fourth axis.",
+)
+@click.option(
+    "--resample", type=float, metavar="MM", help="With --volume: cubic voxels of this edge instead."
+)
 @request_options
 @device_option
 @click.option(
@@ -104,7 +113,15 @@ class Plan:
     help="Bits of a .png; 16 keeps what 256 grey levels round off.",
 )
 def generate(
-    snapshot: str, seeds: str, sweep: tuple[str, ...], device: str, output: str, bits: str, **options: Any
+    snapshot: str,
+    seeds: str,
+    sweep: tuple[str, ...],
+    volume: bool,
+    resample: float | None,
+    device: str,
+    output: str,
+    bits: str,
+    **options: Any,
 ) -> None:
     """Draw images with SNAPSHOT; covariates in native units.
 
@@ -117,15 +134,22 @@ def generate(
 
     suffix = check_suffix(output, FORMATS)
     renderer = Renderer(stated_snapshot(snapshot, device, options["w"]))
-    study, summary = renderer.study, renderer.header.summary
-    request = stated_request(study, options)
+    request = stated_request(renderer.study, options)
     one = request.latent or request.blend or options["request"]
     plan = _plan(renderer, request, (request.seed,) if one else parse_seeds(seeds), sweep)
     path = writable(output)
     if bits == "16" and suffix != ".png":
         raise UsageError("only a .png has 8 or 16 bits", field="--bits", found=suffix)
+    if resample is not None and not volume:
+        raise UsageError("only a volume is resampled", field="--resample", hint="Add --volume")
     if suffix in files.NIFTI_SUFFIXES:
         files.check_nifti(renderer.header, plan.sweeps, len(plan.seeds), request.layer)
+    elif volume:
+        raise UsageError("a volume is a .nii.gz or .nii", field="--output", found=suffix)
+    if volume:
+        _draw_volume(renderer, plan, snapshot, path, resample)
+        _say_outside(renderer, plan)
+        return
     requests = plan.requests
     if suffix == ".npy":
         images = _drawn(renderer, requests, np.float32 if request.layer else np.uint8)
@@ -154,7 +178,37 @@ def generate(
             rows = math.ceil(len(images) / columns)
             shape = f"{rows} x {columns} images" if len(images) > 1 else "1 image"
             click.echo(f"{path}: {shape} of {images.shape[3]} x {images.shape[2]} pixels")
-    for note in outside_training(study, summary, dict(request.covariates) | plan.swept):
+    _say_outside(renderer, plan)
+
+
+def _draw_volume(renderer: Renderer, plan: Plan, snapshot: str, path: Path, resample: float | None) -> None:
+    """Draw a whole head, or one for each value of a sweep, and write it."""
+    from mssg.rendering import volume
+
+    study, sweep = renderer.study, next(iter(plan.sweeps), None)
+    position = volume.check_volume(study)
+    if len(plan.seeds) > 1:
+        raise UsageError("a volume has one seed", field="--seed", found=len(plan.seeds), expected="one")
+    if position in dict(plan.request.covariates) | plan.swept:
+        raise UsageError("a volume has every place", field=position, hint="Leave it out, or --volume")
+    heads = plan.requests
+    total = len(heads) * len(volume.places_of(study, renderer.header.summary))
+    with progress(total, "Drawing slices") as tell:
+        head = volume.draw_volume(renderer, heads[0], sweep, tell)
+    if resample is not None:
+        head = volume.resampled(head, resample)
+    stated = [_values(renderer, r) for r in heads]
+    command = private_command(shlex.join(["mssg", *sys.argv[1:]]))
+    sidecar = volume.save_volume(path, head, renderer.header, heads[0], stated, sweep, command)
+    first, last, _ = head.places
+    shape = " x ".join(map(str, head.data.shape))
+    click.echo(f"{path}: {shape} voxels, slices from {first:g} to {last:g} mm; {sidecar}: what it is")
+
+
+def _say_outside(renderer: Renderer, plan: Plan) -> None:
+    """Tell which values lie outside the training data."""
+    stated = dict(plan.request.covariates) | plan.swept
+    for note in outside_training(renderer.study, renderer.header.summary, stated):
         click.echo(f"Note: {note}.", err=True)
 
 

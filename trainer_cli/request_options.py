@@ -27,6 +27,13 @@ OPTIONS = {
         help="A covariate's value in native units; repeatable. Default: the training median, or the most"
         " frequent level.",
     ),
+    "place": click.option(
+        "--at",
+        "place",
+        type=float,
+        metavar="MM",
+        help="Where the slice lies, where a study's slices lie at many places. Default: the study's own.",
+    ),
     "blend": click.option(
         "--blend", metavar="SEED=WEIGHT,…", help="The weighted mean of several seeds instead of one."
     ),
@@ -129,6 +136,8 @@ def stated_request(study: Study, options: dict[str, Any], seed: int = 0) -> Rend
         noise_seed=options["noise_seed"],
         precision=options["precision"],
     )
+    if options["place"] is not None:
+        request = _at(study, request, options["place"])
     if options["blend"]:
         request = replace(request, blend=command_line.parse_blend(options["blend"]))
     if options["mix"]:
@@ -140,6 +149,16 @@ def stated_request(study: Study, options: dict[str, Any], seed: int = 0) -> Rend
         layer, channel, channels = command_line.parse_layer(options["layer"])
         request = replace(request, layer=layer, channel=channel, channels=channels)
     return request
+
+
+def _at(study: Study, request: RenderRequest, place: float) -> RenderRequest:
+    if study.position is None:
+        raise UsageError(
+            "the study's slices all lie at one place", field="--at", hint="Leave it out, or use another model"
+        )
+    if study.position in dict(request.covariates):
+        raise UsageError("given twice", field=f"--at, --fix {study.position}")
+    return replace(request, covariates=(*request.covariates, (study.position, place)))
 
 
 def _check_apart(options: dict[str, Any]) -> None:

@@ -173,15 +173,26 @@ def _items(name: str, value: Any) -> list[Any] | None:
     return items
 
 
+def number(name: str, value: Any) -> float:
+    """A finite number.
+
+    Raises:
+        ArgumentError: Anything else.
+    """
+    value = value.tolist() if getattr(value, "ndim", None) == 0 else value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ArgumentError("not a finite number", field=name, found=_short(value))
+    return float(value)
+
+
 def request_of(study: Study, covariates: Mapping[str, Any], seed: Any, psi: Any, noise: Any) -> RenderRequest:
     """The request of one picture.
 
     Raises:
         ArgumentError: A value that cannot be.
     """
-    seed, psi = (v.tolist() if getattr(v, "ndim", None) == 0 else v for v in (seed, psi))
-    if isinstance(psi, bool) or not isinstance(psi, int | float) or not math.isfinite(psi):
-        raise ArgumentError("not a finite number", field="psi", found=_short(psi))
+    seed = seed.tolist() if getattr(seed, "ndim", None) == 0 else seed
+    psi = number("psi", psi)
     if noise not in NOISE_MODES:
         raise ArgumentError("not known", field="noise", found=_short(noise), expected=" | ".join(NOISE_MODES))
     pairs = tuple((name, native(study.covariate(name), value)) for name, value in covariates.items())

@@ -29,6 +29,7 @@ from mssg.study.values import Sweep, parse_sweep, training_defaults, training_ra
 if TYPE_CHECKING:
     from mssg.api.cohort import Cohort
     from mssg.api.inverted import Inverted
+    from mssg.api.volume import Volume
     from mssg.data.plane import Place
     from mssg.plotting.image_grid import GridFigure
 
@@ -123,6 +124,44 @@ class Model:
         ]
         pictures = self._session.pictures(requests)
         return pictures if many else pictures[0]
+
+    def draw_volume(
+        self,
+        *,
+        values: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        psi: float = 1.0,
+        noise: str = "const",
+        source: str | None = None,
+        resample: float | None = None,
+        **covariates: Any,
+    ) -> Volume:
+        """Draw a whole head, of a study whose slices lie at many places.
+
+        Args:
+            values, seed, psi, noise, source, covariates: As in `draw`, one value each, and no place.
+            resample: Edge of cubic voxels in millimetres; None: slices as they were learned.
+
+        Raises:
+            ArgumentError: A study without a position, an unknown name, or a wrong value.
+        """
+        from mssg.api.volume import Volume
+        from mssg.rendering import volume
+
+        wanted = stated(self.study, values, covariates, source)
+        with argument_errors():
+            position = volume.check_volume(self.study)
+        if position in wanted:
+            raise ArgumentError("a volume has every place", field=position, hint="Leave it out")
+        if resample is not None:
+            resample = arguments.number("resample", resample)
+        request = arguments.request_of(self.study, wanted, seed, psi, noise)
+        with argument_errors(), self._session.renderer() as renderer:
+            head = volume.draw_volume(renderer, request)
+            row = dict(zip(self.study.condition_names, renderer.values(request.covariates).tolist()))
+            if resample is not None:
+                head = volume.resampled(head, resample)
+        return Volume(head, request, row, self._session.header, self.name)
 
     def grid(
         self,

@@ -29,6 +29,20 @@ def generate_command(request: RenderRequest, study: Study, snapshot: str, output
     return shlex.join(["mssg", "generate", snapshot, *request_words(request, study), "-o", output])
 
 
+def volume_command(
+    request: RenderRequest, study: Study, snapshot: str, resample: float | None, output: str
+) -> str:
+    """The `mssg generate --volume` command that draws a head again.
+
+    Args:
+        request, study, snapshot, output: As in `generate_command`.
+        resample: Edge of cubic voxels; None: as the slices were drawn.
+    """
+    words = ["mssg", "generate", snapshot, "--volume"]
+    words += ["--resample", number(resample)] if resample is not None else []
+    return shlex.join([*words, *request_words(request, study), "-o", output])
+
+
 def grid_command(
     request: RenderRequest, study: Study, snapshot: str, axes: tuple[Sweep, Sweep], output: str = "grid.pdf"
 ) -> str:

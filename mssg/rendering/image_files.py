@@ -132,7 +132,8 @@ def place_of(header: Header, request: RenderRequest) -> Place:
     geometry = header.study.geometry
     assert geometry is not None
     own = request.latent.place if request.latent and not request.transform else None
-    return own or place_of_study(geometry, header.study.resolution)
+    position = dict(request.covariates).get(header.study.position or "", geometry.position_mm)
+    return own or place_of_study(replace(geometry, position_mm=position), header.study.resolution)
 
 
 def nifti_image(
@@ -151,7 +152,7 @@ def nifti_image(
     """
     check_nifti(header, [sweep] if sweep else [], 1)
     pictures = images[:, 0] if len(images) > 1 else images[0, 0]
-    image = to_image(pictures, place_of(header, request), _first_and_step(header, sweep))
+    image = to_image(pictures, place_of(header, request), first_and_step(header, sweep))
     image.header["descrip"] = f"mssg {__version__}, snapshot {header.snapshot_id}".encode()[:79]
     return image
 
@@ -190,7 +191,7 @@ def save_nifti(
     return beside
 
 
-def _first_and_step(header: Header, sweep: Sweep | None) -> tuple[float, float] | None:
+def first_and_step(header: Header, sweep: Sweep | None) -> tuple[float, float] | None:
     """First value and step of a sweep, where it is a number with even steps."""
     if sweep is None or len(sweep.values) < 2 or not header.study.covariate(sweep.name).is_continuous:
         return None

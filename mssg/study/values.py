@@ -208,7 +208,8 @@ def training_range(
 
 
 def training_defaults(study: Study, summary: Mapping[str, Any]) -> dict[str, float]:
-    """What a covariate is where nobody states it: the training median, or the most frequent level.
+    """What a covariate is where nobody states it: the training median, or the most frequent level; a slice's
+    position is the study's own.
 
     Everything that draws takes its defaults from here: command line, figures, explorer and `import mssg`.
 
@@ -224,6 +225,9 @@ def training_defaults(study: Study, summary: Mapping[str, Any]) -> dict[str, flo
     """
     out = {}
     for covariate in study.conditions:
+        if study.geometry and covariate.name == study.position:
+            out[covariate.name] = float(study.geometry.position_mm or 0.0)
+            continue
         if covariate.is_continuous:
             out[covariate.name] = training_range(covariate, summary, 0.5, 0.5)[0]
             continue

@@ -74,8 +74,22 @@ def summarise(
     )
     density = density[np.isfinite(density)]
     percentiles = np.percentile(density, np.arange(101)).tolist() if density.size else []
+    places = {"position": _places(study, pooled)} if study.position else {}
     return {
+        **places,
         "sources": sources,
         "covariates": everything,
         "log_density": {"percentiles": percentiles, "draws": draws},
     }
+
+
+def _places(study: Study, values: np.ndarray) -> dict[str, float]:
+    """Where slices lie, in millimetres: from, to, and the usual step; of places that are all different, a
+    pixel."""
+    assert study.position and study.geometry
+    column = values[:, study.index(study.position)]
+    places = np.unique(np.round(column[np.isfinite(column)], 3))
+    step = float(np.median(np.diff(places)))
+    if step < study.geometry.pixel_mm / 2:
+        step = study.geometry.pixel_mm
+    return {"low": float(places[0]), "high": float(places[-1]), "step": step}

@@ -26,6 +26,7 @@ CHANGES = (
     {"mix_seed": 4, "mix_layers": (0, 2, 3), "noise_mode": "random", "noise_seed": 5},
     {"transform": (0.96, -0.28, 1 / 3, 0.28, 0.96, -1e-7), "precision": "float32"},
     {"layer": "b8.conv0", "channel": 3},
+    {"layer": "b8.conv0", "channel": 3, "channels": 4},
     {"layer": "b8.conv0", "precision": "float16"},
 )
 
