@@ -124,7 +124,8 @@ def cohort_options(command):
     metavar="POSITION",
     help=(
         "Where: middle (of the field of view), brain (its middle; brain-20mm: so far behind, left of or below"
-        " it), a slice's number in RAS order (90), or millimetres (-18mm). Repeatable."
+        " it), a slice's number in RAS order (90), or millimetres (-18mm). Repeatable. A range"
+        " (-105mm:75mm:3mm) cuts whole heads that lie in one space: the position becomes a covariate."
     ),
 )
 @click.option(

@@ -31,7 +31,7 @@ from mssg.errors import DataError, UsageError
 from mssg.files import make_folder, parse_json, write_atomically
 from mssg.runs.lock import locked
 from mssg.study.model import Covariate, Geometry, Source, Study
-from mssg.study.schema import to_toml
+from mssg.study.schema import covariate_of, to_toml
 
 
 @dataclass(frozen=True)
@@ -297,7 +297,10 @@ def _study(
     path, names = plan.out / f"{plan.name}.toml", tuple(c.name for c in covariates)
     if not covariates:
         return path, ()
-    sources = tuple(Source(name, name, names) for name in plan.sources[: len(plan.divide) or 1])
+    if plan.geometry and (position := plan.geometry.position):
+        covariates = (*covariates, covariate_of(position, {"kind": "continuous"}, None, position))
+    observes = tuple(c.name for c in covariates)
+    sources = tuple(Source(name, name, observes) for name in plan.sources[: len(plan.divide) or 1])
     study = Study(plan.name, plan.shape[1], plan.shape[0], covariates, sources, plan.geometry)
     write_atomically(path, to_toml(study), DataError)
     return path, names

@@ -139,6 +139,52 @@ def test_a_common_space_has_one_plane_for_all(tmp_path):
             open_sources(load_study(summary.study))
 
 
+def test_a_range_cuts_whole_heads(tmp_path):
+    options = SliceOptions(resolution=32, common_space=True, at=("-100mm:100mm:8mm",))
+    root = bids(tmp_path / "bids", 4)
+    for path in root.rglob("*_T1w.nii.gz"):  # one head does not reach as far
+        if "sub-02" in path.name:
+            image = nibabel.load(path)
+            data = np.asarray(image.dataobj).copy()
+            places = nibabel.affines.apply_affine(image.affine, np.argwhere(data >= 0))[:, 1]
+            data[places.reshape(data.shape) > 40] = 0
+            nibabel.Nifti1Image(data, image.affine).to_filename(path)
+    summary = prepare(root, tmp_path / "out", options, save_slices=True)
+    study = load_study(summary.study)
+    (source,) = open_sources(study)
+    assert study.position == "position_mm" and study.geometry.position_mm in (-4.0, 4.0)
+    assert study.covariate("position_mm").loss_weight == 3 and "position_mm" in study.sources[0].observes
+    where, subjects = source.table["position_mm"], source.subjects
+    spans = {s: (where[subjects == s].min(), where[subjects == s].max()) for s in set(subjects)}
+    assert spans["00"][1] > 70 and spans["02"][1] <= 40 < spans["01"][1]
+    assert len(set(source.split[subjects == "00"])) == 1
+    # one scale of grey levels: the same tissue is as bright in every slice, and lies where it should
+    for subject in ("00", "01"):
+        mine = source.images[(subjects == subject) & (np.abs(where) < 30)]
+        levels = [np.median(image[image > 60]) for image in mine]
+        assert np.ptp(levels) < 12
+    for path in sorted((tmp_path / "out" / "bids-slices").iterdir())[::7]:
+        part = nibabel.load(path)
+        subject = path.name.partition("_")[0]
+        whole = nibabel.load(next(root.glob(f"{subject}/anat/*_T1w.nii.gz")))
+        check_overlay(np.asarray(part.dataobj), part.affine, whole)
+    assert any("no tissue" in note for note in summary.notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"at": ("-20mm:20mm:8mm",)}, "--common-space"),
+        ({"at": ("-20mm:20mm:8mm", "middle"), "common_space": True}, "stands alone"),
+        ({"at": ("20mm:-20mm:8mm",), "common_space": True}, "FIRST:LAST:STEP"),
+        ({"at": ("brain:brain+9mm:3mm",), "common_space": True}, "--at"),
+    ],
+)
+def test_ranges_that_cannot_be_cut(options, words, tmp_path):
+    with pytest.raises(UsageError, match=words):
+        prepare(bids(tmp_path / "bids", 2), tmp_path / "out", SliceOptions(resolution=32, **options))
+
+
 def test_a_table_of_paths(tmp_path):
     path = paths_table(tmp_path)
     more = ("age=continuous:years", "lat@ventricle=continuous:ml:1..90", "sex=binary:0,1")

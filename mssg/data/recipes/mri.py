@@ -23,13 +23,16 @@ from mssg.data.label_maps import LabelScheme, load_scheme
 from mssg.data.nifti import Volume, VolumeRules
 from mssg.data.plane import (
     AXES,
+    LEAST_TISSUE,
     POSITIONS_IN_WORDS,
+    TISSUE_LEVEL,
     PlaneGrid,
     Position,
     UsualSpace,
     fit_grid,
     place_of_image,
     sample_plane,
+    shows_tissue,
     to_image,
     to_levels,
 )
@@ -52,7 +55,9 @@ class SliceOptions:
 
     Attributes:
         plane: coronal, axial or sagittal.
-        at: Positions, one picture each.
+        at: Positions, one picture each. A range (-105mm:75mm:3mm), of volumes in one space, cuts a stack:
+            one scale of grey levels for each volume, slices without tissue left out, and the position is a
+            covariate of the study.
         resolution: Pixels a side.
         pixel_mm: Edge of a pixel; None: that of the first volumes' usual voxels, or larger so that their
             usual fields of view fit; volumes far from the usual are left out.
@@ -84,6 +89,11 @@ class SliceOptions:
     bias_correct: bool = False
 
     @property
+    def is_stack(self) -> bool:
+        """Whether a range of places is cut."""
+        return any(":" in text for text in self.at)
+
+    @property
     def rules(self) -> VolumeRules:
         """How volumes are read."""
         return VolumeRules(self.nan_as_zero, self.assume_las)
@@ -104,12 +114,19 @@ class Scan:
     smooth: BiasField | None = None
     drawn: bool = False
 
-    def levels(self, grid: PlaneGrid, intensity: str) -> NDArray[np.uint8]:
-        """Grey levels uint8 [R, R] of a plane.
+    def levels(self, grids: Sequence[PlaneGrid], intensity: str) -> NDArray[np.uint8]:
+        """Grey levels uint8 [S, R, R] of planes, all on one scale.
 
         Raises:
             DataError: There is nothing to see.
         """
+        pictures, inside = (np.stack(parts) for parts in zip(*map(self._sampled, grids)))
+        if intensity == "auto":
+            intensity = "stored" if self.drawn else "robust"
+        return to_levels(pictures, inside, intensity)
+
+    def _sampled(self, grid: PlaneGrid) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """A plane float32 [R, R], and which of its pixels count."""
         picture, inside = sample_plane(self.volume, grid)
         if self.bias:
             picture = _divided(picture, *sample_plane(self.bias, grid))
@@ -117,9 +134,7 @@ class Scan:
             picture = picture / self.smooth.at(grid.points()).astype(np.float32)
         if self.mask:
             inside &= sample_plane(self.mask, grid, nearest=True)[0] > 0
-        if intensity == "auto":
-            intensity = "stored" if self.drawn else "robust"
-        return to_levels(picture, inside, intensity)
+        return picture, inside
 
 
 @dataclass(frozen=True)
@@ -152,20 +167,32 @@ class SliceMaker:
         values = self.scheme.volumes(nifti.read_labels(labels, o.rules)) if labels else {}
         at_brain = any(position.kind == "brain" for position in self.positions)
         brain = brain_centre(scans[0].volume, scans[0].mask) if at_brain else None
-        pictures = np.zeros((len(self.positions), 1, o.resolution, o.resolution), np.uint8)
+        lacking = [name for name, value in values.items() if math.isnan(value)]
         rows: list[Row | str] = []
+        if o.is_stack:
+            levels = [scan.levels(self.grids, o.intensity) for scan in scans]
+            pictures = np.rint(np.mean(levels, 0)).astype(np.uint8)
+            for position, grid, picture in zip(self.positions, self.grids, pictures):
+                row = self._row(position, grid, values, lacking)
+                rows.append(row if shows_tissue(picture) else f"slice at {position}: no tissue")
+            return pictures[:, None], rows
+        pictures = np.zeros((len(self.positions), 1, o.resolution, o.resolution), np.uint8)
         for number, position in enumerate(self.positions):
             try:
                 grid = self.grids[number] if self.grids else self._grid(position, scans[0].volume, brain)
-                levels = [scan.levels(grid, o.intensity) for scan in scans]
+                levels = [scan.levels([grid], o.intensity)[0] for scan in scans]
                 pictures[number, 0] = np.rint(np.mean(levels, 0))
             except DataError as error:
                 rows.append(error.brief)
                 continue
-            where = (str(position), grid.position_mm, *grid.centre_mm)
-            lacking = [name for name, value in values.items() if math.isnan(value)]
-            rows.append({**dict(zip(KEPT, where)), "values": values, "lacking": lacking})
+            rows.append(self._row(position, grid, values, lacking))
         return pictures, rows
+
+    def _row(
+        self, position: Position, grid: PlaneGrid, values: Mapping[str, float], lacking: list[str]
+    ) -> Row:
+        where = (str(position), grid.position_mm, *grid.centre_mm)
+        return {**dict(zip(KEPT, where)), "values": values, "lacking": lacking}
 
     def _scan(self, image: CohortImage) -> Scan:
         """A file with what goes with it.
@@ -238,6 +265,13 @@ def prepare(
     spaces, unreadable = _spaces(got.records, options)
     usual = UsualSpace.of(list(spaces.values()), options.plane) if spaces and not options.pixel_mm else None
     pixel_mm = options.pixel_mm or (usual.pixel_mm(options.resolution) if usual else 1.0)
+    if options.is_stack and not common:
+        raise UsageError(
+            "the volumes share no space, so that their millimetres name no common place",
+            field="--at",
+            found=options.at[0],
+            hint="Register them to a template and add --common-space, or cut single slices",
+        )
     grids = _common_grids(spaces.values(), usual, positions, options, pixel_mm) if common else ()
     geometry = replace(_geometry(options, pixel_mm, grids), space=_space(got.records, spaces))
     plan = got.plan(
@@ -275,6 +309,11 @@ def _notes(pixel_mm: float, options: SliceOptions, usual: UsualSpace | None, com
     text = f"pixels of {pixel_mm:g} mm, pictures of {pixel_mm * options.resolution:.0f} mm"
     if usual:
         text += f" (usual: voxels of {usual.voxel_mm:.3g} mm, fields of {usual.field_mm:.0f} mm)"
+    if options.is_stack:
+        text += (
+            f"; slices in which less than {LEAST_TISSUE:.0%} of the pixels are brighter than grey level"
+            f" {TISSUE_LEVEL} show no tissue and are left out"
+        )
     if common or "middle" not in options.at:
         return (text,)
     where = (
@@ -294,7 +333,9 @@ def _checked(options: SliceOptions) -> tuple[Position, ...]:
             raise UsageError("unknown value", field=name, found=value, expected=" | ".join(map(str, choices)))
     if options.pixel_mm is not None and not options.pixel_mm > 0:
         raise UsageError("not a size", field="--pixel-mm", found=options.pixel_mm, expected="more than 0")
-    positions = tuple(dict.fromkeys(Position.parse(text) for text in options.at))
+    positions = tuple(dict.fromkeys(p for text in options.at for p in Position.parse_all(text)))
+    if options.is_stack and len(options.at) > 1:
+        raise UsageError("a range stands alone", field="--at", found=", ".join(options.at))
     if not positions:
         raise UsageError("no position", field="--at", expected=POSITIONS_IN_WORDS)
     return positions
@@ -359,7 +400,11 @@ def _common_grids(
 
 
 def _geometry(options: SliceOptions, pixel_mm: float, grids: tuple[PlaneGrid, ...]) -> Geometry:
-    """The geometry of the study: one plane for all images, or pixel size alone."""
+    """The geometry of the study: one plane for all images, a stack of them, or pixel size alone."""
+    if options.is_stack and grids:
+        middle = grids[len(grids) // 2]
+        place = middle.position_mm, middle.centre_mm
+        return Geometry(options.plane, pixel_mm, "common", *place, position=KEPT[1])
     if len(grids) == 1:
         return Geometry(options.plane, pixel_mm, "common", grids[0].position_mm, grids[0].centre_mm)
     return Geometry(options.plane, pixel_mm)
