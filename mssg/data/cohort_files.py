@@ -10,11 +10,14 @@ from pathlib import Path
 
 from mssg.data.cohort import Cohort, CohortImage, LeftOut, chosen, fill, pattern
 from mssg.errors import DataError
+from mssg.study.cells import is_missing
 
 STEM = r"(\.nii)?\.[^.]*$"
 """What a file's name has beyond its stem: .nii.gz, .mgz, .jpeg."""
-LEFT, RIGHT = ("left", "l", "os", "le"), ("right", "r", "od", "re")
-"""How the profession writes a side: oculus sinister and dexter, left and right eye."""
+LEFT = ("left", "l", "os", "le", "og", "gauche", "oi", "la", "links")
+RIGHT = ("right", "r", "od", "re", "droit", "droite", "ra", "rechts")
+"""How the profession writes a side: oculus sinister and dexter, left and right eye, also in French, Spanish and
+German."""
 
 
 def find(
@@ -81,9 +84,10 @@ def _image(
         facts[fact] = codes.get(facts.get(fact, ""), "")
         if not facts[fact]:
             return LeftOut(name, "files", f"its name says no {fact}: {' | '.join(codes)}")
-    if cohort.kind == "fundus" and facts.get("side"):
+    if cohort.kind == "fundus" and "side" in facts:
+        stated = not is_missing(facts["side"])
         side = side_of(facts["side"])
-        if not side:
+        if stated and not side:
             known = ", ".join((*LEFT, *RIGHT))
             return LeftOut(
                 name, "files", f"side: {facts['side']!r} is not understood, expected one of {known}"
@@ -101,7 +105,7 @@ def _image(
 
 def side_of(text: str) -> str:
     """ "left" or "right" from what the profession writes; "" where it is neither."""
-    word = re.sub(r"[.\s]", "", text).lower()
+    word = re.sub(r"[.\s_-]", "", text).lower().removesuffix("eye")
     return "left" if word in LEFT else "right" if word in RIGHT else ""
 
 

@@ -287,7 +287,14 @@ def _affine(path: Path, image: Any, rules: VolumeRules) -> NDArray[np.float64]:
             found="0",
             hint="Write the affine into the header, convert the scan again, or use --assume-las",
         )
-    unit = image.header.get_xyzt_units()[0] if "xyzt_units" in image.header.keys() else "mm"
+    if _is_contradictory(image.header):
+        raise DataError(
+            "states two orientations that are mirror images, so left and right cannot be told apart",
+            file=path,
+            field="qform, sform",
+            hint="Copy the right one over the other, or convert the scan again",
+        )
+    unit = _unit(image.header)
     affine[:3] *= MM_OF.get(unit, 1.0)
     with np.errstate(all="ignore"):
         edges = np.linalg.norm(affine[:3, :3], axis=0)
@@ -329,6 +336,31 @@ def _states_orientation(path: Path, header: Any) -> bool:
     # nibabel puts a default place into such a header and forgets that it stated none
     with gzip.open(path) if path.name.lower().endswith(COMPRESSED) else path.open("rb") as file:
         return int.from_bytes(file.read(30)[28:], "big", signed=True) > 0
+
+
+def _is_contradictory(header: Any) -> bool:
+    """Whether sform and qform both state an orientation, one the mirror image of the other: programs differ
+    in which they take."""
+    if "qform_code" not in header.keys() or not (int(header["qform_code"]) and int(header["sform_code"])):
+        return False
+    try:
+        return bool(np.linalg.det(header.get_sform()[:3, :3]) * np.linalg.det(header.get_qform()[:3, :3]) < 0)
+    except Exception:  # a qform that is no rotation is looked at by nobody
+        return False
+
+
+def _unit(header: Any) -> str:
+    """The unit of a header's millimetres.
+
+    Raises:
+        ValueError: A code that NIfTI does not know.
+    """
+    if "xyzt_units" not in header.keys():
+        return "mm"
+    try:
+        return header.get_xyzt_units()[0]
+    except KeyError:
+        raise ValueError(f"xyzt_units {int(header['xyzt_units'])} is no unit") from None
 
 
 def to_ras(volume: Volume) -> Volume:

@@ -14,7 +14,7 @@ from PIL import Image
 from mssg import load_study
 from mssg.data.dataset import open_sources
 from mssg.data.label_maps import load_scheme
-from mssg.data.nifti import VolumeRules, read_labels, read_mask, read_slice, read_volume
+from mssg.data.nifti import VolumeRules, read_labels, read_mask, read_slice, read_space, read_volume
 from mssg.data.picture_files import read_pixels
 from mssg.data.plane import PlaneGrid, UsualSpace, slice_picture, to_image
 from mssg.data.recipes import fundus, mri
@@ -54,6 +54,30 @@ def test_millimetres_whatever_the_unit(unit, size, edge, tmp_path):
 def test_a_unit_that_cannot_be_is_named(unit, size, tmp_path):
     with pytest.raises(DataError, match=f"mm, from the unit {unit}"):
         read_volume(saved(tmp_path / "v.nii", head(60, 30), np.diag([size] * 3 + [1]), unit))
+
+
+def test_a_unit_that_nifti_does_not_know_is_named(tmp_path):
+    path = save_volume(tmp_path / "a.nii", head(60, 30))
+    content = bytearray(path.read_bytes())
+    content[123] = 7
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="xyzt_units 7 is no unit"):
+        read_volume(path)
+
+
+def test_two_orientations_that_are_mirror_images_are_refused(tmp_path):
+    image = nibabel.load(save_volume(tmp_path / "a.nii", head(60, 30)))
+    turned = image.affine @ np.diag([-1, -1, 1, 1])  # a rotation: qform and sform differ, left stays left
+    for name, qform, refused in (("turned", turned, False), ("mirrored", image.affine * [-1, 1, 1, 1], True)):
+        other = nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine)
+        other.set_sform(image.affine, 1)
+        other.set_qform(qform, 1)
+        other.to_filename(tmp_path / f"{name}.nii")
+        if refused:
+            with pytest.raises(DataError, match="two orientations that are mirror images"):
+                read_space(tmp_path / f"{name}.nii")
+        else:
+            assert np.allclose(read_volume(tmp_path / f"{name}.nii").affine, image.affine)
 
 
 def test_data_that_begin_in_the_header_are_refused(tmp_path):
@@ -252,9 +276,9 @@ def test_what_is_transparent_is_black(mode, tmp_path):
 @pytest.mark.parametrize(
     "text, side",
     [
-        *((t, "left") for t in ("left", "Left", "L", "OS", "o.s.", "LE", " os ")),
-        *((t, "right") for t in ("right", "RIGHT", "R", "OD", "O.D.", "re")),
-        ("", "none"),
+        *((t, "left") for t in ("left", "Left", "L", "OS", "o.s.", "LE", " os ", "Left_Eye", "OG", "links")),
+        *((t, "right") for t in ("right", "RIGHT", "R", "OD", "O.D.", "re", "right eye", "droite")),
+        *((t, "none") for t in ("", "n/a", "NA", "nan")),
         ("1", None),
         ("both", None),
         ("lift", None),
@@ -278,7 +302,7 @@ def test_sides_of_eyes_as_the_profession_writes_them(text, side, tmp_path):
         assert len(source) == 1 and f"side: {text!r} is not understood" in reasons
         return
     assert summary.notes == (
-        ("1 of 2 photographs state no side: none of them is mirrored",) if not text else ()
+        ("1 of 2 photographs state no side: none of them is mirrored",) if side == "none" else ()
     )
     left_edge = source.images[1, 0, 16, 2] > 200
     assert left_edge == (side != "left")

@@ -159,4 +159,5 @@ def _unturned(records: Sequence[ImageRecord], options: PhotoOptions) -> tuple[st
     unknown = sum(not record.image.facts.get("side") for record in records)
     if options.flip == "none" or not unknown:
         return ()
-    return (f"{unknown} of {len(records)} photographs state no side: none of them is mirrored",)
+    where = "" if unknown < len(records) else "; a column named side, with left and right, says it"
+    return (f"{unknown} of {len(records)} photographs state no side: none of them is mirrored{where}",)
