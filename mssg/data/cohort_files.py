@@ -16,8 +16,7 @@ STEM = r"(\.nii)?\.[^.]*$"
 """What a file's name has beyond its stem: .nii.gz, .mgz, .jpeg."""
 LEFT = ("left", "l", "os", "le", "og", "gauche", "oi", "la", "links")
 RIGHT = ("right", "r", "od", "re", "droit", "droite", "ra", "rechts")
-"""How the profession writes a side: oculus sinister and dexter, left and right eye, also in French, Spanish and
-German."""
+"""How the profession writes a side: oculus sinister, dexter, left and right eye, in four languages."""
 
 
 def find(

@@ -24,11 +24,12 @@ from mssg.data import quality
 from mssg.data.cohort import CovariateSpec, LeftOut
 from mssg.data.cohort_values import ImageRecord
 from mssg.data.dataset import INFO, check_target, write_packed
+from mssg.data.draft import write_draft
 from mssg.data.image_jobs import ImageDraft, ImageMaker, Progress, Row, make_images
 from mssg.data.preparation_report import PreparedImage, Verdicts, most_frequent, read_verdicts, write_report
 from mssg.data.split import SPLITS, assign_sources, split_subjects, unit_hash
 from mssg.errors import DataError, UsageError
-from mssg.files import make_folder, parse_json, write_atomically
+from mssg.files import make_folder, parse_json
 from mssg.runs.lock import locked
 from mssg.study.model import Covariate, Geometry, Source, Study
 from mssg.study.schema import covariate_of, to_toml
@@ -302,8 +303,7 @@ def _study(
     observes = tuple(c.name for c in covariates)
     sources = tuple(Source(name, name, observes) for name in plan.sources[: len(plan.divide) or 1])
     study = Study(plan.name, plan.shape[1], plan.shape[0], covariates, sources, plan.geometry)
-    write_atomically(path, to_toml(study), DataError)
-    return path, names
+    return write_draft(path, to_toml(study)), names
 
 
 def copy_study(name: str, out: Path) -> Path:
@@ -314,7 +314,7 @@ def copy_study(name: str, out: Path) -> Path:
     """
     source = assets.path(f"studies/{name}.toml")
     out.mkdir(parents=True, exist_ok=True)
-    return Path(shutil.copyfile(source, out / f"study-{name}.toml"))
+    return write_draft(out / f"study-{name}.toml", source.read_text(encoding="utf-8"))
 
 
 def default_workers() -> int:

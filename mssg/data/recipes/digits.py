@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from mssg import assets
 from mssg.blas import one_blas_thread
 from mssg.data.dataset import check_target, write_packed
+from mssg.data.draft import write_draft
 from mssg.data.split import assign_sources, split_subjects
 from mssg.errors import DataError, UsageError
-from mssg.files import write_atomically
 from mssg.measure import digits
 from mssg.processes import worker_pool
 
@@ -184,7 +184,7 @@ def write_studies(out: Path, resolution: int) -> None:
     for target, shipped in STUDIES.items():
         text = assets.path(f"studies/{shipped}").read_text(encoding="utf-8")
         text = re.sub(r"(?m)^resolution = \d+", f"resolution = {resolution}", text)
-        write_atomically(out / target, text, DataError)
+        write_draft(out / target, text)
 
 
 def load(mnist: str | Path | None = None, limit: int | None = None) -> Originals:

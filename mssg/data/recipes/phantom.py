@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from mssg import assets
 from mssg.blas import one_blas_thread
 from mssg.data.dataset import check_target, write_packed
+from mssg.data.draft import write_draft
 from mssg.data.plane import shows_tissue
 from mssg.data.recipes import phantom_anatomy as anatomy
 from mssg.data.recipes.phantom_anatomy import CORTEX_STEPS, VENTRICLE_STEPS, Anatomy, Volumes
@@ -35,8 +36,7 @@ from mssg.data.recipes.phantom_scan import (
     slice_points,
 )
 from mssg.data.split import assign_sources, split_subjects
-from mssg.errors import DataError, UsageError
-from mssg.files import write_atomically
+from mssg.errors import UsageError
 from mssg.processes import worker_pool
 
 COVARIATES = ("age", "ventricle", "grey_matter")
@@ -241,7 +241,7 @@ def write_studies(out: Path, resolution: int, plane: str, places: Sequence[float
         for key, value in stated.items():
             shown = f'"{value}"' if isinstance(value, str) else repr(value)
             text = re.sub(rf"(?m)^{key} = [^#\n]*?(\s*(#.*)?)$", rf"{key} = {shown}\1", text)
-        write_atomically(out / target, text, DataError)
+        write_draft(out / target, text)
 
 
 def _with_position(text: str) -> str:

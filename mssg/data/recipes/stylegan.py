@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from mssg.data.archive_labels import ArchiveLabels, parse_labels, read_labels
 from mssg.data.archives import LARGEST_FILE, FolderArchive, ZipArchive, open_archive
 from mssg.data.dataset import check_target, write_packed
+from mssg.data.draft import write_draft
 from mssg.data.nifti import quiet_nibabel
 from mssg.data.picture_files import read_pixels
 from mssg.data.pipeline import cell, meaning
 from mssg.data.split import SPLITS, split_subjects
 from mssg.data.units import ask_unit
 from mssg.errors import DataError, UsageError
-from mssg.files import write_atomically
 from mssg.study.model import Source, Study
 from mssg.study.schema import to_toml
 
@@ -115,8 +115,7 @@ def prepare(
     if observed:
         source = Source(FOLDER, FOLDER, observed)
         text = to_toml(Study(out.resolve().name, resolution, channels, read.covariates, (source,)))
-        study = out / "study.toml"
-        write_atomically(study, text, DataError)
+        study = write_draft(out / "study.toml", text)
     counts = {name: int(np.sum(split == name)) for name in SPLITS}
     return PreparedArchive(
         folder=out,
