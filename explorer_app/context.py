@@ -17,7 +17,7 @@ from explorer_app.geometry import mirrored
 from explorer_app.interface import Background, DerivedMaps, Interface
 from explorer_app.messages import Frame, OpenedModel
 from explorer_app.render_client import RenderClient
-from explorer_app.request_edits import channel_requests, side_by_side
+from explorer_app.request_edits import channel_requests, fitting, side_by_side
 from explorer_app.state import AppState, Pin
 from explorer_app.viewing import viewed
 from mssg.errors import MssgError
@@ -69,8 +69,19 @@ class Context:
             self.interface.note(self.client.notice)
             self.client.notice = ""
         self.document.poll_run()
+        self._fit()
         self._animate(min(LONGEST_STEP_S, self._begun - before))
         self.background.tell(self.interface.note)
+
+    def _fit(self) -> None:
+        """Take out of the picture what its model cannot have, as soon as that is known, and say so."""
+        state, model = self.state, self.model
+        if model is None:
+            return
+        request, dropped = fitting(state.request, model.num_ws, model.equivariant, model.names)
+        if dropped:
+            self.document.history.replace(replace(state, request=request))
+            self.interface.note(f"This model has no {' and no '.join(dropped)}: put back.")
 
     def _animate(self, seconds: float) -> None:
         """Move on once the last picture is there; the whole animation is one undo step."""

@@ -66,6 +66,7 @@ class Engine:
             num_ws=renderer.G.num_ws,
             equivariant=hasattr(getattr(synthesis, "input", None), "transform"),
             has_noise=any("noise_const" in n for n, _ in synthesis.named_buffers()),
+            names=renderer.layers,
             instrument=name,
             half=renderer.device.type == "cuda"
             and any(getattr(m, "use_fp16", False) for m in synthesis.modules()),

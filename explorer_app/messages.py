@@ -127,7 +127,8 @@ class ShownLayer:
 class OpenedModel:
     """From the render process: what it says about a snapshot it holds.
 
-    `equivariant`: it takes a translation and rotation; `half`: it computes in float16 unless told otherwise.
+    `names`: of all its layers; `layers`: those whose shape is known; `equivariant`: it takes a translation
+    and rotation; `half`: it computes in float16 unless told otherwise.
     """
 
     path: str
@@ -135,6 +136,7 @@ class OpenedModel:
     num_ws: int = 1
     equivariant: bool = False
     has_noise: bool = True
+    names: tuple[str, ...] = ()
     instrument: str = ""
     half: bool = False
     device: str = "cpu"

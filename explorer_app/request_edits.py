@@ -6,7 +6,7 @@ A control shows what it reads off the request and returns another request: there
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -85,6 +85,31 @@ def with_values(request: RenderRequest, **changes: float) -> RenderRequest:
 def whole_picture(request: RenderRequest) -> RenderRequest:
     """The picture itself, unmoved, whatever layer or motion is being looked at."""
     return replace(request, layer=None, channel=None, channels=1, transform=None)
+
+
+def fitting(
+    request: RenderRequest, num_ws: int, equivariant: bool, layers: Collection[str]
+) -> tuple[RenderRequest, list[str]]:
+    """A request without what a model cannot have, and the words for what was taken out.
+
+    Args:
+        request: What was asked of another model.
+        num_ws: Layers that take a style.
+        equivariant: Whether it takes a translation and rotation.
+        layers: Names of its layers.
+    """
+    dropped = []
+    if request.transform is not None and not equivariant:
+        request, dropped = replace(request, transform=None), [*dropped, "translation and rotation"]
+    if any(layer >= num_ws for layer in request.mix_layers):
+        kept = tuple(layer for layer in request.mix_layers if layer < num_ws)
+        request, dropped = replace(request, mix_layers=kept), [*dropped, "style mixing of its finest layers"]
+    if request.cutoff is not None and request.cutoff > num_ws:
+        request, dropped = replace(request, cutoff=None), [*dropped, f"cutoff {request.cutoff}"]
+    if request.layer is not None and layers and request.layer not in layers:
+        dropped = [*dropped, f"layer {request.layer}"]
+        request = replace(request, layer=None, channel=None, channels=1)
+    return request, dropped
 
 
 @lru_cache(64)

@@ -166,7 +166,9 @@ def caption(app: Context, state: AppState) -> tuple[str, ...]:
     words = [f"{c.name.replace('_', ' ')} {c.format(values[c.name])}" for c in study.conditions]
     seeds = state.request.blend or ((state.request.seed, 1.0),)
     words.append("seed " + " + ".join(f"{s}" for s, _ in seeds))
-    return " · ".join(words), f"{study.name}: drawn by a generative model, not a scan of a person"
+    origin = distribution.header.origin
+    made = f"drawn by a generative model{f' trained on {origin}' if origin else ''}, not a scan of a person"
+    return " · ".join(words), f"{study.name}: {made}"
 
 
 def _in_data_order(app: Context, frame: Frame) -> np.ndarray:

@@ -31,7 +31,18 @@ def draw(app: Context, state: AppState) -> AppState:
     request = _mixing(request, label, model.num_ws if model is not None else 8)
     if app.interface.animation in ("latent", "psi", "noise"):
         speed(app, label)
-    return replace(state, request=request)
+    return replace(state, request=_reset(request))
+
+
+def _reset(request: RenderRequest) -> RenderRequest:
+    """The button back to the plain seed."""
+    plain = at_place(request, place(request)[0])
+    plain = replace(plain, psi=1.0, cutoff=None, noise_mode="const", noise_seed=0, mix_layers=())
+    imgui.begin_disabled(plain == request)
+    clicked = imgui.button("reset##latent", ImVec2(-1, 0))
+    imgui.end_disabled()
+    widgets.tooltip("The plain seed: no blend, no truncation, noise as trained, no style mixing.")
+    return plain if clicked else request
 
 
 def play(app: Context, kind: str, tip: str) -> None:

@@ -19,8 +19,10 @@ from explorer_app.interface import Dialog
 from explorer_app.messages import PREDICTOR, Frame
 from explorer_app.state import AppState, seed_requests
 from explorer_app.theme import em
+from mssg.measure.instruments import instrument as oracle
 from mssg.measure.own_error import OwnError
 from mssg.study.model import Covariate
+from mssg.text import number
 
 MODES = ("off", "mean", "sd", "both")
 _LARGE = 0.15  # share of the training range beyond which an error is marked
@@ -60,13 +62,15 @@ def _table(
             imgui.table_setup_column(title, 0, weight)
         imgui.table_next_row()
         learned = instrument == PREDICTOR
+        about = _LEARNED if learned else oracle(instrument).ABOUT
+        own = app.client.predictor.errors if learned else oracle(instrument).own_errors()
         name = app.client.predictor.network if learned else f"{instrument} oracle"
         for title in (name, "requested", "measured", "error"):
             imgui.table_next_column()
             widgets.text(title, theme.FAINT)
             if title == name:
-                widgets.tooltip(_LEARNED if learned else _ORACLE)
-        errors = {own.covariate: own for own in app.client.predictor.errors} if learned else {}
+                widgets.tooltip(about)
+        errors = {known.covariate: known for known in own}
         for covariate in distribution.study.conditions:
             if covariate.name in values and covariate.name in asked:
                 value = values[covariate.name]
@@ -74,9 +78,10 @@ def _table(
                     distribution, covariate, asked[covariate.name], value, errors.get(covariate.name), current
                 )
         imgui.end_table()
+    if own and not learned:
+        widgets.wrapped(f"± is the {instrument} oracle's own error. {about}", theme.FAINT)
 
 
-_ORACLE = "An oracle measures the pixels themselves; its own error is small and is documented with it."
 _LEARNED = (
     "Made from real images to read the covariates; its own error on real images it had not seen is in the"
     " tooltips, beside that of a constant guess. An error not larger than that says nothing about the"
@@ -105,13 +110,14 @@ def _row(
         told = "–" if not known else "other" if large else "same"
         tip = "read as asked or not"
     if own is not None:
-        tip += f". The predictor on real images: {own.words()}; {own.verdict}"
+        on = own.on if own.on == "phantoms" else "real images"
+        tip += f". The instrument's own error on {on}: {own.words()}; {own.verdict}"
     doubtful = own is not None and not own.better
     large = large and not doubtful
     tip = tip if known else f"the instrument finds no {covariate.name} on this picture"
     cells = (
         covariate.format(asked, unit=False),
-        covariate.format(value, unit=False) if known else "–",
+        (covariate.format(value, unit=False) if known else "–") + _margin(own, known),
         told + (" !" if large else ""),
     )
     imgui.table_next_row()
@@ -124,6 +130,11 @@ def _row(
         widgets.tooltip(
             f"{covariate.name} in {covariate.unit}: {tip}." if covariate.unit else f"{covariate.name}: {tip}."
         )
+
+
+def _margin(own: OwnError | None, known: bool) -> str:
+    """The instrument's own error beside what it reads."""
+    return f" ±{number(own.mae)}" if own is not None and known and math.isfinite(own.mae) else ""
 
 
 def _predictor(app: Context, state: AppState) -> AppState:

@@ -107,12 +107,20 @@ def _toolbar(app: Context, state: AppState) -> AppState:
     frame = app.client.shown
     if frame is not None:
         imgui.align_text_to_frame_padding()
-        widgets.right_text(
-            f"{frame.image.shape[1]} × {frame.image.shape[0]}"
-            + ("" if display.zoom == 0 else f"   {display.zoom:.2g}×"),
-            theme.DIM,
-        )
+        zoom = "" if display.zoom == 0 else f"   {display.zoom:.2g}×"
+        _kind(app, f"{frame.image.shape[1]} × {frame.image.shape[0]}{zoom}")
     return replace(state, display=display)
+
+
+def _kind(app: Context, size: str) -> None:
+    """What the picture is, as long as there is room, and its size, at the right."""
+    origin = app.document.distribution.header.origin if app.document.distribution else ""
+    made = f"generated from {origin.split(':')[0]}" if origin else "generated"
+    imgui.same_line()
+    room = imgui.get_content_region_avail().x
+    fits = [f"{text}   {size}".strip() for text in (made, "generated", "")]
+    widgets.right_text(next((t for t in fits if imgui.calc_text_size(t).x < room), size), theme.DIM)
+    widgets.tooltip(f"Drawn by a model{f' trained on {origin}' if origin else ''}; not a scan of a person.")
 
 
 def _nothing(app: Context, state: AppState, corner: ImVec2, size: ImVec2) -> None:

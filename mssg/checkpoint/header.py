@@ -83,6 +83,17 @@ class Header:
         return models
 
     @cached_property
+    def origin(self) -> str:
+        """What the training images are, as their sources or whoever ships the snapshot state it; "" where
+        nobody does."""
+        if self.summary.get("origin"):
+            return str(self.summary["origin"])
+        shipped = assets.root() / "snapshots"
+        if self.path.resolve().parent != shipped.resolve():
+            return ""
+        return parse_json((shipped / "origins.json").read_text(encoding="utf-8")).get(self.path.stem, "")
+
+    @cached_property
     def snapshot_id(self) -> str:
         """First 12 hexadecimal digits of the file's SHA-256."""
         return _file_id(self.path)

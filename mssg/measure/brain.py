@@ -22,9 +22,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from mssg import assets
 from mssg.errors import DataError
+from mssg.measure.own_error import OwnError
 
 COVARIATES = ("age", "ventricle", "grey_matter")
 UNITS = {"age": "years", "ventricle": "ml", "grey_matter": "ml"}
+ABOUT = (
+    "Volumes are of the whole head, judged by this one slice, and age by the darkening of white matter;"
+    " calibrated on phantoms of one head."
+)
 CALIBRATION = "brain/oracle.json"
 
 FIELD_OF_VIEW = 160.0
@@ -264,6 +269,19 @@ def calibrate(images: ArrayLike, truth: dict[str, NDArray[np.float64]]) -> dict[
         }
     contrast = float(np.nanmedian(found["contrast"]))
     return {"contrast": contrast, "covariates": covariates, "error_on_phantoms": error}
+
+
+@cache
+def own_errors() -> tuple[OwnError, ...]:
+    """How well phantoms that did not calibrate it are read; of several scanners the one read worst."""
+    scanners = json.loads(assets.path(CALIBRATION).read_text(encoding="utf-8"))["scanners"]
+    worst = [
+        max((s["error_on_phantoms"][name] for s in scanners), key=lambda e: e["mae"]) for name in COVARIATES
+    ]
+    return tuple(
+        OwnError(n, e["n"], mae=e["mae"], r=e["r"], on="phantoms", unit=UNITS[n], better=True)
+        for n, e in zip(COVARIATES, worst)
+    )
 
 
 def _design(form: dict[str, Any], inputs: list[NDArray[np.float64]]) -> NDArray[np.float64]:

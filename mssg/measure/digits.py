@@ -20,10 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 from mssg.blas import one_blas_thread
 from mssg.errors import DataError, UsageError
 from mssg.measure import strokes
+from mssg.measure.own_error import OwnError
 from mssg.measure.strokes import CANVAS, GRID, Field
 
 COVARIATES = ("thickness", "intensity", "slant")
 UNITS = {"thickness": "px", "intensity": "levels", "slant": "°"}
+
+ABOUT = "Thickness, intensity and slant are what this program measures: it defines them."
 
 EMPTY_PEAK = 16.0
 """An image whose brightest pixels stay below this grey level holds no digit."""
@@ -45,6 +48,11 @@ THICKNESS_TOLERANCE = 0.015
 SLANT_TOLERANCE = 0.25
 """How near to its target, in px and degrees, a digit is brought."""
 _THICKNESS_STEPS, _SLANT_STEPS = 4, 3
+
+
+def own_errors() -> tuple[OwnError, ...]:
+    """None: the covariates are what it measures."""
+    return ()
 
 
 def measure(images: ArrayLike) -> dict[str, NDArray[np.float64]]:

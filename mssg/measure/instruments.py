@@ -1,6 +1,8 @@
 """Oracles: quantities read directly off an image, with numpy and scipy only.
 
-An instrument is a module with `COVARIATES` (names it measures), `UNITS` (name -> unit) and `measure(images)`.
+An instrument is a module with `COVARIATES` (names it measures), `UNITS` (name -> unit), `ABOUT` (what its
+readings rest on, a sentence), `own_errors()` (how well it reads images that did not make it) and
+`measure(images)`.
 A study names the one that fits its images in `[measure] instrument = "…"`.
 """
 

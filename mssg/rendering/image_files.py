@@ -234,6 +234,7 @@ def describe(
     documents = [replace(request, snapshot=header.snapshot_id).to_json() for request in requests]
     return {
         "Description": "Drawn by a generative model. Not a scan of a person; not for diagnosis.",
+        **({"TrainedOn": header.origin} if header.origin else {}),
         "GeneratedBy": [{"Name": "mssg", "Version": __version__, "Command": command}],
         "Snapshot": {
             "Name": header.path.name,

@@ -59,17 +59,15 @@ def locked(path: Path, busy: str = "another trainer is working on this run") -> 
 
 def holder(path: Path) -> int | None:
     """The process that holds a folder's lock; None where nobody does, or this system cannot say."""
-    if os.name == "nt":
-        return None
-    import fcntl
-
     try:
+        import fcntl
+
         with open(path / "lock", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError as error:
                 return int(file.read()) if error.errno in HELD else None
-    except (OSError, ValueError):
+    except (ImportError, OSError, ValueError):  # ImportError: Windows
         return None
     return None
 

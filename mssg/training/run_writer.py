@@ -47,6 +47,9 @@ class RunWriter:
             rng = np.random.default_rng([run.config.seed, 4])
             tables = [s.values[s.rows("train")] for s in data.sources]
             self._summary = summarise(data.study, tables, data.models, rng)
+            made = [s.info for s in data.sources if s.info.get("semi_synthetic")]
+            if origins := dict.fromkeys(str(info.get("origin", "made up")) for info in made):
+                self._summary["origin"] = f"semi-synthetic: {'; '.join(origins)}"
             self._grid_z, self._grid_c = self._grid_inputs()
 
     def log(self, text: str) -> None:

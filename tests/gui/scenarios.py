@@ -589,6 +589,39 @@ def main_uncertainty_is_the_deviation_over_seeds(d):
     assert images.shape[0] == 5 and np.allclose(d.app.maps["sd"], images.std(0, ddof=1), atol=1e-3)
 
 
+def main_another_model_puts_back_what_it_cannot_have_and_says_so(d):
+    from explorer_app.__main__ import default_snapshot
+
+    mine, layers = d.state.snapshot, len(d.app.model.names)
+    assert d.app.document.open(default_snapshot())
+    d.settle()
+    assert len(d.app.model.names) > layers
+    finest = d.app.model.names[-1]
+    d.app.interface.notes.clear()
+    unfit = {"transform": (1.0, 0.0, 0.1, 0.0, 1.0, 0.0), "mix_layers": (0, 9), "cutoff": 9}
+    d.app.state = replace(d.state, request=replace(d.state.request, **unfit, layer=finest, channel=0))
+    d.frames(3)
+    assert d.state.request.transform is None and d.state.request.mix_layers == (0, 9)
+    assert "translation and rotation" in d.app.interface.notes[-1].text
+    assert d.app.document.open(mine)
+    d.settle()
+    request, told = d.state.request, d.app.interface.notes[-1].text
+    assert request.layer is None and request.mix_layers == (0,) and request.cutoff is None
+    assert finest in told and "cutoff 9" in told and "style mixing" in told, told
+
+
+def main_latent_settings_have_a_reset(d):
+    d.ctx.item_click("//Latent/##seed/+")
+    d.ctx.item_input_value("//Latent/##psi", 0.3)
+    d.ctx.item_click("//Latent/##mix 0")
+    d.frames(2)
+    assert d.state.request.psi == 0.3 and d.state.request.mix_layers == (0,)
+    d.ctx.item_click("//Latent/reset##latent")
+    d.frames(2)
+    request = d.state.request
+    assert (request.seed, request.psi, request.mix_layers, request.blend) == (1, 1.0, (), ())
+
+
 def main_measured_values_are_those_of_the_instrument(d):
     from mssg.measure.instruments import instrument
 
