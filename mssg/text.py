@@ -28,6 +28,13 @@ def fixed(value: float | None, digits: int = 3, signed: bool = False) -> str:
     return f"{value:{'+' if signed else ''}.{digits}f}"
 
 
+def to_scale(value: float | None, scale: float | None) -> str:
+    """A number down to the second significant digit of what it is compared with: smaller digits are noise."""
+    if value is None or scale is None or not math.isfinite(scale) or scale <= 0:
+        return number(value)
+    return fixed(value, max(0, 1 - math.floor(math.log10(scale))))
+
+
 def amount(value: float | None, unit: str | None = "") -> str:
     """A quantity in native units: `number` and its unit."""
     text = number(value)

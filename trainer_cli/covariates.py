@@ -10,7 +10,7 @@ import click
 
 from mssg.errors import UsageError
 from mssg.files import write_json
-from mssg.text import NONE, aligned, fixed, percent
+from mssg.text import NONE, aligned, fixed, percent, to_scale
 
 if TYPE_CHECKING:
     from mssg.covariates.goodness_of_fit import CovariateFit, FitReport, PairFit
@@ -118,8 +118,8 @@ def _pair_table(pairs: tuple[PairFit, ...]) -> str:
         numbers = (
             fixed(pair.observed_r, 2, signed=True),
             fixed(pair.sampled_r, 2, signed=True),
-            fixed(pair.distance),
-            fixed(pair.floor),
+            to_scale(pair.distance, pair.floor),
+            to_scale(pair.floor, pair.floor),
         )
         rows.append((f"{pair.first} × {pair.second}", str(pair.rows), *numbers, note))
     note = (

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--patience",
     type=click.IntRange(1),
-    help="Epochs without improvement before a ResNet stops. Default: a third of them.",
+    help="Epochs without improvement before a ResNet stops. Default: 3, or all where they are more than 10.",
 )
 @click.option(
     "--limit",

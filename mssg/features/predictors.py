@@ -43,8 +43,8 @@ BATCH = 64
 SMALLEST_BATCH = 8
 RATE = 1e-2
 """Highest learning rate at `BATCH`; it goes with the batch."""
-STEPS, EPOCHS = 240, 10
-"""Least steps of a training, and least passes over the images."""
+STEPS, EPOCHS, PATIENCE = 240, 10, 3
+"""Least steps of a training, least passes over the images, and passes that are waited for a better one."""
 SMALL_IMAGE = 64  # up to here the stem halves the resolution once, not twice
 
 
@@ -225,12 +225,13 @@ def schedule(
 ) -> Schedule:
     """The schedule of training on n images; what is given stays.
 
-    Few images are taken in small batches and often: a network needs a number of steps, whatever n is.
+    Few images are taken in small batches and often: a network needs a number of steps, whatever n is. Then it
+    goes through the whole cycle of learning rates: validation rises in its middle and is best at its end.
     """
     nearest = 2 ** round(math.log2(max(n / 8, 1)))
     batch = batch or min(max(nearest, SMALLEST_BATCH), BATCH)
     epochs = epochs or max(EPOCHS, math.ceil(STEPS / math.ceil(n / batch)))
-    return Schedule(batch, epochs, patience or max(3, epochs // 3))
+    return Schedule(batch, epochs, patience or (PATIENCE if epochs <= EPOCHS else epochs))
 
 
 def train(
@@ -251,8 +252,8 @@ def train(
     Args:
         study: With fitted statistics.
         sources: Its opened sources.
-        architecture: One of `ARCHITECTURES`; `AUTO`: a regression below `FEW_IMAGES` training images, else a
-            network.
+        architecture: One of `ARCHITECTURES`; `AUTO`: a regression below `FEW_IMAGES` training images; else,
+            or where passes are given, a network.
         epochs, patience, batch: See `Schedule`; None: what n needs.
         limit: Training images used at most.
         seed: Of weights, order and folds.
@@ -268,10 +269,14 @@ def train(
         DataError: A split is empty that is needed.
     """
     check_architecture(architecture)
+    of_network = {"--epochs": epochs, "--patience": patience}
+    given = [name for name, value in of_network.items() if value is not None]
+    if architecture == ridge.NAME and given:
+        raise UsageError("a regression has no passes over the images", field=", ".join(given))
     rng = np.random.default_rng(seed)
     rows = _some(_rows(sources, "train", limit, rng), sources, "train")
     if architecture == AUTO:
-        architecture = ridge.NAME if len(rows.images) < FEW_IMAGES else RESNETS[0]
+        architecture = ridge.NAME if len(rows.images) < FEW_IMAGES and not given else RESNETS[0]
     held, unseen = (_rows(sources, split, limit, rng) for split in ("val", "test"))
     if architecture == ridge.NAME:
         return _regression(study, rows.and_also(held), unseen, limit=limit, seed=seed, device=device)

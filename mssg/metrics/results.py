@@ -347,4 +347,8 @@ def _result(document: Mapping[str, Any]) -> Result:
             raise TypeError(f"{name} is no text: {getattr(result, name)!r}")
     if not isinstance(result.detail, Mapping) or not isinstance(result.stratum, Mapping | None):
         raise TypeError("detail and stratum must be objects")
+    for bin in result.detail.get("readings", ()):
+        parts = [*(bin[name] for name in ("requested", "measured", "low", "high")), *bin["ci95"]]
+        if len(parts) != 6 or any(isinstance(x, bool) or not isinstance(x, int | float) for x in parts):
+            raise TypeError(f"readings hold no numbers: {parts}")
     return result

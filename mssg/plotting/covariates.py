@@ -11,6 +11,7 @@ from mssg.covariates.goodness_of_fit import FitReport, PairFit, Rows
 from mssg.errors import UsageError
 from mssg.files import write_atomically
 from mssg.study.model import Covariate, Study
+from mssg.text import to_scale
 
 MOST = 10  # covariates that one figure can show legibly
 _OBSERVED, _SAMPLED, _INK, _PALE = "#6b7f99", "#c8553d", "#2b2d33", "#8b8f98"
@@ -223,7 +224,8 @@ def _distance(ax: Any, pair: PairFit) -> None:
         if pair.rows:
             note = f"only {pair.rows} rows"
     else:
-        text, note = f"{pair.distance:.3f}", f"floor {pair.floor:.3f}"
+        text = to_scale(pair.distance, pair.floor)
+        note = f"floor {to_scale(pair.floor, pair.floor)}"
         colour = _SAMPLED if pair.is_far else _INK
     ax.text(0.5, 0.56, text, ha="center", va="center", fontsize=15, color=colour, transform=ax.transAxes)
     if pair.observed_r is not None and pair.sampled_r is not None:

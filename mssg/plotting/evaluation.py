@@ -191,6 +191,7 @@ def lines_of_evaluation(found: Evaluation) -> dict[str, dict[str, list[Any]]]:
             r.covariate,
             f"design {r.design}" if r.design else None,
             r.source if r.source != JOINT else None,
+            "(no better than guessing)" if r.doubtful else None,
         ]
         line = lines.setdefault(
             " ".join(p for p in parts if p) + (f" [{r.unit}]" if r.unit else ""),

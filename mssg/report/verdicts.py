@@ -122,7 +122,7 @@ def _follows(contents: ReportContents, r: Result, name: str) -> Verdict:
         if (x.design, x.covariate, x.source) == (r.design, r.covariate, r.source)
     }
     own = r.own
-    most = own.r if own and math.isfinite(own.r) and own.better else 1.0
+    most = own.r if own and own.r > 0 and own.better else 1.0
     low = r.ci95[0] if r.ci95 and r.ci95[0] is not None else r.value or 0.0
     reached = low / most
     slope = stats["slope"].value if "slope" in stats else None

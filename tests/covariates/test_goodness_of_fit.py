@@ -17,6 +17,7 @@ from mssg.data.dataset import write_packed
 from mssg.plotting.covariates import MOST, save_pairs, shown
 from mssg.study.model import Covariate, ModelSpec, Study
 from mssg.study.schema import to_toml
+from mssg.text import to_scale
 from trainer_cli.main import cli
 
 
@@ -199,3 +200,9 @@ def test_a_mistake_is_a_message(prepared, tmp_path):
     assert "model.grey.given" in result.output and "no source records" in result.output
     assert not (tmp_path / "out").exists()
     assert run(prepared / "nowhere.toml").exit_code == 2
+
+
+def test_distances_are_printed_with_the_digits_that_their_floor_has():
+    pairs = ((0.00071, 0.0012, "0.0007"), (0.1234, 0.0567, "0.123"), (31.4, 120.0, "31"), (0.5, 0, "0.500"))
+    assert [to_scale(distance, floor) for distance, floor, _ in pairs] == [told for *_, told in pairs]
+    assert to_scale(None, 1.0) == "–"

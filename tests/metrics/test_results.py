@@ -104,6 +104,8 @@ def test_a_later_evaluation_extends_an_earlier_one_of_the_same_data_only():
         {"ci95": [1]},
         {"ci95": ["a", "b"]},
         {"detail": [1]},
+        {"detail": {"readings": 3}},
+        {"detail": {"readings": [{"requested": 1}]}},
         {"stratum": 3},
         {"model": None},
         {"source": 3},
