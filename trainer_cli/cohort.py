@@ -111,7 +111,7 @@ def cohort(
     from mssg.ops.device import checked_device
     from mssg.processes import torchrun_place
     from mssg.rendering.renderer import Renderer
-    from mssg.synthetic.cohort import write_cohort
+    from mssg.synthetic.cohort import shared_chunks, write_cohort
 
     rank, size, local = torchrun_place()
     place = checked_device(device)
@@ -127,7 +127,8 @@ def cohort(
         kept.append(kept[0] if kept else Renderer(loaded))
         return kept[0]
 
-    with progress(-(-wanted.n // size), "Drawing people") as tell:
+    mine = sum(map(len, shared_chunks(wanted, rank, size)))
+    with progress(mine, "Drawing people") as tell:
         summary = write_cohort(
             out,
             renderer,

@@ -127,6 +127,10 @@ def cohort_request(
         raise ArgumentError("not names", field="balance", found=repr(balance), expected="names of covariates")
     for name in names:
         check_name(study, name)
+    for field, mapping in (("given", given), ("uniform", uniform)):
+        if not isinstance(mapping, Mapping | None):
+            expected, found = "a mapping from covariate names", repr(mapping)
+            raise ArgumentError("not a mapping", field=field, found=found, expected=expected)
     fixed = stated(study, given, {})
     return CohortRequest(
         n=_plain(n),

@@ -8,12 +8,16 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mssg.checkpoint.header import Header
+from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import UsageError
 from mssg.files import make_folder, parse_json, write_atomically, write_json
 from mssg.processes import worker_pool
@@ -126,7 +130,7 @@ def write_cohort(
         header: The snapshot's.
         wanted: Who.
         screen: Turns down copies of training images.
-        workers: Processes that draw; 1: this one.
+        workers: Processes that draw, this one among them.
         device: Of the workers.
         share: Rank and number of processes that share the work, as torchrun says.
         progress: Called with the number of people done since the last call.
@@ -143,8 +147,7 @@ def write_cohort(
     _check_folder(out, about)
     with shared(out):
         write_json(out / DESCRIPTION, about, UsageError)
-        rank, size = share
-        chunks = islice(_chunks(wanted.indices), rank, None, size)
+        chunks = shared_chunks(wanted, *share)
         place = Workplace(header.path, device, wanted, out, screen)
         done = made = 0
         for people, new in _drawn(maker, renderer, place, chunks, workers):
@@ -155,6 +158,11 @@ def write_cohort(
         if complete:
             _finish(folder, wanted, screen)
     return CohortSummary(out, made, done - made, folder.others(wanted.indices), complete)
+
+
+def shared_chunks(wanted: CohortRequest, rank: int = 0, size: int = 1) -> Iterator[range]:
+    """The people that one of several processes draws."""
+    return islice(_chunks(wanted.indices), rank, None, size)
 
 
 def _chunks(indices: range) -> Iterator[range]:
@@ -240,13 +248,15 @@ def _drawn(
         return
     flying: dict[Future[int], int] = {}
     try:
-        with worker_pool(workers, _start, (place,)) as pool:
+        with one_thread(), worker_pool(workers - 1, _start, (place,)) as pool:
             for chunk in chunks:
-                flying[pool.submit(_job, chunk)] = len(chunk)
-                if len(flying) >= workers * IN_FLIGHT:
-                    yield from _ended(flying)
+                if len(flying) < (workers - 1) * IN_FLIGHT:
+                    flying[pool.submit(_job, chunk)] = len(chunk)
+                else:  # this process is one of the workers
+                    yield len(chunk), maker.make(renderer(), chunk)
+                    yield from _ended(flying, 0)
             while flying:
-                yield from _ended(flying)
+                yield from _ended(flying, None)
     except BrokenProcessPool:
         raise UsageError(
             "a process that drew died: out of memory?",
@@ -255,9 +265,20 @@ def _drawn(
         ) from None
 
 
-def _ended(flying: dict[Future[int], int]) -> Iterator[tuple[int, int]]:
-    for future in wait(flying, return_when=FIRST_COMPLETED).done:
+def _ended(flying: dict[Future[int], int], patience: float | None) -> Iterator[tuple[int, int]]:
+    for future in wait(flying, patience, FIRST_COMPLETED).done:
         yield flying.pop(future), future.result()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, where processes share the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 _worker: dict[str, Any] = {}
@@ -265,10 +286,6 @@ _worker: dict[str, Any] = {}
 
 
 def _start(place: Workplace) -> None:
-    import torch
-
-    from mssg.checkpoint.snapshot import load_snapshot
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops us
     torch.set_num_threads(1)
     renderer = Renderer(load_snapshot(place.snapshot, place.device))

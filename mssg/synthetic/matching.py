@@ -69,6 +69,10 @@ def match_of(columns: Mapping[str, Sequence[Any]], study: Study) -> MatchedTable
         UsageError: As `read_match`, or columns of different lengths.
     """
     names = _covariates([str(name) for name in columns], study, None)
+    for name in names:
+        if isinstance(columns[name], str) or not hasattr(columns[name], "__iter__"):
+            found, expected = repr(columns[name])[:80], "a list of values"
+            raise UsageError("not a column", field=f"match, {name}", found=found, expected=expected)
     lists = [list(columns[name]) for name in names]
     lengths = {len(column) for column in lists}
     if len(lengths) > 1:

@@ -23,6 +23,7 @@ from scipy.stats import ks_2samp, kstest
 import mssg
 from mssg import assets
 from mssg.checkpoint.header import read_header
+from mssg.data.dataset import write_packed
 from mssg.data.table import read_table
 from mssg.errors import UsageError
 from mssg.synthetic.documents import columns
@@ -297,3 +298,97 @@ def test_prepare_mri_reads_a_cohort_back(whole, tmp_path):
     assert {float(v) for v in rows["position_mm"]} == {-18.0} and {float(v) for v in rows["up_mm"]} == {5.0}
     for picture, image in zip(people, images, strict=True):
         np.testing.assert_array_equal(picture.array, image[0])
+
+
+@pytest.fixture(scope="module")
+def repeated(tmp_path_factory):
+    """A study whose training images are what the digits model draws of people 0 to 29."""
+    folder, model = tmp_path_factory.mktemp("repeated"), mssg.load("digits", device="cpu")
+    people = [*model.sample(30), *model.sample(60, seed=9)]
+    columns_ = {name: [p.values[name] for p in people] for name in model.covariates}
+    keys = {"subject": [f"p{i}" for i in range(90)], "split": ["train"] * 30 + ["val"] * 30 + ["test"] * 30}
+    images = np.stack([p.array for p in people])[:, None]
+    write_packed(folder / "a", images, keys | columns_, {"recipe": "drawn"})
+    text = 'name = "drawn"\n[image]\nresolution = 32\nchannels = 1\n[covariates.thickness]\n'
+    text += 'kind = "continuous"\n[[sources]]\nname = "a"\npath = "a"\nobserves = ["thickness"]\n'
+    (folder / "study.toml").write_text(text)
+    return folder / "study.toml"
+
+
+def test_copies_of_training_images_are_replaced(repeated, tmp_path):
+    words = ["--screen-copies", "--study", str(repeated)]
+    cohort("digits", "-n", "4", *words, "--out", str(tmp_path / "a"))
+    cohort("digits", "-n", "4", "--out", str(tmp_path / "plain"))
+    screened, plain = table(tmp_path / "a"), table(tmp_path / "plain")
+    assert not set(screened["seed"]) & set(plain["seed"])
+    assert (
+        "Copies: 4 pictures were nearer to one of 30 training images" in (tmp_path / "a/README").read_text()
+    )
+    cohort("digits", "-n", "2", "--first", "30", *words, "--out", str(tmp_path / "b"))
+    assert "Copies: 0 pictures" in (tmp_path / "b/README").read_text()
+    with pytest.raises(Refused, match="another ScreenCopies"):
+        cohort("digits", "-n", "4", "--out", str(tmp_path / "a"))
+
+
+def test_scanners_are_balanced_and_matched(tmp_path):
+    model = mssg.load("brain-scanners", device="cpu")
+    assert model.sample(6, balance="source").table["source"] == ["scanner1", "scanner2"] * 3
+    people = model.sample(match={"source": ["scanner2", "scanner1"], "age": [50, 60]})
+    assert [p.values["source"] for p in people] == ["scanner2", "scanner1"]
+    assert people.table["age"] == [50.0, 60.0]
+
+
+def test_a_full_disk_is_one_sentence_and_the_same_command_continues(tmp_path, monkeypatch):
+    from mssg.synthetic import folder
+
+    write, left = folder.write_atomically, [5]
+
+    def full(path, data, error, **options):
+        left[0] -= 1
+        if left[0] < 0:
+
+            def data(file):
+                raise OSError(28, "No space left on device")
+
+        write(path, data, error, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "write_atomically", full)
+        with pytest.raises(Refused, match=r"T1w\.json: cannot be written: No space left on device"):
+            cohort("brain", "-n", "5", "--out", str(tmp_path / "a"))
+    assert len(list(tmp_path.rglob("*.nii.gz"))) == 3 and not list(tmp_path.rglob("*.tmp"))
+    cohort("brain", "-n", "5", "--out", str(tmp_path / "a"))
+    cohort("brain", "-n", "5", "--out", str(tmp_path / "b"))
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"n": 0}, "n: out of range"),
+        ({"n": 2.5}, "n: out of range"),
+        ({"n": True}, "n: out of range"),
+        ({}, "n: say how many"),
+        ({"n": 2, "seed": -1}, "seed: out of range"),
+        ({"n": 2, "given": {"ages": 3}}, "did you mean 'age'"),
+        ({"n": 2, "given": {"age": [60, 70]}}, "age: not a value"),
+        ({"n": 2, "given": {"age": float("nan")}}, "age: not a finite number"),
+        ({"n": 2, "given": 70}, "given: not a mapping"),
+        ({"n": 2, "uniform": {"age": 60}}, "age: not a range"),
+        ({"n": 2, "uniform": {"age": (60, 60)}}, "age: not a range"),
+        ({"n": 2, "balance": ["sex"]}, "no covariate 'sex'"),
+        ({"n": 2, "balance": 3}, "balance: not names"),
+        ({"n": 2, "within_support": "5"}, "within_support: not a percentile"),
+        ({"match": {"age": [1, 2], "ventricle": [3]}}, "match: columns of different lengths"),
+        ({"match": {"age": ["old"]}}, "row 0, age: not a finite number"),
+        ({"match": {"weight": [70]}}, "no covariate of this model"),
+        ({"match": 5}, "match: not a table"),
+        ({"match": {"age": 5}}, "match, age: not a column"),
+        ({"match": {"age": "old"}}, "match, age: not a column"),
+        ({"match": "nowhere.csv"}, "no such file"),
+        ({"n": 3, "match": {"age": [70]}}, "match: the table has fewer rows"),
+    ],
+)
+def test_a_wrong_argument_of_sample_is_named(arguments, told):
+    with pytest.raises(mssg.ArgumentError, match=told):
+        mssg.load("brain", device="cpu").sample(**arguments)
