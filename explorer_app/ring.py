@@ -10,14 +10,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from multiprocessing import shared_memory
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-SLOTS = 4
-SLOT_BYTES = (
-    1024 * 1024 * 4 * 4
-)  # 1024 x 1024 x 4 float32; the system commits pages only once they are written
+from mssg.errors import RunError
+from mssg.files import reserve
+
+SLOTS, FEWEST = 4, 2
+SLOT_BYTES = 1024 * 1024 * 4 * 4  # 1024 x 1024 x 4 float32
+SHARED = Path("/dev/shm")
+"""Where Linux keeps shared memory: a file system with an end, in a container 64 MiB by default."""
 
 
 class Ring:
@@ -26,11 +30,15 @@ class Ring:
     Args:
         name: Name of an existing block to attach to; None creates one.
         consumed: Shared counter of slots read so far (a raw "q" value; only the reader writes it).
+
+    Raises:
+        RunError: There is no room for two slots.
     """
 
     def __init__(self, name: str | None, consumed: Any) -> None:
         self._owner = name is None
-        self._memory = shared_memory.SharedMemory(name=name, create=self._owner, size=SLOTS * SLOT_BYTES)
+        self._memory = _new_block() if name is None else shared_memory.SharedMemory(name)
+        self.slots = self._memory.size // SLOT_BYTES
         self._consumed = consumed
         self._written = 0
 
@@ -54,11 +62,11 @@ class Ring:
             raise ValueError(
                 f"a picture of {image.shape} is too large for the explorer (limit 1024 x 1024 x 4)"
             )
-        while self._written - self._consumed.value >= SLOTS:
+        while self._written - self._consumed.value >= self.slots:
             if stop():
                 raise InterruptedError
             time.sleep(0.002)
-        slot = self._written % SLOTS
+        slot = self._written % self.slots
         self._view(slot, image.shape)[...] = image
         self._written += 1
         return slot, image.shape
@@ -77,3 +85,29 @@ class Ring:
         self._memory.close()
         if self._owner:
             self._memory.unlink()
+
+
+def _new_block() -> shared_memory.SharedMemory:
+    """A block of as many slots as there is room for, all of it kept: a process that writes to shared memory
+    which is full is killed (SIGBUS).
+
+    Raises:
+        RunError: There is no room for two slots.
+    """
+    for slots in range(SLOTS, FEWEST - 1, -1):
+        block = None
+        try:
+            block = shared_memory.SharedMemory(create=True, size=slots * SLOT_BYTES)
+            if (SHARED / block.name).is_file():
+                reserve(SHARED / block.name, RunError)
+            return block
+        except (RunError, OSError):
+            if block:
+                block.close()
+                block.unlink()
+    raise RunError(
+        "no shared memory for pictures",
+        file=SHARED,
+        expected=f"{FEWEST * SLOT_BYTES / 2**20:.0f} MiB free",
+        hint="Free some; in a container, start it with more: docker run --shm-size=256m",
+    )

@@ -27,7 +27,19 @@ that the thread it waits for needs, and training with two threads is many times 
 """
 SAFE_PATH = {"PYTHONSAFEPATH": "1", "NoDefaultCurrentDirectoryInExePath": "1"}
 """Neither Python nor Windows looks for what it runs in the current folder."""
-_PLAIN = {"−": "-", "–": "-", "—": "-", "…": "...", "≤": "<=", "≥": ">=", "→": "->", "←": "<-", "•": "*"}
+_PLAIN = {
+    "−": "-",
+    "–": "-",
+    "—": "-",
+    "…": "...",
+    "≤": "<=",
+    "≥": ">=",
+    "─": "-",
+    "×": "x",
+    "→": "->",
+    "←": "<-",
+    "•": "*",
+}
 _WAITING = (*PASSIVE_WAITING, "GOMP_SPINCOUNT", "KMP_LIBRARY")
 _STOPPING = ("SIGHUP", "SIGUSR1", "SIGXCPU", "SIGBREAK")
 _PLACE = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")

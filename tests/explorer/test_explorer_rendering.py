@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing as mp
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from multiprocessing import shared_memory
 import numpy as np
 import pytest
 
+from explorer_app import ring
 from explorer_app.distribution import TrainingDistribution
 from explorer_app.render_client import RenderClient
 from explorer_app.request_edits import channel_requests
@@ -22,6 +24,8 @@ from explorer_app.ring import SLOTS, Ring
 from explorer_app.state import Display
 from explorer_app.viewing import viewed
 from mssg.checkpoint.header import read_header
+from mssg.errors import RunError
+from mssg.files import reserve
 from mssg.rendering.request import RenderRequest
 
 pytestmark = pytest.mark.slow
@@ -252,8 +256,6 @@ def test_closing_leaves_no_process_and_no_shared_memory(picture):
 
 
 def test_ring_never_overwrites_what_was_not_read():
-    import multiprocessing as mp
-
     consumed = mp.get_context("spawn").RawValue("q", 0)
     writer = Ring(None, consumed)
     reader = writer
@@ -267,6 +269,34 @@ def test_ring_never_overwrites_what_was_not_read():
     writer.close()
 
 
+@pytest.mark.skipif(not ring.SHARED.is_dir(), reason="shared memory is no file system here")
+def test_a_ring_takes_the_room_there_is_and_keeps_it(monkeypatch):
+    """A container has 64 MiB of shared memory by default, and others use it too."""
+    room, before = 3.5 * ring.SLOT_BYTES, set(ring.SHARED.iterdir())
+
+    def limited(path, error):
+        if path.stat().st_size > room:
+            raise error("cannot be written: No space left on device", file=path)
+        reserve(path, error)
+
+    monkeypatch.setattr(ring, "reserve", limited)
+    consumed = mp.get_context("spawn").RawValue("q", 0)
+    writer, image = Ring(None, consumed), np.ones((2, 3))
+    reader = Ring(writer.name, consumed)
+    assert writer.slots == reader.slots == 3
+    assert (ring.SHARED / writer.name).stat().st_blocks * 512 >= 3 * ring.SLOT_BYTES
+    places = [writer.write(image * i, lambda: False) for i in range(3)]
+    with pytest.raises(InterruptedError):
+        writer.write(image, lambda: True)
+    assert [reader.read(*place)[0, 0] for place in places] == [0, 1, 2]
+    reader.close()
+    writer.close()
+    room = 1.5 * ring.SLOT_BYTES
+    with pytest.raises(RunError, match=r"/dev/shm: no shared memory.*32 MiB.*--shm-size"):
+        Ring(None, consumed)
+    assert set(ring.SHARED.iterdir()) <= before
+
+
 @pytest.mark.parametrize(
     "module", ["explorer_app.context", "explorer_app.export", "explorer_app.evaluation", "explorer_app.app"]
 )
@@ -274,6 +304,7 @@ def test_the_windows_process_imports_no_torch(module, tiny_snapshot):
     code = f"""
 import sys
 import {module}
+from explorer_app import ring
 from explorer_app.distribution import TrainingDistribution
 from mssg.checkpoint.header import read_header
 p = TrainingDistribution(read_header({str(tiny_snapshot)!r}))
