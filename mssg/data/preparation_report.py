@@ -51,7 +51,8 @@ class PreparedImage:
         file = self.file
         stem = re.sub(STEM, "", file.name.rpartition("/")[2])
         rest = re.sub(r"^sub-[^_]*_(ses-[^_]*_)?", "", stem)
-        lines = file.subject, file.session, f"{rest} {self.columns.get('slice', '')}".strip()
+        visit = f"session {file.session}" if file.session else ""
+        lines = file.subject, visit, f"{rest} {self.columns.get('slice', '')}".strip()
         return [line for line in lines if line]
 
 

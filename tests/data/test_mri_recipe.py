@@ -461,7 +461,7 @@ def test_contact_sheets_keep_both_ends_of_a_name():
     """The person, the visit and the file have a line each; what is too long loses its middle."""
     image = CohortImage(None, "sub-0012/ses-m24/anat/sub-0012_ses-m24_run-2_T1w.nii.gz", "a-0012", "m24", {})
     made = PreparedImage(0, image, {}, {"slice": "-18mm"}, {})
-    assert made.label == ["a-0012", "m24", "run-2_T1w -18mm"]
+    assert made.label == ["a-0012", "session m24", "run-2_T1w -18mm"]
     freesurfer = replace(image, name="0012/mri/T1.mgz", session="")
     assert replace(made, file=freesurfer, columns={}).label == ["a-0012", "T1"]
     assert fitting("short", len, 8) == "short"

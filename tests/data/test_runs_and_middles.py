@@ -42,7 +42,7 @@ def test_runs_of_bids(tmp_path):
     root = two_runs(tmp_path / "bids")
     first, summary = prepare(root, tmp_path / "first")
     assert len(first) == 2 and summary.skipped == {"visit": 2}
-    assert any("2 further images of a visit were left out" in note for note in summary.notes)
+    assert any("because the first is taken: 2" in note for note in summary.notes)
     every, _ = prepare(root, tmp_path / "all", runs="all")
     assert sorted(every.table["file"]) == [
         "sub-00/anat/sub-00_run-1_T1w.nii.gz",
@@ -80,9 +80,9 @@ def test_rows_of_a_table_for_one_session(tmp_path):
     age = ["age=continuous:years"]
     every, summary = prepare(path, tmp_path / "silent", covariates=age)
     assert len(every) == 7
-    assert any("1 sessions have several images, and all of them are taken" in n for n in summary.notes)
+    assert any("all of which are taken: 1" in n for n in summary.notes)
     stated, summary = prepare(path, tmp_path / "all", covariates=age, runs="all")
-    assert len(stated) == 7 and not any("several images" in n for n in summary.notes)
+    assert len(stated) == 7 and not any("sessions with several" in n for n in summary.notes)
     first, summary = prepare(path, tmp_path / "first", covariates=age, runs="first")
     assert len(first) == 6 and summary.skipped == {"visit": 1}
     mean, _ = prepare(path, tmp_path / "mean", covariates=age, runs="mean")

@@ -174,7 +174,7 @@ def _runs(
     """
     if named:
         several = sum(one.stage == bids.ONE_OF_SEVERAL for one in left)
-        text = f"{several} further images of a visit were left out: the first is taken (--runs all, mean)"
+        text = f"images of a visit left out because the first is taken: {several} (--runs all, mean)"
         return records, left, (text,) if several else ()
     sessions: dict[tuple[str, ...], list[ImageRecord]] = defaultdict(list)
     for record in records:
@@ -184,7 +184,7 @@ def _runs(
     if not several or kind != "mri" or rule == "all":
         return records, left, ()
     if rule is None:
-        text = f"{several} sessions have several images, and all of them are taken; --runs first or mean"
+        text = f"sessions with several images, all of which are taken: {several}; --runs first or mean"
         return records, left, (f"{text} makes one of them",)
     kept = []
     for first, *rest in sessions.values():
