@@ -125,7 +125,7 @@ def invert(
     rules = VolumeRules(assume_las=assume_las)
     picture, place = read_picture(image, study, rules), read_place(image, rules)
     given = parse_values(study, fix)
-    reader = Predictor.load(predictor, device) if predictor else None
+    reader = Predictor.load(predictor, loaded.device) if predictor else None
     config = InvertConfig(space, steps, features=features, weights=weights, free_noise=free_noise, seed=seed)
     task = InvertedImage.to_do(loaded, picture, given, config, reader, place)
     values, how = task.inversion.values, task.how

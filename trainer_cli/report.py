@@ -76,7 +76,6 @@ def report(
     loaded = load_snapshot(snapshot, checked_device(device))
     run = Path(snapshot) if Path(snapshot).is_dir() else None
     found, missing = _evaluation(loaded, run, evaluation)
-    study_path = study_path or (str(run / "study.toml") if run and (run / "study.toml").exists() else None)
     given = [("--evaluation", evaluation), ("--study", study_path), *(("--latent", f) for f in latents)]
     again = _command([snapshot], [*given, *(("-o", output) for output in outputs)])
     contents = ReportContents(
@@ -85,7 +84,7 @@ def report(
         evaluation=found,
         stats=read_rows(RunFolder(run).stats_file) if run else [],
         latents=tuple(Path(f) for f in latents),
-        galleries=_galleries(loaded, found, study_path, missing),
+        galleries=_galleries(loaded, found, study_path, run, missing),
         commands=[*([found.command] if found and found.command else []), again],
         missing=missing,
     )
@@ -133,7 +132,7 @@ def _command(words: Sequence[str], options: Iterable[tuple[str, str | None]]) ->
 
 
 def _galleries(
-    loaded: Snapshot, found: Evaluation | None, study_path: str | None, missing: list[str]
+    loaded: Snapshot, found: Evaluation | None, study_path: str | None, run: Path | None, missing: list[str]
 ) -> dict[str, Any]:
     """What the pairs are -> generated images with their nearest training images, drawn and read again: the
     most suspect, or any where nobody searched; none where the data are not at hand."""
@@ -142,18 +141,21 @@ def _galleries(
     from mssg.metrics.groups.memorisation import gallery, nearest_pairs
     from mssg.metrics.model import evaluated_model
     from mssg.training.config import load_study
+    from mssg.training.run import open_run
 
     model = next(
         (m for m in (found.models if found else ()) if m.snapshot == loaded.header.snapshot_id), None
     )
     if found is None or model is None:
         return {}
-    if study_path is None:
+    if study_path is None and run is None:
         missing.append("Nearest training images are not shown: give the data with --study.")
         return {}
     searched = [r for r in found.results if r.metric.startswith("memorisation-") and r.model == model.label]
     try:
-        data, _ = open_dataset(load_study(study_path), found.split, [loaded])
+        # a run's own study.toml is a copy: its sources lie where the original does
+        study = load_study(study_path) if study_path or run is None else open_run(run).study
+        data, _ = open_dataset(study, found.split, [loaded])
         drawer = evaluated_model(model.label, loaded, data.study)
         if not searched:
             return {"Drawn at random, compared in pixels": nearest_pairs(data, drawer, found.seed)}

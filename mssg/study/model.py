@@ -217,7 +217,7 @@ class Covariate:
         if self.kind == "categorical":
             return self.levels[round(value)]
         if self.kind == "binary":
-            return self.level_names[value > 0.5]
+            return self.level_names[int(value > 0.5)]
         size = abs(value)
         text = f"{value:.0f}" if size >= 200 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
         if unit and self.unit:

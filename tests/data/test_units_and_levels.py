@@ -35,7 +35,7 @@ def cells(folder, name):
 
 def test_a_binary_covariate_is_read_and_shown_by_its_levels():
     assert [SEX.parse(text) for text in ("F", "M", "0", "1", "no", "1.0")] == [0, 1, 0, 1, 0, 1]
-    assert [SEX.format(v) for v in (0.0, 1.0)] == ["F", "M"] == [plain(SEX, 0.0), plain(SEX, 1.0)]
+    assert [SEX.format(v) for v in np.array([0.0, 1.0])] == ["F", "M"] == [plain(SEX, 0.0), plain(SEX, 1.0)]
     assert describe(SEX) == "sex (F|M)" and SEX.num_levels == 2 and SEX.width == 1
     with pytest.raises(UsageError, match=r"unknown level.*Expected F \| M"):
         SEX.parse("2")

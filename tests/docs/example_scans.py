@@ -2,9 +2,9 @@
 
     python tests/docs/example_scans.py FOLDER [PEOPLE]
 
-writes FOLDER/hospital-a, a BIDS data set with sessions and participants.tsv, FOLDER/hospital-b, .mgz files and a
-table, and FOLDER/new, one more scan. Each person is a template of another size, with wider or narrower
-ventricles, paler or darker white matter, lying somewhere in an oblique field of view. Values are drawn, and say
+writes FOLDER/hospital-a, a BIDS data set with sessions and participants.tsv, FOLDER/hospital-b, .mgz files
+and a table, and FOLDER/new, one more scan. Each person is a template of another size, with wider or narrower
+ventricles, paler or darker white matter, somewhere in an oblique field of view. Values are drawn, and say
 nothing about medicine.
 """
 
