@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,13 @@ from mssg.errors import RunError, UsageError
 from mssg.files import write_json
 from mssg.text import duration
 from trainer_cli.common import INTERRUPTED, progress
+
+if TYPE_CHECKING:
+    from mssg.data.dataset import PackedSource
+    from mssg.study.model import Study
+
+JUDGED = 500
+"""Real images of each source on which the oracle is judged."""
 
 PRESET = "cpu-demo"
 FIGURE = ("intensity", "slant")  # no source records both
@@ -210,6 +217,7 @@ def measure(run: Path, study_path: Path, path: Path, images: int, seed: int) -> 
     step(4, "Does the model do what is asked?")
     renderer = Renderer(load_snapshot(run))
     study = renderer.study
+    sources = open_sources(load_study(study_path))
     with click.progressbar(length=1, label="Drawing and measuring") as bar:
 
         def show(done: int, total: int) -> None:
@@ -223,7 +231,7 @@ def measure(run: Path, study_path: Path, path: Path, images: int, seed: int) -> 
             instrument(study.instrument).measure,
             n=images,
             seed=seed,
-            sources=open_sources(load_study(study_path)),
+            sources=sources,
             designs=("a", "b", "shuffled"),
             progress=show,
         )
@@ -233,3 +241,25 @@ def measure(run: Path, study_path: Path, path: Path, images: int, seed: int) -> 
     }
     write_json(path, document, UsageError)
     click.echo(report.table())
+    click.echo(f"\nThe oracle on real images:\n{_own_errors(study, sources)}")
+
+
+def _own_errors(study: Study, sources: Sequence[PackedSource]) -> str:
+    """What the study's oracle is worth on held-out real images, a line a covariate."""
+    import numpy as np
+
+    from mssg.metrics.instruments import open_instruments
+    from mssg.metrics.own_errors import judged
+
+    instruments, _ = open_instruments(study)
+    held = [(source, source.rows("test")[:JUDGED]) for source in sources]
+    own = judged(
+        instruments,
+        study,
+        read=instruments.measure(np.concatenate([s.images[rows] for s, rows in held])),
+        values=np.concatenate([s.values[rows] for s, rows in held]),
+        people=np.concatenate([s.subjects[rows] for s, rows in held]),
+        training=np.concatenate([s.values[s.rows("train")] for s in sources]),
+        split="test",
+    )
+    return "\n".join(f"{name}: {error.words()}" for name, error in own.items())

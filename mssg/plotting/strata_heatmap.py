@@ -89,7 +89,8 @@ def heatmap(
         rows=rows,
         panels=panels,
     )
-    return _draw(scores, _title(results[0], reference), metric.partition("-")[0].rpartition("/")[2])
+    doubt = ": READ NO BETTER THAN GUESSING" if any(r.doubtful for r in results) else ""
+    return _draw(scores, _title(results[0], reference) + doubt, metric.partition("-")[0].rpartition("/")[2])
 
 
 @dataclass(frozen=True)

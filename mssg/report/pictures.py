@@ -31,10 +31,16 @@ def asked_and_read(contents: ReportContents) -> Iterable[Block]:
 
 def strata(contents: ReportContents) -> Iterable[Block]:
     e = contents.evaluation
-    found = list(figures.heatmaps(e)) if e else []
-    if not found:
+    if e is None or not contents.results("strata/"):
         return
     yield Heading("Within groups of similar people")
+    found = list(figures.heatmaps(e))
+    if not found:
+        yield Text(
+            "No heat map: it shows strata of up to three covariates that are read better than by a guess."
+            " `mssg evaluate --metrics strata --by NAME,NAME,NAME` forms such."
+        )
+        return
     yield Text(
         "Real images are cut into strata of their covariates; in each, pictures are drawn for its real"
         " images'"
