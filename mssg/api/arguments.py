@@ -15,7 +15,7 @@ from mssg.rendering.request import NOISE_MODES, RenderRequest
 from mssg.study.model import SOURCE, Covariate, Study
 from mssg.study.values import describe
 
-KEYWORDS = ("values", "seed", "psi", "noise", "source")
+KEYWORDS = ("values", "seed", "psi", "noise", "noise_seed", "source")
 """Keywords of `Model.draw` that are no covariates."""
 
 
@@ -185,19 +185,21 @@ def number(name: str, value: Any) -> float:
     return float(value)
 
 
-def request_of(study: Study, covariates: Mapping[str, Any], seed: Any, psi: Any, noise: Any) -> RenderRequest:
+def request_of(
+    study: Study, covariates: Mapping[str, Any], seed: Any, psi: Any, noise: Any, noise_seed: Any
+) -> RenderRequest:
     """The request of one picture.
 
     Raises:
         ArgumentError: A value that cannot be.
     """
-    seed = seed.tolist() if getattr(seed, "ndim", None) == 0 else seed
+    seed, noise_seed = (v.tolist() if getattr(v, "ndim", None) == 0 else v for v in (seed, noise_seed))
     psi = number("psi", psi)
     if noise not in NOISE_MODES:
         raise ArgumentError("not known", field="noise", found=_short(noise), expected=" | ".join(NOISE_MODES))
     pairs = tuple((name, native(study.covariate(name), value)) for name, value in covariates.items())
     with argument_errors():
-        return RenderRequest(seed=seed, covariates=pairs, psi=psi, noise_mode=noise)
+        return RenderRequest(seed=seed, covariates=pairs, psi=psi, noise_mode=noise, noise_seed=noise_seed)
 
 
 def _short(value: Any) -> str:

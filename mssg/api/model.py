@@ -93,6 +93,7 @@ class Model:
         seed: Any = 0,
         psi: Any = 1.0,
         noise: Any = "const",
+        noise_seed: Any = 0,
         source: Any = None,
         **covariates: Any,
     ) -> Any:
@@ -107,6 +108,7 @@ class Model:
             seed: Seed of the latent, 0 to 2**32 - 1: what no covariate says.
             psi: Truncation: 1 = none, 0 = the average picture.
             noise: "const", "random" or "none": StyleGAN2's noise inputs.
+            noise_seed: Seed of random noise.
             source: The source's name, where the model is told it.
             covariates: Further covariates. What is not stated takes the training median, or the most frequent
                 level.
@@ -118,7 +120,8 @@ class Model:
             ArgumentError: An unknown name, a wrong value, a name given twice, or lists of different lengths.
         """
         wanted = stated(self.study, values, covariates, source)
-        rows, many = broadcast([*wanted.items(), ("seed", seed), ("psi", psi), ("noise", noise)])
+        drawing = {"seed": seed, "psi": psi, "noise": noise, "noise_seed": noise_seed}
+        rows, many = broadcast([*wanted.items(), *drawing.items()])
         requests = [
             arguments.request_of(self.study, dict(zip(wanted, row)), *row[len(wanted) :]) for row in rows
         ]
@@ -132,6 +135,7 @@ class Model:
         seed: int = 0,
         psi: float = 1.0,
         noise: str = "const",
+        noise_seed: int = 0,
         source: str | None = None,
         resample: float | None = None,
         **covariates: Any,
@@ -139,7 +143,8 @@ class Model:
         """Draw a whole head, of a study whose slices lie at many places.
 
         Args:
-            values, seed, psi, noise, source, covariates: As in `draw`, one value each, and no place.
+            values, seed, psi, noise, noise_seed, source, covariates: As in `draw`, one value each, and no
+                place.
             resample: Edge of cubic voxels in millimetres; None: slices as they were learned.
 
         Raises:
@@ -155,7 +160,7 @@ class Model:
             raise ArgumentError("a volume has every place", field=position, hint="Leave it out")
         if resample is not None:
             resample = arguments.number("resample", resample)
-        request = arguments.request_of(self.study, wanted, seed, psi, noise)
+        request = arguments.request_of(self.study, wanted, seed, psi, noise, noise_seed)
         with argument_errors(), self._session.renderer() as renderer:
             head = volume.draw_volume(renderer, request)
             row = dict(zip(self.study.condition_names, renderer.values(request.covariates).tolist()))
@@ -172,6 +177,7 @@ class Model:
         *,
         psi: float = 1.0,
         noise: str = "const",
+        noise_seed: int = 0,
         per_source: bool = False,
     ) -> GridFigure:
         """Two covariates along the axes of a figure, the others fixed.
@@ -180,7 +186,7 @@ class Model:
             rows, cols: A covariate's name (from the training 5 % to the 95 % quantile, or all levels),
                 "age=50:80:4", "age=50,60,70", or a pair of name and values.
             fix: Other covariates: name -> native value.
-            seed, psi, noise: As in `draw`, for all pictures.
+            seed, psi, noise, noise_seed: As in `draw`, for all pictures.
             per_source: One grid for each source, where the model is told it.
 
         Returns:
@@ -191,7 +197,7 @@ class Model:
         """
         from mssg.plotting.image_grid import grid
 
-        request = arguments.request_of(self.study, stated(self.study, fix, {}), seed, psi, noise)
+        request = arguments.request_of(self.study, stated(self.study, fix, {}), seed, psi, noise, noise_seed)
         sweeps = self._sweep("rows", rows), self._sweep("cols", cols)
         command = grid_command(request, self.study, self.name, sweeps)
         command += " --per-source" if per_source else ""
@@ -323,7 +329,10 @@ class Model:
 
         if isinstance(image, str | PathLike):
             return read_picture(fspath(image), self.study), read_place(fspath(image))
-        array = np.asarray(image.array if isinstance(image, Picture) else image)
+        try:
+            array = np.asarray(image.array if isinstance(image, Picture) else image)
+        except ValueError:  # lists of different lengths
+            raise ArgumentError("not an array", field="image", found=type(image).__name__) from None
         if array.ndim == 3 and array.shape[2] in (1, 3) and array.shape[1] == self.study.resolution:
             array = array.transpose(2, 0, 1)
         try:

@@ -27,6 +27,8 @@ FORMAT_VERSION = 1
 _HEADER_LIMIT = 64 * 2**20
 _SENSELESS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
 _MOST_DIMENSIONS = 8
+PICKLES = (*(bytes([0x80, protocol]) for protocol in range(2, 6)), b"PK\x03\x04")
+"""How pickles start, those of the official tools and those that torch puts into a zip."""
 _DTYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -118,6 +120,9 @@ def _layout(path: Path) -> tuple[dict[str, Any], int]:
         head = file.read(8)
         length = int.from_bytes(head, "little")
         if len(head) < 8 or not 2 <= length <= min(size - 8, _HEADER_LIMIT):
+            if head.startswith(PICKLES):
+                hint = f"Turn it into one: mssg import {path.name} -o {path.stem}.safetensors"
+                raise SnapshotError("a network pickle", file=path, expected="a .safetensors file", hint=hint)
             raise _damaged(path, "it is truncated or no safetensors file", found=f"{size} bytes")
         try:
             contents = parse_json(file.read(length))

@@ -39,8 +39,9 @@ RESERVED = (
 def name_problem(name: str, position: str | None = None) -> str:
     """Why a covariate cannot be called so; "" where it can. `position` is the study's slice position, which
     is one of the table's own columns."""
-    if not name or not name.isprintable() or any(mark in name for mark in "=:,/@ "):
-        return "not usable: letters, digits, _ or -"
+    plain = name.isprintable() and name == " ".join(name.split())
+    if not name or not plain or any(mark in name for mark in "=:,/@"):
+        return "not usable: letters, digits, _ or -, and single blanks between words"
     if name in RESERVED and name != position:
         return f"reserved for the table's own columns ({', '.join(RESERVED)})"
     return ""

@@ -109,17 +109,27 @@ def oddly_named(tmp_path):
     path = assets.path("snapshots/digits.safetensors")
     with safe_open(path, "np") as file:
         text = file.metadata()["mssg"]
-    for name, odd in (("thickness", "seed"), ("intensity", "psi"), ("slant", "CDR-SB")):
+    odd_names = ("thickness", "seed"), ("intensity", "psi"), ("slant", "grey matter"), ("digit", "CDR-SB")
+    for name, odd in odd_names:
         text = text.replace(f'"{name}"', f'"{odd}"')
     save_file(load_file(path), tmp_path / "odd.safetensors", {"mssg": text})
     return mssg.load(tmp_path / "odd.safetensors", device="cpu")
 
 
 def test_any_name_goes_through_values(oddly_named, digits):
-    picture = oddly_named.draw(values={"seed": 4, "psi": 200, "CDR-SB": 10}, seed=7, digit=5)
-    assert picture.values == {"seed": 4, "psi": 200, "CDR-SB": 10, "digit": "5"} and picture.seed == 7
+    stated = {"seed": 4, "psi": 200, "grey matter": 10, "CDR-SB": "5"}
+    picture = oddly_named.draw(values=stated, seed=7)
+    assert picture.values == stated and picture.seed == 7
     same = digits.draw(thickness=4, intensity=200, slant=10, seed=7, digit=5)
     np.testing.assert_array_equal(picture.array, same.array)
+    (also,) = oddly_named.draw(values=stated | {"seed": [4]}, seed=7)
+    np.testing.assert_array_equal(also.array, same.array)
+    people = oddly_named.sample(2, given={"grey matter": 10}, uniform={"seed": (3, 4)}, balance="CDR-SB")
+    assert people.table["grey matter"] == [10, 10] and people.table["CDR-SB"] == ["0", "1"]
+    assert oddly_named.support(values=stated) == digits.support(
+        thickness=4, intensity=200, slant=10, digit="5"
+    )
+    assert oddly_named.grid("grey matter=-5:5:2", ("seed", [3, 4]), fix={"psi": 200}).figure
 
 
 @pytest.mark.parametrize(
@@ -153,6 +163,20 @@ def test_a_wrong_argument_is_named(brain, arguments, words):
     assert isinstance(caught.value, mssg.MssgError) and isinstance(caught.value, ValueError)
 
 
+def test_random_noise_has_a_seed_of_its_own(brain, tmp_path):
+    first, second, again = brain.draw(noise="random", noise_seed=[1, 2, 1])
+    assert (first.array != second.array).any() and (first.array == again.array).all()
+    words = ["--noise", "random", "--noise-seed", "2"]
+    run_command("generate", "brain", *words, "-o", str(tmp_path / "b.png"))
+    assert second.save(tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_pickle_is_told_how_to_become_a_snapshot(tmp_path):
+    (tmp_path / "net.pkl").write_bytes(b"\x80\x04}\x94.")
+    with pytest.raises(mssg.MssgError, match=r"network pickle.*mssg import net.pkl -o net.safetensors"):
+        mssg.load(tmp_path / "net.pkl")
+
+
 def test_wrong_levels_files_and_names_are_named(brain, digits, tmp_path):
     for call, words in (
         (lambda: digits.draw(digit="ten"), "digit: unknown level"),
@@ -166,6 +190,7 @@ def test_wrong_levels_files_and_names_are_named(brain, digits, tmp_path):
         (lambda: brain.support(age=float("inf")), "age: not a finite number"),
         (lambda: brain.invert(np.zeros((8, 8), np.uint8)), "image: another size"),
         (lambda: brain.invert(np.full((64, 64), np.nan)), "image: holds NaN"),
+        (lambda: brain.invert([[1, 2], [3]]), "image: not an array"),
     ):
         with pytest.raises(mssg.ArgumentError, match=words):
             call()
