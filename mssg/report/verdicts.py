@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from mssg.metrics.memorisation import DISCLAIMER, verdict
-from mssg.metrics.results import JOINT, Result, is_oracle
+from mssg.metrics.results import JOINT, REAL, Result, is_oracle
 from mssg.report import words
 from mssg.report.contents import ReportContents
 from mssg.report.elements import Mark, Verdict
@@ -18,13 +18,16 @@ SLOPES = (0.67, 1.5)
 """Slope, over the instrument's own, between which a covariate is obeyed."""
 SIDE_EFFECT, LARGE_SIDE_EFFECT = 0.1, 0.3
 """Standard deviations another reading moves by, for one of the covariate that is moved."""
-NEAR, FAR = 1.25, 2.0
-"""An error over the instrument's own, up to which it is as good, and nearly as good."""
+NEAR, FAR = 0.2, 0.5
+"""Error beyond the instrument's own, over a constant guess's, up to which it is small, and moderate."""
+GUESS = 0.8
+"""Mean absolute error of a constant guess, in standard deviations of a normal distribution."""
 RULES = (
     f"Obeyed: partial correlation at least {OBEYED} and slope {SLOPES[0]} to {SLOPES[1]}, each over the most"
     f" that the instrument can show; in part: at least {IN_PART}. Side effects: up to {SIDE_EFFECT} sd is"
-    f" none,"
-    f" above {LARGE_SIDE_EFFECT} sd is large. No verdict rests on an instrument that reads real images no"
+    f" none, above {LARGE_SIDE_EFFECT} sd is large. Errors beyond the instrument's own: up to {NEAR} of a"
+    f" constant"
+    f" guess's are small, above {FAR} large. No verdict rests on an instrument that reads real images no"
     " better than a constant guess."
 )
 """What the words mean, for the foot of the page."""
@@ -62,11 +65,18 @@ def verdicts(contents: ReportContents) -> Iterator[Verdict]:
         )
 
 
-def _own(r: Result) -> str:
-    """What read it, and what that is worth."""
+def _own(contents: ReportContents, r: Result) -> str:
+    """What read it, and what that is worth. Older files hold its error, but no guess beside it."""
     if r.own:
         return f"{r.instrument}; on real images: {r.own.words()}"
-    return f"{r.instrument}; this evaluation does not say what it is worth on real images: make it again"
+    e, parts = contents.evaluation, {"model": REAL, "covariate": r.covariate, "source": JOINT}
+    known = [
+        f"{name} {words.value(x)}, n = {x.n}"
+        for name in ("MAE", "pearson", "accuracy")
+        for x in (e.find(metric=f"overall/{name.lower()}", **parts) if e else ())
+    ]
+    error = f"on real images {'; '.join(known)}; " if known else ""
+    return f"{r.instrument}; {error}this evaluation holds no guess beside its error: make it again"
 
 
 def _usable(r: Result) -> bool:
@@ -94,20 +104,20 @@ def _obedience(contents: ReportContents) -> Iterator[Verdict]:
                 "reads real images no better than a constant guess" if r.own else "is not known to read well"
             )
             text = f"What reads it {worse}, so the numbers say nothing about the generator."
-            yield Verdict(Mark.UNKNOWN, f"{name}: cannot be said", text, _own(r))
+            yield Verdict(Mark.UNKNOWN, f"{name}: cannot be said", text, _own(contents, r))
         elif r.metric == "control/accuracy":
-            yield _hits(r, name)
+            yield _hits(contents, r, name)
         else:
             yield _follows(contents, r, name)
 
 
-def _hits(r: Result, name: str) -> Verdict:
+def _hits(contents: ReportContents, r: Result, name: str) -> Verdict:
     """Of a covariate whose levels have no order."""
     value, guess = r.value or 0.0, r.own.guess_accuracy if r.own else math.nan
     most = r.own.accuracy if r.own and math.isfinite(r.own.accuracy) else 1.0
     mark = Mark.YES if value >= 0.9 * most else Mark.NO if value <= guess else Mark.PARTLY
     text = f"{percent(value)} of {r.n} pictures are read as the level that was asked for."
-    return Verdict(mark, f"{name}: {_OBEYS[mark]}", text, _own(r))
+    return Verdict(mark, f"{name}: {_OBEYS[mark]}", text, _own(contents, r))
 
 
 _OBEYS = {Mark.YES: "obeyed", Mark.PARTLY: "obeyed in part", Mark.NO: "not obeyed"}
@@ -137,7 +147,7 @@ def _follows(contents: ReportContents, r: Result, name: str) -> Verdict:
         parts.append(f"slope {number(slope)}{shown}")
     if "bias" in stats:
         parts.append(f"bias {words.value(stats['bias'])}")
-    return Verdict(mark, f"{name}: {_OBEYS[mark]}", f"{'; '.join(parts)}; n = {r.n}.", _own(r))
+    return Verdict(mark, f"{name}: {_OBEYS[mark]}", f"{'; '.join(parts)}; n = {r.n}.", _own(contents, r))
 
 
 def _side_effects(contents: ReportContents) -> Iterator[Verdict]:
@@ -154,7 +164,7 @@ def _side_effects(contents: ReportContents) -> Iterator[Verdict]:
         f"Moving {worst.moved} by one standard deviation and holding all else moves the reading of"
         f" {worst.covariate}{where} by {number(size)} of its own: the largest of {len(found)}; n = {worst.n}."
     )
-    yield Verdict(mark, f"What else moves: {title}", text, _own(worst))
+    yield Verdict(mark, f"What else moves: {title}", text, _own(contents, worst))
 
 
 def _strata(contents: ReportContents) -> Iterator[Verdict]:
@@ -163,12 +173,12 @@ def _strata(contents: ReportContents) -> Iterator[Verdict]:
         for r in contents.results("strata/mae")
         if r.stratum is None and r.reference == "requested" and r.value is not None and _usable(r)
     ]
-    judged = [(r.value / r.real_floor, r) for r in whole if r.value and r.real_floor]
+    judged = [(share, r) for r in whole if (share := _beyond_the_instrument(r)) is not None]
     if not judged:
         return
     worst, result = max(judged, key=lambda pair: pair[0])
     mark = Mark.YES if worst <= NEAR else Mark.PARTLY if worst <= FAR else Mark.NO
-    title = {Mark.YES: "as on real images", Mark.PARTLY: "nearly as on real images", Mark.NO: "off"}[mark]
+    title = {Mark.YES: "small errors", Mark.PARTLY: "moderate errors", Mark.NO: "large errors"}[mark]
     told = "; ".join(
         f"{r.covariate}{'' if r.source == JOINT else f' ({r.source})'} {amount(r.value, r.unit)}, on real"
         f" images"
@@ -176,7 +186,17 @@ def _strata(contents: ReportContents) -> Iterator[Verdict]:
         for _, r in judged
     )
     text = f"Mean absolute error of what was read, in {result.detail.get('strata')} strata: {told}."
-    yield Verdict(mark, f"Within groups of similar people: {title}", text, _own(result))
+    yield Verdict(mark, f"Within groups of similar people: {title}", text, _own(contents, result))
+
+
+def _beyond_the_instrument(r: Result) -> float | None:
+    """How much of a constant guess's error a score is above the instrument's own; None where nobody knows."""
+    spread = r.detail.get("requested_sd")
+    of_guess = GUESS * spread if isinstance(spread, int | float) else math.nan
+    of_guess = r.own.guess_mae if r.own and r.own.guess_mae > 0 else of_guess
+    if r.value is None or r.real_floor is None or not of_guess > 0:
+        return None
+    return (r.value - r.real_floor) / of_guess
 
 
 def _likeness(contents: ReportContents) -> Iterator[Verdict]:
@@ -217,7 +237,9 @@ def _counterfactuals(contents: ReportContents) -> Iterator[Verdict]:
             continue
         if not _usable(r):
             text = "What reads it is not known to read real images better than a guess."
-            yield Verdict(Mark.UNKNOWN, f"Counterfactual {r.covariate}: cannot be said", text, _own(r))
+            yield Verdict(
+                Mark.UNKNOWN, f"Counterfactual {r.covariate}: cannot be said", text, _own(contents, r)
+            )
             continue
         mark = Mark.YES if r.value <= nothing / 3 else Mark.PARTLY if r.value < nothing else Mark.NO
         text = f"Real images edited miss what was asked by {words.value(r)}; doing nothing misses by"
@@ -225,7 +247,7 @@ def _counterfactuals(contents: ReportContents) -> Iterator[Verdict]:
         title = {Mark.YES: "reaches its aim", Mark.PARTLY: "goes part of the way", Mark.NO: "does nothing"}[
             mark
         ]
-        yield Verdict(mark, f"Counterfactual {r.covariate}: {title}", text, _own(r))
+        yield Verdict(mark, f"Counterfactual {r.covariate}: {title}", text, _own(contents, r))
 
 
 def _use(contents: ReportContents) -> Iterator[Verdict]:

@@ -438,3 +438,18 @@ def test_the_command(tiny_snapshot, tiny_study, evaluation, tmp_path):
         refused = run(*words)
         assert refused.exit_code == 2 and said in refused.output, refused.output
     assert not (tmp_path / "x.html").exists()
+
+
+def test_errors_in_strata_are_judged_by_the_instruments_own_and_a_guess(tiny_renderer, evaluation):
+    def title(value, floor):
+        whole = Result(
+            "strata/mae", value, "tiny", 50, 40, covariate="slant", reference="requested", real_floor=floor
+        )
+        r = replace(
+            whole, instrument="oracle-digits", detail={"own": OWN, "strata": 6}
+        )  # a guess misses by 4
+        blocks = build(ReportContents("tiny", tiny_renderer, replace(evaluation, results=(r,))))
+        return next(b.title for b in blocks if isinstance(b, Verdict) and b.title.startswith("Within"))
+
+    assert "small" in title(0.7, 0.0) and "small" in title(3.2, 2.5)
+    assert "moderate" in title(1.5, 0.0) and "large" in title(2.5, 0.0)
