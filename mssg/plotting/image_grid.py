@@ -39,7 +39,7 @@ STEPS = 7
 MINUS = "−"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GridFigure:
     """A finished grid.
 
@@ -82,6 +82,10 @@ class GridFigure:
     def _repr_png_(self) -> bytes:
         """How a notebook shows it."""
         return self.encode(".png")
+
+    def __repr__(self) -> str:
+        _, rows, columns = self.images.shape[:3]
+        return f"<Grid of {rows} x {columns} pictures: {self.metadata.get('Title', '')}>"
 
     def save(self, path: str | Path) -> Path:
         """Write a .png or .pdf; folders are made as needed.
