@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from mssg.data.cohort import CovariateSpec
 from mssg.errors import UsageError
-from mssg.study.cells import parse_number
+from mssg.study.cells import meant, parse_number
 from mssg.study.model import Covariate, name_problem
 
 PLAUSIBLE = {"years": (0.0, 120.0)}
@@ -93,7 +93,7 @@ def _words(details: Sequence[str], count: int | None = None) -> tuple[str, ...]:
     words = [word.strip() for word in details[0].split(",")]
     if count is None and len(words) == 1 and words[0].isdecimal() and int(words[0]) <= MOST_LEVELS:
         words = [str(i) for i in range(int(words[0]))]
-    if len(details) > 1 or not all(words) or len(set(words)) < len(words) or len(words) < 2:
+    if len(details) > 1 or not all(words) or len(set(map(meant, words))) < len(words) or len(words) < 2:
         raise ValueError(f"{':'.join(details)!r} are no two or more different levels")
     if count and len(words) != count:
         raise ValueError(f"{details[0]!r} are not {count} levels")

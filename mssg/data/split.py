@@ -26,6 +26,17 @@ def unit_hash(seed: int, subject: str, purpose: str) -> float:
     return int.from_bytes(digest[:7], "big") / 2**56
 
 
+def check_shares(test: float, val: float) -> None:
+    """Refuse shares outside [0, 1).
+
+    Raises:
+        UsageError: Naming the share.
+    """
+    for name, share in (("test", test), ("val", val)):
+        if not 0 <= share < 1:
+            raise UsageError("not a share", field=name, found=share, expected="a number from 0 to below 1")
+
+
 def split_subjects(
     subjects: Iterable[str], seed: int = 0, test: float = 0.15, val: float = 0.1
 ) -> NDArray[np.str_]:
@@ -46,9 +57,7 @@ def split_subjects(
     Source: docs/method.md section 6 (the original split by row, so that one person could be in train and
     test).
     """
-    for name, share in (("test", test), ("val", val)):
-        if not 0 <= share < 1:
-            raise UsageError("not a share", field=name, found=share, expected="a number from 0 to below 1")
+    check_shares(test, val)
     cuts = np.array([test, test + (1 - test) * val])
     names = np.array(["test", "val", "train"])
     draws = np.array([unit_hash(seed, s, "split") for s in subjects], np.float64)

@@ -31,12 +31,15 @@ def parse_number(text: str) -> float:
 
 def same_value(text: str, other: str) -> bool:
     """Equal as texts, or as numbers: programs that write tables turn 1 into 1.0, 1.00 or 0.5 into .50."""
-    if text == other:
-        return True
+    return text == other or meant(text) == meant(other)
+
+
+def meant(text: str) -> str | float:
+    """What a text says in whatever spelling: its number, or itself."""
     try:
-        return parse_number(text) == parse_number(other)
+        return parse_number(text)
     except ValueError:
-        return False
+        return text
 
 
 def top_coded(text: str) -> float | None:

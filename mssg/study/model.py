@@ -154,7 +154,8 @@ class Covariate:
                 field=f"covariates.{self.name}",
                 hint="Call Study.fit_statistics",
             )
-        return ((self.forward(x) - self.offset) / self.spread)[:, None].astype(np.float32)
+        with np.errstate(over="ignore"):  # what is not finite is refused where it is drawn
+            return ((self.forward(x) - self.offset) / self.spread)[:, None].astype(np.float32)
 
     def decode(self, columns: np.ndarray) -> np.ndarray:
         """Columns [N, width] -> native values float64 [N]; binaries are cut at 0.5, categoricals take the

@@ -10,6 +10,7 @@ from typing import Any
 
 from mssg.errors import StudyError
 from mssg.files import parse_toml
+from mssg.study.cells import meant
 from mssg.study.model import (
     KINDS,
     PLANES,
@@ -85,7 +86,7 @@ def covariate_of(name: str, document: Any, file: str | None, position: str | Non
         levels = table.get("levels", "texts", *([[]] if kind == "binary" else []))
         if kind == "binary" and len(levels) not in (0, 2):
             raise table.error("levels", "needs two levels, or none", found=levels)
-        if (levels and len(levels) < 2) or len(set(levels)) != len(levels):
+        if (levels and len(levels) < 2) or len(set(map(meant, levels))) != len(levels):
             raise table.error("levels", "needs two or more levels, each once", found=levels)
         values["levels"] = tuple(levels)
     weight, group = (POSITION_WEIGHT, name) if name == position else (1.0, "")

@@ -162,6 +162,8 @@ class TrainConfig:
         return _updated(TrainConfig(), document, _Origin("config", file))
 
 
+LARGEST = 2**32 - 1
+"""Of whole numbers, seeds among them."""
 CHOICES = {
     "cfg": ARCHITECTURES,
     "objective": ("logistic", "r3gan"),
@@ -234,8 +236,10 @@ def _checked(key: str, value: Any, origin: _Origin) -> Any:
             raise origin.mistake(key, "not a finite number", found=value)
         if key in _POSITIVE and value <= 0:
             raise origin.mistake(key, "must be above 0", found=value)
-        if key != "seed" and value < 0:
+        if value < 0:
             raise origin.mistake(key, "must not be negative", found=value)
+        if kind is int and value > LARGEST:
+            raise origin.mistake(key, "too large", found=value, expected=f"at most {LARGEST}")
     return value
 
 

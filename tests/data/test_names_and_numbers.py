@@ -115,19 +115,33 @@ def test_ranges(text, span):
         "x=continuous:0..1:2..3",
         "x=continuous:100",
         "x=binary:F,F",
+        "x=binary:1,1.0",
+        "x=categorical:2,.5,0.50",
+        "a\nb=binary",
         "x=binary:F,M:x",
         "x=binary:F",
         "x=categorical:a,,b",
         "x=categorical:1",
         "x=number",
         "x",
-        "a b=binary",
+        "a  b=binary",
         "=binary",
     ],
 )
 def test_a_covariate_that_is_not_understood_is_refused(text):
     with pytest.raises(UsageError, match="--covariate"):
         parse_covariate(text)
+
+
+@pytest.mark.parametrize("size", [math.nan, math.inf, 1e9, 1e-9, 0.0, -1.0])
+def test_pixels_have_a_size(size, tmp_path):
+    with pytest.raises(UsageError, match=r"--pixel-mm: not a size.*0\.02 to 50 mm"):
+        mri.prepare(PrepareRequest(tmp_path, tmp_path / "out"), mri.SliceOptions(pixel_mm=size))
+
+
+def test_shares_are_checked_before_the_work(tmp_path):
+    with pytest.raises(UsageError, match="test: not a share"):
+        mri.prepare(PrepareRequest(tmp_path / "none", tmp_path / "out", test=math.nan))
 
 
 def test_one_parser_with_and_without_a_factor(tmp_path):

@@ -253,7 +253,7 @@ def test_what_is_no_data_set_is_named(tmp_path, content):
         "age",
         "=binary",
         "age=years",
-        "a b=binary",
+        "a  b=binary",
         "site=categorical",
         "site=categorical:x",
         "site=categorical:x,x",

@@ -150,6 +150,8 @@ def test_wrong_tables_are_named(study, train, word):
         ({"micro_batch": 5}, "micro_batch"),
         ({"preset": "huge"}, "preset"),
         ({"nonsense": 1}, "nonsense"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 10**20}, "seed"),
     ],
 )
 def test_wrong_options_are_named(study, options, word):

@@ -21,6 +21,7 @@ from mssg.data.cohort_values import ImageRecord
 from mssg.data.covariate_options import TOP_CODED, parse_covariate, with_missing
 from mssg.data.delimited import AS_CSV, SUFFIXES, header_of, rows_of
 from mssg.data.pipeline import SourcePlan
+from mssg.data.split import check_shares
 from mssg.data.units import ask_unit
 from mssg.errors import DataError, UsageError
 
@@ -140,6 +141,7 @@ def select_cohort(
         UsageError, DataError: What cannot be.
     """
     _source_name(request.name or "x")
+    check_shares(request.test, request.val)
     cohort = _cohort(request, kind, [spec.covariate.name for spec in measured])
     variant = cohort.variant(request.variant)
     images, left, roots = _images(request, cohort, variant, suffixes)

@@ -331,8 +331,10 @@ def _checked(options: SliceOptions) -> tuple[Position, ...]:
     ):
         if value not in choices:
             raise UsageError("unknown value", field=name, found=value, expected=" | ".join(map(str, choices)))
-    if options.pixel_mm is not None and not options.pixel_mm > 0:
-        raise UsageError("not a size", field="--pixel-mm", found=options.pixel_mm, expected="more than 0")
+    low, high = nifti.VOXEL_MM
+    if options.pixel_mm is not None and not low <= options.pixel_mm <= high:
+        expected = f"{low:g} to {high:g} mm"
+        raise UsageError("not a size", field="--pixel-mm", found=options.pixel_mm, expected=expected)
     positions = tuple(dict.fromkeys(p for text in options.at for p in Position.parse_all(text)))
     if options.is_stack and len(options.at) > 1:
         raise UsageError("a range stands alone", field="--at", found=", ".join(options.at))
