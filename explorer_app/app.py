@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from imgui_bundle import icons_fontawesome_6 as icons
 from explorer_app import config, layout, theme
 from explorer_app.context import Context
 from explorer_app.display import Screen, read_window
-from explorer_app.interface import Dialog
+from explorer_app.interface import SCALES, Dialog
 from explorer_app.panels import (
     adjust,
     covariates,
@@ -91,6 +92,7 @@ class Explorer:
         self._target = target
         self._last = 0.0
         self._clear = 0  # frames without a dialog
+        self._title = ""
         self.parameters = self._parameters(size, scale, remember)
 
     def run(self) -> None:
@@ -127,7 +129,7 @@ class Explorer:
         self._layout(p.docking_params)
         calls = p.callbacks
         calls.load_additional_fonts = theme.load_fonts
-        calls.setup_imgui_style = theme.apply_style
+        calls.setup_imgui_style = lambda: self._style(config.settings() if remember else {})
         calls.setup_imgui_config = _configure
         calls.show_menus = lambda: self._panel(menus.draw)
         calls.pre_new_frame = self._begin
@@ -142,6 +144,12 @@ class Explorer:
             p.ini_folder_type = hello_imgui.IniFolderType.absolute_path
             p.ini_filename = str(folder / "explorer.ini")
         return p
+
+    def _style(self, chosen: dict[str, Any]) -> None:
+        theme.apply_style()
+        theme.use(str(chosen.get("theme", "")))
+        if chosen.get("scale") in SCALES:
+            self.context.interface.scale = chosen["scale"]
 
     def _layout(self, docking: hello_imgui.DockingParams) -> None:
         split, down, left, right = hello_imgui.DockingSplit, imgui.Dir.down, imgui.Dir.left, imgui.Dir.right
@@ -190,6 +198,8 @@ class Explorer:
 
     def _begin(self) -> None:
         imgui.get_io().config_error_recovery_enable_assert = False  # a panel's fault is told, see `_panel`
+        theme.fit(imgui.get_io().display_size.x, self.context.interface.scale)
+        self._entitle()
         now = time.perf_counter()
         if self._last and now - self._last < 1:
             self.context.interface.frame_ms.append((now - self._last) * 1e3)
@@ -208,6 +218,22 @@ class Explorer:
             self.context.interface.dialogs.add(Dialog.MISSING)
         self.parameters.fps_idling.fps_max = float(self.context.interface.fps_limit)
         self.context.begin_frame()
+
+    def _entitle(self) -> None:
+        """Name model, study and progress in the window's title."""
+        distribution, title = self.context.document.distribution, "MSSG explorer"
+        if distribution is not None:
+            header = distribution.header
+            parts = [header.path.stem, header.study.name]
+            parts += [f"{header.progress['kimg']:g} kimg"] if "kimg" in header.progress else []
+            title = f"{' · '.join(parts)} — {title}"
+        if title != self._title:
+            self._title = title
+            with suppress(ImportError, OSError, AttributeError):  # a title is a convenience
+                import glfw
+                from imgui_bundle import glfw_utils
+
+                glfw.set_window_title(glfw_utils.glfw_window_hello_imgui(), title)
 
     def _overlays(self) -> None:
         menus.keyboard(self.context)
@@ -284,7 +310,7 @@ def _notes(context: Context) -> None:
         y -= size.y + em(1.2)
         x = viewport.pos.x + (viewport.size.x - size.x) / 2
         low, high = ImVec2(x - em(0.8), y), ImVec2(x + size.x + em(0.8), y + size.y + em(0.8))
-        draw.add_rect_filled(low, high, u32((0.05, 0.055, 0.065), 0.96), em(0.35))
+        draw.add_rect_filled(low, high, u32(theme.POPUP, 0.97), em(0.35))
         draw.add_rect(low, high, u32(theme.AMBER if note.bad else theme.LINE, 0.9), em(0.35))
         draw.add_text(imgui.get_font(), em(), ImVec2(x, y + em(0.4)), u32(theme.TEXT), text, width)
     if notes:

@@ -1,10 +1,11 @@
-"""What the explorer remembers between starts: recent files and the window's scale."""
+"""What the explorer remembers between starts: recent files, theme and scale."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from mssg.errors import MssgError, SnapshotError
 from mssg.files import config_folder, make_folder, parse_json, write_json
@@ -42,3 +43,20 @@ def remember(path: str) -> None:
     if folder := writable_folder():
         with suppress(MssgError):
             write_json(folder / "recent.json", names, SnapshotError)
+
+
+def settings() -> dict[str, Any]:
+    """What the user chose for every window: theme and scale; nothing where there is none."""
+    folder = config_folder()
+    try:
+        found = parse_json((folder / "settings.json").read_text(encoding="utf-8")) if folder else {}
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def choose(**changes: Any) -> None:
+    """Remember choices; without a writable folder they hold until the window closes."""
+    if folder := writable_folder():
+        with suppress(MssgError):
+            write_json(folder / "settings.json", {**settings(), **changes}, SnapshotError)

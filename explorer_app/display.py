@@ -118,6 +118,7 @@ class Look:
     colormap: str = "grey"
     invert: bool = False
     linear: bool = False
+    cubic: bool = False
     difference: bool = False
     change_width: float = 255.0
     threshold: float = 0.0
@@ -127,11 +128,11 @@ class Look:
 
 class Program:
     """The shader compiled for one kind of picture: "" grey levels through a colour table, DIFFERENCE,
-    IN_COLOUR."""
+    IN_COLOUR; after it CUBIC, if so."""
 
     def __init__(self, kind: str) -> None:
         version, source = Path(__file__).with_name("image.glsl").read_text(encoding="utf-8").split("\n", 1)
-        define = f"#define {kind}\n" if kind else ""
+        define = "".join(f"#define {word}\n" for word in kind.split())
         self.id = GL.glCreateProgram()
         for stage, text in (
             (GL.GL_VERTEX_SHADER, _VERTEX),
@@ -225,7 +226,8 @@ class Target:
 
     def _draw(self, look: Look, image: tuple[int, ...]) -> None:
         shader = self.shader
-        program = shader.program("DIFFERENCE" if look.difference else "IN_COLOUR" if len(image) == 3 else "")
+        kind = "DIFFERENCE" if look.difference else "IN_COLOUR" if len(image) == 3 else ""
+        program = shader.program(f"{kind} CUBIC" if look.cubic else kind)
         before, at, box = _SavedState(), program.at, _covered(look, image)
         for capability in _CAPABILITIES:
             GL.glDisable(capability)

@@ -86,7 +86,8 @@ def enlarged(image: np.ndarray, times: int, display: Display) -> np.ndarray:
         return image
     from PIL import Image
 
-    method = Image.Resampling.BILINEAR if display.linear else Image.Resampling.NEAREST
+    kinds = {"squares": "NEAREST", "linear": "BILINEAR", "cubic": "BICUBIC"}
+    method = Image.Resampling[kinds[display.interpolation]]
     size = image.shape[1] * times, image.shape[0] * times
     planes = np.atleast_3d(image).astype(np.float32)
     done = [np.asarray(Image.fromarray(p).resize(size, method)) for p in np.moveaxis(planes, -1, 0)]

@@ -16,14 +16,34 @@ uniform int overlay;        // a difference is laid over the picture
 uniform int inverted;
 uniform vec3 background;
 
+vec3 level(sampler2D image, vec2 place, vec2 size) {
+#ifdef CUBIC
+    // Catmull and Rom: 4 x 4 pixels, weights of Keys (1981) with a = -0.5.
+    vec2 corner = floor(place - 0.5), t = place - 0.5 - corner;
+    vec2 weights[4] = vec2[](
+        t * (-0.5 + t * (1.0 - 0.5 * t)),
+        1.0 + t * t * (-2.5 + 1.5 * t),
+        t * (0.5 + t * (2.0 - 1.5 * t)),
+        t * t * (-0.5 + 0.5 * t));
+    vec3 sum = vec3(0.0);
+    for (int y = 0; y < 4; y++)
+        for (int x = 0; x < 4; x++) {
+            vec2 pixel = clamp(corner + vec2(x - 1, y - 1), vec2(0.0), size - 1.0);
+            sum += weights[x].x * weights[y].y * texelFetch(image, ivec2(pixel), 0).rgb;
+        }
+    return sum;
+#else
+    return texture(image, place / size).rgb;
+#endif
+}
+
 void main() {
     vec2 size = vec2(textureSize(first, 0));
     vec2 place = origin + screen * pixel_step;
-    vec2 uv = place / size;
-    vec3 value = texture(first, uv).rgb;
+    vec3 value = level(first, place, size);
     vec3 t = clamp((value - low) / max(width, 1e-6), 0.0, 1.0);
 #ifdef DIFFERENCE
-    float change = value.r - texture(second, uv).r;
+    float change = value.r - level(second, place, size).r;
     if (abs(change) < threshold) change = 0.0;
     float signed_share = change / (0.5 * max(change_width, 1e-6));
     float at = clamp(0.5 + 0.5 * signed_share, 0.0, 1.0);

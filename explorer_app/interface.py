@@ -20,6 +20,7 @@ from mssg.errors import MssgError
 from mssg.runs.folder import RunFolder
 
 NOTE_S, BAD_NOTE_S = 6.0, 12.0
+SCALES = (0.75, 1.0, 1.25, 1.5, 2.0)
 
 
 class Dialog(Enum):
@@ -115,6 +116,7 @@ class Interface:
         evaluation_problem: Why the evaluation chosen could not be read.
         curve: The training curve shown beside losses and scores.
         capture: Where to write a photograph of the window.
+        scale: Of text and controls, beside the screen's own.
         quit: Closes the window.
     """
 
@@ -136,6 +138,7 @@ class Interface:
     curve: str = ""
     notes: deque[ShortNote] = field(default_factory=lambda: deque(maxlen=4))
     capture: str = ""
+    scale: float = 1.0
     fps_limit: int = 60
     frame_ms: deque[float] = field(default_factory=lambda: deque(maxlen=240))
     quit: Callable[[], None] = lambda: None

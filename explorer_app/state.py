@@ -30,7 +30,9 @@ class Display:
     """How a picture is shown; none of it reaches the render process.
 
     `level` and `width` in grey levels 0..255; `zoom` screen pixels per image pixel, 0 = fit; `center` the
-    image point (fractions of width and height) at the middle of the view. Of a layer, `channels` are shown
+    image point (fractions of width and height) at the middle of the view. Between pixels stands nothing
+    (squares), `linear` interpolation, or with `cubic` too that of Catmull and Rom. Of a layer, `channels` are
+    shown
     side by side, stretched to the full grey range (`normalise`) or multiplied by `gain_db`; `untransform`
     moves a moved picture back. A difference has a window of its own around zero: `change_width` grey levels,
     0 = as wide as the differences; those smaller than `change_threshold` are none; `change_overlay` lays them
@@ -42,6 +44,7 @@ class Display:
     colormap: str = "grey"
     invert: bool = False
     linear: bool = True
+    cubic: bool = False
     compare: str = "A"
     flipped: bool = False
     neurological: bool = False
@@ -55,6 +58,18 @@ class Display:
     change_width: float = 0.0
     change_threshold: float = 0.0
     change_overlay: bool = False
+
+    @property
+    def interpolation(self) -> str:
+        """What stands between pixels: squares | linear | cubic."""
+        return "cubic" if self.linear and self.cubic else "linear" if self.linear else "squares"
+
+    def next_interpolation(self) -> Display:
+        """The same with the next kind of interpolation: squares, linear, cubic, squares."""
+        linear, cubic = {"squares": (True, False), "linear": (True, True), "cubic": (False, False)}[
+            self.interpolation
+        ]
+        return replace(self, linear=linear, cubic=cubic)
 
 
 @dataclass(frozen=True)

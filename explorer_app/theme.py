@@ -1,4 +1,4 @@
-"""Colours, fonts and spacing of the window: dark, calm, one accent."""
+"""Colours, fonts and spacing of the window: calm, one accent, every text 4.5 to 1 against its ground."""
 
 from __future__ import annotations
 
@@ -9,19 +9,89 @@ from imgui_bundle import ImVec2, ImVec4, hello_imgui, imgui
 from mssg import assets
 
 FONT_SIZE = 15.0
+_ROOMY, _SMALLEST = 1040.0, 0.8  # a window narrower than this has smaller text, to this share
 
-BACKGROUND = (0.075, 0.082, 0.094)
-PANEL = (0.102, 0.110, 0.126)
-FRAME = (0.150, 0.162, 0.184)
-LINE = (0.200, 0.215, 0.243)
-TEXT = (0.870, 0.885, 0.910)
-DIM = (0.580, 0.610, 0.655)
-FAINT = (0.400, 0.425, 0.465)
-ACCENT = (0.400, 0.640, 0.870)
-GOOD = (0.450, 0.740, 0.560)
-AMBER = (0.920, 0.690, 0.310)
-RED = (0.930, 0.470, 0.430)
-CANVAS = (0.043, 0.047, 0.055)
+Rgb = tuple[float, float, float]
+Colour = str | Rgb
+"""A colour of the theme by its name, or one that is the same in every theme."""
+
+BACKGROUND, PANEL, FRAME, LINE, POPUP = "background", "panel", "frame", "line", "popup"
+TEXT, DIM, FAINT, ACCENT = "text", "dim", "faint", "accent"
+GOOD, AMBER, RED, CANVAS = "good", "amber", "red", "canvas"
+INK: Rgb = (0.870, 0.885, 0.910)
+WARNING: Rgb = (0.920, 0.690, 0.310)
+"""Of what stands on pictures, and warns there: their labels are dark in every theme."""
+
+_DARK: dict[str, Rgb] = {
+    BACKGROUND: (0.075, 0.082, 0.094),
+    PANEL: (0.102, 0.110, 0.126),
+    FRAME: (0.150, 0.162, 0.184),
+    LINE: (0.200, 0.215, 0.243),
+    POPUP: (0.125, 0.134, 0.153),
+    TEXT: (0.870, 0.885, 0.910),
+    DIM: (0.630, 0.660, 0.705),
+    FAINT: (0.545, 0.575, 0.615),
+    ACCENT: (0.400, 0.640, 0.870),
+    GOOD: (0.450, 0.740, 0.560),
+    AMBER: (0.920, 0.690, 0.310),
+    RED: (0.930, 0.470, 0.430),
+    CANVAS: (0.043, 0.047, 0.055),
+}
+_LIGHT: dict[str, Rgb] = {
+    BACKGROUND: (0.880, 0.888, 0.902),
+    PANEL: (0.965, 0.968, 0.975),
+    FRAME: (0.895, 0.905, 0.922),
+    LINE: (0.740, 0.760, 0.790),
+    POPUP: (0.985, 0.987, 0.990),
+    TEXT: (0.090, 0.100, 0.120),
+    DIM: (0.300, 0.330, 0.370),
+    FAINT: (0.370, 0.390, 0.430),
+    ACCENT: (0.100, 0.380, 0.660),
+    GOOD: (0.090, 0.430, 0.240),
+    AMBER: (0.560, 0.340, 0.000),
+    RED: (0.720, 0.150, 0.110),
+    CANVAS: (0.800, 0.815, 0.835),
+}
+_CONTRAST: dict[str, Rgb] = {
+    BACKGROUND: (0.0, 0.0, 0.0),
+    PANEL: (0.0, 0.0, 0.0),
+    FRAME: (0.130, 0.130, 0.130),
+    LINE: (0.750, 0.750, 0.750),
+    POPUP: (0.0, 0.0, 0.0),
+    TEXT: (1.0, 1.0, 1.0),
+    DIM: (0.900, 0.900, 0.900),
+    FAINT: (0.800, 0.800, 0.800),
+    ACCENT: (0.350, 0.780, 1.000),
+    GOOD: (0.400, 0.950, 0.550),
+    AMBER: (1.000, 0.800, 0.200),
+    RED: (1.000, 0.550, 0.500),
+    CANVAS: (0.0, 0.0, 0.0),
+}
+THEMES = {"dark": _DARK, "light": _LIGHT, "high contrast": _CONTRAST}
+
+
+class _Current:
+    """The theme in use."""
+
+    name = "dark"
+
+
+def use(name: str) -> None:
+    """Take another theme, on the window's thread; an unknown one is none."""
+    if name in THEMES and name != _Current.name:
+        _Current.name = name
+        u32.cache_clear()
+        _colour_style(imgui.get_style())
+
+
+def name_in_use() -> str:
+    """The theme in use."""
+    return _Current.name
+
+
+def rgb(colour: Colour) -> Rgb:
+    """A colour's red, green and blue, 0 to 1."""
+    return THEMES[_Current.name][colour] if isinstance(colour, str) else colour
 
 
 class Fonts:
@@ -46,15 +116,28 @@ def load_fonts() -> None:
     Fonts.regular, Fonts.bold = load("Roboto-Regular.ttf"), load("Roboto-Bold.ttf")
 
 
-def vec(colour: tuple[float, float, float], alpha: float = 1.0) -> ImVec4:
+def vec(colour: Colour, alpha: float = 1.0) -> ImVec4:
     """A colour as imgui takes it."""
-    return ImVec4(*colour, alpha)
+    return ImVec4(*rgb(colour), alpha)
 
 
 @lru_cache(4096)
-def u32(colour: tuple[float, float, float], alpha: float = 1.0) -> int:
+def u32(colour: Colour, alpha: float = 1.0) -> int:
     """A colour as draw lists take it."""
     return imgui.color_convert_float4_to_u32(vec(colour, alpha))
+
+
+def fit(width: float, chosen: float) -> None:
+    """Scale text and all that is measured in it: as chosen, and smaller in a narrow window.
+
+    Args:
+        width: Of the window, in imgui's units.
+        chosen: By the user.
+    """
+    narrow = width / hello_imgui.dpi_window_size_factor() / _ROOMY
+    scale = chosen * min(1.0, max(_SMALLEST, narrow))
+    if abs(imgui.get_style().font_scale_main - scale) > 0.01:
+        imgui.get_style().font_scale_main = scale
 
 
 def em(x: float = 1.0) -> float:
@@ -71,7 +154,7 @@ def apply_style() -> None:
     style.item_inner_spacing = ImVec2(5, 4)
     style.window_border_size = style.child_border_size = style.popup_border_size = 1
     style.frame_border_size = style.tab_border_size = 0
-    style.tab_bar_border_size = style.tab_bar_overline_size = 0
+    style.tab_bar_border_size, style.tab_bar_overline_size = 0, 2
     style.docking_separator_size = 2
     style.scrollbar_size, style.grab_min_size = 10, 9
     style.window_rounding, style.child_rounding, style.popup_rounding = 0, 4, 5
@@ -83,14 +166,14 @@ def apply_style() -> None:
 
 
 def _colour_style(style: imgui.Style) -> None:
-    red, green, blue = (min(1.0, c * 1.25) for c in FRAME)
+    red, green, blue = (c + 0.12 * (t - c) for c, t in zip(rgb(FRAME), rgb(TEXT)))
     lift = red, green, blue
     table = {
         imgui.Col_.text: vec(TEXT),
         imgui.Col_.text_disabled: vec(DIM),
         imgui.Col_.window_bg: vec(PANEL),
         imgui.Col_.child_bg: vec(PANEL, 0),
-        imgui.Col_.popup_bg: vec((0.125, 0.134, 0.153), 0.99),
+        imgui.Col_.popup_bg: vec(POPUP, 0.99),
         imgui.Col_.border: vec(LINE),
         imgui.Col_.frame_bg: vec(FRAME),
         imgui.Col_.frame_bg_hovered: vec(lift),
@@ -104,8 +187,8 @@ def _colour_style(style: imgui.Style) -> None:
         imgui.Col_.scrollbar_grab_hovered: vec(FAINT),
         imgui.Col_.scrollbar_grab_active: vec(FAINT),
         imgui.Col_.check_mark: vec(ACCENT),
-        imgui.Col_.slider_grab: vec(ACCENT, 0.55),
-        imgui.Col_.slider_grab_active: vec(ACCENT, 0.75),
+        imgui.Col_.slider_grab: vec(ACCENT, 0.42),
+        imgui.Col_.slider_grab_active: vec(ACCENT, 0.6),
         imgui.Col_.button: vec(FRAME),
         imgui.Col_.button_hovered: vec(lift),
         imgui.Col_.button_active: vec(LINE),
@@ -119,6 +202,9 @@ def _colour_style(style: imgui.Style) -> None:
         imgui.Col_.tab: vec(BACKGROUND),
         imgui.Col_.tab_hovered: vec(lift),
         imgui.Col_.tab_selected: vec(PANEL),
+        imgui.Col_.tab_selected_overline: vec(ACCENT),
+        imgui.Col_.tab_dimmed_selected_overline: vec(ACCENT),
+        imgui.Col_.nav_cursor: vec(ACCENT),
         imgui.Col_.tab_dimmed: vec(BACKGROUND),
         imgui.Col_.tab_dimmed_selected: vec(PANEL),
         imgui.Col_.docking_empty_bg: vec(CANVAS),

@@ -25,17 +25,22 @@ def tooltip(text: str) -> None:
         imgui.end_tooltip()
 
 
-def text(content: str, colour: tuple[float, float, float] = theme.TEXT) -> None:
+def text(content: str, colour: theme.Colour = theme.TEXT) -> None:
     """Text in a colour."""
     with imgui_ctx.push_style_color(imgui.Col_.text, vec(colour)):
         imgui.text_unformatted(content)
 
 
-def wrapped(content: str, colour: tuple[float, float, float] = theme.DIM) -> None:
+def wrapped(content: str, colour: theme.Colour = theme.DIM) -> None:
     """Text that breaks at the panel's edge."""
     imgui.push_text_wrap_pos(0.0)
     text(content, colour)
     imgui.pop_text_wrap_pos()
+
+
+def human(name: str) -> str:
+    """A covariate's name as people write it."""
+    return name.replace("_", " ")
 
 
 def heading(content: str) -> None:
@@ -45,7 +50,7 @@ def heading(content: str) -> None:
         text(content, theme.DIM)
 
 
-def right_text(content: str, colour: tuple[float, float, float] = theme.TEXT, used: float = 0.0) -> None:
+def right_text(content: str, colour: theme.Colour = theme.TEXT, used: float = 0.0) -> None:
     """Text at the right edge of the panel, on the current line."""
     width = imgui.calc_text_size(content).x + used
     imgui.same_line(
@@ -237,7 +242,7 @@ def double_clicked() -> bool:
     return False
 
 
-def meter(fraction: float, colour: tuple[float, float, float], height: float = 0.45) -> None:
+def meter(fraction: float, colour: theme.Colour, height: float = 0.45) -> None:
     """A thin horizontal bar filled to a fraction."""
     width, tall = imgui.get_content_region_avail().x, em(height)
     corner = imgui.get_cursor_screen_pos()
@@ -254,7 +259,7 @@ def chip(
     content: str,
     x: float,
     y: float,
-    colour: tuple[float, float, float] = theme.TEXT,
+    colour: theme.Colour = theme.INK,
     align: float = 0.0,
     within: float = 0.0,
 ) -> None:

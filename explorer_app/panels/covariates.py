@@ -39,14 +39,14 @@ def draw(app: Context, state: AppState) -> AppState:
             state = _row(app, state, distribution, covariate, support)
     imgui.end_child()
     mode = widgets.segmented(
-        "mode", LINK_MODES, state.mode, _MODE_TIPS, imgui.get_content_region_avail().x - em(5.2)
+        "mode", LINK_MODES, state.mode, _MODE_TIPS, imgui.get_content_region_avail().x - em(2.3)
     )
     if mode != state.mode:
         state = replace(state, mode=mode)
     imgui.same_line()
-    if imgui.button("medians", ImVec2(-1, 0)):
+    tip = "Put every covariate back to the training median, or the commonest level (M)."
+    if widgets.icon_button(icons.ICON_FA_ROTATE_LEFT, "medians", tip):
         state = set_values(state, **distribution.defaults())
-    widgets.tooltip("Put every covariate back to the training median (or commonest level).")
     _support(support)
     return state
 
@@ -55,8 +55,7 @@ def _row(
     app: Context, state: AppState, distribution: TrainingDistribution, covariate: Covariate, support: Support
 ) -> AppState:
     value = state.value(covariate.name)
-    label = "source" if covariate.name == SOURCE else covariate.name
-    widgets.text(label)
+    widgets.text(widgets.human(covariate.name))
     widgets.tooltip(_about(distribution, covariate))
     _observers(distribution, covariate)
     shown = covariate.format(value) if covariate.is_continuous or covariate.kind == "categorical" else ""

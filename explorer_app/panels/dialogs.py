@@ -33,7 +33,7 @@ SHORTCUTS = (
     ("S / Shift S", "next / previous seed"),
     ("R", "a seed at random"),
     ("0 / 1", "fit / one to one"),
-    ("N", "interpolation on or off"),
+    ("N", "squares, linear or cubic interpolation"),
     ("I", "invert colours"),
     ("wheel", "zoom at the cursor"),
     ("right drag", "window and level"),

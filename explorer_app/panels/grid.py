@@ -16,6 +16,7 @@ from explorer_app.messages import Frame
 from explorer_app.request_edits import place, whole_picture
 from explorer_app.state import GRID_LIMIT, AppState, Axis, choose_axis, set_axis
 from explorer_app.theme import em, u32
+from mssg.plotting.image_grid import axis_label
 from mssg.rendering.request import RenderRequest
 from mssg.study.model import Covariate
 
@@ -193,17 +194,21 @@ def _cells(
         for name, line in zip(names, ([row[0] for row in pictures], pictures[0]))
     )
     left = max(imgui.calc_text_size(t).x for t in row_labels) + em(0.6)
-    top = imgui.get_text_line_height() + em(0.25)
+    line = imgui.get_text_line_height()
+    top = 2 * line + em(0.35)
     region, corner = imgui.get_content_region_avail(), imgui.get_cursor_screen_pos()
     gap = max(1.0, round(em(0.12)))
     cell = min((region.x - left) / columns, (region.y - top) / rows) - gap
     cell = max(em(1.1), float(int(cell)))
     draw = imgui.get_window_draw_list()
+    titles = [axis_label(study.covariate(name)) for name in names]
+    up = "↑" if study.covariate(names[0]).is_continuous else "↓"
+    draw.add_text(corner, u32(theme.TEXT), f"{titles[0]} {up}   {titles[1]} →")
     for j, label in enumerate(column_labels):
         width = imgui.calc_text_size(label).x
         if width < cell + gap or j in (0, columns - 1):
             x = corner.x + left + j * (cell + gap) + (cell - width) / 2
-            draw.add_text(ImVec2(x, corner.y), u32(theme.DIM), label)
+            draw.add_text(ImVec2(x, corner.y + line + em(0.1)), u32(theme.DIM), label)
     words = [
         support_word(p) for p in distribution.percentiles([c.covariates for row in pictures for c in row])
     ]
@@ -252,7 +257,7 @@ def _cell(
     problem = app.why_not(picture)
     if problem:
         draw.add_text(
-            ImVec2(x + em(0.15), y + em(0.05)), u32(theme.AMBER), icons.ICON_FA_TRIANGLE_EXCLAMATION
+            ImVec2(x + em(0.15), y + em(0.05)), u32(theme.WARNING), icons.ICON_FA_TRIANGLE_EXCLAMATION
         )
         widgets.tooltip(problem)
     elif imgui.is_item_hovered():
@@ -265,7 +270,7 @@ def _cell(
         widgets.tooltip(f"{text}\nsupport: {word}\nClick to take it over.")
     if word == "outside" and not problem:
         draw.add_text(
-            ImVec2(x + em(0.15), y + em(0.05)), u32(theme.AMBER), icons.ICON_FA_TRIANGLE_EXCLAMATION
+            ImVec2(x + em(0.15), y + em(0.05)), u32(theme.WARNING), icons.ICON_FA_TRIANGLE_EXCLAMATION
         )
     return state
 

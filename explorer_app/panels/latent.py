@@ -70,7 +70,8 @@ def label_at(text: str, width: float, tip: str = "") -> None:
     widgets.text(text, theme.DIM)
     if tip:
         widgets.tooltip(tip)
-    imgui.same_line(width + imgui.get_style().window_padding.x)
+    padding = imgui.get_style().window_padding.x
+    imgui.same_line(min(width, 0.36 * imgui.get_window_width()) + padding)
     imgui.set_next_item_width(-1)
 
 
@@ -96,7 +97,7 @@ def _seed(app: Context, request: RenderRequest, label: float) -> RenderRequest:
     label_at("seed", label)
     imgui.set_next_item_width(imgui.get_content_region_avail().x - em(2.2))
     seed, x, y = place(request)
-    new = _whole("##seed", seed, 1, 100)
+    new = _whole("##seed", seed, *((1, 100) if imgui.get_content_region_avail().x > em(8) else (0, 0)))
     if new != seed:
         request = at_place(request, new)
     widgets.tooltip("Which subject: the seed of the latent z. The buttons step by 1, with Ctrl by 100.")
@@ -105,8 +106,10 @@ def _seed(app: Context, request: RenderRequest, label: float) -> RenderRequest:
         request = at_place(request, random_seed())
     label_at("drag", label)
     # The id is what follows ###: one with the values in it would be another button after every step.
-    text = f"{icons.ICON_FA_ARROWS_UP_DOWN_LEFT_RIGHT}  x {x:.2f}  y {y:.2f}###latent drag"
-    imgui.button(text, ImVec2(-em(2.2), 0))
+    icon, width = icons.ICON_FA_ARROWS_UP_DOWN_LEFT_RIGHT, imgui.get_content_region_avail().x - em(2.2)
+    texts = (f"{icon}  x {x:.2f}  y {y:.2f}", f"{x:.2f}  {y:.2f}", icon)
+    text = next(t for t in texts if imgui.calc_text_size(t).x < width - em(0.8) or t is icon)
+    imgui.button(f"{text}###latent drag", ImVec2(-em(2.2), 0))
     if imgui.is_item_active():
         move = imgui.get_io().mouse_delta
         speed = SEEDS_PER_EM / em() * (0.1 if imgui.get_io().key_shift else 1)

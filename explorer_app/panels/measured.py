@@ -122,7 +122,9 @@ def _row(
     )
     imgui.table_next_row()
     imgui.table_next_column()
-    widgets.text(covariate.name + (" ?" if doubtful else ""), theme.AMBER if doubtful else theme.TEXT)
+    widgets.text(
+        widgets.human(covariate.name) + (" ?" if doubtful else ""), theme.AMBER if doubtful else theme.TEXT
+    )
     for i, text in enumerate(cells):
         imgui.table_next_column()
         colour = theme.AMBER if large and i == 2 else theme.TEXT

@@ -9,7 +9,7 @@ from imgui_bundle import hello_imgui, imgui
 
 from explorer_app import config, theme, widgets
 from explorer_app.context import Context
-from explorer_app.interface import Dialog, ExportForm
+from explorer_app.interface import SCALES, Dialog, ExportForm
 from explorer_app.panels.exporting import KINDS
 from explorer_app.panels.latent import random_seed
 from explorer_app.request_edits import at_place, place
@@ -89,8 +89,8 @@ def _view(app: Context) -> None:
         display = replace(display, zoom=0.0, center=(0.5, 0.5))
     if _item("One to one", "1", display.zoom == 1):
         display = replace(display, zoom=1.0, center=(0.5, 0.5))
-    if _item("Interpolate", "N", display.linear):
-        display = replace(display, linear=not display.linear)
+    if _item(f"Interpolation: {display.interpolation}###interpolation", "N"):
+        display = display.next_interpolation()
     if _item("Edge letters and scale", "", display.annotations):
         display = replace(display, annotations=not display.annotations)
     app.state = replace(app.state, display=display)
@@ -99,6 +99,18 @@ def _view(app: Context) -> None:
     for window in parameters.docking_params.dockable_windows:
         if window.label != "Picture" and _item(window.label, "", window.is_visible):
             window.is_visible = not window.is_visible
+    if imgui.begin_menu("Theme"):
+        for name in theme.THEMES:
+            if _item(name, "", name == theme.name_in_use()):
+                theme.use(name)
+                config.choose(theme=name)
+        imgui.end_menu()
+    if imgui.begin_menu("Text size"):
+        for scale in SCALES:
+            if _item(f"{100 * scale:.0f} %", "", scale == app.interface.scale):
+                app.interface.scale = scale
+                config.choose(scale=scale)
+        imgui.end_menu()
     if _item("Reset layout"):
         for window in parameters.docking_params.dockable_windows:
             window.is_visible = True
@@ -193,11 +205,12 @@ def keyboard(app: Context) -> None:
     for key, changes in (
         (_KEYS._0, {"zoom": 0.0, "center": (0.5, 0.5)}),
         (_KEYS._1, {"zoom": 1.0, "center": (0.5, 0.5)}),
-        (_KEYS.n, {"linear": not display.linear}),
         (_KEYS.i, {"invert": not display.invert}),
     ):
         if pressed(key, False):
             state = replace(state, display=replace(state.display, **changes))
+    if pressed(_KEYS.n, False):
+        state = replace(state, display=state.display.next_interpolation())
     app.state = state
 
 

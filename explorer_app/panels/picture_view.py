@@ -66,7 +66,7 @@ def draw(app: Context, state: AppState) -> AppState:
     state = _mouse(app, state, over, hovered, active)
     if uncompared:
         text = f"{icons.ICON_FA_TRIANGLE_EXCLAMATION}  {uncompared}"
-        widgets.chip(text, corner.x + em(0.5), corner.y + em(2), theme.AMBER, within=size.x - em(1))
+        widgets.chip(text, corner.x + em(0.5), corner.y + em(2), theme.WARNING, within=size.x - em(1))
     _marks(app, state, panes[0].view)
     return state
 
@@ -84,11 +84,11 @@ def _toolbar(app: Context, state: AppState) -> AppState:
     if widgets.icon_button("1:1", "one to one", "One picture pixel per screen pixel (1).", display.zoom == 1):
         display = replace(display, zoom=1.0, center=(0.5, 0.5))
     imgui.same_line(0, em(0.2))
-    tip = "Interpolate between pixels (N)." if not display.linear else "Show pixels as squares (N)."
-    if widgets.icon_button(
-        icons.ICON_FA_BRAILLE if display.linear else icons.ICON_FA_TABLE_CELLS, "interpolation", tip
-    ):
-        display = replace(display, linear=not display.linear)
+    squares = display.interpolation == "squares"
+    icon = icons.ICON_FA_TABLE_CELLS if squares else icons.ICON_FA_BRAILLE
+    tip = f"Between pixels: {display.interpolation}. Click for squares, linear or cubic in turn (N)."
+    if widgets.icon_button(icon, "interpolation", tip):
+        display = display.next_interpolation()
     study = app.document.distribution.study if app.document.distribution else None
     if study is not None and study.geometry is not None:
         imgui.same_line(0, em(0.9))
@@ -191,18 +191,19 @@ def _draw_pane(app: Context, name: str, pane: Pane) -> None:
         colormap=display.colormap,
         invert=display.invert,
         linear=display.linear,
+        cubic=display.linear and display.cubic,
         difference=part.other is not None,
         change_width=app.change_width(part),
         threshold=display.change_threshold,
         overlay=display.change_overlay,
-        background=theme.CANVAS,
+        background=theme.rgb(theme.CANVAS),
     )
     texture = app.screen.target(name).show(part.image, look, part.other)
     draw = imgui.get_window_draw_list()
     end = ImVec2(view.x + view.width, view.y + view.height)
     draw.add_image(imgui.ImTextureRef(texture), ImVec2(view.x, view.y), end)
     if label := "   ".join(text for text in (part.label, _layer(app, part)) if text):
-        widgets.chip(label, view.x + em(0.5), view.y + em(0.5), theme.TEXT)
+        widgets.chip(label, view.x + em(0.5), view.y + em(0.5))
     if part.geometry is not None and display.annotations:
         _annotations(part.geometry, view)
 
@@ -227,19 +228,19 @@ def _annotations(stated: Geometry, view: View) -> None:
         (middle[0], view.y + view.height - em(1.5)),
     )
     for letter, (x, y) in zip(letters, places):
-        for dx, colour in ((1, u32((0, 0, 0), 0.8)), (0, u32(theme.TEXT, 0.9))):
+        for dx, colour in ((1, u32((0, 0, 0), 0.8)), (0, u32(theme.INK, 0.9))):
             draw.add_text(ImVec2(x + dx, y + dx), colour, letter)
     mm, length = geometry.scale_bar(stated.pixel_mm, view.zoom, view.width * 0.28)
     if length:
         x, y = view.x + em(0.8), view.y + view.height - em(1.1)
         lines = [((x, y), (x + length, y))]
         lines += [((end, y - em(0.25)), (end, y + em(0.25))) for end in (x, x + length)]
-        for colour, thick in ((u32((0, 0, 0), 0.8), 4), (u32(theme.TEXT), 2)):  # the outline first
+        for colour, thick in ((u32((0, 0, 0), 0.8), 4), (u32(theme.INK), 2)):  # the outline first
             for first, last in lines:
                 draw.add_line(ImVec2(*first), ImVec2(*last), colour, thick)
         text = f"{mm:g} mm"
         left, top = x + length / 2 - imgui.calc_text_size(text).x / 2, y - em(1.35)
-        for shift, colour in ((1, u32((0, 0, 0), 0.8)), (0, u32(theme.TEXT))):
+        for shift, colour in ((1, u32((0, 0, 0), 0.8)), (0, u32(theme.INK))):
             draw.add_text(ImVec2(left + shift, top + shift), colour, text)
 
 
@@ -297,7 +298,7 @@ def _marks(app: Context, state: AppState, view: View) -> None:
     problem = app.problem()
     if problem:
         imgui.set_cursor_screen_pos(ImVec2(view.x + em(0.6), view.y + view.height - em(5.2)))
-        with_background = theme.vec((0.16, 0.09, 0.08), 0.94)
+        with_background = theme.vec(theme.POPUP, 0.96)
         imgui.push_style_color(imgui.Col_.child_bg, with_background)
         if imgui.begin_child("problem", ImVec2(view.width - em(1.2), em(4.4)), imgui.ChildFlags_.borders):
             widgets.text(f"{icons.ICON_FA_TRIANGLE_EXCLAMATION}  This is the last good picture", theme.RED)
@@ -313,8 +314,8 @@ def _marks(app: Context, state: AppState, view: View) -> None:
                 f" {'loading' if app.client.loading(state.snapshot) else 'rendering'}",
                 x,
                 y,
-                theme.DIM,
+                theme.INK,
                 1.0,
             )
     elif frame is not None and frame.preview:
-        widgets.chip("preview", x, y, theme.DIM, 1.0)
+        widgets.chip("preview", x, y, theme.INK, 1.0)

@@ -189,7 +189,8 @@ def _plot(run: FollowedRun, place: int, title: str, names: list[str], size: ImVe
         for name in names:
             xs, ys = (np.asarray(values) for values in run.statistics.curve(name))
             if xs.size:
-                implot.plot_line(name.split("/", 1)[-1], xs, ys)
+                plot = implot.plot_line if xs.size > 1 else implot.plot_scatter  # a point is no line
+                plot(name.split("/", 1)[-1], xs, ys)
         implot.end_plot()
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from imgui_bundle import imgui
+from scipy import ndimage
 
 from explorer_app import colormaps, layout, session
 from explorer_app.comparison import Part
@@ -364,7 +365,7 @@ def main_zoom_pan_and_window_cost_no_rendering(d):
     d.ctx.key_press(imgui.Key._0)
     d.frames(4)
     display = d.state.display
-    assert display.invert and not display.linear and display.zoom == 0
+    assert display.invert and display.interpolation == "cubic" and display.zoom == 0
     assert (counters.requests, counters.syntheses) == before and d.app.client.shown.image is low
 
 
@@ -390,11 +391,15 @@ def _compare_with_numpy(d):
         Display(level=100, width=200, change_width=200),
         Display(level=100, width=200, change_width=300, change_threshold=40, change_overlay=True),
     ):
-        settings = (display.change_width, display.change_threshold, display.change_overlay)
-        target.show(
-            image, Look((64, 48), (0, 0), (1, 1), 100, 200, "grey", False, False, True, *settings), other
-        )
+        look = Look((64, 48), (0, 0), (1, 1), 100, 200, difference=True, change_width=display.change_width)
+        look = replace(look, threshold=display.change_threshold, overlay=display.change_overlay)
+        target.show(image, look, other)
         assert np.abs(target.read().astype(int) - displayed(changes, display)).max() <= 1
+    smooth = ndimage.gaussian_filter(image, 2).astype(np.float32)
+    for cubic in (False, True):
+        target.show(smooth, Look((256, 192), (0, 0), (0.25, 0.25), linear=True, cubic=cubic))
+        expected = displayed(Part(RenderRequest(), smooth), Display(cubic=cubic), 4)[12:-12, 12:-12]
+        assert np.abs(target.read()[12:-12, 12:-12, 0].astype(int) - expected).max() <= 1, cubic
     target.show(image, Look((64, 48), (64, 0), (-1, 1), 127.5, 255))  # mirrored
     assert np.abs(target.read().astype(int) - colormaps.apply(image[:, ::-1], 127.5, 255, "grey")).max() <= 1
     target.show(image, Look((128, 96), (0, 0), (0.5, 0.5), 127.5, 255))  # zoomed, pixels as squares
@@ -482,9 +487,8 @@ def _on_screen(d, shape):
 
 def medical_exports_are_what_is_displayed(d):
     """The radiological side, window, colours and the signed difference: the pixels of the screen."""
-    d.ctx.key_press(imgui.Key.n)
-    d.ctx.key_press(imgui.Key._1)
-    d.ctx.key_press(imgui.Key.p)
+    for key in (imgui.Key.n, imgui.Key.n, imgui.Key._1, imgui.Key.p):  # cubic, squares, one to one, pin
+        d.ctx.key_press(key)
     d.ctx.item_input_value(slider("thickness"), 4.6)
     d.ctx.mouse_move("//Picture/##picture")
     d.ctx.mouse_drag_with_delta((-40, 12), 1)
@@ -715,6 +719,25 @@ def main_missing_snapshot_of_a_session_is_asked_for(d):
     d.ctx.item_input_value("//Where is the snapshot?/##missing path", real)
     d.frames(4)
     assert Dialog.MISSING not in d.app.interface.dialogs and d.state.snapshot == real
+
+
+def main_themes_and_text_sizes_are_chosen_in_the_menu(d):
+    from explorer_app import theme
+
+    before = d.on_gui(em)
+    d.ctx.menu_click("//##MainMenuBar/View/Theme/light")
+    d.ctx.menu_click("//##MainMenuBar/View/Text size/125 %")
+    d.settle()
+    grown = d.on_gui(em) / before
+    assert theme.name_in_use() == "light" and 1.1 < grown < 1.4, grown
+    d.photograph(d.folder / "light.png")
+    d.ctx.menu_click("//##MainMenuBar/View/Text size/100 %")
+    d.ctx.menu_click("//##MainMenuBar/View/Theme/high contrast")
+    d.settle()
+    d.photograph(d.folder / "contrast.png")
+    d.ctx.menu_click("//##MainMenuBar/View/Theme/dark")
+    d.frames(3)
+    assert theme.name_in_use() == "dark" and abs(d.on_gui(em) / before - 1) < 0.05
 
 
 def main_shortcuts_are_listed_and_escape_closes(d):
