@@ -120,7 +120,6 @@ class Explorer:
         window.default_imgui_window_type = hello_imgui.DefaultImGuiWindowType.provide_full_screen_dock_space
         window.show_menu_bar, window.show_menu_app, window.show_menu_view = True, False, False
         window.show_status_bar = window.remember_status_bar_settings = False
-        window.background_color = theme.vec(theme.PANEL)  # docked panels draw none of their own
         options = hello_imgui.OpenGlOptions()
         options.anti_aliasing_samples = 0  # imgui smooths its own edges; multisampling only costs
         p.renderer_backend_options.open_gl_options = options
@@ -199,6 +198,8 @@ class Explorer:
     def _begin(self) -> None:
         imgui.get_io().config_error_recovery_enable_assert = False  # a panel's fault is told, see `_panel`
         theme.fit(imgui.get_io().display_size.x, self.context.interface.scale)
+        # docked panels draw no ground of their own
+        self.parameters.imgui_window_params.background_color = theme.vec(theme.PANEL)
         self._entitle()
         now = time.perf_counter()
         if self._last and now - self._last < 1:

@@ -19,6 +19,8 @@ BACKGROUND, PANEL, FRAME, LINE, POPUP = "background", "panel", "frame", "line", 
 TEXT, DIM, FAINT, ACCENT = "text", "dim", "faint", "accent"
 GOOD, AMBER, RED, CANVAS = "good", "amber", "red", "canvas"
 INK: Rgb = (0.870, 0.885, 0.910)
+GROUND: Rgb = (0.043, 0.047, 0.055)
+"""Around pictures, also in every theme."""
 WARNING: Rgb = (0.920, 0.690, 0.310)
 """Of what stands on pictures, and warns there: their labels are dark in every theme."""
 

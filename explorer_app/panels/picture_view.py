@@ -43,7 +43,7 @@ def draw(app: Context, state: AppState) -> AppState:
     frame = app.client.shown
     if frame is None:
         imgui.get_window_draw_list().add_rect_filled(
-            corner, ImVec2(corner.x + size.x, corner.y + size.y), u32(theme.CANVAS)
+            corner, ImVec2(corner.x + size.x, corner.y + size.y), u32(theme.GROUND)
         )
         _nothing(app, state, corner, size)
         return state
@@ -196,7 +196,7 @@ def _draw_pane(app: Context, name: str, pane: Pane) -> None:
         change_width=app.change_width(part),
         threshold=display.change_threshold,
         overlay=display.change_overlay,
-        background=theme.rgb(theme.CANVAS),
+        background=theme.GROUND,
     )
     texture = app.screen.target(name).show(part.image, look, part.other)
     draw = imgui.get_window_draw_list()
