@@ -26,7 +26,7 @@ WINDOWS = ("mssg watch", "mssg explore")
 """What opens a window; tests/gui opens them."""
 SHORTER = {
     "mssg-train": "--kimg 0.064 --set channel_base=256 --set tick_kimg=0.064 --set snap=1",
-    "mssg evaluate": "--metrics control,kid --images 16 --control-images 4",
+    "mssg evaluate": "--metrics control,kid --images 16 --control-images 10",
     "mssg invert": "--steps 12",
 }
 """What is made shorter, and nothing else is changed. These numbers show that the path can be walked."""
