@@ -201,17 +201,25 @@ def _beyond_the_instrument(r: Result) -> float | None:
 
 def _likeness(contents: ReportContents) -> Iterator[Verdict]:
     for r in contents.results("kid-"):
-        if r.stratum is None and r.source == JOINT and r.value is not None:
+        if r.stratum is None and r.source == JOINT and r.value is not None and r.real_floor is not None:
             floor_sd = r.detail.get("floor_sd")
-            spread = 2 * max(r.sd or 0.0, floor_sd if isinstance(floor_sd, float) else 0.0)
-            alike = r.real_floor is not None and r.value <= r.real_floor + spread
-            title = "as near to real ones as these to each other" if alike else "told from real ones"
+            sd = max(r.sd or 0.0, floor_sd if isinstance(floor_sd, float) else 0.0)
+            beyond = r.value - r.real_floor
+            mark = Mark.YES if beyond <= sd else Mark.PARTLY if beyond > 2 * sd else Mark.UNKNOWN
             text = (
                 f"{words.distance_name(r)}: {words.value(r)}; between halves of the real images"
-                f" {words.floor(r)};"
-                f" {r.n} pictures, {r.n_real} real ones. What a distance means depends on the features."
+                f" {words.floor(r)}; {r.n} pictures, {r.n_real} real ones. What a distance means depends on"
+                f" the"
+                " features."
             )
-            yield Verdict(Mark.YES if alike else Mark.PARTLY, f"Pictures as a set: {title}", text)
+            yield Verdict(mark, f"Pictures as a set: {_ALIKE[mark]}", text)
+
+
+_ALIKE = {
+    Mark.YES: "no farther from real ones than these from each other, as far as so many images tell",
+    Mark.PARTLY: "told from real ones",
+    Mark.UNKNOWN: "too few images to say",
+}
 
 
 def _copies(contents: ReportContents) -> Iterator[Verdict]:

@@ -453,3 +453,12 @@ def test_errors_in_strata_are_judged_by_the_instruments_own_and_a_guess(tiny_ren
 
     assert "small" in title(0.7, 0.0) and "small" in title(3.2, 2.5)
     assert "moderate" in title(1.5, 0.0) and "large" in title(2.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    "sd, said", [(0.001, "told from real ones"), (0.008, "too few"), (0.02, "no farther")]
+)
+def test_a_distance_is_judged_by_its_noise(sd, said, tiny_renderer, evaluation):
+    (kid,) = evaluation.find(metric="kid-efficientnet_lite0")  # 0.012, between real images 0.0004
+    blocks = build(ReportContents("tiny", tiny_renderer, replace(evaluation, results=(replace(kid, sd=sd),))))
+    assert any(isinstance(b, Verdict) and b.title.startswith("Pictures") and said in b.title for b in blocks)
