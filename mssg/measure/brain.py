@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mssg import assets
 from mssg.errors import DataError
+from mssg.measure.calibration import calibrated_errors, read_calibrated
 from mssg.measure.own_error import OwnError
 
 COVARIATES = ("age", "ventricle", "grey_matter")
@@ -85,16 +86,7 @@ def measure(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
     Raises:
         DataError: The array is not a batch of square single-channel images.
     """
-    found = features(images)
-    scanners = _calibration()["scanners"]
-    contrasts = np.array([scanner["contrast"] for scanner in scanners])
-    nearest = np.abs(found["contrast"][:, None] - contrasts).argmin(1)
-    out = {}
-    for name in COVARIATES:
-        inputs = [found[f] for f in FEATURES[name]]
-        by_scanner = np.stack([_apply(scanner["covariates"][name], inputs) for scanner in scanners])
-        out[name] = by_scanner[nearest, np.arange(len(nearest))]
-    return out
+    return read_calibrated(features(images), _calibration()["scanners"], FEATURES)
 
 
 def features(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
@@ -234,66 +226,10 @@ def _ventricles(
     return chosen
 
 
-def calibrate(images: ArrayLike, truth: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
-    """Fit the calibration of one scanner on phantoms whose covariates are known; every second one is kept
-    back and judged.
-
-    Args:
-        images: As in `measure`.
-        truth: `COVARIATES` -> float [N], native units.
-
-    Returns:
-        A scanner's entry in `CALIBRATION`: its contrast, coefficients, and the error on phantoms that did not
-        calibrate.
-    """
-    found = features(images)
-    covariates, error = {}, {}
-    for name in COVARIATES:
-        inputs = [found[f] for f in FEATURES[name]]
-        usable = np.all(np.isfinite(inputs), 0) & np.isfinite(truth[name])
-        fit, judge = usable.copy(), usable.copy()
-        fit[1::2], judge[::2] = False, False
-        centre = [float(x[fit].mean()) for x in inputs]
-        spread = [float(x[fit].std()) for x in inputs]
-        form = {"centre": centre, "spread": spread, "log": name == "ventricle"}
-        target = np.log(truth[name]) if form["log"] else truth[name]
-        design = _design(form, inputs)
-        form["weights"] = np.linalg.lstsq(design[fit], target[fit], rcond=None)[0].tolist()
-        covariates[name] = form
-        got = _apply(form, inputs)[judge]
-        error[name] = {
-            "n": int(judge.sum()),
-            "mae": float(np.abs(got - truth[name][judge]).mean()),
-            "bias": float((got - truth[name][judge]).mean()),
-            "r": float(np.corrcoef(got, truth[name][judge])[0, 1]),
-        }
-    contrast = float(np.nanmedian(found["contrast"]))
-    return {"contrast": contrast, "covariates": covariates, "error_on_phantoms": error}
-
-
 @cache
 def own_errors() -> tuple[OwnError, ...]:
     """How well phantoms that did not calibrate it are read; of several scanners the one read worst."""
-    scanners = json.loads(assets.path(CALIBRATION).read_text(encoding="utf-8"))["scanners"]
-    worst = [
-        max((s["error_on_phantoms"][name] for s in scanners), key=lambda e: e["mae"]) for name in COVARIATES
-    ]
-    return tuple(
-        OwnError(n, e["n"], mae=e["mae"], r=e["r"], on="phantoms", unit=UNITS[n], better=True)
-        for n, e in zip(COVARIATES, worst)
-    )
-
-
-def _design(form: dict[str, Any], inputs: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Constant, every feature standardised, its square, and products of pairs: [N, P]."""
-    x = [(v - c) / s for v, c, s in zip(inputs, form["centre"], form["spread"])]
-    columns = [np.ones_like(x[0]), *x, *(a * b for i, a in enumerate(x) for b in x[i:])]
-    return np.stack(columns, -1)
-
-
-def _apply(form: dict[str, Any], inputs: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    value = _design(form, inputs) @ np.array(form["weights"])
-    return np.exp(value) if form["log"] else value
+    return calibrated_errors(_calibration()["scanners"], UNITS)
 
 
 @cache

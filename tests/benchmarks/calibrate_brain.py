@@ -17,6 +17,7 @@ import numpy as np
 from mssg import assets, load_study
 from mssg.data.dataset import open_sources
 from mssg.measure import brain
+from mssg.measure.calibration import calibrate
 
 MOST = 3000
 """Phantoms of each scanner."""
@@ -29,7 +30,7 @@ def main(folder: Path) -> None:
         source = next(s for s in open_sources(load_study(folder / study)) if s.name == name)
         rows = np.flatnonzero(source.split != "test")[:MOST]
         truth = {c: source.table[c][rows].astype(float) for c in brain.COVARIATES}
-        scanners.append(brain.calibrate(source.images[rows], truth))
+        scanners.append(calibrate(brain.features(source.images[rows]), truth, brain.FEATURES))
         print(name, f"contrast {scanners[-1]['contrast']:.3f}")
         for covariate, error in scanners[-1]["error_on_phantoms"].items():
             print(f"  {covariate:<12}", "  ".join(f"{k} {v:.3g}" for k, v in error.items()))

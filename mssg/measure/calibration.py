@@ -1,0 +1,91 @@
+"""From what is read off images to covariates: quadratic forms, fitted on phantoms for each scanner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mssg.measure.own_error import OwnError
+
+Found = Mapping[str, NDArray[np.float64]]
+"""Name of a feature -> its value for each image [N]; among them the contrast, grey over white matter."""
+LOGGED = ("ventricle",)
+"""Covariates whose logarithm is fitted."""
+
+
+def calibrate(found: Found, truth: Found, inputs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Fit the calibration of one scanner on phantoms whose covariates are known; every second one is kept
+    back and judged.
+
+    Args:
+        found: What was read off the phantoms.
+        truth: Covariate -> float [N], native units.
+        inputs: Covariate -> names of the features it is computed from.
+
+    Returns:
+        A scanner's entry of a calibration: its contrast, coefficients, and the error on phantoms that did not
+        calibrate.
+    """
+    covariates, error = {}, {}
+    for name, features in inputs.items():
+        columns = [found[f] for f in features]
+        usable = np.all(np.isfinite(columns), 0) & np.isfinite(truth[name])
+        fit, judge = usable.copy(), usable.copy()
+        fit[1::2], judge[::2] = False, False
+        centre = [float(x[fit].mean()) for x in columns]
+        spread = [float(x[fit].std()) for x in columns]
+        form: dict[str, Any] = {"centre": centre, "spread": spread, "log": name in LOGGED}
+        target = np.log(truth[name]) if form["log"] else truth[name]
+        design = _design(form, columns)
+        form["weights"] = np.linalg.lstsq(design[fit], target[fit], rcond=None)[0].tolist()
+        covariates[name] = form
+        got = _apply(form, columns)[judge]
+        error[name] = {
+            "n": int(judge.sum()),
+            "mae": float(np.abs(got - truth[name][judge]).mean()),
+            "bias": float((got - truth[name][judge]).mean()),
+            "r": float(np.corrcoef(got, truth[name][judge])[0, 1]),
+        }
+    contrast = float(np.nanmedian(found["contrast"]))
+    return {"contrast": contrast, "covariates": covariates, "error_on_phantoms": error}
+
+
+def read_calibrated(
+    found: Found, scanners: Sequence[Mapping[str, Any]], inputs: Mapping[str, Sequence[str]]
+) -> dict[str, NDArray[np.float64]]:
+    """Covariates of images, each by the scanner whose contrast is nearest to its own: name -> [N]."""
+    contrasts = np.array([scanner["contrast"] for scanner in scanners])
+    nearest = np.abs(found["contrast"][:, None] - contrasts).argmin(1)
+    out = {}
+    for name, features in inputs.items():
+        columns = [found[f] for f in features]
+        by_scanner = np.stack([_apply(scanner["covariates"][name], columns) for scanner in scanners])
+        out[name] = by_scanner[nearest, np.arange(len(nearest))]
+    return out
+
+
+def calibrated_errors(
+    scanners: Sequence[Mapping[str, Any]], units: Mapping[str, str]
+) -> tuple[OwnError, ...]:
+    """How well phantoms that did not calibrate are read; of several scanners the one read worst."""
+    found = []
+    for name, unit in units.items():
+        worst = max((s["error_on_phantoms"][name] for s in scanners), key=lambda e: e["mae"])
+        n, mae, r = worst["n"], worst["mae"], worst["r"]
+        found.append(OwnError(name, n, mae=mae, r=r, on="phantoms", unit=unit, better=True))
+    return tuple(found)
+
+
+def _design(form: Mapping[str, Any], columns: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Constant, every feature standardised, its square, and products of pairs: [N, P]."""
+    x = [(v - c) / s for v, c, s in zip(columns, form["centre"], form["spread"])]
+    terms = [np.ones_like(x[0]), *x, *(a * b for i, a in enumerate(x) for b in x[i:])]
+    return np.stack(terms, -1)
+
+
+def _apply(form: Mapping[str, Any], columns: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    value = _design(form, columns) @ np.array(form["weights"])
+    return np.exp(value) if form["log"] else value
