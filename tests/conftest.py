@@ -11,7 +11,7 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import numpy as np
 import pytest
-from strokes import STUDY, write_study
+from strokes import STUDY, write_stacks, write_study
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +64,19 @@ def make_snapshot(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path) ->
         return save_snapshot(
             path, study, models, networks, g_config, d_config, {"kimg": 12.0, "step": 375}, summary, origin
         )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_heads(
+    make_snapshot: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """A function that writes a snapshot of slices at many places: make_heads(plane)."""
+    folder = tmp_path_factory.mktemp("stacks")
+
+    def make(plane: str = "coronal") -> Path:
+        return make_snapshot(replace=write_stacks(folder, plane), name=f"heads-{plane}")
 
     return make
 

@@ -81,3 +81,43 @@ def write_study(folder: Path, text: str = STUDY, images: int = 120) -> Path:
         )
     (folder / "study.toml").write_text(text, encoding="utf-8")
     return folder / "study.toml"
+
+
+GEOMETRY = """
+[geometry]
+plane = "{plane}"
+pixel_mm = 4.0
+affine = "common"
+position_mm = 10.0
+centre_mm = [3.0, -5.0]
+position = "depth"
+[covariates.depth]
+kind = "continuous"
+[[sources]]
+name = "A"
+"""
+
+
+def write_stacks(folder: Path, plane: str = "coronal", people: int = 5) -> tuple[tuple[str, str], ...]:
+    """Write both sources as slices from -60 to 40 mm, every 5 mm, of a few people each.
+
+    Returns:
+        What to replace in `STUDY` so that it is the study of these: (old, new) pairs.
+    """
+    write_study(folder, images=21 * people)
+    for name in ("a", "b"):
+        table = folder / name / "table.csv"
+        head, *rows = table.read_text().splitlines()
+        column = head.split(",").index("subject"), head.split(",").index("split")
+        placed = []
+        for i, row in enumerate(rows):
+            cells = row.split(",")
+            cells[column[0]] = f"{name}{i // 21}"
+            cells[column[1]] = ("train", "train", "train", "val", "test")[i // 21 % 5]
+            placed.append(",".join([*cells, str(-60 + 5 * (i % 21))]))
+        table.write_text("\n".join([f"{head},depth", *placed]) + "\n")
+    return (
+        ('[[sources]]\nname = "A"\n', GEOMETRY.format(plane=plane).lstrip("\n")),
+        ('"digit"]', '"digit", "depth"]'),
+        *((f'path = "{name}"', f'path = "{(folder / name).as_posix()}"') for name in ("a", "b")),
+    )

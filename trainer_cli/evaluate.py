@@ -69,6 +69,9 @@ def _option(field: Field[Any]) -> Callable[[Callable[..., None]], Callable[..., 
     help="Comma-separated; `default` and `all` stand for many. See `mssg evaluate --list`.",
 )
 @click.option(
+    "--volumes", is_flag=True, help="Also measure whole heads, of a study with a position: `volumes`."
+)
+@click.option(
     "--list",
     is_flag=True,
     is_eager=True,
@@ -141,6 +144,7 @@ def evaluate(
     snapshots: tuple[str, ...],
     study_path: str | None,
     metrics: tuple[str, ...],
+    volumes: bool,
     split: str,
     features: str,
     weights: str | None,
@@ -172,6 +176,7 @@ def evaluate(
     from mssg.training.distributed import joined
 
     check_suffix(output, (".json",))
+    metrics = tuple(dict.fromkeys((*metrics, "volumes"))) if volumes else metrics
     path = writable(output)
     old = Evaluation.load(path) if add and path.exists() else None  # a damaged file is found before the work
     options = registry.options(metrics, seed, **choices)

@@ -13,6 +13,8 @@ from types import ModuleType
 
 from mssg.errors import UsageError
 
+STACKS = {"brain": "mssg.measure.brain_stack"}
+"""Instruments of slices that also read whole stacks: modules with `measure(volumes, edges)`."""
 INSTRUMENTS = {"digits": "mssg.measure.digits", "brain": "mssg.measure.brain"}
 
 
@@ -27,3 +29,8 @@ def instrument(name: str) -> ModuleType:
             "no such instrument", field=name or "measure.instrument", expected=" | ".join(INSTRUMENTS)
         )
     return importlib.import_module(INSTRUMENTS[name])
+
+
+def stack_instrument(name: str) -> ModuleType | None:
+    """What reads whole stacks where this instrument reads slices; None where nothing does."""
+    return importlib.import_module(STACKS[name]) if name in STACKS else None

@@ -104,7 +104,7 @@ def open_dataset(
         DataError: The sources cannot be read, or the split has no image.
     """
     sources = open_sources(study)
-    parts = [(i, s, s.rows(split)) for i, s in enumerate(sources)]
+    parts = [(i, s, _at_own_place(study, s, s.rows(split))) for i, s in enumerate(sources)]
     notes = [note for _, packed, rows in parts for note in _split_notes(packed, rows, split)]
     if not any(len(rows) for *_, rows in parts):
         raise DataError(
@@ -132,6 +132,14 @@ def open_dataset(
         rows=np.concatenate([r for *_, r in parts]),
     )
     return data, notes
+
+
+def _at_own_place(study: Study, packed: PackedSource, rows: np.ndarray) -> np.ndarray:
+    """Of slices at many places those at the study's own, within a pixel: what a single slice shows."""
+    if not study.geometry or study.position is None:
+        return rows
+    places = packed.values[rows, study.index(study.position)]
+    return rows[np.abs(places - (study.geometry.position_mm or 0.0)) < study.geometry.pixel_mm]
 
 
 def _split_notes(packed: PackedSource, rows: np.ndarray, split: str) -> list[Note]:

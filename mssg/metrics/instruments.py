@@ -72,7 +72,7 @@ def open_instruments(
     missing = (
         "nothing reads this covariate off an image: no score of it (give a --predictor of `mssg predictors`)"
     )
-    notes = [Note(c.name, missing) for c in study.covariates if c.name not in by]
+    notes = [Note(c.name, missing) for c in study.personal if c.name not in by]
     return Instruments(tuple(readers), by, stated), notes
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mssg.metrics.bootstrap import DRAWS, mean_and_interval
-from mssg.study.model import SOURCE, Covariate, Study
+from mssg.study.model import Covariate, Study
 
 STEP = 1.0
 """Standard deviations moved to each side."""
@@ -42,7 +42,7 @@ class Shift:
 
 def movable(study: Study) -> tuple[Covariate, ...]:
     """What is moved: every covariate but the source."""
-    return tuple(c for c in study.conditions if c.name != SOURCE)
+    return study.personal
 
 
 def ends(

@@ -79,7 +79,8 @@ def beside_own_errors(context: EvalContext, results: Iterable[Result]) -> list[R
     for name, error in own.items():
         if not context.instruments.trusted(name, error):
             context.notes.append(Note(name, _warning(error)))
-    beside = [_beside(r, own) for r in results]
+    usual = context.instruments.by_covariate
+    beside = [_beside(r, own, usual.get(r.covariate or "")) for r in results]
     return [*_results(context, own), *beside]
 
 
@@ -92,9 +93,11 @@ def _warning(own: OwnError) -> str:
     )
 
 
-def _beside(result: Result, own: Mapping[str, OwnError]) -> Result:
+def _beside(result: Result, own: Mapping[str, OwnError], instrument: str | None) -> Result:
     error = own.get(result.covariate or "")
     if error is None or not result.instrument or result.stratum is not None or result.model == REAL:
+        return result
+    if result.instrument != instrument:  # of another kind of image
         return result
     if result.metric.startswith("utility/"):  # its instrument is the predictor that is judged there
         return result

@@ -23,8 +23,8 @@ _SMOOTHING = 2.2  # bins
 
 def shown(study: Study) -> tuple[Covariate, ...]:
     """The covariates a figure shows: all, or the first ten with continuous ones before discrete ones."""
-    ordered = sorted(study.covariates, key=lambda c: not c.is_continuous)
-    return tuple(study.covariates) if len(study.covariates) <= MOST else tuple(ordered[:MOST])
+    ordered = sorted(study.personal, key=lambda c: not c.is_continuous)
+    return study.personal if len(study.personal) <= MOST else tuple(ordered[:MOST])
 
 
 def save_pairs(study: Study, report: FitReport, path: str | Path) -> Path:

@@ -84,9 +84,9 @@ def nearest(contents: ReportContents) -> Iterable[Block]:
 def grids(contents: ReportContents) -> Iterable[Block]:
     yield Heading("What it draws")
     study = contents.renderer.study
-    sides = [c for c in study.covariates if c.is_continuous][:3]
+    sides = [c for c in study.personal if c.is_continuous][:3]
     if len(sides) < 2:
-        sides = list(study.covariates)[:2]
+        sides = list(study.personal)[:2]
     classes = [c for c in study.covariates if c.kind == "categorical"][:1]
     for down, across in [
         *list(combinations(sides, 2))[:2],

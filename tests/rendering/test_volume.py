@@ -14,22 +14,8 @@ from mssg.rendering.image_files import to_grey
 from mssg.rendering.renderer import Renderer
 from mssg.rendering.request import RenderRequest
 from mssg.rendering.volume import Volume, at_place, draw_volume, places_of, resampled
-from tests.strokes import write_study
 from trainer_cli import main as entry
 
-GEOMETRY = """
-[geometry]
-plane = "{plane}"
-pixel_mm = 4.0
-affine = "common"
-position_mm = 10.0
-centre_mm = [3.0, -5.0]
-position = "depth"
-[covariates.depth]
-kind = "continuous"
-[[sources]]
-name = "A"
-"""
 AXES = {"coronal": 1, "axial": 2, "sagittal": 0}
 
 
@@ -37,28 +23,6 @@ def generate(*words, fails=False):
     done = CliRunner().invoke(entry.cli, ["generate", *map(str, words)])
     assert (done.exit_code != 0) == fails, done.output
     return done.output
-
-
-@pytest.fixture(scope="module")
-def make_heads(make_snapshot, tmp_path_factory):
-    """A function that writes a snapshot of slices from -60 to 40 mm, every 5 mm: make_heads(plane)."""
-    folder = tmp_path_factory.mktemp("heads")
-    write_study(folder, images=105)
-    for name in ("a", "b"):
-        table = folder / name / "table.csv"
-        head, *rows = table.read_text().splitlines()
-        placed = [f"{row},{-60 + 5 * (i % 21)}" for i, row in enumerate(rows)]
-        table.write_text("\n".join([f"{head},depth", *placed]) + "\n")
-
-    def make(plane="coronal"):
-        changes = [
-            ('[[sources]]\nname = "A"\n', GEOMETRY.format(plane=plane).lstrip("\n")),
-            ('"digit"]', '"digit", "depth"]'),
-            *((f'path = "{name}"', f'path = "{(folder / name).as_posix()}"') for name in ("a", "b")),
-        ]
-        return make_snapshot(replace=tuple(changes), name=f"heads-{plane}")
-
-    return make
 
 
 @pytest.fixture(scope="module")

@@ -62,13 +62,19 @@ def _control_of(context: EvalContext, model: EvaluatedModel, source: str | None)
         source=source,
     )
     for row in report.rows:
-        yield from _row_results(context, model, row, source)
+        yield from row_results(context, model, row, source)
 
 
-def _row_results(
-    context: EvalContext, model: EvaluatedModel, row: ControlRow, source: str | None
+def row_results(
+    context: EvalContext,
+    model: EvaluatedModel,
+    row: ControlRow,
+    source: str | None = None,
+    *,
+    metric: str = "control",
+    instrument: str = "",
 ) -> Iterator[Result]:
-    """One result for each statistic that a row has."""
+    """One result for each statistic that a row has; `instrument`: another than the covariate's usual one."""
     detail = {
         "removed": row.removed,
         "requested_sd": row.requested_sd,
@@ -84,11 +90,11 @@ def _row_results(
         if np.isfinite(value):
             yield context.result(
                 model,
-                metric=f"control/{stat}",
+                metric=f"{metric}/{stat}",
                 value=value,
                 n=row.n,
                 ci95=intervals.get(stat),
-                instrument=context.instruments.by_covariate[row.covariate],
+                instrument=instrument or context.instruments.by_covariate[row.covariate],
                 source=source or JOINT,
                 covariate=row.covariate,
                 unit=row.unit or None if stat in ("mae", "bias") else None,

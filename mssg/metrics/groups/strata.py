@@ -51,7 +51,7 @@ def strata_of(context: EvalContext) -> dict[str, Strata]:
 
 def _divide(context: EvalContext) -> dict[str, Strata]:
     data, study = context.data, context.data.study
-    wanted = set(context.options.of(StrataSettings).by or [c.name for c in study.covariates])
+    wanted = set(context.options.of(StrataSettings).by or [c.name for c in study.personal])
     present = [s.name for i, s in enumerate(study.sources) if (data.source == i).any()]
     if not study.condition_on_source:
         lacking = [f"{s} ({n})" for s in present for n in sorted(wanted - set(data.known(data.of(s))))]

@@ -1,0 +1,124 @@
+"""Whole heads in an evaluation: control read off the stack, neighbouring slices beside real ones."""
+
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from mssg.checkpoint.snapshot import load_snapshot
+from mssg.measure import instruments
+from mssg.metrics.groups.volumes import edges_of, neighbours
+from mssg.metrics.pairwise import ssim
+from mssg.metrics.results import Evaluation
+from mssg.rendering.renderer import Renderer
+from mssg.rendering.request import RenderRequest
+from mssg.rendering.volume import draw_volume
+from trainer_cli import main as entry
+
+
+@pytest.fixture(scope="module")
+def heads(make_heads):
+    return make_heads()
+
+
+@pytest.fixture
+def reads_brightness(monkeypatch):
+    """An instrument that reads a stack's mean grey level as `intensity`; what it was given is kept."""
+    seen = []
+    module = ModuleType("reads_brightness")
+
+    def measure(volumes, edges):
+        seen.append((np.asarray(volumes), tuple(edges)))
+        return {"intensity": np.asarray(volumes, np.float64).mean((1, 2, 3))}
+
+    module.measure = measure
+    monkeypatch.setitem(sys.modules, "reads_brightness", module)
+    monkeypatch.setitem(instruments.STACKS, "digits", "reads_brightness")
+    return seen
+
+
+def evaluate(snapshot, study, tmp_path, *words):
+    out = tmp_path / "eval.json"
+    command = [
+        "evaluate",
+        snapshot,
+        "--study",
+        study,
+        "--metrics",
+        "volumes",
+        "--heads",
+        12,
+        *words,
+        "-o",
+        out,
+    ]
+    done = CliRunner().invoke(
+        entry.cli, [*map(str, command), "--heads", "12", "--cache", str(tmp_path / "cache")]
+    )
+    assert done.exit_code == 0, done.output
+    return Evaluation.load(out)
+
+
+@pytest.fixture(scope="module")
+def toml(heads, tiny_study):
+    return tiny_study.parent / "heads-coronal.toml"
+
+
+def test_control_is_read_off_whole_heads(heads, toml, tmp_path, reads_brightness):
+    found = evaluate(heads, toml, tmp_path)
+    rows = [r for r in found.results if r.metric == "volumes/control/r"]
+    assert {(r.covariate, r.design) for r in rows} == {("intensity", "a"), ("intensity", "b")}
+    assert all(r.instrument == "oracle-digits-stack" and r.n == 12 for r in rows)
+    volumes, edges = reads_brightness[-1]
+    assert volumes.shape[1:] == (32, 21, 32) and edges == (4.0, 5.0, 4.0)
+    # a head has one latent and one set of covariates: it is what `generate --volume` draws
+    renderer = Renderer(load_snapshot(heads))
+    whole = draw_volume(renderer, RenderRequest(seed=5)).data
+    assert np.corrcoef(whole[:, 3].ravel(), whole[:, 4].ravel())[0, 1] > 0.5
+
+
+def test_neighbours_stand_beside_real_ones(heads, toml, tmp_path):
+    found = evaluate(heads, toml, tmp_path)
+    rows = {r.metric: r for r in found.results}
+    likeness = rows["volumes/neighbour-correlation"]
+    assert likeness.n == 12 * 20 and likeness.n_real == 2 * 20  # one person a source in the test split
+    assert likeness.detail["step_mm"] == 5 and -1 <= likeness.real_floor <= 1
+    assert rows["volumes/neighbour-ssim"].real_floor < 1
+    assert any("no control" in note.message for note in found.notes)  # no instrument reads stacks of digits
+
+
+def test_likeness_is_correlation_and_ssim():
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 256, (2, 3, 1, 32, 32), dtype=np.uint8)
+    found = neighbours(a, b)
+    for i in range(3):
+        r = np.corrcoef(a[i].ravel(), b[i].ravel())[0, 1]
+        assert found["neighbour-correlation"][i] == pytest.approx(r, abs=1e-12)
+    np.testing.assert_allclose(found["neighbour-ssim"], ssim(a, b))
+
+
+def test_single_slices_are_those_of_the_studys_own_place(toml):
+    from mssg.metrics.dataset import open_dataset
+    from mssg.training.config import load_study
+
+    study = load_study(toml)
+    data, _ = open_dataset(study, "train")
+    assert len(data) == 6 and set(data.values[:, study.index("depth")]) == {10.0}
+    assert edges_of(study, np.array([-60.0, -55.0])) == (4.0, 5.0, 4.0)
+
+
+def test_a_study_of_one_place_has_none(tiny_snapshot, tiny_study, tmp_path):
+    words = [
+        "evaluate",
+        tiny_snapshot,
+        "--study",
+        tiny_study,
+        "--metrics",
+        "volumes",
+        "-o",
+        tmp_path / "e.json",
+    ]
+    done = CliRunner().invoke(entry.cli, [*map(str, words), "--cache", str(tmp_path / "cache")])
+    assert done.exit_code == 2 and "nothing could be measured" in done.output
