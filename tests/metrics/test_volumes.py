@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.measure import instruments
+from mssg.measure.own_error import OwnError
 from mssg.metrics.groups.volumes import edges_of, neighbours
 from mssg.metrics.pairwise import ssim
 from mssg.metrics.results import Evaluation
@@ -34,6 +35,7 @@ def reads_brightness(monkeypatch):
         return {"intensity": np.asarray(volumes, np.float64).mean((1, 2, 3))}
 
     module.measure = measure
+    module.own_errors = lambda: (OwnError("intensity", 50, mae=3.0, r=0.9, better=True),)
     monkeypatch.setitem(sys.modules, "reads_brightness", module)
     monkeypatch.setitem(instruments.STACKS, "digits", "reads_brightness")
     return seen
@@ -71,6 +73,7 @@ def test_control_is_read_off_whole_heads(heads, toml, tmp_path, reads_brightness
     rows = [r for r in found.results if r.metric == "volumes/control/r"]
     assert {(r.covariate, r.design) for r in rows} == {("intensity", "a"), ("intensity", "b")}
     assert all(r.instrument == "oracle-digits-stack" and r.n == 12 for r in rows)
+    assert all(r.own.mae == 3.0 for r in rows)
     volumes, edges = reads_brightness[-1]
     assert volumes.shape[1:] == (32, 21, 32) and edges == (4.0, 5.0, 4.0)
     # a head has one latent and one set of covariates: it is what `generate --volume` draws

@@ -4,7 +4,7 @@ alike neighbouring slices are, beside real ones."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -73,9 +73,11 @@ def _control(context: EvalContext, model: EvaluatedModel, places: np.ndarray) ->
         designs=("a", "b"),
         progress=lambda done, total: context.sampler.tell(f"{model.label}, heads", done, total),
     )
+    name, own = f"oracle-{study.instrument}-stack", {e.covariate: e.to_json() for e in reads.own_errors()}
     for row in report.rows:
-        name = f"oracle-{study.instrument}-stack"
-        yield from row_results(context, model, row, metric="volumes/control", instrument=name)
+        for result in row_results(context, model, row, metric="volumes/control", instrument=name):
+            beside = {"own": own[row.covariate]} if row.covariate in own else {}
+            yield replace(result, detail={**result.detail, **beside})
 
 
 def edges_of(study: Study, places: np.ndarray) -> tuple[float, float, float]:
