@@ -33,12 +33,16 @@ DEEP = 20.0
 """Millimetres under the hull from which on fluid can be a ventricle's."""
 ABOVE = -8.0
 """Millimetres above the hull's centre from which on fluid can be a lateral ventricle's."""
+CORE = {"deep": 28.0, "above": -4.0}
+"""The same, of fluid that hardly is anything else's: all of it counts, connected or not."""
+FLUID = 0.4
+"""Share of fluid from which on a voxel can be part of a ventricle."""
 SMALLEST = 1.0
 """Millilitres added to the ventricles' volume before its logarithm."""
 FAR = 16.0
 """Millimetres from the ventricles from which on white matter is not darkened by age."""
 FEATURES = {
-    "ventricle": ("log_ventricle", "hull"),
+    "ventricle": ("log_ventricle", "log_core"),
     "grey_matter": ("hull", "white", "fluid", "ventricle"),
     "age": ("sign", "log_ventricle"),
 }
@@ -79,7 +83,7 @@ def features(volumes: ArrayLike, edges: Sequence[float]) -> dict[str, NDArray[np
     return {name: np.array([row.get(name, np.nan) for row in rows], np.float64) for name in _NAMES}
 
 
-_NAMES = ("ventricle", "log_ventricle", "hull", "fluid", "white", "sign", "contrast")
+_NAMES = ("ventricle", "log_ventricle", "log_core", "hull", "fluid", "white", "sign", "contrast")
 
 
 def _features(head: Stack, edges: NDArray[np.float64]) -> dict[str, float]:
@@ -96,11 +100,10 @@ def _features(head: Stack, edges: NDArray[np.float64]) -> dict[str, float]:
         return {}
     fluid = np.clip((middle - head) / (middle - low), 0, 1)
     white = np.clip((head - middle) / (high - middle), 0, 1)
-    ventricles = _ventricles(fluid, hull, edges)
+    ventricles, core = _ventricles(fluid, hull, edges)
     if not ventricles.any():
         return {}
-    wider: Any = ndimage.binary_dilation(ventricles)
-    volume = float(fluid[wider].sum() * unit)
+    volume, central = float(fluid[ventricles].sum() * unit), float(fluid[core].sum() * unit)
     away: Any = ndimage.distance_transform_edt(~ventricles, sampling=edges)
     wall = (away >= WALL[0]) & (away < WALL[1])
     far = np.percentile(head[hull & (away > FAR) & (away < 3 * FAR)], FAR_PERCENTILE)
@@ -108,6 +111,7 @@ def _features(head: Stack, edges: NDArray[np.float64]) -> dict[str, float]:
     return {
         "ventricle": volume,
         "log_ventricle": float(np.log(volume + SMALLEST)),
+        "log_core": float(np.log(central + SMALLEST)),
         "hull": float(hull.sum() * unit),
         "fluid": float(fluid[hull].sum() * unit),
         "white": float(white[hull].sum() * unit),
@@ -132,20 +136,19 @@ def _hull(head: Stack, edges: NDArray[np.float64]) -> NDArray[np.bool_]:
     return (inside > FOLD)[x:-x, y:-y, z:-z]
 
 
-def _ventricles(fluid: Stack, hull: NDArray[np.bool_], edges: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The largest fluid parts deep in the upper half of the hull, one or two."""
+def _ventricles(
+    fluid: Stack, hull: NDArray[np.bool_], edges: NDArray[np.float64]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """The large fluid parts deep in the upper half of the hull, and the hull's core."""
     from scipy import ndimage
 
     depth: Any = ndimage.distance_transform_edt(hull, sampling=edges)
     height = np.arange(hull.shape[2]) * edges[2]
-    centre = np.average(height, weights=hull.sum((0, 1)))
-    deep = (fluid > 0.5) & (depth > DEEP) & (height > centre + ABOVE)
-    parts, count = ndimage.label(deep)  # type: ignore[misc]
-    if not count:
-        return np.zeros(hull.shape, bool)
-    sizes = np.bincount(parts[parts > 0])
-    kept = np.flatnonzero(sizes >= 0.2 * sizes.max())
-    return np.isin(parts, kept)
+    height = height - np.average(height, weights=hull.sum((0, 1)))
+    parts, count = ndimage.label((fluid > FLUID) & (depth > DEEP) & (height > ABOVE))  # type: ignore[misc]
+    sizes = np.bincount(parts[parts > 0], minlength=count + 1)
+    large = np.isin(parts, np.flatnonzero(sizes >= 0.2 * max(sizes.max(), 1)))
+    return large & (parts > 0), (depth > CORE["deep"]) & (height > CORE["above"])
 
 
 @cache

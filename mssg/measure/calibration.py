@@ -14,6 +14,8 @@ Found = Mapping[str, NDArray[np.float64]]
 """Name of a feature -> its value for each image [N]; among them the contrast, grey over white matter."""
 LOGGED = ("ventricle",)
 """Covariates whose logarithm is fitted."""
+ROWS_A_TERM = 2.5
+"""Phantoms for each term of a quadratic form; with fewer the form is linear."""
 
 
 def calibrate(found: Found, truth: Found, inputs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -38,6 +40,8 @@ def calibrate(found: Found, truth: Found, inputs: Mapping[str, Sequence[str]]) -
         centre = [float(x[fit].mean()) for x in columns]
         spread = [float(x[fit].std()) for x in columns]
         form: dict[str, Any] = {"centre": centre, "spread": spread, "log": name in LOGGED}
+        quadratic = _design(form | {"linear": False}, columns).shape[1]
+        form |= {"linear": True} if fit.sum() < ROWS_A_TERM * quadratic else {}
         target = np.log(truth[name]) if form["log"] else truth[name]
         design = _design(form, columns)
         form["weights"] = np.linalg.lstsq(design[fit], target[fit], rcond=None)[0].tolist()
@@ -80,10 +84,10 @@ def calibrated_errors(
 
 
 def _design(form: Mapping[str, Any], columns: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Constant, every feature standardised, its square, and products of pairs: [N, P]."""
+    """Constant, every feature standardised, and, unless linear, its square and products of pairs: [N, P]."""
     x = [(v - c) / s for v, c, s in zip(columns, form["centre"], form["spread"])]
-    terms = [np.ones_like(x[0]), *x, *(a * b for i, a in enumerate(x) for b in x[i:])]
-    return np.stack(terms, -1)
+    squares = [] if form.get("linear") else [a * b for i, a in enumerate(x) for b in x[i:]]
+    return np.stack([np.ones_like(x[0]), *x, *squares], -1)
 
 
 def _apply(form: Mapping[str, Any], columns: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -73,7 +73,7 @@ def places_of(study: Study, summary: Mapping[str, Any]) -> NDArray[np.float64]:
         low, high, step = (float(summary["position"][key]) for key in ("low", "high", "step"))
     except (KeyError, TypeError, ValueError):
         raise UsageError("the snapshot does not say where its slices lie", field=position) from None
-    return low + step * np.arange(round((high - low) / step) + 1)
+    return np.linspace(low, high, round((high - low) / step) + 1)
 
 
 def at_place(study: Study, request: RenderRequest, place: float) -> RenderRequest:

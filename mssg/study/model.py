@@ -344,6 +344,11 @@ class Study:
         """The covariates that are a person's, not the slice's: all but the position."""
         return tuple(c for c in self.covariates if c.name != self.position)
 
+    @property
+    def personal_conditions(self) -> tuple[Covariate, ...]:
+        """The conditions but the position."""
+        return tuple(c for c in self.conditions if c.name != self.position)
+
     def covariate(self, name: str) -> Covariate:
         """The condition of this name, or a UsageError that lists what there is."""
         return self.conditions[self.index(name)]

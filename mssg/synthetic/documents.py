@@ -110,7 +110,7 @@ def description(header: Header, wanted: CohortRequest, screen: CopyScreen | None
 def columns(header: Header) -> dict[str, Any]:
     """participants.json."""
     support, seed = own_columns(header)
-    out: dict[str, Any] = {c.name: _column(header, c) for c in header.study.conditions}
+    out: dict[str, Any] = {c.name: _column(header, c) for c in header.study.personal_conditions}
     out[support] = {
         "Description": "How common these covariates are among the training data: percentile of their"
         " log-density, 0 lies outside",

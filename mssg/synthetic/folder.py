@@ -139,7 +139,8 @@ class CohortFolder:
             document = parse_json(text)
             if not path.stat().st_size or document["Snapshot"]["Id"] != self.header.snapshot_id:
                 return None
-            values = {name: entry["Value"] for name, entry in document["Covariates"].items()}
+            stated = {name: entry["Value"] for name, entry in document["Covariates"].items()}
+            values = {c.name: stated[c.name] for c in self.header.study.personal_conditions}
             support, seed = document["Support"], document["Seed"]
             return Row(index, values, support, seed, document.get("CopiesReplaced"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -160,6 +161,7 @@ def row_of(person: Person, header: Header) -> Row:
     values = {
         c.name: value if c.is_continuous else plain(c, value)
         for c, value in zip(header.study.conditions, person.values)
+        if c.name != header.study.position
     }
     return Row(person.index, values, person.support, person.request.seed, None)
 
@@ -183,7 +185,7 @@ def own_columns(header: Header) -> tuple[str, str]:
 
 def table_lines(header: Header, rows: Iterator[Row]) -> Iterator[str]:
     """participants.tsv, line by line."""
-    names = header.study.condition_names
+    names = [c.name for c in header.study.personal_conditions]
     yield "\t".join(("participant_id", *names, *own_columns(header))) + "\n"
     for row in rows:
         cells = [_cell(row.values[name]) for name in names]

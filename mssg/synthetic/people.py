@@ -148,6 +148,8 @@ class People:
         rng = np.random.default_rng([self.request.seed, index, draw])
         latent = int(rng.integers(MAX_SEED, endpoint=True))
         row = np.full((1, len(self.study.conditions)), np.nan)
+        if self.study.position and self.study.geometry:
+            row[0, self.study.index(self.study.position)] = self.study.geometry.position_mm or 0.0
         for column, value in self._fixed:
             row[0, column] = value
         for column, low, high in self._spans:
@@ -172,7 +174,8 @@ class People:
     def _support(self, row: np.ndarray) -> float | None:
         if not self._percentiles:
             return None
-        return round(float(percentile_among(self.header.models.log_density(row), self._percentiles)[0]), 2)
+        density = self.header.models.log_density(self.header.models.without_place(row))
+        return round(float(percentile_among(density, self._percentiles)[0]), 2)
 
     def _column(self, name: str, continuous: bool) -> int:
         covariate = find_covariate(self.study, name)

@@ -392,3 +392,15 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_continues(tmp_path, mo
 def test_a_wrong_argument_of_sample_is_named(arguments, told):
     with pytest.raises(mssg.ArgumentError, match=told):
         mssg.load("brain", device="cpu").sample(**arguments)
+
+
+def test_where_the_slice_lies_is_no_person_s_property(make_heads, tmp_path):
+    heads = str(make_heads())
+    cohort(heads, "-n", "3", "--out", str(tmp_path / "own"))
+    cohort(heads, "-n", "3", "--at", "-35", "--out", str(tmp_path / "other"))
+    for name, place in (("own", 10), ("other", -35)):
+        picture = nibabel.load(tmp_path / name / "sub-syn000001" / "anat" / "sub-syn000001_T1w.nii.gz")
+        assert picture.affine[1, 3] == place
+        assert "depth" not in table(tmp_path / name)
+        assert "depth" not in json.loads((tmp_path / name / "participants.json").read_text())
+    assert table(tmp_path / "own") == table(tmp_path / "other")
