@@ -148,13 +148,13 @@ def _galleries(
     )
     if found is None or model is None:
         return {}
-    if study_path is None and run is None:
+    if run is None and study_path is None:
         missing.append("Nearest training images are not shown: give the data with --study.")
         return {}
     searched = [r for r in found.results if r.metric.startswith("memorisation-") and r.model == model.label]
     try:
         # a run's own study.toml is a copy: its sources lie where the original does
-        study = load_study(study_path) if study_path or run is None else open_run(run).study
+        study = open_run(run).study if run and not study_path else load_study(str(study_path))
         data, _ = open_dataset(study, found.split, [loaded])
         drawer = evaluated_model(model.label, loaded, data.study)
         if not searched:

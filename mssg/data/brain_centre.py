@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,7 +42,8 @@ def brain_centre(volume: Volume, mask: Volume | None = None) -> NDArray[np.float
     data = np.minimum(data, np.percentile(data, 99))
     if not np.ptp(data) > 0:
         raise DataError("the volume is empty, so its brain has no middle", field="--at")
-    parts, _ = ndimage.label(data > _threshold(data))
+    labelled: Any = ndimage.label(data > _threshold(data))
+    parts = labelled[0]
     head = parts == 1 + np.bincount(parts.ravel())[1:].argmax()
     places = _places(volume, head, every)
     vertex = np.quantile(places[:, 2], 1 - VERTEX_SHARE)

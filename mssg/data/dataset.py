@@ -319,7 +319,8 @@ def _plain_binaries(
 ) -> dict[str, list[str]]:
     """A table's columns with 0 and 1 for the levels that source.json names and the study does not."""
     stated = info.get("covariates")
-    for covariate in study.covariates if isinstance(stated, dict) else ():
+    stated = stated if isinstance(stated, dict) else {}
+    for covariate in study.covariates:
         entry, name = stated.get(covariate.name), covariate.name
         levels = entry.get("levels") if isinstance(entry, dict) else None
         if covariate.kind == "binary" and not covariate.levels and name in columns:

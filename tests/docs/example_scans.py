@@ -83,14 +83,14 @@ def write_hospitals(folder: Path, people: int = 60) -> None:
         rows.append(row)
     _write(folder / "hospital-a/participants.tsv", rows, "\t")
     (folder / "hospital-a/dataset_description.json").write_text('{"Name": "A", "BIDSVersion": "1.9.0"}')
-    _write_table(folder / "hospital-b", b, people, rng)
-    _write_table(folder / "new", b, 1, rng)
+    write_table(folder / "hospital-b", b, people, 1)
+    write_table(folder / "new", b, 1, 2)
 
 
-def _write_table(folder: Path, template: np.ndarray, people: int, rng: np.random.Generator) -> None:
+def write_table(folder: Path, template: np.ndarray, people: int, seed: int = 0) -> None:
     """So many people as .mgz files, and scans.csv with grey matter in mm³."""
+    rng, rows = np.random.default_rng(seed), []
     (folder / "scans").mkdir(parents=True, exist_ok=True)
-    rows = []
     for number in range(1, people + 1):
         sex, path = "FM"[number % 2], f"scans/{number:03d}.mgz"
         person = draw_person(rng, sex)

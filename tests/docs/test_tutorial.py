@@ -13,11 +13,15 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from mssg import assets
 from mssg.data.nifti import read_slice, read_volume, to_ras
 from mssg.data.plane import PlaneGrid, sample_plane
+from mssg.data.table import read_table
 from mssg.files import parse_toml
-from tests.docs.example_scans import write_hospitals
+from tests.docs.example_scans import write_hospitals, write_table
+from trainer_cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIAL = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
@@ -66,6 +70,32 @@ def test_every_command_of_the_tutorial_runs_from_its_text(tmp_path):
     ):
         assert (tmp_path / name).stat().st_size > 1000, name
     check_overlay(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_freesurfer_folder_is_read_as_the_tutorial_says(tmp_path):
+    """Volumes come from the segmentation, in ml."""
+    line = re.search(r"`(mssg prepare mri people\.csv .*?)`", TUTORIAL)[1]
+    write_table(tmp_path, np.load(assets.path("brain/colin27.npz"))["t1"].astype(np.float32), 3)
+    rows = ["path,subject,age"]
+    for number in (1, 2, 3):
+        scan, mri = tmp_path / f"scans/00{number}.mgz", tmp_path / f"subjects/00{number}/mri"
+        mri.mkdir(parents=True)
+        scan.rename(mri / "orig.mgz")
+        image = nibabel.load(mri / "orig.mgz")
+        labels = np.zeros(image.shape, np.int32)
+        labels[20:24, 30:36, 28:34] = 4
+        labels[30:34, 30:36, 28 : 28 + number] = 43
+        nibabel.MGHImage(labels, image.affine).to_filename(mri / "aseg.mgz")
+        rows.append(f"00{number}/mri/orig.mgz,00{number},{60 + number}")
+    (tmp_path / "people.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    words = shlex.split(line.replace("$SUBJECTS_DIR", str(tmp_path / "subjects")))
+    words[words.index("people.csv")], words[-1] = str(tmp_path / "people.csv"), str(tmp_path / "data")
+    done = CliRunner().invoke(cli, words[1:])
+    assert done.exit_code == 0, done.output
+    found = read_table(tmp_path / "data/csv/table.csv")
+    wanted = [(4 * 6 * 6 + 4 * 6 * number) * 27 / 1000 for number in (1, 2, 3)]
+    np.testing.assert_allclose([float(text) for text in found["ventricle"]], wanted, rtol=1e-5)
 
 
 def check_overlay(folder: Path) -> None:
