@@ -291,8 +291,8 @@ def _with_unit(spec: CovariateSpec, stated: str, path: Path, notes: list[str]) -
 def _with_levels(spec: CovariateSpec, stated: Any) -> CovariateSpec:
     if not isinstance(stated, Mapping | list) or spec.covariate.is_continuous:
         return spec
-    texts = stated if isinstance(stated, Mapping) else dict.fromkeys(stated, "")
-    said = {str(key): str(text).strip() for key, text in texts.items() if not is_missing(str(key))}
+    pairs = stated.items() if isinstance(stated, Mapping) else ((level, "") for level in stated)
+    said = {str(key): str(text).strip() for key, text in pairs if not is_missing(str(key))}
     if spec.codes:
         meant = {key: _meaning(spec.codes, text) for key, text in said.items()}
         return replace(spec, codes={**{k: v for k, v in meant.items() if v is not None}, **spec.codes})
