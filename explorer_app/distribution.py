@@ -18,6 +18,7 @@ from mssg.checkpoint.header import Header
 from mssg.covariates.support import percentile_among
 from mssg.errors import MssgError, UsageError
 from mssg.rendering.request import RenderRequest
+from mssg.rendering.volume import places_of
 from mssg.study.model import Covariate
 from mssg.study.values import round_values, training_defaults
 
@@ -65,6 +66,25 @@ class TrainingDistribution:
         self._support_cache: dict[tuple, Support] = {}
         self._percentile_cache: dict[Values, float] = {}
         self._swept: tuple[tuple, tuple[RenderRequest, ...]] | None = None
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """Where slices can lie, in millimetres, ascending; none where all lie at one place."""
+        if self.study.position is None:
+            return np.empty(0)
+        try:
+            return places_of(self.study, self.header.summary)
+        except UsageError:
+            return np.empty(0)
+
+    def place_ranges(self) -> dict[str, tuple[float, float]]:
+        """Source -> first and last place of its slices, in millimetres."""
+        found = {}
+        for name, source in self.header.summary.get("sources", {}).items():
+            table = source.get("covariates", {}).get(self.study.position, {}).get("quantiles") or {}
+            if values := table.get("values"):
+                found[name] = float(values[0]), float(values[-1])
+        return found
 
     def summary(self, name: str) -> dict:
         """The training summary of a covariate; empty when the snapshot holds none."""
@@ -160,7 +180,10 @@ class TrainingDistribution:
         These are two that no source recorded together (the paper's Figure 1), else the first two continuous
         ones.
         """
-        names = sorted(self.study.condition_names, key=lambda n: not self.study.covariate(n).is_continuous)
+        last = self.study.position
+        names = sorted(
+            self.study.condition_names, key=lambda n: (n == last, not self.study.covariate(n).is_continuous)
+        )
         for name in names:
             apart = [n for n in self.study.never_observed_with(name) if self.study.covariate(n).is_continuous]
             if apart and self.study.covariate(name).is_continuous:
@@ -173,7 +196,7 @@ class TrainingDistribution:
         table = dict(values)
         quantiles = []
         if self.study.covariate(moved).is_continuous:
-            for covariate in self.study.conditions:
+            for covariate in self.study.personal_conditions:
                 if covariate.name != moved and covariate.is_continuous:
                     given = {moved: table[moved]}
                     q = self._cdf(covariate.name, table[covariate.name], given)
@@ -273,10 +296,10 @@ class TrainingDistribution:
 
     def _density(self, rows: Sequence[Values]) -> np.ndarray:
         """Log-density [n]; minus infinity for values a covariate cannot take."""
+        models = self.header.models
         try:
-            return self.header.models.log_density(
-                np.array([[dict(row)[name] for name in self.study.condition_names] for row in rows])
-            )
+            table = np.array([[dict(row)[name] for name in self.study.condition_names] for row in rows])
+            return models.log_density(models.without_place(table))
         except (MssgError, ArithmeticError, ValueError):
             return (
                 np.concatenate([self._density([r]) for r in rows]) if len(rows) > 1 else np.array([-np.inf])
@@ -310,6 +333,7 @@ class TrainingDistribution:
     def _reason(self, values: Values, thorough: bool) -> str:
         """The most extreme marginal or pairwise conditional position, as a sentence."""
         best, sentence = 0.02, ""
+        values = tuple((name, value) for name, value in values if name != self.study.position)
         for name, value in values:
             covariate = self.study.covariate(name)
             if not covariate.is_continuous:

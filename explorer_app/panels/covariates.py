@@ -35,7 +35,7 @@ def draw(app: Context, state: AppState) -> AppState:
     line, gap = imgui.get_text_line_height(), imgui.get_style().item_spacing.y
     foot = imgui.get_frame_height() + 3 * line + em(0.45) + 4 * gap
     if imgui.begin_child("covariate list", ImVec2(0, -foot)):
-        for covariate in distribution.study.conditions:
+        for covariate in distribution.study.personal_conditions:
             state = _row(app, state, distribution, covariate, support)
     imgui.end_child()
     mode = widgets.segmented(

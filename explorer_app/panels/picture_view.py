@@ -16,6 +16,7 @@ from explorer_app.context import Context
 from explorer_app.display import Look
 from explorer_app.geometry import View
 from explorer_app.interface import Dialog
+from explorer_app.panels import slice_bar
 from explorer_app.panels.latent import SEEDS_PER_EM
 from explorer_app.request_edits import drag_latent
 from explorer_app.state import AppState, Display
@@ -27,7 +28,7 @@ _TOOL_ICONS = (icons.ICON_FA_HAND, icons.ICON_FA_CIRCLE_HALF_STROKE, icons.ICON_
 _TOOL_TIPS = (
     (
         "Left drag moves the picture. The wheel zooms at the cursor, double-click fits. Right drag always"
-        " sets window and level."
+        " sets window and level. Of a whole-head model the wheel scrolls through slices, with Ctrl it zooms."
     ),
     "Left drag sets the window: sideways its width, up and down its level.",
     "Left drag moves through latent space, as in the Latent panel.",
@@ -48,6 +49,9 @@ def draw(app: Context, state: AppState) -> AppState:
         _nothing(app, state, corner, size)
         return state
     parts, uncompared = app.parts(frame)
+    if slice_bar.has_bar(app):
+        size = ImVec2(max(8.0, size.x - em(slice_bar.WIDTH)), size.y)
+        state = slice_bar.keys(app, state)
     panes = _panes(state, parts, corner, size)
     imgui.invisible_button(
         "##picture",
@@ -68,6 +72,8 @@ def draw(app: Context, state: AppState) -> AppState:
         text = f"{icons.ICON_FA_TRIANGLE_EXCLAMATION}  {uncompared}"
         widgets.chip(text, corner.x + em(0.5), corner.y + em(2), theme.WARNING, within=size.x - em(1))
     _marks(app, state, panes[0].view)
+    if slice_bar.has_bar(app):
+        state = slice_bar.draw(app, state, ImVec2(corner.x + size.x, corner.y), size.y)
     return state
 
 
@@ -254,7 +260,8 @@ def _readout(pane: Pane, mouse: ImVec2) -> None:
     parts = [f"x {x}  y {y}"]
     if part.geometry is not None:
         right, up = geometry.millimetres(part.geometry, column, row, view.columns, view.rows)
-        parts.append(f"{right:+.1f}, {up:+.1f} mm")
+        place = dict(part.request.covariates).get(part.geometry.position or "")
+        parts.append(f"{right:+.1f}, {up:+.1f} mm" + ("" if place is None else f", slice {place:+.1f}"))
     value = part.image[y, x] if part.other is None else part.image[y, x] - part.other[y, x]
     levels = " ".join(f"{float(v):.1f}" for v in np.atleast_1d(value))
     parts.append(levels if part.other is None else f"{float(value):+.1f}")
@@ -264,7 +271,9 @@ def _readout(pane: Pane, mouse: ImVec2) -> None:
 def _mouse(app: Context, state: AppState, pane: Pane, hovered: bool, active: bool) -> AppState:
     io, view = imgui.get_io(), pane.view
     display = state.display
-    if hovered and io.mouse_wheel:
+    if hovered and io.mouse_wheel and slice_bar.has_bar(app) and not io.key_ctrl:
+        state = slice_bar.scrolled(app, state, round(io.mouse_wheel) or np.sign(io.mouse_wheel))
+    elif hovered and io.mouse_wheel:
         display = geometry.zoomed(view, 1.2**io.mouse_wheel, io.mouse_pos.x, io.mouse_pos.y)
     if hovered and imgui.is_mouse_double_clicked(0):
         display = replace(display, zoom=0.0, center=(0.5, 0.5))

@@ -1,7 +1,7 @@
 """What a user does in the window, and what must come of it. Run by drive.py; listed by test_window.py.
 
-The first word of a name is its group: main (a snapshot), medical (a study with geometry), run (a run folder),
-    empty.
+The first word of a name is its group: main (a snapshot), medical (a study with geometry), heads (slices at
+many places), run (a run folder), empty.
 """
 
 from __future__ import annotations
@@ -1069,3 +1069,58 @@ def empty_window_refuses_what_is_no_snapshot(d):
     d.frames(4)
     title, body = empty_message(d.app)
     assert title == "This cannot be opened" and "x.safetensors" in body
+
+
+# --- whole heads
+# ----------------------------------------------------------------------------------------------------
+
+
+def heads_the_wheel_scrolls_and_ctrl_wheel_zooms(d):
+    assert d.value_of("depth") == 10.0  # the study's own place
+    before, zoom = d.app.client.shown.image, d.state.display.zoom
+    d.ctx.mouse_move("//Picture/##picture")
+    d.ctx.mouse_wheel_y(2.0)
+    d.settle()
+    assert d.value_of("depth") == 20.0 and d.state.display.zoom == zoom
+    assert not np.array_equal(before, d.app.client.shown.image)
+    d.ctx.key_down(CTRL)
+    d.ctx.mouse_wheel_y(1.0)
+    d.ctx.key_up(CTRL)
+    d.settle()
+    assert d.value_of("depth") == 20.0 and d.state.display.zoom > zoom
+    d.ctx.mouse_wheel_y(-40.0)
+    d.settle()
+    assert d.value_of("depth") == -60.0  # the last slice
+
+
+def heads_keys_and_the_bar_go_to_a_slice(d):
+    d.ctx.mouse_move("//Picture/##picture")
+    at = d.value_of("depth")
+    d.ctx.key_press(imgui.Key.page_up)
+    d.settle()
+    assert d.value_of("depth") == min(at + 5, 40)
+    d.ctx.key_press(imgui.Key.page_down | imgui.Key.mod_shift)
+    d.settle()
+    assert d.value_of("depth") == max(min(at + 5, 40) - 50, -60)
+    box = d.ctx.item_info("//Picture/##slice").rect_full
+    d.ctx.mouse_move_to_pos(imgui.ImVec2((box.min.x + box.max.x) / 2, box.min.y + 2))
+    d.ctx.mouse_click(0)
+    d.settle()
+    assert d.value_of("depth") == 40.0
+    shown = d.app.client.shown.request
+    assert dict(shown.covariates)["depth"] == 40.0
+
+
+def heads_the_place_is_no_slider_and_says_nothing_of_support(d):
+    assert d.ctx.item_exists(slider("thickness")) and not d.ctx.item_exists(slider("depth"))
+    distribution = d.app.document.distribution
+    before = distribution.support(d.state.request.covariates)
+    d.ctx.mouse_move("//Picture/##picture")
+    d.ctx.mouse_wheel_y(-6.0)
+    d.settle()
+    assert distribution.support(d.state.request.covariates) == before
+    held = d.value_of("depth")
+    d.ctx.item_click("//Covariates/linked##mode")
+    d.drag(slider("thickness"), 40, 0)
+    d.settle()
+    assert d.value_of("depth") == held

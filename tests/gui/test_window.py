@@ -43,6 +43,11 @@ def test_window_on_a_study_with_geometry(drive, make_snapshot, name):
     check(drive("medical", str(make_snapshot(replace=changes, name="geometry"))), name)
 
 
+@pytest.mark.parametrize("name", names("heads"))
+def test_window_on_whole_heads(drive, make_heads, name):
+    check(drive("heads", str(make_heads())), name)
+
+
 @pytest.mark.parametrize("name", names("run"))
 def test_window_on_a_run(drive, tiny_snapshot, tmp_path_factory, name):
     folder = tmp_path_factory.mktemp("runs") / "run1"

@@ -1,0 +1,92 @@
+"""Where the slice lies, of a model that learnt slices at many places: a bar beside the picture, the wheel,
+Page Up and Page Down."""
+
+from __future__ import annotations
+
+from imgui_bundle import ImVec2, imgui
+
+from explorer_app import theme, widgets
+from explorer_app.context import Context
+from explorer_app.distribution import TrainingDistribution
+from explorer_app.state import AppState, set_values
+from explorer_app.theme import em, u32
+
+WIDTH = 1.1
+"""Of the bar, in units of the text's height."""
+
+
+def has_bar(app: Context) -> bool:
+    """Whether the model's slices lie at many places."""
+    distribution = app.document.distribution
+    return distribution is not None and len(distribution.places) > 1
+
+
+def scrolled(app: Context, state: AppState, steps: float) -> AppState:
+    """The state so many slices further, positive towards superior, anterior or right; it ends at the ends."""
+    distribution = app.document.distribution
+    if distribution is None or distribution.study.position is None:
+        return state
+    name, places = distribution.study.position, distribution.places
+    wanted = state.value(name) + steps * float(places[1] - places[0])
+    return set_values(state, **{name: float(min(max(wanted, places[0]), places[-1]))})
+
+
+def keys(app: Context, state: AppState) -> AppState:
+    """Page up and page down scroll a slice, with Shift ten."""
+    if imgui.get_io().want_text_input or not has_bar(app):
+        return state
+    steps = imgui.is_key_pressed(imgui.Key.page_up) - imgui.is_key_pressed(imgui.Key.page_down)
+    return scrolled(app, state, steps * (10 if imgui.get_io().key_shift else 1)) if steps else state
+
+
+def draw(app: Context, state: AppState, corner: ImVec2, height: float) -> AppState:
+    """Draw the bar; a click or drag goes to a place.
+
+    Args:
+        app, state: As in a panel.
+        corner: Its upper left.
+        height: Of the bar.
+    """
+    distribution = app.document.distribution
+    assert distribution is not None and distribution.study.position is not None
+    name, places = distribution.study.position, distribution.places
+    low, high = float(places[0]), float(places[-1])
+    width, margin = em(WIDTH), em(0.4)
+    imgui.set_cursor_screen_pos(corner)
+    imgui.invisible_button("##slice", ImVec2(width, height))
+    active, hovered = imgui.is_item_active(), imgui.is_item_hovered()
+    length = max(1.0, height - 2 * margin)
+    if active:
+        share = 1 - (imgui.get_io().mouse_pos.y - corner.y - margin) / length
+        step = float(places[1] - places[0])
+        number = round(share * (high - low) / step)
+        state = set_values(state, **{name: min(max(low + number * step, low), high)})
+    widgets.tooltip(_about(distribution, state.value(name)))
+
+    def at(place: float) -> float:
+        return corner.y + margin + length * (1 - (place - low) / (high - low))
+
+    drawn = imgui.get_window_draw_list()
+    ranges = distribution.place_ranges()
+    for i, (first, last) in enumerate(ranges.values()):
+        x = corner.x + width * (i + 1) / (len(ranges) + 1)
+        drawn.add_line(ImVec2(x, at(first)), ImVec2(x, at(last)), u32(theme.FAINT), em(0.12))
+    y = at(state.value(name))
+    colour = u32(theme.INK if active or hovered else theme.TEXT)
+    drawn.add_rect_filled(ImVec2(corner.x, y - em(0.13)), ImVec2(corner.x + width, y + em(0.13)), colour, 2.0)
+    return state
+
+
+def label(distribution: TrainingDistribution, place: float) -> str:
+    """A place in words: y −18.0 mm."""
+    geometry = distribution.study.geometry
+    axis = {"coronal": "y", "axial": "z", "sagittal": "x"}[geometry.plane] if geometry else "at"
+    return f"{axis} {place:+.1f} mm"
+
+
+def _about(distribution: TrainingDistribution, place: float) -> str:
+    ranges = (f"{n} {first:g} to {last:g}" for n, (first, last) in distribution.place_ranges().items())
+    return (
+        f"The slice lies at {label(distribution, place)}. Drag here, turn the wheel over the picture, or"
+        f" press Page Up and Page Down (Shift: ten slices). Learnt: {', '.join(ranges)} mm."
+    )
