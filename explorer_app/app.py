@@ -234,7 +234,8 @@ class Explorer:
                 import glfw
                 from imgui_bundle import glfw_utils
 
-                glfw.set_window_title(glfw_utils.glfw_window_hello_imgui(), title)
+                window: Any = glfw_utils.glfw_window_hello_imgui()
+                glfw.set_window_title(window, title)
 
     def _overlays(self) -> None:
         menus.keyboard(self.context)
@@ -274,7 +275,8 @@ def _flags(label: str, docked: bool) -> int:
 def _configure() -> None:
     hello_imgui.imgui_default_settings.setup_default_imgui_config()
     io = imgui.get_io()
-    io.config_flags &= ~(imgui.ConfigFlags_.nav_enable_keyboard | imgui.ConfigFlags_.viewports_enable)
+    io.config_flags &= ~imgui.ConfigFlags_.viewports_enable
+    io.config_flags |= imgui.ConfigFlags_.nav_enable_keyboard
     io.config_windows_move_from_title_bar_only = True
     io.config_error_recovery_enable_assert = io.config_error_recovery_enable_tooltip = False
 

@@ -87,6 +87,13 @@ def whole_picture(request: RenderRequest) -> RenderRequest:
     return replace(request, layer=None, channel=None, channels=1, transform=None)
 
 
+@lru_cache(64)
+def plain_seed(request: RenderRequest) -> RenderRequest:
+    """The request's seed without a blend, truncation, drawn noise or style mixing."""
+    seeded = at_place(request, place(request)[0])
+    return replace(seeded, psi=1.0, cutoff=None, noise_mode="const", noise_seed=0, mix_layers=())
+
+
 def fitting(
     request: RenderRequest, num_ws: int, equivariant: bool, layers: Collection[str]
 ) -> tuple[RenderRequest, list[str]]:

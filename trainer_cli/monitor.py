@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from mssg import assets
 from mssg.errors import RunError, UsageError
 from mssg.runs.folder import RunFolder
 from mssg.runs.follow import GrowingRows
@@ -20,12 +21,18 @@ from mssg.text import duration
 
 FRAME_S = 0.1
 SILENT_S = 120.0
-GROUPS = (
-    ("losses", ("loss/",)),
-    ("scores", ("score/",)),
-    ("metrics", ("metric/",)),
-    ("augmentation and weights", ("ada_p", "lambda")),
-)
+TOGETHER = {"loss/": "losses", "score/": "scores"}
+"""Quantities of one scale, which share a chart; every other one has its own."""
+ALONE = ("metric/", "ada_p", "lambda")
+FONT_SIZE, CHART_HEIGHT, SIDE_WIDTH = 16, 240, 330
+
+
+def chart_of(name: str) -> str:
+    """The chart that shows a quantity; "" where none does."""
+    for prefix, title in TOGETHER.items():
+        if name.startswith(prefix):
+            return title
+    return name.split("/", 1)[-1] if name.startswith(ALONE) else ""
 
 
 def headline(rows: GrowingRows, now: float) -> str:
@@ -99,6 +106,7 @@ class Monitor:
         self.dpg: Any = dpg
         self.rows = GrowingRows(RunFolder(self.run).stats_file)
         self._series: set[str] = set()
+        self._charts: list[str] = []
         self._grid: Path | None = None
         self._texture: Any = None
 
@@ -135,20 +143,15 @@ class Monitor:
 
     def _build(self) -> None:
         dpg = self.dpg
+        with dpg.font_registry():
+            font = dpg.add_font(str(assets.path("fonts/Roboto-Regular.ttf")), FONT_SIZE)
+        dpg.bind_font(font)
         with dpg.texture_registry(tag="textures"):
             pass
         with dpg.window(tag="main"):
             dpg.add_text("", tag="headline")
             with dpg.group(horizontal=True):
-                with (
-                    dpg.child_window(width=-330, border=False),
-                    dpg.subplots(2, 2, width=-1, height=-1, no_title=True, tag="plots"),
-                ):
-                    for title, _ in GROUPS:
-                        with dpg.plot(label=title):
-                            dpg.add_plot_legend()
-                            dpg.add_plot_axis(dpg.mvXAxis, label="kimg", tag=f"x {title}")
-                            dpg.add_plot_axis(dpg.mvYAxis, tag=f"y {title}")
+                dpg.add_child_window(width=-SIDE_WIDTH, border=False, tag="charts")
                 with dpg.child_window(width=-1, border=False, tag="side"):
                     dpg.add_text("latest sample grid", tag="grid title")
         dpg.set_primary_window("main", True)
@@ -156,9 +159,10 @@ class Monitor:
     def _update(self) -> None:
         dpg = self.dpg
         if self.rows.update():
-            for title, prefixes in GROUPS:
-                for name in (n for n in self.rows.names if n.startswith(prefixes)):
+            for name in self.rows.names:
+                if title := chart_of(name):
                     self._plot(title, name)
+            for title in self._charts:
                 dpg.fit_axis_data(f"x {title}")
                 dpg.fit_axis_data(f"y {title}")
         dpg.set_value("headline", headline(self.rows, time.time()))
@@ -166,15 +170,30 @@ class Monitor:
         if grid is not None and grid != self._grid:
             self._picture(grid)
 
+    def _chart(self, title: str) -> None:
+        """A chart with its legend beside it, so that neither covers the other."""
+        dpg = self.dpg
+        self._charts.append(title)
+        with dpg.plot(label=title, parent="charts", width=-1, height=CHART_HEIGHT, tag=f"plot {title}"):
+            dpg.add_plot_legend(location=dpg.mvPlot_Location_East, outside=True)
+            dpg.add_plot_axis(dpg.mvXAxis, label="kimg", tag=f"x {title}")
+            dpg.add_plot_axis(dpg.mvYAxis, tag=f"y {title}")
+
     def _plot(self, title: str, name: str) -> None:
+        dpg = self.dpg
         xs, ys = (values.tolist() for values in self.rows.curve(name))
+        if title not in self._charts:
+            self._chart(title)
         if name in self._series:
-            self.dpg.set_value(f"line {name}", [xs, ys])
-        else:
-            self.dpg.add_line_series(
-                xs, ys, label=name.split("/", 1)[-1], parent=f"y {title}", tag=f"line {name}"
-            )
-            self._series.add(name)
+            for kind in ("line", "points"):
+                dpg.set_value(f"{kind} {name}", [xs, ys])
+            if len(xs) > 1:  # a single point is no line
+                dpg.hide_item(f"points {name}")
+            return
+        label = name.split("/", 1)[-1]
+        dpg.add_line_series(xs, ys, label=label, parent=f"y {title}", tag=f"line {name}")
+        dpg.add_scatter_series(xs, ys, parent=f"y {title}", tag=f"points {name}", show=len(xs) == 1)
+        self._series.add(name)
 
     def _picture(self, path: Path) -> None:
         dpg = self.dpg

@@ -12,7 +12,7 @@ from imgui_bundle import icons_fontawesome_6 as icons
 from explorer_app import theme, widgets
 from explorer_app.animate import SPEEDS
 from explorer_app.context import Context
-from explorer_app.request_edits import SEEDS, at_place, drag_latent, place
+from explorer_app.request_edits import SEEDS, at_place, drag_latent, place, plain_seed
 from explorer_app.state import AppState
 from explorer_app.theme import em
 from mssg.rendering.request import NOISE_MODES, RenderRequest
@@ -36,8 +36,7 @@ def draw(app: Context, state: AppState) -> AppState:
 
 def _reset(request: RenderRequest) -> RenderRequest:
     """The button back to the plain seed."""
-    plain = at_place(request, place(request)[0])
-    plain = replace(plain, psi=1.0, cutoff=None, noise_mode="const", noise_seed=0, mix_layers=())
+    plain = plain_seed(request)
     imgui.begin_disabled(plain == request)
     clicked = imgui.button("reset##latent", ImVec2(-1, 0))
     imgui.end_disabled()

@@ -740,6 +740,18 @@ def main_themes_and_text_sizes_are_chosen_in_the_menu(d):
     assert theme.name_in_use() == "dark" and abs(d.on_gui(em) / before - 1) < 0.05
 
 
+def main_tab_goes_from_control_to_control_and_the_focus_is_seen(d):
+    d.ctx.mouse_move("//Latent/##seed")
+    d.ctx.item_click("//Latent/reset##latent")
+    d.frames(2)
+    seen = set()
+    for _ in range(6):
+        d.ctx.key_press(imgui.Key.tab)
+        d.frames(2)
+        seen.add(d.on_gui(lambda: imgui.get_current_context().nav_id))
+    assert len(seen) >= 4 and d.on_gui(lambda: imgui.get_current_context().nav_cursor_visible)
+
+
 def main_shortcuts_are_listed_and_escape_closes(d):
     d.ctx.key_press(imgui.Key.f1)
     d.frames(4)
