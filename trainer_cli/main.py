@@ -51,6 +51,10 @@ COMMANDS = {
         "trainer_cli.invert:invert",
         "Find the latent of a real image, so that its covariates can be edited.",
     ),
+    "harmonise": (
+        "trainer_cli.harmonise:harmonise",
+        "Real pictures as another source would have taken them.",
+    ),
     "import": (
         "trainer_cli.import_:import_",
         "Turn an official network pickle into a snapshot, running nothing in it.",

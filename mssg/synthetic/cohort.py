@@ -19,17 +19,16 @@ import torch
 from mssg.checkpoint.header import Header
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import UsageError
-from mssg.files import make_folder, parse_json, write_atomically, write_json
+from mssg.files import make_folder, write_atomically, write_json
 from mssg.processes import worker_pool
 from mssg.rendering.renderer import Renderer
 from mssg.rendering.request import to_uint8
 from mssg.runs.lock import shared
 from mssg.synthetic.copies import CopyScreen
-from mssg.synthetic.documents import Tally, changes, columns, description, differing, readme
+from mssg.synthetic.documents import DESCRIPTION, Tally, changes, check_folder, columns, description, readme
 from mssg.synthetic.folder import CohortFolder, Row, own_columns, table_lines
 from mssg.synthetic.people import CohortRequest, People
 
-DESCRIPTION = "dataset_description.json"
 CHUNK = 16
 """People handed to a process at a time."""
 MOST_COPIES = 100
@@ -144,7 +143,7 @@ def write_cohort(
     maker.people.person(wanted.first)  # what cannot be is said before anything is written
     about = description(header, wanted, screen)
     make_folder(out, UsageError)
-    _check_folder(out, about)
+    check_folder(out, about)
     with shared(out):
         write_json(out / DESCRIPTION, about, UsageError)
         chunks = shared_chunks(wanted, *share)
@@ -172,31 +171,6 @@ def _chunks(indices: range) -> Iterator[range]:
         stop = min((start // CHUNK + 1) * CHUNK, indices.stop)
         yield range(start, stop)
         start = stop
-
-
-def _check_folder(out: Path, about: dict[str, Any]) -> None:
-    """Refuse a folder that holds anything but (a part of) this cohort."""
-    path, hint = out / DESCRIPTION, "Choose another folder, or remove what is there"
-    try:
-        theirs = parse_json(path.read_bytes())["GeneratedBy"][0]["Settings"]
-    except FileNotFoundError:
-        found = next((entry.name for entry in out.iterdir() if not entry.name.startswith(".")), None)
-        if found:
-            what = "holds something that is no cohort"
-            raise UsageError(what, file=out, found=found, expected="an empty folder", hint=hint) from None
-        return
-    except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror}", file=path) from None
-    except (ValueError, LookupError, TypeError):
-        raise UsageError(
-            "holds another data set", file=path, expected="one of mssg cohort", hint=hint
-        ) from None
-    ours = json.loads(json.dumps(about["GeneratedBy"][0]["Settings"]))
-    if not isinstance(theirs, dict) or theirs != ours:
-        found = differing(theirs if isinstance(theirs, dict) else {}, ours)
-        raise UsageError(
-            "holds another cohort", file=out, field=DESCRIPTION, found=f"another {found}", hint=hint
-        )
 
 
 def _finish(folder: CohortFolder, wanted: CohortRequest, screen: CopyScreen | None) -> None:

@@ -5,13 +5,17 @@ Source: BIDS 1.9, modality-agnostic files and derivatives; docs/formats.md "Coho
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from mssg import text
 from mssg.checkpoint.header import Header
+from mssg.errors import UsageError
+from mssg.files import parse_json
 from mssg.metrics.memorisation import DISCLAIMER
 from mssg.rendering.command_line import request_words
 from mssg.study.model import Covariate
@@ -22,6 +26,7 @@ from mssg.synthetic.people import CohortRequest
 from mssg.version import __version__
 
 BIDS_VERSION = "1.9.0"
+DESCRIPTION = "dataset_description.json"
 FEW = 1.0
 """People below this support percentile are counted in the README."""
 
@@ -189,6 +194,39 @@ def changes(header: Header) -> str:
     return f"1.0.0\n  - Drawn by mssg {__version__} with snapshot {header.snapshot_id}.\n"
 
 
-def differing(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
-    """The settings in which two cohorts differ, as words."""
+def check_folder(out: Path, about: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds anything but a part of this data set.
+
+    Args:
+        out: The folder.
+        about: The data set's description.
+
+    Raises:
+        UsageError: It holds something else, or one with other settings.
+    """
+    path, hint = out / DESCRIPTION, "Choose another folder, or remove what is there"
+    try:
+        theirs = parse_json(path.read_bytes())["GeneratedBy"][0]["Settings"]
+    except FileNotFoundError:
+        found = next((entry.name for entry in out.iterdir() if not entry.name.startswith(".")), None)
+        if found:
+            what = "holds something that is no cohort"
+            raise UsageError(what, file=out, found=found, expected="an empty folder", hint=hint) from None
+        return
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", file=path) from None
+    except (ValueError, LookupError, TypeError):
+        raise UsageError(
+            "holds another data set", file=path, expected="one of mssg cohort", hint=hint
+        ) from None
+    ours = json.loads(json.dumps(about["GeneratedBy"][0]["Settings"]))
+    if not isinstance(theirs, dict) or theirs != ours:
+        found = _differing(theirs if isinstance(theirs, dict) else {}, ours)
+        raise UsageError(
+            "holds another cohort", file=out, field=DESCRIPTION, found=f"another {found}", hint=hint
+        )
+
+
+def _differing(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """The settings in which two data sets differ, as words."""
     return ", ".join(key for key in ours if theirs.get(key) != ours[key])
