@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import click
@@ -11,6 +12,9 @@ import click
 from mssg.rendering.command_line import request_words
 from trainer_cli.common import device_option
 from trainer_cli.request_options import request_options, stated_request, stated_snapshot
+
+OF_REAL_IMAGES = ("fix", "place", "blend", "mix", "w", "layer", "request")
+"""Options of a picture that real images decide, or that would not make it comparable with them."""
 
 
 @click.group()
@@ -33,6 +37,11 @@ def figure() -> None:
     "--cols", required=True, metavar="NAME[=LO:HI[:N]]", help="Covariate along the columns, likewise."
 )
 @click.option(
+    "--panels",
+    metavar="NAME[=LO:HI[:N]]",
+    help="One grid for each value of a third covariate, side by side; stated as --rows is.",
+)
+@click.option(
     "--per-source",
     is_flag=True,
     help="One grid per source code, side by side (studies that condition on the source).",
@@ -48,7 +57,15 @@ def figure() -> None:
 @device_option
 @click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png or .pdf.")
 def grid(
-    snapshot: str, rows: str, cols: str, per_source: bool, seed: int, device: str, output: str, **options: Any
+    snapshot: str,
+    rows: str,
+    cols: str,
+    panels: str | None,
+    per_source: bool,
+    seed: int,
+    device: str,
+    output: str,
+    **options: Any,
 ) -> None:
     """Grid of images of SNAPSHOT: two covariates along the axes in their own units, the others fixed, one
     latent."""
@@ -61,22 +78,115 @@ def grid(
     path = writable(output)
     loaded = stated_snapshot(snapshot, device, options["w"])
     study, summary = loaded.study, loaded.header.summary
-    sides = [parse_sweep(study, text, figures.STEPS, summary) for text in (rows, cols)]
+    stated = [(rows, figures.STEPS), (cols, figures.STEPS), *([(panels, figures.PANELS)] if panels else [])]
+    sides = [parse_sweep(study, text, steps, summary) for text, steps in stated]
     request = stated_request(study, options, seed)
     if options["request"]:  # it states all covariates, also those on the axes
         axes = {side.name for side in sides}
         request = replace(request, covariates=tuple((n, v) for n, v in request.covariates if n not in axes))
     words = ["mssg", "figure", "grid", snapshot, "--rows", rows, "--cols", cols]
-    words += [*(["--per-source"] if per_source else []), *request_words(request, study), "-o", output]
-    drawn = figures.grid(Renderer(loaded), sides[0], sides[1], request, per_source, command=shlex.join(words))
+    words += [*(["--panels", panels] if panels else []), *(["--per-source"] if per_source else [])]
+    command = shlex.join([*words, *request_words(request, study), "-o", output])
+    drawn = figures.grid(
+        Renderer(loaded),
+        *sides[:2],
+        request,
+        panels=sides[2] if panels else None,
+        per_source=per_source,
+        command=command,
+    )
     drawn.save(path)
     for note in outside_training(
         study, summary, dict(request.covariates) | {s.name: s.values for s in sides}
     ):
         click.echo(f"Note: {note}.", err=True)
+    each = f", for {len(sides[2].values)} values of {sides[2].name}" if panels else ""
     click.echo(
-        f"{path}: {len(sides[0].values)} x {len(sides[1].values)} images, {sides[0].name} by {sides[1].name}"
+        f"{path}: {len(sides[0].values)} x {len(sides[1].values)} images, {sides[0].name} by"
+        f" {sides[1].name}{each}"
     )
+
+
+@figure.command()
+@click.argument("snapshot")
+@click.option("--rows", required=True, metavar="NAME", help="The first of the two covariates.")
+@click.option("--cols", required=True, metavar="NAME", help="The second.")
+@click.option(
+    "--study",
+    "study_path",
+    metavar="STUDY.toml",
+    help="Whose real images to show. Default: the run's own study.",
+)
+@click.option(
+    "--split", default="test", show_default=True, help="Split of the real images: train, val or test."
+)
+@click.option(
+    "--quantile",
+    default=0.9,
+    show_default=True,
+    type=click.FloatRange(0.5, 1, max_open=True),
+    help="How far out a corner begins: above this quantile of a covariate, and below its mirror image.",
+)
+@click.option(
+    "-n",
+    "count",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1, 20),
+    help="Real images of each corner, of different people where there are enough.",
+)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**32 - 1),
+    help="Of the choice of real images, and of the first latent; each column has its own.",
+)
+@partial(request_options, without=OF_REAL_IMAGES)
+@device_option
+@click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png or .pdf.")
+def corners(
+    snapshot: str,
+    rows: str,
+    cols: str,
+    study_path: str | None,
+    split: str,
+    quantile: float,
+    count: int,
+    seed: int,
+    device: str,
+    output: str,
+    **options: Any,
+) -> None:
+    """Real images beside images of SNAPSHOT with the same covariates, in the four corners of two covariates:
+    both small, one small and the other large, both large."""
+    from mssg.metrics.dataset import open_dataset
+    from mssg.plotting import corner_figure, image_grid
+    from mssg.rendering.renderer import Renderer
+    from trainer_cli.common import check_suffix, writable
+    from trainer_cli.evaluate import study_of
+
+    check_suffix(output, image_grid.FORMATS)
+    path, loaded = writable(output), stated_snapshot(snapshot, device, None)
+    data, _ = open_dataset(study_of(study_path, (snapshot,)), split, (loaded,))
+    request = stated_request(loaded.study, {**dict.fromkeys(OF_REAL_IMAGES), "fix": (), **options}, seed)
+    words = ["mssg", "figure", "corners", snapshot, "--rows", rows, "--cols", cols]
+    words += [
+        *(["--study", study_path] if study_path else []),
+        "--split",
+        split,
+        "--quantile",
+        f"{quantile:g}",
+    ]
+    words += ["-n", str(count), *request_words(request, loaded.study), "-o", output]
+    found = corner_figure.corners_of(data, rows, cols, quantile)
+    drawn = corner_figure.corner_figure(
+        Renderer(loaded), data, found, request, count=count, command=shlex.join(words)
+    )
+    drawn.save(path)
+    for corner in found:
+        click.echo(f"{corner.label}: {len(corner.rows)} of {len(data)} images")
+    click.echo(f"{path}: {drawn.images.shape[2]} real images of each corner, and what was drawn like them")
 
 
 @figure.command()

@@ -179,6 +179,7 @@ class Model:
         noise: str = "const",
         noise_seed: int = 0,
         per_source: bool = False,
+        panels: str | tuple[str, Sequence[Any]] | None = None,
     ) -> GridFigure:
         """Two covariates along the axes of a figure, the others fixed.
 
@@ -188,6 +189,7 @@ class Model:
             fix: Other covariates: name -> native value.
             seed, psi, noise, noise_seed: As in `draw`, for all pictures.
             per_source: One grid for each source, where the model is told it.
+            panels: One grid for each value of a third covariate; as `rows`.
 
         Returns:
             A figure with `.save(path)` for .png and .pdf; a notebook shows it.
@@ -195,14 +197,15 @@ class Model:
         Raises:
             ArgumentError: An unknown name, a name on two axes, or a wrong value.
         """
-        from mssg.plotting.image_grid import grid
+        from mssg.plotting.image_grid import PANELS, STEPS, grid
 
         request = arguments.request_of(self.study, stated(self.study, fix, {}), seed, psi, noise, noise_seed)
-        sweeps = self._sweep("rows", rows), self._sweep("cols", cols)
-        command = grid_command(request, self.study, self.name, sweeps)
+        sweeps = self._sweep("rows", rows, STEPS), self._sweep("cols", cols, STEPS)
+        third = None if panels is None else self._sweep("panels", panels, PANELS)
+        command = grid_command(request, self.study, self.name, sweeps, panels=third)
         command += " --per-source" if per_source else ""
         with argument_errors(), self._session.renderer() as renderer:
-            return grid(renderer, *sweeps, request, per_source=per_source, command=command)
+            return grid(renderer, *sweeps, request, per_source=per_source, panels=third, command=command)
 
     def sample(
         self,
@@ -342,14 +345,12 @@ class Model:
                 error.message, field="image", found=error.found, expected=error.expected, hint=error.hint
             ) from None
 
-    def _sweep(self, axis: str, stated_axis: Any) -> Sweep:
-        """An axis of a grid."""
-        from mssg.plotting.image_grid import STEPS
-
+    def _sweep(self, axis: str, stated_axis: Any, steps: int) -> Sweep:
+        """An axis of a grid, of so many steps where it does not say."""
         if isinstance(stated_axis, str):
             arguments.check_name(self.study, stated_axis.partition("=")[0].strip())
             with argument_errors():
-                return parse_sweep(self.study, stated_axis, STEPS, self._session.header.summary)
+                return parse_sweep(self.study, stated_axis, steps, self._session.header.summary)
         if not isinstance(stated_axis, tuple) or len(stated_axis) != 2:
             expected = "a covariate's name, or (name, values)"
             raise ArgumentError("not an axis", field=axis, found=repr(stated_axis), expected=expected)

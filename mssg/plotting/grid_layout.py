@@ -57,7 +57,7 @@ class GridLayout:
         def pixels(points: float) -> int:
             return math.ceil(points * dpi / 72)
 
-        row_width = max(text_size(label, SMALL)[0] for label in rows)
+        row_width = max(text_size(line, SMALL)[0] for label in rows for line in label.split("\n"))
         col_width = max(text_size(label, SMALL)[0] for label in cols)
         turned = pixels(col_width) > 0.92 * w * scale
         line = text_size("", FONT)[1]

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".pdf")
 STEPS = 7
 """Rows and columns of a grid where nobody says how many."""
+PANELS = 3
+"""Grids side by side, likewise."""
 MINUS = "−"
 
 
@@ -106,6 +108,7 @@ def grid(
     cols: Sweep | str,
     request: RenderRequest | None = None,
     per_source: bool = False,
+    panels: Sweep | str | None = None,
     command: str = "",
 ) -> GridFigure:
     """Two covariates along the axes in their own units, all others fixed and named in the title, one latent.
@@ -117,6 +120,8 @@ def grid(
         request: What all pictures share: other covariates (what is missing takes the training median or
             mode, and says so), the latent, truncation, noise. None: seed 0.
         per_source: One grid per source code, side by side (studies that condition on the source).
+        panels: One grid per value of a third covariate, side by side; stated as an axis is. A name alone
+            takes `PANELS` values, or all levels.
         command: How to make this figure again; goes into its metadata.
 
     Raises:
@@ -126,13 +131,13 @@ def grid(
     rows, cols = (parse_sweep(study, s, STEPS, summary) if isinstance(s, str) else s for s in (rows, cols))
     if not find_covariate(study, rows.name).is_continuous:
         rows = Sweep(rows.name, rows.values[::-1])  # numbers rise upwards, levels read downwards
-    _check(renderer, rows, cols, dict(request.covariates), per_source)
-    fixed = _fixed_values(renderer, rows, cols, request, per_source)
-    codes = list(range(len(study.sources))) if per_source else [None]
-    blocks = [fixed | ({} if code is None else {SOURCE: float(code)}) for code in codes]
+    panels = _panels(renderer, panels, per_source)
+    sides = (rows, cols, panels) if panels else (rows, cols)
+    _check(renderer, sides, dict(request.covariates))
+    fixed = _fixed_values(renderer, sides, request)
+    blocks = [fixed | {panels.name: value} for value in panels.values] if panels else [fixed]
     images = _images(renderer, [_block_requests(request, rows, cols, values) for values in blocks])
-    names = [f"source {study.sources[code].name}" for code in codes if code is not None]
-    return _figure(renderer.header, images, (rows, cols), fixed, request, names, command)
+    return _figure(renderer.header, images, sides, fixed, request, command)
 
 
 def figure_of_images(
@@ -149,27 +154,28 @@ def figure_of_images(
     """
     fixed = {n: v for n, v in dict(request.covariates).items() if n not in (rows.name, cols.name)}
     fixed = {name: fixed[name] for name in header.study.condition_names if name in fixed}
-    return _figure(header, images[None], (rows, cols), fixed, request, [], command)
+    return _figure(header, images[None], (rows, cols), fixed, request, command)
 
 
 def _figure(
     header: Header,
     images: np.ndarray,
-    sweeps: tuple[Sweep, Sweep],
+    sides: Sequence[Sweep],
     fixed: Mapping[str, float],
     request: RenderRequest,
-    names: list[str],
     command: str,
 ) -> GridFigure:
-    """The figure of images [blocks, rows, columns, C, H, W] with their labels."""
-    study, (rows, cols) = header.study, sweeps
-    described = [f"{name} {_shown(study.covariate(name), value)}" for name, value in fixed.items()]
-    described += _latent_words(request)
+    """The figure of images [blocks, rows, columns, C, H, W] with their labels; a third of `sides` names the
+    blocks."""
+    study, (rows, cols, *panels) = header.study, sides
+    names = [f"{side.name} {shown(study.covariate(side.name), v)}" for side in panels for v in side.values]
+    described = [f"{name} {shown(study.covariate(name), value)}" for name, value in fixed.items()]
+    described += latent_words(request)
     axes = study.covariate(rows.name), study.covariate(cols.name)
     layout = GridLayout.of(
         images.shape, tick_labels(axes[0], rows.values), tick_labels(axes[1], cols.values), described, names
     )
-    covariates = {s.name: [plain(study.covariate(s.name), v) for v in s.values] for s in (rows, cols)}
+    covariates = {s.name: [plain(study.covariate(s.name), v) for v in s.values] for s in sides}
     covariates |= {name: plain(study.covariate(name), value) for name, value in fixed.items()}
     metadata = {
         "Title": f"{study.name}: {rows.name} by {cols.name}",
@@ -180,38 +186,50 @@ def _figure(
         "Command": private_command(command),
         "Software": f"mssg {__version__}",
     }
-    figure, corners = _draw(layout, images, axes, names, described)
+    figure, corners = draw_blocks(layout, images, (axis_label(axes[0]), axis_label(axes[1])), names)
     return GridFigure(figure, images, layout.dpi, layout.scale, corners, metadata)
 
 
-def _check(
-    renderer: Renderer, rows: Sweep, cols: Sweep, fixed: Mapping[str, float], per_source: bool
-) -> None:
-    for name in (rows.name, cols.name, *fixed):
+def _panels(renderer: Renderer, panels: Sweep | str | None, per_source: bool) -> Sweep | None:
+    """What tells the grids side by side apart; None where there is one."""
+    study = renderer.study
+    if not per_source:
+        stated = isinstance(panels, str)
+        return parse_sweep(study, panels, PANELS, renderer.header.summary) if stated else panels
+    if panels is not None:
+        raise UsageError(
+            "only one of the two can count",
+            field="--per-source, --panels",
+            hint="Choose a source with --fix source=NAME, or leave --panels out",
+        )
+    if SOURCE not in study.condition_names:
+        raise UsageError(
+            "this snapshot's network is not told the source, so there is nothing to show per source",
+            field="per-source",
+            hint="Leave it out; it needs a study with condition_on_source = true",
+        )
+    return Sweep(SOURCE, tuple(float(code) for code in range(len(study.sources))))
+
+
+def _check(renderer: Renderer, sides: Sequence[Sweep], fixed: Mapping[str, float]) -> None:
+    for name in (*(side.name for side in sides), *fixed):
         find_covariate(renderer.study, name)
-    if rows.name == cols.name:
-        raise UsageError("on both axes", field=rows.name, hint="Choose two different covariates")
+    (rows, cols, *panels) = (side.name for side in sides)
+    if rows == cols:
+        raise UsageError("on both axes", field=rows, hint="Choose two different covariates")
     for name in fixed:
-        if name in (rows.name, cols.name):
+        if name in (rows, cols):
             raise UsageError("both fixed and on an axis", field=name)
-    if per_source:
-        if SOURCE not in renderer.study.condition_names:
+    for name in panels:
+        if name in (rows, cols, *fixed):
             raise UsageError(
-                "this snapshot's network is not told the source, so there is nothing to show per source",
-                field="per-source",
-                hint="Leave it out; it needs a study with condition_on_source = true",
-            )
-        if SOURCE in (rows.name, cols.name, *fixed):
-            raise UsageError(
-                "already shown side by side", field=SOURCE, hint="Do not fix it or put it on an axis"
+                "already shown side by side", field=name, hint="Do not fix it or put it on an axis"
             )
 
 
-def _fixed_values(
-    renderer: Renderer, rows: Sweep, cols: Sweep, request: RenderRequest, per_source: bool
-) -> dict[str, float]:
-    """Every condition that is on no axis, in the study's order."""
-    taken = {rows.name, cols.name, *((SOURCE,) if per_source else ())}
+def _fixed_values(renderer: Renderer, sides: Sequence[Sweep], request: RenderRequest) -> dict[str, float]:
+    """Every condition that varies nowhere in the figure, in the study's order."""
+    taken = {side.name for side in sides}
     names = [name for name in renderer.study.condition_names if name not in taken]
     if request.latent:  # the image's own
         fixed = request.latent.edited(renderer.study.condition_names, request.covariates)
@@ -251,7 +269,7 @@ def _images(renderer: Renderer, blocks: list[list[list[RenderRequest]]]) -> np.n
     return images.reshape(len(blocks), len(blocks[0]), len(blocks[0][0]), *images.shape[1:])
 
 
-def _latent_words(request: RenderRequest) -> list[str]:
+def latent_words(request: RenderRequest) -> list[str]:
     """What the title says of all that is not a covariate."""
     if request.latent:
         words = ["latent of an image"]
@@ -269,7 +287,7 @@ def _latent_words(request: RenderRequest) -> list[str]:
     return words
 
 
-def _shown(covariate: Covariate, value: float) -> str:
+def shown(covariate: Covariate, value: float) -> str:
     """A fixed value in the title: as much as identifies it, with its unit."""
     if not covariate.is_continuous:
         return covariate.format(value)
@@ -289,13 +307,17 @@ def tick_labels(covariate: Covariate, values: Sequence[float]) -> list[str]:
     return [f"{v + 0.0:.{exact}f}".replace("-", MINUS) for v in values]
 
 
-def _draw(
-    layout: GridLayout,
-    images: np.ndarray,
-    axes: tuple[Covariate, Covariate],
-    names: Sequence[str],
-    described: Sequence[str],
+def draw_blocks(
+    layout: GridLayout, images: np.ndarray, axes: tuple[str, str], names: Sequence[str]
 ) -> tuple[Figure, tuple[tuple[int, int], ...]]:
+    """Blocks of images side by side, and the (left, top) pixel of each.
+
+    Args:
+        layout: Of these images, with the labels of rows and columns, and the title.
+        images: uint8 [blocks, rows, columns, C, H, W], the first row at the bottom.
+        axes: What rows and columns are.
+        names: Above each block; empty: nothing.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -328,7 +350,7 @@ def _draw(
                 np.arange(n_rows) + 0.5, layout.ticks[0] if number == 0 else [""] * n_rows, fontsize=SMALL
             )
             axis.tick_params(length=0, pad=GAP)
-            axis.set_xlabel(axis_label(axes[1]), fontsize=FONT, labelpad=GAP)
+            axis.set_xlabel(axes[1], fontsize=FONT, labelpad=GAP)
             for spine in axis.spines.values():
                 spine.set_visible(False)
             if names:
@@ -340,12 +362,12 @@ def _draw(
     return figure, tuple(corners)
 
 
-def _titles(figure: Figure, layout: GridLayout, rows: Covariate) -> None:
+def _titles(figure: Figure, layout: GridLayout, rows: str) -> None:
     """The row axis' name at the left edge, and the title over all blocks."""
     point = layout.dpi / 72
     middle = 1 - (layout.top + layout.block[1] / 2) / layout.height
     x = (PAD + FONT * 0.6) * point / layout.width
-    figure.text(x, middle, axis_label(rows), fontsize=FONT, rotation=90, ha="center", va="center")
+    figure.text(x, middle, rows, fontsize=FONT, rotation=90, ha="center", va="center")
     for number, line in enumerate(layout.title):
         y = 1 - (PAD + number * text_size("", TITLE)[1]) * point / layout.height
         figure.text(layout.left / layout.width, y, line, fontsize=TITLE, ha="left", va="top")

@@ -44,19 +44,26 @@ def volume_command(
 
 
 def grid_command(
-    request: RenderRequest, study: Study, snapshot: str, axes: tuple[Sweep, Sweep], output: str = "grid.pdf"
+    request: RenderRequest,
+    study: Study,
+    snapshot: str,
+    axes: tuple[Sweep, Sweep],
+    output: str = "grid.pdf",
+    panels: Sweep | None = None,
 ) -> str:
     """The `mssg figure grid` command that draws a grid again; `request` states what all its pictures share.
 
     Args:
         request, study, snapshot, output: As in `generate_command`.
         axes: Covariates along rows and columns.
+        panels: The covariate with a grid for each value, if any.
     """
     words = ["mssg", "figure", "grid", snapshot]
-    for option, sweep in zip(("--rows", "--cols"), axes):
+    sides = (*axes, panels) if panels else axes
+    for option, sweep in zip(("--rows", "--cols", "--panels"), sides):
         values = ",".join(plain(study.covariate(sweep.name), v) for v in sweep.values)
         words += [option, f"{sweep.name}={values}"]
-    return shlex.join([*words, *request_words(request, study, [s.name for s in axes]), "-o", output])
+    return shlex.join([*words, *request_words(request, study, [s.name for s in sides]), "-o", output])
 
 
 def request_words(request: RenderRequest, study: Study, swept: Collection[str] = ()) -> list[str]:

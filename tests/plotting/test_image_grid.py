@@ -137,6 +137,26 @@ def test_one_block_per_source_code(told_renderer):
     assert not np.array_equal(drawn.images[0], drawn.images[1])
 
 
+def test_one_block_per_value_of_a_third_covariate(tiny_renderer):
+    drawn = figures.grid(
+        tiny_renderer,
+        "thickness=2:5:2",
+        "slant=-10:10:2",
+        RenderRequest(seed=1, covariates={"intensity": 150.0}),
+        panels="digit",
+    )
+    words = [t.get_text() for t in texts(drawn.figure)]
+    assert [w for w in words if w.startswith("digit")] == ["digit 0", "digit 1", "digit 2"]
+    assert json.loads(drawn.metadata["Covariates"])["digit"] == ["0", "1", "2"]
+    assert_legible(drawn)
+    for panel in range(3):
+        row = {"intensity": 150.0, "thickness": 2.0, "slant": 10.0, "digit": panel}
+        expected = tiny_renderer.images(tiny_renderer.values(row)[None], 1)[0]
+        assert np.array_equal(drawn.images[panel, 0, 1], expected)
+    three = figures.grid(tiny_renderer, "digit", "slant=-10:10:2", panels="thickness")
+    assert three.images.shape[:3] == (figures.PANELS, 3, 2)
+
+
 @pytest.mark.slow
 def test_files_say_what_they_show_and_repeat_byte_for_byte(drawn, tiny_renderer, tmp_path):
     png = Image.open(drawn.save(tmp_path / "new" / "grid.png"))
@@ -175,6 +195,13 @@ def test_wrong_grids_are_refused(tiny_renderer, drawn, tmp_path):
         ({"rows": "thickness", "cols": "age"}, "no such covariate"),
         ({"rows": Sweep("age", (1.0,)), "cols": "slant"}, "no such covariate"),
         ({"rows": "thickness", "cols": "slant", "per_source": True}, "not told the source"),
+        ({"rows": "thickness", "cols": "slant", "panels": "slant"}, "already shown side by side"),
+        ({"rows": "thickness", "cols": "intensity", "request": slanted, "panels": "slant"}, "already shown"),
+        ({"rows": "thickness", "cols": "slant", "panels": "x"}, "no such covariate"),
+        (
+            {"rows": "thickness", "cols": "slant", "panels": "digit", "per_source": True},
+            "only one of the two",
+        ),
     ):
         with pytest.raises(UsageError, match=said):
             figures.grid(tiny_renderer, **options)
