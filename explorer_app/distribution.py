@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from explorer_app.request_edits import whole_picture, with_values
-from explorer_app.state import GRID_LIMIT, SWEEP_STEPS, Axis, Grid
+from explorer_app.state import GRID_LIMIT, GRID_STEPS, SWEEP_STEPS, Axis, Grid
 from mssg.checkpoint.header import Header
 from mssg.covariates.support import percentile_among
 from mssg.errors import MssgError, UsageError
@@ -189,7 +189,8 @@ class TrainingDistribution:
             if apart and self.study.covariate(name).is_continuous:
                 names = [name, apart[0], *(n for n in names if n not in (name, apart[0]))]
                 break
-        return {name: self.default_axis(name) for name in names}
+        steps = dict(zip(names, GRID_STEPS))  # the panel is wider than high
+        return {name: self.default_axis(name, steps.get(name, 4)) for name in names}
 
     def start_drag(self, moved: str, values: Values) -> LinkedDrag:
         """Take the conditional quantiles of the other continuous covariates given the moved one."""

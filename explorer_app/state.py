@@ -19,6 +19,7 @@ COMPARE_MODES = ("A", "flip", "side", "difference")
 COLORMAPS = ("grey", "viridis", "magma", "inferno", "bone")
 LINK_MODES = ("linked", "free")
 GRID_LIMIT = 12
+GRID_STEPS = (3, 6)  # rows and columns of a grid that nobody has changed
 SWEEP_STEPS = 24
 PIN_LIMIT = 8
 ZOOM_RANGE = (0.05, 64.0)

@@ -22,7 +22,6 @@ from explorer_app.theme import em
 from mssg.measure.instruments import instrument as oracle
 from mssg.measure.own_error import OwnError
 from mssg.study.model import Covariate
-from mssg.text import number
 
 MODES = ("off", "mean", "sd", "both")
 _LARGE = 0.15  # share of the training range beyond which an error is marked
@@ -58,14 +57,14 @@ def _table(
     current = app.client.shown is not None and app.client.shown.request == frame.request
     flags = imgui.TableFlags_.sizing_stretch_prop | imgui.TableFlags_.no_pad_outer_x
     if imgui.begin_table(f"measured by {instrument}", 4, flags):
-        for title, weight in (("", 2.2), ("requested", 1.8), ("measured", 1.8), ("error", 1.6)):
+        for title, weight in (("", 2.4), ("asked", 1.2), ("read", 2.2), ("error", 1.5)):
             imgui.table_setup_column(title, 0, weight)
         imgui.table_next_row()
         learned = instrument == PREDICTOR
         about = _LEARNED if learned else oracle(instrument).ABOUT
         own = app.client.predictor.errors if learned else oracle(instrument).own_errors()
         name = app.client.predictor.network if learned else f"{instrument} oracle"
-        for title in (name, "requested", "measured", "error"):
+        for title in (name, "asked", "read", "error"):
             imgui.table_next_column()
             widgets.text(title, theme.FAINT)
             if title == name:
@@ -136,7 +135,9 @@ def _row(
 
 def _margin(own: OwnError | None, known: bool) -> str:
     """The instrument's own error beside what it reads."""
-    return f" ±{number(own.mae)}" if own is not None and known and math.isfinite(own.mae) else ""
+    if own is None or not known or not math.isfinite(own.mae):
+        return ""
+    return f" ±{own.mae:.1f}" if own.mae < 10 else f" ±{own.mae:.0f}"
 
 
 def _predictor(app: Context, state: AppState) -> AppState:

@@ -222,7 +222,7 @@ def main_grid_is_exported(d):
     from PIL import Image
 
     with Image.open(path) as image:
-        assert image.size == (4 * 32, 4 * 32) and json.loads(image.text["mssg"])["Seed"] == 0
+        assert image.size == (6 * 32, 3 * 32) and json.loads(image.text["mssg"])["Seed"] == 0
 
 
 # --- 3 strata
