@@ -40,7 +40,7 @@ def metric_options(command: Callable[..., None]) -> Callable[..., None]:
 def _option(field: Field[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """The option of one choice."""
     about, names = field.metadata, field.metadata["kind"] is tuple
-    kind: Any = str if names else about["kind"]
+    kind: Any = click.Choice(about["choices"]) if about["choices"] else str if names else about["kind"]
     return click.option(
         "--" + field.name.replace("_", "-"),
         type=click.IntRange(about["least"]) if kind is int else kind,

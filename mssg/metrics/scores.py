@@ -14,8 +14,24 @@ import numpy as np
 from mssg.metrics.context import EvalContext
 from mssg.metrics.model import EvaluatedModel
 from mssg.metrics.results import JOINT, Result
-from mssg.metrics.strata import BootstrapEstimate, Score, score
+from mssg.metrics.settings import Settings, option
+from mssg.metrics.strata import BootstrapEstimate, Score, normalised_statistics, score
 from mssg.study.model import Covariate
+
+NATIVE, NORMALISED = UNITS = "native", "normalised"
+
+
+@dataclass(frozen=True)
+class ScoreSettings(Settings):
+    """What scores are stated in."""
+
+    strata_units: str = option(
+        NATIVE,
+        "Units of the errors of `strata` and `overall`: native, or normalised as networks have them.",
+        kind=str,
+        choices=UNITS,
+    )
+
 
 Floors = Mapping[tuple[str, ...], float | None]
 """The instrument's own error on real images, by what it is about."""
@@ -37,7 +53,11 @@ def compared(
         wanted = known
     else:  # the reading of a real image says something only where what was asked is what that image has
         wanted = np.where(np.isfinite(known), context.real[covariate.name][rows], np.nan)
-    return score(covariate, wanted, measured, rows, rng=context.bootstrap())
+    beside = normalised_statistics(covariate, wanted, measured) if covariate.is_continuous else {}
+    if covariate.is_continuous and context.options.of(ScoreSettings).strata_units == NORMALISED:
+        wanted, measured = covariate.normalised(wanted), covariate.normalised(measured)
+    found = score(covariate, wanted, measured, rows, rng=context.bootstrap())
+    return replace(found, normalised=beside)
 
 
 @dataclass(frozen=True)
@@ -67,11 +87,13 @@ class ScorePlace:
         if found.n or self.reference == "requested":
             detail = {"requested_sd": found.sd, "bias": found.bias, "unmeasurable": found.unmeasurable}
             for stat, estimate in found.stats.items():
-                yield self.result(context, stat, estimate, n=found.n, n_real=n_real, detail=detail)
+                beside = {"normalised": found.normalised[stat]} if stat in found.normalised else {}
+                yield self.result(context, stat, estimate, n=found.n, n_real=n_real, detail=detail | beside)
 
     def result(self, context: EvalContext, stat: str, estimate: BootstrapEstimate, **parts: Any) -> Result:
         """The result of one statistic, beside the instrument's own error."""
-        unit = self.covariate.unit
+        native = context.options.of(ScoreSettings).strata_units == NATIVE
+        unit = self.covariate.unit if native else NORMALISED
         result = context.result(
             self.model,
             metric=f"{self.group}/{stat}",

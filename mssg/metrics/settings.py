@@ -7,15 +7,24 @@ of eval.json's `options`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
+from mssg.errors import UsageError
 from mssg.study.model import Study
 
 
 @dataclass(frozen=True)
 class Settings:
     """Choices that belong together; each metric or family derives its own."""
+
+    def __post_init__(self) -> None:
+        for choice in fields(self):
+            allowed, found = choice.metadata.get("choices"), getattr(self, choice.name)
+            if allowed and found not in allowed:
+                raise UsageError(
+                    "no such choice", field=choice.name, found=found, expected=" | ".join(allowed)
+                )
 
     def check(self, study: Study) -> None:
         """Whether the choices go with a study.
@@ -33,7 +42,13 @@ S = TypeVar("S", bound=Settings)
 
 
 def option(
-    default: Any, help: str, *, kind: type = int, least: int | None = None, metavar: str | None = None
+    default: Any,
+    help: str,
+    *,
+    kind: type = int,
+    least: int | None = None,
+    metavar: str | None = None,
+    choices: tuple[str, ...] = (),
 ) -> Any:
     """A field of `Settings`.
 
@@ -43,8 +58,10 @@ def option(
         kind: int, str, or tuple for names separated by commas.
         least: Smallest whole number that makes sense.
         metavar: What help shows for the value.
+        choices: The only values of a str.
     """
-    return field(default=default, metadata={"help": help, "kind": kind, "least": least, "metavar": metavar})
+    about = {"help": help, "kind": kind, "least": least, "metavar": metavar, "choices": choices}
+    return field(default=default, metadata=about)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ PER_STRATUM = 500
 MOST_STRATA = 200
 CONTINUOUS_STATS = ("mse", "mae", "pearson")
 DISCRETE_STATS = ("accuracy", "balanced_accuracy", "f1")
+BINARY_STATS = (*DISCRETE_STATS, "precision", "recall", "pearson")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Stratum:
 
     Attributes:
         limits: Covariate name -> [low, high] in native units (the lowest bin includes low, every bin its
-            high), or the level as text.
+            high, but for half-open bins), or the level as text.
         cell: Position along each covariate, such as (0, 2).
         rows: The real images in it, positions in what was stratified.
     """
@@ -57,6 +58,7 @@ class Strata:
         too_few: Strata with a real image but fewer than were asked for.
         rows_lost: Real images in those.
         rows_unknown: Real images that lack one of the covariates.
+        rows_at_top: Real images that half-open bins leave out: they have the largest value of a covariate.
     """
 
     names: tuple[str, ...]
@@ -64,6 +66,7 @@ class Strata:
     too_few: int
     rows_lost: int
     rows_unknown: int
+    rows_at_top: int = 0
 
 
 def stratify(
@@ -74,6 +77,7 @@ def stratify(
     bins: int = BINS,
     min_count: int = MIN_COUNT,
     edges_from: np.ndarray | None = None,
+    half_open: bool = False,
 ) -> Strata:
     """Divide real images into strata.
 
@@ -82,6 +86,8 @@ def stratify(
         values: Native values [N, V], NaN where unknown.
         names: Covariates that form the strata.
         bins: Quantile bins of a continuous covariate; a value at an edge belongs to the lower bin.
+        half_open: A value at an edge belongs to the upper bin, [low, high), and the largest to none: as the
+            research code has it.
         min_count: Real images a stratum must have.
         edges_from: Rows [M, V] that give the quantiles, where not `values` itself.
 
@@ -101,7 +107,11 @@ def stratify(
     codes = np.full((len(values), len(names)), -1)
     for j, (edges, _) in enumerate(sides):
         x = values[known, columns[j]]
-        codes[known, j] = x.astype(int) if edges is None else np.searchsorted(edges, x, side="left")
+        if edges is None:
+            codes[known, j] = x.astype(int)
+            continue
+        found = np.searchsorted(edges, x, side="right" if half_open else "left")
+        codes[known, j] = np.where(half_open & (x >= sides[j][1][-1][1]), -1, found)
     cells, few, lost = [], 0, 0
     for cell in itertools.product(*(range(len(labels)) for _, labels in sides)):
         rows = np.flatnonzero((codes == cell).all(axis=1))
@@ -111,7 +121,12 @@ def stratify(
         elif len(rows):
             few, lost = few + 1, lost + len(rows)
     return Strata(
-        names=tuple(names), cells=tuple(cells), too_few=few, rows_lost=lost, rows_unknown=int((~known).sum())
+        names=tuple(names),
+        cells=tuple(cells),
+        too_few=few,
+        rows_lost=lost,
+        rows_unknown=int((~known).sum()),
+        rows_at_top=int((codes[known] < 0).any(axis=1).sum()),
     )
 
 
@@ -141,11 +156,12 @@ class Score:
     """How well measured values agree with a reference.
 
     Attributes:
-        stats: By name: `CONTINUOUS_STATS`, or `DISCRETE_STATS` of a covariate with levels.
+        stats: By name: `CONTINUOUS_STATS`, `BINARY_STATS`, or `DISCRETE_STATS` of another with levels.
         n: Images that could be read.
         unmeasurable: Share of images on which the instrument found nothing.
         sd: Standard deviation of the reference.
         bias: Mean of measured − reference (continuous).
+        normalised: The statistics of a continuous covariate in the units networks have.
     """
 
     stats: Mapping[str, BootstrapEstimate]
@@ -153,6 +169,7 @@ class Score:
     unmeasurable: float
     sd: float
     bias: float
+    normalised: Mapping[str, float] = field(default_factory=dict)
 
 
 def score(
@@ -174,15 +191,14 @@ def score(
         rng: Of the bootstrap.
         bootstraps: Draws.
 
-    Source: the statistics' textbook definitions; balanced accuracy is the mean recall over levels that occur
-    in the
-        reference; F1 that of level 1 for a binary covariate, else the mean over levels that occur on either
-        side.
+    Source: the statistics' textbook definitions. Balanced accuracy is the mean recall over levels that occur
+        in the reference. F1, precision and recall are those of level 1 for a binary covariate, whose Pearson
+        is that of its zeros and ones; of others F1 is the mean over levels that occur on either side.
     """
     usable = np.isfinite(reference) & np.isfinite(measured)
     lost = float(1 - usable.mean()) if usable.size else math.nan
     x, y = reference[usable], measured[usable]
-    names = CONTINUOUS_STATS if covariate.is_continuous else DISCRETE_STATS
+    names = {"continuous": CONTINUOUS_STATS, "binary": BINARY_STATS}.get(covariate.kind, DISCRETE_STATS)
     if not x.size:
         nothing = _undefined(np.full(bootstraps, math.nan))
         return Score(dict.fromkeys(names, nothing), n=0, unmeasurable=lost, sd=math.nan, bias=math.nan)
@@ -198,6 +214,18 @@ def score(
     }
     bias = float((y - x).mean()) if covariate.is_continuous else math.nan
     return Score(stats, n=int(x.size), unmeasurable=lost, sd=float(x.std()), bias=bias)
+
+
+def normalised_statistics(
+    covariate: Covariate, reference: np.ndarray, measured: np.ndarray
+) -> dict[str, float]:
+    """`CONTINUOUS_STATS` of native values [N] in the units networks have; empty where no pair has both."""
+    x, y = covariate.normalised(reference), covariate.normalised(measured)
+    usable = np.isfinite(x) & np.isfinite(y)
+    if not usable.any():
+        return {}
+    found = _continuous(_sums(covariate, x[usable], y[usable]).sum(axis=0))
+    return {name: float(value) for name, value in found.items()}
 
 
 def weighted(estimates: Sequence[BootstrapEstimate], weights: Sequence[float]) -> BootstrapEstimate:
@@ -253,10 +281,22 @@ def _discrete(covariate: Covariate):
             either = of_reference + of_measured
             f1 = np.where(either > 0, 2 * hits / either, math.nan)
             accuracy = hits.sum(-1) / table.sum((-2, -1))
-        f1 = f1[..., 1] if covariate.kind == "binary" else _mean(f1)
-        return {"accuracy": accuracy, "balanced_accuracy": _mean(recall), "f1": f1}
+            precision = np.where(of_measured > 0, hits / of_measured, math.nan)
+        found = {"accuracy": accuracy, "balanced_accuracy": _mean(recall)}
+        if covariate.kind != "binary":
+            return found | {"f1": _mean(f1)}
+        of_one = {"f1": f1[..., 1], "precision": precision[..., 1], "recall": recall[..., 1]}
+        return found | of_one | {"pearson": _phi(table)}
 
     return statistics
+
+
+def _phi(table: np.ndarray) -> np.ndarray:
+    """Pearson's correlation of zeros and ones, from their counts [..., reference, measured]."""
+    (a, b), (c, d) = np.moveaxis(table, (-2, -1), (0, 1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = np.sqrt((a + b) * (c + d) * (a + c) * (b + d))
+        return np.where(spread > 0, (a * d - b * c) / spread, math.nan)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

@@ -148,6 +148,15 @@ class Covariate:
             out[known, x[known].astype(int)] = 1
             out[~known] = np.nan
             return out
+        return self.normalised(x)[:, None].astype(np.float32)
+
+    def normalised(self, values: np.ndarray) -> np.ndarray:
+        """Native values of a continuous covariate, of any shape -> float64 in the units networks have:
+        transformed, then scaled. NaN where the transform has no value.
+
+        Raises:
+            StudyError: The statistics are not fitted yet.
+        """
         if self.offset is None or self.spread is None:
             raise StudyError(
                 "statistics are not fitted yet",
@@ -155,7 +164,7 @@ class Covariate:
                 hint="Call Study.fit_statistics",
             )
         with np.errstate(over="ignore"):  # what is not finite is refused where it is drawn
-            return ((self.forward(x) - self.offset) / self.spread)[:, None].astype(np.float32)
+            return (self.forward(values) - self.offset) / self.spread
 
     def decode(self, columns: np.ndarray) -> np.ndarray:
         """Columns [N, width] -> native values float64 [N]; binaries are cut at 0.5, categoricals take the

@@ -97,6 +97,28 @@ def test_scores_tell_who_obeys(found):
     assert r["both"] > 0.95 and abs(r["A only"]) < 0.4
 
 
+@pytest.mark.slow
+def test_scores_as_the_research_code_has_them(tmp_path, tiny_study, found):
+    """Normalised units and half-open bins, against the same by hand; native scores have them beside."""
+    asked = {"strata_units": "normalised", "strata_edges": "half-open", "metrics": ("strata", "overall")}
+    theirs = run(tmp_path, tiny_study, {"A only": one_eyed}, **asked)
+    data, _ = open_dataset(load_study(tiny_study), "test")
+    slant, rows = data.study.covariate("slant"), data.values[:, data.study.index("slant")]
+    below = [r for r in theirs.find(metric="strata/mae", model=REAL, covariate="slant") if r.stratum]
+    assert below and all(r.stratum["slant"][1] <= rows.max() for r in below)
+    assert "largest value" in " ".join(n.message for n in theirs.notes)
+    about = {"model": "A only", "covariate": "slant", "reference": "requested", "source": "joint"}
+    for metric, power in (("overall/mae", 1), ("overall/mse", 2)):
+        (native,), (normalised,) = found.find(metric=metric, **about), theirs.find(metric=metric, **about)
+        assert [r.unit for r in (native, normalised)] == [u + "²" * (power - 1) for u in ("°", "normalised")]
+        assert normalised.value == pytest.approx(native.value / slant.spread**power)
+        assert native.detail["normalised"] == pytest.approx(normalised.value)
+    (whole,) = found.find(metric="strata/mae", stratum=None, **about)
+    assert whole.detail["normalised"] == pytest.approx(whole.value / slant.spread)
+    with pytest.raises(UsageError, match="strata_units"):
+        run(tmp_path, tiny_study, {"A only": one_eyed}, strata_units="mm")
+
+
 def test_strata_are_described_counted_and_averaged(found):
     cells = [
         r

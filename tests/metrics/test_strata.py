@@ -74,6 +74,28 @@ def test_discrete_statistics_equal_their_definitions():
     binary = score(SEX, true.astype(float), read2.astype(float), np.arange(300), rng=rng).stats
     hit = np.sum((true == 1) & (read2 == 1))
     assert binary["f1"].value == pytest.approx(2 * hit / (true.sum() + read2.sum()))
+    assert binary["precision"].value == pytest.approx(hit / read2.sum())
+    assert binary["recall"].value == pytest.approx(hit / true.sum())
+    assert binary["pearson"].value == pytest.approx(np.corrcoef(true, read2)[0, 1])
+    assert set(got) == {"accuracy", "balanced_accuracy", "f1"}
+
+
+def test_half_open_bins_are_those_of_the_research_code():
+    """Ages in whole years, so that edges have ties: [low, high) between quantiles, the largest in no bin."""
+    real, _ = toy()
+    real[:, 0] = np.floor(real[:, 0])
+    age = real[:, 0]
+    strata = stratify(STUDY, real, ("age",), bins=3, min_count=5, half_open=True)
+    edges = [age.min(), np.quantile(age, 1 / 3), np.quantile(age, 2 / 3), age.max()]
+    for k, cell in enumerate(strata.cells):
+        assert cell.limits["age"] == [edges[k], edges[k + 1]]
+        assert cell.rows.tolist() == np.flatnonzero((age >= edges[k]) & (age < edges[k + 1])).tolist()
+    assert len(strata.cells) == 3 and strata.rows_at_top == (age == age.max()).sum() > 0
+    closed = stratify(STUDY, real, ("age",), bins=3, min_count=5)
+    assert closed.rows_at_top == 0 and [len(c.rows) for c in closed.cells] != [
+        len(c.rows) for c in strata.cells
+    ]
+    assert sum(len(c.rows) for c in closed.cells) == len(real)
 
 
 def test_bootstrap_draws_real_images_not_pairs():

@@ -8,7 +8,7 @@ from mssg.metrics.context import EvalContext, SplitSettings
 from mssg.metrics.metric import Metric
 from mssg.metrics.model import EvaluatedModel
 from mssg.metrics.results import Result
-from mssg.metrics.scores import Floors, ScorePlace, compared, floors, references
+from mssg.metrics.scores import Floors, ScorePlace, ScoreSettings, compared, floors, references
 
 
 def _scores(context: EvalContext, model: EvaluatedModel | None, own: Floors) -> Iterator[Result]:
@@ -38,7 +38,7 @@ METRICS = (
         help="general controllability over the whole split",
         of_model=_of_model,
         of_real=_of_real,
-        settings=(SplitSettings,),
+        settings=(SplitSettings, ScoreSettings),
         reads_real=EvalContext.covariate_readers,
         reads_split=EvalContext.covariate_readers,
         default=True,

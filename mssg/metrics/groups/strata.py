@@ -17,10 +17,12 @@ from mssg.metrics.metric import Metric, Need
 from mssg.metrics.model import EvaluatedModel
 from mssg.metrics.results import JOINT, Result
 from mssg.metrics.sampling import Numbers, Reader
-from mssg.metrics.scores import Floors, ScorePlace, compared, floors, references
+from mssg.metrics.scores import Floors, ScorePlace, ScoreSettings, compared, floors, references
 from mssg.metrics.settings import Settings, option
 from mssg.metrics.strata import BINS, MIN_COUNT, MOST_STRATA, PER_STRATUM, Score, Strata, stratify, weighted
 from mssg.study.model import Study
+
+CLOSED, HALF_OPEN = EDGES = "closed", "half-open"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,13 @@ class StrataSettings(Settings):
     )
     bins: int = option(BINS, "Quantile bins of a continuous covariate.", least=2)
     min_count: int = option(MIN_COUNT, "Real images a stratum must have.", least=1)
+    strata_edges: str = option(
+        CLOSED,
+        "Bins hold their upper edge, so that every image is in one (closed), or are half-open as in the"
+        " research code: [low, high), without the largest value.",
+        kind=str,
+        choices=EDGES,
+    )
 
     def check(self, study: Study) -> None:
         """Whether the study has the covariates that are to form strata."""
@@ -84,6 +93,7 @@ def _strata_within(context: EvalContext, source: str) -> Strata:
             bins=asked.bins,
             min_count=asked.min_count,
             edges_from=data.values if study.condition_on_source else None,
+            half_open=asked.strata_edges == HALF_OPEN,
         )
     except UsageError as error:
         context.note(f"strata, {source}", str(error))
@@ -93,6 +103,12 @@ def _strata_within(context: EvalContext, source: str) -> Strata:
             f"strata, {source}",
             f"{found.rows_unknown} of {len(rows)} images lack one of {', '.join(found.names)} and are in no"
             " stratum",
+        )
+    if found.rows_at_top:
+        context.note(
+            f"strata, {source}",
+            f"{found.rows_at_top} of {len(rows)} images have the largest value of a covariate and are in no"
+            " half-open stratum",
         )
     if found.too_few:
         context.note(
@@ -199,7 +215,10 @@ def _mean_over_strata(
     detail = {"strata": len(scores), "requested_sd": _average(known)}
     for stat in scores[0].stats:
         mean = weighted([s.stats[stat] for s in scores], counts)
-        yield place.result(context, stat, mean, n=sum(s.n for s in scores), n_real=sum(counts), detail=detail)
+        stated = [(s.normalised.get(stat, np.nan), c) for s, c in zip(scores, counts)]
+        beside = _average([(v, c) for v, c in stated if np.isfinite(v)])
+        more = detail if beside is None else detail | {"normalised": beside}
+        yield place.result(context, stat, mean, n=sum(s.n for s in scores), n_real=sum(counts), detail=more)
 
 
 def _average(values_and_weights: Sequence[tuple[float, int]]) -> float | None:
@@ -277,7 +296,7 @@ SCORE = Metric(
     help="strata prediction score",
     of_model=_of_model,
     of_real=_of_real,
-    settings=(StrataSettings,),
+    settings=(StrataSettings, ScoreSettings),
     reads_real=EvalContext.covariate_readers,
     default=True,
     place=30,
