@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mssg.errors import UsageError
 from trainer_cli.common import device_option
 
 if TYPE_CHECKING:
     from mssg.checkpoint.snapshot import Snapshot
+    from mssg.data.nifti import VolumeRules
     from mssg.inversion.latent_file import InvertedImage
+    from mssg.inversion.projector import InvertConfig
 
 
 @click.command()
-@click.argument("image")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE | SOURCE | FOLDER | FILES…")
 @click.option(
     "--snapshot",
     required=True,
@@ -25,9 +28,13 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    required=True,
     metavar="FILE",
-    help="File to write: .safetensors. An unfinished one of the same task is continued.",
+    help="File to write for one IMAGE: .safetensors. An unfinished one of the same task is continued.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to write for many images, and for the table inversions.csv; what is there is kept.",
 )
 @click.option(
     "--fix",
@@ -87,9 +94,10 @@ if TYPE_CHECKING:
 @click.option("--restart", is_flag=True, help="Start anew, whatever FILE holds.")
 @device_option
 def invert(
-    image: str,
+    images: tuple[str, ...],
     snapshot: str,
-    output: str,
+    output: str | None,
+    out: Path | None,
     fix: tuple[str, ...],
     predictor: str | None,
     space: str,
@@ -102,7 +110,8 @@ def invert(
     restart: bool,
     device: str,
 ) -> None:
-    """Find the latent w of a real IMAGE (.png, .jpg, .npy, .nii.gz), so that its covariates can be edited.
+    """Find the latent w of a real IMAGE (.png, .jpg, .npy, .nii.gz), so that its covariates can be edited; or
+    those of many, of a prepared SOURCE, a FOLDER or FILES, with --out.
 
     Then: `mssg figure counterfactuals FILE --snapshot SNAPSHOT -o PICTURE`, or
     `mssg generate SNAPSHOT --w FILE --fix NAME=VALUE -o PICTURE`. Ctrl-C keeps the best so far in FILE; the
@@ -117,6 +126,17 @@ def invert(
     from trainer_cli.common import check_suffix, writable
     from trainer_cli.request_options import stated_snapshot
 
+    if (output is None) == (out is None) or (output and len(images) > 1):
+        expected = "-o FILE for one image, or --out DIR for many"
+        raise UsageError("where to write?", field="-o, --out", expected=expected)
+    if out is not None:
+        config = InvertConfig(
+            space, steps, features=features, weights=weights, free_noise=free_noise, seed=seed
+        )
+        _many(images, snapshot, out, fix, predictor, config, VolumeRules(assume_las=assume_las), device)
+        return
+    assert output is not None
+    image = images[0]
     check_suffix(output, (".safetensors",))
     path = writable(output)
     # what was begun with a snapshot of a run goes on with it, whatever the run has written since
@@ -138,13 +158,54 @@ def invert(
     _say(loaded, done, path)
 
 
+def _many(
+    images: tuple[str, ...],
+    snapshot: str,
+    out: Path,
+    fix: tuple[str, ...],
+    predictor: str | None,
+    config: InvertConfig,
+    rules: VolumeRules,
+    device: str,
+) -> None:
+    """Invert many images into a folder, and say what came of them."""
+    from mssg.checkpoint.snapshot import load_snapshot
+    from mssg.features.predictors import Predictor
+    from mssg.files import csv_text, make_folder, write_atomically
+    from mssg.inversion.many import find_images, invert_many, outcome_table
+    from mssg.ops.device import checked_device
+    from mssg.processes import asked_to_stop
+    from mssg.study.values import parse_values
+    from trainer_cli.common import INTERRUPTED, progress
+
+    loaded = load_snapshot(snapshot, checked_device(device))
+    found = find_images([Path(image) for image in images], loaded.study, rules)
+    given = parse_values(loaded.study, fix)
+    reader = Predictor.load(predictor, loaded.device) if predictor else None
+    make_folder(out, UsageError)
+    with progress(len(found) * config.steps, "Inverting") as tell, asked_to_stop() as interrupted:
+        outcomes = list(invert_many(loaded, found, out, given, config, reader, tell, interrupted.is_set))
+    header, rows = outcome_table(loaded.study, outcomes)
+    write_atomically(out / "inversions.csv", csv_text(header, rows), UsageError)
+    done = [outcome for outcome in outcomes if outcome.done]
+    click.echo(
+        f"{out}: {len(done)} of {len(found)} images inverted; {out / 'inversions.csv'}: what came of each"
+    )
+    for outcome in [o for o in outcomes if o.problem][:3]:
+        click.echo(f"  {outcome.image.origin}: {outcome.problem}", err=True)
+    if len(outcomes) < len(found):
+        click.echo("Stopped; the same command continues.", err=True)
+        raise SystemExit(INTERRUPTED)
+    if not done:
+        raise UsageError("no image could be inverted", file=out / "inversions.csv", hint="It says why")
+
+
 def _earlier(path: Path, task: InvertedImage, restart: bool) -> InvertedImage | None:
     """What FILE holds of the same task.
 
     Raises:
         UsageError: It holds something else.
     """
-    from mssg.errors import UsageError
     from mssg.inversion.latent_file import InvertedImage
 
     if restart or not path.exists():

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,11 @@ import torch
 from numpy.typing import NDArray
 
 from mssg.checkpoint.snapshot import Snapshot
-from mssg.data.dataset import TABLE, PackedSource
-from mssg.data.table import read_table
+from mssg.data.dataset import PackedSource
 from mssg.errors import UsageError
 from mssg.features.perceptual import perceptual_distance
 from mssg.inversion.latent_file import HEADS, estimate_values
+from mssg.inversion.many import as_recorded, recorded
 from mssg.inversion.projector import Inversion, InvertConfig, edited_ws, invert
 from mssg.measure.instruments import instrument
 from mssg.rendering.image_files import to_grey
@@ -103,7 +103,7 @@ def open_pictures(
             expected="one trained with condition_on_source = true",
         )
     study.source(target)
-    packed = PackedSource.open(folder, *_as_source(folder, study))
+    packed = as_recorded(folder, study)
     rows = np.arange(len(packed)) if split is None else packed.rows(split)
     if not len(rows):
         raise UsageError("no picture in this split", file=folder, field="--split", found=split)
@@ -119,22 +119,13 @@ def open_pictures(
     return RealPictures(packed, rows, origin, target, how)
 
 
-def _as_source(folder: Path, study: Study) -> tuple[Study, int]:
-    """A study whose first source has recorded whatever covariate the table holds."""
-    there = read_table(folder / TABLE) if (folder / TABLE).is_file() else {}
-    observes = tuple(c.name for c in study.covariates if c.name in there)
-    observes = observes or study.sources[0].observes  # refused there, in words
-    first = replace(study.sources[0], observes=observes)
-    return replace(study, sources=(first, *study.sources[1:])), 0
-
-
 def _judged(snapshot: Snapshot, packed: PackedSource, rows: NDArray[np.int64]) -> str:
     """The source that the discriminator reads off most of some pictures."""
     study, column = snapshot.study, snapshot.study.index(SOURCE)
     some = rows[np.linspace(0, len(rows) - 1, min(JUDGED, len(rows))).astype(int)]
     read: Counter[float] = Counter()
     for row in some.tolist():
-        known = _known(packed, study, row)
+        known = recorded(packed, study, row)
         values, how = estimate_values(snapshot, np.asarray(packed.images[row]), known)
         if how[SOURCE] == HEADS:
             read[float(values[0, column])] += 1
@@ -147,12 +138,6 @@ def _judged(snapshot: Snapshot, packed: PackedSource, rows: NDArray[np.int64]) -
             hint="State it: --from source=NAME",
         )
     return study.sources[int(read.most_common(1)[0][0])].name
-
-
-def _known(packed: PackedSource, study: Study, row: int) -> dict[str, float]:
-    """Covariates that the table states of a picture; not the source, which it does not know."""
-    pairs = zip(study.condition_names, packed.values[row].tolist())
-    return {name: value for name, value in pairs if name != SOURCE and np.isfinite(value)}
 
 
 def harmonise(
@@ -186,7 +171,7 @@ def harmonise(
         origin = {SOURCE: float(names.index(pictures.origin))}
         values = np.concatenate(
             [
-                estimate_values(snapshot, image, _known(pictures.packed, study, row) | origin)[0]
+                estimate_values(snapshot, image, recorded(pictures.packed, study, row) | origin)[0]
                 for row, image in zip(rows.tolist(), images)
             ]
         )
