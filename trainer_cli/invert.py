@@ -136,7 +136,7 @@ def invert(
         _many(images, snapshot, out, fix, predictor, config, VolumeRules(assume_las=assume_las), device)
         return
     assert output is not None
-    image = images[0]
+    image = next(iter(images))
     check_suffix(output, (".safetensors",))
     path = writable(output)
     # what was begun with a snapshot of a run goes on with it, whatever the run has written since
