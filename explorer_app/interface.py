@@ -87,7 +87,7 @@ class TrainForm:
         """What is wrong with the first field that cannot be; "" where a training can start."""
         file, folder = Path(study).expanduser(), Path(self.outdir.strip()).expanduser()
         if not (file.is_file() and file.suffix == ".toml"):
-            return "Choose a study's .toml below."
+            return "Choose a study's .toml in the list."
         if not self.outdir.strip() or folder.is_file():
             return "folder: not a folder for a run."
         if RunFolder(folder).looks_like_a_run():

@@ -81,7 +81,6 @@ def compare(d: Driver) -> None:
     low, high = d.app.document.distribution.range(name)
     d.ctx.item_input_value(slider(name), low + 0.9 * (high - low))
     d.ctx.key_press(imgui.Key.d)
-    d.app.state = replace(d.state, display=replace(d.state.display, width=120.0))
     d.settle()
     d.ctx.mouse_move("//Picture/##picture")
 
