@@ -172,6 +172,7 @@ def evaluate(
     from mssg.metrics.instruments import open_instruments
     from mssg.metrics.metric import Need
     from mssg.metrics.results import Evaluation
+    from mssg.metrics.strata_won import with_strata_won
     from mssg.ops.device import checked_device
     from mssg.training.distributed import joined
 
@@ -202,7 +203,7 @@ def evaluate(
         )
         world.barrier()  # nobody needs the parts any more
         if world.is_main:
-            _finish(old.extended(found) if old else found, path)
+            _finish(with_strata_won(old.extended(found)) if old else found, path)
             sampler.drawn.clear()
             if not found.results:
                 hint = "The notes say why"

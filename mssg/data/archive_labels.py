@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg.data.archives import LABELS, FolderArchive, ZipArchive, plain_name
+from mssg.data.archives import LABELS, PARTS, FolderArchive, ZipArchive, plain_name
 from mssg.data.cohort import CovariateSpec
 from mssg.data.covariate_options import parse_covariate
 from mssg.errors import DataError, UsageError
@@ -20,7 +20,8 @@ from mssg.study.cells import parse_number, same_value
 from mssg.study.model import Covariate, name_problem
 
 MOST_LEVELS = 20
-"""Whole numbers from 0 to fewer than these are taken for the levels of a category where nothing is stated."""
+"""Whole numbers from 0 to fewer than these, or so few texts, are taken for the levels of a category where
+nothing is stated."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,14 @@ class ArchiveLabels:
         values: Native values float64 [N, number of covariates].
         subjects: Who is on the images, where the labels say so; else empty.
         guessed: Covariates whose kind was taken from their values.
+        ignored: Labels that are texts of too many kinds to be levels, such as paths.
     """
 
     covariates: tuple[Covariate, ...]
     values: NDArray[np.float64]
     subjects: tuple[str, ...] = ()
     guessed: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
 
 
 def parse_label(text: str) -> CovariateSpec:
@@ -124,17 +127,27 @@ def _alike(name: str, others: Iterable[str]) -> str | None:
 
 
 def _entries(path: Path, archive: FolderArchive | ZipArchive) -> dict[str, Any]:
-    """File name -> label; empty where there are none.
+    """File name -> label, of the archive's dataset.json or those of its parts; empty where there are none.
 
     Raises:
         DataError: Not as it must be, or two labels of one image.
     """
-    if LABELS not in archive.names():
-        return {}
+    folders = [""] if LABELS in archive.names() else [f"{part}/" for part in parts(archive)]
+    return {name: label for folder in folders for name, label in _entries_of(path, archive, folder).items()}
+
+
+def parts(archive: FolderArchive | ZipArchive) -> list[str]:
+    """The folders of `PARTS` with their own dataset.json; none where the archive has one for all."""
+    names = set(archive.names())
+    return [] if LABELS in names else [part for part in PARTS if f"{part}/{LABELS}" in names]
+
+
+def _entries_of(path: Path, archive: FolderArchive | ZipArchive, folder: str) -> dict[str, Any]:
+    """File name -> label, of one dataset.json, whose names begin in its own folder ("" or "trainset/")."""
     try:
-        entries = parse_json(archive.read(LABELS))["labels"] or []
+        entries = parse_json(archive.read(folder + LABELS))["labels"] or []
         pairs = [
-            (plain_name(str(n)), label)
+            (folder + plain_name(str(n)), label)
             for n, label in (entries.items() if isinstance(entries, Mapping) else entries)
         ]
     except (ValueError, KeyError, TypeError) as error:
@@ -142,13 +155,13 @@ def _entries(path: Path, archive: FolderArchive | ZipArchive) -> dict[str, Any]:
         raise DataError(
             f"cannot be read: {why}",
             file=path,
-            field=LABELS,
+            field=folder + LABELS,
             expected='{"labels": [["file.png", 3], …]}; a list of numbers or a dictionary each, or null',
         ) from None
     found: dict[str, Any] = {}
     for name, label in pairs:
         if name in found and found[name] != label:
-            place, both = f"{LABELS}, {name}", f"{found[name]} and {label}"
+            place, both = f"{folder}{LABELS}, {name}", f"{found[name]} and {label}"
             raise DataError("an image has two labels", file=path, field=place, found=both)
         found[name] = label
     return found
@@ -167,7 +180,7 @@ def _of_dictionaries(path: Path, found: Mapping[str, Any], stated: Sequence[Cova
     unknown = [key for key in by_key if key not in keys]
     if unknown:
         raise UsageError("no such label", field="--labels", found=unknown[0], expected=" | ".join(keys))
-    columns: dict[str, list[float]] = {key: [] for key in keys}
+    columns: dict[str, list[float | str]] = {key: [] for key in keys}
     subjects: list[str] = []
     for name, label in labels.items():
         read = {key: _number_and_person(path, f"{LABELS}, {name}, {key}", label.get(key)) for key in keys}
@@ -178,7 +191,9 @@ def _of_dictionaries(path: Path, found: Mapping[str, Any], stated: Sequence[Cova
         for key, (number, _) in read.items():
             columns[key].append(number)
         subjects += people
-    specs = [by_key.get(key) or CovariateSpec(_guessed(key, np.array(columns[key])), key) for key in keys]
+    ignored = [key for key in keys if key not in by_key and _no_levels(columns[key])]
+    keys = [key for key in keys if key not in ignored]
+    specs = [by_key.get(key) or CovariateSpec(_guessed(key, columns[key]), key) for key in keys]
     values = np.array(
         [
             [_native(path, name, spec, value) for name, value in zip(found, columns[key])]
@@ -187,23 +202,39 @@ def _of_dictionaries(path: Path, found: Mapping[str, Any], stated: Sequence[Cova
     ).T
     guessed = tuple(spec.covariate.name for spec, key in zip(specs, keys) if key not in by_key)
     known = tuple(subjects) if len(subjects) == len(found) else ()
-    return ArchiveLabels(tuple(spec.covariate for spec in specs), values, known, guessed)
+    return ArchiveLabels(tuple(spec.covariate for spec in specs), values, known, guessed, tuple(ignored))
 
 
-def _number_and_person(path: Path, place: str, value: Any) -> tuple[float, str]:
+def _no_levels(column: Sequence[float | str]) -> bool:
+    """Whether values are texts of too many kinds, or too few, to be levels."""
+    return _only_texts(column) and not 2 <= len(set(filter(_is_text, column))) <= MOST_LEVELS
+
+
+def _only_texts(column: Sequence[float | str]) -> bool:
+    """Whether there is a text and no number."""
+    return any(map(_is_text, column)) and all(_is_text(value) or math.isnan(value) for value in column)
+
+
+def _is_text(value: float | str) -> TypeGuard[str]:
+    return isinstance(value, str)
+
+
+def _number_and_person(path: Path, place: str, value: Any) -> tuple[float | str, str]:
     person = ""
     if isinstance(value, Mapping) and len(value) == 1:
         ((person, value),) = value.items()
     if value is None:
         return math.nan, str(person)
+    if isinstance(value, str):
+        return value.strip() or math.nan, str(person)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        expected = 'a number, null, or {"ID": number}'
+        expected = 'a number, a text, null, or {"ID": one of these}'
         raise DataError("no number", file=path, field=place, found=repr(value), expected=expected)
     return float(value), str(person)
 
 
-def _guessed(name: str, values: NDArray[np.float64]) -> Covariate:
-    """A covariate of the kind that its values have: 0 and 1, whole numbers from 0 on, or others.
+def _guessed(name: str, column: Sequence[float | str]) -> Covariate:
+    """A covariate of the kind that its values have: texts, 0 and 1, whole numbers from 0 on, or others.
 
     Raises:
         UsageError: It cannot be called so.
@@ -212,7 +243,10 @@ def _guessed(name: str, values: NDArray[np.float64]) -> Covariate:
         raise UsageError(
             f"the name is {problem}", field="--labels", found=repr(name), hint=f"--labels NAME@{name}=KIND"
         )
-    levels = sorted(set(values[np.isfinite(values)].tolist()))
+    if _only_texts(column):
+        texts = sorted(set(filter(_is_text, column)))
+        return Covariate(name, "binary" if len(texts) == 2 else "categorical", levels=tuple(texts))
+    levels = sorted({value for value in column if isinstance(value, float) and math.isfinite(value)})
     if levels == [0.0, 1.0]:
         return Covariate(name, "binary")
     if levels == list(range(len(levels))) and 2 < len(levels) <= MOST_LEVELS:
@@ -260,13 +294,23 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _native(path: Path, name: str, spec: CovariateSpec, number: float) -> float:
+def _native(path: Path, name: str, spec: CovariateSpec, number: float | str) -> float:
     """A label's native value: a converted number, or the index of a level.
 
     Raises:
         DataError: An infinite value, one outside its range, or one that is no level.
     """
     covariate, place = spec.covariate, f"{LABELS}, {name}, {spec.covariate.name}"
+    if isinstance(number, str):
+        if covariate.is_continuous:
+            raise DataError("no number", file=path, field=place, found=repr(number), expected="a number")
+        try:
+            number = covariate.parse(spec.codes.get(number, number))
+        except UsageError as error:
+            raise DataError(
+                error.message, file=path, field=place, found=error.found, expected=error.expected
+            ) from None
+        return number
     if math.isnan(number):
         return number
     if not covariate.is_continuous:

@@ -16,6 +16,8 @@ from mssg.data.cohort_files import unreadable, walk
 from mssg.errors import DataError
 
 LABELS = "dataset.json"
+PARTS = {"trainset": "train", "valset": "val", "testset": "test"}
+"""Folders into which the research code divides its data, each with its own dataset.json, and their splits."""
 LARGEST_FILE = 64 * 2**20
 """Bytes of one unpacked image above which an archive is refused."""
 
@@ -143,7 +145,7 @@ def _keys(path: Path, names: Iterable[str], left: list[LeftOut]) -> dict[str, st
         left: What lies outside that folder is added here.
 
     Raises:
-        DataError: There are several dataset.json, or two files of one name.
+        DataError: There are several dataset.json (but for those of `PARTS`), or two files of one name.
     """
     kept: dict[str, str] = {}
     for name in names:
@@ -159,7 +161,10 @@ def _keys(path: Path, names: Iterable[str], left: list[LeftOut]) -> dict[str, st
     found = [key for key in kept if key == LABELS or key.endswith(f"/{LABELS}")]
     if LABELS in found or not found:
         return kept
-    if len(found) > 1:
+    folders = [key.removesuffix(f"/{LABELS}") for key in found]
+    above = {folder.rpartition("/")[0] for folder in folders}
+    divided = len(above) == 1 and {folder.rpartition("/")[2] for folder in folders} <= set(PARTS)
+    if len(found) > 1 and not divided:
         raise DataError(
             "holds several data sets",
             file=path,
@@ -167,6 +172,7 @@ def _keys(path: Path, names: Iterable[str], left: list[LeftOut]) -> dict[str, st
             found=", ".join(found[:3]),
             hint="Prepare each of their folders",
         )
-    folder = found[0].removesuffix(LABELS)
+    home = folders[0] if len(found) == 1 else above.pop()
+    folder = f"{home}/" if home else ""
     left += [LeftOut(k, "files", f"outside of {folder}") for k in kept if not k.startswith(folder)]
     return {key.removeprefix(folder): name for key, name in kept.items() if key.startswith(folder)}

@@ -22,6 +22,7 @@ from mssg.metrics.own_errors import beside_own_errors
 from mssg.metrics.results import Evaluation, Note, Result
 from mssg.metrics.sampling import CachedSampler
 from mssg.metrics.settings import EvaluationOptions
+from mssg.metrics.strata_won import with_strata_won
 from mssg.version import __version__
 
 
@@ -69,7 +70,7 @@ def evaluate(
     )
     results = beside_own_errors(context, _results(context, metrics, models))
     sizes = {"images": len(context.picks), "features": features and features.name}
-    return Evaluation(
+    found = Evaluation(
         study=data.study.name,
         split=data.split,
         seed=options.seed,
@@ -80,6 +81,7 @@ def evaluate(
         options=options.to_json() | sizes,
         versions={"mssg": __version__, "torch": torch.__version__, "numpy": np.__version__},
     )
+    return with_strata_won(found)
 
 
 def _results(

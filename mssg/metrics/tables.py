@@ -24,6 +24,8 @@ UPRIGHT = {
     "eq_r": "EQ-R",
     "strata_kid": "KID in strata",
     "strata_fid": "FID in strata",
+    "strata_kid_won": "KID in strata, won",
+    "strata_fid_won": "FID in strata, won",
 }
 LATEX = {
     "&": r"\&",
@@ -119,6 +121,7 @@ def summary(found: Evaluation) -> str:
             and not metric.startswith("overall")
             and against in ("", "requested")
             and not metric.endswith(("mse", "balanced accuracy", "f1"))
+            and "won" not in metric.split()
         ):
             chosen.append(row)
     left = chosen or [row for row in rows if row[3] == JOINT]
@@ -187,7 +190,8 @@ def metric_name(metric: str) -> str:
     head, _, features = metric.partition("-")
     if "/" in head:
         group, stat = head.split("/", 1)
-        return f"{group} {stat.upper() if stat in ('mse', 'mae') else stat.replace('_', ' ')}"
+        bare, won = (stat.removesuffix("_won"), " won") if stat.endswith("_won") else (stat, "")
+        return f"{group} {bare.upper() if bare in ('mse', 'mae') else bare.replace('_', ' ')}{won}"
     name = UPRIGHT.get(head, head.replace("_", " "))
     return f"{name} ({features})" if features else name
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from mssg.errors import UsageError
 from mssg.metrics.results import REAL, Evaluation, Result
+from mssg.metrics.strata_won import BETTER_HIGH
 from mssg.metrics.tables import metric_name
 from mssg.plotting.chart_style import (
     DPI,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BETTER_HIGH = ("pearson", "accuracy", "balanced_accuracy", "f1", "precision", "recall", "density", "coverage")
 CELL_INCHES = 0.52
 LEFT, RIGHT, TOP, BOTTOM = 0.55, 0.95, 0.78, 0.62
 """Margins in inches."""

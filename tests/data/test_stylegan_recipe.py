@@ -389,6 +389,47 @@ def test_a_dictionary_s_name_that_is_reserved_needs_another(tmp_path):
     assert summary.covariates == ("eye",)
 
 
+@pytest.mark.parametrize("suffix", ["", ".zip"])
+def test_an_archive_of_the_research_code_keeps_its_split_and_its_texts(tmp_path, suffix):
+    """Folders trainset, valset, testset with a dataset.json each, whose labels are a table's whole rows."""
+    files, parts, row = {}, {"trainset": 24, "valset": 6, "testset": 10}, 0
+    for part, count in parts.items():
+        labels = []
+        for i in range(count):
+            name = f"00000/img{i:08d}.png"
+            files[f"{part}/{name}"] = png(picture(row))
+            values = {"Age": 60 + row / 2, "Sex": "MF"[row % 2], "CDGLOBAL": row % 2, "path": f"/x/{row}.nii"}
+            labels.append([name, {key: {str(row + 100): value} for key, value in values.items()}])
+            row += 1
+        files[f"{part}/dataset.json"] = json.dumps({"labels": labels}).encode()
+    place = make(tmp_path / f"adni{suffix}", "absent")
+    for name in NAMES if not suffix else ():
+        (place / name).unlink()
+    if suffix:
+        with zipfile.ZipFile(place, "w") as archive:
+            for name, data in files.items():
+                archive.writestr(name, data)
+    for name, data in files.items() if not suffix else ():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(data)
+    summary = recipe.prepare(place, tmp_path / "out")
+    study = load_study(summary.study)
+    (source,) = open_sources(study, verify=True)
+    assert summary.counts == {"train": 24, "val": 6, "test": 10}
+    assert study.covariate("Sex").levels == ("F", "M") and study.covariate("Sex").kind == "binary"
+    assert "path" not in study.condition_names and any("path" in note for note in summary.notes)
+    order = source.table["subject"].astype(int) - 100
+    np.testing.assert_array_equal(source.values[:, study.index("Age")], 60 + order / 2)
+    np.testing.assert_array_equal(source.values[:, study.index("Sex")], 1 - order % 2)
+    for i, packed in enumerate(source.images[:, 0]):
+        np.testing.assert_array_equal(packed, picture(int(order[i])))
+    stated = recipe.prepare(place, tmp_path / "stated", ["sex@Sex=binary:M,F"])
+    (source,) = open_sources(load_study(stated.study))
+    np.testing.assert_array_equal(source.values[:, 1], order % 2)
+    with pytest.raises(DataError, match="sex: unknown level"):
+        recipe.prepare(place, tmp_path / "wrong", ["sex@Sex=binary:M,W"])
+
+
 def test_slices_in_nifti_are_pictures_as_stored(tmp_path):
     """The research code kept the affine of the volume, which says nothing of the slice."""
     import nibabel

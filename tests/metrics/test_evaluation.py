@@ -19,8 +19,9 @@ from mssg.metrics.evaluate import evaluate
 from mssg.metrics.instruments import Instruments, open_instruments
 from mssg.metrics.model import EvaluatedModel, evaluated_model
 from mssg.metrics.own_errors import judged
-from mssg.metrics.results import REAL, Evaluation, ModelRecord
+from mssg.metrics.results import REAL, Evaluation, ModelRecord, Result
 from mssg.metrics.sampling import ArrayCache, CachedSampler, Reader
+from mssg.metrics.strata_won import with_strata_won
 from mssg.metrics.tables import DOUBTFUL, comparison, summary
 
 NAMES = ("thickness", "intensity", "slant", "digit")
@@ -117,6 +118,46 @@ def test_scores_as_the_research_code_has_them(tmp_path, tiny_study, found):
     assert whole.detail["normalised"] == pytest.approx(whole.value / slant.spread)
     with pytest.raises(UsageError, match="strata_units"):
         run(tmp_path, tiny_study, {"A only": one_eyed}, strata_units="mm")
+
+
+@pytest.mark.slow
+def test_strata_won_are_counted(found):
+    """By hand from the strata's own numbers; a statistic of which more is better the other way round."""
+    for metric, sign in (("strata/mae", -1), ("strata/pearson", 1)):
+        about = {"covariate": "slant", "reference": "requested"}
+        cells: dict[str, dict[str, float]] = {}
+        for r in found.find(metric=metric, **about):
+            if r.stratum:
+                cells.setdefault(str(r.stratum), {})[r.model] = sign * r.value
+        both = sum(cell["both"] > cell["A only"] for cell in cells.values())
+        won = {r.model: r for r in found.find(metric=f"{metric}_won", **about)}
+        assert won["both"].value == both and won["A only"].value == len(cells) - both
+        assert won["both"].detail["strata"] == len(cells) and both > len(cells) / 2
+    (kid,) = found.find(metric="strata_kid_won-pixels", model="both")
+    assert kid.value + found.find(metric=kid.metric, model="A only")[0].value + kid.detail["ties"] == len(
+        cells
+    )
+    assert "strata MAE won" in comparison(found).text() and " won" not in summary(found)
+
+
+def test_a_stratum_without_every_model_or_with_equals_is_won_by_nobody():
+    from dataclasses import replace
+
+    models = tuple(ModelRecord(label, label, "s", 1.0) for label in "ab")
+    at = [{"age": [0.0, 1.0]}, {"age": [1.0, 2.0]}, {"age": [2.0, 3.0]}]
+    values = {"a": (1.0, 2.0, 3.0), "b": (2.0, 2.0, None)}
+    results = [
+        Result("strata/mse", value, label, stratum=stratum, covariate="age", reference="requested", n_real=5)
+        for label, row in values.items()
+        for value, stratum in zip(row, at)
+    ]
+    done = with_strata_won(Evaluation("s", "test", 0, models, tuple(results)))
+    won = {r.model: r for r in done.find(metric="strata/mse_won")}
+    assert (won["a"].value, won["b"].value) == (1, 0) and won["a"].detail == {"strata": 2, "ties": 1}
+    assert with_strata_won(done).results == done.results
+    assert not with_strata_won(replace(done, models=models[:1], results=tuple(results))).find(
+        metric="strata/mse_won"
+    )
 
 
 def test_strata_are_described_counted_and_averaged(found):

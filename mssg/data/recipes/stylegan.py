@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg.data.archive_labels import ArchiveLabels, parse_labels, read_labels
-from mssg.data.archives import LARGEST_FILE, FolderArchive, ZipArchive, open_archive
+from mssg.data.archive_labels import ArchiveLabels, parse_labels, parts, read_labels
+from mssg.data.archives import LARGEST_FILE, PARTS, FolderArchive, ZipArchive, open_archive
 from mssg.data.dataset import check_target, write_packed
 from mssg.data.draft import write_draft
 from mssg.data.nifti import quiet_nibabel
@@ -67,7 +67,8 @@ def prepare(
     """Prepare one source, `images`, and a study TOML that trains on it.
 
     Args:
-        path: Folder or zip with images and, for labels, a dataset.json {"labels": [[file, label], …]}.
+        path: Folder or zip with images and, for labels, a dataset.json {"labels": [[file, label], …]}; or
+            with folders trainset, valset, testset of that kind, whose split is kept.
         out_dir: Folder to write; `images` inside it is replaced.
         labels: What the labels are (`parse_label`): of numbers in order, where a categorical label is an
             index or one-hot; of dictionaries by key, where those not named are taken as their values are.
@@ -96,7 +97,7 @@ def prepare(
             at = read.covariates.index(spec.covariate)
             ask_unit(spec, read.values[:, at], "--labels")
         subjects = _subjects(names, subject_pattern, read.subjects)
-        split = split_subjects(subjects, seed, test, val)
+        split = _split(names, parts(archive)) or split_subjects(subjects, seed, test, val)
         channels, resolution = _read_image(path, archive, names[0]).shape[:2]
         table: dict[str, Any] = {"subject": subjects, "split": split, "file": names}
         for covariate, column in zip(read.covariates, read.values.T):
@@ -116,7 +117,7 @@ def prepare(
         source = Source(FOLDER, FOLDER, observed)
         text = to_toml(Study(out.resolve().name, resolution, channels, read.covariates, (source,)))
         study = write_draft(out / "study.toml", text)
-    counts = {name: int(np.sum(split == name)) for name in SPLITS}
+    counts = {name: int(np.sum(np.asarray(split) == name)) for name in SPLITS}
     return PreparedArchive(
         folder=out,
         study=study,
@@ -131,6 +132,20 @@ def prepare(
 def image_names(archive: FolderArchive | ZipArchive) -> list[str]:
     """Names of an archive's images."""
     return [name for name in archive.names() if name.lower().endswith(SUFFIXES)]
+
+
+def _split(names: Sequence[str], folders: Sequence[str]) -> list[str]:
+    """The split that an archive's folders state; empty where it has none.
+
+    Raises:
+        DataError: An image lies in none of them.
+    """
+    if not folders:
+        return []
+    odd = next((name for name in names if name.partition("/")[0] not in folders), None)
+    if odd is not None:
+        raise DataError("in none of the archive's parts", field=odd, expected=" | ".join(folders))
+    return [PARTS[name.partition("/")[0]] for name in names]
 
 
 def _left(archive: FolderArchive | ZipArchive) -> str:
@@ -153,6 +168,8 @@ def _notes(names: Sequence[str], read: ArchiveLabels) -> tuple[str, ...]:
     kinds = {c.name: c.kind for c in read.covariates}
     guessed = ", ".join(f"{name} {kinds[name]}" for name in read.guessed)
     out = [f"kinds taken from the values: {guessed}; state others with --labels NAME=KIND"] if guessed else []
+    if read.ignored:
+        out.append(f"texts that are no levels, not taken: {', '.join(read.ignored)}")
     if any(name.lower().endswith(SLICES) for name in names):
         out.append("NIfTI slices are taken as stored, rows first; their affine is not looked at")
     return tuple(out)
