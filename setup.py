@@ -5,13 +5,18 @@ neither Python nor torch, so one wheel serves every version of both. Without a C
 installs all the same, and `mssg doctor` says what is missing.
 """
 
+import os
 import platform
+import re
 import sys
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
+SOURCE = os.environ.get("MSSG_SOURCE_URL", "").rstrip("/")
+"""The repository's public address, which whoever publishes knows."""
 NATIVE = Path("mssg/ops/native")
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 AVX512 = [
@@ -71,24 +76,30 @@ def kernels() -> list[Extension]:
     ]
 
 
-def any_python() -> dict:
-    """The command that names a wheel: for this platform, but for any Python 3."""
-    try:
-        from setuptools.command.bdist_wheel import bdist_wheel
-    except ImportError:  # setuptools before 70.1: a wheel for this Python only
-        return {}
+class Wheel(bdist_wheel):
+    """Names a wheel: for this platform, but for any Python 3."""
 
-    class Wheel(bdist_wheel):
-        def get_tag(self):
-            return "py3", "none", super().get_tag()[2]
+    def get_tag(self):
+        """As in the class's first line."""
+        return "py3", "none", super().get_tag()[2]
 
-    return {"bdist_wheel": Wheel}
+
+def readme() -> str:
+    """README.md, its links and pictures absolute where the public address is known (MSSG_SOURCE_URL)."""
+    text = Path("README.md").read_text(encoding="utf-8")
+    if not SOURCE:
+        return text
+    place = re.compile(r"(!?)(\[[^\]]*\]\()(?!https?:|#)")
+    return place.sub(lambda m: f"{m[1]}{m[2]}{SOURCE}/{'raw' if m[1] else 'blob'}/HEAD/", text)
 
 
 setup(
+    long_description=readme(),
+    long_description_content_type="text/markdown",
+    project_urls={"Source": SOURCE, "Changelog": f"{SOURCE}/blob/HEAD/CHANGELOG.md"} if SOURCE else {},
     packages=[*find_packages(include=["mssg*", "explorer_app*", "trainer_cli*"]), "mssg._assets"],
     package_dir={"mssg._assets": "assets"},
     package_data={"mssg._assets": ["**/*"], "": ["*.glsl", "py.typed"]},
     ext_modules=kernels(),
-    cmdclass={"build_ext": BuildKernels} | any_python(),
+    cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
 )

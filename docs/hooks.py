@@ -15,7 +15,7 @@ DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
 ORDER = {
-    "Start": ["index", "tutorial", "faq", "glossary"],
+    "Start": ["index", "installation", "tutorial", "faq", "glossary"],
     "Guide": [
         "data",
         "training",

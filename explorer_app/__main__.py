@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 
+from mssg import extras
 from mssg.errors import MssgError, UsageError
 from mssg.processes import set_up
 
@@ -78,6 +79,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _window(arguments: argparse.Namespace) -> int:
+    extras.need("explorer", "the explorer's window")
     from explorer_app.app import SIZE, Explorer, has_display
 
     if not has_display():

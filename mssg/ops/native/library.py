@@ -86,6 +86,11 @@ def file(variant: str) -> Path:
     return Path(__file__).with_name(f"_native_{variant}{ending}")
 
 
+def built() -> list[str]:
+    """The variants whose library is there, whether or not this processor runs it."""
+    return [name for name in VARIANTS if file(name).is_file()]
+
+
 @cache
 def load() -> ctypes.CDLL | str:
     """The library for this processor, or in words why there is none.

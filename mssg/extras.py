@@ -1,0 +1,54 @@
+"""What a plain installation leaves out, and the command that brings it."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from mssg.errors import UsageError
+
+EXTRAS = {
+    # extra: {distribution: module}, as in pyproject.toml
+    "explorer": {
+        "dearpygui": "dearpygui",
+        "glfw": "glfw",
+        "imgui-bundle": "imgui_bundle",
+        "pyopengl": "OpenGL",
+    },
+    "metrics": {"lpips": "lpips"},
+    "tensorboard": {"tensorboard": "tensorboard"},
+    "video": {"imageio-ffmpeg": "imageio_ffmpeg"},
+}
+PURPOSES = {
+    "explorer": "windows: mssg explore, mssg watch",
+    "metrics": "LPIPS, a perceptual distance",
+    "tensorboard": "looking at a run's curves in TensorBoard",
+    "video": "MP4 from the explorer",
+}
+
+
+def command(extra: str) -> str:
+    """What to type to install an extra."""
+    return f'pip install "mssg[{extra}]"'
+
+
+def missing(extra: str) -> list[str]:
+    """Distributions of an extra that are not installed."""
+    return [name for name, module in EXTRAS[extra].items() if importlib.util.find_spec(module) is None]
+
+
+def need(extra: str, what: str) -> None:
+    """Check that an extra is installed.
+
+    Args:
+        extra: Its name.
+        what: Who needs it, for the message: "the explorer".
+
+    Raises:
+        UsageError: It is not; the message says what to type.
+    """
+    if absent := missing(extra):
+        raise UsageError(
+            f"{what} needs packages that are not installed",
+            found=f"no {', no '.join(absent)}",
+            hint=f"Install them: {command(extra)}",
+        )
