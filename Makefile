@@ -10,6 +10,7 @@ demo: $(VENV)/.ready  ## prepare the shipped digits, train on 30,000 images, dra
 	$(BIN)/mssg demo
 
 explore: $(VENV)/.ready  ## the shipped brain in a window
+	@echo "Opening the shipped brain: the window comes in a few seconds. Drag a slider; close the window to end."
 	$(BIN)/mssg explore
 
 test: $(VENV)/.ready-dev display python314  ## the whole suite, on the CPU

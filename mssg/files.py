@@ -116,25 +116,25 @@ def make_folder(path: Path, error: type[MssgError]) -> None:
 def cache_folder(kind: str) -> Path | None:
     """Where a kind of what can be computed again is kept for this user; None where the system knows no
     home."""
-    folder = _user_folder("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME", ".cache")
+    folder = _user_folder("cache")
     return folder and folder / kind
 
 
 def config_folder() -> Path | None:
     """Where this user's settings are kept, MSSG_CONFIG_DIR above all; None where the system knows no home."""
     given = os.environ.get("MSSG_CONFIG_DIR")
-    return (
-        Path(given) if given else _user_folder("APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME", ".config")
-    )
+    return Path(given) if given else _user_folder("config")
 
 
-def _user_folder(variable: str, below_home: str) -> Path | None:
-    if base := os.environ.get(variable):
-        return Path(base) / "mssg"
+def _user_folder(kind: str) -> Path | None:
+    """The system's place for a user's "cache" or "config" of MSSG."""
+    import platformdirs
+
     try:
-        return Path.home() / below_home / "mssg"
+        folder = getattr(platformdirs, f"user_{kind}_path")("mssg", appauthor=False)
     except RuntimeError:  # a container's user without a name
         return None
+    return folder if folder.is_absolute() else None  # an older platformdirs leaves ~ as it is
 
 
 def write_json(path: Path, document: Any, error: type[MssgError] = SnapshotError) -> None:

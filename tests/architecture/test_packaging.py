@@ -178,6 +178,39 @@ runpy.run_path("setup.py", run_name="__main__")
 """
 
 
+def copied(recipe: str) -> dict[str, list[str]]:
+    """Target -> files that a container's recipe copies there."""
+    lines = (ROOT / recipe).read_text(encoding="utf-8").splitlines()
+    words = [line.removeprefix("COPY").split() for line in lines if "/src" in line and " && " not in line]
+    return {target: files for *files, target in words}
+
+
+@pytest.mark.parametrize("recipe", ["Containerfile", "mssg.def"])
+def test_what_a_container_copies_is_all_that_an_installation_needs(recipe, tmp_path):
+    for target, files in copied(recipe).items():
+        for name in files:
+            place = tmp_path / target.strip("/") / ("" if (ROOT / name).is_dir() else name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(ROOT / name)
+    words = ["build_py", "--build-lib", str(tmp_path / "built"), "egg_info", "--egg-base", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "setup.py", "--quiet", *words], cwd=tmp_path / "src", capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name in ("mssg/_assets/features/LICENSE.txt", "explorer_app/image.glsl", "trainer_cli/main.py"):
+        assert (tmp_path / "built" / name).is_file(), name
+
+
+def test_conda_installs_what_pip_does(project):
+    names = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+    listed = re.findall(
+        r"^  - ([\w-]+)(>=\S+)$", (ROOT / "environment.yml").read_text(encoding="utf-8"), re.M
+    )
+    conda = {names.get(name, name) + bounds for name, bounds in listed if name != "python"}
+    assert conda == set(project["dependencies"])
+    assert dict(listed)["python"] == project["requires-python"]
+
+
 def test_shipped_files_stay_small():
     sizes = {p: p.stat().st_size for p in (ROOT / "assets").rglob("*") if p.is_file()}
     assert sum(sizes.values()) <= 60e6

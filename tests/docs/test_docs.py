@@ -190,8 +190,8 @@ def test_every_flag_in_running_text_belongs_to_a_command(hooks):
     assert len(used) > 20 and not used - known - OTHERS, used - known - OTHERS
 
 
-OTHERS = {"--max-restarts"}
-"""Flags of torchrun."""
+OTHERS = {"--max-restarts", "--nv"}
+"""Flags of torchrun and apptainer."""
 
 
 def test_the_plan_for_many_gpus_is_computed():
