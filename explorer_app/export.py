@@ -207,7 +207,7 @@ def _ffmpeg() -> str:
     if program := shutil.which("ffmpeg"):
         return program
     extras.need("video", "MP4 without an ffmpeg of the system's")
-    import imageio_ffmpeg
+    import imageio_ffmpeg  # type: ignore[import-not-found]
 
     return imageio_ffmpeg.get_ffmpeg_exe()
 

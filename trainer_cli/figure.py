@@ -89,7 +89,8 @@ def grid(
     command = shlex.join([*words, *request_words(request, study), "-o", output])
     drawn = figures.grid(
         Renderer(loaded),
-        *sides[:2],
+        sides[0],
+        sides[1],
         request,
         panels=sides[2] if panels else None,
         per_source=per_source,

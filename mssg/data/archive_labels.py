@@ -212,7 +212,7 @@ def _no_levels(column: Sequence[float | str]) -> bool:
 
 def _only_texts(column: Sequence[float | str]) -> bool:
     """Whether there is a text and no number."""
-    return any(map(_is_text, column)) and all(_is_text(value) or math.isnan(value) for value in column)
+    return any(map(_is_text, column)) and all(isinstance(value, str) or math.isnan(value) for value in column)
 
 
 def _is_text(value: float | str) -> TypeGuard[str]:

@@ -148,7 +148,7 @@ class Predictor:
         try:
             study, architecture = from_document(document["study"], str(path)), document["architecture"]
             errors = tuple(
-                OwnError(**{k: tuple(v) if isinstance(v, list) else v for k, v in e.items()})
+                OwnError(**{k: tuple(v) if isinstance(v, list) else v for k, v in e.items()})  # type: ignore[arg-type]
                 for e in document["errors"]
             )
             network = build(architecture, study)
@@ -229,7 +229,7 @@ def schedule(
     goes through the whole cycle of learning rates: validation rises in its middle and is best at its end.
     """
     nearest = 2 ** round(math.log2(max(n / 8, 1)))
-    batch = batch or min(max(nearest, SMALLEST_BATCH), BATCH)
+    batch = batch or int(min(max(nearest, SMALLEST_BATCH), BATCH))
     epochs = epochs or max(EPOCHS, math.ceil(STEPS / math.ceil(n / batch)))
     return Schedule(batch, epochs, patience or (PATIENCE if epochs <= EPOCHS else epochs))
 
@@ -360,7 +360,7 @@ def _regression(study: Study, rows: _Rows, unseen: _Rows, *, limit: int, seed: i
     if len(rows.images) > most:
         few = np.sort(np.random.default_rng([seed, 2]).permutation(len(rows.images))[:most])
         rows = _Rows(rows.images[few], rows.values[few], rows.people[few])
-    fitted = ridge.fit(study, rows.images, rows.values, rows.people, seed)
+    fitted = ridge.fit(study, rows.images, rows.values, rows.people.tolist(), seed)
     predictor = Predictor(study, ridge.NAME, fitted.network.to(device), ())
     read, errors = predictor.measure(unseen.images) if len(unseen.images) else {}, []
     left_out = study.decode(fitted.left_out)

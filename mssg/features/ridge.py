@@ -45,6 +45,11 @@ class Ridge(nn.Module):
         study: Decides the size of the images and the columns.
     """
 
+    mean: Tensor
+    scale: Tensor
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, study: Study) -> None:
         super().__init__()
         self.side = min(SIDE, study.resolution)
@@ -107,7 +112,7 @@ def fit(study: Study, images: np.ndarray, values: np.ndarray, people: Sequence[s
         if len(np.unique(np.asarray(people)[known])) >= FEWEST_PEOPLE and len(set(fold[known])) == FOLDS:
             mine = [k[np.ix_(known, known)] for k in kernels]
             space, strength, left_out[known, columns] = _chosen(mine, y, fold[known])
-            dual = _dual(_mixed(mine, space), y - bias[columns], strength[None])[0]
+            dual = _dual(_mixed(mine, space), y - bias[columns], strength)[0]
             for share, part in zip(SPACES[space], PARTS):
                 weight[part, columns] = share * z[known, part].T @ dual
             chosen[covariate.name] = space
@@ -134,7 +139,7 @@ def _inputs(network: Ridge, images: np.ndarray, batch: int = 32) -> np.ndarray:
     parts = []
     for start in range(0, len(images), batch):
         x = torch.from_numpy(np.array(images[start : start + batch])).float() / 127.5 - 1
-        parts.append(network.inputs(x).double().numpy())
+        parts.append(network.inputs(x).cpu().double().numpy())
     return np.concatenate(parts)
 
 
@@ -162,7 +167,7 @@ def _predicted(kernel: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray
 
 def _chosen(
     kernels: Sequence[np.ndarray], y: np.ndarray, fold: np.ndarray
-) -> tuple[str, np.float64, np.ndarray]:
+) -> tuple[str, np.ndarray, np.ndarray]:
     """Space and strength of least cross-validated squared error, and columns [n, k] of every
     fold by the best of a choice among the others."""
     folds = range(FOLDS)
@@ -185,7 +190,7 @@ def _chosen(
         space, strength = _lowest(double[:, :, f].sum(axis=-1))
         left_out[fold == f] = columns[space, strength, fold == f]
     space, strength = _lowest(single.sum(axis=-1))
-    return list(SPACES)[space], STRENGTHS[strength], left_out
+    return list(SPACES)[space], STRENGTHS[strength : strength + 1], left_out
 
 
 def _squared(found: np.ndarray, y: np.ndarray) -> np.ndarray:

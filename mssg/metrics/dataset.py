@@ -104,7 +104,7 @@ def open_dataset(
         DataError: The sources cannot be read, or the split has no image.
     """
     sources = open_sources(study)
-    parts = [(i, s, _at_own_place(study, s, s.rows(split))) for i, s in enumerate(sources)]
+    parts = [(i, s, at_own_place(study, s, s.rows(split))) for i, s in enumerate(sources)]
     notes = [note for _, packed, rows in parts for note in _split_notes(packed, rows, split)]
     if not any(len(rows) for *_, rows in parts):
         raise DataError(
@@ -134,7 +134,7 @@ def open_dataset(
     return data, notes
 
 
-def _at_own_place(study: Study, packed: PackedSource, rows: np.ndarray) -> np.ndarray:
+def at_own_place(study: Study, packed: PackedSource, rows: np.ndarray) -> np.ndarray:
     """Of slices at many places those at the study's own, within a pixel: what a single slice shows."""
     if not study.geometry or study.position is None:
         return rows

@@ -265,7 +265,8 @@ def _use(contents: ReportContents) -> Iterator[Verdict]:
         smaller = r.metric.endswith("mae")
         if not isinstance(guess, int | float):
             continue
-        better = r.value < guess if smaller else r.value > guess
+        value = float(r.value or 0.0)
+        better = value < guess if smaller else value > guess
         shown = [amount(x, r.unit) if smaller else percent(x) for x in (r.value, r.real_floor, guess)]
         what = "error" if smaller else "right"
         text = (

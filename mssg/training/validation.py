@@ -14,6 +14,7 @@ from mssg.losses.covariate import CovariateLoss, CovariateTerms, added
 from mssg.measure.own_error import OwnError
 from mssg.metrics import distribution
 from mssg.metrics.control import control
+from mssg.metrics.dataset import at_own_place
 from mssg.metrics.instruments import open_instruments
 from mssg.metrics.own_errors import judged
 from mssg.metrics.sampling import generator_of
@@ -47,7 +48,7 @@ class Validation:
         if "control" in metrics:
             if by:
                 parts.append(f"control of {'; '.join(map(self._words_on, by))}")
-            if unread := [c.name for c in self._data.study.covariates if c.name not in by]:
+            if unread := [c.name for c in self._data.study.personal if c.name not in by]:
                 why = "which nothing reads off an image (--predictor FILE of `mssg predictors` does)"
                 parts.append(f"no control of {', '.join(unread)}, {why}")
         if "kid" in metrics:
@@ -124,10 +125,10 @@ class Validation:
 
     @functools.cached_property
     def _known(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Validation images uint8 [N, C, H, W], at most `metric_images`, what is recorded of them [N, V], and
-        whose they are [N]."""
+        """Validation images uint8 [N, C, H, W], at most `metric_images` and, where slices lie at many places,
+        at the study's own; what is recorded of them [N, V], and whose they are [N]."""
         data, config = self._data, self._data.config
-        rows = [(s, row) for s in data.sources for row in s.rows("val")]
+        rows = [(s, row) for s in data.sources for row in at_own_place(data.study, s, s.rows("val"))]
         rng = np.random.default_rng([config.seed, 7])
         chosen = [rows[i] for i in np.sort(rng.permutation(len(rows))[: config.metric_images])]
         if not chosen:
