@@ -154,6 +154,20 @@ def test_sweep_runs_to_and_fro(tmp_path, distribution, state):
         export.save_sweep(tmp_path / "a.txt", images, origin)
 
 
+@pytest.mark.slow
+def test_a_sweep_becomes_a_video(tmp_path, distribution, state):
+    """Odd sizes are padded; the frames are those of the GIF, and how they were made is in the file."""
+    images = [np.full((33, 41), 60 * i, np.uint8) for i in range(4)]
+    origin = export.Origin.of(distribution.header, replace(state.request, seed=3))
+    export.save_sweep(tmp_path / "a.mp4", images, origin)
+    assert (tmp_path / "a.mp4").read_bytes()[4:8] == b"ftyp"
+    words = f"-v error -i {tmp_path / 'a.mp4'} -pix_fmt gray -f rawvideo -".split()
+    done = subprocess.run([export._ffmpeg(), *words], capture_output=True, check=True)
+    frames = np.frombuffer(done.stdout, np.uint8).reshape(-1, 34, 42)
+    assert frames[:, :32, :40].mean(axis=(1, 2)) == pytest.approx([0, 60, 120, 180, 120, 60], abs=4)
+    assert b'"Seed": 3' in (tmp_path / "a.mp4").read_bytes()
+
+
 @pytest.mark.parametrize("mode", ["linked", "free"])
 def test_a_sweep_follows_the_mode_and_says_so(distribution, state, mode):
     requests = distribution.sweep(state.request, "thickness", mode)
