@@ -147,17 +147,14 @@ class Predictor:
             )
         try:
             study, architecture = from_document(document["study"], str(path)), document["architecture"]
-            errors = tuple(
-                OwnError(**{k: tuple(v) if isinstance(v, list) else v for k, v in e.items()})  # type: ignore[arg-type]
-                for e in document["errors"]
-            )
+            errors = tuple(OwnError.from_json(dict(e), str(e["covariate"])) for e in document["errors"])
             network = build(architecture, study)
             network.load_state_dict(tensors)
         except RuntimeError as error:
             raise SnapshotError(
                 "its tensors do not fit", file=path, found=str(error).splitlines()[-1].strip()
             ) from None
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise SnapshotError("its description lacks a part", file=path, found=error) from None
         return Predictor(study, architecture, network.eval().to(device), errors)
 

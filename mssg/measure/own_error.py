@@ -78,6 +78,13 @@ class OwnError:
             for k, v in known.items()
             if isinstance(v, kinds.get(k, int | float)) and (k == "better" or not isinstance(v, bool))
         }
+        pair = document.get("r_ci95")
+        if (
+            isinstance(pair, list | tuple)
+            and len(pair) == 2
+            and all(isinstance(x, int | float) for x in pair)
+        ):
+            parts["r_ci95"] = (float(pair[0]), float(pair[1]))
         return OwnError(**{"covariate": covariate, "n": 0, **parts})
 
     def brief(self) -> str:
