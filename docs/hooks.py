@@ -65,6 +65,7 @@ STUDY_KEYS = {
         "Covariates this source records. The table may hold more; training sees only these."
     ),
     "sources.*.weight": "Share of the images of a batch, relative to the other sources.",
+    "sources.*.share": "Share of its training people that training sees; validation and test stay whole.",
     "model.*.given": "Parents: what the covariate is modelled from.",
     "model.*.family": (
         "gmm, linear, logistic, softmax, sigmoid, beta, empirical, analytic:NAME or joint; absent: chosen by"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg.data.split import SPLITS
+from mssg.data.split import SPLITS, unit_hash
 from mssg.data.table import (
     KEYS,
     as_numbers,
@@ -51,6 +51,8 @@ class PackedSource:
         table: Every column of the table, truth beyond `observes` included; numbers where a whole column reads
             as such.
         info: source.json.
+        share: Share of the training people whose rows count as training rows; the same people in every
+            source with this share.
     """
 
     name: str
@@ -62,6 +64,7 @@ class PackedSource:
     subjects: NDArray[np.str_]
     table: Mapping[str, np.ndarray]
     info: Mapping[str, Any]
+    share: float = 1.0
 
     def __len__(self) -> int:
         return len(self.images)
@@ -78,7 +81,11 @@ class PackedSource:
 
     @cached_property
     def _rows(self) -> dict[str, NDArray[np.int64]]:
-        return {name: np.flatnonzero(self.split == name) for name in SPLITS}
+        rows = {name: np.flatnonzero(self.split == name) for name in SPLITS}
+        if self.share < 1:
+            kept = [unit_hash(0, self.subjects[row], "share") < self.share for row in rows["train"]]
+            rows["train"] = rows["train"][kept]
+        return rows
 
     def columns(self, study: Study, split: str = "train") -> dict[str, NDArray[np.float64]]:
         """What the source observes, by covariate: the table a covariate model or the study's statistics are
@@ -138,6 +145,7 @@ class PackedSource:
             subjects=np.array(columns["subject"]),
             table={name: as_numbers(column) for name, column in columns.items()},
             info=info,
+            share=source.share,
         )
 
 

@@ -243,12 +243,16 @@ def _binary_value(word: str) -> int | None:
 
 @dataclass(frozen=True)
 class Source:
-    """One image source: a prepared folder and the covariates training may see of it."""
+    """One image source: a prepared folder and the covariates training may see of it.
+
+    `share` is the share of its training people that training sees.
+    """
 
     name: str
     path: str
     observes: tuple[str, ...]
     weight: float = 1.0
+    share: float = 1.0
 
 
 @dataclass(frozen=True)

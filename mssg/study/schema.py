@@ -128,6 +128,7 @@ def _sources(documents: Any, covariates: tuple[Covariate, ...], file: str | None
             table.get("path", "text"),
             tuple(table.get("observes", "texts")),
             float(table.get("weight", "positive", 1.0)),
+            float(table.get("share", "share", 1.0)),
         )
         table.finish()
         if source.name in [s.name for s in sources]:
@@ -360,6 +361,7 @@ def to_document(study: Study) -> dict[str, Any]:
     out["covariates"] = {c.name: _covariate_document(c) for c in study.covariates}
     out["sources"] = [
         {"name": s.name, "path": s.path, "observes": list(s.observes), "weight": s.weight}
+        | ({"share": s.share} if s.share != 1 else {})
         for s in study.sources
     ]
     models = {}

@@ -21,6 +21,7 @@ TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a number",
     ),
     "positive": (lambda v: TYPES["number"][0](v) and v > 0, "a number above 0"),
+    "share": (lambda v: TYPES["number"][0](v) and 0 < v <= 1, "a number above 0, up to 1"),
     "not negative": (lambda v: TYPES["number"][0](v) and v >= 0, "a number, 0 or more"),
     "pair": (
         lambda v: isinstance(v, list) and len(v) == 2 and all(TYPES["number"][0](i) for i in v),

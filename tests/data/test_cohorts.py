@@ -103,6 +103,24 @@ def test_adni_ratings_of_1_and_above_are_one_level(cohorts, tmp_path):
     assert "left_ventricle" not in summary.covariates  # optional, and not in these tables
 
 
+def test_adni_volumes_of_ucsffsx_go_with_their_image(cohorts, tmp_path):
+    """Its table says IMAGEUID as a number, FreeSurfer's volumes as ST29SV and ST88SV."""
+    folder, (search, _) = cohorts["adni"]
+    rows = [
+        {"RID": 4000 + n, "VISCODE": "bl", "IMAGEUID": 20000 + n, "ST29SV": 3000 + n, "ST88SV": 3100 + n}
+        for n in range(20)
+    ]
+    table = stand_ins.write_rows(tmp_path / "UCSFFSX.csv", rows)
+    request = PrepareRequest(folder, tmp_path / "out", "adni", tables=[search, table], seed=1)
+    (source,) = opened(mri.prepare(request, mri.SliceOptions(resolution=32)))
+    assert len(source) == 20
+    for subject, left, right in zip(
+        source.subjects, *(source.table[f"{side}_hippocampus"] for side in ("left", "right"))
+    ):
+        n = int(subject.rpartition("_")[2]) - 4000
+        assert (left, right) == pytest.approx(((3000 + n) / 1000, (3100 + n) / 1000))
+
+
 def test_nacc_takes_9_as_missing_and_age_from_the_scan(cohorts, tmp_path):
     (source,) = opened(prepare(cohorts, "nacc", tmp_path))
     assert np.isnan(source.table["apoe4"][3]) and source.table["apoe4"][:3].tolist() == [0, 1, 2]

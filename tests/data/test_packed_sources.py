@@ -33,6 +33,21 @@ def test_only_what_a_source_observes_is_seen(folders, study):
     assert "site" in north.table  # kept for evaluation
 
 
+def test_a_share_leaves_training_people_out_and_nobody_else(folders, study):
+    halved = replace(study, sources=tuple(replace(s, share=0.5) for s in study.sources))
+    seen: dict[str, bool] = {}
+    for whole, half in zip(open_sources(study), open_sources(halved)):
+        for split in ("val", "test"):
+            assert np.array_equal(whole.rows(split), half.rows(split))
+        kept = set(half.subjects[half.rows("train")].tolist())
+        people = set(whole.subjects[whole.rows("train")].tolist())
+        assert kept < people and 0.2 < len(kept) / len(people) < 0.8
+        for person in people:  # one decision a person, whichever source
+            assert seen.setdefault(person, person in kept) == (person in kept)
+        rows = set(half.rows("train").tolist())
+        assert all(row in rows for row in whole.rows("train").tolist() if whole.subjects[row] in kept)
+
+
 def test_splits_partition_the_rows(folders, study):
     north, _ = open_sources(study)
     rows = np.concatenate([north.rows(s) for s in ("train", "val", "test")])
