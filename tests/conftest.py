@@ -11,7 +11,8 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import numpy as np
 import pytest
-from strokes import STUDY, write_stacks, write_study
+
+from tests.strokes import STUDY, write_stacks, write_study
 
 
 @pytest.fixture(scope="session")

@@ -396,17 +396,25 @@ def test_doctor_says_what_works_and_what_to_do(run, monkeypatch):
 
 
 def test_explore_starts_the_explorer_as_another_process(run, tiny_snapshot, tmp_path, monkeypatch):
-    called = []
-    monkeypatch.setattr(
-        "trainer_cli.explore.subprocess.run",
-        lambda words, check: called.append(words) or subprocess.CompletedProcess(words, 5),
-    )
+    called, before = [], signal.getsignal(signal.SIGTERM)
+
+    class Window:
+        """A window that was closed at once."""
+
+        def __init__(self, words):
+            called.append(words)
+
+        def wait(self):
+            return 5
+
+    monkeypatch.setattr("trainer_cli.explore.subprocess.Popen", Window)
     assert run("explore", tiny_snapshot, "--session", "s.json", "--size", "1280x800").exit_code == 5
     assert "explorer_app.__main__" in called[0][3]
     assert called[0][4:] == [str(tiny_snapshot), "--session", "s.json", "--size", "1280x800"]
     assert run("explore").exit_code == 5 and len(called[1]) == 4
     refused(run("explore", tmp_path / "none"), "none", "no such snapshot")
     assert len(called) == 2
+    signal.signal(signal.SIGTERM, before)
 
 
 def test_mistakes_end_with_exit_code_2_and_one_message(tmp_path):

@@ -6,7 +6,6 @@ import csv
 
 import numpy as np
 import pytest
-from strokes import STUDY, draw_strokes, write_study
 
 from mssg import load_study
 from mssg.checkpoint.snapshot import load_snapshot
@@ -23,6 +22,7 @@ from mssg.metrics.results import REAL, Evaluation, ModelRecord, Result
 from mssg.metrics.sampling import ArrayCache, CachedSampler, Reader
 from mssg.metrics.strata_won import with_strata_won
 from mssg.metrics.tables import DOUBTFUL, comparison, summary
+from tests.strokes import STUDY, draw_strokes, write_study
 
 NAMES = ("thickness", "intensity", "slant", "digit")
 PIXELS = FeatureNetwork("pixels", lambda x: x.flatten(1)[:, ::16] / 255)
@@ -250,7 +250,7 @@ def edit_tables(folder, change):
             writer.writerows(rows)
 
 
-def tested(found, **of):
+def tried(found, **of):
     """How many real images the strata of one covariate hold, over all strata."""
     of = {"metric": "strata/mae", "model": "both", "reference": "requested", "stratum": None} | of
     return sum(r.n_real for r in found.find(**of))
@@ -272,7 +272,7 @@ def test_an_image_with_a_gap_leaves_the_strata_that_need_it_and_no_others(tmp_pa
     complete = np.isfinite(data.values[:, columns]).all(1).sum()
     assert 40 <= complete < 48
     found = run(tmp_path, study, {"both": obedient}, **STRATA)
-    assert tested(found, covariate="slant") == complete == tested(found, covariate="intensity")
+    assert tried(found, covariate="slant") == complete == tried(found, covariate="intensity")
     assert any(f"{48 - complete} of 48 images lack one of thickness, slant" in n.message for n in found.notes)
 
 
@@ -285,7 +285,7 @@ def test_the_fault_of_one_source_is_no_other_sources(tmp_path):
 
     edit_tables(tmp_path / "data", change)
     found = run(tmp_path, study, {"both": obedient}, **STRATA)
-    assert tested(found, covariate="slant", source="B") == 24 and not found.find(source="A")
+    assert tried(found, covariate="slant", source="B") == 24 and not found.find(source="A")
     assert found.find(metric="strata_kid-pixels", source="B")
     text = " ".join(f"{n.about}: {n.message}" for n in found.notes)
     assert "strata, A: " in text and "A, slant: 24 of 24 cells are not used" in text and "crooked" in text

@@ -7,7 +7,6 @@ import sys
 
 import pytest
 from click.testing import CliRunner
-from strokes import draw_strokes
 
 from mssg import load_study
 from mssg.errors import UsageError
@@ -18,6 +17,7 @@ from mssg.metrics.instruments import Instruments
 from mssg.metrics.model import EvaluatedModel
 from mssg.metrics.results import ModelRecord
 from mssg.metrics.sampling import ArrayCache, CachedSampler
+from tests.strokes import draw_strokes
 from trainer_cli import evaluate as command
 
 BRIGHTNESS = """
