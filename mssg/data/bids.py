@@ -27,6 +27,13 @@ SUFFIX = "T1w"
 ANY = "*"
 """As an entity's value: whatever it is, and all of them."""
 MAGNITUDE = ("", "mag")
+UNLESS_ASKED = {
+    "ce": "contrast-enhanced",
+    "chunk": "part of the field of view",
+    "hemi": "one hemisphere",
+    "split": "one piece of an image",
+}
+"""Entities whose images are left out unless they are asked for, and what they say of an image."""
 DESCRIPTIONS = ("participants.json", "sessions.json", "sub-*/sub-*_sessions.json")
 """Where columns are described, as patterns; the first that states a thing holds."""
 LABELS = {"participant_id": "sub-", "session_id": "ses-"}
@@ -77,9 +84,10 @@ def select_images(
 ) -> tuple[list[CohortImage], list[LeftOut]]:
     """Take one image of every visit, by what the files' names say.
 
-    Images of another suffix are passed over. Phase, real and imaginary images and contrast-enhanced ones are
-    left out unless asked for. Of several images of one visit the one is taken whose name has the fewest
-    entities, then the one that comes first by their values, then the first run.
+    Images of another suffix are passed over. Phase, real and imaginary images, contrast-enhanced ones and
+    those of a part of the head (`UNLESS_ASKED`) are left out unless asked for. Of several images of one visit
+    the one is taken whose name has the fewest entities, then the one that comes first by their values, then
+    the first run.
 
     Args:
         images: Of a folder.
@@ -140,8 +148,9 @@ def _unwanted(entities: Mapping[str, str], asked: Mapping[str, str]) -> str:
             return f"{said}, asked for {key}={value}"
     if "part" not in asked and entities.get("part", "") not in MAGNITUDE:
         return f"part-{entities['part']}: no magnitudes; --entity part={entities['part']} takes it"
-    if "ce" not in asked and "ce" in entities:
-        return f"ce-{entities['ce']}: contrast-enhanced; --entity ce={entities['ce']} takes it"
+    for key, meaning in UNLESS_ASKED.items():
+        if key not in asked and key in entities:
+            return f"{key}-{entities[key]}: {meaning}; --entity {key}={entities[key]} takes it"
     return ""
 
 

@@ -87,6 +87,23 @@ def test_one_image_a_visit_by_a_stated_rule(tmp_path):
         prepared(root, tmp_path / "flair", suffix="FLAIR")
 
 
+@pytest.mark.parametrize(
+    ("entity", "said"),
+    [("chunk-1", "part of the field of view"), ("hemi-L", "one hemisphere"), ("split-01", "one piece")],
+)
+def test_a_lone_part_of_a_head_is_no_whole_one(tmp_path, entity, said):
+    root = bids(tmp_path / "b", 2)
+    (root / "sub-00/anat/sub-00_T1w.nii.gz").unlink()
+    add(root, f"sub-00_{entity}_T1w")
+    images, reasons, _ = prepared(root, tmp_path / "a")
+    assert list(images) == ["sub-01_T1w"]
+    key, _, value = entity.partition("-")
+    assert said in (reason := reasons[f"sub-00_{entity}_T1w.nii.gz"])
+    assert f"--entity {key}={value} takes it" in reason
+    asked = prepared(root, tmp_path / "asked", entities=[f"{key}={value}"])[0]
+    assert list(asked) == [f"sub-00_{entity}_T1w"]
+
+
 def test_two_spaces_in_one_source_are_refused(tmp_path):
     root = bids(tmp_path / "b", 2)
     add(root, "sub-00_space-MNI152NLin2009cAsym_T1w")

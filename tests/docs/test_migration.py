@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import shlex
 import shutil
@@ -110,7 +111,9 @@ def run(line: str) -> list[str]:
     if words[0] == "torchrun":
         words = [Path(sys.executable).with_name("torchrun").as_posix(), *words[1:]]
         words = [{"N": "1", "RUN": "RUN-distributed"}.get(word, word) for word in words]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        # torchrun looks for mssg-train as a shell does where the environment is active
+        env = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+        done = subprocess.run(words, capture_output=True, text=True, check=False, env=env)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
         return words
     arguments = words[1:] if words[0] == "mssg" else [words[0].removeprefix("mssg-"), *words[1:]]
