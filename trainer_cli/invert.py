@@ -151,7 +151,8 @@ def invert(
     values, how = task.inversion.values, task.how
     before = _earlier(path, task, restart)
     for covariate, value in zip(study.conditions, values[0]):
-        click.echo(f"{covariate.name:<16}{covariate.format(value):<16}{how[covariate.name]}")
+        worth = reader.worth(covariate.name) if reader and how[covariate.name] == "predictor" else ""
+        click.echo(f"{covariate.name:<16}{covariate.format(value):<16}{how[covariate.name]}{worth}")
     for note in outside_training(study, loaded.header.summary, dict(zip(study.condition_names, values[0]))):
         click.echo(f"Note: {note}.", err=True)
     done = before if before and before.finished else _search(loaded, task, before, path)

@@ -49,7 +49,10 @@ class Population:
         return dict(zip(SPLITS, (1 - self.test - val, val, self.test)))
 
     def misses(self, seed: int) -> Iterator[str]:
-        """What is off with a seed, in words, source by source."""
+        """What is off with a seed, in words, source by source; nothing of a single person, whom no seed
+        divides."""
+        if len(self.subjects) == 1:
+            return
         split = split_subjects(self.subjects, seed, self.test, self.val)
         homes = {self.name: np.ones(len(split), bool)}
         if self.parts:

@@ -106,6 +106,12 @@ class Predictor:
         values = self.study.decode(np.concatenate(parts))
         return {name: values[:, v] for v, name in enumerate(self.study.condition_names)}
 
+    def worth(self, name: str) -> str:
+        """How well it reads a covariate off real images, to stand behind a reading: ` (MAE …)`."""
+        own = next((error for error in self.errors if error.covariate == name), OwnError(name, n=0))
+        doubt = "" if own.better else f": {own.verdict.upper() if own.better is False else own.verdict}"
+        return f" ({own.words()}{doubt if own.n else ''})"
+
     def save(self, path: str | Path) -> Path:
         """Write the predictor as one safetensors file."""
         document = {

@@ -108,6 +108,11 @@ def test_too_few_people_for_any_seed(tmp_path):
     assert len(split_check.populations(tmp_path)) == 1
 
 
+def test_a_single_person_is_not_divided(tmp_path):
+    small_source(tmp_path / "new", 1)
+    assert not split_check.advice(tmp_path)
+
+
 def test_large_studies_are_left_in_peace(tmp_path):
     small_source(tmp_path / "mri", 2000)
     assert not split_check.advice(tmp_path)

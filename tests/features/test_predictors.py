@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,6 +116,14 @@ def test_a_file_of_version_1_says_that_no_guess_stands_beside_its_error(regressi
     found = predictors.Predictor.load(path).errors
     assert [e.mae for e in found[:1]] == [e.mae for e in regression.errors[:1]]
     assert {e.better for e in found} == {None}
+
+
+def test_a_reading_says_what_it_is_worth(regression):
+    known = next(error for error in regression.errors if error.better)
+    assert regression.worth(known.covariate) == f" ({known.words()})"
+    poor = replace(regression, errors=(replace(known, better=False),))
+    assert poor.worth(known.covariate) == f" ({known.words()}: NO BETTER THAN GUESSING)"
+    assert "not known" in regression.worth("what nobody recorded")
 
 
 def test_nobody_is_in_two_folds(bars):
