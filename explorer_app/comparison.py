@@ -1,4 +1,4 @@
-"""What of the current picture and a pin is looked at: one, both, or their difference; and why not, where it
+"""What of the current picture and a pin is looked at: one, both, or both in one; and why not, where it
 cannot be."""
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from mssg.study.model import Geometry
 
 NOW = "now"
 """The label of the current picture; letters are anatomy."""
+JOINED = ("difference", "blend", "swipe")
+"""The comparisons that show both pictures in one place."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,14 +26,25 @@ class Part:
         image: float32 [H, W] or [H, W, 3], grey levels.
         geometry: Of its own study; None where that states none, and of a layer, which has no millimetres.
         label: Tells it from the other one; "" where it stands alone.
-        other: What is subtracted from it, of the same shape.
+        joined: How the other picture is shown in its place: one of `JOINED`; "" where it is not.
+        other: The picture it is compared with, of the same shape. Without `joined` it is only read out.
+        names: Of both pictures where there is another one, the current one first.
+        is_second: True where `image` is the pin's.
     """
 
     request: RenderRequest
     image: np.ndarray
     geometry: Geometry | None = None
     label: str = ""
+    joined: str = ""
     other: np.ndarray | None = None
+    names: tuple[str, str] = ("", "")
+    is_second: bool = False
+
+    @property
+    def is_difference(self) -> bool:
+        """True where the signed difference is shown."""
+        return self.joined == "difference"
 
 
 def brightness(image: np.ndarray) -> np.ndarray:
@@ -45,6 +58,22 @@ def widest(part: Part) -> float:
     return max(2.0, 2 * float(np.percentile(np.abs(part.image - part.other), 99.5)))
 
 
+def levels_at(part: Part, column: int, row: int) -> str:
+    """The grey levels of a pixel in words: of the picture; where there is another, of both and their
+    difference."""
+
+    def words(value: np.ndarray, sign: str = "") -> str:
+        return " ".join(f"{float(v):{sign}.1f}" for v in np.atleast_1d(value))
+
+    here = part.image[row, column]
+    if part.other is None:
+        return words(here)
+    there = part.other[row, column]
+    first, second = (there, here) if part.is_second else (here, there)
+    a, b = part.names
+    return f"{a} {words(first)}   {b} {words(second)}   {a} − {b} {words(first - second, '+')}"
+
+
 def parts(display: Display, current: Part, pinned: Part | None) -> tuple[tuple[Part, ...], str]:
     """What is looked at, and why a comparison that was asked for is not shown ("" where it is).
 
@@ -55,15 +84,30 @@ def parts(display: Display, current: Part, pinned: Part | None) -> tuple[tuple[P
     """
     if pinned is None or display.compare == "A":
         return (current,), ""
+    names, problem = (NOW, pinned.label), _unlike(current, pinned)
     first = replace(current, label=NOW)
+    if not problem:
+        second = replace(pinned, other=current.image, names=names, is_second=True)
+        pair = replace(first, other=pinned.image, names=names), second
+    else:
+        pair = first, pinned
     if display.compare == "side":
-        return (first, pinned), ""
+        return pair, ""
     if display.compare == "flip":
-        return (pinned if display.flipped else first,), ""
-    name = f"{NOW} − {pinned.label}"
+        return (pair[1 if display.flipped else 0],), ""
+    label = f"{NOW} − {pinned.label}" if display.compare == "difference" else f"{NOW} and {pinned.label}"
+    if problem:
+        return (first,), f"{label}: {problem} {_CANNOT[display.compare]}"
+    return (replace(pair[0], label=label, joined=display.compare),), ""
+
+
+_CANNOT = {"difference": "have no difference", "blend": "cannot be blended", "swipe": "share no pixels"}
+
+
+def _unlike(current: Part, pinned: Part) -> str:
+    """What keeps two pictures from being one; "" where they lie on the same pixels."""
     if (current.request.layer is None) != (pinned.request.layer is None):
-        return (first,), f"{name}: a layer and a picture have no difference"
-    if current.image.shape != pinned.image.shape:
-        sizes = " and ".join(f"{i.shape[1]} × {i.shape[0]}" for i in (current.image, pinned.image))
-        return (first,), f"{name}: {sizes} pixels have no difference"
-    return (replace(current, label=name, other=pinned.image),), ""
+        return "a layer and a picture"
+    if current.image.shape[:2] != pinned.image.shape[:2]:
+        return " and ".join(f"{i.shape[1]} × {i.shape[0]}" for i in (current.image, pinned.image)) + " pixels"
+    return "" if current.image.ndim == pinned.image.ndim else "a picture in grey and one in colour"

@@ -163,10 +163,10 @@ class Context:
 
     def change_width(self, part: Part) -> float:
         """The window of a difference in grey levels; 0 for what is none."""
-        if part.other is None:
+        if not part.is_difference:
             return 0.0
         work = lambda: np.array(widest(part))  # noqa: E731
-        images = [part.image, part.other]
+        images = [part.image, part.other] if part.other is not None else []
         return self.state.display.change_width or float(self.maps.computed("change", images, (), work))
 
     def _pin_problem(self, pin: Pin) -> str:

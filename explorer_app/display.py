@@ -38,6 +38,8 @@ _UNIFORMS = (
     "threshold",
     "overlay",
     "inverted",
+    "share",
+    "swiped",
     "background",
 )
 _CAPABILITIES = (GL.GL_SCISSOR_TEST, GL.GL_BLEND, GL.GL_DEPTH_TEST, GL.GL_CULL_FACE)
@@ -105,9 +107,10 @@ class Look:
     """How a target draws its image.
 
     `size` of the target in pixels; `origin` image pixel at its top left; `step` image pixels per target
-    pixel; `level` and `width` in grey levels; `difference` subtracts the second image and shows it in its own
-    window of `change_width` around zero; what is smaller than `threshold` counts as none, and `overlay` lays
-    it over the picture.
+    pixel; `level` and `width` in grey levels; `joined` says how a second image is shown in the same place:
+    "difference" subtracts it and shows that in its own window of `change_width` around zero; what is smaller
+    than `threshold` counts as none, and `overlay` lays it over the picture. "blend" shows the `share` of the
+    second, "swipe" the second from that share of the width on, as seen on the screen.
     """
 
     size: tuple[int, int]
@@ -119,7 +122,8 @@ class Look:
     invert: bool = False
     linear: bool = False
     cubic: bool = False
-    difference: bool = False
+    joined: str = ""
+    share: float = 0.5
     change_width: float = 255.0
     threshold: float = 0.0
     overlay: bool = False
@@ -127,8 +131,8 @@ class Look:
 
 
 class Program:
-    """The shader compiled for one kind of picture: "" grey levels through a colour table, DIFFERENCE,
-    IN_COLOUR; after it CUBIC, if so."""
+    """The shader compiled for one kind of picture, in words: none for grey levels through a colour table;
+    DIFFERENCE, or IN_COLOUR; MIXED of two images; CUBIC."""
 
     def __init__(self, kind: str) -> None:
         version, source = Path(__file__).with_name("image.glsl").read_text(encoding="utf-8").split("\n", 1)
@@ -191,10 +195,10 @@ class Target:
         Args:
             image: float32 [H, W] or [H, W, 3], grey levels. Must not be changed in place afterwards.
             look: How.
-            other: Subtracted where `look.difference`; same shape.
+            other: The second image where `look.joined`; same shape.
         """
         changed = self._put(0, self.first, image)
-        if look.difference and other is not None:
+        if look.joined and other is not None:
             changed |= self._put(1, self.second, other)
         if not changed and look == self._drawn:
             return self.out.id
@@ -226,7 +230,9 @@ class Target:
 
     def _draw(self, look: Look, image: tuple[int, ...]) -> None:
         shader = self.shader
-        kind = "DIFFERENCE" if look.difference else "IN_COLOUR" if len(image) == 3 else ""
+        difference = look.joined == "difference"
+        kind = "DIFFERENCE" if difference else "IN_COLOUR" if len(image) == 3 else ""
+        kind += " MIXED" if look.joined and not difference else ""
         program = shader.program(f"{kind} CUBIC" if look.cubic else kind)
         before, at, box = _SavedState(), program.at, _covered(look, image)
         for capability in _CAPABILITIES:
@@ -236,9 +242,7 @@ class Target:
         GL.glViewport(*box)
         GL.glUseProgram(program.id)
         GL.glBindVertexArray(shader.array)
-        table = shader.table(
-            "signed" if look.difference else look.colormap, look.invert and not look.difference
-        )
+        table = shader.table("signed" if difference else look.colormap, look.invert and not difference)
         for unit, (name, texture) in enumerate(
             (("first", self.first), ("second", self.second), ("colours", table))
         ):
@@ -256,6 +260,8 @@ class Target:
         GL.glUniform1f(at["threshold"], look.threshold)
         GL.glUniform1i(at["overlay"], int(look.overlay))
         GL.glUniform1i(at["inverted"], int(look.invert))
+        GL.glUniform1f(at["share"], look.share)
+        GL.glUniform1i(at["swiped"], int(look.joined == "swipe"))
         GL.glUniform3f(at["background"], *look.background)
         GL.glDrawArrays(GL.GL_TRIANGLES, 0, 3)
         before.restore()

@@ -55,12 +55,25 @@ def coloured(image: np.ndarray, display: Display) -> np.ndarray:
 
 def displayed(part: Part, display: Display, times: int = 1) -> np.ndarray:
     """A part as it stands on the screen, the whole of it: uint8 [times · H, times · W] or [..., 3]."""
-    image = enlarged(part.image, times, display)
-    if part.other is None:
+    image, turned = enlarged(part.image, times, display), mirrored(part.geometry, display.neurological)
+    other = enlarged(part.other, times, display) if part.other is not None and part.joined else None
+    if other is None:
         out = coloured(image, display)
+    elif part.is_difference:
+        out = _difference(image, other, change_width(part, display), display)
     else:
-        out = _difference(image, enlarged(part.other, times, display), change_width(part, display), display)
-    return np.ascontiguousarray(out[:, ::-1]) if mirrored(part.geometry, display.neurological) else out
+        out = coloured(_joined(image, other, part.joined, display.share, turned), display)
+    return np.ascontiguousarray(out[:, ::-1]) if turned else out
+
+
+def _joined(image: np.ndarray, other: np.ndarray, how: str, share: float, turned: bool) -> np.ndarray:
+    """Two pictures in one: a blend, or one on either side of a line."""
+    if how == "blend":
+        return image + np.float32(share) * (other - image)
+    width = image.shape[1]
+    across = (np.arange(width) + 0.5) / width
+    first = (1 - across if turned else across) < share
+    return np.where(first.reshape(1, -1, *[1] * (image.ndim - 2)), image, other)
 
 
 def change_width(part: Part, display: Display) -> float:
@@ -178,7 +191,7 @@ def ends(part: Part, display: Display) -> tuple[str, str]:
     """The numbers at the ends of the colour bar: grey levels, of a difference minus and plus half the
     window."""
     low, high = (display.level - display.width / 2, display.level + display.width / 2)
-    if part.other is not None:
+    if part.is_difference:
         half = number(change_width(part, display) / 2)
         return f"−{half}", f"+{half}"
     return f"{low:.0f}", f"{high:.0f}"
@@ -190,7 +203,7 @@ def _bar(part: Part, display: Display, high: int) -> np.ndarray:
     texts, font = ends(part, display), _font(size)
     wide = round(size * 1.4 + max(font.getlength(t) for t in texts) + size)
     strip = np.full((high, wide, 3), _GROUND, np.uint8)
-    name, invert = ("signed", False) if part.other is not None else (display.colormap, display.invert)
+    name, invert = ("signed", False) if part.is_difference else (display.colormap, display.invert)
     colours = colormaps.table(name, invert)[::-1]
     inside = high - 2 * size
     rows = colours[np.linspace(0, _BAR_STEPS - 1, inside).astype(int)]

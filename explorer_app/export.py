@@ -120,12 +120,14 @@ def view_of(parts: Sequence[Part], display: Display) -> dict[str, Any]:
     first = parts[0]
     turned = [mirrored(part.geometry, display.neurological) for part in parts]
     view: dict[str, Any] = {"Order": "as displayed: right to left" if turned[0] else "as displayed"}
-    if first.other is None:
+    if not first.is_difference:
         view |= {"Level": display.level, "Width": display.width, "Colours": display.colormap}
         view |= {"Inverted": display.invert}
     else:
         view |= {"Width": change_width(first, display), "Colours": "signed"}
         view |= {"Threshold": display.change_threshold, "Over the picture": display.change_overlay}
+    if first.joined in ("blend", "swipe"):
+        view |= {"Joined": first.joined, "Share of the second": display.share}
     if first.label:
         view |= {"Shows": [part.label for part in parts]}
     return view

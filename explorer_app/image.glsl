@@ -1,10 +1,10 @@
 #version 330 core
 // One fragment of the picture: screen pixel -> image pixel (zoom, pan, mirror) -> value -> window/level -> colour.
-// DIFFERENCE or IN_COLOUR is defined in the programs for those: a software driver computes every branch of every pixel.
+// DIFFERENCE, IN_COLOUR and MIXED are defined in the programs for those: a software driver computes every branch of every pixel.
 in vec2 screen;             // pixels from the target's top left corner
 out vec4 colour;
 uniform sampler2D first;    // grey levels (R) or colours (RGB)
-uniform sampler2D second;   // the pin, for the signed difference
+uniform sampler2D second;   // the pin, for the signed difference, a blend or a swipe
 uniform sampler2D colours;  // 256 x 1 colour table
 uniform vec2 origin;        // image pixel at the target's top left corner
 uniform vec2 pixel_step;    // image pixels per screen pixel; x negative when mirrored
@@ -14,6 +14,8 @@ uniform float change_width; // grey levels of a difference from first to last co
 uniform float threshold;    // a smaller difference is none
 uniform int overlay;        // a difference is laid over the picture
 uniform int inverted;
+uniform float share;        // of the second in a blend; of the width on the screen that is the first's in a swipe
+uniform int swiped;
 uniform vec3 background;
 
 vec3 level(sampler2D image, vec2 place, vec2 size) {
@@ -41,6 +43,10 @@ void main() {
     vec2 size = vec2(textureSize(first, 0));
     vec2 place = origin + screen * pixel_step;
     vec3 value = level(first, place, size);
+#ifdef MIXED
+    float across = pixel_step.x < 0.0 ? 1.0 - place.x / size.x : place.x / size.x;
+    value = mix(value, level(second, place, size), swiped == 1 ? step(share, across) : share);
+#endif
     vec3 t = clamp((value - low) / max(width, 1e-6), 0.0, 1.0);
 #ifdef DIFFERENCE
     float change = value.r - level(second, place, size).r;

@@ -104,7 +104,7 @@ class Interface:
     """The state of the window's controls.
 
     Attributes:
-        tool: What the left mouse button does on the picture.
+        tool: What the left mouse button does on the picture; `swiping` while it drags a swipe's line.
         animation: Kind of the running animation (`animate.KINDS`), "" for none; `speed` multiplies it.
         drag: The covariate that is dragged in linked mode; `last_drag` the one before.
         typed: A value far outside the training data, while the user is asked whether it is meant.
@@ -121,6 +121,7 @@ class Interface:
     """
 
     tool: str = "pan"
+    swiping: bool = False
     animation: str = ""
     speed: float = 1.0
     drag: LinkedDrag | None = None

@@ -15,7 +15,7 @@ from functools import lru_cache
 from explorer_app.request_edits import at_place, place, whole_picture, with_values
 from mssg.rendering.request import RenderRequest
 
-COMPARE_MODES = ("A", "flip", "side", "difference")
+COMPARE_MODES = ("A", "flip", "side", "difference", "blend", "swipe")
 COLORMAPS = ("grey", "viridis", "magma", "inferno", "bone")
 LINK_MODES = ("linked", "free")
 GRID_LIMIT = 12
@@ -37,7 +37,7 @@ class Display:
     side by side, stretched to the full grey range (`normalise`) or multiplied by `gain_db`; `untransform`
     moves a moved picture back. A difference has a window of its own around zero: `change_width` grey levels,
     0 = as wide as the differences; those smaller than `change_threshold` are none; `change_overlay` lays them
-    over the picture.
+    over the picture. A blend shows the `share` of the pin; a swipe the pin from that share of the width on.
     """
 
     level: float = FULL_LEVEL
@@ -59,6 +59,7 @@ class Display:
     change_width: float = 0.0
     change_threshold: float = 0.0
     change_overlay: bool = False
+    share: float = 0.5
 
     @property
     def interpolation(self) -> str:

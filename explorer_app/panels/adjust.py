@@ -35,7 +35,7 @@ _LEVEL_TIP = "Level: the grey level shown in the middle. Also: right-drag on the
 _FIT_TIP = "Fit the window to this picture's 1 % to 99 % range."
 _CHANGE_TIP = "Width of the differences' window: grey levels from the darkest blue to the brightest orange."
 _THRESHOLD_TIP = "Differences smaller than this are not shown. Double-click: 0."
-_COMPARE_LABELS = ("now", "flip", "side", "diff")
+_COMPARE_LABELS = ("now", "flip", "side", "diff", "blend", "swipe")
 _COMPARE_TIPS = (
     "Only the current picture.",
     "Current and pinned picture in the same place; F flips.",
@@ -44,6 +44,8 @@ _COMPARE_TIPS = (
         "Current minus pinned, signed: blue is darker than the pin, orange brighter, in a window of its own."
         " Key D."
     ),
+    "Both in one place, each with its share.",
+    "Current on the left, pinned on the right of a line; drag the line on the picture.",
 )
 
 
@@ -51,7 +53,7 @@ def draw(app: Context, state: AppState) -> AppState:
     """Draw the panel."""
     frame = app.client.shown
     part = app.parts(frame)[0][0] if frame else None
-    if part is not None and part.other is not None:
+    if part is not None and part.is_difference:
         display = _change(app, part, state.display)
     else:
         image = app.viewed(frame, "view 0") if frame else None
@@ -65,6 +67,8 @@ def draw(app: Context, state: AppState) -> AppState:
     mode = COMPARE_MODES[_COMPARE_LABELS.index(label)]
     if mode != display.compare:
         state = set_compare(state, mode)
+    if mode in ("blend", "swipe"):
+        state = replace(state, display=_share(state.display))
     return _pins(state)
 
 
@@ -196,6 +200,21 @@ def _change(app: Context, part: Part, display: Display) -> Display:
     _, overlay = imgui.checkbox("over the picture##change", display.change_overlay)
     widgets.tooltip("Lay the differences over the picture in grey: the stronger, the more they cover.")
     return replace(display, change_threshold=threshold, change_overlay=overlay)
+
+
+def _share(display: Display) -> Display:
+    """How much of the pin a blend or swipe shows."""
+    tip = (
+        "Share of the pinned picture."
+        if display.compare == "blend"
+        else "Where the line stands, from the left."
+    )
+    label_at("share", em(_LABEL_EM), tip)
+    share = 100 * display.share
+    moved = widgets.float_slider("##share", share, 0.0, 100.0, "%.0f %%")
+    moved = 50.0 if widgets.double_clicked() else moved
+    widgets.tooltip(f"{tip} Double-click: the middle.")
+    return display if moved == share else replace(display, share=moved / 100)
 
 
 def _colour_bar(colours: tuple[int, ...], ends: tuple[str, str]) -> None:

@@ -121,7 +121,8 @@ def _compare(app: Context) -> None:
     if _item("Pin the picture", "P", enabled=bool(app.state.snapshot)):
         app.state = add_pin(app.state)
     imgui.separator()
-    for mode, label in zip(COMPARE_MODES, ("Current only", "Flip", "Side by side", "Signed difference")):
+    labels = ("Current only", "Flip", "Side by side", "Signed difference", "Blend", "Swipe")
+    for mode, label in zip(COMPARE_MODES, labels):
         if _item(
             label,
             "D" if mode == "difference" else "",

@@ -11,7 +11,7 @@ from imgui_bundle import ImVec2, imgui
 from imgui_bundle import icons_fontawesome_6 as icons
 
 from explorer_app import geometry, theme, widgets
-from explorer_app.comparison import Part
+from explorer_app.comparison import Part, levels_at
 from explorer_app.context import Context
 from explorer_app.display import Look
 from explorer_app.geometry import View
@@ -66,8 +66,11 @@ def draw(app: Context, state: AppState) -> AppState:
     mouse = imgui.get_io().mouse_pos
     over = next((p for p in panes if p.view.x <= mouse.x < p.view.x + p.view.width), panes[0])
     if hovered:
+        _crosshair(panes, over, mouse)
         _readout(over, mouse)
-    state = _mouse(app, state, over, hovered, active)
+    if panes[0].part.joined == "swipe":
+        state = replace(state, display=_swipe(app, panes[0], hovered, active, state.display))
+    state = _mouse(app, state, over, hovered, active and not app.interface.swiping)
     if uncompared:
         text = f"{icons.ICON_FA_TRIANGLE_EXCLAMATION}  {uncompared}"
         widgets.chip(text, corner.x + em(0.5), corner.y + em(2), theme.WARNING, within=size.x - em(1))
@@ -198,7 +201,8 @@ def _draw_pane(app: Context, name: str, pane: Pane) -> None:
         invert=display.invert,
         linear=display.linear,
         cubic=display.linear and display.cubic,
-        difference=part.other is not None,
+        joined=part.joined,
+        share=display.share,
         change_width=app.change_width(part),
         threshold=display.change_threshold,
         overlay=display.change_overlay,
@@ -262,10 +266,51 @@ def _readout(pane: Pane, mouse: ImVec2) -> None:
         right, up = geometry.millimetres(part.geometry, column, row, view.columns, view.rows)
         place = dict(part.request.covariates).get(part.geometry.position or "")
         parts.append(f"{right:+.1f}, {up:+.1f} mm" + ("" if place is None else f", slice {place:+.1f}"))
-    value = part.image[y, x] if part.other is None else part.image[y, x] - part.other[y, x]
-    levels = " ".join(f"{float(v):.1f}" for v in np.atleast_1d(value))
-    parts.append(levels if part.other is None else f"{float(value):+.1f}")
-    widgets.chip("   ".join(parts), view.x + view.width - em(0.5), view.y + view.height - em(1.7), align=1.0)
+    lines = "   ".join(parts), levels_at(part, x, y)
+    text = "   ".join(lines) if part.other is None else "\n".join(lines)
+    tall = em(1.7) + (imgui.get_text_line_height() if part.other is not None else 0)
+    right = min(view.x + view.width, imgui.get_window_pos().x + imgui.get_window_width()) - em(0.5)
+    widgets.chip(text, right, view.y + view.height - tall, align=1.0)
+
+
+def _crosshair(panes: list[Pane], over: Pane, mouse: ImVec2) -> None:
+    """The place under the cursor, in every pane: two thin lines."""
+    column, row = over.view.to_image(mouse.x, mouse.y)
+    if len(panes) < 2 or not over.view.inside(column, row):
+        return
+    drawn = imgui.get_window_draw_list()
+    for pane in panes:
+        view = pane.view
+        x, y = view.to_screen(column * view.columns / over.view.columns, row * view.rows / over.view.rows)
+        low, high = ImVec2(view.x, view.y), ImVec2(view.x + view.width, view.y + view.height)
+        drawn.push_clip_rect(low, high, True)
+        for shift, colour in ((1, u32((0, 0, 0), 0.5)), (0, u32(theme.INK, 0.65))):
+            drawn.add_line(ImVec2(x + shift, low.y), ImVec2(x + shift, high.y), colour)
+            drawn.add_line(ImVec2(low.x, y + shift), ImVec2(high.x, y + shift), colour)
+        drawn.pop_clip_rect()
+
+
+def _swipe(app: Context, pane: Pane, hovered: bool, active: bool, display: Display) -> Display:
+    """The line between both pictures, and what becomes of the display when it is dragged."""
+    view, wide = pane.view, pane.view.zoom * pane.view.columns
+    left = min(view.to_screen(edge, 0)[0] for edge in (0, view.columns))
+    mouse, near = imgui.get_io().mouse_pos.x, em(0.6)
+    x = left + wide * display.share
+    if imgui.is_item_activated():
+        app.interface.swiping = abs(mouse - x) < near and imgui.is_mouse_down(0)
+    app.interface.swiping &= active
+    if app.interface.swiping:
+        display = replace(display, share=min(1.0, max(0.0, (mouse - left) / wide)))
+        x = left + wide * display.share
+    if view.x <= x <= view.x + view.width:
+        lit = app.interface.swiping or (hovered and abs(mouse - x) < near)
+        if lit:
+            imgui.set_mouse_cursor(imgui.MouseCursor_.resize_ew)
+        drawn, bottom = imgui.get_window_draw_list(), view.y + view.height
+        drawn.add_line(ImVec2(x, view.y), ImVec2(x, bottom), u32((0, 0, 0), 0.6), 3)
+        drawn.add_line(ImVec2(x, view.y), ImVec2(x, bottom), u32(theme.INK, 1.0 if lit else 0.75), 1.5)
+        drawn.add_circle_filled(ImVec2(x, view.y + view.height / 2), em(0.35), u32(theme.INK, 0.9))
+    return display
 
 
 def _mouse(app: Context, state: AppState, pane: Pane, hovered: bool, active: bool) -> AppState:

@@ -65,6 +65,16 @@ def test_a_difference_that_cannot_be_says_why(pinned, word):
     assert word in problem and part.other is None
 
 
+def test_a_blend_and_a_swipe_are_written_as_they_stand_on_the_screen():
+    (blend,), _ = parts(Display(compare="blend"), PART, PIN)
+    mixed = displayed(blend, Display(share=0.25))
+    assert np.array_equal(mixed, np.rint(0.75 * IMAGE + np.float32(0.25) * OTHER).astype(np.uint8))
+    (swipe,), _ = parts(Display(compare="swipe"), replace(PART, geometry=CORONAL), PIN)
+    shown = displayed(swipe, Display(share=0.25))
+    first, second = (np.rint(i).astype(np.uint8)[:, ::-1] for i in (IMAGE, OTHER))
+    assert np.array_equal(shown[:, :12], first[:, :12]) and np.array_equal(shown[:, 12:], second[:, 12:])
+
+
 def test_colours_are_compared_by_their_brightness():
     colour = RNG.uniform(0, 255, (8, 8, 3)).astype(np.float32)
     assert np.allclose(brightness(colour), colour.mean(-1)) and brightness(IMAGE) is IMAGE

@@ -31,6 +31,7 @@ from explorer_app.state import Display, Pin, grid_requests, seed_requests, set_s
 from explorer_app.theme import em
 from mssg.metrics.results import Evaluation, Result
 from mssg.rendering.request import RenderRequest
+from mssg.study.model import Geometry
 
 CTRL = imgui.Key.mod_ctrl
 
@@ -386,15 +387,23 @@ def _compare_with_numpy(d):
             target.show(image, Look((64, 48), (0, 0), (1, 1), 100, 150, name, invert))
             expected = colormaps.apply(image, 100, 150, name, invert)
             assert np.abs(target.read().astype(int) - expected).max() <= 1, name
-    changes = Part(RenderRequest(), image, other=other)
+    changes = Part(RenderRequest(), image, joined="difference", other=other)
     for display in (
         Display(level=100, width=200, change_width=200),
         Display(level=100, width=200, change_width=300, change_threshold=40, change_overlay=True),
     ):
-        look = Look((64, 48), (0, 0), (1, 1), 100, 200, difference=True, change_width=display.change_width)
+        look = Look(
+            (64, 48), (0, 0), (1, 1), 100, 200, joined="difference", change_width=display.change_width
+        )
         look = replace(look, threshold=display.change_threshold, overlay=display.change_overlay)
         target.show(image, look, other)
         assert np.abs(target.read().astype(int) - displayed(changes, display)).max() <= 1
+    for name, mirrored in (("blend", False), ("swipe", False), ("swipe", True)):
+        display, geometry = Display(level=100, width=200, share=0.3), Geometry("coronal", 1.0)
+        both = Part(RenderRequest(), image, geometry if mirrored else None, joined=name, other=other)
+        ends = ((64, 0), (-1, 1)) if mirrored else ((0, 0), (1, 1))
+        target.show(image, Look((64, 48), *ends, 100, 200, joined=name, share=0.3), other)
+        assert np.abs(target.read()[..., 0].astype(int) - displayed(both, display)).max() <= 1, name
     smooth = ndimage.gaussian_filter(image, 2).astype(np.float32)
     for cubic in (False, True):
         target.show(smooth, Look((256, 192), (0, 0), (0.25, 0.25), linear=True, cubic=cubic))
@@ -435,6 +444,54 @@ def main_pin_flip_side_and_difference(d):
     d.ctx.item_click("//Display/now##compare")
     d.frames()
     assert d.state.display.compare == "A"
+
+
+def main_blend_and_swipe_show_both_and_the_line_is_dragged(d):
+    d.ctx.key_press(imgui.Key.p)
+    d.ctx.item_click("//Covariates/free##mode")
+    d.ctx.item_input_value(slider("thickness"), 4.8)
+    d.settle()
+    d.ctx.item_click("//Display/blend##compare")
+    d.ctx.item_input_value("//Display/##share", 25.0)
+    d.settle()
+    (part,), problem = d.app.parts(d.app.client.shown)
+    assert part.joined == "blend" and not problem and d.state.display.share == 0.25
+    d.ctx.item_click("//Display/swipe##compare")
+    d.settle()
+    box = d.ctx.item_info("//Picture/##picture").rect_full
+    middle, y = (box.min.x + box.max.x) / 2, (box.min.y + box.max.y) / 2
+    side = min(box.max.x - box.min.x, box.max.y - box.min.y)
+    d.ctx.mouse_move_to_pos(imgui.ImVec2(middle - side / 4, y))
+    d.ctx.mouse_down()
+    for step in range(1, 6):
+        d.ctx.mouse_teleport_to_pos(imgui.ImVec2(middle - side / 4 + step / 5 * side / 2, y))
+        d.frames(1)
+    d.ctx.mouse_up()
+    d.frames()
+    assert abs(d.state.display.share - 0.75) < 0.02 and d.state.display.zoom == 0  # the line, not the picture
+    d.rest()
+    d.frames(4)
+    shown, pinned = d.app.client.shown.image, d.app.client.frame(d.state.pin.request).image
+    pixels, about = _export(d, "swipe.png")
+    columns = slice(0, 20), slice(26, 32)
+    for image, where in zip((shown, pinned), columns):
+        assert np.array_equal(pixels[:, where, 0], np.rint(np.clip(image, 0, 255)).astype(np.uint8)[:, where])
+    assert about["Display"]["Joined"] == "swipe"
+
+
+def main_both_pictures_are_read_out_under_one_crosshair(d):
+    from explorer_app.comparison import levels_at
+
+    d.ctx.key_press(imgui.Key.p)
+    d.ctx.item_input_value(slider("thickness"), 4.8)
+    d.ctx.item_click("//Display/side##compare")
+    d.settle()
+    d.ctx.mouse_move("//Picture/##picture")
+    d.frames()
+    first, second = d.app.parts(d.app.client.shown)[0]
+    assert levels_at(first, 9, 20) == levels_at(second, 9, 20)
+    a, b = (float(p.image[20, 9]) for p in (first, second))
+    assert levels_at(first, 9, 20) == f"now {a:.1f}   pin 1 {b:.1f}   now − pin 1 {a - b:+.1f}"
 
 
 def medical_convention_mirrors_the_picture(d):
