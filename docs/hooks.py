@@ -1,5 +1,4 @@
-"""What mkdocs does before it builds: writes the reference pages from the code, and puts the pages that there
-are in order."""
+"""What mkdocs does before it builds: writes the reference pages from the code."""
 
 from __future__ import annotations
 
@@ -13,33 +12,6 @@ from unittest import mock
 
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
-
-ORDER = {
-    "Start": ["index", "installation", "tutorial", "faq", "glossary"],
-    "Guide": [
-        "data",
-        "training",
-        "evaluation",
-        "explorer",
-        "counterfactuals",
-        "cohorts",
-        "experiments",
-        "scaling",
-    ],
-    "Reference": [
-        "reference/commands",
-        "reference/study",
-        "reference/python",
-        "cohort-maps",
-        "formats",
-        "reference/files",
-    ],
-    "Method and results": ["method", "results", "performance", "reliability", "phantoms", "migration"],
-    "Notebook": ["results/digits", "results/evaluation", "results/speed", "results/triton"],
-    "Inside": ["architecture"],
-}
-"""Sections and their pages; one that does not exist is left out, one that is not named stands under "More".
-"""
 
 STUDY_KEYS = {
     "name": "The study's name; stands on cards and figures.",
@@ -88,8 +60,7 @@ STUDY_KEYS = {
 
 
 def on_pre_build(**_: Any) -> None:
-    """Write docs/reference/ (not under version control: it follows the code)."""
-    (DOCS / "reference").mkdir(exist_ok=True)
+    """Write the pages of docs/reference that follow the code (not under version control)."""
     for name, text in (
         ("commands", commands_page()),
         ("study", study_page()),
@@ -99,23 +70,6 @@ def on_pre_build(**_: Any) -> None:
         path = DOCS / "reference" / f"{name}.md"
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
-
-
-def on_config(config: Any) -> Any:
-    """Navigation over the pages that exist."""
-    on_pre_build()
-    there = {p.relative_to(DOCS).with_suffix("").as_posix() for p in DOCS.rglob("*.md")}
-    nav, named = [], set()
-    for title, pages in ORDER.items():
-        found = [f"{p}.md" for p in pages if p in there]
-        named |= set(pages)
-        nav += [{title: found}] if found else []
-    decisions = sorted(p for p in there if p.startswith("decisions/"))
-    more = sorted(there - named - set(decisions))
-    nav += [{"More": [f"{p}.md" for p in more]}] if more else []
-    nav += [{"Decisions": [f"{p}.md" for p in decisions]}] if decisions else []
-    config.nav = nav
-    return config
 
 
 def commands(group: Any = None, path: tuple[str, ...] = ("mssg",)) -> list[tuple[str, Any, Any]]:
@@ -285,7 +239,7 @@ def files_page() -> str:
     parts = [
         (
             "# What stands in our files\n\nMade from the classes that are written, or from a file of ours. "
-            "What the files are for: [formats](../formats.md). `*` stands for a name."
+            "What the files are for: [formats](formats.md). `*` stands for a name."
         ),
         "## Snapshot\n\nUnder the metadata key `mssg`: `format_version`, `study` ([its reference](study.md)),"
         " `covariates` (the fitted models), `provenance.train` (the run's `[train]`), and as in the shipped"

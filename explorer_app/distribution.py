@@ -1,6 +1,7 @@
 """What the training population says about a condition: ranges, histograms, linked movement and support.
 
-Reads a snapshot's header only (numpy; no torch). Source: docs/method.md section 3 for the covariate models.
+Reads a snapshot's header only (numpy; no torch). Source: docs/method/method.md section 3 for the covariate
+models.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ COHORT_OPTIONS = (
         "--cohort",
         metavar="NAME|TOML",
         help=(
-            "Cohort map: a shipped name, or your own TOML (docs/cohort-maps.md). Default: bids for a"
-            " folder, csv for a table."
+            "Cohort map: a shipped name, or your own TOML (docs/reference/cohort-maps.md). Default: bids"
+            " for a folder, csv for a table."
         ),
     ),
     click.option(

@@ -2,7 +2,7 @@
 
 A snapshot is one safetensors file: tensors under `G_ema/`, `G/`, `D/` and `covariates/`, and one JSON text in
     the
-metadata key `mssg`. Source: docs/formats.md.
+metadata key `mssg`. Source: docs/reference/formats.md.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ _DTYPES = {
 class Header:
     """What a snapshot says about itself.
 
-    `progress` holds kimg and step; `summary` the training summary of docs/formats.md (histograms, quantiles,
-    log-density percentiles; never rows); `generator` and `discriminator` the network configurations.
+    `progress` holds kimg and step; `summary` the training summary of docs/reference/formats.md (histograms,
+    quantiles, log-density percentiles; never rows); `generator` and `discriminator` the network
+    configurations.
     """
 
     path: Path

@@ -1,7 +1,7 @@
 """Models known by their equations instead of fitted: `family = "analytic:NAME"`, in native units.
 
 `register` adds one. Keys of the [model] table override the constants.
-Source: docs/method.md section 3, Morpho-MNIST truth.
+Source: docs/method/method.md section 3, Morpho-MNIST truth.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ number open: their correlation given the shared covariates. It is not estimated 
     `unobserved_correlation`,
 0 unless the study says otherwise.
 
-Source: docs/method.md section 3, beyond the original (a); identifiability as in statistical matching (Rässler
-2002, chapter 2).
+Source: docs/method/method.md section 3, beyond the original (a); identifiability as in statistical matching
+(Rässler 2002, chapter 2).
 """
 
 from __future__ import annotations

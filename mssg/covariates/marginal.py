@@ -39,7 +39,7 @@ def quadrature(
 class Beta(FittedModel):
     """A beta distribution on the observed range: (y − low) / (high − low) ~ Beta(a, b).
 
-    Source: docs/method.md section 3 (moments on the min-max scaled covariate).
+    Source: docs/method/method.md section 3 (moments on the min-max scaled covariate).
     """
 
     low: float

@@ -2,7 +2,7 @@
 
 Given parents x, component k keeps the weight w_k N(x; μ_k, Σ_k) / Σ_j w_j N(x; μ_j, Σ_j); within it the child
 is Gaussian with mean μ_kc + Σ_kcx Σ_kxx⁻¹ (x − μ_kx) and variance Σ_kcc − Σ_kcx Σ_kxx⁻¹ Σ_kxc.
-Source: Ghahramani & Jordan 1994; docs/method.md section 3 (GMM regression).
+Source: Ghahramani & Jordan 1994; docs/method/method.md section 3 (GMM regression).
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ class SigmoidOfGaussian(FittedModel):
 class Sigmoid(SigmoidOfGaussian):
     """The sigmoid c / (1 + e^(−a(x − b))) + d fitted to data: slope a, intercept −ab, span c, low d.
 
-    Source: docs/method.md section 3 (Morpho-MNIST estimated).
+    Source: docs/method/method.md section 3 (Morpho-MNIST estimated).
     """
 
     low: float

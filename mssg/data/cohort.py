@@ -1,9 +1,9 @@
 """Cohort maps: which files are images, whose they are, and which column of which table is which covariate.
 Data, not code.
 
-A cohort is one TOML (assets/cohorts/*.toml, or a user's own; docs/cohort-maps.md has the schema). `find`
-lists a folder's images, `mssg.data.cohort_tables.join` gives each its covariates in native units. Whatever
-does not fit becomes a `LeftOut` with a reason.
+A cohort is one TOML (assets/cohorts/*.toml, or a user's own; docs/reference/cohort-maps.md has the schema).
+`find` lists a folder's images, `mssg.data.cohort_tables.join` gives each its covariates in native units.
+Whatever does not fit becomes a `LeftOut` with a reason.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class TableSpec:
 
 @dataclass(frozen=True)
 class Cohort:
-    """One cohort map; see docs/cohort-maps.md for every field."""
+    """One cohort map; see docs/reference/cohort-maps.md for every field."""
 
     name: str
     kind: str

@@ -1,4 +1,4 @@
-"""Cohort maps as TOML: read, with errors that name file, table and key (docs/cohort-maps.md)."""
+"""Cohort maps as TOML: read, with errors that name file, table and key (docs/reference/cohort-maps.md)."""
 
 from __future__ import annotations
 

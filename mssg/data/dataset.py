@@ -1,5 +1,5 @@
-"""Prepared sources on disk: images.npy, table.csv and source.json in one folder (docs/formats.md "Prepared
-source")."""
+"""Prepared sources on disk: images.npy, table.csv and source.json in one folder (docs/reference/formats.md
+"Prepared source")."""
 
 from __future__ import annotations
 

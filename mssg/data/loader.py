@@ -161,7 +161,7 @@ class MultiSourceLoader:
         Returns:
             Native values float64 [n,V] with NaN as in `batch`, and the index of the source int64 [n].
 
-        Source: docs/method.md section 5: labels of each source's training table, by weight, shuffled.
+        Source: docs/method/method.md section 5: labels of each source's training table, by weight, shuffled.
         """
         source, row = self._draw(_LABELS, step, n)
         return self._values(source, row), source

@@ -208,7 +208,7 @@ def _thin_out(images: Sequence[PreparedImage], name: str, share: float, seed: in
     """Reject at random (a hash of seed and file) as many of the more frequent kind as it takes to reach a
     share.
 
-    Source: docs/method.md section 6 (EyePACS resampled to 45 % diseased).
+    Source: docs/method/method.md section 6 (EyePACS resampled to 45 % diseased).
     """
     kept = [image for image in images if not image.reason]
     if any(name not in image.values for image in kept):

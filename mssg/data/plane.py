@@ -1,7 +1,7 @@
 """Planes cut out of volumes: every pixel keeps its place in the patient, in millimetres (RAS).
 
 A slice is sampled on a plane aligned with the patient's axes, so that its affine is exact whatever the
-volume's storage order, obliqueness, voxel shape or handedness. Source: docs/method.md section 6 (row 0
+volume's storage order, obliqueness, voxel shape or handedness. Source: docs/method/method.md section 6 (row 0
 superior, column 0 the patient's left; a coronal slice is stored as [nx, 1, nz]).
 """
 

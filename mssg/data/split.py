@@ -54,8 +54,8 @@ def split_subjects(
     Raises:
         UsageError: A share outside [0, 1).
 
-    Source: docs/method.md section 6 (the original split by row, so that one person could be in train and
-    test).
+    Source: docs/method/method.md section 6 (the original split by row, so that one person could be in train
+    and test).
     """
     check_shares(test, val)
     cuts = np.array([test, test + (1 - test) * val])

@@ -2,9 +2,9 @@
 they have not seen.
 
 Where no oracle exists, they are the instrument that control and strata scores use. Few images make a
-regression on features (`mssg.features.ridge`), many a network. Source of the latter: docs/method.md section 7
-(ResNet, Adam with OneCycle, early stopping). The original starts from ImageNet weights; these start from
-scratch and say so.
+regression on features (`mssg.features.ridge`), many a network. Source of the latter: docs/method/method.md
+section 7 (ResNet, Adam with OneCycle, early stopping). The original starts from ImageNet weights; these start
+from scratch and say so.
 """
 
 from __future__ import annotations

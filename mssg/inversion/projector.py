@@ -1,4 +1,5 @@
-"""Real images as latents of a generator, so that their covariates can be edited (docs/counterfactuals.md).
+"""Real images as latents of a generator, so that their covariates can be edited
+(docs/guide/counterfactuals.md).
 
 An image x with covariates c is explained as G(f(z, c) + r): z is what the generator itself can say about it
 (exogenous noise, in the words of Pearl), r the residual in w that it cannot say. An edit to c' keeps both:

@@ -1,1 +1,2 @@
-"""The objective: adversarial terms, the covariate term and the regularisers (docs/method.md section 5)."""
+"""The objective: adversarial terms, the covariate term and the regularisers (docs/method/method.md section
+5)."""

@@ -1,5 +1,5 @@
-"""The covariate loss: one table-driven sum for every study (docs/method.md sections 2 and 5; Lai et al. 2024,
-equations 3 and 4).
+"""The covariate loss: one table-driven sum for every study (docs/method/method.md sections 2 and 5; Lai et
+al. 2024, equations 3 and 4).
 
 Continuous covariates contribute a squared error, binary ones a binary cross-entropy, categorical ones a
 cross-entropy. Covariates of one group are averaged, groups are summed. By default continuous covariates form

@@ -1,4 +1,4 @@
-"""Gradient penalties and path-length regularisation (docs/method.md section 5)."""
+"""Gradient penalties and path-length regularisation (docs/method/method.md section 5)."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@ covariates.
 
 Where covariates depend on each other, the plain correlation of requested and measured proves little: a model
 that obeys only the shared covariate already scores high on the others. Hence several designs of what is
-requested, and partial correlations with the shared covariates removed. Source: docs/method.md section 7,
-"Control, honestly".
+requested, and partial correlations with the shared covariates removed. Source: docs/method/method.md section
+7, "Control, honestly".
 """
 
 from __future__ import annotations

@@ -142,7 +142,8 @@ def counterfactual(
         progress: Called with (what, images done, images in all).
 
     Returns:
-        Metrics "counterfactual/…" (docs/counterfactuals.md); `detail` holds what each is to be judged by.
+        Metrics "counterfactual/…" (docs/guide/counterfactuals.md); `detail` holds what each is to be judged
+        by.
 
     Raises:
         UsageError: Fewer than `FEWEST` images, or values that are missing.

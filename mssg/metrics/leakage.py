@@ -3,7 +3,7 @@
 An entry is the shift of a reading in standard deviations (of the real images' transformed values), for one
 standard deviation of the covariate that is moved: 1 on the diagonal and 0 elsewhere would be perfect control.
 Moving one covariate alone leaves the data's support where covariates depend on each other, and an oracle may
-itself confuse them: read it beside the instrument's own error. Source: docs/method.md section 7.
+itself confuse them: read it beside the instrument's own error. Source: docs/method/method.md section 7.
 """
 
 from __future__ import annotations

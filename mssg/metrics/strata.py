@@ -4,7 +4,7 @@ Real images are divided into strata: quantile bins of every continuous covariate
 each stratum, images are generated with the covariates of its real images, an instrument reads them, and the
 readings are compared with the reading of the real image and with the value asked for. Means over strata are
 weighted by their real images.
-Source: Lai et al. 2024, strata prediction score (docs/method.md section 7).
+Source: Lai et al. 2024, strata prediction score (docs/method/method.md section 7).
 """
 
 from __future__ import annotations

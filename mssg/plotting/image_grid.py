@@ -1,7 +1,7 @@
 """The paper's figures from a snapshot, as PNG and PDF: image pixels untouched, labels as text, bytes
 reproducible.
 
-Source: Lai et al. 2024, figures 1 and 10-12 (docs/method.md section 8).
+Source: Lai et al. 2024, figures 1 and 10-12 (docs/method/method.md section 8).
 """
 
 from __future__ import annotations

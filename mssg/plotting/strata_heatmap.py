@@ -1,7 +1,7 @@
 """Scores in strata as a heatmap. No torch.
 
-Source: Lai et al. 2024, figure 3 (docs/method.md section 8): one row of panels for each stratum of the third
-covariate, one column for each model and the real images last, one colour scale, values printed.
+Source: Lai et al. 2024, figure 3 (docs/method/method.md section 8): one row of panels for each stratum of the
+third covariate, one column for each model and the real images last, one colour scale, values printed.
 """
 
 from __future__ import annotations

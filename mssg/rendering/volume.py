@@ -57,7 +57,7 @@ def check_volume(study: Study) -> str:
         raise UsageError(
             "the study's slices all lie at one place, so it has no volumes",
             field="geometry.position",
-            hint="A study whose slices lie at many places draws whole heads (docs/data.md)",
+            hint="A study whose slices lie at many places draws whole heads (docs/guide/data.md)",
         )
     return study.position
 

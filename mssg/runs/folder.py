@@ -1,4 +1,4 @@
-"""Where the files of a run lie (docs/formats.md, "Run")."""
+"""Where the files of a run lie (docs/reference/formats.md, "Run")."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 `Study.layout` is the only place that knows column numbers. Values are in native units everywhere outside
 `encode`: continuous covariates as they stand in the table, binary ones as 0/1, categorical ones as the index
-of their level; NaN marks a missing value. Source: docs/method.md sections 1 and 2 (Lai et al., MIDL 2024).
+of their level; NaN marks a missing value. Source: docs/method/method.md sections 1 and 2 (Lai et al., MIDL
+2024).
 """
 
 from __future__ import annotations
@@ -276,7 +277,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """How a covariate is modelled given others (docs/method.md section 3)."""
+    """How a covariate is modelled given others (docs/method/method.md section 3)."""
 
     name: str
     given: tuple[str, ...] = ()
@@ -430,7 +431,7 @@ class Study:
         Args:
             tables: One mapping per source, covariate name -> native values [n] of its training rows.
 
-        Source: docs/method.md section 2 (the original scaled age per source, which makes the sources
+        Source: docs/method/method.md section 2 (the original scaled age per source, which makes the sources
         disagree).
         """
         fitted = []

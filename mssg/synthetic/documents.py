@@ -1,6 +1,6 @@
 """What a cohort's folder says of itself: dataset_description.json, participants.json, README, CHANGES.
 
-Source: BIDS 1.9, modality-agnostic files and derivatives; docs/formats.md "Cohort".
+Source: BIDS 1.9, modality-agnostic files and derivatives; docs/reference/formats.md "Cohort".
 """
 
 from __future__ import annotations

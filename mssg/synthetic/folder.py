@@ -1,7 +1,7 @@
 """A cohort's folder: a BIDS derivative data set where the study has a geometry, else PNGs as the official
 StyleGAN tools read them. Every file holds what it takes to draw it again, and is whole or not there.
 
-Source: BIDS 1.9 (Gorgolewski et al. 2016); docs/formats.md "Cohort".
+Source: BIDS 1.9 (Gorgolewski et al. 2016); docs/reference/formats.md "Cohort".
 """
 
 from __future__ import annotations

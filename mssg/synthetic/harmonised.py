@@ -5,7 +5,7 @@ as the model maps them between the two, for this very person; to this is added t
 else the model changes, a bias field. Everything finer stays as it is in x: anatomy, and whatever the model
 cannot explain.
 
-Source: docs/cohorts.md, "Harmonised pictures"; inversion and edit: docs/counterfactuals.md.
+Source: docs/guide/cohorts.md, "Harmonised pictures"; inversion and edit: docs/guide/counterfactuals.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A folder of harmonised pictures: a BIDS derivative data set where the study has a geometry, else PNGs.
 
-Source: BIDS 1.9 (Gorgolewski et al. 2016); docs/cohorts.md, "Harmonised pictures".
+Source: BIDS 1.9 (Gorgolewski et al. 2016); docs/guide/cohorts.md, "Harmonised pictures".
 """
 
 from __future__ import annotations

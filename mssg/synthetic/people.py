@@ -1,7 +1,7 @@
 """Who is in a synthetic cohort: person i is a function of the snapshot, the request, the seed and i, whoever
 asks.
 
-Source: docs/cohorts.md.
+Source: docs/guide/cohorts.md.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class TrainingData:
         return RealBatch(images, c, mask, self.world.sum(mask.sum(0).float()))
 
     def _fakes(self, step: int, phase: int) -> FakeBatch:
-        """Label rows of every source, completed afresh (docs/method.md section 5)."""
+        """Label rows of every source, completed afresh (docs/method/method.md section 5)."""
         rng = np.random.default_rng([self.config.seed, 2, step, phase])
         n, device, mine = self.config.batch, self.world.device, self.world.rows
         values, _ = self.loader.conditions(2 * step + phase, n)

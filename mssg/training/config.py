@@ -3,7 +3,7 @@ options. No torch here.
 
 Clocks count ALL images shown to D. The original counted one source's images only; the paper-* presets are
 stated on its clock and `per_source_clock` multiplies batch and lengths by the number of sources
-(docs/method.md section 5, accounting).
+(docs/method/method.md section 5, accounting).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class TrainConfig:
     """Everything that decides a run, apart from the study and the data.
 
     Lengths are in thousands of images (kimg); learning rates are before lazy-regularisation correction.
-    Source: docs/method.md sections 4 and 5 (Karras et al. 2020 and 2021, Lai et al. 2024).
+    Source: docs/method/method.md sections 4 and 5 (Karras et al. 2020 and 2021, Lai et al. 2024).
     """
 
     preset: str = AUTO
@@ -131,7 +131,7 @@ class TrainConfig:
 
         0 during the first `lambda_step_kimg`, then e^-10, e^-9 …, one factor e each step, or
         `lambda_increment` more each step; capped at `lambda_max`.
-        Source: docs/method.md section 5 (schedules of Lai et al. 2024).
+        Source: docs/method/method.md section 5 (schedules of Lai et al. 2024).
         """
         if not self.lambda_step_kimg:
             return self.lambda_max

@@ -86,7 +86,7 @@ class World:
                 tensor.copy_(part.view_as(tensor))
 
     def reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Average gradients over processes and replace NaN by 0 and infinities by ±1e5 (docs/method.md
+        """Average gradients over processes and replace NaN by 0 and infinities by ±1e5 (docs/method/method.md
         section 5)."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         self.average(gradients)
@@ -116,7 +116,7 @@ def _store() -> dist.Store:
 
     torchrun keeps one store for all of a machine's restarts, with the addresses of those that are gone: each
     start gets a part of its own. Machines count their restarts apart, so several of them need torchrun's own
-    remedy (docs/scaling.md).
+    remedy (docs/guide/cluster.md).
     """
     store = next(dist.rendezvous("env://", timeout=PATIENCE))[0]
     start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")

@@ -1,4 +1,4 @@
-"""The exponential moving average of the generator's weights (docs/method.md section 5)."""
+"""The exponential moving average of the generator's weights (docs/method/method.md section 5)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Named settings of [train], as one table. No torch here.
 
-`small*` fit a CPU, `gpu-*` one GPU, `paper-*` are what the research code runs (docs/method.md sections 5 and
-10). `auto` is the CPU preset of the study's resolution.
+`small*` fit a CPU, `gpu-*` one GPU, `paper-*` are what the research code runs (docs/method/method.md sections
+5 and 10). `auto` is the CPU preset of the study's resolution.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ PRESETS: dict[str, Preset] = {
 }
 
 ARCHITECTURE_FIELDS: dict[str, dict[str, Any]] = {
-    # what docs/method.md section 5 adds for full-size StyleGAN2; the CPU presets leave it out, for it doubles
-    # the cost of G
+    # what docs/method/method.md section 5 adds for full-size StyleGAN2; the CPU presets leave it out, for it
+    # doubles the cost of G
     "stylegan2": {"g_lr": 0.002, "pl_weight": 2.0, "style_mixing": 0.9},
     "stylegan3-t": {},
     "stylegan3-r": {

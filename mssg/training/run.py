@@ -1,4 +1,4 @@
-"""A run's folder with its documents: created for a study, opened again (docs/formats.md, "Run")."""
+"""A run's folder with its documents: created for a study, opened again (docs/reference/formats.md, "Run")."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""One optimisation step: the phases of G and D, written so that each reads like its equation (docs/method.md
-section 5)."""
+"""One optimisation step: the phases of G and D, written so that each reads like its equation
+(docs/method/method.md section 5)."""
 
 from __future__ import annotations
 

@@ -134,7 +134,8 @@ def test_speed(which, request):
 def posterior_by_brute_force(
     intensity: float, slant: float | None = None
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Thickness grid, its posterior density there and the evidence, from the equations of docs/method.md."""
+    """Thickness grid, its posterior density there and the evidence, from the equations of
+    docs/method/method.md."""
     t = np.linspace(0.5001, 9, 40_001)
     log = 10 * np.log(5) - np.log(362880) + 9 * np.log(t - 0.5) - 5 * (t - 0.5)
     p = (intensity - 64) / 191

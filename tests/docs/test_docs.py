@@ -97,11 +97,11 @@ def test_the_site_builds_strictly(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     for page in (
         "index",
-        "tutorial/index",
+        "guide/tutorial/index",
         "reference/commands/index",
         "reference/study/index",
         "reference/files/index",
-        "reliability/index",
+        "results/reliability/index",
     ):
         assert (tmp_path / "site" / f"{page}.html").is_file()
 
@@ -181,11 +181,11 @@ def test_every_flag_in_running_text_belongs_to_a_command(hooks):
         for flag in (*o.opts, *o.secondary_opts)
     }
     text = "\n".join(
-        p.read_text(encoding="utf-8") for p in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
+        p.read_text(encoding="utf-8") for p in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
     )
     theirs = re.sub(
         r"^\| [^|]*\|", "", text, flags=re.M
-    )  # the first column of docs/migration.md is another program
+    )  # the first column of docs/guide/migration.md is another program
     used = set(re.findall(r"`(--[a-z][a-z0-9_-]*)", theirs))
     assert len(used) > 20 and not used - known - OTHERS, used - known - OTHERS
 
@@ -195,7 +195,7 @@ OTHERS = {"--max-restarts", "--nv"}
 
 
 def test_the_plan_for_many_gpus_is_computed():
-    """docs/scaling.md: parameters, bytes and efficiencies follow from the paper's study."""
+    """docs/guide/cluster.md: parameters, bytes and efficiencies follow from the paper's study."""
     import torch
 
     from mssg import assets, load_study
@@ -204,7 +204,7 @@ def test_the_plan_for_many_gpus_is_computed():
     from mssg.training.config import resolve
     from mssg.training.networks import configurations
 
-    text = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/guide/cluster.md").read_text(encoding="utf-8")
     study = load_study(assets.path("studies/ukb-mri.toml"))
     config = resolve(study)
     with torch.device("meta"):
@@ -262,7 +262,7 @@ def test_the_map_of_the_engine_is_the_one_that_is_held():
     spec.loader.exec_module(circles)
     floor = {room: number for number, rooms in enumerate(circles.ORDER, 1) for room in rooms}
     shown, number = {}, 0
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     for told, rooms in re.findall(r"^\| (\d*) *\| ((?:`mssg/[\w.]+`(?:, )?)+) \|", text, re.M):
         number = int(told or number)
         shown |= {room.removesuffix(".py"): number for room in re.findall(r"`mssg/([\w.]+)`", rooms)}
@@ -279,8 +279,8 @@ def test_the_demo_takes_as_long_wherever_it_is_told():
 
 
 def test_every_section_of_the_method_that_code_cites_is_there():
-    """docs/method.md: `section N` in a docstring or comment finds a heading "## N …"."""
-    headings = re.findall(r"^## (\d+) ", (ROOT / "docs" / "method.md").read_text(encoding="utf-8"), re.M)
+    """docs/method/method.md: `section N` in a docstring or comment finds a heading "## N …"."""
+    headings = re.findall(r"^## (\d+) ", (ROOT / "docs/method/method.md").read_text(encoding="utf-8"), re.M)
     assert headings == [str(n) for n in range(1, 11)]
     cited = set()
     for folder in ("mssg", "explorer_app", "trainer_cli", "tests"):

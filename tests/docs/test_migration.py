@@ -1,4 +1,4 @@
-"""Every command of docs/migration.md runs, in the page's order, on stand-ins of what it names."""
+"""Every command of docs/guide/migration.md runs, in the page's order, on stand-ins of what it names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.checkpoint import test_official_pickles as pickles
 from tests.data import stand_ins
 from trainer_cli.main import cli
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "migration.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs/guide/migration.md"
 SMALL = """
 z_dim = 16
 w_dim = 16

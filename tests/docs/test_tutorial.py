@@ -24,7 +24,7 @@ from tests.docs.example_scans import write_hospitals, write_table
 from trainer_cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-TUTORIAL = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
+TUTORIAL = (ROOT / "docs/guide/tutorial.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    (mssg.*)$", TUTORIAL, re.MULTILINE)
 WINDOWS = ("mssg watch", "mssg explore")
 """What opens a window; tests/gui opens them."""

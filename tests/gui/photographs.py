@@ -1,4 +1,4 @@
-"""Takes the photographs of docs/explorer.md: the real window, driven into the state each one shows.
+"""Takes the photographs of docs/guide/explorer.md: the real window, driven into the state each one shows.
 
 python tests/gui/photographs.py SNAPSHOT RUN OUT [NAME...]     (under xvfb-run -a -s "-screen 0 2560x1440x24")
 

@@ -17,6 +17,6 @@ def test_an_instrument_says_what_its_readings_rest_on_and_how_well_it_reads(name
 
 
 def test_the_brain_oracle_states_the_errors_of_the_scanner_it_reads_worst():
-    """docs/phantoms.md has them of both."""
+    """docs/method/phantoms.md has them of both."""
     own = {e.covariate: e for e in instrument("brain").own_errors()}
     assert [round(own[n].mae, 1) for n in ("age", "ventricle", "grey_matter")] == [2.7, 1.7, 14.6]

@@ -34,7 +34,7 @@ def test_lambda_of_our_presets_reaches_its_cap_halfway(study, preset, cfg):
 
 @pytest.mark.parametrize("preset", ["paper-digits", "paper-mri", "paper-retina", "paper-multicohort"])
 def test_lambda_of_the_paper_presets_is_the_research_codes(study, preset):
-    """A step of 1,000 kimg on one source's clock, cap 0.1 (docs/method.md section 10)."""
+    """A step of 1,000 kimg on one source's clock, cap 0.1 (docs/method/method.md section 10)."""
     config, sources = resolve(study, {"preset": preset}), len(study.sources)
     found = [config.lambda_at(sources * kimg) for kimg in (999, 1000, 5000, 9000, 10000)]
     assert found == pytest.approx([0, 4.54e-5, 2.479e-3, 0.1, 0.1], rel=1e-3)
@@ -173,7 +173,7 @@ def test_the_commands_help_names_every_preset():
 
 
 def test_the_guide_names_every_preset():
-    text = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[2] / "docs/guide/training.md").read_text(encoding="utf-8")
     table = text[text.index("| preset |") : text.index("A length counts")]
     assert set(re.findall(r"`([\w-]+)`", table)) >= {"auto", *PRESETS}
 

@@ -1,8 +1,8 @@
 """Handwritten digits with known causes: MNIST, each digit given a thickness, an intensity and a slant.
 
 Source: structural equations of Morpho-MNIST as used by Pawlowski et al. (NeurIPS 2020) and Lai et al. (MIDL
-2024); docs/method.md section 3. One population is divided into two sources that record different covariates
-of it.
+2024); docs/method/method.md section 3. One population is divided into two sources that record different
+covariates of it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class PreparedDigits:
 def structural_equations(rng: np.random.Generator) -> tuple[float, float, float]:
     """Draw thickness (px), intensity (levels) and slant (degrees) of one digit.
 
-    Source: `EQUATIONS`, docs/method.md section 3.
+    Source: `EQUATIONS`, docs/method/method.md section 3.
     """
     thickness = 0.5 + rng.gamma(10.0, 1 / 5)
     intensity = 64 + 191 / (1 + np.exp(-(2 * thickness - 5 + rng.normal(0, 0.5))))
