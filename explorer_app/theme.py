@@ -18,58 +18,27 @@ Colour = str | Rgb
 BACKGROUND, PANEL, FRAME, LINE, POPUP = "background", "panel", "frame", "line", "popup"
 TEXT, DIM, FAINT, ACCENT = "text", "dim", "faint", "accent"
 GOOD, AMBER, RED, CANVAS = "good", "amber", "red", "canvas"
-INK: Rgb = (0.870, 0.885, 0.910)
-GROUND: Rgb = (0.043, 0.047, 0.055)
-"""Around pictures, also in every theme."""
-WARNING: Rgb = (0.920, 0.690, 0.310)
-"""Of what stands on pictures, and warns there: their labels are dark in every theme."""
-
-_DARK: dict[str, Rgb] = {
-    BACKGROUND: (0.075, 0.082, 0.094),
-    PANEL: (0.102, 0.110, 0.126),
-    FRAME: (0.150, 0.162, 0.184),
-    LINE: (0.200, 0.215, 0.243),
-    POPUP: (0.125, 0.134, 0.153),
-    TEXT: (0.870, 0.885, 0.910),
-    DIM: (0.630, 0.660, 0.705),
-    FAINT: (0.545, 0.575, 0.615),
-    ACCENT: (0.400, 0.640, 0.870),
-    GOOD: (0.450, 0.740, 0.560),
-    AMBER: (0.920, 0.690, 0.310),
-    RED: (0.930, 0.470, 0.430),
-    CANVAS: (0.043, 0.047, 0.055),
+_COLOURS: dict[str, tuple[Rgb, Rgb, Rgb]] = {
+    BACKGROUND: ((0.075, 0.082, 0.094), (0.880, 0.888, 0.902), (0.000, 0.000, 0.000)),
+    PANEL: ((0.102, 0.110, 0.126), (0.965, 0.968, 0.975), (0.000, 0.000, 0.000)),
+    FRAME: ((0.150, 0.162, 0.184), (0.895, 0.905, 0.922), (0.130, 0.130, 0.130)),
+    LINE: ((0.200, 0.215, 0.243), (0.740, 0.760, 0.790), (0.750, 0.750, 0.750)),
+    POPUP: ((0.125, 0.134, 0.153), (0.985, 0.987, 0.990), (0.000, 0.000, 0.000)),
+    TEXT: ((0.870, 0.885, 0.910), (0.090, 0.100, 0.120), (1.000, 1.000, 1.000)),
+    DIM: ((0.630, 0.660, 0.705), (0.300, 0.330, 0.370), (0.900, 0.900, 0.900)),
+    FAINT: ((0.545, 0.575, 0.615), (0.370, 0.390, 0.430), (0.800, 0.800, 0.800)),
+    ACCENT: ((0.400, 0.640, 0.870), (0.100, 0.380, 0.660), (0.350, 0.780, 1.000)),
+    GOOD: ((0.450, 0.740, 0.560), (0.090, 0.430, 0.240), (0.400, 0.950, 0.550)),
+    AMBER: ((0.920, 0.690, 0.310), (0.560, 0.340, 0.000), (1.000, 0.800, 0.200)),
+    RED: ((0.930, 0.470, 0.430), (0.720, 0.150, 0.110), (1.000, 0.550, 0.500)),
+    CANVAS: ((0.043, 0.047, 0.055), (0.800, 0.815, 0.835), (0.000, 0.000, 0.000)),
 }
-_LIGHT: dict[str, Rgb] = {
-    BACKGROUND: (0.880, 0.888, 0.902),
-    PANEL: (0.965, 0.968, 0.975),
-    FRAME: (0.895, 0.905, 0.922),
-    LINE: (0.740, 0.760, 0.790),
-    POPUP: (0.985, 0.987, 0.990),
-    TEXT: (0.090, 0.100, 0.120),
-    DIM: (0.300, 0.330, 0.370),
-    FAINT: (0.370, 0.390, 0.430),
-    ACCENT: (0.100, 0.380, 0.660),
-    GOOD: (0.090, 0.430, 0.240),
-    AMBER: (0.560, 0.340, 0.000),
-    RED: (0.720, 0.150, 0.110),
-    CANVAS: (0.800, 0.815, 0.835),
+THEMES = {
+    name: {colour: of_theme[i] for colour, of_theme in _COLOURS.items()}
+    for i, name in enumerate(("dark", "light", "high contrast"))
 }
-_CONTRAST: dict[str, Rgb] = {
-    BACKGROUND: (0.0, 0.0, 0.0),
-    PANEL: (0.0, 0.0, 0.0),
-    FRAME: (0.130, 0.130, 0.130),
-    LINE: (0.750, 0.750, 0.750),
-    POPUP: (0.0, 0.0, 0.0),
-    TEXT: (1.0, 1.0, 1.0),
-    DIM: (0.900, 0.900, 0.900),
-    FAINT: (0.800, 0.800, 0.800),
-    ACCENT: (0.350, 0.780, 1.000),
-    GOOD: (0.400, 0.950, 0.550),
-    AMBER: (1.000, 0.800, 0.200),
-    RED: (1.000, 0.550, 0.500),
-    CANVAS: (0.0, 0.0, 0.0),
-}
-THEMES = {"dark": _DARK, "light": _LIGHT, "high contrast": _CONTRAST}
+INK, GROUND, WARNING = (THEMES["dark"][colour] for colour in (TEXT, CANVAS, AMBER))
+"""On, around and in warning on pictures: the same in every theme, as their labels are dark in every theme."""
 
 
 class _Current:

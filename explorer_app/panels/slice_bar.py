@@ -10,6 +10,7 @@ from explorer_app.context import Context
 from explorer_app.distribution import TrainingDistribution
 from explorer_app.state import AppState, set_values
 from explorer_app.theme import em, u32
+from mssg.study.model import AXES
 
 WIDTH = 1.1
 """Of the bar, in units of the text's height."""
@@ -80,7 +81,7 @@ def draw(app: Context, state: AppState, corner: ImVec2, height: float) -> AppSta
 def label(distribution: TrainingDistribution, place: float) -> str:
     """A place in words: y −18.0 mm."""
     geometry = distribution.study.geometry
-    axis = {"coronal": "y", "axial": "z", "sagittal": "x"}[geometry.plane] if geometry else "at"
+    axis = "xyz"[AXES[geometry.plane][0]] if geometry else "at"
     return f"{axis} {place:+.1f} mm"
 
 

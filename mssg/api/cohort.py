@@ -13,7 +13,7 @@ import numpy as np
 
 from mssg.api.arguments import argument_errors, check_name, native, shown, stated
 from mssg.api.picture import Picture
-from mssg.api.session import Session
+from mssg.api.session import LoadedSnapshot
 from mssg.errors import ArgumentError, DataError, MssgError
 from mssg.study.model import Study
 from mssg.synthetic.cohort import write_cohort
@@ -29,7 +29,7 @@ class Cohort(Sequence[Picture]):
     cohort`, `cohort[3]`, `cohort[:10]`.
     """
 
-    def __init__(self, session: Session, wanted: CohortRequest) -> None:
+    def __init__(self, session: LoadedSnapshot, wanted: CohortRequest) -> None:
         self._session, self._wanted = session, wanted
         with argument_errors():
             self._people = People(session.header, wanted)

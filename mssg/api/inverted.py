@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mssg.api.arguments import argument_errors, broadcast, checked_path, native, shown, stated
-from mssg.api.session import Session
+from mssg.api.session import LoadedSnapshot
 from mssg.errors import UsageError
 from mssg.files import make_folder
 from mssg.inversion.latent_file import InvertedImage
@@ -27,7 +27,7 @@ class Inverted:
             levels of 0 to 255.
     """
 
-    def __init__(self, session: Session, image: InvertedImage) -> None:
+    def __init__(self, session: LoadedSnapshot, image: InvertedImage) -> None:
         self._session, self._image = session, image
         self._latent = image.stored_latent()
         study = session.study

@@ -16,7 +16,7 @@ from mssg.api import arguments
 from mssg.api.arguments import argument_errors, broadcast, native, shown, stated
 from mssg.api.card import card
 from mssg.api.picture import Picture
-from mssg.api.session import Session, safe_after_fork
+from mssg.api.session import LoadedSnapshot, safe_after_fork
 from mssg.checkpoint.header import resolve_snapshot
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.covariates.support import support
@@ -70,7 +70,7 @@ class Model:
         device: Where it computes: "cpu", "cuda" or "mps".
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: LoadedSnapshot) -> None:
         self._session = session
         self.name: str = session.name
         self.study: Study = session.study
@@ -412,4 +412,4 @@ def load(name: str | PathLike[str], device: str = "auto") -> Model:
     with argument_errors(*missing):
         path = resolve_snapshot(text)
     with argument_errors(), safe_after_fork():
-        return Model(Session(load_snapshot(path, checked_device(device)), text))
+        return Model(LoadedSnapshot(load_snapshot(path, checked_device(device)), text))

@@ -45,7 +45,7 @@ class _Hand:
     renderer: Renderer
 
 
-class Session:
+class LoadedSnapshot:
     """One loaded snapshot.
 
     Args:

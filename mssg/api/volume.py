@@ -33,7 +33,7 @@ class Volume:
 
     def __init__(
         self,
-        head: volume.Volume,
+        head: volume.DrawnVolume,
         request: RenderRequest,
         stated: Mapping[str, float],
         header: Header,

@@ -190,4 +190,5 @@ def _finer(t: np.ndarray, logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     place = np.linspace(0, t.shape[1] - 1, _FINER * (t.shape[1] - 1) + 1)
     left = np.minimum(place.astype(int), t.shape[1] - 2)
     share = place - left
-    return tuple(a[:, left] * (1 - share) + a[:, left + 1] * share for a in (t, logs))  # type: ignore[return-value]
+    t, logs = (a[:, left] * (1 - share) + a[:, left + 1] * share for a in (t, logs))
+    return t, logs

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from mssg.covariates import truncated
-from mssg.covariates.protocol import FittedModel, Stateful, Training, Variable
+from mssg.covariates.protocol import FittedModel, FittingData, Stateful, Variable
 from mssg.errors import DataError, StudyError
 
 MOST_COMBINATIONS = 2**40  # mixed-radix codes stay far inside int64
@@ -120,7 +120,7 @@ class FrequencyTable(DiscreteModel):
     continuous_parents = (0, 0)
 
     @classmethod
-    def fit(cls, data: Training, rng: np.random.Generator) -> Self:
+    def fit(cls, data: FittingData, rng: np.random.Generator) -> Self:
         """Count."""
         data.require(1)
         check_levels(data.y, data.child)

@@ -11,7 +11,7 @@ from mssg.covariates.analytic import PREFIX, build, registered
 from mssg.covariates.discrete import FrequencyTable
 from mssg.covariates.marginal import Beta, Quantiles, Stratified, Uniform
 from mssg.covariates.mixture import MixtureModel
-from mssg.covariates.protocol import CovariateModel, Family, FittedModel, Training, Variable
+from mssg.covariates.protocol import CovariateModel, Family, FittedModel, FittingData, Variable
 from mssg.covariates.regression import Linear, Logistic, Sigmoid, Softmax
 from mssg.errors import StudyError
 
@@ -74,7 +74,7 @@ def check_family(
             )
 
 
-def fit_family(family: str, data: Training, rng: np.random.Generator) -> CovariateModel:
+def fit_family(family: str, data: FittingData, rng: np.random.Generator) -> CovariateModel:
     """Fit a family; discrete parents it cannot take itself get one model per combination of their levels."""
     if family.startswith(PREFIX):
         return build(family, data.child, data.options)

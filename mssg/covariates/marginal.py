@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 
 from mssg.covariates.discrete import combine, levels_of
-from mssg.covariates.protocol import CovariateModel, Family, FittedModel, Training
+from mssg.covariates.protocol import CovariateModel, Family, FittedModel, FittingData
 from mssg.covariates.truncated import legendre
 from mssg.errors import DataError
 
@@ -52,7 +52,7 @@ class Beta(FittedModel):
     stratified = True
 
     @classmethod
-    def fit(cls, data: Training, rng: np.random.Generator) -> Self:
+    def fit(cls, data: FittingData, rng: np.random.Generator) -> Self:
         """Match mean and variance on the range."""
         data.require()
         margin = _MARGIN * float(np.ptp(data.y))
@@ -108,7 +108,7 @@ class Uniform(FittedModel):
     stratified = True
 
     @classmethod
-    def fit(cls, data: Training, rng: np.random.Generator) -> Self:
+    def fit(cls, data: FittingData, rng: np.random.Generator) -> Self:
         """Take the range."""
         data.require()
         return cls(float(data.y.min()), float(data.y.max()))
@@ -154,7 +154,7 @@ class Quantiles(FittedModel):
     stratified = True
 
     @classmethod
-    def fit(cls, data: Training, rng: np.random.Generator) -> Self:
+    def fit(cls, data: FittingData, rng: np.random.Generator) -> Self:
         """Take the quantiles; repeated values share one knot."""
         data.require()
         levels = np.linspace(0, 1, min(_KNOTS, len(data.y)))
@@ -212,13 +212,13 @@ class Stratified(FittedModel):
     models: tuple[CovariateModel, ...]
 
     @classmethod
-    def fit_each(cls, family: type[Family], data: Training, rng: np.random.Generator) -> Self:
+    def fit_each(cls, family: type[Family], data: FittingData, rng: np.random.Generator) -> Self:
         """Fit `family` to every combination with enough rows, and to all rows."""
         discrete = tuple(i for i, p in enumerate(data.parents) if not p.is_continuous)
         continuous = tuple(i for i, p in enumerate(data.parents) if p.is_continuous)
         levels = levels_of(tuple(data.parents[i] for i in discrete))
         code = combine(data.x[:, discrete], levels)
-        inner = Training(
+        inner = FittingData(
             data.child,
             data.y,
             tuple(data.parents[i] for i in continuous),

@@ -15,7 +15,7 @@ import numpy as np
 
 from mssg.covariates.discrete import DiscreteModel
 from mssg.covariates.em import default_components, fit_mixture
-from mssg.covariates.protocol import Stateful, Training
+from mssg.covariates.protocol import FittingData, Stateful
 from mssg.covariates.truncated import WIDENING, CutModel, support
 from mssg.errors import DataError
 
@@ -132,7 +132,7 @@ class MixtureModel(CutModel):
     stratified = True
 
     @classmethod
-    def fit(cls, data: Training, rng: np.random.Generator) -> Self:
+    def fit(cls, data: FittingData, rng: np.random.Generator) -> Self:
         """Fit the joint mixture of parents and child, then condition it."""
         data.require()
         joint = np.column_stack([data.x, data.y])

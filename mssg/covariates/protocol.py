@@ -51,7 +51,7 @@ class Variable:
 
 
 @dataclass(frozen=True, eq=False)
-class Training:
+class FittingData:
     """What a model is fitted to: the child y float64 [n], its parents x float64 [n, P], and the study's
     options."""
 
@@ -66,7 +66,7 @@ class Training:
         if not self.parents:
             object.__setattr__(self, "x", np.empty((len(self.y), 0)))
 
-    def rows(self, chosen: np.ndarray) -> Training:
+    def rows(self, chosen: np.ndarray) -> FittingData:
         """The same task on some of the rows (mask or indices)."""
         return dataclasses.replace(self, y=self.y[chosen], x=self.x[chosen])
 
@@ -143,7 +143,7 @@ class Family(CovariateModel, Protocol):
     """A covariate model that is fitted to rows."""
 
     @classmethod
-    def fit(cls, data: Training, rng: np.random.Generator) -> Self:
+    def fit(cls, data: FittingData, rng: np.random.Generator) -> Self:
         """Fit to training rows; the generator decides initial values only."""
         ...
 
@@ -273,6 +273,7 @@ def restore(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Any:
         )
     cls = _TYPES[kind]
     try:
-        return cls(**{f.name: _read(f.name, meta, arrays) for f in dataclasses.fields(cls)})  # type: ignore[arg-type]
+        parts = {f.name: _read(f.name, meta, arrays) for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        return cls(**parts)
     except KeyError as missing:
         raise SnapshotError("a covariate model is incomplete", field=kind, found=f"no {missing}") from None

@@ -10,7 +10,7 @@ from typing import Self, cast
 import numpy as np
 
 from mssg.covariates.discrete import DiscreteModel, check_levels
-from mssg.covariates.protocol import FittedModel, Stateful, Training
+from mssg.covariates.protocol import FittedModel, FittingData, Stateful
 from mssg.covariates.truncated import WIDENING, CutModel, hermite, support
 from mssg.errors import DataError
 
@@ -35,7 +35,7 @@ class Features(Stateful):
             raise ValueError(f"levels of parents: {self.levels}")
 
     @classmethod
-    def fit(cls, data: Training) -> Self:
+    def fit(cls, data: FittingData) -> Self:
         """Standardise by the rows' mean and spread; a parent that never varies contributes nothing."""
         spread = data.x.std(0)
         return cls(
@@ -66,7 +66,7 @@ class Linear(CutModel):
     family = "linear"
 
     @classmethod
-    def fit(cls, data: Training, rng: np.random.Generator) -> Self:
+    def fit(cls, data: FittingData, rng: np.random.Generator) -> Self:
         """Least squares."""
         data.require()
         features = Features.fit(data)
@@ -92,7 +92,7 @@ class Softmax(DiscreteModel):
     family = "softmax"
 
     @classmethod
-    def fit(cls, data: Training, rng: np.random.Generator) -> Self:
+    def fit(cls, data: FittingData, rng: np.random.Generator) -> Self:
         """Maximum likelihood with a weak Gaussian prior, by L-BFGS."""
         from scipy.optimize import minimize
 
@@ -211,7 +211,7 @@ class Sigmoid(SigmoidOfGaussian):
     family = "sigmoid"
 
     @classmethod
-    def fit(cls, data: Training, rng: np.random.Generator) -> Self:
+    def fit(cls, data: FittingData, rng: np.random.Generator) -> Self:
         """Least squares for the curve, the residual variance for the noise of the parent.
 
         Noise in the parent flattens the mean curve, so both are fitted in turn: the curve's expectation under

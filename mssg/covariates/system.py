@@ -15,7 +15,7 @@ from mssg.covariates.families import JOINT, fit_family
 from mssg.covariates.graph import CORRELATION, Factor, build_graph, variable_of
 from mssg.covariates.joint import JointMixture
 from mssg.covariates.network import FittedFactor, Known, Network, Step
-from mssg.covariates.protocol import Training, restore
+from mssg.covariates.protocol import FittingData, restore
 from mssg.errors import DataError, SnapshotError, UsageError
 from mssg.study.model import SOURCE, Study
 
@@ -382,5 +382,5 @@ def _fit_factor(study: Study, factor: Factor, values: np.ndarray, rng: np.random
             members, parents, factor.family, RowTable.fit(variables, rows[:, (*parents, *members)])
         )
     y, x = rows[:, members][:, 0], rows[:, parents]
-    data = Training(variables[-1], y, variables[:-1], x, factor.components, factor.options)
+    data = FittingData(variables[-1], y, variables[:-1], x, factor.components, factor.options)
     return FittedFactor(members, parents, factor.family, fit_family(factor.family, data, rng))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg.data.nifti import Volume
+from mssg.data.nifti import NiftiVolume
 from mssg.errors import DataError
 
 GRID_MM = 4.0
@@ -46,7 +46,7 @@ class BiasField:
         return np.exp(_terms(scaled) @ self.coefficients).reshape(points.shape[1:])
 
 
-def estimate(volume: Volume) -> BiasField:
+def estimate(volume: NiftiVolume) -> BiasField:
     """Estimate the bias field of a volume.
 
     Args:

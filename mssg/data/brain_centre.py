@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg.data.nifti import Volume
+from mssg.data.nifti import NiftiVolume
 from mssg.errors import DataError
 
 STEP_MM = 4.0
@@ -19,7 +19,7 @@ VERTEX_SHARE = 0.002
 """Share of the head's voxels above the vertex: single bright ones are no head."""
 
 
-def brain_centre(volume: Volume, mask: Volume | None = None) -> NDArray[np.float64]:
+def brain_centre(volume: NiftiVolume, mask: NiftiVolume | None = None) -> NDArray[np.float64]:
     """The middle of a brain.
 
     Args:
@@ -50,7 +50,9 @@ def brain_centre(volume: Volume, mask: Volume | None = None) -> NDArray[np.float
     return places[places[:, 2] > vertex - BELOW_VERTEX_MM].mean(0)
 
 
-def _places(volume: Volume, voxels: NDArray[np.bool_], every: NDArray[np.integer]) -> NDArray[np.float64]:
+def _places(
+    volume: NiftiVolume, voxels: NDArray[np.bool_], every: NDArray[np.integer]
+) -> NDArray[np.float64]:
     """Millimetres [n, 3] of the voxels that are True, of which every so many-th was looked at."""
     return np.argwhere(voxels) * every @ volume.affine[:3, :3].T + volume.affine[:3, 3]
 

@@ -119,7 +119,7 @@ class TableSpec:
 
 
 @dataclass(frozen=True)
-class Cohort:
+class CohortMap:
     """One cohort map; see docs/reference/cohort-maps.md for every field."""
 
     name: str

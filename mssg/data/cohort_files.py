@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mssg.data.cohort import Cohort, CohortImage, LeftOut, chosen, fill, pattern
+from mssg.data.cohort import CohortImage, CohortMap, LeftOut, chosen, fill, pattern
 from mssg.errors import DataError
 from mssg.study.cells import is_missing
 
@@ -20,7 +20,11 @@ RIGHT = ("right", "r", "od", "re", "droit", "droite", "ra", "rechts")
 
 
 def find(
-    root: Path, cohort: Cohort, variant: str = "", suffixes: Sequence[str] = (), allowed: Sequence[Path] = ()
+    root: Path,
+    cohort: CohortMap,
+    variant: str = "",
+    suffixes: Sequence[str] = (),
+    allowed: Sequence[Path] = (),
 ) -> tuple[list[CohortImage], list[LeftOut]]:
     """List a folder's images, in order of their names.
 
@@ -76,7 +80,7 @@ def find(
 
 
 def _image(
-    path: Path, name: str, facts: dict[str, str], cohort: Cohort, cells: Mapping[str, str]
+    path: Path, name: str, facts: dict[str, str], cohort: CohortMap, cells: Mapping[str, str]
 ) -> CohortImage | LeftOut:
     """The image that a file is, by what its name or its row says; or why it is none."""
     for fact, codes in cohort.codes.items():
@@ -112,7 +116,7 @@ def from_rows(
     rows: Iterable[tuple[int, Mapping[str, str]]],
     table: Path,
     roots: Sequence[Path],
-    cohort: Cohort,
+    cohort: CohortMap,
     variant: str = "",
 ) -> tuple[list[CohortImage], list[LeftOut]]:
     """Images that a table names, in its order; every cell of a row becomes a fact of its image.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mssg import assets
-from mssg.data.cohort import Choice, Cohort, Condition, CovariateSpec, Rule, TableSpec
+from mssg.data.cohort import Choice, CohortMap, Condition, CovariateSpec, Rule, TableSpec
 from mssg.data.covariate_options import TOP_CODED
 from mssg.errors import DataError, UsageError
 from mssg.files import parse_toml
@@ -24,7 +24,7 @@ def shipped() -> list[str]:
     return sorted(p.stem for p in (assets.root() / "cohorts").glob("*.toml"))
 
 
-def load_cohort(name: str | os.PathLike[str]) -> Cohort:
+def load_cohort(name: str | os.PathLike[str]) -> CohortMap:
     """Read a cohort map: a TOML's path, or the name of a shipped one.
 
     Raises:
@@ -49,7 +49,7 @@ def load_cohort(name: str | os.PathLike[str]) -> Cohort:
     return from_document(document, str(path))
 
 
-def from_document(document: Mapping[str, Any], file: str | None = None) -> Cohort:
+def from_document(document: Mapping[str, Any], file: str | None = None) -> CohortMap:
     """The cohort of a parsed TOML.
 
     Raises:
@@ -71,7 +71,7 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Cohor
     tables = [_table_spec(entry, f"tables[{i}]", file) for i, entry in enumerate(_list(top, "tables"), 1)]
     qc = _quality(_table(top.table("qc"), "qc", file))
     top.finish()
-    return Cohort(
+    return CohortMap(
         name=name,
         kind=kind,
         title=title,

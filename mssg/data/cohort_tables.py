@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mssg.data.bids import labelled
 from mssg.data.cohort import (
-    Cohort,
     CohortImage,
+    CohortMap,
     CovariateSpec,
     LeftOut,
     TableSpec,
@@ -69,7 +69,7 @@ class JoinedTable:
 
 
 def join(
-    images: Sequence[CohortImage], tables: Sequence[Path], root: Path, cohort: Cohort, alone: bool = True
+    images: Sequence[CohortImage], tables: Sequence[Path], root: Path, cohort: CohortMap, alone: bool = True
 ) -> tuple[list[ImageRecord], list[LeftOut], list[CovariateSpec]]:
     """Give each image its covariates.
 
@@ -142,7 +142,7 @@ def _sought(image: CohortImage, table: JoinedTable) -> str:
     return f"for {key} in {table.path.name}, {keys}" if key else ""
 
 
-def _given_tables(paths: Sequence[Path], cohort: Cohort) -> list[JoinedTable]:
+def _given_tables(paths: Sequence[Path], cohort: CohortMap) -> list[JoinedTable]:
     """The tables that a user names, each with every spec that fits it.
 
     Raises:
@@ -157,7 +157,7 @@ def _given_tables(paths: Sequence[Path], cohort: Cohort) -> list[JoinedTable]:
     return out
 
 
-def _found_tables(root: Path, cohort: Cohort, problems: list[LeftOut], others: bool) -> list[JoinedTable]:
+def _found_tables(root: Path, cohort: CohortMap, problems: list[LeftOut], others: bool) -> list[JoinedTable]:
     """The tables that the map's patterns find in the folder.
 
     Args:
@@ -224,18 +224,18 @@ def _as_regex(text: str) -> str:
     return ".*".join(re.escape(part).replace(r"\*", ".*") for part in _PLACE.split(text)) or "(?!)"
 
 
-def _columns(cohort: Cohort, spec: CovariateSpec, variant: str) -> list[str]:
+def _columns(cohort: CohortMap, spec: CovariateSpec, variant: str) -> list[str]:
     choices = [spec.column, *(one.columns for rule in spec.rules for one in rule.all)]
     return [text for choice in choices for text in alternatives(choice, cohort.variants, variant)]
 
 
-def _needed(cohort: Cohort, specs: Sequence[CovariateSpec], variant: str) -> list[str]:
+def _needed(cohort: CohortMap, specs: Sequence[CovariateSpec], variant: str) -> list[str]:
     out = [c for spec in specs for c in _columns(cohort, spec, variant)]
     out += [c for _, condition in cohort.excludes for c in alternatives(condition.columns)]
     return out or ["(?!)"]
 
 
-def _usable(cohort: Cohort, columns: set[str], tables: Sequence[str], variant: str) -> list[CovariateSpec]:
+def _usable(cohort: CohortMap, columns: set[str], tables: Sequence[str], variant: str) -> list[CovariateSpec]:
     """The covariates of a variant whose columns are there.
 
     Raises:
@@ -283,7 +283,7 @@ def _named_by(spec: CovariateSpec, column: str) -> str:
 
 
 def _no_covariate(
-    cohort: Cohort, columns: set[str], tables: Sequence[str], root: Path, problems: Sequence[LeftOut]
+    cohort: CohortMap, columns: set[str], tables: Sequence[str], root: Path, problems: Sequence[LeftOut]
 ) -> MssgError:
     """No table has any of the map's covariates: what there is instead."""
     wanted = [text for spec in cohort.covariates for text in _columns(cohort, spec, "")]

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg.data.cohort import Choice, Cohort, CohortImage, Condition, CovariateSpec, LeftOut, chosen, fill
+from mssg.data.cohort import Choice, CohortImage, CohortMap, Condition, CovariateSpec, LeftOut, chosen, fill
 from mssg.errors import UsageError
 from mssg.study.cells import is_missing, parse_number, same_value, top_coded
 
@@ -67,7 +67,7 @@ class Rejected(Exception):
 
 
 def values_of(
-    image: CohortImage, record: TableRecord, cohort: Cohort, specs: Sequence[CovariateSpec]
+    image: CohortImage, record: TableRecord, cohort: CohortMap, specs: Sequence[CovariateSpec]
 ) -> dict[str, float]:
     """An image's covariates in native units; NaN is missing.
 

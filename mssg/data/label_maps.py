@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mssg import assets
-from mssg.data.nifti import LARGEST_LABEL, Volume
+from mssg.data.nifti import LARGEST_LABEL, NiftiVolume
 from mssg.errors import DataError
 from mssg.files import parse_toml
 from mssg.study.model import name_problem
@@ -33,7 +33,7 @@ class LabelScheme:
     structures: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     may_lack: tuple[str, ...] = ()
 
-    def volumes(self, labels: Volume) -> dict[str, float]:
+    def volumes(self, labels: NiftiVolume) -> dict[str, float]:
         """Volumes of all structures in millilitres: voxels of a structure's labels, times a voxel's volume.
 
         Args:

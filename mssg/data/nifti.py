@@ -36,7 +36,7 @@ MM_OF = {"meter": 1000.0, "micron": 0.001}
 
 
 @dataclass(frozen=True)
-class Volume:
+class NiftiVolume:
     """A volume and where it lies.
 
     Attributes:
@@ -74,7 +74,7 @@ AS_STATED = VolumeRules()
 """Nothing but what a file says."""
 
 
-def read_volume(path: str | Path, rules: VolumeRules = AS_STATED) -> Volume:
+def read_volume(path: str | Path, rules: VolumeRules = AS_STATED) -> NiftiVolume:
     """Read a volume of grey levels: .nii, .nii.gz, .mgz or .mgh.
 
     Returns:
@@ -87,12 +87,12 @@ def read_volume(path: str | Path, rules: VolumeRules = AS_STATED) -> Volume:
     return _read(Path(path), rules, False)
 
 
-def read_slice(path: str | Path, rules: VolumeRules = AS_STATED) -> Volume:
+def read_slice(path: str | Path, rules: VolumeRules = AS_STATED) -> NiftiVolume:
     """Read one slice: a volume one of whose sides is a single voxel. As `read_volume`."""
     return _read(Path(path), rules, True)
 
 
-def read_mask(path: str | Path, rules: VolumeRules = AS_STATED) -> Volume:
+def read_mask(path: str | Path, rules: VolumeRules = AS_STATED) -> NiftiVolume:
     """Read a mask: 0 and one other value, or probabilities, which count from a half.
 
     Returns:
@@ -107,7 +107,7 @@ def read_mask(path: str | Path, rules: VolumeRules = AS_STATED) -> Volume:
         found = f"values from {data.min():g} to {data.max():g}"
         raise DataError("is no mask", file=path, found=found, expected="0 and one value above it")
     if (above == above[0]).all():
-        return Volume((data > 0).astype(np.uint8), volume.affine)
+        return NiftiVolume((data > 0).astype(np.uint8), volume.affine)
     if above.max() > 1:
         raise DataError(
             "is no mask: it has several values, as an image or a label map",
@@ -115,10 +115,10 @@ def read_mask(path: str | Path, rules: VolumeRules = AS_STATED) -> Volume:
             found=f"values up to {above.max():g}",
             expected="0 and one value above it, or probabilities from 0 to 1",
         )
-    return Volume((data >= 0.5).astype(np.uint8), volume.affine)
+    return NiftiVolume((data >= 0.5).astype(np.uint8), volume.affine)
 
 
-def read_labels(path: str | Path, rules: VolumeRules = AS_STATED) -> Volume:
+def read_labels(path: str | Path, rules: VolumeRules = AS_STATED) -> NiftiVolume:
     """Read a label map: whole numbers, int32. Its orientation does not matter: only volumes are taken from
     it.
 
@@ -134,7 +134,7 @@ def read_labels(path: str | Path, rules: VolumeRules = AS_STATED) -> Volume:
     if data.min() < 0 or data.max() > LARGEST_LABEL:
         found = f"values from {data.min():g} to {data.max():g}"
         raise DataError("is no label map", file=path, found=found, expected=f"0 to {LARGEST_LABEL}")
-    return Volume(data.astype(np.int32), volume.affine)
+    return NiftiVolume(data.astype(np.int32), volume.affine)
 
 
 def sidecar(path: Path) -> Path:
@@ -175,7 +175,7 @@ def in_ras_order(
     return tuple(shape[i] for i in order), affine @ inv_ornt_aff(orientation, shape)
 
 
-def _read(path: Path, rules: VolumeRules, planar: bool) -> Volume:
+def _read(path: Path, rules: VolumeRules, planar: bool) -> NiftiVolume:
     """A file's voxels as float32 [nx, ny, nz], all of them finite, and its affine."""
     image, shape, affine = _open(path, rules, planar)
     try:
@@ -199,7 +199,7 @@ def _read(path: Path, rules: VolumeRules, planar: bool) -> Volume:
                 hint="--nan-as-zero of mssg prepare takes them as 0",
             )
         data = np.where(finite, data, np.float32(0))
-    return Volume(data, affine, _code(image.header))
+    return NiftiVolume(data, affine, _code(image.header))
 
 
 def _open(path: Path, rules: VolumeRules, planar: bool) -> tuple[Any, tuple[int, ...], NDArray[np.float64]]:
@@ -363,7 +363,7 @@ def _unit(header: Any) -> str:
         raise ValueError(f"xyzt_units {int(header['xyzt_units'])} is no unit") from None
 
 
-def to_ras(volume: Volume) -> Volume:
+def to_ras(volume: NiftiVolume) -> NiftiVolume:
     """The volume with axes swapped and flipped to the nearest right, anterior, superior; no voxel value
     changes.
 
@@ -372,7 +372,7 @@ def to_ras(volume: Volume) -> Volume:
     from nibabel.orientations import apply_orientation, io_orientation
 
     data = np.ascontiguousarray(apply_orientation(volume.data, io_orientation(volume.affine)))
-    return Volume(data, in_ras_order(volume.data.shape, volume.affine)[1], volume.code)
+    return NiftiVolume(data, in_ras_order(volume.data.shape, volume.affine)[1], volume.code)
 
 
 def to_bytes(image: Any, path: Path) -> bytes:

@@ -16,12 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg.data.nifti import ALIGNED, MNI, SCANNER, UNKNOWN, Volume, to_ras
+from mssg.data.nifti import ALIGNED, MNI, SCANNER, UNKNOWN, NiftiVolume, to_ras
 from mssg.errors import DataError, UsageError
-from mssg.study.model import Geometry
+from mssg.study.model import AXES, Geometry
 
-AXES = {"coronal": (1, 0, 2), "axial": (2, 0, 1), "sagittal": (0, 1, 2)}
-"""Plane -> patient axis that is cut, axis along the columns (rising), axis along the rows (falling)."""
 ON_GRID_MM = 1e-3
 """A pixel and a voxel this close are the same place: values are taken over, not interpolated."""
 COARSE, FAR, NARROW = 2.5, 1.25, 2.0
@@ -154,7 +152,7 @@ class Place:
     code: int
 
     @staticmethod
-    def of_slice(volume: Volume) -> Place:
+    def of_slice(volume: NiftiVolume) -> Place:
         """Where a slice lies (`read_slice`)."""
         upright = to_ras(volume)
         return Place(plane_of(upright), tuple(map(tuple, upright.affine.tolist())), volume.code)
@@ -296,7 +294,7 @@ def is_straight(affine: NDArray[np.float64]) -> bool:
     return np.allclose(affine[:3, :3], np.diag(np.diag(affine[:3, :3])), atol=1e-4)
 
 
-def slice_picture(volume: Volume) -> tuple[str, tuple[float, float], NDArray[Any]]:
+def slice_picture(volume: NiftiVolume) -> tuple[str, tuple[float, float], NDArray[Any]]:
     """A slice (`read_slice`) as a picture; the inverse of `stored`.
 
     Returns:
@@ -311,7 +309,7 @@ def slice_picture(volume: Volume) -> tuple[str, tuple[float, float], NDArray[Any
     return plane, (float(edges[across]), float(edges[up])), picture
 
 
-def plane_of(upright: Volume) -> str:
+def plane_of(upright: NiftiVolume) -> str:
     """The plane of a slice in RAS order."""
     cut = upright.data.shape.index(1)
     return next(name for name, axes in AXES.items() if axes[0] == cut)
@@ -353,7 +351,7 @@ def fit_grid(
 
 
 def sample_plane(
-    volume: Volume, grid: PlaneGrid, nearest: bool = False
+    volume: NiftiVolume, grid: PlaneGrid, nearest: bool = False
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Sample a plane of a volume.
 

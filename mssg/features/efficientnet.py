@@ -138,4 +138,5 @@ def load() -> EfficientNetLite0:
         raise DataError(
             "the shipped weights cannot be read", file=path, found=error, hint="Install mssg again"
         ) from None
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.eval().requires_grad_(False)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

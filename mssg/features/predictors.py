@@ -176,31 +176,31 @@ def to_columns(study: Study, outputs: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _Labelled:
     """Images uint8 [N, C, H, W], native values [N, V] and people [N] of a part of all sources together."""
 
     images: np.ndarray
     values: np.ndarray
     people: np.ndarray
 
-    def and_also(self, other: _Rows) -> _Rows:
+    def and_also(self, other: _Labelled) -> _Labelled:
         """Both, one after the other."""
         pairs = ((getattr(self, n), getattr(other, n)) for n in ("images", "values", "people"))
-        return _Rows(*(np.concatenate(pair) for pair in pairs))
+        return _Labelled(*(np.concatenate(pair) for pair in pairs))
 
     def people_with(self, v: int) -> int:
         """How many people have a value of the covariate in column `v`."""
         return len(set(self.people[np.isfinite(self.values[:, v])].tolist()))
 
 
-def _rows(sources: Sequence[PackedSource], split: str, limit: int, rng: np.random.Generator) -> _Rows:
+def _rows(sources: Sequence[PackedSource], split: str, limit: int, rng: np.random.Generator) -> _Labelled:
     """What a split holds, all sources together, at most so many images."""
     picked = [(s, np.sort(rng.permutation(s.rows(split))[: max(1, limit // len(sources))])) for s in sources]
-    parts = [_Rows(np.asarray(s.images[rows]), s.values[rows], s.subjects[rows]) for s, rows in picked]
-    return functools.reduce(_Rows.and_also, parts)
+    parts = [_Labelled(np.asarray(s.images[rows]), s.values[rows], s.subjects[rows]) for s, rows in picked]
+    return functools.reduce(_Labelled.and_also, parts)
 
 
-def _some(rows: _Rows, sources: Sequence[PackedSource], split: str) -> _Rows:
+def _some(rows: _Labelled, sources: Sequence[PackedSource], split: str) -> _Labelled:
     """The rows, of which there must be one."""
     if not len(rows.images):
         raise DataError(
@@ -308,8 +308,8 @@ def train(
 def _trained(
     study: Study,
     architecture: str,
-    rows: _Rows,
-    held: _Rows,
+    rows: _Labelled,
+    held: _Labelled,
     *,
     plan: Schedule,
     seed: int,
@@ -321,7 +321,7 @@ def _trained(
     rng = np.random.default_rng([seed, 1])
     network, covariate_loss = build(architecture, study).to(device), CovariateLoss(study)
 
-    def loss_of(part: _Rows, which: np.ndarray) -> torch.Tensor:
+    def loss_of(part: _Labelled, which: np.ndarray) -> torch.Tensor:
         x = torch.from_numpy(part.images[which]).to(device).float() / 127.5 - 1
         values = part.values[which]
         c = torch.from_numpy(study.encode(values)).to(device)
@@ -357,12 +357,14 @@ def _trained(
     return network.eval()
 
 
-def _regression(study: Study, rows: _Rows, unseen: _Rows, *, limit: int, seed: int, device: str) -> Predictor:
+def _regression(
+    study: Study, rows: _Labelled, unseen: _Labelled, *, limit: int, seed: int, device: str
+) -> Predictor:
     """The ridge regression, and its own error on people that no fit behind a reading had seen."""
     most = min(limit, ridge.MOST_ROWS)
     if len(rows.images) > most:
         few = np.sort(np.random.default_rng([seed, 2]).permutation(len(rows.images))[:most])
-        rows = _Rows(rows.images[few], rows.values[few], rows.people[few])
+        rows = _Labelled(rows.images[few], rows.values[few], rows.people[few])
     fitted = ridge.fit(study, rows.images, rows.values, rows.people.tolist(), seed)
     predictor = Predictor(study, ridge.NAME, fitted.network.to(device), ())
     read, errors = predictor.measure(unseen.images) if len(unseen.images) else {}, []

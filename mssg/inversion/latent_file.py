@@ -15,13 +15,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from mssg.checkpoint.snapshot import Snapshot
-from mssg.data.plane import AXES, Place
+from mssg.data.plane import Place
 from mssg.errors import UsageError
 from mssg.features.perceptual import perceptual_distance
 from mssg.files import parse_json, write_atomically
 from mssg.inversion.projector import Inversion, InvertConfig, edited_ws, invert
 from mssg.networks.latents import latents
 from mssg.rendering.request import StoredLatent
+from mssg.study.model import AXES
 
 FORMAT_VERSION = 1
 KEY = "mssg-inversion"

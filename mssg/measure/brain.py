@@ -215,7 +215,8 @@ def _ventricles(
     """Connected fluid deep in the hull whose centre lies where the lateral ventricles are."""
     from scipy import ndimage
 
-    parts, count = ndimage.label((fluid > 0.5) & (depth > DEEP) & (aside < 34) & (above > -12) & (above < 40))  # type: ignore[misc]
+    inside = (fluid > 0.5) & (depth > DEEP) & (aside < 34) & (above > -12) & (above < 40)
+    parts, count = ndimage.label(inside)  # type: ignore[misc]
     chosen = np.zeros(fluid.shape, bool)
     for part in range(1, count + 1):
         mask = parts == part

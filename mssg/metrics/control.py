@@ -41,7 +41,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass
-class _Readings:
+class _MeasuredDraws:
     """Draws, measures and counts images."""
 
     generate: Generate
@@ -176,7 +176,7 @@ def control(
     if unknown:
         raise UsageError("no such design", field=unknown[0], expected=" | ".join(ASKED))
     anchors = {name: anchor for name in ask.varied if (anchor := _anchor(ask, name))}
-    readings = _Readings(
+    readings = _MeasuredDraws(
         generate=generate,
         measure=measure,
         study=study,
@@ -257,7 +257,7 @@ def _fixed(study: Study, source: str | None) -> dict[str, float]:
     return fixed | {SOURCE: float(study.covariate(SOURCE).levels.index(study.source(source).name))}
 
 
-def _drawn(ask: _Requests, readings: _Readings, variance: ClassVariance | None) -> Iterator[ControlRow]:
+def _drawn(ask: _Requests, readings: _MeasuredDraws, variance: ClassVariance | None) -> Iterator[ControlRow]:
     """Design a."""
     values = ask.draw(ask.n, ask.rng(1))
     measured = readings(values, 1, variance)
@@ -265,7 +265,7 @@ def _drawn(ask: _Requests, readings: _Readings, variance: ClassVariance | None) 
         yield ask.row("a", name, values, measured[name])
 
 
-def _conditional(ask: _Requests, readings: _Readings) -> Iterator[ControlRow]:
+def _conditional(ask: _Requests, readings: _MeasuredDraws) -> Iterator[ControlRow]:
     """Design b: rows take the quantiles (or levels) in turn, so that each is an independent draw of all the
     rest."""
     for i, name in enumerate(ask.varied):
@@ -289,7 +289,7 @@ def _anchor(ask: _Requests, name: str) -> str | None:
 
 
 def _grid(
-    ask: _Requests, readings: _Readings, name: str, anchor: str
+    ask: _Requests, readings: _MeasuredDraws, name: str, anchor: str
 ) -> tuple[list[ControlRow], list[GridCell]]:
     """Design c: both covariates from their 5 % to their 95 % quantile, all combinations."""
     stream = 100 + ask.varied.index(name)
@@ -333,7 +333,7 @@ def _grid(
     return rows, cells
 
 
-def _shuffled(ask: _Requests, readings: _Readings) -> Iterator[ControlRow]:
+def _shuffled(ask: _Requests, readings: _MeasuredDraws) -> Iterator[ControlRow]:
     """Every covariate from its marginal: no covariate can be obeyed through another one."""
     rng = ask.rng(2)
     values = ask.draw(ask.n, rng)

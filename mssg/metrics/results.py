@@ -288,10 +288,7 @@ class Evaluation:
                 hint="Make it again with `mssg evaluate`",
             )
         try:
-            models = tuple(
-                ModelRecord(**{k: tuple(v) if isinstance(v, list) else v for k, v in m.items()})  # type: ignore[arg-type]
-                for m in document.pop("models")
-            )
+            models = tuple(_model_record(m) for m in document.pop("models"))
             notes = tuple(Note(**n) for n in document.pop("notes"))
             results = tuple(_result(r) for r in document.pop("results"))
             return Evaluation(models=models, notes=notes, results=results, **document)
@@ -324,6 +321,10 @@ def _identity(result: Result) -> str:
     """What a result is about, without what was found."""
     found = ("value", "n", "n_real", "ci95", "sd", "real_floor", "real_floor_n", "detail", "unit")
     return json.dumps({k: v for k, v in asdict(result).items() if k not in found}, sort_keys=True)
+
+
+def _model_record(document: Mapping[str, Any]) -> ModelRecord:
+    return ModelRecord(**{k: tuple(v) if isinstance(v, list) else v for k, v in document.items()})
 
 
 def _result(document: Mapping[str, Any]) -> Result:

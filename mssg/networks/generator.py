@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mssg.networks import stylegan2, stylegan3
 from mssg.networks.config import STYLEGAN2, GeneratorConfig
 from mssg.networks.mapping import MappingNetwork
+from mssg.networks.stylegan2 import StyleGAN2Synthesis
+from mssg.networks.stylegan3 import StyleGAN3Synthesis
 
 
 class Generator(nn.Module):
@@ -26,8 +27,7 @@ class Generator(nn.Module):
         self.z_dim, self.c_dim, self.w_dim = config.z_dim, config.c_dim, config.w_dim
         self.img_resolution, self.img_channels = config.img_resolution, config.img_channels
         self.num_ws = config.num_ws
-        family = stylegan2 if config.kind == STYLEGAN2 else stylegan3
-        self.synthesis = family.SynthesisNetwork(config)
+        self.synthesis = (StyleGAN2Synthesis if config.kind == STYLEGAN2 else StyleGAN3Synthesis)(config)
         self.mapping = MappingNetwork(
             config.z_dim,
             config.c_dim,

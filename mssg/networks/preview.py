@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from mssg.networks import stylegan2
 from mssg.networks.filter_design import Band
 from mssg.networks.layers import block_dtype, centred_padding, fast_layout
-from mssg.networks.stylegan3 import SynthesisInput, SynthesisLayer, SynthesisNetwork
+from mssg.networks.stylegan2 import StyleGAN2Synthesis
+from mssg.networks.stylegan3 import StyleGAN3Layer, StyleGAN3Synthesis, SynthesisInput
 from mssg.ops import functional as ops
 from mssg.ops.reference import DEMODULATION_EPS
 
@@ -50,12 +50,12 @@ def preview_network(network: nn.Module) -> nn.Module | None:
     layers at half of their sampling rates, half of the side and about a quarter of the work. None where the
     full picture is not larger, or where the preview would be smaller than `SMALLEST_PREVIEW`.
     """
-    if isinstance(network, SynthesisNetwork):
+    if isinstance(network, StyleGAN3Synthesis):
         return _at_half_rates(network)
-    return _first_blocks(network) if isinstance(network, stylegan2.SynthesisNetwork) else None
+    return _first_blocks(network) if isinstance(network, StyleGAN2Synthesis) else None
 
 
-def _first_blocks(network: stylegan2.SynthesisNetwork) -> stylegan2.SynthesisNetwork | None:
+def _first_blocks(network: StyleGAN2Synthesis) -> StyleGAN2Synthesis | None:
     full = network.block_resolutions[-1]
     side = max(full // STYLEGAN2_SHARE, SMALLEST_PREVIEW)
     if side >= full:
@@ -66,13 +66,13 @@ def _first_blocks(network: stylegan2.SynthesisNetwork) -> stylegan2.SynthesisNet
     return early
 
 
-def _at_half_rates(network: SynthesisNetwork) -> SynthesisNetwork | None:
+def _at_half_rates(network: StyleGAN3Synthesis) -> StyleGAN3Synthesis | None:
     old, new = network.bands, halve_rates(network.bands)
     if new[-1].size < SMALLEST_PREVIEW or new[-1].size == old[-1].size:
         return None
     modules: dict[str, nn.Module] = {"input": _resampled(network.input, new[0])}
     for i, name in enumerate(network.layer_names):
-        layer, j = cast(SynthesisLayer, network.get_submodule(name)), max(i - 1, 0)
+        layer, j = cast(StyleGAN3Layer, network.get_submodule(name)), max(i - 1, 0)
         modules[name] = HalfRateLayer(layer, (old[j], old[i]), (new[j], new[i]))
     return _with_modules(network, modules)
 
@@ -164,7 +164,7 @@ def _waves(frequency: np.ndarray, taps: int, rate: int) -> tuple[np.ndarray, np.
 
 
 class HalfRateLayer(nn.Module):
-    """A `SynthesisLayer` at other, lower rates; parameters and running statistics are the layer's own.
+    """A `StyleGAN3Layer` at other, lower rates; parameters and running statistics are the layer's own.
 
     Args:
         layer: Of the full network.
@@ -175,7 +175,7 @@ class HalfRateLayer(nn.Module):
     up_filter: torch.Tensor | None
     down_filter: torch.Tensor | None
 
-    def __init__(self, layer: SynthesisLayer, old: tuple[Band, Band], new: tuple[Band, Band]) -> None:
+    def __init__(self, layer: StyleGAN3Layer, old: tuple[Band, Band], new: tuple[Band, Band]) -> None:
         super().__init__()
         self.affine = layer.affine  # like every layer that takes a w
         self._full = (layer,)  # not a submodule: nobody runs it

@@ -29,7 +29,7 @@ from mssg.ops import functional as ops
 NOISE_MODES = ("const", "random", "none")
 
 
-class SynthesisLayer(nn.Module):
+class StyleGAN2Layer(nn.Module):
     """Modulated convolution, noise, bias, leaky ReLU.
 
     Args:
@@ -159,8 +159,8 @@ class SynthesisBlock(nn.Module):
         if in_channels == 0:
             self.const = nn.Parameter(normal(out_channels, resolution, resolution))
         else:
-            self.conv0 = SynthesisLayer(in_channels, out_channels, up=2, **common)
-        self.conv1 = SynthesisLayer(out_channels, out_channels, **common)
+            self.conv0 = StyleGAN2Layer(in_channels, out_channels, up=2, **common)
+        self.conv1 = StyleGAN2Layer(out_channels, out_channels, **common)
         self.torgb = ToRGB(
             out_channels, config.img_channels, w_dim=config.w_dim, conv_clamp=config.conv_clamp
         )
@@ -192,7 +192,7 @@ class SynthesisBlock(nn.Module):
         return y, rgb
 
 
-class SynthesisNetwork(nn.Module):
+class StyleGAN2Synthesis(nn.Module):
     """ws -> image, from 4x4 pixels up.
 
     Args:

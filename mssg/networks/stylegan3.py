@@ -91,7 +91,7 @@ class SynthesisInput(nn.Module):
         return rotation.reshape(-1, 3, 3) @ translation.reshape(-1, 3, 3)
 
 
-class SynthesisLayer(nn.Module):
+class StyleGAN3Layer(nn.Module):
     """Modulated convolution, then leaky ReLU at a temporarily raised sampling rate.
 
     Args:
@@ -169,7 +169,7 @@ class SynthesisLayer(nn.Module):
         )
 
 
-class SynthesisNetwork(nn.Module):
+class StyleGAN3Synthesis(nn.Module):
     """ws -> image.
 
     Args:
@@ -184,7 +184,7 @@ class SynthesisNetwork(nn.Module):
         self.layer_names = []
         for i, after in enumerate(bands):
             name = f"L{i}_{after.size}_{after.channels}"
-            self.add_module(name, SynthesisLayer(i, bands[max(i - 1, 0)], after, config))
+            self.add_module(name, StyleGAN3Layer(i, bands[max(i - 1, 0)], after, config))
             self.layer_names.append(name)
 
     def forward(self, ws: torch.Tensor, noise_mode: str = "const", update_emas: bool = False) -> torch.Tensor:

@@ -49,6 +49,7 @@ class Taps:
 
     @cached_property
     def flipped(self) -> Taps:
+        """The same filter to convolve with."""
         return Taps(self.y.flip(1).contiguous(), self.x.flip(1).contiguous())
 
 
@@ -82,11 +83,13 @@ class Resampling:
 
     @cached_property
     def transposed(self) -> Resampling:
+        """The transposed map: from a gradient of the output to one of the input."""
         pad = self.taps.y.shape[1] - 1 - self.pad[0], self.taps.x.shape[1] - 1 - self.pad[1]
         return Resampling(self.taps.flipped, self.down, self.up, pad, self.out, self.size)
 
     @property
     def lengths(self) -> tuple[int, int]:
+        """Taps down the columns and along the rows."""
         return self.taps.y.shape[1], self.taps.x.shape[1]
 
 
@@ -318,7 +321,7 @@ def filtered_lrelu(x, b, filters, spec, *, scale=None):
             unfiltered = filters[0] is None and filters[1] is None and spec.up == spec.down == 1
             if unfiltered and spec.padding == NO_PADDING:
                 return tail(x, spec.activation, scale=scale, b=b)
-            return _FilteredLrelu.apply(x, scale, b, Layer(ups, downs, spec.activation))
+            return _TritonFilteredLrelu.apply(x, scale, b, Layer(ups, downs, spec.activation))
     return fast.filtered_lrelu(x if scale is None else x * scale, b, filters, spec)
 
 
@@ -393,7 +396,7 @@ def _launch_filtered(x, scale, b, grad, value, final, layer):
     return y
 
 
-class _FilteredLrelu(torch.autograd.Function):
+class _TritonFilteredLrelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, scale, b, layer):
         ctx.save_for_backward(x, scale, b)

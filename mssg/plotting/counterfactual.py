@@ -35,7 +35,7 @@ OUTSIDE = "#d97706"
 
 
 @dataclass(frozen=True)
-class _Row:
+class _EditRow:
     """Edits along one row of the figure: a sweep, with `given` changed in each."""
 
     label: str
@@ -81,7 +81,7 @@ def counterfactual_figure(
         _apart(down.name, across.name, fixed)
         axes = study.covariate(down.name), study.covariate(across.name)
         labels = tick_labels(axes[0], down.values)
-        lines = [_Row(t, across, {**fixed, down.name: v}) for t, v in zip(labels, down.values)]
+        lines = [_EditRow(t, across, {**fixed, down.name: v}) for t, v in zip(labels, down.values)]
     stored = inverted.stored_latent(str(path))
     images = [_drawn(renderer, stored, row.edits) for row in lines]
     sheet = _Sheet(len(images), max(map(len, images)), axes)
@@ -106,10 +106,10 @@ def counterfactual_figure(
     return GridFigure(sheet.figure, padded, DPI, 1, (), metadata)
 
 
-def _strips(renderer: Renderer, fixed: Mapping[str, float]) -> list[_Row]:
+def _strips(renderer: Renderer, fixed: Mapping[str, float]) -> list[_EditRow]:
     """One row for each covariate that is not fixed."""
     return [
-        _Row(axis_label(c), Sweep(c.name, default_values(c, renderer.header.summary, STEPS)), fixed)
+        _EditRow(axis_label(c), Sweep(c.name, default_values(c, renderer.header.summary, STEPS)), fixed)
         for c in renderer.study.conditions
         if c.name not in fixed
     ]

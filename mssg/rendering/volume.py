@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from mssg.checkpoint.header import Header
 from mssg.data.nifti import sidecar, to_bytes
-from mssg.data.plane import AXES, PlaneGrid, place_of_study, stored
+from mssg.data.plane import PlaneGrid, place_of_study, stored
 from mssg.errors import UsageError
 from mssg.files import write_atomically, write_json
 from mssg.rendering.image_files import describe, first_and_step, to_grey
 from mssg.rendering.request import RenderRequest
-from mssg.study.model import Study
+from mssg.study.model import AXES, Study
 from mssg.study.values import Sweep
 from mssg.version import __version__
 
@@ -29,7 +29,7 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Volume:
+class DrawnVolume:
     """Voxels with their place in the patient.
 
     Attributes:
@@ -85,7 +85,7 @@ def at_place(study: Study, request: RenderRequest, place: float) -> RenderReques
 
 def draw_volume(
     renderer: Renderer, request: RenderRequest, sweep: Sweep | None = None, progress: Progress | None = None
-) -> Volume:
+) -> DrawnVolume:
     """Draw every slice of a head, and of each value of a sweep.
 
     Args:
@@ -121,10 +121,10 @@ def draw_volume(
     affine[axis, axis] = step
     code = place_of_study(geometry, study.resolution).code
     data = np.stack(stacks, -1) if sweep else stacks[0]
-    return Volume(data, affine, code, (float(places[0]), float(places[-1]), step))
+    return DrawnVolume(data, affine, code, (float(places[0]), float(places[-1]), step))
 
 
-def resampled(volume: Volume, edge: float) -> Volume:
+def resampled(volume: DrawnVolume, edge: float) -> DrawnVolume:
     """The same head in cubic voxels, by linear interpolation; it covers the same millimetres.
 
     Args:
@@ -153,7 +153,7 @@ def resampled(volume: Volume, edge: float) -> Volume:
     return replace(volume, data=data, affine=affine, edge=edge)
 
 
-def volume_image(volume: Volume, header: Header, sweep: Sweep | None = None) -> Any:
+def volume_image(volume: DrawnVolume, header: Header, sweep: Sweep | None = None) -> Any:
     """A volume as a nibabel image that overlays its space's template; sform and qform agree."""
     import nibabel
 
@@ -169,7 +169,7 @@ def volume_image(volume: Volume, header: Header, sweep: Sweep | None = None) -> 
 
 def save_volume(
     path: Path,
-    volume: Volume,
+    volume: DrawnVolume,
     header: Header,
     request: RenderRequest,
     stated: Sequence[Mapping[str, float]],

@@ -41,6 +41,8 @@ class Mark(Enum):
     UNKNOWN = "unknown"
 
 
+INK, SOFT, LINE, WARN = "#1a1c1f", "#5b6470", "#d9dde3", "#9a3412"
+"""Of text, of what explains it, of rules, and of what a reader must not miss."""
 COLOURS = {Mark.YES: "#15803d", Mark.PARTLY: "#b45309", Mark.NO: "#b91c1c", Mark.UNKNOWN: "#6b7280"}
 
 

@@ -9,6 +9,10 @@ from collections.abc import Sequence
 
 from mssg.report.elements import (
     COLOURS,
+    INK,
+    LINE,
+    SOFT,
+    WARN,
     Block,
     Code,
     FigureBlock,
@@ -21,9 +25,10 @@ from mssg.report.elements import (
     left_out_of_paper,
 )
 
-STYLE = """
-:root { color-scheme: light; --ink: #1a1c1f; --soft: #5b6470; --line: #d9dde3; --tint: #f5f7f9; --warn:
-  #9a3412; }
+PALETTE = f"--ink: {INK}; --soft: {SOFT}; --line: {LINE}; --warn: {WARN}; --tint: #f5f7f9;"
+STYLE = (
+    f"\n:root {{ color-scheme: light; {PALETTE} }}"
+    + """
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 76rem; padding: 2.5rem 1.5rem 5rem; color: var(--ink); background: #fff;
   font: 16px/1.55 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
@@ -63,6 +68,7 @@ summary { cursor: pointer; color: #1d4ed8; font-size: .92rem; }
   break-after: avoid; } figure, tr, .verdict { break-inside: avoid; } .page { break-before: page; } }
 @media screen { .paper { display: none; } }
 """
+)
 
 
 def to_html(blocks: Sequence[Block], title: str) -> str:

@@ -14,6 +14,7 @@ from mssg.text import NONE, amount, percent
 
 
 def measured(contents: ReportContents) -> Iterable[Block]:
+    """Distances between sets of images, and all models side by side; nothing without an evaluation."""
     e = contents.evaluation
     if e is None:
         return
@@ -37,6 +38,7 @@ def measured(contents: ReportContents) -> Iterable[Block]:
 
 
 def control(contents: ReportContents) -> Iterable[Block]:
+    """What the designs of the control measure found; nothing without an evaluation."""
     e, label = contents.evaluation, contents.label
     if e is None:
         return
@@ -107,6 +109,7 @@ def _axiom_row(axiom: str, r: Result) -> tuple[str, ...]:
 
 
 def counterfactuals(contents: ReportContents) -> Iterable[Block]:
+    """How far real images keep what makes them who they are when a covariate is changed."""
     results = contents.results("counterfactual/")
     if not results:
         return
@@ -146,6 +149,7 @@ SCREEN = (
 
 
 def memorisation(contents: ReportContents) -> Iterable[Block]:
+    """Whether generated images are copies of training images."""
     results = contents.results("memorisation-")
     if not results:
         return
@@ -182,6 +186,7 @@ def _memorisation_limits(contents: ReportContents, results: Sequence[Result]) ->
 
 
 def utility(contents: ReportContents) -> Iterable[Block]:
+    """What a predictor learns from generated images."""
     results = contents.results("utility/")
     if not results:
         return

@@ -10,6 +10,10 @@ from typing import Any
 
 from mssg.report.elements import (
     COLOURS,
+    INK,
+    LINE,
+    SOFT,
+    WARN,
     Block,
     Code,
     FigureBlock,
@@ -32,7 +36,6 @@ GAP, NARROWEST = 0.1, 0.62
 """Inches between columns, and the narrowest that a column is pressed to."""
 HEAD_AND_TEXT, HEAD_AND_PICTURE = 1.2, 5.5
 """Inches that must be left for a title to stay on the page."""
-INK, SOFT, LINE = "#1a1c1f", "#5b6470", "#d9dde3"
 
 
 class _Paper:
@@ -144,7 +147,7 @@ def _set(paper: _Paper, block: Block) -> None:
     elif isinstance(block, Notes):
         for item in block.items:
             first, *rest = _wrapped(item, BODY, WIDTH - 2 * MARGIN - 0.2)
-            color = "#9a3412" if block.warn else INK
+            color = WARN if block.warn else INK
             paper.lines([f"•  {first}", *(f"    {line}" for line in rest)], BODY, color=color)
         paper.y += 0.08
     elif isinstance(block, Code):

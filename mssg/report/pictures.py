@@ -13,6 +13,7 @@ from mssg.text import duration
 
 
 def asked_and_read(contents: ReportContents) -> Iterable[Block]:
+    """What was asked of each covariate, and what instruments read off the pictures."""
     e, label = contents.evaluation, contents.label
     if e is None or not contents.results("control/"):
         return
@@ -30,6 +31,7 @@ def asked_and_read(contents: ReportContents) -> Iterable[Block]:
 
 
 def strata(contents: ReportContents) -> Iterable[Block]:
+    """Heat maps: how well each stratum of similar people is drawn."""
     e = contents.evaluation
     if e is None or not contents.results("strata/"):
         return
@@ -53,6 +55,7 @@ def strata(contents: ReportContents) -> Iterable[Block]:
 
 
 def side_effects(contents: ReportContents) -> Iterable[Block]:
+    """What else moves when one covariate is moved."""
     e = contents.evaluation
     leaks = contents.results("leakage")
     if e is None or not leaks:
@@ -69,6 +72,7 @@ def side_effects(contents: ReportContents) -> Iterable[Block]:
 
 
 def nearest(contents: ReportContents) -> Iterable[Block]:
+    """Generated pictures beside the nearest training images."""
     if not contents.galleries:
         return
     yield Heading("Generated beside the nearest real images")
@@ -82,6 +86,7 @@ def nearest(contents: ReportContents) -> Iterable[Block]:
 
 
 def grids(contents: ReportContents) -> Iterable[Block]:
+    """Grids of two covariates, one seed."""
     yield Heading("What it draws")
     study = contents.renderer.study
     sides = [c for c in study.personal if c.is_continuous][:3]
@@ -101,6 +106,7 @@ def grids(contents: ReportContents) -> Iterable[Block]:
 
 
 def counterfactuals(contents: ReportContents) -> Iterable[Block]:
+    """Real images with their covariates changed."""
     if contents.latents:
         yield Heading("Counterfactuals of real images")
     for path in contents.latents:
@@ -113,6 +119,7 @@ def counterfactuals(contents: ReportContents) -> Iterable[Block]:
 
 
 def training(contents: ReportContents) -> Iterable[Block]:
+    """How training went, from the run's statistics."""
     yield Heading("Training")
     if not contents.stats:
         yield Text(

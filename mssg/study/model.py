@@ -26,7 +26,9 @@ TRANSFORMS = ("identity", "log")
 SCALES = ("zscore", "minmax")
 SPACES = ("", "mni")
 """Spaces that have a name: MNI 152."""
-PLANES = ("coronal", "axial", "sagittal")
+AXES = {"coronal": (1, 0, 2), "axial": (2, 0, 1), "sagittal": (0, 1, 2)}
+"""Plane -> patient axis that is cut, axis along the columns (rising), axis along the rows (falling); x, y
+and z are 0, 1 and 2."""
 SOURCE = "source"  # name of the covariate that tells the sources apart when condition_on_source is set
 BINARY_WORDS = ("0", "1", "no", "yes", "false", "true")
 """What a cell of a binary covariate may say beside its levels' names: 0 and 1 in turn."""

@@ -12,8 +12,8 @@ from mssg.errors import StudyError
 from mssg.files import parse_toml
 from mssg.study.cells import meant
 from mssg.study.model import (
+    AXES,
     KINDS,
-    PLANES,
     SCALES,
     SOURCE,
     SPACES,
@@ -207,7 +207,7 @@ def _geometry(document: Any, file: str | None) -> Geometry | None:
         return None
     centre = table.get("centre_mm", "pair", [0.0, 0.0])
     geometry = Geometry(
-        table.get("plane", "text", choices=PLANES),
+        table.get("plane", "text", choices=AXES),
         float(table.get("pixel_mm", "positive")),
         table.get("affine", "text", "none", ("common", "none")),
         table.get("position_mm", "number", None),

@@ -12,7 +12,7 @@ from mssg.covariates.discrete import FrequencyTable, RowTable
 from mssg.covariates.joint import JointMixture
 from mssg.covariates.marginal import Beta, Quantiles, Stratified, Uniform
 from mssg.covariates.mixture import MixtureModel
-from mssg.covariates.protocol import Training, Variable
+from mssg.covariates.protocol import FittingData, Variable
 from mssg.covariates.regression import Linear, Logistic, Sigmoid, Softmax
 from mssg.study.model import Covariate, ModelSpec, Source, Study
 
@@ -39,7 +39,7 @@ def _trained(
     family: type, child: Variable, y: np.ndarray, parents: tuple[Variable, ...] = (), x=None, **options
 ) -> Case:
     x = np.empty((len(y), 0)) if x is None else x
-    data = Training(child, y, parents, x, **options)
+    data = FittingData(child, y, parents, x, **options)
     return _case(lambda rng: family.fit(data, rng), y, x)
 
 
@@ -96,13 +96,13 @@ def cases() -> dict[str, Case]:
         "sigmoid": _trained(Sigmoid, AGE, curve, (AGE,), a),
         "sigmoid-falling": _trained(Sigmoid, AGE, 100 - curve, (AGE,), a),
         "stratified-beta": _case(
-            lambda r: Stratified.fit_each(Beta, Training(AGE, age + 5 * sex, (SEX,), sex[:, None]), r),
+            lambda r: Stratified.fit_each(Beta, FittingData(AGE, age + 5 * sex, (SEX,), sex[:, None]), r),
             age + 5 * sex,
             sex[:, None],
         ),
         "stratified-gmm": _case(
             lambda r: Stratified.fit_each(
-                MixtureModel, Training(VOLUME, volume + sex, (SEX, AGE), np.column_stack([sex, age])), r
+                MixtureModel, FittingData(VOLUME, volume + sex, (SEX, AGE), np.column_stack([sex, age])), r
             ),
             volume + sex,
             np.column_stack([sex, age]),

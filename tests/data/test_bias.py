@@ -6,7 +6,7 @@ import pytest
 
 from mssg import assets
 from mssg.data import bias
-from mssg.data.nifti import Volume
+from mssg.data.nifti import NiftiVolume
 from mssg.errors import DataError
 
 STEP = 3
@@ -20,7 +20,7 @@ def template():
     affine = np.diag([STEP, STEP, STEP, 1.0])
     affine[:3, 3] = (-98, -134, -72)
     points = affine[:3, :3] @ np.indices(t1.shape).reshape(3, -1) + affine[:3, 3:]
-    return Volume(t1, affine), white.ravel() > 0.95 * white.max(), points
+    return NiftiVolume(t1, affine), white.ravel() > 0.95 * white.max(), points
 
 
 def unevenness(values):
@@ -39,7 +39,7 @@ def test_an_added_field_is_found_and_none_is_invented(template):
         np.exp(0.12 * np.sin(2 * y + 1) + 0.1 * (x * x - 1 / 3)),
     ):
         uneven = (plain * field).astype(np.float32)
-        found = bias.estimate(Volume(uneven.reshape(volume.data.shape), volume.affine)).at(points)
+        found = bias.estimate(NiftiVolume(uneven.reshape(volume.data.shape), volume.affine)).at(points)
         assert unevenness(uneven[white]) > 2 * before
         assert unevenness((uneven / found)[white]) < 1.25 * before
         assert np.corrcoef(np.log(found[white]), np.log(field[white]))[0, 1] > 0.9
@@ -47,4 +47,4 @@ def test_an_added_field_is_found_and_none_is_invented(template):
 
 def test_nothing_to_fit_to_is_said():
     with pytest.raises(DataError, match="too little"):
-        bias.estimate(Volume(np.ones((6, 6, 6), np.float32), np.diag([4.0, 4, 4, 1])))
+        bias.estimate(NiftiVolume(np.ones((6, 6, 6), np.float32), np.diag([4.0, 4, 4, 1])))

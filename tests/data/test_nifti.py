@@ -8,10 +8,10 @@ import pytest
 
 from mssg.data import nifti
 from mssg.data.label_maps import LabelScheme
-from mssg.data.nifti import SCANNER, Volume, VolumeRules
-from mssg.data.plane import AXES, PlaneGrid, Position, fit_grid, sample_plane, to_image, to_levels
+from mssg.data.nifti import SCANNER, NiftiVolume, VolumeRules
+from mssg.data.plane import PlaneGrid, Position, fit_grid, sample_plane, to_image, to_levels
 from mssg.errors import DataError, UsageError
-from mssg.study.model import Geometry
+from mssg.study.model import AXES, Geometry
 
 ORDERS = list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))
 VOXEL = np.array([1.0, 1.2, 0.8])  # right, anterior, superior
@@ -25,7 +25,7 @@ def turned(degrees: float) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * k @ k
 
 
-def stored(order, signs, degrees=0.0, shape=(18, 22, 20), mark=(11, 7, 13)) -> tuple[Volume, np.ndarray]:
+def stored(order, signs, degrees=0.0, shape=(18, 22, 20), mark=(11, 7, 13)) -> tuple[NiftiVolume, np.ndarray]:
     """A volume in some storage order, its one bright voxel and where that is in the patient."""
     matrix = np.zeros((3, 3))
     for column, (axis, sign) in enumerate(zip(order, signs)):
@@ -37,7 +37,7 @@ def stored(order, signs, degrees=0.0, shape=(18, 22, 20), mark=(11, 7, 13)) -> t
     data = np.zeros(shape, np.float32)
     at = tuple(np.array(mark)[list(order)])
     data[at] = 100
-    return Volume(data, affine), (affine @ [*at, 1])[:3]
+    return NiftiVolume(data, affine), (affine @ [*at, 1])[:3]
 
 
 @pytest.mark.slow
@@ -78,7 +78,7 @@ def check_slice(volume, place, plane, folder):
 def test_pixels_as_large_as_voxels_are_taken_over_unchanged():
     rng = np.random.default_rng(0)
     for shape in ((18, 22, 20), (17, 21, 19), (40, 22, 41)):
-        volume = Volume(rng.random(shape, np.float32), np.diag([-1.0, 1, 1, 1]))
+        volume = NiftiVolume(rng.random(shape, np.float32), np.diag([-1.0, 1, 1, 1]))
         ras = nifti.to_ras(volume)
         mm = Position.parse("middle").to_mm(shape, ras.affine, "coronal")
         grid = fit_grid(shape, ras.affine, "coronal", mm, 32, 1.0)
@@ -94,7 +94,7 @@ def test_pixels_as_large_as_voxels_are_taken_over_unchanged():
 def test_large_pixels_average_what_they_cover():
     data = np.zeros((32, 8, 32), np.float32)
     data[::2] = 100  # stripes finer than a pixel
-    volume = Volume(data, np.eye(4))
+    volume = NiftiVolume(data, np.eye(4))
     grid = fit_grid(data.shape, volume.affine, "coronal", 4.0, 8, 4.0)
     picture, _ = sample_plane(volume, grid)
     np.testing.assert_allclose(picture[1:-1, 1:-1], 50, atol=13)
@@ -209,7 +209,7 @@ def test_stacks_and_studies(tmp_path):
 def test_volumes_of_labels():
     labels = np.zeros((10, 10, 10), np.int32)
     labels[:5, :5, :4], labels[6:, 6:, 6:] = 4, 43
-    volume = Volume(labels, np.diag([2.0, 1.0, 1.0, 1.0]))
+    volume = NiftiVolume(labels, np.diag([2.0, 1.0, 1.0, 1.0]))
     ventricle, lesion = {"ventricle": np.array([4, 43, 9000])}, {"lesion": np.array([3])}
     assert LabelScheme(ventricle).volumes(volume) == {"ventricle": pytest.approx((100 + 64) * 2 / 1000)}
     assert LabelScheme(ventricle | lesion, ("lesion",)).volumes(volume)["lesion"] == 0
@@ -221,7 +221,7 @@ def test_volumes_of_labels():
 def test_the_edge_of_a_volume_is_not_darkened_by_what_lies_beyond():
     """Intensities need not be 0 outside the head (scores, scaled integers): a pixel's mean is over what the
     volume covers."""
-    volume = nifti.Volume(np.full((20, 20, 20), -7.0, np.float32), np.eye(4))
+    volume = nifti.NiftiVolume(np.full((20, 20, 20), -7.0, np.float32), np.eye(4))
     picture, inside = sample_plane(volume, PlaneGrid("coronal", 9.0, 3.0, 16, (9.0, 9.0)))
     assert 0 < inside.sum() < inside.size and np.allclose(picture[inside], -7)
 

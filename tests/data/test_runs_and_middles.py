@@ -11,7 +11,7 @@ import pytest
 from mssg import assets, load_study
 from mssg.data.brain_centre import brain_centre
 from mssg.data.dataset import open_sources
-from mssg.data.nifti import Volume
+from mssg.data.nifti import NiftiVolume
 from mssg.data.plane import Position
 from mssg.data.recipes import mri
 from mssg.data.recipes.cohort_selection import PrepareRequest
@@ -106,7 +106,7 @@ def scan(name="mni152", shift=(0.0, 0.0, 0.0), skull=False):
         shell = np.kron((far > 5) & (far < 12), np.ones((2, 2, 2)))[tuple(map(slice, data.shape))]
         data = np.where(shell > 0, np.float32(180), data)
     middle = affine[:3, :3] @ np.argwhere(brain).mean(0) + affine[:3, 3]
-    return Volume(data, affine), Volume(brain.astype(np.uint8), affine), middle
+    return NiftiVolume(data, affine), NiftiVolume(brain.astype(np.uint8), affine), middle
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -116,10 +116,10 @@ def test_the_middle_of_a_brain_is_found(name, skull):
     assert np.abs(brain_centre(volume) - middle).max() < (6 if skull else 2)
     np.testing.assert_allclose(brain_centre(volume, mask), middle, atol=1e-6)
     noisy = volume.data + np.abs(np.random.default_rng(0).normal(0, 8, volume.data.shape))
-    cropped = Volume(noisy[20:, :, 10:], volume.affine @ _moved(20, 0, 10))
+    cropped = NiftiVolume(noisy[20:, :, 10:], volume.affine @ _moved(20, 0, 10))
     assert np.abs(brain_centre(cropped) - middle).max() < 7
     with pytest.raises(DataError, match="empty"):
-        brain_centre(Volume(np.zeros((9, 9, 9), np.float32), np.eye(4)))
+        brain_centre(NiftiVolume(np.zeros((9, 9, 9), np.float32), np.eye(4)))
 
 
 def _moved(*by):

@@ -11,7 +11,7 @@ from mssg.networks.config import GeneratorConfig
 from mssg.networks.filter_design import design_bands, design_lowpass_filter
 from mssg.networks.generator import build_generator
 from mssg.networks.preview import fit_filter, halve_rates, interpolate_taps, preview_network
-from mssg.networks.stylegan3 import SynthesisLayer
+from mssg.networks.stylegan3 import StyleGAN3Layer
 from mssg.ops import dispatch
 from mssg.ops import functional as ops
 
@@ -116,7 +116,7 @@ def test_one_by_one_kernels_are_not_copied():
     preview = preview_network(G.synthesis)
     for name in G.synthesis.layer_names:
         layer = G.synthesis.get_submodule(name)
-        assert isinstance(layer, SynthesisLayer)
+        assert isinstance(layer, StyleGAN3Layer)
         assert preview.get_submodule(name)._kernel_and_energy()[0] is layer.weight
 
 

@@ -13,7 +13,7 @@ from mssg.errors import ArgumentError, UsageError
 from mssg.rendering.image_files import to_grey
 from mssg.rendering.renderer import Renderer
 from mssg.rendering.request import RenderRequest
-from mssg.rendering.volume import Volume, at_place, draw_volume, places_of, resampled
+from mssg.rendering.volume import DrawnVolume, at_place, draw_volume, places_of, resampled
 from trainer_cli import main as entry
 
 AXES = {"coronal": 1, "axial": 2, "sagittal": 0}
@@ -63,7 +63,7 @@ def test_resampling_keeps_places(edge):
     ramp = np.stack(np.meshgrid(*[np.arange(n) for n in (20, 25, 22)], indexing="ij")).astype(np.float32)
     for axis in range(3):
         data = ramp[axis] * affine[axis, axis] + affine[axis, 3]  # each voxel holds its own millimetres
-        got = resampled(Volume(data.astype(np.float32), affine, 2, (-60, 60, 5)), edge)
+        got = resampled(DrawnVolume(data.astype(np.float32), affine, 2, (-60, 60, 5)), edge)
         assert np.allclose(np.diag(got.affine)[:3], edge)
         count = got.data.shape
         assert np.abs(np.array(count) * edge - np.array([80, 125, 88])).max() <= edge

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mssg.data import bids
-from mssg.data.cohort import Cohort, CohortImage, CovariateSpec, LeftOut, names_in
+from mssg.data.cohort import CohortImage, CohortMap, CovariateSpec, LeftOut, names_in
 from mssg.data.cohort_files import find, from_rows
 from mssg.data.cohort_map import load_cohort
 from mssg.data.cohort_tables import join
@@ -99,7 +99,7 @@ class CohortSelection:
         notes: What was decided and the user should know.
     """
 
-    cohort: Cohort
+    cohort: CohortMap
     variant: str
     records: list[ImageRecord]
     left_out: list[LeftOut]
@@ -210,7 +210,7 @@ def _source_name(name: str) -> str:
     return name
 
 
-def _cohort(request: PrepareRequest, kind: str, measured: Sequence[str]) -> Cohort:
+def _cohort(request: PrepareRequest, kind: str, measured: Sequence[str]) -> CohortMap:
     """The map, with what the request adds to it."""
     default = DEFAULTS[kind][request.path.suffix.lower() in SUFFIXES]
     if not (request.cohort or default):
@@ -257,7 +257,7 @@ def _check_levels(specs: Sequence[CovariateSpec]) -> None:
 
 
 def _images(
-    request: PrepareRequest, cohort: Cohort, variant: str, suffixes: Sequence[str]
+    request: PrepareRequest, cohort: CohortMap, variant: str, suffixes: Sequence[str]
 ) -> tuple[list[CohortImage], list[LeftOut], tuple[Path, ...]]:
     """The cohort's images, what was left out, and the folders they may lie in."""
     path, further = request.path, tuple(map(Path, [request.root] if request.root else []))

@@ -20,9 +20,8 @@ from mssg.data.cohort_files import STEM, further_file
 from mssg.data.cohort_values import ImageRecord
 from mssg.data.image_jobs import Row
 from mssg.data.label_maps import LabelScheme, load_scheme
-from mssg.data.nifti import Volume, VolumeRules
+from mssg.data.nifti import NiftiVolume, VolumeRules
 from mssg.data.plane import (
-    AXES,
     LEAST_TISSUE,
     POSITIONS_IN_WORDS,
     TISSUE_LEVEL,
@@ -39,7 +38,7 @@ from mssg.data.plane import (
 from mssg.data.recipes.cohort_selection import PrepareRequest, select_cohort
 from mssg.errors import DataError, UsageError
 from mssg.files import write_atomically
-from mssg.study.model import Covariate, Geometry
+from mssg.study.model import AXES, Covariate, Geometry
 
 INTENSITIES = ("auto", "robust", "minmax")
 RESOLUTIONS = (32, 64, 128, 256, 512)
@@ -108,9 +107,9 @@ class SliceOptions:
 class Scan:
     """A volume, and what it is masked with and divided by; `drawn`: it is a slice of grey levels."""
 
-    volume: Volume
-    mask: Volume | None = None
-    bias: Volume | None = None
+    volume: NiftiVolume
+    mask: NiftiVolume | None = None
+    bias: NiftiVolume | None = None
     smooth: BiasField | None = None
     drawn: bool = False
 
@@ -221,7 +220,7 @@ class SliceMaker:
         except DataError as error:
             raise DataError(f"its further run {image.name}: {error.brief}") from None
 
-    def _grid(self, position: Position, volume: Volume, brain: NDArray[np.float64] | None) -> PlaneGrid:
+    def _grid(self, position: Position, volume: NiftiVolume, brain: NDArray[np.float64] | None) -> PlaneGrid:
         o, space = self.options, nifti.in_ras_order(volume.data.shape, volume.affine)
         mm = position.to_mm(*space, o.plane, brain)
         grid = fit_grid(*space, o.plane, mm, o.resolution, self.pixel_mm)

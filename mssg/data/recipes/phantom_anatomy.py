@@ -107,7 +107,8 @@ class Volumes:
 def template(head: str) -> tuple[Field, Field, Field]:
     """T1, grey and white matter of one of `HEADS`, float32 [X, Y, Z] in 0 to 1, all on one grid."""
     with np.load(assets.path(f"brain/{head}.npz"), allow_pickle=False) as file:
-        return tuple(file[name].astype(np.float32) / 255 for name in ("t1", "grey", "white"))  # type: ignore[return-value]
+        t1, grey, white = (file[name].astype(np.float32) / 255 for name in ("t1", "grey", "white"))
+    return t1, grey, white
 
 
 def build(head: str) -> tuple[Anatomy, Volumes]:

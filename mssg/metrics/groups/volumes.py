@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mssg.data.dataset import PackedSource
-from mssg.data.plane import AXES, shows_tissue, stored
+from mssg.data.plane import shows_tissue, stored
 from mssg.errors import UsageError
 from mssg.measure.instruments import stack_instrument
 from mssg.metrics.bootstrap import mean_and_interval
@@ -22,7 +22,7 @@ from mssg.metrics.pairwise import ssim
 from mssg.metrics.results import Result
 from mssg.metrics.settings import Settings, option
 from mssg.rendering.volume import check_volume, places_of
-from mssg.study.model import Study
+from mssg.study.model import AXES, Study
 
 MOST_PAIRS = 2000
 NEIGHBOURS = "neighbour-correlation", "neighbour-ssim"

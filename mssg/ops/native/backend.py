@@ -67,7 +67,7 @@ def _wanted(*tensors: Tensor | None) -> bool:
 # ---- Filters
 
 
-class _Taps(NamedTuple):
+class _KernelTaps(NamedTuple):
     """A filter as the kernels read it, a sum of products: columns [R, h] and rows [R, w] of correlation
     taps."""
 
@@ -77,10 +77,10 @@ class _Taps(NamedTuple):
 
 @lru_cache(REMEMBERED_FILTERS)
 @torch.inference_mode(False)  # what is remembered serves training too
-def _taps(values: FilterValues | None, flip: bool, exact: bool, factor: float = 1.0) -> _Taps | None:
+def _taps(values: FilterValues | None, flip: bool, exact: bool, factor: float = 1.0) -> _KernelTaps | None:
     """factor * a filter; None where it needs too many products."""
     if values is None:
-        return _Taps(torch.full((1, 1), factor), torch.ones(1, 1))
+        return _KernelTaps(torch.full((1, 1), factor), torch.ones(1, 1))
     f = values.tensor()
     terms = [(f, f)] if f.ndim == 1 else separable_terms(f, RANK_TOLERANCE if exact else _FAST_TOLERANCE)
     if len(terms) > _MOST_TERMS:
@@ -88,12 +88,12 @@ def _taps(values: FilterValues | None, flip: bool, exact: bool, factor: float = 
     columns, rows = (torch.stack(part).float() for part in zip(*terms))
     if not flip:
         columns, rows = columns.flip(1), rows.flip(1)
-    return _Taps((columns * factor).contiguous(), rows.contiguous())
+    return _KernelTaps((columns * factor).contiguous(), rows.contiguous())
 
 
 def _pair(
     values: tuple[FilterValues | None, FilterValues | None], spec: FilteredLreluSpec, exact: bool
-) -> tuple[_Taps, _Taps] | None:
+) -> tuple[_KernelTaps, _KernelTaps] | None:
     """Of upsampling: one term, with the factors that restore the mean and the activation's gain (before it
     acts as behind it). And of downsampling. None where the kernels do not take them."""
     gain = spec.activation.gain
@@ -115,7 +115,7 @@ class _Filtering(NamedTuple):
     """A filtered leaky ReLU that the kernels take."""
 
     filters: Filters
-    taps: tuple[_Taps, _Taps]
+    taps: tuple[_KernelTaps, _KernelTaps]
     spec: FilteredLreluSpec
 
 
@@ -127,7 +127,7 @@ def filtered_lrelu(exact, x, b, filters, spec):
         if not _wanted(x, b, *filters):
             return _filtered_lrelu(in_layout(x), b, filtering)
         if len(taps[1].rows) == 1 and not _wanted(*filters):
-            return _FilteredLrelu.apply(x, b, filtering)
+            return _FilteredLreluOp.apply(x, b, filtering)
     return fast.filtered_lrelu(x, b, filters, spec)
 
 
@@ -170,7 +170,7 @@ def _limit(activation: ActivationSpec) -> float:
     return NO_CLAMP if activation.clamp is None else activation.clamp
 
 
-class _FilteredLrelu(torch.autograd.Function):
+class _FilteredLreluOp(torch.autograd.Function):
     """With a gradient for x and b, from x alone: nothing at the high sampling rate is kept. Where a gradient
     of the gradient is wanted, the differentiable `torch` backend forms it."""
 
@@ -244,7 +244,7 @@ def _bias(b: Tensor | None) -> Tensor | None:
     return _prepared.get(b, "padded", lambda: padded_channels(b))
 
 
-class _Geometry(NamedTuple):
+class _InputLayout(NamedTuple):
     """What a plan is for, beside what is computed: the input's memory, threads, `native-exact` or not."""
 
     shape: torch.Size
@@ -253,11 +253,11 @@ class _Geometry(NamedTuple):
     exact: bool
 
     @classmethod
-    def of(cls, x: Tensor, exact: bool) -> _Geometry:
+    def of(cls, x: Tensor, exact: bool) -> _InputLayout:
         return cls(x.shape, x.stride(), torch.get_num_threads(), exact)
 
 
-class _Plan(NamedTuple):
+class _LayerPlan(NamedTuple):
     """What all calls share that have one weight, one specification and tensors of one geometry."""
 
     spec: ConvSpec
@@ -267,7 +267,7 @@ class _Plan(NamedTuple):
     memory: tuple  # tensors that these point to
 
 
-def _run(plan: _Plan, x: Tensor, w: Tensor, s: Tensor, *, input_gain, noise, b) -> Tensor:
+def _run(plan: _LayerPlan, x: Tensor, w: Tensor, s: Tensor, *, input_gain, noise, b) -> Tensor:
     """The result for x in layout."""
     s, bias, y = s.detach().contiguous(), _bias(b), new(x, *plan.result)
     convolution = Convolution.from_buffer_copy(plan.convolution)
@@ -295,7 +295,7 @@ def _run(plan: _Plan, x: Tensor, w: Tensor, s: Tensor, *, input_gain, noise, b) 
 
 def _convolution(
     x: Tensor, w: Tensor, spec: ConvSpec, activation: ActivationSpec, *, exact: bool, smoothing=None
-) -> _Plan:
+) -> _LayerPlan:
     """Of clamp(gain * lrelu(d * (w * (s x)) + noise + b)), onto twice the size where a smoothing filter is
     given."""
     height, width = (spec.up * (n + 2 * spec.padding[0] - w.shape[2] + 1) for n in x.shape[2:])
@@ -313,7 +313,7 @@ def _convolution(
     arguments.epilogue = Epilogue(None, None, 0, activation.gain, activation.slope, _limit(activation))
     if smoothing is not None:
         arguments.up_column, arguments.up_row = (taps.data_ptr() for taps in smoothing)
-    return _Plan(spec, result, arguments, None, (weight, energy, smoothing))
+    return _LayerPlan(spec, result, arguments, None, (weight, energy, smoothing))
 
 
 def modulated_conv2d(exact, x, w, s, spec, *, activation, f, input_gain, noise, b):
@@ -326,7 +326,7 @@ def modulated_conv2d(exact, x, w, s, spec, *, activation, f, input_gain, noise, 
         return fast.modulated_conv2d(x, w, s, spec, activation=activation, **tensors)
     noise = None if noise is None else noise.reshape(-1, *noise.shape[-2:]).contiguous()
     x = in_layout(x)
-    what = (spec, activation, values, _Geometry.of(x, exact))
+    what = (spec, activation, values, _InputLayout.of(x, exact))
     make = partial(_convolution, x, w, spec, activation, exact=exact, smoothing=smoothing)
     return _run(_prepared.get(w, what, make), x, w, s, input_gain=input_gain, noise=noise, b=b)
 
@@ -337,7 +337,7 @@ def _is_direct(w: Tensor, spec: ConvSpec) -> bool:
     return w.shape[2:] in _KERNELS and padding >= 0 and spec.padding == (padding,) * 4
 
 
-def _smoothing(w: Tensor, values: FilterValues | None, spec: ConvSpec) -> _Taps | None:
+def _smoothing(w: Tensor, values: FilterValues | None, spec: ConvSpec) -> _KernelTaps | None:
     """StyleGAN2's 4x4 smoothing filter as one term, where a layer is its 3x3 convolution onto twice the size;
     else None."""
     if values is None or values.shape != (4, 4) or w.shape[2:] != (3, 3) or spec.padding != (1, 1, 1, 1):
@@ -350,7 +350,7 @@ def modulated_filtered_lrelu(exact, x, w, s, spec, *, filtered, filters, input_g
     """See `reference.modulated_filtered_lrelu`."""
     if _takes(x, w, s, b, input_gain) and _is_direct(w, spec):
         x, values = in_layout(x), _values(filters)
-        what = (spec, filtered, values, _Geometry.of(x, exact))
+        what = (spec, filtered, values, _InputLayout.of(x, exact))
         plan = _prepared.get(w, what, lambda: _layer(x, w, spec, filtered, filters=filters, exact=exact))
         if plan is not None:
             return _run(plan, x, w, s, input_gain=input_gain, noise=None, b=b)
@@ -369,7 +369,7 @@ def modulated_filtered_lrelu(exact, x, w, s, spec, *, filtered, filters, input_g
 
 def _layer(
     x: Tensor, w: Tensor, spec: ConvSpec, filtered: FilteredLreluSpec, *, filters: Filters, exact: bool
-) -> _Plan | None:
+) -> _LayerPlan | None:
     """Of a layer of StyleGAN3; None for one that is left to torch."""
     taps = _pair(_values(filters), filtered, exact)
     if taps is None:

@@ -57,7 +57,7 @@ def convolve(x, w, stride, padding):
     """See `fast.convolve`."""
     if stride != 1 or not _takes(x, w, padding):
         return fast.convolve(x, w, stride, padding)
-    return _Convolution.apply(x, w, None, None, padding[0], False)
+    return _ConvolutionOp.apply(x, w, None, None, padding[0], False)
 
 
 def convolve_modulated(x, w, s, spec, *, f=None, input_gain=None):
@@ -66,7 +66,7 @@ def convolve_modulated(x, w, s, spec, *, f=None, input_gain=None):
         return fast.convolve_modulated(x, w, s, spec, f=f, input_gain=input_gain)
     d = fast.demodulation(w, s) if spec.demodulate else None
     s = s if input_gain is None else s * input_gain
-    return _Convolution.apply(x, w if spec.flip else w.flip([2, 3]), s, d, spec.padding[0], False), None
+    return _ConvolutionOp.apply(x, w if spec.flip else w.flip([2, 3]), s, d, spec.padding[0], False), None
 
 
 def _takes(x: Tensor, w: Tensor, padding: tuple[int, ...], *others: Tensor | None) -> bool:
@@ -132,7 +132,7 @@ def _weight_gradient(x: Tensor, grad: Tensor, s: Tensor | None, d: Tensor | None
 # ---- Derivatives
 
 
-class _Convolution(torch.autograd.Function):
+class _ConvolutionOp(torch.autograd.Function):
     """d * (w with s * x), where s and d [B, C] may be None; or backwards: from the result's gradient to that
     of x."""
 
@@ -151,17 +151,17 @@ class _Convolution(torch.autograd.Function):
         (x, w, s, d, y), (padding, backwards) = ctx.saved_tensors, ctx.how
         for_x = for_w = for_s = for_d = None
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[2]:
-            for_x = _Convolution.apply(grad, w, d, None, padding, not backwards)
+            for_x = _ConvolutionOp.apply(grad, w, d, None, padding, not backwards)
             for_x, for_s = _through_scale(for_x, x, s)
         if ctx.needs_input_grad[1]:
             pair = (grad, x, d, s) if backwards else (x, grad, s, d)
-            for_w = _WeightGradient.apply(*pair, padding)
+            for_w = _WeightGradientOp.apply(*pair, padding)
         if ctx.needs_input_grad[3]:
             for_d = _sum_of_products(grad, y) / d
         return for_x, for_w, for_s, for_d, None, None
 
 
-class _WeightGradient(torch.autograd.Function):
+class _WeightGradientOp(torch.autograd.Function):
     """Of the sum of grad * d * (w with s * x), for w."""
 
     @staticmethod
@@ -175,10 +175,10 @@ class _WeightGradient(torch.autograd.Function):
         (x, grad, s, d), padding = ctx.saved_tensors, ctx.padding
         for_x = for_grad = for_s = for_d = None
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[2]:
-            for_x = _Convolution.apply(grad, v, d, None, padding, True)
+            for_x = _ConvolutionOp.apply(grad, v, d, None, padding, True)
             for_x, for_s = _through_scale(for_x, x, s)
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[3]:
-            for_grad = _Convolution.apply(x, v, s, None, padding, False)
+            for_grad = _ConvolutionOp.apply(x, v, s, None, padding, False)
             for_grad, for_d = _through_scale(for_grad, grad, d)
         return for_x, for_grad, for_s, for_d, None
 
