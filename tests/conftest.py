@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Before anything imports Triton: its kernels run on CPU tensors, but for `TRITON_INTERPRET=0 pytest -m cuda`.
 os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -26,7 +27,7 @@ def make_snapshot(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path) ->
     """A function that writes a snapshot of the small study with random weights: make_snapshot(cfg=…,
     replace=…).
 
-    `replace` holds (old, new) pairs for the TOML's text.
+    `replace` holds (old, new) pairs for the TOML's text; further options are the training's.
     """
     import torch
 
@@ -40,7 +41,9 @@ def make_snapshot(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path) ->
     from mssg.training.networks import configurations
     from mssg.training.summary import summarise
 
-    def make(cfg: str = "stylegan2", replace: tuple[tuple[str, str], ...] = (), name: str = "tiny") -> Path:
+    def make(
+        cfg: str = "stylegan2", replace: tuple[tuple[str, str], ...] = (), name: str = "tiny", **options: Any
+    ) -> Path:
         text = STUDY
         for old, new in replace:
             assert old in text
@@ -53,7 +56,7 @@ def make_snapshot(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path) ->
         models = fit_models(study, tables, np.random.default_rng(0))
         study = models.study
         config = resolve(
-            study, {"cfg": cfg, "z_dim": 16, "w_dim": 16, "channel_base": 128, "channel_max": 16}
+            study, {"cfg": cfg, "z_dim": 16, "w_dim": 16, "channel_base": 128, "channel_max": 16, **options}
         )
         torch.manual_seed(0)
         g_config, d_config = configurations(study, config)
@@ -73,11 +76,13 @@ def make_snapshot(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path) ->
 def make_heads(
     make_snapshot: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
-    """A function that writes a snapshot of slices at many places: make_heads(plane)."""
+    """A function that writes a snapshot of slices at many places: make_heads(plane, …); more options are
+    the training's."""
     folder = tmp_path_factory.mktemp("stacks")
 
-    def make(plane: str = "coronal") -> Path:
-        return make_snapshot(replace=write_stacks(folder, plane), name=f"heads-{plane}")
+    def make(plane: str = "coronal", **options: Any) -> Path:
+        name = "-".join(("heads", plane, *options))
+        return make_snapshot(replace=write_stacks(folder, plane), name=name, **options)
 
     return make
 

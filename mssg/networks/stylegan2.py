@@ -27,6 +27,8 @@ from mssg.networks.layers import (
 from mssg.ops import functional as ops
 
 NOISE_MODES = ("const", "random", "none")
+IMAGE_NOISE = "image_noise"
+"""The layer of `ImageNoise`, where a network has one."""
 
 
 class StyleGAN2Layer(nn.Module):
@@ -246,8 +248,8 @@ class StyleGAN2Synthesis(nn.Module):
         for i, block in enumerate(others):
             # An image layer shares its w with the next block's first convolution.
             x, img = yield from block.layers(x, img, ws[:, 2 * i + 1 : 2 * i + 4], inputs)
-        if "image_noise" in self._modules:
-            noise = inputs.noise.get("image_noise.noise_const")
+        if IMAGE_NOISE in self._modules:
+            noise = inputs.noise.get(f"{IMAGE_NOISE}.noise_const")
             arguments = (x.to(img.dtype), ws[:, -1], inputs.noise_mode, noise)
-            img = img + (yield "image_noise", LayerCall(self.image_noise, arguments))
+            img = img + (yield IMAGE_NOISE, LayerCall(self.image_noise, arguments))
         return img

@@ -6,6 +6,7 @@ Source: docs/architecture.md, flow "slider drag".
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections import OrderedDict
@@ -25,6 +26,7 @@ from mssg.networks.generator import Generator
 from mssg.networks.latents import latents, seeds_of
 from mssg.networks.layers import SynthesisInputs
 from mssg.networks.preview import preview_network
+from mssg.networks.stylegan2 import IMAGE_NOISE
 from mssg.rendering.activation_cache import ActivationCache
 from mssg.rendering.request import RenderRequest, RenderResult, StoredLatent, to_uint8
 from mssg.study.values import find_covariate, training_defaults
@@ -198,17 +200,18 @@ class Renderer:
             with _timed(timings, "mapping"):
                 ws = self._latents(requests)
             with _timed(timings, "synthesis"):
-                output = self._synthesise(network, ws, requests[0], cancelled)
+                output = self._synthesise(network, ws, requests, cancelled)
             return None if output is None else [self._checked(o, requests[0]) for o in output]
 
     def _synthesise(
-        self, network: Any, ws: torch.Tensor, request: RenderRequest, cancelled: Callable[[], bool]
+        self, network: Any, ws: torch.Tensor, requests: Sequence[RenderRequest], cancelled: Callable[[], bool]
     ) -> torch.Tensor | None:
         """The images, or what the layer asked for gives: [B, C, H, W]; None when cancelled."""
+        request = requests[0]
         if request.layer is not None and request.layer not in self._layers:
             raise UsageError("no such layer", field=request.layer, expected=" | ".join(self.layers))
         random = request.noise_mode == "random"
-        layers, output = network.layers(ws, self._inputs(request)), None
+        layers, output = network.layers(ws, self._inputs(requests)), None
         self.syntheses += 1
         with _own_random_state(request.noise_seed, self.device) if random else nullcontext():
             while True:
@@ -225,8 +228,9 @@ class Renderer:
                 if name == request.layer:
                     return output
 
-    def _inputs(self, request: RenderRequest) -> SynthesisInputs:
-        """What a request says to the synthesis network beside ws."""
+    def _inputs(self, requests: Sequence[RenderRequest]) -> SynthesisInputs:
+        """What requests that differ only in latent and covariates say to the synthesis network beside ws."""
+        request = requests[0]
         if request.precision == "float16" and self.device.type != "cuda":
             found = str(self.device)
             raise UsageError("float16 needs a GPU", field="precision", found=found, expected="cuda")
@@ -234,10 +238,20 @@ class Renderer:
         if request.transform is not None:  # the network is told where each pixel looks: the inverse
             matrix = np.vstack([np.reshape(request.transform, (2, 3)), (0, 0, 1)])
             transform = torch.tensor(np.linalg.inv(matrix), dtype=torch.float32, device=self.device)
-        stored, noise = request.latent, {}
+        stored, noise = request.latent, self._noise_of_places(requests)
         if stored and request.noise_mode == "const" and stored.snapshot == self.header.snapshot_id:
-            noise = {name: torch.tensor(array, device=self.device) for name, array in stored.noise.items()}
+            noise |= {name: torch.tensor(array, device=self.device) for name, array in stored.noise.items()}
         return SynthesisInputs(request.noise_mode, noise, transform, request.precision == "float32")
+
+    def _noise_of_places(self, requests: Sequence[RenderRequest]) -> dict[str, torch.Tensor]:
+        """The finished picture's noise where slices lie at many places: another at each, as a scanner's is;
+        what the layers below are given stays, so that the anatomy does."""
+        if self.study.position is None or not hasattr(self.G.synthesis, IMAGE_NOISE):
+            return {}
+        column = self.study.condition_names.index(self.study.position)
+        places = [float(self.values(request.covariates)[column]) for request in requests]
+        drawn = [_noise_at(place, self.G.img_resolution, self.device) for place in places]
+        return {f"{IMAGE_NOISE}.noise_const": drawn[0] if len(drawn) == 1 else torch.cat(drawn)}
 
     def _latents(self, requests: Sequence[RenderRequest]) -> torch.Tensor:
         """w of requests with one truncation: [B, num_ws, w_dim]."""
@@ -364,6 +378,13 @@ def _batch_key(request: RenderRequest) -> RenderRequest:
 def _can_share(request: RenderRequest) -> bool:
     """Whether a picture's noise is that of its neighbours."""
     return request.noise_mode != "random" and not (request.latent and request.latent.noise)
+
+
+@functools.lru_cache(maxsize=128)
+def _noise_at(place: float, resolution: int, device: torch.device) -> torch.Tensor:
+    """White noise [1, 1, r, r] that a place in millimetres determines."""
+    rng = np.random.default_rng([resolution, round(place * 1000) & 0xFFFFFFFF])
+    return torch.from_numpy(rng.standard_normal((1, 1, resolution, resolution), np.float32)).to(device)
 
 
 @contextmanager

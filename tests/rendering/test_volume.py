@@ -5,6 +5,7 @@ import json
 import nibabel
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 import mssg
@@ -54,6 +55,25 @@ def test_the_place_is_the_studys_own_where_nobody_says(heads):
     volume = draw_volume(renderer, RenderRequest(seed=1))
     (alone,) = renderer.pictures([RenderRequest(seed=1)])
     np.testing.assert_array_equal(volume.data[:, 14], to_grey(alone)[0][::-1].T)
+
+
+def test_a_scanners_noise_is_another_at_each_place(make_heads):
+    renderer = Renderer(load_snapshot(make_heads(image_noise=True)))
+    strength = renderer.G.synthesis.image_noise.strength
+    places = (-10.0, -5.0, -10.0)
+
+    def drawn(batch=None):
+        requests = [at_place(renderer.study, RenderRequest(seed=4), place) for place in places]
+        return np.stack(list(renderer.pictures(requests, batch)))
+
+    quiet = drawn()
+    torch.nn.init.constant_(strength.bias, 0.5)
+    first, second, again = noise = drawn() - quiet
+    np.testing.assert_array_equal(first, again)
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.1 and 0.4 < noise.std() < 0.6
+    np.testing.assert_allclose(drawn(batch=3), quiet + noise, atol=1e-4)
+    still = [at_place(renderer.study, RenderRequest(seed=4, noise_mode="none"), place) for place in places]
+    assert not np.array_equal(*list(renderer.pictures(still))[:2])  # the anatomy of another place
 
 
 @pytest.mark.parametrize("edge", [1.0, 2.5, 6.0])
