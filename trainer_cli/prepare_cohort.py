@@ -62,6 +62,23 @@ COHORT_OPTIONS = (
         help="Codes for no value, of all covariates or of one: -4,999 or age=88. Repeatable.",
     ),
     click.option(
+        "--only",
+        multiple=True,
+        metavar="NAME=VALUE,…",
+        help=(
+            "Only images whose name says so: side=left, session=2; session=first takes each person's first"
+            " visit. Repeatable."
+        ),
+    ),
+    click.option(
+        "--readings",
+        type=click.Choice(["first", "mean"]),
+        help=(
+            "Of several readings of a covariate (UK Biobank's arrays) take the first or their mean; default:"
+            " as the cohort map says."
+        ),
+    ),
+    click.option(
         "--top-coded",
         type=click.Choice(["keep", "drop"]),
         help=(

@@ -36,6 +36,8 @@ UNLESS_ASKED = {
 """Entities whose images are left out unless they are asked for, and what they say of an image."""
 DESCRIPTIONS = ("participants.json", "sessions.json", "sub-*/sub-*_sessions.json")
 """Where columns are described, as patterns; the first that states a thing holds."""
+SPELLINGS = {"sess": "ses"}
+"""Entities that data sets write otherwise than BIDS does: OASIS-3 in part."""
 LABELS = {"participant_id": "sub-", "session_id": "ses-"}
 """Columns that say whose a row is, and what their values begin with."""
 
@@ -50,9 +52,10 @@ def parse_name(stem: str) -> tuple[dict[str, str], str]:
     entities: dict[str, str] = {}
     for part in parts:
         match = re.fullmatch(r"([A-Za-z0-9]+)-([A-Za-z0-9+]+)", part)
-        if not match or match[1] in entities:
+        key = SPELLINGS.get(match[1], match[1]) if match else ""
+        if not match or key in entities:
             raise ValueError(f"{part!r} is no entity")
-        entities[match[1]] = match[2]
+        entities[key] = match[2]
     if not re.fullmatch(r"[A-Za-z0-9]+", suffix):
         raise ValueError(f"{suffix!r} is no suffix")
     return entities, suffix

@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from mssg.data.formula import Formula
 from mssg.errors import UsageError
 from mssg.study.cells import same_value
 from mssg.study.model import Covariate
@@ -70,6 +71,33 @@ class Condition:
 
 
 @dataclass(frozen=True)
+class Spelling:
+    """How other programs write a column's name: what fits `pattern` means `means`, {names} of the pattern's
+    groups filled in; a group that is not there is `default`."""
+
+    pattern: str
+    means: str
+    default: str = ""
+
+    def read(self, column: str) -> str | None:
+        """What a column's name means; None: it is not written so."""
+        match = re.fullmatch(self.pattern, column)
+        if not match:
+            return None
+        return fill(self.means, {name: text or self.default for name, text in match.groupdict().items()})
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Of several rows under one key the one is taken whose `column` is nearest to the image's `to`, at most
+    `within` away."""
+
+    column: str
+    to: str
+    within: float
+
+
+@dataclass(frozen=True)
 class Rule:
     """The covariate is `value` where all conditions hold."""
 
@@ -79,11 +107,13 @@ class Rule:
 
 @dataclass(frozen=True)
 class CovariateSpec:
-    """How a covariate is read: a column with its codes and unit, or rules of which the first that holds
-    decides."""
+    """How a covariate is read: a column with its codes and unit, a formula of columns where that is empty, or
+    rules of which the first that holds decides."""
 
     covariate: Covariate
     column: Choice = ()
+    formula: tuple[Formula, ...] = ()
+    readings: str = "first"  # of several filled columns: the "first", or the "mean" of all
     codes: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     factor: float = 1.0
@@ -109,13 +139,15 @@ class CovariateSpec:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """A table: where it lies (a pattern), what its name says, its rows' key, and which key an image looks
-    for."""
+    """A table: where it lies (a pattern), what its name says, its rows' key, and which key an image looks for
+    (of several the first that is there). `has` names a column without which a table is not meant."""
 
     pattern: Choice = ()
     id: str = ""
-    key: str = "{subject}"
-    match: str = "{subject}"
+    key: Choice = "{subject}"
+    match: Choice = "{subject}"
+    has: str = ""
+    nearest: Nearest | None = None
 
 
 @dataclass(frozen=True)
@@ -130,15 +162,21 @@ class CohortMap:
     pattern: Choice = ()
     column: str = ""
     id: str = ""
-    subject: str = "{subject}"
+    subject: Choice = "{subject}"
     session: str = ""
     codes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     tables: tuple[TableSpec, ...] = ()
     covariates: tuple[CovariateSpec, ...] = ()
-    excludes: tuple[tuple[str, Condition], ...] = ()
+    excludes: tuple[tuple[str, tuple[Condition, ...]], ...] = ()
+    spellings: tuple[Spelling, ...] = ()
+    warnings: Choice = ()  # what a user of the map, or of one of its variants, is told
     qc: Mapping[str, Any] = field(default_factory=dict)
     bids: bool = False  # files are named as BIDS says: entities choose among them
     path: str | None = None
+
+    def spelled(self, column: str) -> str:
+        """The map's name for a column."""
+        return next((name for s in self.spellings if (name := s.read(column))), column)
 
     def variant(self, name: str | None) -> str:
         """A variant's name: the one asked for, or the first.
@@ -165,6 +203,16 @@ def fill(template: str, facts: Mapping[str, str]) -> str | None:
     except KeyError:
         return None
     return _PLACE.sub(lambda m: parts[m.group(1)], template) if all(parts.values()) else None
+
+
+def first_filled(choice: Choice, facts: Mapping[str, str]) -> str:
+    """The first of several templates that facts fill; "" where none does."""
+    return next((text for text in (fill(template, facts) for template in texts(choice)) if text), "")
+
+
+def texts(choice: Choice) -> tuple[str, ...]:
+    """A text, or texts, as a tuple."""
+    return (choice,) if isinstance(choice, str) else tuple(choice)
 
 
 def names_in(template: str) -> tuple[str, ...]:

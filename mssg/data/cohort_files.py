@@ -8,7 +8,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mssg.data.cohort import CohortImage, CohortMap, LeftOut, chosen, fill, pattern
+from mssg.data.cohort import (
+    CohortImage,
+    CohortMap,
+    LeftOut,
+    chosen,
+    fill,
+    first_filled,
+    names_in,
+    pattern,
+    texts,
+)
 from mssg.errors import DataError
 from mssg.study.cells import is_missing
 
@@ -96,9 +106,9 @@ def _image(
                 name, "files", f"side: {facts['side']!r} is not understood, expected one of {known}"
             )
         facts["side"] = side
-    subject = fill(cohort.subject, facts)
-    if not subject:
-        return LeftOut(name, "files", f"its subject is not known: {cohort.subject}")
+    subject, templates = first_filled(cohort.subject, facts), texts(cohort.subject)
+    if not subject and all(set(names_in(template)) <= set(facts) for template in templates):
+        return LeftOut(name, "files", f"its subject is not known: {' | '.join(templates)}")
     session = fill(cohort.session, facts) or "" if cohort.session else ""
     folder, _, file = name.rpartition("/")
     facts |= {"folder": folder or ".", "stem": re.sub(STEM, "", file)}

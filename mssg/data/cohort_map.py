@@ -9,14 +9,28 @@ from pathlib import Path
 from typing import Any
 
 from mssg import assets
-from mssg.data.cohort import Choice, CohortMap, Condition, CovariateSpec, Rule, TableSpec
+from mssg.data.cohort import (
+    Choice,
+    CohortMap,
+    Condition,
+    CovariateSpec,
+    Nearest,
+    Rule,
+    Spelling,
+    TableSpec,
+    names_in,
+    texts,
+)
 from mssg.data.covariate_options import TOP_CODED
+from mssg.data.formula import Formula
 from mssg.errors import DataError, UsageError
 from mssg.files import parse_toml
 from mssg.study.schema import covariate_of
 from mssg.study.toml_table import TomlTable
 
 KINDS = ("mri", "fundus")
+READINGS = ("first", "mean")
+"""Of several filled columns: which counts."""
 
 
 def shipped() -> list[str]:
@@ -63,11 +77,14 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Cohor
     geometry.finish()
     files = _files(_table(top.table("files"), "files", file), variants)
     specs = _table(top.table("covariates"), "covariates", file).rest()
-    excludes = []
-    for i, entry in enumerate(_list(top, "exclude"), 1):
-        table = _table(entry, f"exclude[{i}]", file)
-        reason = table.get("reason", "text")
-        excludes.append((reason, _condition(table, variants)))
+    excludes = [
+        _exclude(_table(entry, f"exclude[{i}]", file), variants)
+        for i, entry in enumerate(_list(top, "exclude"), 1)
+    ]
+    spellings = [
+        _spelling(entry, f"spellings[{i}]", file) for i, entry in enumerate(_list(top, "spellings"), 1)
+    ]
+    warnings = _choice(top, "warnings", variants, ())
     tables = [_table_spec(entry, f"tables[{i}]", file) for i, entry in enumerate(_list(top, "tables"), 1)]
     qc = _quality(_table(top.table("qc"), "qc", file))
     top.finish()
@@ -81,6 +98,8 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Cohor
         tables=tuple(tables),
         covariates=tuple(_covariate(key, entry, variants, file) for key, entry in specs.items()),
         excludes=tuple(excludes),
+        spellings=tuple(spellings),
+        warnings=warnings,
         qc=qc,
         path=file,
     )
@@ -92,7 +111,7 @@ def _files(table: TomlTable, variants: tuple[str, ...]) -> dict[str, Any]:
         "pattern": _choice(table, "pattern", variants, ()),
         "column": table.get("column", "text", ""),
         "id": _regex(table, "id"),
-        "subject": table.get("subject", "text", "{subject}"),
+        "subject": _choice(table, "subject", (), "{subject}"),
         "session": table.get("session", "any text", ""),
         "bids": table.get("bids", "flag", False),
     }
@@ -166,11 +185,51 @@ def _table_spec(document: Any, name: str, file: str | None) -> TableSpec:
     spec = TableSpec(
         _choice(table, "pattern", (), ()),
         _regex(table, "id"),
-        table.get("key", "text", "{subject}"),
-        table.get("match", "text", "{subject}"),
+        _choice(table, "key", (), "{subject}"),
+        _choice(table, "match", (), "{subject}"),
+        table.get("has", "text", ""),
+        _nearest(table),
     )
     table.finish()
     return spec
+
+
+def _nearest(table: TomlTable) -> Nearest | None:
+    document = table.table("nearest")
+    if not document:
+        return None
+    nearest = _table(document, f"{table.name}.nearest", table.file)
+    found = Nearest(
+        nearest.get("column", "text"), nearest.get("to", "text"), nearest.get("within", "positive")
+    )
+    nearest.finish()
+    return found
+
+
+def _spelling(document: Any, name: str, file: str | None) -> Spelling:
+    table = _table(document, name, file)
+    table.get("pattern", "text")
+    found = Spelling(
+        _regex(table, "pattern"), table.get("means", "text"), table.get("default", "any text", "")
+    )
+    groups = re.compile(found.pattern).groupindex
+    unknown = [group for group in names_in(found.means) if group not in groups]
+    if unknown:
+        raise table.error(
+            "means", "the pattern has no such group", found=unknown[0], expected=", ".join(groups)
+        )
+    table.finish()
+    return found
+
+
+def _exclude(table: TomlTable, variants: tuple[str, ...]) -> tuple[str, tuple[Condition, ...]]:
+    """The reason for leaving images out, and the conditions that must all hold."""
+    reason, every = table.get("reason", "text"), _list(table, "all")
+    if not every:
+        return reason, (_condition(table, variants),)
+    conditions = tuple(_condition(_table(c, f"{table.name}.all", table.file), variants) for c in every)
+    table.finish()
+    return reason, conditions
 
 
 def _condition(table: TomlTable, variants: tuple[str, ...]) -> Condition:
@@ -185,6 +244,8 @@ def _condition(table: TomlTable, variants: tuple[str, ...]) -> Condition:
 def _covariate(name: str, document: Any, variants: tuple[str, ...], file: str | None) -> CovariateSpec:
     table = _table(document, f"covariates.{name}", file)
     column = _choice(table, "column", variants, ())
+    formula = _formulas(table)
+    readings = table.get("readings", "text", READINGS[0], READINGS)
     codes = _codes(table, table.table("codes"))
     missing = tuple(str(m) for m in _list(table, "missing"))
     factor = float(table.get("factor", "positive", 1.0))
@@ -193,13 +254,15 @@ def _covariate(name: str, document: Any, variants: tuple[str, ...], file: str | 
     top_coded = table.get("top_coded", "text", "", ("", *TOP_CODED))
     rules = _rules(table, variants)
     covariate = covariate_of(name, table.rest(), file)
-    if bool(column) == bool(rules):
+    if bool(column or formula) == bool(rules):
         raise table.error("column", "needs either a column or rules")
-    if (span or factor != 1.0) and not covariate.is_continuous:
-        raise table.error("range", "range and factor are for continuous covariates")
+    if (span or factor != 1.0 or formula or readings != READINGS[0]) and not covariate.is_continuous:
+        raise table.error("range", "range, factor, formula and readings are for continuous covariates")
     return CovariateSpec(
         covariate,
         column,
+        formula,
+        readings,
         codes=codes,
         missing=missing,
         factor=factor,
@@ -208,6 +271,15 @@ def _covariate(name: str, document: Any, variants: tuple[str, ...], file: str | 
         rules=rules,
         top_coded=top_coded,
     )
+
+
+def _formulas(table: TomlTable) -> tuple[Formula, ...]:
+    document = _choice(table, "formula", (), ())
+    try:
+        return tuple(Formula.parse(text) for text in texts(document))
+    except (ValueError, TypeError) as error:
+        hint = 'For example formula = "{AgeatEntry} + {days} / 365.25"'
+        raise table.error("formula", str(error), found=repr(document), hint=hint) from None
 
 
 def _rules(table: TomlTable, variants: tuple[str, ...]) -> tuple[Rule, ...]:

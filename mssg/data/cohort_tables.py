@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from mssg.data.bids import labelled
 from mssg.data.cohort import (
     CohortImage,
     CohortMap,
@@ -17,55 +17,20 @@ from mssg.data.cohort import (
     TableSpec,
     alternatives,
     chosen,
-    fill,
+    first_filled,
     names_in,
     pattern,
+    texts,
 )
 from mssg.data.cohort_files import walk
 from mssg.data.cohort_values import ImageRecord, Rejected, TableRecord, consistent, values_of
-from mssg.data.delimited import header_of, rows_of
+from mssg.data.delimited import header_of
+from mssg.data.joined_table import JoinedTable
 from mssg.errors import DataError, MssgError, UsageError
 
 _PLACE = re.compile(r"\{[^{}]+\}")
 _SHOWN = 12
 """Column names that a message lists."""
-_SHOWN_KEYS = 3
-
-
-@dataclass
-class JoinedTable:
-    """A table that is read: by which of the map's specs, what its name says, and what it holds.
-
-    Attributes:
-        records: Key -> what it says, of the keys that images look for alone: memory does not grow with the
-            table.
-        keys: The first keys of all, for messages.
-        bids: Whether its rows say whose they are as BIDS does.
-    """
-
-    spec: TableSpec
-    path: Path
-    facts: Mapping[str, str]
-    header: Sequence[str]
-    records: dict[str, TableRecord] = field(default_factory=dict)
-    keys: list[str] = field(default_factory=list)
-    bids: bool = False
-
-    def read(self, columns: set[str], images: Sequence[CohortImage], problems: list[LeftOut]) -> None:
-        """Read the rows that images look for."""
-        wanted = {fill(self.spec.match, image.facts) for image in images} - {None}
-        for line, row in rows_of(self.path, problems, columns | set(names_in(self.spec.key))):
-            stated = fill(self.spec.key, {**self.facts, **row})
-            if stated is None:
-                place = f"{self.path.name}, line {line}"
-                problems.append(LeftOut(place, "table", f"its key is empty: {self.spec.key}"))
-                continue
-            if len(self.keys) < _SHOWN_KEYS and stated not in self.keys:
-                self.keys.append(stated)
-            key = fill(self.spec.key, {**self.facts, **labelled(row)}) if self.bids else stated
-            if key and key in wanted:
-                cells = {c: row[c] for c in columns if c in row}
-                self.records.setdefault(key, TableRecord()).add(cells, f"{self.path.name} line {line}")
 
 
 def join(
@@ -92,22 +57,26 @@ def join(
         return [], [], list(cohort.covariates)
     problems: list[LeftOut] = []
     joined = _found_tables(root, cohort, problems, bool(tables)) + _given_tables(tables, cohort)
-    columns = {n for table in joined for n in table.header} | set(images[0].cells)
+    columns = {n for table in joined for n in table.columns.values()} | set(images[0].cells)
     names = [table.path.name for table in joined] + ([images[0].facts["table"]] if cohort.column else [])
     variant = images[0].facts["variant"]
     needs_table = alone or any(not spec.optional for spec in cohort.covariates)
-    specs = _usable(cohort, columns, names, variant) if columns or not needs_table else []
+    facts = set(images[0].facts)
+    specs = _usable(cohort, columns, names, variant, facts) if columns or not needs_table else []
     if needs_table and not specs:
         raise _no_covariate(cohort, columns, names, root, problems)
     needed = re.compile("|".join(map(_as_regex, _needed(cohort, specs, variant))))
     wanted = {name for name in columns if needed.fullmatch(name)}
+    asked = (_asked(cohort) & columns) - facts
     told: set[Path] = set()
     for table in joined:
-        table.read(wanted, images, problems if table.path not in told else [])
+        table.read(wanted | asked, images, problems if table.path not in told else [])
         told.add(table.path)
+        images = [table.informed(image, asked) for image in images]
     records: list[ImageRecord] = []
     for image in images:
         try:
+            image = _known(image, cohort)
             record = _record(image, joined, bool(cohort.column) or not alone)
             values = values_of(image, record, cohort, specs)
             if alone and not any(v == v for v in values.values()):
@@ -128,33 +97,46 @@ def _record(image: CohortImage, tables: Sequence[JoinedTable], known: bool) -> T
     record = TableRecord()
     record.add(image.cells, image.facts.get("table", ""))
     for table in tables:
-        row = table.records.get(fill(table.spec.match, image.facts) or "")
+        row = table.about(image)
         if row:
             record, known = record.overlaid(row), True
     if not known:
-        raise Rejected("table", "no row " + "; ".join(filter(None, (_sought(image, t) for t in tables))))
+        raise Rejected("table", "no row " + "; ".join(filter(None, (t.missed(image) for t in tables))))
     return record
 
 
-def _sought(image: CohortImage, table: JoinedTable) -> str:
-    key = fill(table.spec.match, image.facts)
-    keys = f"which has {', '.join(table.keys)} …" if table.keys else "which has none"
-    return f"for {key} in {table.path.name}, {keys}" if key else ""
+def _known(image: CohortImage, cohort: CohortMap) -> CohortImage:
+    """An image whose subject is known, from its name or from a table.
+
+    Raises:
+        Rejected: Nothing says it.
+    """
+    subject = image.subject or first_filled(cohort.subject, image.facts)
+    if not subject:
+        raise Rejected("table", f"its subject is not known: {' | '.join(texts(cohort.subject))}")
+    return image if image.subject else replace(image, subject=subject)
+
+
+def _asked(cohort: CohortMap) -> set[str]:
+    """Names that templates ask for, which tables may have to say."""
+    templates = [*texts(cohort.subject), *(text for spec in cohort.tables for text in texts(spec.match))]
+    templates += [spec.nearest.to for spec in cohort.tables if spec.nearest]
+    return {name for template in templates for name in names_in(template)}
 
 
 def _given_tables(paths: Sequence[Path], cohort: CohortMap) -> list[JoinedTable]:
-    """The tables that a user names, each with every spec that fits it.
+    """The tables that a user names, each with every spec that fits it, in the map's order.
 
     Raises:
         DataError: One fits none.
     """
     out: list[JoinedTable] = []
     for path in paths:
-        fits = _fitting(path, path.as_posix(), cohort.tables, cohort.bids)
+        fits = _fitting(path, path.as_posix(), cohort.tables, cohort)
         if not fits:
             raise _keyless(path, cohort.tables)
         out += fits
-    return out
+    return sorted(out, key=lambda table: cohort.tables.index(table.spec))
 
 
 def _found_tables(root: Path, cohort: CohortMap, problems: list[LeftOut], others: bool) -> list[JoinedTable]:
@@ -177,7 +159,7 @@ def _found_tables(root: Path, cohort: CohortMap, problems: list[LeftOut], others
         if not fits:
             continue
         try:
-            joined = _fitting(path, name, fits, cohort.bids)
+            joined = _fitting(path, name, fits, cohort)
             if not joined:
                 raise _keyless(path, fits)
             out += joined
@@ -189,15 +171,30 @@ def _found_tables(root: Path, cohort: CohortMap, problems: list[LeftOut], others
     return sorted(out, key=lambda table: cohort.tables.index(table.spec))
 
 
-def _fitting(path: Path, name: str, specs: Sequence[TableSpec], bids: bool) -> list[JoinedTable]:
-    """A table, once for every spec whose key its columns and its name have."""
-    header = header_of(path)
-    out = [JoinedTable(spec, path, _named(spec, name), header, bids=bids) for spec in specs]
-    return [table for table in out if set(names_in(table.spec.key)) <= {*header, *table.facts}]
+def _fitting(path: Path, name: str, specs: Sequence[TableSpec], cohort: CohortMap) -> list[JoinedTable]:
+    """A table, once for every key that its columns and its name have.
+
+    Raises:
+        DataError: Two of its columns mean the same.
+    """
+    columns = {column: cohort.spelled(column) for column in header_of(path)}
+    twice = [name for name, count in Counter(columns.values()).items() if count > 1]
+    if twice:
+        found = " and ".join(column for column, name in columns.items() if name == twice[0])
+        raise DataError("two columns mean the same", file=path, field=twice[0], found=found)
+    out = []
+    for spec in specs:
+        facts = _named(spec, name)
+        there = {*columns.values(), *facts}
+        needed = {spec.has, spec.nearest.column if spec.nearest else ""} - {""}
+        keys = [key for key in texts(spec.key) if {*names_in(key), *needed} <= there]
+        out += [JoinedTable(spec, key, path, facts, columns, cohort.bids) for key in keys]
+    all_keys = tuple(table.key for table in out)
+    return [replace(table, others=tuple(key for key in all_keys if key != table.key)) for table in out]
 
 
 def _keyless(path: Path, specs: Sequence[TableSpec]) -> DataError:
-    keys = [n for spec in specs for n in names_in(spec.key)]
+    keys = [n for spec in specs for key in texts(spec.key) for n in names_in(key)]
     header = header_of(path)
     near = difflib.get_close_matches(keys[0], header, 1) if keys else []
     return DataError(
@@ -225,39 +222,46 @@ def _as_regex(text: str) -> str:
 
 
 def _columns(cohort: CohortMap, spec: CovariateSpec, variant: str) -> list[str]:
+    """What a covariate may be read from, as templates and globs; of formulas in `_needed`."""
     choices = [spec.column, *(one.columns for rule in spec.rules for one in rule.all)]
     return [text for choice in choices for text in alternatives(choice, cohort.variants, variant)]
 
 
 def _needed(cohort: CohortMap, specs: Sequence[CovariateSpec], variant: str) -> list[str]:
     out = [c for spec in specs for c in _columns(cohort, spec, variant)]
-    out += [c for _, condition in cohort.excludes for c in alternatives(condition.columns)]
+    out += [n for spec in specs for formula in spec.formula for n in formula.names]
+    conditions = [condition for _, every in cohort.excludes for condition in every]
+    out += [c for condition in conditions for c in alternatives(condition.columns)]
     return out or ["(?!)"]
 
 
-def _usable(cohort: CohortMap, columns: set[str], tables: Sequence[str], variant: str) -> list[CovariateSpec]:
-    """The covariates of a variant whose columns are there.
+def _usable(
+    cohort: CohortMap, columns: set[str], tables: Sequence[str], variant: str, facts: set[str]
+) -> list[CovariateSpec]:
+    """The covariates of a variant whose columns are there; a formula may also use what files' names say.
 
     Raises:
         DataError: A column is missing that is not optional, or that is there in another spelling.
     """
     usable = []
     for spec in cohort.covariates:
-        texts = _columns(cohort, spec, variant)
-        if not texts:
+        templates = _columns(cohort, spec, variant)
+        sums = [formula.names for formula in spec.formula]
+        if not templates and not sums:
             continue
-        if any(re.fullmatch(_as_regex(text), c) for text in texts for c in columns):
+        there = any(re.fullmatch(_as_regex(text), c) for text in templates for c in columns)
+        if there or any(set(names) <= columns | facts for names in sums):
             usable.append(spec)
             continue
-        name, alike = spec.covariate.name, _alike(texts, columns)
+        name, alike = spec.covariate.name, _alike(templates, columns)
         if alike or not spec.optional:
-            near = alike or difflib.get_close_matches(texts[0], sorted(columns), 1)
+            near = alike or difflib.get_close_matches((templates or [name])[0], sorted(columns), 1)
             raise DataError(
                 "column is missing",
                 file=", ".join(dict.fromkeys(tables[:3])) or None,
                 field=name,
                 found=_listed(columns) or "no table",
-                expected=" | ".join(texts),
+                expected=" | ".join((*templates, *(formula.text for formula in spec.formula))),
                 hint=f"Is it {near[0]!r}? {_named_by(spec, near[0])}"
                 if near
                 else "Correct the table, or the map",

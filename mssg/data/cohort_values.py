@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mssg.data.cohort import Choice, CohortImage, CohortMap, Condition, CovariateSpec, LeftOut, chosen, fill
+from mssg.data.formula import Formula
 from mssg.errors import UsageError
 from mssg.study.cells import is_missing, parse_number, same_value, top_coded
 
@@ -74,8 +75,8 @@ def values_of(
     Raises:
         Rejected: A cell that cannot be, two rows that clash, or an exclusion.
     """
-    for reason, condition in cohort.excludes:
-        if _holds(condition, record.cells, image.facts):
+    for reason, conditions in cohort.excludes:
+        if all(_holds(condition, record.cells, image.facts) for condition in conditions):
             raise Rejected("excluded", reason)
     return {spec.covariate.name: _value(spec, record, image.facts) for spec in specs}
 
@@ -114,34 +115,104 @@ def _text(spec: CovariateSpec, record: TableRecord, facts: Mapping[str, str]) ->
     for rule in spec.rules:
         if all(_holds(condition, record.cells, facts) for condition in rule.all):
             return rule.value
+    name = spec.covariate.name
     for template in chosen(spec.column, facts):
-        column = fill(template, facts) or ""
-        text = record.cells.get(column, "")
-        if column in record.clashes:
-            raise Rejected("table", f"{spec.covariate.name}: stated twice, {record.clashes[column]}")
-        if not text:
-            continue
-        if _among(text, spec.missing):
-            return None
-        if not spec.codes:
-            return text
-        code = next((c for c in spec.codes if same_value(text, c)), None)
-        if code is None and not is_missing(text):
-            known = " | ".join(spec.codes)
-            how = "--covariate states other codes, --missing those for no value"
-            raise Rejected("table", f"{spec.covariate.name}: unknown code {text!r}, expected {known}; {how}")
-        return None if code is None else spec.codes[code]
+        found = _filled(fill(template, facts) or "", record, name)
+        known = [text for text in found if not _among(text, spec.missing)]
+        if known and spec.readings == "mean":
+            return _mean(known)
+        if found:
+            return _decoded(spec, known[0]) if known else None
+    for formula in spec.formula:
+        cells = [next(iter(_filled(n, record, name)), facts.get(n, "")) for n in formula.names]
+        if not any(is_missing(text) or _among(text, spec.missing) for text in cells):
+            return _computed(formula, cells, name)
     return None
+
+
+def _filled(column: str, record: TableRecord, name: str) -> list[str]:
+    """What stands in a covariate's column, where it is filled; with * in all columns that fit, in their
+    order.
+
+    Raises:
+        Rejected: Two rows fill it differently.
+    """
+    columns = [column]
+    if "*" in column and column not in record.cells:
+        fits = re.compile(".*".join(map(re.escape, column.split("*"))))
+        columns = sorted(filter(fits.fullmatch, record.cells), key=natural)
+    for one in columns:
+        if one in record.clashes:
+            raise Rejected("table", f"{name}: stated twice, {record.clashes[one]}")
+    return [record.cells[one] for one in columns if record.cells.get(one)]
+
+
+def natural(text: str) -> tuple[tuple[bool, int, str], ...]:
+    """A key that sorts numbers within texts as numbers: a2 before a10."""
+    parts = re.findall(r"\d+|\D+", text)
+    return tuple((part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts)
+
+
+def _mean(readings: Sequence[str]) -> str:
+    """The mean of several readings; the first that is no number, where there is one."""
+    numbers = []
+    for text in readings:
+        try:
+            numbers.append(parse_number(text))
+        except ValueError:
+            return text
+    return repr(sum(numbers) / len(numbers))
+
+
+def _computed(formula: Formula, cells: Sequence[str], name: str) -> str:
+    """A formula's value.
+
+    Raises:
+        Rejected: A cell is no number, or 0 where it must not be.
+    """
+    try:
+        return repr(formula.value({n: parse_number(text) for n, text in zip(formula.names, cells)}))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        found = ", ".join(f"{n} {text!r}" for n, text in zip(formula.names, cells))
+        raise Rejected("table", f"{name}: {formula.text} cannot be computed of {found}") from None
+
+
+def _decoded(spec: CovariateSpec, text: str) -> str | None:
+    """What a cell means by the covariate's codes.
+
+    Raises:
+        Rejected: None of them.
+    """
+    if not spec.codes:
+        return text
+    code = next((c for c in spec.codes if same_value(text, c)), None)
+    if code is None and not is_missing(text):
+        known = " | ".join(spec.codes)
+        how = "--covariate states other codes, --missing those for no value"
+        raise Rejected("table", f"{spec.covariate.name}: unknown code {text!r}, expected {known}; {how}")
+    return None if code is None else spec.codes[code]
 
 
 def _holds(condition: Condition, cells: Mapping[str, str], facts: Mapping[str, str]) -> bool:
     names = [fill(text, facts) or "" for text in chosen(condition.columns, facts)]
-    found = [v for c, v in cells.items() if v and any(fnmatchcase(c, name) for name in names)]
+    found = [
+        code
+        for column, text in cells.items()
+        if text and any(fnmatchcase(column, name) for name in names)
+        for code in _codes_in(text)
+    ]
 
     def hit(choice: Choice) -> bool:
         return any(_among(text, chosen(choice, facts)) for text in found)
 
     return hit(condition.any) if condition.any else bool(found) and not hit(condition.none)
+
+
+def _codes_in(text: str) -> list[str]:
+    """The codes of a cell: tables of questions with several answers write 1|4 or [1, 4]."""
+    listed = re.fullmatch(r"\[(.*)\]", text.strip())
+    parts = listed[1].split(",") if listed else text.split("|")
+    return [part.strip(" \"'") for part in parts if part.strip(" \"'")]
 
 
 def _among(text: str, words: Iterable[str]) -> bool:

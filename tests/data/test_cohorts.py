@@ -153,7 +153,7 @@ def test_cataract_not_asked_is_not_no_and_powers_follow_the_eye(cohorts, tmp_pat
 def test_rfmid_sets_do_not_share_subjects(cohorts, tmp_path):
     (source,) = opened(prepare(cohorts, "rfmid", tmp_path))
     assert len(source) == 18 == len(set(source.subjects)) and source.images.shape[1] == 3
-    assert source.table["disease_risk"].mean() == pytest.approx(12 / 18)
+    assert source.table["disease_risk"].mean() == pytest.approx(12 / 18)  # nobody has another disease
 
 
 def test_eyepacs_is_balanced_and_says_what_it_left_out(cohorts, tmp_path):

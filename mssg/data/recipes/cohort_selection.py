@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from mssg.data import bids
-from mssg.data.cohort import CohortImage, CohortMap, CovariateSpec, LeftOut, names_in
+from mssg.data.cohort import CohortImage, CohortMap, CovariateSpec, LeftOut, chosen, names_in, texts
 from mssg.data.cohort_files import find, from_rows
 from mssg.data.cohort_map import load_cohort
 from mssg.data.cohort_tables import join
 from mssg.data.cohort_values import ImageRecord
 from mssg.data.covariate_options import TOP_CODED, parse_covariate, with_missing
 from mssg.data.delimited import AS_CSV, SUFFIXES, header_of, rows_of
+from mssg.data.only_some import only_some
 from mssg.data.pipeline import SourcePlan
 from mssg.data.split import check_shares
 from mssg.data.units import ask_unit
@@ -49,6 +50,9 @@ class PrepareRequest:
             as None does, which says that there is a choice.
         entities: What is asked of BIDS names, KEY=VALUE; they choose among several images of a visit.
         suffix: Of BIDS names; None: T1w.
+        only: NAME=VALUE,VALUE of what files' names (or rows) say, side=left or session=0: others are left
+            out. NAME=first takes those of each person's (and side's) first.
+        readings: Of several readings of a covariate, the "first" or their "mean"; None: as the map says.
         runs: What becomes of several images of one session: the "first" is taken, "all" are, or their "mean"
             becomes one image. None: the first of BIDS's runs; all that a table or a cohort names.
         root: Another folder that may be read: what links lead to, and where a table's paths start; those that
@@ -72,6 +76,8 @@ class PrepareRequest:
     top_coded: str | None = None
     entities: Sequence[str] = ()
     suffix: str | None = None
+    only: Sequence[str] = ()
+    readings: str | None = None
     runs: str | None = None
     root: str | Path | None = None
     name: str | None = None
@@ -154,12 +160,19 @@ def select_cohort(
         described, notes = bids.described(cohort.covariates, roots[0])
         cohort = replace(cohort, covariates=tuple(described))
     _check_levels(cohort.covariates)
-    images = [replace(image, subject=request.prefix + image.subject) for image in images]
     records, more, specs = join(images, [*map(Path, request.tables)], roots[0], cohort, alone=not measured)
+    records, others = only_some(records, request.only)
+    if request.prefix:
+        records = [_prefixed(record, request.prefix) for record in records]
     for spec in specs:
         ask_unit(spec, np.array([record.values[spec.covariate.name] for record in records]))
-    records, left, told = _runs(records, request.runs, kind, [*left, *more], cohort.bids)
-    return CohortSelection(cohort, variant, records, left, [*specs, *measured], roots, (*notes, *told))
+    records, left, told = _runs(records, request.runs, kind, [*left, *more, *others], cohort.bids)
+    notes = [*chosen(cohort.warnings, {"variant": variant}), *notes, *told]
+    return CohortSelection(cohort, variant, records, left, [*specs, *measured], roots, tuple(notes))
+
+
+def _prefixed(record: ImageRecord, prefix: str) -> ImageRecord:
+    return replace(record, image=replace(record.image, subject=prefix + record.image.subject))
 
 
 def _runs(
@@ -233,7 +246,7 @@ def _cohort(request: PrepareRequest, kind: str, measured: Sequence[str]) -> Coho
         raise UsageError(
             "unknown value", field="--top-coded", found=request.top_coded, expected=" | ".join(TOP_CODED)
         )
-    given = [parse_covariate(text) for text in request.covariates]
+    given = [_spelled(parse_covariate(text), cohort) for text in request.covariates]
     names = [spec.covariate.name for spec in given]
     for name in names:
         if names.count(name) > 1 or name in measured:
@@ -241,8 +254,18 @@ def _cohort(request: PrepareRequest, kind: str, measured: Sequence[str]) -> Coho
             raise UsageError(f"a covariate of this name {why}", field="--covariate", found=name)
     kept = [s for s in cohort.covariates if s.covariate.name not in (*names, *measured)]
     specs = with_missing([*kept, *given], request.missing)
-    top_coded = request.top_coded
-    return replace(cohort, covariates=tuple(replace(s, top_coded=top_coded or s.top_coded) for s in specs))
+    specs = [
+        replace(s, top_coded=request.top_coded or s.top_coded, readings=request.readings or s.readings)
+        if s.covariate.is_continuous
+        else s
+        for s in specs
+    ]
+    return replace(cohort, covariates=tuple(specs))
+
+
+def _spelled(spec: CovariateSpec, cohort: CohortMap) -> CovariateSpec:
+    """A covariate of the command line, its column as the map calls it."""
+    return replace(spec, column=cohort.spelled(str(spec.column)))
 
 
 def _check_levels(specs: Sequence[CovariateSpec]) -> None:
@@ -274,7 +297,7 @@ def _images(
             f"cohort {cohort.name} names its images in a table", file=path, expected="a .csv or .tsv file"
         )
     header = header_of(path)
-    for column in (cohort.column, *names_in(cohort.subject)):
+    for column in (cohort.column, *(n for text in texts(cohort.subject) for n in names_in(text))):
         if column not in header:
             raise DataError("column is missing", file=path, field=column, found=", ".join(header[:12]))
     problems: list[LeftOut] = []
