@@ -93,10 +93,11 @@ def _near(center: tuple[float, float]) -> tuple[float, float]:
 def mirrored(geometry: Geometry | None, neurological: bool) -> bool:
     """True when the picture is drawn right to left.
 
-    Stored pictures have patient left in column 0, which is the neurological convention; the radiological one
-    puts patient right at the screen's left. Sagittal planes and pictures without geometry are never mirrored.
+    Stored pictures have patient left in column 0, which is the neurological convention, unless their study
+    says that they are mirrored; the radiological one puts patient right at the screen's left. Sagittal planes
+    and pictures without geometry are never mirrored.
     """
-    return geometry is not None and geometry.plane != "sagittal" and not neurological
+    return geometry is not None and geometry.plane != "sagittal" and neurological == geometry.mirrored
 
 
 def edge_letters(geometry: Geometry | None, neurological: bool) -> tuple[str, str, str, str]:
@@ -104,7 +105,8 @@ def edge_letters(geometry: Geometry | None, neurological: bool) -> tuple[str, st
     if geometry is None:
         return ("", "", "", "")
     left, right, top, bottom = _EDGES[geometry.plane]
-    return (right, left, top, bottom) if mirrored(geometry, neurological) else (left, right, top, bottom)
+    turned = mirrored(geometry, neurological) != geometry.mirrored
+    return (right, left, top, bottom) if turned else (left, right, top, bottom)
 
 
 def millimetres(
@@ -113,7 +115,8 @@ def millimetres(
     """Position in mm: (towards right or anterior, towards superior or anterior), from where the study's space
     has its 0."""
     across, up = geometry.centre_mm
-    return across + (column - columns / 2) * geometry.pixel_mm, up + (rows / 2 - row) * geometry.pixel_mm
+    away = (column - columns / 2) * (-1 if geometry.mirrored else 1)
+    return across + away * geometry.pixel_mm, up + (rows / 2 - row) * geometry.pixel_mm
 
 
 def scale_bar(pixel_mm: float, zoom: float, at_most: float) -> tuple[float, float]:

@@ -143,7 +143,7 @@ def invert(
     loaded = stated_snapshot(snapshot, device, output if path.is_file() and not restart else None)
     study = loaded.study
     rules = VolumeRules(assume_las=assume_las)
-    picture, place = read_picture(image, study, rules), read_place(image, rules)
+    picture, place = read_picture(image, study, rules), read_place(image, study, rules)
     given = parse_values(study, fix)
     reader = Predictor.load(predictor, loaded.device) if predictor else None
     config = InvertConfig(space, steps, features=features, weights=weights, free_noise=free_noise, seed=seed)

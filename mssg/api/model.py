@@ -331,7 +331,7 @@ class Model:
         from mssg.inversion.image_reader import channels_first, fitting_picture, read_picture, read_place
 
         if isinstance(image, str | PathLike):
-            return read_picture(fspath(image), self.study), read_place(fspath(image))
+            return read_picture(fspath(image), self.study), read_place(fspath(image), self.study)
         try:
             array = np.asarray(image.array if isinstance(image, Picture) else image)
         except ValueError:  # lists of different lengths

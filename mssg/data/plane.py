@@ -151,6 +151,13 @@ class Place:
     affine: tuple[tuple[float, ...], ...]
     code: int
 
+    def turned(self, columns: int) -> Place:
+        """Where the same picture lies with its columns in the other order."""
+        flip = np.eye(4)
+        across = AXES[self.plane][1]
+        flip[across, across], flip[across, 3] = -1, columns - 1
+        return replace(self, affine=tuple(map(tuple, (np.array(self.affine) @ flip).tolist())))
+
     @staticmethod
     def of_slice(volume: NiftiVolume) -> Place:
         """Where a slice lies (`read_slice`)."""
@@ -168,6 +175,7 @@ class PlaneGrid:
         pixel_mm: Edge of a pixel.
         resolution: Pixels a side.
         centre_mm: Where the picture's centre lies, millimetres along its columns' and its rows' axis.
+        mirrored: Columns run the other way, from the patient's right.
     """
 
     plane: str
@@ -175,13 +183,13 @@ class PlaneGrid:
     pixel_mm: float
     resolution: int
     centre_mm: tuple[float, float] = (0.0, 0.0)
+    mirrored: bool = False
 
     @staticmethod
     def of_study(geometry: Geometry, resolution: int) -> PlaneGrid:
         """The grid of a study's pictures; where its images share no space, centred on 0."""
-        return PlaneGrid(
-            geometry.plane, geometry.position_mm or 0.0, geometry.pixel_mm, resolution, geometry.centre_mm
-        )
+        place = geometry.position_mm or 0.0, geometry.pixel_mm, resolution, geometry.centre_mm
+        return PlaneGrid(geometry.plane, *place, geometry.mirrored)
 
     def around(self, centre: NDArray[np.float64]) -> PlaneGrid:
         """The grid moved by whole pixels, so that its picture's middle is as near as can be to a point [3] in
@@ -203,6 +211,8 @@ class PlaneGrid:
         affine = np.diag([self.pixel_mm] * 3 + [1.0])
         affine[cut, 3] = self.position_mm
         affine[across, 3] = self.centre_mm[0] - half
+        if self.mirrored:
+            affine[across, across], affine[across, 3] = -self.pixel_mm, self.centre_mm[0] + half
         affine[up, 3] = self.centre_mm[1] - half
         return affine
 
@@ -213,7 +223,7 @@ class PlaneGrid:
         offset = (np.arange(n) - (n - 1) / 2) * self.pixel_mm / parts
         points = np.empty((3, n, n))
         points[cut] = self.position_mm
-        points[across] = self.centre_mm[0] + offset[None, :]
+        points[across] = self.centre_mm[0] + (-offset if self.mirrored else offset)[None, :]
         points[up] = self.centre_mm[1] - offset[:, None]
         return points
 

@@ -22,16 +22,19 @@ SAME_SIZE = 0.01
 """Relative difference of pixel sizes that rounding explains."""
 
 
-def read_place(path: str | Path, rules: VolumeRules = AS_STATED) -> Place | None:
+def read_place(path: str | Path, study: Study, rules: VolumeRules = AS_STATED) -> Place | None:
     """Where a picture lies in its patient; None for a file that states none.
 
     Args:
         path: As of `read_picture`, which can read it.
+        study: As of `read_picture`.
         rules: As of `read_picture`.
     """
     if not str(path).lower().endswith(SLICES):
         return None
     place = Place.of_slice(read_slice(path, rules))
+    if study.geometry and study.geometry.mirrored:
+        place = place.turned(study.resolution)
     return place if place.code else None
 
 
@@ -123,7 +126,7 @@ def _slice(path: Path, study: Study, rules: VolumeRules) -> NDArray[Any]:
             expected=f"{geometry.pixel_mm:g} mm",
             hint="Cut it as for training: mssg prepare mri … --pixel-mm, --save-slices",
         )
-    return picture[None]
+    return picture[None, :, ::-1] if geometry and geometry.mirrored else picture[None]
 
 
 def _check_side(path: Path | None, height: int, width: int, study: Study) -> None:

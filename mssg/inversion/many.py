@@ -121,7 +121,9 @@ def _reader(packed: PackedSource, row: int) -> Callable[[], tuple[NDArray[np.uin
 def _of_file(path: Path, inside: Path, study: Study, rules: VolumeRules) -> FoundImage:
     ending = next((s for s in SUFFIXES if path.name.lower().endswith(s)), path.suffix)
     name = "_".join(inside.parts)[: -len(ending) or None]
-    return FoundImage(name, str(path), lambda: (read_picture(path, study, rules), read_place(path, rules)))
+    return FoundImage(
+        name, str(path), lambda: (read_picture(path, study, rules), read_place(path, study, rules))
+    )
 
 
 def invert_many(

@@ -265,7 +265,8 @@ class Geometry:
     `position_mm` is where the plane cuts its axis, `centre_mm` where the picture's centre lies along its
     columns' and rows' axis, `space` the name of the space whose millimetres these are, where it has one.
     `position` names the covariate that says for each image where the plane cuts; `position_mm` is then where
-    a single slice is cut.
+    a single slice is cut. `mirrored` pictures have the patient's right in column 0, as those of the research
+    code.
     """
 
     plane: str
@@ -275,6 +276,7 @@ class Geometry:
     centre_mm: tuple[float, float] = (0.0, 0.0)
     space: str = ""
     position: str | None = None
+    mirrored: bool = False
 
 
 @dataclass(frozen=True)

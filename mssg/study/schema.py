@@ -214,8 +214,11 @@ def _geometry(document: Any, file: str | None) -> Geometry | None:
         (float(centre[0]), float(centre[1])),
         table.get("space", "any text", "", SPACES),
         table.get("position", "text", None),
+        table.get("mirrored", "flag", False),
     )
     table.finish()
+    if geometry.mirrored and geometry.plane == "sagittal":
+        raise table.error("mirrored", "a sagittal picture has neither left nor right", found="true")
     if geometry.position and geometry.affine != "common":
         hint = 'Millimetres need a space that all images share: affine = "common"'
         raise table.error("position", "has no meaning", found=f'affine = "{geometry.affine}"', hint=hint)
@@ -358,6 +361,8 @@ def to_document(study: Study) -> dict[str, Any]:
     if study.geometry:
         out["geometry"] = {k: v for k, v in vars(study.geometry).items() if v not in (None, "")}
         out["geometry"]["centre_mm"] = list(study.geometry.centre_mm)
+        if not study.geometry.mirrored:
+            del out["geometry"]["mirrored"]
     out["covariates"] = {c.name: _covariate_document(c) for c in study.covariates}
     out["sources"] = [
         {"name": s.name, "path": s.path, "observes": list(s.observes), "weight": s.weight}

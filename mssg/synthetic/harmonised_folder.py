@@ -165,7 +165,8 @@ class HarmonisedFolder:
             code = place.code or nifti.SCANNER  # BIDS wants a place: each picture's own
             return Place(place.plane, place.affine, code)
         position, across, up = (float(table[name][row]) for name in PLACED)
-        grid = PlaneGrid(geometry.plane, position, geometry.pixel_mm, resolution, (across, up))
+        centre = (across, up)
+        grid = PlaneGrid(geometry.plane, position, geometry.pixel_mm, resolution, centre, geometry.mirrored)
         return place_of_image(geometry, grid)
 
     def begin(self, command: str) -> None:

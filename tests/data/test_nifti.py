@@ -11,7 +11,8 @@ from mssg.data.label_maps import LabelScheme
 from mssg.data.nifti import SCANNER, NiftiVolume, VolumeRules
 from mssg.data.plane import PlaneGrid, Position, fit_grid, sample_plane, to_image, to_levels
 from mssg.errors import DataError, UsageError
-from mssg.study.model import AXES, Geometry
+from mssg.inversion.image_reader import read_picture, read_place
+from mssg.study.model import AXES, Geometry, Study
 
 ORDERS = list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))
 VOXEL = np.array([1.0, 1.2, 0.8])  # right, anterior, superior
@@ -204,6 +205,24 @@ def test_stacks_and_studies(tmp_path):
     assert n == 2 and back.header["toffset"] == 50 and back.header["pixdim"][4] == 10
     assert back.header.get_xyzt_units()[0] == "mm"
     assert (back.affine @ [i, j, k, 1])[:3] == pytest.approx([78.75, -18.0, 83.75])
+
+
+def test_mirrored_pictures_lie_where_their_twins_do(tmp_path):
+    """A picture and its mirror image, of a study that says so, are the same volume."""
+    picture = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
+    data = []
+    for mirrored in (False, True):
+        geometry = Geometry("coronal", 2.5, "common", -18.0, (3.0, 5.0), mirrored=mirrored)
+        grid = PlaneGrid.of_study(geometry, 64)
+        shown = picture[:, ::-1] if mirrored else picture
+        path = tmp_path / f"{mirrored}.nii.gz"
+        to_image(shown, grid.place(SCANNER)).to_filename(path)
+        study = Study("s", 64, 1, (), (), geometry=geometry)
+        assert (read_picture(path, study)[0] == shown).all()
+        assert np.allclose(read_place(path, study).affine, grid.place(SCANNER).affine)
+        data.append(nibabel.as_closest_canonical(nibabel.load(path)))
+    assert np.allclose(data[0].affine, data[1].affine)
+    assert (np.asarray(data[0].dataobj) == np.asarray(data[1].dataobj)).all()
 
 
 def test_volumes_of_labels():

@@ -283,6 +283,16 @@ def test_edge_letters_follow_the_convention():
     assert geometry.edge_letters(None, False) == ("", "", "", "")
 
 
+def test_pictures_stored_from_the_patients_right_are_shown_as_all_others():
+    stored, turned = Geometry("coronal", 2.0), Geometry("coronal", 2.0, mirrored=True)
+    for neurological in (False, True):
+        assert geometry.edge_letters(turned, neurological) == geometry.edge_letters(stored, neurological)
+        assert geometry.mirrored(turned, neurological) != geometry.mirrored(stored, neurological)
+    assert (
+        geometry.millimetres(turned, 10, 5, 64, 64)[0] == -geometry.millimetres(stored, 10, 5, 64, 64)[0] != 0
+    )
+
+
 def test_scale_bar_is_round_and_fits():
     mm, length = geometry.scale_bar(2.0, 5.0, 100)
     assert (mm, length) == (20.0, 50.0)
