@@ -27,13 +27,16 @@ from mssg.networks.latents import latents, seeds_of
 from mssg.networks.layers import SynthesisInputs
 from mssg.networks.preview import preview_network
 from mssg.networks.stylegan2 import IMAGE_NOISE
+from mssg.ops.dispatch import backend
 from mssg.rendering.activation_cache import ActivationCache
 from mssg.rendering.request import RenderRequest, RenderResult, StoredLatent, to_uint8
 from mssg.study.values import find_covariate, training_defaults
 
 CACHED_LATENTS = 256
 GPU_BATCH = 32
-"""Pictures at a time on a GPU. On the CPU one at a time is as fast, and none can change another's bits."""
+"""Pictures at a time on a GPU."""
+CPU_PIXELS = 2**17
+"""Pixels of the pictures drawn at a time on the CPU: small ones are cheaper together, large ones are not."""
 
 
 class Renderer:
@@ -128,8 +131,8 @@ class Renderer:
 
         Args:
             requests: In order.
-            batch: Pictures at a time, of those that differ only in latent and covariates. None: one on the
-                CPU, so that each is bit for bit what `render` draws of its request; many on a GPU.
+            batch: Pictures at a time, of those that differ only in latent and covariates. None: on the CPU as
+                many as leave each bit for bit what `render` draws of its request; many on a GPU.
 
         Yields:
             float32 [C, H, W], as `RenderResult.image`.
@@ -137,12 +140,22 @@ class Renderer:
         Raises:
             UsageError: A request that cannot be carried out.
         """
-        batch = batch or (1 if self.device.type == "cpu" else GPU_BATCH)
+        batch = batch or self._batch
         for common, alike in itertools.groupby(requests, _batch_key):
             while rows := list(itertools.islice(alike, batch if _can_share(common) else 1)):
                 images = self._draw(rows, self.G.synthesis, lambda: False, [])
                 assert images is not None
                 yield from images
+
+    @property
+    def _batch(self) -> int:
+        """Pictures at a time. On the CPU the compiled kernels alone compute each picture of a batch as they
+        would alone."""
+        if self.device.type != "cpu":
+            return GPU_BATCH
+        with torch.inference_mode():
+            compiled = backend(x=next(self.G.parameters())).name.startswith("native")
+        return max(1, CPU_PIXELS // self.G.img_resolution**2) if compiled else 1
 
     def images(
         self,

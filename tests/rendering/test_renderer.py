@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import UsageError
+from mssg.ops.native import library
+from mssg.rendering.renderer import Renderer
 from mssg.rendering.request import RenderRequest, StoredLatent, to_uint8
 from mssg.study.model import Covariate, Source, Study
 from mssg.study.values import (
@@ -342,6 +345,16 @@ def test_a_request_s_hash_is_kept_but_does_not_travel():
 def test_a_blend_of_one_seed_is_that_seed():
     assert RenderRequest(blend=((4, 0.3),)) == RenderRequest(seed=4)
     assert RenderRequest(mix_layers=(3, 1, 1)).mix_layers == (1, 3)
+
+
+@pytest.mark.parametrize("cfg", ["stylegan2", "stylegan3-t", "stylegan3-r"])
+def test_a_picture_does_not_depend_on_its_neighbours(make_snapshot, cfg):
+    snapshot = load_snapshot(make_snapshot(cfg, name=f"neighbours-{cfg}"))
+    requests = [RenderRequest(seed=i, covariates=VALUES | {"slant": i - 20.0}) for i in range(41)]
+    alone = [Renderer(snapshot).render(r).image for r in requests]
+    together = Renderer(snapshot)
+    assert all(map(np.array_equal, together.pictures(requests), alone))
+    assert together.syntheses == (41 if isinstance(library.load(), str) else 1)
 
 
 def test_batches_equal_single_pictures(tiny_renderer):
