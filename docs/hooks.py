@@ -61,12 +61,7 @@ STUDY_KEYS = {
 
 def on_pre_build(**_: Any) -> None:
     """Write the pages of docs/reference that follow the code (not under version control)."""
-    for name, text in (
-        ("commands", commands_page()),
-        ("study", study_page()),
-        ("files", files_page()),
-        ("python", python_page()),
-    ):
+    for name, text in (("commands", commands_page()), ("study", study_page()), ("files", files_page())):
         path = DOCS / "reference" / f"{name}.md"
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
@@ -113,50 +108,6 @@ def _prose(text: str) -> str:
 
 def _cell(text: str) -> str:
     return _prose(" ".join(text.split()))
-
-
-def python_page() -> str:
-    """The reference of the public names of `mssg`, from their docstrings."""
-    import mssg
-
-    parts = ["# Python\n\nMade from the docstrings. Everything that is not named here is internal."]
-    for name in mssg.__all__:
-        if name != "__version__":
-            parts.append(_documented(f"mssg.{name}", getattr(mssg, name), "##"))
-    return "\n\n".join(parts) + "\n"
-
-
-def _documented(name: str, thing: Any, mark: str) -> str:
-    """A heading, the signature and the docstring of a function or class, with its own public methods."""
-    try:
-        signature = (
-            str(inspect.signature(thing, eval_str=False)).replace("self, ", "").replace("(self)", "()")
-        )
-    except (TypeError, ValueError):
-        signature = ""
-    text = inspect.cleandoc(thing.__doc__ or "")
-    parts = [f"{mark} {name}\n\n```python\n{name.rpartition('.')[2]}{signature}\n```\n\n{_sections(text)}"]
-    if inspect.isclass(thing) and thing.__module__.startswith("mssg.api"):
-        for own, method in vars(thing).items():
-            method = getattr(method, "func", method)  # of a cached property
-            if not own.startswith("_") and inspect.isfunction(method):
-                parts.append(_documented(f"{name}.{own}", method, "###"))
-    return "\n\n".join(parts)
-
-
-def _sections(text: str) -> str:
-    """A docstring as Markdown: its tables of arguments as lists."""
-    out, inside = [], False
-    for line in text.splitlines():
-        if re.fullmatch(r"(Args|Attributes|Returns|Raises|Yields|Source):", line):
-            out.append(f"\n**{line[:-1]}**\n")
-            inside = True
-        elif inside and (entry := re.fullmatch(r"    ([\w, ]+): (.*)", line)):
-            out.append(f"- `{entry[1]}`: {_cell(entry[2])}")
-        else:
-            inside = inside and (not line or line.startswith(" "))
-            out.append("  " + _cell(line) if inside and line else line)
-    return "\n".join(out)
 
 
 def study_keys() -> dict[str, tuple[str, str]]:

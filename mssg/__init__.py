@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mssg.api.model import Model as Model
     from mssg.api.model import load as load
     from mssg.api.picture import Picture as Picture
+    from mssg.api.volume import Volume as Volume
     from mssg.checkpoint.header import read_header as read_header
     from mssg.checkpoint.snapshot import load_snapshot as load_snapshot
     from mssg.errors import ArgumentError as ArgumentError

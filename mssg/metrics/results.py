@@ -2,7 +2,7 @@
 
 `Evaluation.load` for whoever reads one (figures, the explorer, `mssg report`), `Evaluation.save` for whoever
 writes one, and `Evaluation.add` for whoever has more to say about the same models. The schema is described in
-docs/guide/evaluation.md.
+docs/reference/eval.md.
 """
 
 from __future__ import annotations

@@ -190,12 +190,12 @@ def test_every_flag_in_running_text_belongs_to_a_command(hooks):
     assert len(used) > 20 and not used - known - OTHERS, used - known - OTHERS
 
 
-OTHERS = {"--max-restarts", "--nv"}
-"""Flags of torchrun and apptainer."""
+OTHERS = {"--max-restarts", "--nodes", "--nproc-per-node", "--nv"}
+"""Flags of torchrun, Slurm and apptainer."""
 
 
 def test_the_plan_for_many_gpus_is_computed():
-    """docs/guide/cluster.md: parameters, bytes and efficiencies follow from the paper's study."""
+    """docs/results/scaling.md: parameters, bytes and efficiencies follow from the paper's study."""
     import torch
 
     from mssg import assets, load_study
@@ -204,7 +204,7 @@ def test_the_plan_for_many_gpus_is_computed():
     from mssg.training.config import resolve
     from mssg.training.networks import configurations
 
-    text = (ROOT / "docs/guide/cluster.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/results/scaling.md").read_text(encoding="utf-8")
     study = load_study(assets.path("studies/ukb-mri.toml"))
     config = resolve(study)
     with torch.device("meta"):

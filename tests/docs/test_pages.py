@@ -1,0 +1,153 @@
+"""The pages themselves: links that lead somewhere, code that runs, sentences that can be read."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*.md"))]
+GENERATED = {ROOT / "docs/reference" / f"{name}.md" for name in ("commands", "study", "files")}
+"""Written by docs/hooks.py when the site is built."""
+GUIDE = [ROOT / "README.md", ROOT / "docs/index.md", *sorted((ROOT / "docs/guide").glob("*.md"))]
+LONGEST = 32
+"""Words of a sentence in the guide: 25 is the aim, and this the end of patience."""
+OWN_WORDS = (
+    "with all their might",
+    "canary",
+    "it is a taste",
+    "chance decides",
+    "refused in words",
+    "in vain",
+)
+"""Idioms that only their author understands at once."""
+
+
+def text_of(path: Path) -> str:
+    """A page without its code blocks."""
+    text = path.read_text(encoding="utf-8")
+    return re.sub(r"^ {4}.*$", "", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S), flags=re.M)
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as the site and GitHub make them."""
+    from markdown.extensions.toc import slugify
+
+    headings = re.findall(r"^#+ (.*)$", text_of(path), re.M)
+    return {slugify(re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading), "-") for heading in headings}
+
+
+def broken_links(path: Path, text: str) -> list[str]:
+    """Links of a page to files or headings that are not there."""
+    broken = []
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        there = Path(os.path.normpath(path.parent / target)) if target else path
+        if there in GENERATED:
+            continue
+        if not there.exists() or (anchor and there.suffix == ".md" and anchor not in anchors(there)):
+            broken.append(f"{path.relative_to(ROOT)}: {target}#{anchor}")
+    return broken
+
+
+def test_every_link_leads_somewhere():
+    broken = [link for path in PAGES if path not in GENERATED for link in broken_links(path, text_of(path))]
+    assert not broken, "\n".join(broken)
+
+
+def test_a_broken_link_is_seen():
+    page = ROOT / "docs/guide/tutorial.md"
+    for link in (
+        "[a](nowhere.md)",
+        "[a](training.md#no-such-heading)",
+        "[a](#nothing)",
+        "![a](../images/no.png)",
+    ):
+        assert broken_links(page, link), link
+
+
+def test_every_page_stands_in_the_navigation():
+    named = re.findall(
+        r"[\w/-]+\.md", str(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    )
+    there = {
+        path.relative_to(ROOT / "docs").as_posix() for path in PAGES if path.is_relative_to(ROOT / "docs")
+    }
+    assert sorted(named) == sorted(there | {path.relative_to(ROOT / "docs").as_posix() for path in GENERATED})
+
+
+def test_every_public_name_is_on_the_page_of_the_api():
+    import mssg
+
+    page = (ROOT / "docs/reference/python.md").read_text(encoding="utf-8")
+    assert re.findall(r"^::: mssg\.(\w+)$", page, re.M) == [n for n in mssg.__all__ if n != "__version__"]
+
+
+def python_blocks() -> list[tuple[str, str]]:
+    """(page, code) of every Python block."""
+    return [
+        (path.relative_to(ROOT).as_posix(), block)
+        for path in PAGES
+        if path not in GENERATED
+        for block in re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S)
+    ]
+
+
+def test_every_python_block_is_python():
+    blocks = python_blocks()
+    assert len(blocks) > 3
+    for _, code in blocks:
+        ast.parse(code)
+
+
+RUN = [block for block in python_blocks() if block[1].startswith("import mssg")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("page", "code"), RUN, ids=[page for page, _ in RUN])
+def test_the_python_of_a_page_runs_as_written(page, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, page, "exec"), {})
+    saved = re.findall(r'\.save\("([^"]+)"\)', code)
+    assert saved and all((tmp_path / name).exists() for name in saved)
+
+
+def test_readme_is_short_and_starts_with_a_moving_picture():
+    from PIL import Image
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 120
+    picture = ROOT / re.search(r"!\[[^\]]*\]\(([^)]+)\)", text)[1]
+    with Image.open(picture) as animation:
+        assert getattr(animation, "n_frames", 1) > 10
+    assert picture.stat().st_size < 2e6
+
+
+def sentences(path: Path) -> list[str]:
+    """The sentences of a page's running text: no code, tables, headings or pictures."""
+    found = []
+    for block in re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.) )", text_of(path)):
+        if not re.match(r"\s*(\||#|!\[|<|---)", block):
+            plain = re.sub(r"!?\[([^]]*)\]\([^)]*\)", r"\1", " ".join(block.split()))
+            found += re.split(
+                r"(?<=[.:?!;])[*_)]*\s+(?=[A-Z`*\"(0-9\[a-zλγ])", re.sub(r"`[^`]*`", "CODE", plain)
+            )
+    return found
+
+
+@pytest.mark.parametrize("path", GUIDE, ids=lambda p: p.stem)
+def test_sentences_can_be_read(path):
+    long = [s for s in sentences(path) if len(s.split()) > LONGEST]
+    assert not long, "\n".join(long)
+
+
+def test_no_private_idiom():
+    for path in PAGES:
+        text = " ".join(path.read_text(encoding="utf-8").lower().split()) if path not in GENERATED else ""
+        assert not [words for words in OWN_WORDS if words in text], path.name
