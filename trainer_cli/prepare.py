@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from mssg.errors import UsageError
+from mssg.text import number
 from trainer_cli.common import out_option, progress, say_counts, say_splits, split_options
 from trainer_cli.prepare_cohort import fundus, mri
 
@@ -72,7 +73,7 @@ def digits(
     say_counts(summary.counts)
     if summary.dropped:
         click.echo(f"  {summary.dropped} unreadable digits left out")
-    errors = ", ".join(f"{name} {error:.3g}" for name, error in summary.mean_error.items())
+    errors = ", ".join(f"{name} {number(error)}" for name, error in summary.mean_error.items())
     click.echo(f"  the table holds what is measured; mean distance from the drawn targets: {errors}")
     click.echo(f"Next: mssg-train {summary.folder / 'study.toml'} --outdir runs/digits")
 
@@ -232,7 +233,7 @@ def phantom(
         )
     click.echo(f"{summary.folder}: semi-synthetic, {time.monotonic() - start:.0f} s")
     say_counts(summary.counts)
-    errors = ", ".join(f"{name} {error:.3g}" for name, error in summary.mean_error.items())
+    errors = ", ".join(f"{name} {number(error)}" for name, error in summary.mean_error.items())
     click.echo(f"  the table holds what the heads have; mean distance from the drawn targets: {errors}")
     click.echo(f"Next: mssg-train {summary.folder / 'study.toml'} --outdir runs/brain")
 

@@ -15,6 +15,7 @@ from explorer_app.panels.latent import label_at, play, speed
 from explorer_app.request_edits import motion, moved
 from explorer_app.state import Analysis, AppState
 from explorer_app.theme import em
+from mssg.text import number
 
 _TILES = (1, 4, 9, 16, 25)
 
@@ -44,7 +45,7 @@ def _layers(app: Context, state: AppState) -> AppState:
     assert model is not None
     if app.client.shown is not None:
         mean, sd, low, high = _statistics(app, app.client.shown).tolist()
-        widgets.text(f"mean {mean:.3g}   sd {sd:.3g}   {low:.3g} to {high:.3g}", theme.DIM)
+        widgets.text(f"mean {number(mean)}   sd {number(sd)}   {number(low)} to {number(high)}", theme.DIM)
         widgets.tooltip(
             "Of what is rendered: the image (−1 black, 1 white) or the layer's first channel shown."
         )

@@ -17,6 +17,7 @@ from explorer_app.interface import Dialog
 from explorer_app.messages import Frame
 from explorer_app.state import AppState, set_values
 from explorer_app.theme import em, u32
+from mssg.text import number
 
 
 def draw(app: Context, state: AppState) -> AppState:
@@ -160,7 +161,7 @@ def _error(distribution: TrainingDistribution, metric: str, frame: Frame, value:
 
 def _edges(distribution: TrainingDistribution, name: str, edges: Edges | None) -> str:
     if edges is None or name not in distribution.study.condition_names:
-        return "all" if edges is None or math.isinf(edges[0]) else f"{edges[0]:.4g}–{edges[1]:.4g}"
+        return "all" if edges is None or math.isinf(edges[0]) else f"{number(edges[0])}–{number(edges[1])}"
     covariate = distribution.study.covariate(name)
     if edges[0] == edges[1]:
         return covariate.format(edges[0])
@@ -293,11 +294,11 @@ def _cell(
 def _numbers(table: StrataTable, cell: StratumCell) -> list[str]:
     """What is known of a cell, line by line."""
     unit = f" {table.unit}" if table.unit else ""
-    lines = [f"{table.metric}: {cell.value:.4g}{unit}"]
+    lines = [f"{table.metric}: {number(cell.value)}{unit}"]
     if cell.interval is not None:
-        lines.append("95 % interval {:.4g} to {:.4g}".format(*cell.interval))
+        lines.append("95 % interval {} to {}".format(*map(number, cell.interval)))
     if cell.floor is not None:
-        lines.append(f"between real images: {cell.floor:.4g}")
+        lines.append(f"between real images: {number(cell.floor)}")
     count = f"{cell.count} images"
     return [*lines, count if cell.real is None else f"{count}, {cell.real} real ones in the stratum"]
 
@@ -312,5 +313,5 @@ def _scale(at: ImVec2, tall: float, low: float, high: float) -> None:
             ImVec2(at.x + width, at.y + tall * (i + 1) / 32 + 1),
             u32(colour, 0.85),
         )
-    draw.add_text(ImVec2(at.x + width + em(0.3), at.y - em(0.2)), u32(theme.DIM), f"{high:.3g}")
-    draw.add_text(ImVec2(at.x + width + em(0.3), at.y + tall - em(0.9)), u32(theme.DIM), f"{low:.3g}")
+    draw.add_text(ImVec2(at.x + width + em(0.3), at.y - em(0.2)), u32(theme.DIM), number(high))
+    draw.add_text(ImVec2(at.x + width + em(0.3), at.y + tall - em(0.9)), u32(theme.DIM), number(low))

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from mssg.study.model import Study
+from mssg.text import number
 
 
 def card(name: str, study: Study, progress: Mapping[str, Any], covariates: Iterable[Any]) -> str:
@@ -33,6 +34,6 @@ def card(name: str, study: Study, progress: Mapping[str, Any], covariates: Itera
 
 
 def _cells(covariate: Any) -> tuple[str, str, str, str]:
-    span = "" if covariate.low is None else f"{covariate.low:.4g} to {covariate.high:.4g}"
+    span = "" if covariate.low is None else f"{number(covariate.low)} to {number(covariate.high)}"
     words = " | ".join(covariate.levels) or ("0 | 1" if covariate.kind == "binary" else covariate.unit)
     return covariate.name, words, span, ", ".join(covariate.observed_by)

@@ -16,7 +16,7 @@ from mssg.errors import RunError
 from mssg.files import write_atomically
 from mssg.runs.folder import RunFolder
 from mssg.runs.rows import read_rows
-from mssg.text import duration
+from mssg.text import duration, number
 from mssg.training.config import TrainConfig
 from mssg.training.distributed import World
 from mssg.training.events import Events
@@ -105,7 +105,7 @@ class Forecast:
         tick = per_kimg * config.kimg(config.steps_per_tick)
         when = f"{duration(left)} to the end, a line every {duration(tick)}"
         more = "regularisers, snapshots and what is measured come on top"
-        return f"about {per_kimg:.3g} s/kimg: {when}; {memory}; {more}"
+        return f"about {number(per_kimg)} s/kimg: {when}; {memory}; {more}"
 
 
 def memory_gb(device: str) -> float:
