@@ -147,30 +147,34 @@ def stylegan(
 
 @prepare.command()
 @click.option(
+    "--organ",
+    type=click.Choice(["brain", "eye"]),
+    default="brain",
+    show_default=True,
+    help="T1 slices of brains, or colour fundus photographs.",
+)
+@click.option(
     "--subjects",
     type=click.IntRange(2),
     default=10000,
     show_default=True,
-    help="How many heads; one slice each without --at.",
+    help="How many people; one image each without --at.",
 )
 @click.option(
     "--resolution",
-    type=click.Choice(["32", "64", "128"]),
+    type=click.Choice(["32", "64", "128", "256"]),
     default="64",
     show_default=True,
-    help="Side of the images in pixels, over 160 mm.",
+    help="Side of the images in pixels, over 160 mm of a brain (to 128) or a field of 45° of an eye.",
 )
 @click.option(
     "--plane",
     type=click.Choice(["coronal", "axial", "sagittal"]),
-    default="coronal",
-    show_default=True,
-    help="How the head is cut.",
+    help="How the head is cut.  [default: coronal]",
 )
 @click.option(
     "--at",
     metavar="FIRST:LAST:STEP",
-    default="",
     help="Cut each head at several places: -105mm:75mm:3mm. The position becomes a covariate of the study.",
 )
 @click.option(
@@ -181,61 +185,72 @@ def stylegan(
 @click.option(
     "--head",
     type=click.Choice(["mni152", "colin27"]),
-    default="mni152",
-    show_default=True,
-    help="Whose anatomy is deformed: an average of 152 heads, or one head, as another site.",
+    help="Whose anatomy is deformed: an average of 152 heads, or one head, as another site."
+    "  [default: mni152]",
 )
 @click.option(
-    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that draw heads."
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that draw people."
 )
 @split_options(test=0.15, val=0.1)
 @out_option
 def phantom(
     out: Path,
+    organ: str,
     subjects: int,
     resolution: str,
-    plane: str,
-    at: str,
+    plane: str | None,
+    at: str | None,
     slices_per_subject: int | None,
-    head: str,
+    head: str | None,
     workers: int,
     seed: int,
     test: float,
     val: float,
 ) -> None:
-    """Prepare semi-synthetic brain slices whose age, ventricle and grey-matter volume are known.
+    """Prepare semi-synthetic images whose covariates are known: brains, or eyes with --organ eye.
 
-    One real T1 template (MNI ICBM 152, or Colin27 with --head) is deformed at random, never folding. Writes
-    OUT/a (age, ventricle), OUT/b (age, grey_matter), OUT/all (everything recorded), OUT/b2 (b on another
-    scanner) and a study TOML for each comparison. Phantoms test software; they say nothing about medicine.
+    Brains: one real T1 template (MNI ICBM 152, or Colin27 with --head) is deformed at random, never folding.
+    Writes OUT/a (age, ventricle), OUT/b (age, grey_matter), OUT/all (everything recorded), OUT/b2 (b on
+    another scanner). Eyes: drawn photographs whose vessels grow. OUT/a (age, eye, cataract), OUT/b (age, eye,
+    spherical_power), OUT/all, OUT/b2 (b through another camera: age, eye, retinopathy). And a study TOML for
+    each comparison. Phantoms test software; they say nothing about medicine.
     """
-    from mssg.data.plane import Position
-    from mssg.data.recipes import phantom as recipe
-
     start = time.monotonic()
+    slicing = {"--plane": plane, "--at": at, "--slices-per-subject": slices_per_subject, "--head": head}
+    common = {"seed": seed, "resolution": int(resolution), "test": test, "val": val, "workers": workers}
+    if organ == "eye":
+        from mssg.data.recipes import eye_phantom as recipe
+
+        for option, value in slicing.items():
+            if value is not None:
+                raise UsageError("an eye is not cut", field=option, found=value, expected="--organ brain")
+    else:
+        from mssg.data.recipes import phantom as recipe
+
+        common |= {
+            "plane": plane or "coronal",
+            "head": head or "mni152",
+            "at": _places(at),
+            "slices": slices_per_subject or 0,
+        }
+    with progress(subjects, f"Drawing {organ}s") as tell:
+        summary = recipe.prepare(out, subjects, **common, progress=tell)
+    click.echo(f"{summary.folder}: semi-synthetic, {time.monotonic() - start:.0f} s")
+    say_counts(summary.counts)
+    if summary.mean_error:
+        errors = ", ".join(f"{name} {number(error)}" for name, error in summary.mean_error.items())
+        click.echo(f"  the table holds what the heads have; mean distance from the drawn targets: {errors}")
+    click.echo(f"Next: mssg-train {summary.folder / 'study.toml'} --outdir runs/{organ}")
+
+
+def _places(at: str | None) -> list[float]:
+    """Where heads are cut, in millimetres; none = at one place."""
+    from mssg.data.plane import Position
+
     places = Position.parse_all(at) if at else ()
     if places and (len(places) < 2 or places[0].kind != "mm"):
         raise UsageError("not a range in millimetres", field="--at", found=at, expected="-105mm:75mm:3mm")
-    with progress(subjects, "Drawing heads") as tell:
-        summary = recipe.prepare(
-            out,
-            subjects,
-            seed=seed,
-            resolution=int(resolution),
-            plane=plane,
-            head=head,
-            at=[place.value for place in places],
-            slices=slices_per_subject or 0,
-            test=test,
-            val=val,
-            workers=workers,
-            progress=tell,
-        )
-    click.echo(f"{summary.folder}: semi-synthetic, {time.monotonic() - start:.0f} s")
-    say_counts(summary.counts)
-    errors = ", ".join(f"{name} {number(error)}" for name, error in summary.mean_error.items())
-    click.echo(f"  the table holds what the heads have; mean distance from the drawn targets: {errors}")
-    click.echo(f"Next: mssg-train {summary.folder / 'study.toml'} --outdir runs/brain")
+    return [place.value for place in places]
 
 
 prepare.add_command(mri)

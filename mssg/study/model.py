@@ -280,6 +280,18 @@ class Geometry:
 
 
 @dataclass(frozen=True)
+class Photograph:
+    """What pictures of a study show that are photographs of the back of the eye.
+
+    `degrees` is the visual angle along the picture's side; `side` names the binary covariate, with the levels
+    left and right, that says which eye it is.
+    """
+
+    degrees: float | None = None
+    side: str | None = None
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """How a covariate is modelled given others (docs/method/method.md section 3)."""
 
@@ -324,6 +336,7 @@ class Study:
     covariates: tuple[Covariate, ...]
     sources: tuple[Source, ...]
     geometry: Geometry | None = None
+    photograph: Photograph | None = None
     models: Mapping[str, ModelSpec] = field(default_factory=dict)
     condition_on_source: bool = False
     train: Mapping[str, Any] = field(default_factory=dict)

@@ -21,6 +21,7 @@ from mssg.study.model import (
     Covariate,
     Geometry,
     ModelSpec,
+    Photograph,
     Source,
     Study,
     name_problem,
@@ -231,6 +232,24 @@ def _geometry(document: Any, file: str | None) -> Geometry | None:
     return geometry
 
 
+def _photograph(document: Any, covariates: tuple[Covariate, ...], file: str | None) -> Photograph | None:
+    table = TomlTable(document, "photograph", file)
+    if not table.rest():
+        return None
+    photograph = Photograph(table.get("degrees", "positive", None), table.get("side", "text", None))
+    table.finish()
+    if photograph.side is not None:
+        named = next((c for c in covariates if c.name == photograph.side), None)
+        if named is None or set(named.levels) != {"left", "right"}:
+            raise table.error(
+                "side",
+                "is no covariate that says which eye it is",
+                found=repr(photograph.side),
+                expected='a binary covariate with levels = ["left", "right"]',
+            )
+    return photograph
+
+
 def from_document(document: Mapping[str, Any], file: str | None = None) -> Study:
     """The study of a parsed TOML or JSON document. [train], [augment] and [measure] are kept as they stand.
 
@@ -259,6 +278,7 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Study
     geometry = _geometry(top.table("geometry"), file)
     position = geometry.position if geometry else None
     covariates = tuple(covariate_of(key, entry, file, position) for key, entry in tables.items())
+    photograph = _photograph(top.table("photograph"), covariates, file)
     sources = _sources(top.table("sources"), covariates, file)
     train = TomlTable(top.table("train"), "train", file)
     conditional = train.get("condition_on_source", "flag", False)
@@ -285,6 +305,7 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Study
         covariates=covariates,
         sources=sources,
         geometry=geometry,
+        photograph=photograph,
         models=models,
         condition_on_source=conditional,
         train=train.rest(),
@@ -363,6 +384,8 @@ def to_document(study: Study) -> dict[str, Any]:
         out["geometry"]["centre_mm"] = list(study.geometry.centre_mm)
         if not study.geometry.mirrored:
             del out["geometry"]["mirrored"]
+    if study.photograph:
+        out["photograph"] = {k: v for k, v in vars(study.photograph).items() if v is not None}
     out["covariates"] = {c.name: _covariate_document(c) for c in study.covariates}
     out["sources"] = [
         {"name": s.name, "path": s.path, "observes": list(s.observes), "weight": s.weight}

@@ -10,7 +10,7 @@ its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg import assets
 from mssg.blas import one_blas_thread
 from mssg.data.dataset import check_target, write_packed
-from mssg.data.draft import write_draft
 from mssg.data.plane import shows_tissue
 from mssg.data.recipes import phantom_anatomy as anatomy
 from mssg.data.recipes.phantom_anatomy import CORTEX_STEPS, VENTRICLE_STEPS, Anatomy, Volumes
@@ -35,9 +33,16 @@ from mssg.data.recipes.phantom_scan import (
     draw_stack,
     slice_points,
 )
+from mssg.data.recipes.phantom_sources import (
+    TEST_SHARE,
+    VAL_SHARE,
+    PreparedPhantoms,
+    Progress,
+    copy_studies,
+    draw_people,
+)
 from mssg.data.split import assign_sources, split_subjects
 from mssg.errors import UsageError
-from mssg.processes import worker_pool
 
 COVARIATES = ("age", "ventricle", "grey_matter")
 UNITS = {"age": "years", "ventricle": "ml", "grey_matter": "ml"}
@@ -51,11 +56,9 @@ STUDIES = {
     "study-all.toml": "brain-all.toml",
     "study-scanners.toml": "brain-scanners.toml",
 }
-TEST_SHARE, VAL_SHARE = 0.15, 0.1
 RESOLUTIONS = (32, 64, 128)
 SLAB = 26
 """Voxels on each side of a slice that a head's own form can bring into it."""
-CHUNK = 50
 POSITION = "position_mm"
 """The column that says where a slice of a stack lies."""
 LICENCE = (
@@ -66,17 +69,6 @@ EQUATIONS = (
     "age = 45 + 37 Beta(2.4, 2.2); log ventricle = log 24 + 0.026 (age - 63) + N(0, sd 0.40); "
     "grey matter = 775 - 2.2 (age - 63) + N(0, sd 45)"
 )
-Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class PreparedHeads:
-    """What was prepared: folder, images by source and split, and the mean distance of volumes from the drawn
-    targets."""
-
-    folder: Path
-    counts: dict[str, dict[str, int]]
-    mean_error: dict[str, float]
 
 
 def structural_equations(rng: np.random.Generator) -> tuple[float, float, float]:
@@ -106,7 +98,7 @@ def prepare(
     val: float = VAL_SHARE,
     workers: int = 1,
     progress: Progress | None = None,
-) -> PreparedHeads:
+) -> PreparedPhantoms:
     """Prepare the sources `a`, `b`, `all` and `b2` with their study TOMLs.
 
     Args:
@@ -167,7 +159,7 @@ def prepare(
         counts[name] = {s: int(np.sum(split[person] == s)) for s in ("train", "val", "test")}
     write_studies(out, resolution, plane, places)
     error = np.abs(truth - drawn.targets).mean(0)
-    return PreparedHeads(out, counts, dict(zip(COVARIATES, error.tolist())))
+    return PreparedPhantoms(out, counts, dict(zip(COVARIATES, error.tolist())))
 
 
 def _check(subjects: int, resolution: int, plane: str, head: str) -> None:
@@ -232,8 +224,8 @@ def geometry(plane: str, resolution: int, places: Sequence[float] = ()) -> dict[
 
 def write_studies(out: Path, resolution: int, plane: str, places: Sequence[float] = ()) -> None:
     """Copy the shipped study TOMLs beside the sources they point at, for this resolution and these cuts."""
-    for target, shipped in STUDIES.items():
-        text = assets.path(f"studies/{shipped}").read_text(encoding="utf-8")
+
+    def changed(text: str) -> str:
         text = re.sub(r"(?m)^resolution = \d+", f"resolution = {resolution}", text)
         stated = geometry(plane, resolution, places)
         if stated.pop("position", None):
@@ -241,7 +233,9 @@ def write_studies(out: Path, resolution: int, plane: str, places: Sequence[float
         for key, value in stated.items():
             shown = f'"{value}"' if isinstance(value, str) else repr(value)
             text = re.sub(rf"(?m)^{key} = [^#\n]*?(\s*(#.*)?)$", rf"{key} = {shown}\1", text)
-        write_draft(out / target, text)
+        return text
+
+    copy_studies(STUDIES, out, changed)
 
 
 def _with_position(text: str) -> str:
@@ -333,22 +327,8 @@ def _draw(subjects: list[str], cut: _Cut, head: str, workers: int, progress: Pro
     axis, usual = PLANES[cut.plane][:2]
     ends = [round(p - anatomy.ORIGIN[axis]) for p in cut.places or (usual,)]
     slab = whole.slab(axis, max(min(ends) - SLAB, 0), max(ends) + SLAB + 1)
-    jobs = [subjects[i : i + CHUNK] for i in range(0, len(subjects), CHUNK)]
-    parts: list[tuple[NDArray[np.uint8], NDArray[np.float64], Head]] = []
-
-    def collect(results: Iterable[Any]) -> None:
-        for part in results:
-            parts.extend(part)
-            if progress:
-                progress(len(part))
-
-    if workers > 1:
-        with worker_pool(workers, _start, (volumes, slab, cut)) as pool:
-            collect(pool.map(_draw_chunk, jobs))
-    else:
-        _start(volumes, slab, cut)
-        collect(map(_draw_chunk, jobs))
-        _shared.clear()
+    parts = draw_people(_draw_chunk, _start, (volumes, slab, cut), subjects, workers, progress)
+    _shared.clear()
     images, positions, heads = zip(*parts)
     return _Drawn(
         np.concatenate(images),
