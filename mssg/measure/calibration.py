@@ -18,7 +18,9 @@ ROWS_A_TERM = 2.5
 """Phantoms for each term of a quadratic form; with fewer the form is linear."""
 
 
-def calibrate(found: Found, truth: Found, inputs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def calibrate(
+    found: Found, truth: Found, inputs: Mapping[str, Sequence[str]], levels: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     """Fit the calibration of one scanner on phantoms whose covariates are known; every second one is kept
     back and judged.
 
@@ -26,6 +28,7 @@ def calibrate(found: Found, truth: Found, inputs: Mapping[str, Sequence[str]]) -
         found: What was read off the phantoms.
         truth: Covariate -> float [N], native units.
         inputs: Covariate -> names of the features it is computed from.
+        levels: Binary and categorical covariates -> how many levels: their index is fitted, and rounded.
 
     Returns:
         A scanner's entry of a calibration: its contrast, coefficients, and the error on phantoms that did not
@@ -40,19 +43,26 @@ def calibrate(found: Found, truth: Found, inputs: Mapping[str, Sequence[str]]) -
         centre = [float(x[fit].mean()) for x in columns]
         spread = [float(x[fit].std()) for x in columns]
         form: dict[str, Any] = {"centre": centre, "spread": spread, "log": name in LOGGED}
+        form |= {"levels": levels[name]} if levels and name in levels else {}
         quadratic = _design(form | {"linear": False}, columns).shape[1]
         form |= {"linear": True} if fit.sum() < ROWS_A_TERM * quadratic else {}
         target = np.log(truth[name]) if form["log"] else truth[name]
         design = _design(form, columns)
         form["weights"] = np.linalg.lstsq(design[fit], target[fit], rcond=None)[0].tolist()
         covariates[name] = form
-        got = _apply(form, columns)[judge]
+        got, true = _apply(form, columns)[judge], truth[name][judge]
         error[name] = {
             "n": int(judge.sum()),
-            "mae": float(np.abs(got - truth[name][judge]).mean()),
-            "bias": float((got - truth[name][judge]).mean()),
-            "r": float(np.corrcoef(got, truth[name][judge])[0, 1]),
+            "mae": float(np.abs(got - true).mean()),
+            "bias": float((got - true).mean()),
+            "r": float(np.corrcoef(got, true)[0, 1]),
         }
+        if "levels" in form:
+            commonest = np.bincount(truth[name][fit].astype(int)).argmax()
+            error[name] |= {
+                "accuracy": float((got == true).mean()),
+                "guess_accuracy": float((true == commonest).mean()),
+            }
     contrast = float(np.nanmedian(found["contrast"]))
     return {"contrast": contrast, "covariates": covariates, "error_on_phantoms": error}
 
@@ -78,8 +88,8 @@ def calibrated_errors(
     found = []
     for name, unit in units.items():
         worst = max((s["error_on_phantoms"][name] for s in scanners), key=lambda e: e["mae"])
-        n, mae, r = worst["n"], worst["mae"], worst["r"]
-        found.append(OwnError(name, n, mae=mae, r=r, on="phantoms", unit=unit, better=True))
+        known = {k: worst[k] for k in ("mae", "r", "accuracy", "guess_accuracy") if k in worst}
+        found.append(OwnError(name, worst["n"], **known, on="phantoms", unit=unit, better=True))
     return tuple(found)
 
 
@@ -92,4 +102,6 @@ def _design(form: Mapping[str, Any], columns: Sequence[NDArray[np.float64]]) -> 
 
 def _apply(form: Mapping[str, Any], columns: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     value = _design(form, columns) @ np.array(form["weights"])
+    if "levels" in form:
+        return np.clip(np.rint(value), 0, form["levels"] - 1)
     return np.exp(value) if form["log"] else value

@@ -16,7 +16,11 @@ from mssg.errors import UsageError
 STACKS = {"brain": "mssg.measure.brain_stack"}
 """Instruments of slices that also read whole stacks: modules with `measure(volumes, edges)` and
 `own_errors()`."""
-INSTRUMENTS = {"digits": "mssg.measure.digits", "brain": "mssg.measure.brain"}
+INSTRUMENTS = {
+    "digits": "mssg.measure.digits",
+    "brain": "mssg.measure.brain",
+    "fundus": "mssg.measure.fundus",
+}
 
 
 def instrument(name: str) -> ModuleType:

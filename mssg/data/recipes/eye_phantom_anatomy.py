@@ -28,6 +28,8 @@ SIZES = {"microaneurysms": (60, 125), "haemorrhages": (180, 480), "exudates": (7
 
 EXPONENTS = (2.59, 1.95)
 """At a bifurcation d0^x = d1^x + d2^x: x of arteries and veins (Luo et al. 2017, vessels of 50 to 100 µm)."""
+ANGLE = (78.0, 12.0)
+"""Mean and standard deviation of the angle between the two, degrees (mean: Luo et al. 2017)."""
 NARROWING = (4.8, 4.1)
 """Micrometres a decade that the arteriolar and the venular equivalent lose (Leung et al. 2003)."""
 EQUIVALENTS = (190.0, 225.0)
@@ -205,7 +207,7 @@ def grow(rng: np.random.Generator, disc: tuple[float, float], age: float) -> Ves
 
     All ends grow together, a step at a time. An end turns towards where its vessel shall run (along an
     arcade around the fovea, or away from the disc), away from vessels that are there already, and a little at
-    random; after a random length it splits, with diameters and angles that Murray's principle gives.
+    random; after a random length it splits (`EXPONENTS`, `ANGLE`).
 
     Args:
         rng: Where chance comes from.
@@ -275,7 +277,7 @@ def _turn(
     free = np.where(inside, np.arctan2(-y, 0.3 - x), away)
     is_arcade = tips[:, t.ARCADE] > 0
     target = np.where(is_arcade, arcade, free)
-    pull = np.where(is_arcade, 0.9, np.where(inside, 0.22, 0.3))
+    pull = np.where(is_arcade, 1.1, np.where(inside, 0.22, 0.3))
     ahead = heading[:, None] + np.array([-0.6, 0.6])
     seen = _seen(there, x[:, None] + 0.75 * np.cos(ahead), y[:, None] + 0.75 * np.sin(ahead), tips[:, t.VEIN])
     avoid = np.clip(seen[:, 0] - seen[:, 1], -2, 2)
@@ -308,8 +310,7 @@ def _stamp(there: NDArray[np.float64], tips: NDArray[np.float64]) -> None:
 
 
 def _split(rng: np.random.Generator, tips: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ends whose length is over become two: Murray's principle gives diameters and angles (Zamir, Medeiros &
-    Cunningham 1979)."""
+    """Ends whose length is over become two."""
     t = _Tips
     due = tips[:, t.LEFT] <= 0
     if not due.any() or len(tips) > MOST_TIPS:
@@ -317,16 +318,16 @@ def _split(rng: np.random.Generator, tips: NDArray[np.float64]) -> NDArray[np.fl
     parent = tips[due]
     n = len(parent)
     thick = parent[:, t.DIAMETER] > 62
-    ratio = np.where(thick, rng.uniform(0.3, 0.75, n), rng.uniform(0.55, 1.0, n))
+    ratio = np.where(thick, rng.uniform(0.3, 0.62, n), rng.uniform(0.55, 1.0, n))
     exponent = np.where(parent[:, t.VEIN] > 0, EXPONENTS[1], EXPONENTS[0])
     larger = (1 + ratio**exponent) ** (-1 / exponent)
     smaller = ratio * larger
-    first = np.arccos(np.clip((1 + larger**4 - smaller**4) / (2 * larger**2), -1, 1))
-    second = np.arccos(np.clip((1 + smaller**4 - larger**4) / (2 * smaller**2), -1, 1))
+    angle = np.radians(rng.normal(*ANGLE, n))
+    first = angle * ratio**3 / (1 + ratio**3)  # the larger one turns less
     side = np.where(rng.random(n) < 0.5, 1.0, -1.0)
     one, two = parent.copy(), parent.copy()
-    one[:, t.HEADING] += side * np.minimum(first, 0.45)
-    two[:, t.HEADING] -= side * np.clip(second, 0.5, 1.45)
+    one[:, t.HEADING] += side * first
+    two[:, t.HEADING] -= side * (angle - first)
     two[:, t.ARCADE] = 0
     for child, share in ((one, larger), (two, smaller)):
         child[:, t.DIAMETER] *= share
