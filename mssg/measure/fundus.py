@@ -5,7 +5,7 @@ macula). Everything is read off one picture, at `SIDE` pixels: the optic disc an
 the dark spot that lie as these two do, which tells the side; the distance between them and the disc's own
 profile; vessels and spots from the curvature of the green channel; haze from what contrast is left; ageing
 from colours. A calibration on phantoms (`CALIBRATION`) turns these into covariates. There is one for each
-camera; the colours of the picture say which fits.
+camera; whether the field is cut above and below says which fits.
 
 Source: the definitions are ours; the accuracy on phantoms that did not calibrate it is in the calibration
 file.
@@ -172,7 +172,7 @@ def _features(rgb: Maps) -> dict[str, NDArray[np.float64]]:
     rows = np.arange(len(rgb))
     blurred = smooth(green, 2.0)
     return {
-        "contrast": colours[:, 2] - colours[:, 0],
+        "contrast": _ends(rgb) / np.exp(colours[:, 0]),
         "side": place[:, 0] - SIDE / 2,
         "apart": np.hypot(place[:, 0] - place[:, 2], place[:, 1] - place[:, 3]),
         "disc_radius": radius,
@@ -196,6 +196,12 @@ def _features(rgb: Maps) -> dict[str, NDArray[np.float64]]:
         "blue": colours[:, 2] - colours[:, 1],
         "brightness": colours[:, 0],
     }
+
+
+def _ends(rgb: Maps) -> NDArray[np.float64]:
+    """How bright pictures are in the middle of their upper and lower end [N]: dark where the field is cut."""
+    middle = rgb.max(1)[:, :, SIDE // 2 - 4 : SIDE // 2 + 4]
+    return np.concatenate([middle[:, 1:3], middle[:, -3:-1]], 1).mean((1, 2))
 
 
 def _disc_and_fovea(bright: Maps, dark: Maps) -> NDArray[np.float64]:

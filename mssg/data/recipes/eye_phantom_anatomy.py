@@ -150,8 +150,8 @@ def draw_eye(rng: np.random.Generator) -> Eye:
     haze = rng.uniform(0.34, 0.62) if cataract else rng.uniform(0.0, 0.05 + 0.08 * years)
     ageing = float(np.clip(years + rng.normal(0, 0.04), 0, 1))
     # 0.37 mm a dioptre; the cornea's share of refraction is the noise
-    axial_length = float(np.clip(23.6 - 0.37 * power + rng.normal(0, 0.2), 20.0, 30.0))
-    disc = (-4.55 + rng.normal(0, 0.12), 0.42 + rng.normal(0, 0.16))
+    axial_length = float(np.clip(23.6 - 0.37 * power + rng.normal(0, 0.12), 20.0, 30.0))
+    disc = (-4.55 + rng.normal(0, 0.09), 0.42 + rng.normal(0, 0.14))
     vertical = 1.85 + rng.normal(0, 0.11)
     size = (vertical * rng.normal(0.92, 0.03), vertical)
     tessellation = 0.12 + 0.05 * max(-power, 0) + 0.22 * ageing + rng.normal(0, 0.07)
