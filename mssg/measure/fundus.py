@@ -53,8 +53,10 @@ BELOW = (-3, 6)
 """Pixels by which the fovea lies below the disc."""
 RAYS, RADII = 32, np.arange(0.25, 10.25, 0.5)
 """Directions and distances (pixels) at which the disc's surroundings are sampled."""
-SPOT = 0.9
-"""Standard deviation, in pixels, at which curvature is read."""
+LINE, SPOT = 0.9, 1.2
+"""Standard deviations, in pixels, at which curvature is read for vessels and for lesions."""
+FAINT = 0.04
+"""Curvature of a spot, against the disc's contrast, up to which it counts as noise."""
 
 _EYE = ("side",)
 _HAZE = ("texture", "sharpness", "disc_contrast", "fovea_contrast", "vessels", "blue", "green", "brightness")
@@ -74,7 +76,7 @@ FEATURES = {
     "eye": _EYE,
     "cataract": _HAZE,
     "spherical_power": _SIZE,
-    "retinopathy": ("dark_spots", "bright_spots", "dark_count", "bright_count", "texture", "vessels"),
+    "retinopathy": ("dark_spots", "bright_spots", "spots", "disc_contrast", "vessels"),
     "cup_disc_ratio": ("cup", "cup_profile", "disc_contrast", "disc_radius", "texture"),
 }
 """What each covariate is computed from."""
@@ -158,15 +160,22 @@ def _features(rgb: Maps) -> dict[str, NDArray[np.float64]]:
     half = (centre[:, 1] + outside[:, 1]) / 2
     radius = _falls_to(profile[:, 1], half)
     temporal, nasal = rays[:, 1][:, _TEMPORAL].mean(1), rays[:, 1][:, _NASAL].mean(1)
-    large, small = _curvature(green)
-    off_disc = inner & ~_near(place, 7.5)
+    disc_contrast = centre[:, 1] - outside[:, 1]
+    faint = FAINT * np.maximum(disc_contrast, 0.15)[:, None, None]
+    large, _ = _curvature(green, LINE)
+    _, dark = _curvature(green + above[:, 0], SPOT)
+    bright, _ = _curvature(green - above[:, 0], SPOT)
+    off_disc = inner & ~_near(place[:, :2], 7.5)
+    off_both = off_disc & ~_near(place[:, 2:], 2.5)
     n = np.maximum(off_disc.sum((1, 2)), 1)
 
     def over(maps: Maps) -> NDArray[np.float64]:
         return (maps * off_disc).sum((1, 2)) / n
 
     colours = np.stack([np.median(c[:, m], axis=1) for c, m in zip(level, off_disc)])  # [N, 3]
-    dark, bright = np.maximum(small, 0), np.maximum(-large, 0)
+    dark_spots, bright_spots = (
+        (np.maximum(c / faint - 1, 0) * off_both).sum((1, 2)) for c in (dark, -bright)
+    )
     fine = green - smooth(green, 1.0)
     fovea = place[:, 2:].astype(int)
     rows = np.arange(len(rgb))
@@ -178,7 +187,7 @@ def _features(rgb: Maps) -> dict[str, NDArray[np.float64]]:
         "disc_radius": radius,
         "crescent": _falls_to(temporal, half) - _falls_to(nasal, half),
         "temporal_ring": (temporal[:, 9:14] - nasal[:, 9:14]).mean(1),
-        "disc_contrast": centre[:, 1] - outside[:, 1],
+        "disc_contrast": disc_contrast,
         "disc_blue": centre[:, 2] - centre[:, 1],
         "cup": centre[:, 2] - profile[:, 2, 5:8].mean(1),
         "cup_profile": profile[:, 1, 3:6].mean(1) - profile[:, 1, 6:8].mean(1),
@@ -188,10 +197,9 @@ def _features(rgb: Maps) -> dict[str, NDArray[np.float64]]:
         "sharpness": np.log(np.sqrt(over(fine**2)) + 1e-3),
         "grain": np.log(over(np.abs(fine)) + 1e-3),
         "vessels": over(np.maximum(large, 0)),
-        "dark_spots": over(np.maximum(dark - 0.01, 0)),
-        "bright_spots": over(np.maximum(bright - 0.01, 0)),
-        "dark_count": over(dark > 0.03),
-        "bright_count": over(bright > 0.03),
+        "dark_spots": np.sqrt(dark_spots),
+        "bright_spots": np.sqrt(bright_spots),
+        "spots": ((dark > 2 * faint) & off_both).sum((1, 2)).astype(float),
         "green": colours[:, 1] - colours[:, 0],
         "blue": colours[:, 2] - colours[:, 1],
         "brightness": colours[:, 0],
@@ -276,13 +284,13 @@ def _falls_to(profile: Maps, level: NDArray[np.float64]) -> NDArray[np.float64]:
     return RADII[first - 1] + share * (RADII[1] - RADII[0])
 
 
-def _curvature(green: Maps) -> tuple[Maps, Maps]:
+def _curvature(maps: Maps, sigma: float) -> tuple[Maps, Maps]:
     """The larger and the smaller principal curvature of each pixel: a dark line has one above 0, a dark spot
     both, a bright spot none."""
     from scipy.ndimage import gaussian_filter
 
     yy, xx, yx = (
-        gaussian_filter(green, (0, SPOT, SPOT), order=(0, *order)) for order in ((2, 0), (0, 2), (1, 1))
+        gaussian_filter(maps, (0, sigma, sigma), order=(0, *order)) for order in ((2, 0), (0, 2), (1, 1))
     )
     middle, apart = (xx + yy) / 2, np.hypot((xx - yy) / 2, yx)
     return middle + apart, middle - apart

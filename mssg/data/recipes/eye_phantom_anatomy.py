@@ -19,8 +19,8 @@ GRADES = ("0", "1", "2", "3", "4")
 GRADE_SHARES = (0.56, 0.12, 0.14, 0.10, 0.08)
 LESIONS = {
     "microaneurysms": (0, 6, 14, 26, 36),
-    "haemorrhages": (0, 0, 6, 16, 24),
-    "exudates": (0, 0, 7, 16, 24),
+    "haemorrhages": (0, 0, 7, 16, 28),
+    "exudates": (0, 0, 7, 16, 26),
 }
 """Mean counts at each grade; of those above 0 there is at least one."""
 SIZES = {"microaneurysms": (60, 125), "haemorrhages": (180, 480), "exudates": (70, 240)}
