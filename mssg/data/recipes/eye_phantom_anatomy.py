@@ -33,7 +33,7 @@ ANGLE = (78.0, 12.0)
 NARROWING = (4.8, 4.1)
 """Micrometres a decade that the arteriolar and the venular equivalent lose (Leung et al. 2003)."""
 EQUIVALENTS = (190.0, 225.0)
-"""Those equivalents at 60 years, micrometres (Leung et al. 2003; Myers et al. 2012)."""
+"""Of how many micrometres: each vessel loses the same share."""
 ROOTS = (
     # heading in degrees (0 temporal, 90 superior), diameter of artery and vein in µm, follows an arcade
     (84.0, 112.0, 142.0, True),
