@@ -14,12 +14,14 @@ import click
 
 from mssg.text import duration
 from trainer_cli.common import check_suffix, device_option, say, writable
+from trainer_cli.request_options import OPTIONS
 
 if TYPE_CHECKING:
     from mssg.checkpoint.snapshot import Snapshot
     from mssg.metrics.model import EvaluatedModel
     from mssg.metrics.results import Evaluation
     from mssg.metrics.sampling import CachedSampler
+    from mssg.rendering.request import RenderRequest
     from mssg.study.model import Study
     from mssg.training.distributed import World
 
@@ -50,6 +52,13 @@ def _option(field: Field[Any]) -> Callable[[Callable[..., None]], Callable[..., 
         help=about["help"],
         callback=(lambda _ctx, _option, value: _names(value)) if names else None,
     )
+
+
+def drawing_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of `mssg generate` that say how all pictures are drawn."""
+    for name in ("transform", "noise", "cutoff", "psi"):
+        command = OPTIONS[name](command)
+    return command
 
 
 @click.command()
@@ -96,9 +105,11 @@ def _option(field: Field[Any]) -> Callable[[Callable[..., None]], Callable[..., 
     "predictors",
     multiple=True,
     metavar="FILE",
-    help="Predictor of `mssg predictors`, for covariates that no oracle reads; repeatable.",
+    help="Predictor of `mssg predictors`, for covariates that no oracle reads; repeatable. A SNAPSHOT or RUN"
+    " reads by its discriminator's heads.",
 )
 @metric_options
+@drawing_options
 @click.option(
     "--blind",
     default="",
@@ -157,6 +168,10 @@ def evaluate(
     cache: str | None,
     add: bool,
     output: str,
+    psi: float,
+    cutoff: int | None,
+    noise: str,
+    transform: str | None,
     **choices: Any,
 ) -> None:
     """Measure SNAPSHOTs side by side against the real images of a study, and write one eval.json.
@@ -186,7 +201,10 @@ def evaluate(
         named = _expanded(snapshots, all_snapshots)
         loaded = [load_snapshot(file, world.device) for _, file in named]
         data, notes = open_dataset(study_of(study_path, snapshots), split, loaded)
-        models = _models(_labels(named, loaded), loaded, data.study, memory_gb=memory_gb, blind=blind)
+        like = _like(psi, cutoff, noise, transform)
+        models = _models(
+            _labels(named, loaded), loaded, data.study, memory_gb=memory_gb, blind=blind, like=like
+        )
         instruments, more = open_instruments(data.study, predictors, world.device)
         sampler = _sampler(path, cache, data.study, world)
         if old:
@@ -234,15 +252,30 @@ def _models(
     *,
     memory_gb: float,
     blind: Sequence[str],
+    like: RenderRequest,
 ) -> list[EvaluatedModel]:
     """What is evaluated: the snapshots, and the first again for each covariate it is not told."""
     from mssg.metrics.model import evaluated_model
 
-    models = [evaluated_model(label, s, study, memory_gb=memory_gb) for label, s in zip(labels, snapshots)]
+    models = [
+        evaluated_model(label, s, study, memory_gb=memory_gb, like=like)
+        for label, s in zip(labels, snapshots)
+    ]
     for name in blind:
         label = f"{name} not told"
-        models.append(evaluated_model(label, snapshots[0], study, memory_gb=memory_gb, blind=(name,)))
+        models.append(
+            evaluated_model(label, snapshots[0], study, memory_gb=memory_gb, blind=(name,), like=like)
+        )
     return models
+
+
+def _like(psi: float, cutoff: int | None, noise: str, transform: str | None) -> RenderRequest:
+    """How all pictures are drawn."""
+    from mssg.rendering.command_line import parse_transform
+    from mssg.rendering.request import RenderRequest
+
+    moved = parse_transform(transform) if transform else None
+    return RenderRequest(psi=psi, cutoff=cutoff, noise_mode=noise, transform=moved)
 
 
 def _list(ctx: click.Context) -> None:

@@ -55,7 +55,8 @@ def open_instruments(
 
     Args:
         study: Names its oracle, if it has one.
-        predictors: Files of `mssg predictors`; the first that reads a covariate is used for it.
+        predictors: Files of `mssg predictors`, or snapshots, whose discriminators read; the first that reads
+            a covariate is used for it.
         device: Where predictors run.
     """
     readers: list[Reader] = []
@@ -98,10 +99,20 @@ def _oracle(study: Study, named: str) -> tuple[Reader, dict[str, str]]:
 def _predictor(
     study: Study, path: str | Path, device: str, taken: dict[str, str]
 ) -> tuple[Reader, dict[str, str], dict[str, OwnError]]:
-    """A predictor's reader of what is not read yet, covariate -> its name, and its own errors."""
+    """A predictor's reader of what is not read yet, covariate -> its name, and its own errors; a snapshot is
+    read by its discriminator's heads."""
+    from mssg.checkpoint.snapshot import load_snapshot
+    from mssg.features.heads import DiscriminatorHeads, is_snapshot
     from mssg.features.predictors import Predictor
 
-    predictor = Predictor.load(path, device)
+    predictor: Predictor | DiscriminatorHeads
+    if is_snapshot(path):
+        predictor = DiscriminatorHeads.of(load_snapshot(path, device))
+        identity, stated = predictor.identity, ()
+    else:
+        predictor = Predictor.load(path, device)
+        identity = f"predictor-{predictor.architecture}@{file_hash(Path(path))[:8]}"
+        stated = predictor.errors
     own = predictor.study
     if (own.resolution, own.channels) != (study.resolution, study.channels):
         raise DataError(
@@ -124,9 +135,8 @@ def _predictor(
                 expected=f"{theirs.kind} {theirs.unit} {list(theirs.levels)}",
             )
         names.append(covariate.name)
-    identity = f"predictor-{predictor.architecture}@{file_hash(Path(path))[:8]}"
     reader = Reader(f"{identity}:{','.join(names)}", _reading(predictor.measure, tuple(names)))
-    errors = {own.covariate: own for own in predictor.errors if own.covariate in names}
+    errors = {own.covariate: own for own in stated if own.covariate in names}
     return reader, dict.fromkeys(names, identity), errors
 
 

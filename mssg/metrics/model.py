@@ -10,7 +10,10 @@ import numpy as np
 
 from mssg.errors import UsageError
 from mssg.metrics.results import FORMAT_VERSION, REAL, ModelRecord
-from mssg.metrics.sampling import Generate, batch_for, generator_of
+from mssg.metrics.sampling import PLAIN, Generate, batch_for, generator_of
+from mssg.networks.config import STYLEGAN2
+from mssg.rendering.command_line import request_words
+from mssg.rendering.request import RenderRequest
 from mssg.study.model import SOURCE, Covariate, Study
 
 if TYPE_CHECKING:
@@ -52,7 +55,13 @@ class EvaluatedModel:
 
 
 def evaluated_model(
-    label: str, snapshot: Snapshot, study: Study, *, memory_gb: float = 4.0, blind: Sequence[str] = ()
+    label: str,
+    snapshot: Snapshot,
+    study: Study,
+    *,
+    memory_gb: float = 4.0,
+    blind: Sequence[str] = (),
+    like: RenderRequest = PLAIN,
 ) -> EvaluatedModel:
     """A snapshot, made to answer the requests of a study.
 
@@ -63,14 +72,19 @@ def evaluated_model(
         memory_gb: What its generator may take.
         blind: Covariates it is not told, but draws from its own covariate models: what a model scores that
             knows the others and ignores these. An error says little beside anything but that.
+        like: Its truncation, noise and transform hold for all images.
 
     Raises:
-        UsageError: Another image size, or a covariate that means something else in the two studies.
+        UsageError: Another image size, a covariate that means something else in the two studies, or a
+            transform that the network does not know.
     """
     own = snapshot.study
     if label == REAL:
         raise UsageError("this label stands for real images", field=label, hint="Choose another label")
     check_answers(snapshot, study)
+    if like.transform and snapshot.G.config.kind == STYLEGAN2:
+        expected = "a StyleGAN3 network"
+        raise UsageError("this network cannot move its picture", field="--transform", expected=expected)
     for name in blind:
         own.index(name)
     known = [n for n in own.condition_names if n in study.condition_names and n not in blind]
@@ -89,15 +103,17 @@ def evaluated_model(
         kimg=float(snapshot.header.progress.get("kimg", 0)),
         covariates=tuple(n for n in own.condition_names if n not in blind),
         trained_on=tuple(s.name for s in own.sources),
+        drawn=" ".join(request_words(like, study)[2:]),  # without the seed: each image has its own
     )
     batch = batch_for(own.resolution, memory_gb)
 
     def generate(values: np.ndarray, seed: int) -> np.ndarray:
         rng = np.random.default_rng([seed, 1])
         requested = own_values(snapshot, study, values, rng=rng, without=blind)
-        return generator_of(snapshot.G, own, snapshot.device, batch)(requested, seed)
+        return generator_of(snapshot.G, own, snapshot.device, batch, like)(requested, seed)
 
-    identity = (record.snapshot, snapshot.device, str(batch), f"drawn as in version {FORMAT_VERSION}", *blind)
+    drawn = f"drawn as in version {FORMAT_VERSION}"
+    identity = (record.snapshot, snapshot.device, str(batch), drawn, record.drawn, *blind)
     return EvaluatedModel(record, snapshot, generate, identity)
 
 

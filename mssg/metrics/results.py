@@ -115,6 +115,7 @@ class ModelRecord:
         kimg: Thousands of images seen in training.
         covariates: What its generator is told.
         trained_on: Names of the sources it was trained on.
+        drawn: How its pictures were drawn, as options: "--psi 0.7 --noise none"; empty: untouched.
     """
 
     label: str
@@ -123,6 +124,7 @@ class ModelRecord:
     kimg: float
     covariates: tuple[str, ...] = ()
     trained_on: tuple[str, ...] = ()
+    drawn: str = ""
 
 
 @dataclass(frozen=True)

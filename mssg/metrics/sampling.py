@@ -21,12 +21,14 @@ import numpy as np
 
 from mssg.errors import DataError, MssgError, warn_once
 from mssg.files import make_folder, write_atomically
-from mssg.rendering.request import to_uint8
+from mssg.rendering.request import RenderRequest, to_uint8
 from mssg.study.model import Study
 
 if TYPE_CHECKING:
     from mssg.networks.generator import Generator
 
+PLAIN = RenderRequest()
+"""Pictures as the network draws them untouched."""
 CHUNK = 250
 """Images drawn and read at a time, unless they are large."""
 CHUNK_BYTES = 64 << 20
@@ -95,20 +97,37 @@ def chunk_for(study: Study) -> int:
     return int(np.clip(CHUNK_BYTES // (study.channels * study.resolution**2), 1, CHUNK))
 
 
-def generator_of(G: Generator, study: Study, device: str, batch: int = BATCH) -> Generate:
-    """A function (native values [N, V], seed) -> images uint8 [N, C, H, W], each with its own latent."""
+def generator_of(
+    G: Generator, study: Study, device: str, batch: int = BATCH, like: RenderRequest = PLAIN
+) -> Generate:
+    """A function (native values [N, V], seed) -> images uint8 [N, C, H, W], each with its own latent.
+
+    Args:
+        G: The network.
+        study: Encodes the values.
+        device: Where it is.
+        batch: Images at a time.
+        like: Its truncation, noise and transform hold for all images.
+    """
     import torch
 
     from mssg.networks.latents import latents, seeds_of
+    from mssg.networks.layers import SynthesisInputs, run
+    from mssg.rendering.renderer import looked_at, own_random_state
+
+    inputs = SynthesisInputs(like.noise_mode, transform=looked_at(like, device))
 
     @torch.inference_mode()
     def generate(values: np.ndarray, seed: int) -> np.ndarray:
         c = torch.from_numpy(study.encode(values))
         z = latents(seeds_of(seed, len(c)), G.z_dim)
-        parts = [
-            G(z[i : i + batch].to(device), c[i : i + batch].to(device)).float().cpu().numpy()
-            for i in range(0, len(c), batch)
-        ]
+        parts = []
+        with own_random_state(derived_seed(seed, like.noise_seed), torch.device(device)):
+            for i in range(0, len(c), batch):
+                ws = G.mapping(
+                    z[i : i + batch].to(device), c[i : i + batch].to(device), like.psi, like.cutoff
+                )
+                parts.append(run(G.synthesis.layers(ws, inputs)).float().cpu().numpy())
         return to_uint8(np.concatenate(parts))
 
     return generate

@@ -226,7 +226,7 @@ class Renderer:
         random = request.noise_mode == "random"
         layers, output = network.layers(ws, self._inputs(requests)), None
         self.syntheses += 1
-        with _own_random_state(request.noise_seed, self.device) if random else nullcontext():
+        with own_random_state(request.noise_seed, self.device) if random else nullcontext():
             while True:
                 try:
                     name, call = layers.send(output)
@@ -247,10 +247,7 @@ class Renderer:
         if request.precision == "float16" and self.device.type != "cuda":
             found = str(self.device)
             raise UsageError("float16 needs a GPU", field="precision", found=found, expected="cuda")
-        transform = None
-        if request.transform is not None:  # the network is told where each pixel looks: the inverse
-            matrix = np.vstack([np.reshape(request.transform, (2, 3)), (0, 0, 1)])
-            transform = torch.tensor(np.linalg.inv(matrix), dtype=torch.float32, device=self.device)
+        transform = looked_at(request, self.device)
         stored, noise = request.latent, self._noise_of_places(requests)
         if stored and request.noise_mode == "const" and stored.snapshot == self.header.snapshot_id:
             noise |= {name: torch.tensor(array, device=self.device) for name, array in stored.noise.items()}
@@ -409,8 +406,17 @@ def _timed(timings: list[tuple[str, float]], stage: str) -> Iterator[None]:
         timings.append((stage, (time.perf_counter() - start) * 1000))
 
 
+def looked_at(request: RenderRequest, device: torch.device | str) -> torch.Tensor | None:
+    """A request's transform as the network is told it, [3, 3]: where each pixel looks, the inverse; None
+    without one."""
+    if request.transform is None:
+        return None
+    matrix = np.vstack([np.reshape(request.transform, (2, 3)), (0, 0, 1)])
+    return torch.tensor(np.linalg.inv(matrix), dtype=torch.float32, device=device)
+
+
 @contextmanager
-def _own_random_state(seed: int, device: torch.device) -> Iterator[None]:
+def own_random_state(seed: int, device: torch.device) -> Iterator[None]:
     """Draw from a seed inside the block and leave the caller's random state as it was."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
