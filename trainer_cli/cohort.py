@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MOST_WORKERS = 8
 """Processes where nobody says: each takes the memory of torch."""
 WORTH_A_WORKER = 64
-"""People below which another process is not worth its start."""
+"""Pictures below which another process is not worth its start."""
 OTHERWISE = ("fix", "w", "layer")
 """Options of a picture that say nothing, or something else, of a cohort."""
 
@@ -78,6 +78,7 @@ OTHERWISE = ("fix", "w", "layer")
     is_flag=True,
     help="Replace pictures too near to a training image (memorisation threshold); needs the real images.",
 )
+@click.option("--volumes", is_flag=True, help="Whole heads, of a study whose slices lie at many places.")
 @click.option(
     "--study",
     "study_path",
@@ -99,9 +100,9 @@ def cohort(
     """Draw N synthetic people with SNAPSHOT.
 
     Covariates come from the model's covariate models, so that they go together as in the population.
-    Writes OUT as a BIDS derivative data set, one NIfTI and sidecar a person; where the study has no geometry,
-    PNGs with a dataset.json for the official StyleGAN tools. participants.tsv states covariates, support and
-    seed.
+    Writes OUT as a BIDS derivative data set, one NIfTI and sidecar a person: a slice, or with --volumes a
+    whole head. Where the study has no geometry, PNGs with a dataset.json for the official StyleGAN tools.
+    participants.tsv states covariates, support and seed.
 
     Person i depends on SNAPSHOT, the settings, --seed and i alone. Parts may be made anywhere with --first,
     -n or torchrun; put into one folder, the same command over the whole range joins them. Interrupted, the
@@ -111,6 +112,7 @@ def cohort(
     from mssg.ops.device import checked_device
     from mssg.processes import torchrun_place
     from mssg.rendering.renderer import Renderer
+    from mssg.rendering.volume import places_of
     from mssg.synthetic.cohort import shared_chunks, write_cohort
 
     rank, size, local = torchrun_place()
@@ -120,7 +122,8 @@ def cohort(
     wanted = _wanted(loaded.study, count, options)
     screen = _screen(study_path, snapshot, loaded.header) if screen_copies else None
     if workers is None:
-        workers = 1 if place != "cpu" or size > 1 else _usual_workers(wanted.n)
+        slices = len(places_of(loaded.study, loaded.header.summary)) if wanted.volumes else 1
+        workers = 1 if place != "cpu" or size > 1 else _usual_workers(wanted.n * slices)
     kept: list[Renderer] = []
 
     def renderer() -> Renderer:
@@ -151,7 +154,8 @@ def _wanted(study: Study, count: int | None, options: dict[str, Any]) -> CohortR
     from mssg.synthetic.matching import read_match
     from mssg.synthetic.people import CohortRequest
 
-    own = {name: options.pop(name) for name in ("given", "uniform", "balance", "within_support", "first")}
+    names = ("given", "uniform", "balance", "within_support", "first", "volumes")
+    own = {name: options.pop(name) for name in names}
     match, seed = options.pop("match"), options.pop("cohort_seed")
     table = read_match(match, study) if match else None
     if count is None:
@@ -170,6 +174,7 @@ def _wanted(study: Study, count: int | None, options: dict[str, Any]) -> CohortR
         match=table,
         within_support=own["within_support"],
         picture=replace(picture, covariates=(), seed=0),
+        volumes=own["volumes"],
     )
 
 
@@ -203,10 +208,10 @@ def _screen(study_path: str | None, snapshot: str, header: Header) -> CopyScreen
     return CopyScreen.of(open_sources(study))
 
 
-def _usual_workers(people: int) -> int:
+def _usual_workers(pictures: int) -> int:
     from mssg.data.pipeline import default_workers
 
-    return max(1, min(default_workers(), MOST_WORKERS, people // WORTH_A_WORKER))
+    return max(1, min(default_workers(), MOST_WORKERS, pictures // WORTH_A_WORKER))
 
 
 def _say(summary: CohortSummary, wanted: CohortRequest) -> None:

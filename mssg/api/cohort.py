@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
 from os import PathLike, fspath
@@ -61,18 +62,23 @@ class Cohort(Sequence[Picture]):
             raise MssgError("pandas is not installed", field="to_dataframe", hint=hint) from None
         return pandas.DataFrame(self.table)
 
-    def save(self, folder: str | PathLike[str]) -> Path:
+    def save(self, folder: str | PathLike[str], volumes: bool = False) -> Path:
         """Write the cohort as `mssg cohort` does; an unfinished folder is continued.
 
+        Args:
+            folder: Where.
+            volumes: Whole heads in place of slices, of a study whose slices lie at many places.
+
         Raises:
-            ArgumentError: The folder holds something else, or cannot be written.
+            ArgumentError: The folder holds something else, or cannot be written; or a study without volumes.
         """
         try:
             path = Path(folder)
         except TypeError:
             raise ArgumentError("not a path", field="folder", found=repr(folder)) from None
         with argument_errors(), self._session.renderer() as renderer:
-            write_cohort(path, lambda: renderer, self._session.header, self._wanted)
+            wanted = replace(self._wanted, volumes=bool(volumes))
+            write_cohort(path, lambda: renderer, self._session.header, wanted)
         return path
 
     def _each(self) -> Iterator[Person]:

@@ -142,14 +142,16 @@ def sidecar(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
 
 
-def holds_grey_levels(path: Path) -> bool:
-    """Whether a file says of itself that it is a slice of grey levels, as `mssg generate` and `mssg cohort`
-    write them."""
+def drawn_as(path: Path) -> str:
+    """What a file of `mssg generate` or `mssg cohort`, whose grey levels are to stay, says that it holds:
+    "slice" or "head"; "" for any other file."""
     try:
         document = parse_json(sidecar(path).read_bytes())
     except (OSError, ValueError):
-        return False
-    return isinstance(document, dict) and document.get("Units") == GREY_LEVELS
+        return ""
+    if not isinstance(document, dict) or document.get("Units") != GREY_LEVELS:
+        return ""
+    return "head" if "Slices" in document else "slice"
 
 
 def read_space(

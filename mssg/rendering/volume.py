@@ -194,9 +194,21 @@ def save_volume(
         UsageError: A file that cannot be written.
     """
     write_atomically(path, to_bytes(volume_image(volume, header, sweep), path), UsageError)
+    document = describe_volume(volume, header, request, stated, sweep, command)
+    write_json(beside := sidecar(path), document, UsageError)
+    return beside
+
+
+def describe_volume(
+    volume: DrawnVolume,
+    header: Header,
+    request: RenderRequest,
+    stated: Sequence[Mapping[str, float]],
+    sweep: Sweep | None,
+    command: str,
+) -> dict[str, Any]:
+    """A volume's sidecar: what `save_volume` takes, as JSON."""
     document = describe(header, [request], stated, sweep, command)
     document["Covariates"].pop(header.study.position, None)
     first, last, step = volume.places
-    document["Slices"] = {"Units": "mm", "First": first, "Last": last, "Step": step}
-    write_json(beside := sidecar(path), document, UsageError)
-    return beside
+    return document | {"Slices": {"Units": "mm", "First": first, "Last": last, "Step": step}}

@@ -22,7 +22,8 @@ from mssg.errors import UsageError
 from mssg.files import make_folder, write_atomically, write_json
 from mssg.processes import worker_pool
 from mssg.rendering.renderer import Renderer
-from mssg.rendering.request import to_uint8
+from mssg.rendering.request import RenderRequest, to_uint8
+from mssg.rendering.volume import draw_volume
 from mssg.runs.lock import shared
 from mssg.synthetic.copies import CopyScreen
 from mssg.synthetic.documents import DESCRIPTION, Tally, changes, check_folder, columns, description, readme
@@ -69,9 +70,8 @@ class CohortMaker:
     def _make(self, renderer: Renderer, index: int) -> None:
         person, copies = self.people.person(index), 0
         while True:
-            # one picture at a time, also on a GPU: its neighbours change no bit of it
-            (image,) = renderer.pictures([person.request], batch=1)
-            if self.screen is None or not self.screen.is_copy(to_uint8(image)):
+            picture = self._picture(renderer, person.request)
+            if self.screen is None or not self.screen.is_copy(to_uint8(picture)):
                 break
             copies += 1
             if copies == MOST_COPIES:
@@ -81,7 +81,15 @@ class CohortMaker:
                     hint="The model repeats its training images: do not share it",
                 )
             person = self.people.person(index, person.draw + 1)
-        self.folder.write(person, image, None if self.screen is None else copies)
+        self.folder.write(person, picture, None if self.screen is None else copies)
+
+    def _picture(self, renderer: Renderer, request: RenderRequest) -> Any:
+        """A person's slice, or whole head."""
+        if self.people.request.volumes:
+            return draw_volume(renderer, request)
+        # one picture at a time, also on a GPU: its neighbours change no bit of it
+        (image,) = renderer.pictures([request], batch=1)
+        return image
 
 
 @dataclass(frozen=True)
@@ -137,6 +145,12 @@ def write_cohort(
     Raises:
         UsageError: A request that cannot be, a folder that holds something else, or a full disk.
     """
+    if screen and wanted.volumes:
+        raise UsageError(
+            "copies are searched for among slices, not among whole heads",
+            field="screen_copies",
+            hint="Leave one of --screen-copies and --volumes out",
+        )
     folder = CohortFolder(out, header)
     maker = CohortMaker(folder, People(header, wanted), screen)
     own_columns(header)

@@ -18,6 +18,7 @@ from mssg.errors import UsageError
 from mssg.files import parse_json
 from mssg.metrics.memorisation import DISCLAIMER
 from mssg.rendering.command_line import request_words
+from mssg.rendering.volume import places_of
 from mssg.study.model import Covariate
 from mssg.study.values import number, plain
 from mssg.synthetic.copies import CopyScreen
@@ -71,6 +72,7 @@ def settings(header: Header, wanted: CohortRequest, screen: CopyScreen | None) -
         "WithinSupport": float(wanted.within_support),
         "ScreenCopies": screen.digest if screen else None,
         "Picture": replace(wanted.picture, snapshot="").to_json(),
+        **({"Volumes": True} if wanted.volumes else {}),
     }
 
 
@@ -89,6 +91,7 @@ def cohort_command(header: Header, wanted: CohortRequest, screened: bool) -> str
     words += ["--match", "TABLE.csv"] if wanted.match else []
     words += ["--within-support", number(wanted.within_support)] if wanted.within_support else []
     words += ["--screen-copies"] if screened else []
+    words += ["--volumes"] if wanted.volumes else []
     shared = request_words(wanted.picture, study)
     return shlex.join([*words, *(shared[2:] if shared[0] == "--seed" else shared)])
 
@@ -148,6 +151,7 @@ def readme(header: Header, wanted: CohortRequest, screen: CopyScreen | None, tal
         "",
         f"- Model: snapshot {snapshot_name(header)}, SHA-256 {header.snapshot_id}…{trained}.",
         f"- Made by mssg {__version__}: `{cohort_command(header, wanted, screen is not None)}`",
+        *_heads(header, wanted),
         "- participants.tsv states each person's covariates as the model was asked for them. How well the"
         " pictures obey is a property of the model: measure it (`mssg evaluate`) before relying on it.",
         f"- {_support(header, tally)}",
@@ -162,6 +166,18 @@ def readme(header: Header, wanted: CohortRequest, screen: CopyScreen | None, tal
         )
     lines.append("- Person i depends on the snapshot, the settings, the seed and i alone.")
     return "\n".join(lines) + "\n"
+
+
+def _heads(header: Header, wanted: CohortRequest) -> list[str]:
+    """What the pictures are, where they are whole heads."""
+    if not wanted.volumes:
+        return []
+    places = places_of(header.study, header.summary)
+    step = places[1] - places[0]
+    return [
+        f"- Each picture is a whole head: {len(places)} slices from {places[0]:g} to {places[-1]:g} mm,"
+        f" {step:g} mm apart, drawn one by one from one latent."
+    ]
 
 
 def _support(header: Header, tally: Tally) -> str:
@@ -229,4 +245,4 @@ def check_folder(out: Path, about: Mapping[str, Any]) -> None:
 
 def _differing(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     """The settings in which two data sets differ, as words."""
-    return ", ".join(key for key in ours if theirs.get(key) != ours[key])
+    return ", ".join(key for key in {**ours, **theirs} if theirs.get(key) != ours.get(key))

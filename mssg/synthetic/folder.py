@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,9 @@ from mssg.data import nifti
 from mssg.errors import UsageError
 from mssg.files import make_folder, parse_json, write_atomically
 from mssg.rendering import image_files
-from mssg.rendering.command_line import generate_command
+from mssg.rendering.command_line import generate_command, volume_command
 from mssg.rendering.request import to_uint8
+from mssg.rendering.volume import DrawnVolume, describe_volume, volume_image
 from mssg.study.values import number, plain
 from mssg.synthetic.people import Person, person_id
 
@@ -87,12 +89,14 @@ class CohortFolder:
         """What dataset.json calls a PNG."""
         return self.picture(index).relative_to(self.path).as_posix()
 
-    def write(self, person: Person, image: NDArray[np.float32], copies: int | None = None) -> None:
+    def write(
+        self, person: Person, image: NDArray[np.float32] | DrawnVolume, copies: int | None = None
+    ) -> None:
         """Write a person's picture and what it is.
 
         Args:
             person: Who.
-            image: float32 [C, H, W] as the generator gives it, about -1 to 1.
+            image: float32 [C, H, W] as the generator gives it, about -1 to 1; or a whole head.
             copies: As in `Row`.
 
         Raises:
@@ -101,30 +105,49 @@ class CohortFolder:
         path, header = self.picture(person.index), self.header
         stated = dict(zip(header.study.condition_names, person.values))
         make_folder(path.parent, UsageError)
-        output = "picture.nii.gz" if self.is_bids else "picture.png"
-        command = generate_command(person.request, header.study, snapshot_name(header), output)
         document = {
             "Synthetic": True,
             "Participant": person.id,
-            **image_files.describe(header, [person.request], [stated], None, command),
+            **self._described(person, image, stated),
             "Support": person.support,
             **({} if copies is None else {"CopiesReplaced": copies}),
         }
-        if self.is_bids:
+        if isinstance(image, DrawnVolume):
+            self._write_nifti(path, volume_image(image, header), document)
+        elif self.is_bids:
             picture = image_files.nifti_image(image_files.to_grey(image)[None], header, person.request)
             if not int(picture.header["sform_code"]):  # BIDS wants a place: each person's own
                 picture.set_sform(picture.affine, nifti.SCANNER)
                 picture.set_qform(picture.affine, nifti.SCANNER)
-            write_atomically(path, nifti.to_bytes(picture, path), UsageError, lasting=False)
-            text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-            write_atomically(nifti.sidecar(path), text, UsageError, lasting=False)
+            self._write_nifti(path, picture, document)
         else:
+            command = document["GeneratedBy"][0]["Command"]
             text = image_files.png_text(header, [person.request], [stated], command) | {
                 "mssg": json.dumps(document)
             }
             pixels = to_uint8(image)
             pixels = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
             write_atomically(path, image_files.encode_png(pixels, text), UsageError, lasting=False)
+
+    def _described(
+        self, person: Person, image: NDArray[np.float32] | DrawnVolume, stated: Mapping[str, float]
+    ) -> dict[str, Any]:
+        """What a picture is, with the command that draws it alone."""
+        header, name, request = self.header, snapshot_name(self.header), person.request
+        if isinstance(image, DrawnVolume):
+            place = header.study.position
+            own = replace(request, covariates=tuple(pair for pair in request.covariates if pair[0] != place))
+            command = volume_command(own, header.study, name, None, "picture.nii.gz")
+            return describe_volume(image, header, own, [stated], None, command)
+        output = "picture.nii.gz" if self.is_bids else "picture.png"
+        command = generate_command(request, header.study, name, output)
+        return image_files.describe(header, [request], [stated], None, command)
+
+    def _write_nifti(self, path: Path, picture: Any, document: Mapping[str, Any]) -> None:
+        """The picture, then its sidecar: who has one has both."""
+        write_atomically(path, nifti.to_bytes(picture, path), UsageError, lasting=False)
+        text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        write_atomically(nifti.sidecar(path), text, UsageError, lasting=False)
 
     def has(self, index: int) -> bool:
         """Whether a person's files are there."""

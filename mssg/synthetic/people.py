@@ -17,6 +17,7 @@ from mssg.checkpoint.header import Header
 from mssg.covariates.support import percentile_among
 from mssg.errors import UsageError
 from mssg.rendering.request import MAX_SEED, RenderRequest
+from mssg.rendering.volume import check_volume
 from mssg.study.model import Covariate
 from mssg.study.values import find_covariate
 from mssg.synthetic.matching import MatchedTable
@@ -43,6 +44,7 @@ class CohortRequest:
         match: One person for each row of a table; what is missing there is drawn given the rest.
         within_support: People below this support percentile are drawn again; 0 keeps all.
         picture: What all pictures share: truncation, noise, mixing, precision.
+        volumes: Whole heads in place of slices, of a study whose slices lie at many places.
     """
 
     n: int
@@ -54,6 +56,7 @@ class CohortRequest:
     match: MatchedTable | None = None
     within_support: float = 0.0
     picture: RenderRequest = field(default_factory=RenderRequest)
+    volumes: bool = False
 
     @property
     def indices(self) -> range:
@@ -195,6 +198,8 @@ class People:
         wanted = self.request
         named = [*(name for name, *_ in (*wanted.given, *wanted.uniform)), *wanted.balance]
         named += wanted.match.names if wanted.match else ()
+        if wanted.volumes and check_volume(self.study) in named:
+            raise UsageError("a volume has every place", field=self.study.position, hint="Leave it out")
         for name in named:
             find_covariate(self.study, name)
             if named.count(name) > 1:

@@ -404,3 +404,83 @@ def test_where_the_slice_lies_is_no_person_s_property(make_heads, tmp_path):
         assert "depth" not in table(tmp_path / name)
         assert "depth" not in json.loads((tmp_path / name / "participants.json").read_text())
     assert table(tmp_path / "own") == table(tmp_path / "other")
+
+
+@pytest.fixture(scope="module")
+def heads(make_heads, tmp_path_factory):
+    """A model of slices at many places, and three heads that it drew at once."""
+    model, out = str(make_heads()), tmp_path_factory.mktemp("heads") / "cohort"
+    cohort(model, "-n", "3", "--seed", "2", "--volumes", "--out", str(out))
+    return model, out
+
+
+def test_heads_are_volumes_that_their_own_command_draws(heads, tmp_path):
+    from trainer_cli.main import cli
+
+    model, out = heads
+    about = json.loads((out / "dataset_description.json").read_text())
+    assert about["GeneratedBy"][0]["Command"].endswith("-n 3 --seed 2 --volumes")
+    assert "21 slices from -60 to 40 mm, 5 mm apart" in (out / "README").read_text()
+    stored = nibabel.load(out / "sub-syn000001/anat/sub-syn000001_T1w.nii.gz")
+    assert stored.shape == (32, 21, 32) and stored.header.get_zooms() == (4, 5, 4)
+    assert stored.affine[:3, 3].tolist() == [-59, -60, -67] and int(stored.header["sform_code"]) == 2
+    sidecar = json.loads((out / "sub-syn000001/anat/sub-syn000001_T1w.json").read_text())
+    assert sidecar["Slices"] == {"Units": "mm", "First": -60.0, "Last": 40.0, "Step": 5.0}
+    assert sidecar["Synthetic"] is True and "depth" not in sidecar["Covariates"]
+    words = sidecar["GeneratedBy"][0]["Command"].split()[1:]
+    words[1], words[-1] = model, str(tmp_path / "alone.nii.gz")
+    cli.main([*words, "--device", "cpu"], standalone_mode=False)
+    np.testing.assert_array_equal(nibabel.load(tmp_path / "alone.nii.gz").get_fdata(), stored.get_fdata())
+    people = mssg.load(model, device="cpu").sample(3, seed=2)
+    assert [f"{v:.7g}" for v in people.table["thickness"]] == list(table(out)["thickness"])
+    people.save(tmp_path / "saved", volumes=True)
+    assert contents(tmp_path / "saved") == contents(out)
+
+
+def test_parts_of_a_cohort_of_heads_make_the_same_bytes(heads, tmp_path):
+    model, out = heads
+    parts = tmp_path / "parts"
+    for words in (["-n", "1", "--first", "2"], ["-n", "2", "--workers", "2"], ["-n", "3"]):
+        cohort(model, *words, "--seed", "2", "--volumes", "--out", str(parts))
+    assert contents(parts) == contents(out)
+    (parts / "sub-syn000001/anat/sub-syn000001_T1w.json").unlink()  # as after a kill between the two files
+    cohort(model, "-n", "3", "--seed", "2", "--volumes", "--out", str(parts))
+    assert contents(parts) == contents(out)
+    with pytest.raises(Refused, match="another Volumes"):
+        cohort(model, "-n", "3", "--seed", "2", "--out", str(parts))
+
+
+def test_prepare_mri_reads_heads_back_slice_by_slice(heads, tmp_path):
+    from trainer_cli.main import cli
+
+    _, out = heads
+    words = ["--covariate", "thickness=continuous:mm", "--resolution", "32"]
+    words += ["--common-space", "--at", "-60mm:40mm:5mm", "--workers", "1"]
+    words += ["--out", str(tmp_path), "--name", "syn"]
+    cli.main(["prepare", "mri", str(out), *words], standalone_mode=False)
+    rows, images = read_table(tmp_path / "syn/table.csv"), np.load(tmp_path / "syn/images.npy")
+    assert len(images) == 63 and sorted({float(v) for v in rows["position_mm"]}) == list(range(-60, 41, 5))
+    volumes = {
+        f"syn{i:06d}": nibabel.load(p).get_fdata() for i, p in enumerate(sorted(out.rglob("*.nii.gz")))
+    }
+    for subject, place, image in zip(rows["subject"], rows["position_mm"], images, strict=True):
+        expected = volumes[subject][:, round((float(place) + 60) / 5)].T[::-1]
+        np.testing.assert_array_equal(image[0], np.rint(expected))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--given", "depth=3"], "every place"),
+        (["--at", "3"], "every place"),
+        (["--uniform", "depth=0:5"], "every place"),
+        (["--screen-copies", "--study", "STUDY"], "not among whole heads"),
+    ],
+)
+def test_heads_refuse_what_cannot_be(heads, tiny_study, tmp_path, words, told):
+    words = [str(tiny_study) if word == "STUDY" else word for word in words]
+    with pytest.raises(Refused, match=told):
+        cohort(heads[0], "-n", "2", "--volumes", *words, "--out", str(tmp_path / "out"))
+    with pytest.raises(Refused, match="one place"):
+        cohort("brain", "-n", "2", "--volumes", "--out", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

@@ -200,8 +200,9 @@ class SliceMaker:
             DataError: It cannot be read, or is too far from the usual.
         """
         o = self.options
-        drawn = nifti.holds_grey_levels(image.path)
-        volume = (nifti.read_slice if drawn else nifti.read_volume)(image.path, o.rules_of(drawn))
+        drawn = nifti.drawn_as(image.path)
+        read = nifti.read_slice if drawn == "slice" else nifti.read_volume
+        volume = read(image.path, o.rules_of(bool(drawn)))
         problem = self.usual and self.usual.problem(*nifti.in_ras_order(volume.data.shape, volume.affine))
         if problem:
             raise DataError(f"{problem}; --pixel-mm takes all")
@@ -211,7 +212,7 @@ class SliceMaker:
             nifti.read_mask(mask, o.rules) if mask else None,
             nifti.read_volume(bias, o.rules) if bias else None,
             estimate(volume) if o.bias_correct else None,
-            drawn,
+            bool(drawn),
         )
 
     def _further_run(self, image: CohortImage) -> Scan:
@@ -356,8 +357,9 @@ def _spaces(
     for record in records:
         image = record.image
         try:
-            drawn = nifti.holds_grey_levels(image.path)
-            spaces[image.name] = nifti.read_space(image.path, options.rules_of(drawn), drawn)
+            drawn = nifti.drawn_as(image.path)
+            rules = options.rules_of(bool(drawn))
+            spaces[image.name] = nifti.read_space(image.path, rules, planar=drawn == "slice")
         except DataError as error:
             unreadable[image.name] = image.left_out("image", error.brief)
         if len(spaces) == SAMPLE:
