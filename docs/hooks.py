@@ -149,8 +149,8 @@ def study_page() -> str:
     """The reference of the study TOML: its keys from its reader, the [train] table from the configuration."""
     from dataclasses import fields
 
-    from mssg.training.config import TrainConfig
-    from mssg.training.presets import PRESETS
+    from mssg.study.presets import PRESETS
+    from mssg.study.train_config import TrainConfig
 
     parts = [
         "# The study TOML\n",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mssg.errors import MssgError as MssgError
     from mssg.rendering.request import RenderRequest as RenderRequest
     from mssg.study.model import Study as Study
-    from mssg.training.config import load_study as load_study
+    from mssg.study.schema import load_study as load_study
 
 _LAZY = {
     "load": "mssg.api.model",
@@ -33,7 +33,7 @@ _LAZY = {
     "Inverted": "mssg.api.inverted",
     "Volume": "mssg.api.volume",
     "ArgumentError": "mssg.errors",
-    "load_study": "mssg.training.config",
+    "load_study": "mssg.study.schema",
     "Study": "mssg.study.model",
     "load_snapshot": "mssg.checkpoint.snapshot",
     "read_header": "mssg.checkpoint.header",

@@ -1,4 +1,4 @@
-"""Files written so that readers see the old one or the whole new one; JSON and TOML of anybody. No torch."""
+"""Files written so that readers see the old one or the whole new one; JSON of anybody. No torch."""
 
 from __future__ import annotations
 
@@ -175,20 +175,6 @@ def parse_json(text: str | bytes) -> Any:
 
     try:
         return json.loads(text, parse_int=integer, object_pairs_hook=table)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def parse_toml(text: str) -> dict[str, Any]:
-    """The tables of a TOML text from anywhere.
-
-    Raises:
-        ValueError: No TOML, or nested too deeply.
-    """
-    import tomllib
-
-    try:
-        return tomllib.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

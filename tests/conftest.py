@@ -37,7 +37,7 @@ def make_snapshot(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path) ->
     from mssg.data.dataset import open_sources
     from mssg.networks.discriminator import build_discriminator
     from mssg.networks.generator import build_generator
-    from mssg.training.config import resolve
+    from mssg.study.train_config import resolve
     from mssg.training.networks import configurations
     from mssg.training.summary import summarise
 

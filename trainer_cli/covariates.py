@@ -44,7 +44,7 @@ def covariates(study: Path, out: Path | None, seed: int, samples: int) -> None:
     from mssg.covariates.system import fit_models
     from mssg.data.dataset import open_sources
     from mssg.plotting.covariates import save_pairs, shown
-    from mssg.training.config import load_study
+    from mssg.study.schema import load_study
 
     plan = load_study(study)
     sources = open_sources(plan)

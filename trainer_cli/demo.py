@@ -98,7 +98,7 @@ def prepare(folder: Path, digits: int | None, seed: int) -> Path:
     from mssg.data.dataset import open_sources
     from mssg.data.recipes import digits as recipe
     from mssg.errors import DataError, StudyError
-    from mssg.training.config import load_study
+    from mssg.study.schema import load_study
 
     step(1, "Two sources of digits")
     path = folder / "study.toml"
@@ -212,7 +212,7 @@ def measure(run: Path, study_path: Path, path: Path, images: int, seed: int) -> 
     from mssg.measure.instruments import instrument
     from mssg.metrics.control import control
     from mssg.rendering.renderer import Renderer
-    from mssg.training.config import load_study
+    from mssg.study.schema import load_study
 
     step(4, "Does the model do what is asked?")
     renderer = Renderer(load_snapshot(run))

@@ -343,7 +343,7 @@ def _labels(named: Sequence[tuple[str, Path]], loaded: Sequence[Snapshot]) -> li
 def study_of(path: str | None, snapshots: Sequence[str]) -> Study:
     """The study that gives the real images."""
     from mssg.errors import UsageError
-    from mssg.training.config import load_study
+    from mssg.study.schema import load_study
     from mssg.training.run import open_run
 
     if path:

@@ -46,7 +46,7 @@ def import_(pickle: str, out: str, toml: str | None) -> None:
     check_suffix(out, (".safetensors",))
     from mssg.checkpoint.legacy import read_official_pickle
     from mssg.checkpoint.snapshot import save_snapshot
-    from mssg.training.config import load_study
+    from mssg.study.schema import load_study
 
     study = load_study(toml) if toml else None
     official = read_official_pickle(pickle)

@@ -66,7 +66,7 @@ def predictors(
     from mssg.features.predictors import check_architecture, train
     from mssg.measure.own_error import ENOUGH_PEOPLE, IN_TURN
     from mssg.ops.device import checked_device
-    from mssg.training.config import load_study
+    from mssg.study.schema import load_study
 
     check_architecture(architecture)
     device, loaded = checked_device(device), load_study(study)

@@ -140,7 +140,7 @@ def _galleries(
     from mssg.metrics.dataset import open_dataset
     from mssg.metrics.groups.memorisation import gallery, nearest_pairs
     from mssg.metrics.model import evaluated_model
-    from mssg.training.config import load_study
+    from mssg.study.schema import load_study
     from mssg.training.run import open_run
 
     model = next(

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
+from mssg.study.presets import described
+from mssg.study.train_config import CHOICES, METRICS
 from mssg.text import duration
-from mssg.training.config import CHOICES, METRICS
-from mssg.training.presets import described
 
 TRY_AGAIN = 75
 """Exit code of a run that a signal stopped before its end (EX_TEMPFAIL): the batch script puts the job back
@@ -60,14 +60,29 @@ def _fields(options: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, A
     return fields
 
 
-def _show_configuration(study: str, fields: Mapping[str, Any]) -> None:
-    """What a training would be configured by."""
-    from mssg.study.schema import to_document
-    from mssg.training.config import load_study, resolve
+def _refuse_clashes(
+    study: str | None, run: str | None, outdir: str | None, fields: Mapping[str, Any], init_from: str
+) -> None:
+    """Refuse what cannot go together: a run that is continued is what it was.
 
-    loaded = load_study(study)
-    document = {"study": to_document(loaded), "train": resolve(loaded, fields).to_json()}
-    click.echo(json.dumps(document, indent=2))
+    Raises:
+        UsageError: Saying what clashes.
+    """
+    from mssg.errors import UsageError
+
+    if bool(study) == bool(run):
+        raise UsageError(
+            "give either a STUDY with --outdir, or --resume RUN",
+            hint="Example: mssg-train study.toml --outdir runs/first",
+        )
+    fixed = [name for name in fields if name != "total_kimg"]
+    if run and (fixed or init_from or outdir):
+        raise UsageError(
+            "a resumed run keeps its configuration; only --kimg and --predictor can be given",
+            field="--resume",
+            found=", ".join(fixed) or "--init-from or --outdir",
+            hint="Start a new run with --init-from to change it",
+        )
 
 
 @click.command()
@@ -166,24 +181,44 @@ def train(
     Ctrl-C or SIGTERM saves and stops; --resume then continues bit for bit (on the CPU). With --requeue the
     same command does both: it starts the run, or continues it.
     """
+    fields = _fields(options, overrides)
+    _refuse_clashes(study, resume_run, outdir, fields, init_from)
+    if resume_run or not dry_run:
+        _train(
+            study,
+            resume_run,
+            outdir,
+            fields,
+            device=device,
+            threads=workers,
+            init_from=init_from,
+            predictors=predictors,
+            requeue=requeue,
+        )
+    else:
+        from mssg.study.schema import load_study, to_document
+        from mssg.study.train_config import resolve
+
+        loaded = load_study(str(study))
+        document = {"study": to_document(loaded), "train": resolve(loaded, fields).to_json()}
+        click.echo(json.dumps(document, indent=2))
+
+
+def _train(
+    study: str | None,
+    run: str | None,
+    outdir: str | None,
+    fields: Mapping[str, Any],
+    *,
+    device: str,
+    threads: int | None,
+    init_from: str,
+    predictors: tuple[str, ...],
+    requeue: bool,
+) -> None:
+    """Train a study, or continue a run, and say every tick."""
     from mssg.errors import UsageError
 
-    if bool(study) == bool(resume_run):
-        raise UsageError(
-            "give either a STUDY with --outdir, or --resume RUN",
-            hint="Example: mssg-train study.toml --outdir runs/first",
-        )
-    fields = _fields(options, overrides)
-    fixed = [name for name in fields if name != "total_kimg"]
-    if resume_run and (fixed or init_from or outdir):
-        raise UsageError(
-            "a resumed run keeps its configuration; only --kimg and --predictor can be given",
-            field="--resume",
-            found=", ".join(fixed) or "--init-from or --outdir",
-            hint="Start a new run with --init-from to change it",
-        )
-    if study and dry_run:
-        return _show_configuration(study, fields)
     if study and not outdir:
         raise UsageError("is missing", field="--outdir", hint="Name a new folder for the run")
     import torch
@@ -193,8 +228,8 @@ def train(
     from mssg.training import launch
     from trainer_cli.common import say
 
-    if workers:
-        torch.set_num_threads(workers)
+    if threads:
+        torch.set_num_threads(threads)
     keep_freed_memory()
     stopped = []
 
@@ -202,21 +237,17 @@ def train(
         stopped.extend([True] if row.get("stopped") else [])
         say(lambda: show(row))
 
-    if resume_run:
-        launch.resume(
-            resume_run,
-            watch,
-            device=checked_device(device),
-            total_kimg=fields.get("total_kimg"),
-            predictors=predictors,
-        )
+    device = checked_device(device)
+    if run:
+        kimg = fields.get("total_kimg")
+        launch.resume(run, watch, device=device, total_kimg=kimg, predictors=predictors)
     else:
         launch.start(
             str(study),
             str(outdir),
             fields,
             watch,
-            device=checked_device(device),
+            device=device,
             init_from=init_from,
             predictors=predictors,
             requeue=requeue,

@@ -18,7 +18,7 @@ from explorer_app.state import AppState
 from explorer_app.theme import em
 from mssg import assets
 from mssg.errors import MssgError
-from mssg.training.presets import PRESETS
+from mssg.study.presets import PRESETS
 
 SHORTCUTS = (
     ("Ctrl Z / Ctrl Y", "undo / redo"),

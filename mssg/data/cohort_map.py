@@ -24,9 +24,8 @@ from mssg.data.cohort import (
 from mssg.data.covariate_options import TOP_CODED
 from mssg.data.formula import Formula
 from mssg.errors import DataError, UsageError
-from mssg.files import parse_toml
 from mssg.study.schema import covariate_of
-from mssg.study.toml_table import TomlTable
+from mssg.study.toml_table import TomlTable, read_toml
 
 KINDS = ("mri", "fundus")
 READINGS = ("first", "mean")
@@ -54,13 +53,7 @@ def load_cohort(name: str | os.PathLike[str]) -> CohortMap:
                 expected=f"a TOML, or {' | '.join(shipped())}",
             )
         path = assets.path(f"cohorts/{name}.toml")
-    try:
-        document = parse_toml(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise DataError("no such file", file=path) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot be read as TOML: {error}", file=path) from None
-    return from_document(document, str(path))
+    return from_document(read_toml(path, DataError), str(path))
 
 
 def from_document(document: Mapping[str, Any], file: str | None = None) -> CohortMap:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from mssg import assets
 from mssg.data.nifti import LARGEST_LABEL, NiftiVolume
 from mssg.errors import DataError
-from mssg.files import parse_toml
 from mssg.study.model import name_problem
+from mssg.study.toml_table import read_toml
 
 MOST_LABELS = 2**16
 """Labels of one structure above which a scheme is refused."""
@@ -63,14 +63,14 @@ def load_scheme(name: str) -> LabelScheme:
         UsageError, DataError: No such scheme, or not one.
     """
     path = Path(name) if name.endswith(".toml") else assets.path(f"labels/{name}.toml")
+    document = read_toml(path, DataError)
     try:
-        document = parse_toml(path.read_text(encoding="utf-8-sig"))
         structures = {key: _labels(key, entries) for key, entries in document["structures"].items()}
         may_lack = tuple(document.get("may_lack", ()))
         wrong = [key for key in structures if name_problem(key)] or [
             key for key in may_lack if key not in structures
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"cannot be read as a label scheme: {error}", file=path, expected=_FORM) from None
     if wrong:
         problem = name_problem(str(wrong[0])) or "not one of its structures"

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mssg.study.model import Covariate
 from mssg.text import amount, fixed, number, percent
+
+if TYPE_CHECKING:  # studies stand above instruments: they name the one that fits their images
+    from mssg.study.model import Covariate
 
 FEWEST_PEOPLE = 5
 """People below which nothing is said about an instrument."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mssg.errors import StudyError
-from mssg.files import parse_toml
+from mssg.measure.instruments import INSTRUMENTS
 from mssg.study.cells import meant
 from mssg.study.model import (
     AXES,
@@ -26,31 +26,22 @@ from mssg.study.model import (
     Study,
     name_problem,
 )
-from mssg.study.toml_table import TomlTable
+from mssg.study.toml_table import TomlTable, read_toml
+from mssg.study.train_config import AUGMENTATIONS, checked
 
 POSITION_WEIGHT = 3.0
 """Of a slice's position in the covariate loss, in a group of its own: with less, z chooses the place."""
 
 
-def read_study(path: str | Path) -> Study:
-    """Read a study TOML; `mssg.load_study` reads it and checks its [train], [augment] and [measure] as well.
+def load_study(path: str | Path) -> Study:
+    """Read a study TOML and check all of it, so that a mistake shows before any work starts.
 
     Raises:
         StudyError: The file is missing, not TOML, or says something that cannot be; the message names table
             and key.
     """
     path = Path(path)
-    try:
-        document = parse_toml(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise StudyError("no such file", file=path, hint="Give the path of a study TOML") from None
-    except IsADirectoryError:
-        raise StudyError("this is a folder", file=path, expected="a study TOML") from None
-    except OSError as error:
-        raise StudyError(f"cannot be read: {error.strerror}", file=path) from None
-    except ValueError as error:
-        raise StudyError(f"not valid TOML: {error}", file=path, hint="Correct the line named") from None
-    return replace(from_document(document, str(path)), path=str(path))
+    return replace(from_document(read_toml(path), str(path), is_whole=True), path=str(path))
 
 
 def covariate_of(name: str, document: Any, file: str | None, position: str | None = None) -> Covariate:
@@ -250,26 +241,21 @@ def _photograph(document: Any, covariates: tuple[Covariate, ...], file: str | No
     return photograph
 
 
-def from_document(document: Mapping[str, Any], file: str | None = None) -> Study:
-    """The study of a parsed TOML or JSON document. [train], [augment] and [measure] are kept as they stand.
+def from_document(document: Mapping[str, Any], file: str | None = None, *, is_whole: bool = False) -> Study:
+    """The study of a parsed TOML or JSON document.
+
+    Args:
+        document: Its tables.
+        file: For messages.
+        is_whole: Hold [train], [augment] and [measure] too to what this version knows. Of a snapshot's study,
+            which another version may have written, they are kept as they stand.
 
     Raises:
         StudyError: Naming file, table, key, what was found and what was expected.
     """
     top = TomlTable(document, "", file)
     name = top.get("name", "text")
-    image = TomlTable(top.table("image"), "image", file)
-    resolution, channels = image.get("resolution", "count"), image.get("channels", "count", 1)
-    image.finish()
-    if resolution & (resolution - 1) or not 32 <= resolution <= 1024:
-        raise image.error(
-            "resolution",
-            "not a supported image size",
-            found=resolution,
-            expected="a power of two from 32 to 1024",
-        )
-    if channels not in (1, 3):
-        raise image.error("channels", "not a supported number of channels", found=channels, expected="1 or 3")
+    resolution, channels = _image(TomlTable(top.table("image"), "image", file))
     tables = TomlTable(top.table("covariates"), "covariates", file).rest()
     if not tables:
         raise StudyError(
@@ -281,19 +267,13 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Study
     photograph = _photograph(top.table("photograph"), covariates, file)
     sources = _sources(top.table("sources"), covariates, file)
     train = TomlTable(top.table("train"), "train", file)
-    conditional = train.get("condition_on_source", "flag", False)
-    if conditional and len(sources) < 2:
-        raise train.error(
-            "condition_on_source",
-            "needs two or more sources",
-            found=f"{len(sources)} source",
-            hint="Remove it",
-        )
+    conditional = _is_conditional(train, sources)
+    settings = train.rest()
+    if is_whole:
+        checked(settings, "train", file)
     augment = TomlTable(top.table("augment"), "augment", file)
-    allow = tuple(augment.get("allow", "texts", []))
-    augment.finish()
     measure = TomlTable(top.table("measure"), "measure", file)
-    instrument = measure.get("instrument", "any text", "")
+    instrument = measure.get("instrument", "any text", "", ("", *INSTRUMENTS) if is_whole else None)
     measure.finish()
     models = _models(top.table("model"), covariates, file)
     top.finish()
@@ -308,10 +288,46 @@ def from_document(document: Mapping[str, Any], file: str | None = None) -> Study
         photograph=photograph,
         models=models,
         condition_on_source=conditional,
-        train=train.rest(),
-        augment_allow=allow,
+        train=settings,
+        augment_allow=_allowed(augment, covariates, is_whole),
         instrument=instrument,
     )
+
+
+def _image(table: TomlTable) -> tuple[int, int]:
+    """Resolution and channels."""
+    resolution, channels = table.get("resolution", "count"), table.get("channels", "count", 1)
+    table.finish()
+    if resolution & (resolution - 1) or not 32 <= resolution <= 1024:
+        raise table.error(
+            "resolution",
+            "not a supported image size",
+            found=resolution,
+            expected="a power of two from 32 to 1024",
+        )
+    if channels not in (1, 3):
+        raise table.error("channels", "not a supported number of channels", found=channels, expected="1 or 3")
+    return resolution, channels
+
+
+def _is_conditional(table: TomlTable, sources: Sequence[Source]) -> bool:
+    """Whether the source is a condition."""
+    conditional = table.get("condition_on_source", "flag", False)
+    if conditional and len(sources) < 2:
+        found = f"{len(sources)} source"
+        raise table.error("condition_on_source", "needs two or more sources", found=found, hint="Remove it")
+    return conditional
+
+
+def _allowed(table: TomlTable, covariates: Sequence[Covariate], is_whole: bool) -> tuple[str, ...]:
+    """The augmentations that keep every covariate true."""
+    allow = tuple(table.get("allow", "texts", [], AUGMENTATIONS if is_whole else None))
+    table.finish()
+    lateral = ", ".join(c.name for c in covariates if c.lateralised)
+    if "xflip" in allow and lateral:
+        message = "xflip would swap left and right of lateralised covariates"
+        raise table.error("allow", message, found=lateral, hint="Remove xflip")
+    return allow
 
 
 def _check_place(

@@ -16,7 +16,7 @@ from mssg.covariates.system import CovariateModels, fit_models
 from mssg.data.dataset import PackedSource, open_sources
 from mssg.data.loader import MultiSourceLoader
 from mssg.study.model import Study
-from mssg.training.config import TrainConfig
+from mssg.study.train_config import TrainConfig
 from mssg.training.distributed import World
 from mssg.training.run import Run
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from mssg.metrics.instruments import open_instruments
-from mssg.training.config import load_study
 from mssg.training.distributed import joined
 from mssg.training.loop import train
 from mssg.training.run import change, create, open_run, reopen
@@ -42,8 +41,6 @@ def start(
     """
     with joined(device) as world:
         if world.is_main:
-            if predictors:  # before there is a folder: an unfit file is no reason to choose another one
-                open_instruments(load_study(study_path), predictors)
             begin = reopen if requeue else create
             run = begin(study_path, outdir, options, init_from=init_from, predictors=predictors)
         world.barrier()

@@ -10,7 +10,7 @@ from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import RunError
 from mssg.networks.config import DiscriminatorConfig, GeneratorConfig
 from mssg.study.model import Study
-from mssg.training.config import TrainConfig
+from mssg.study.train_config import TrainConfig
 
 
 def configurations(study: Study, config: TrainConfig) -> tuple[GeneratorConfig, DiscriminatorConfig]:

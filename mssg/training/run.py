@@ -9,11 +9,12 @@ from typing import Any
 
 from mssg.errors import RunError
 from mssg.files import write_atomically, write_json
+from mssg.metrics.instruments import open_instruments
 from mssg.runs.folder import RunFolder
 from mssg.runs.lock import disk_trouble, locked
 from mssg.study.model import Study
-from mssg.study.schema import to_toml
-from mssg.training.config import TrainConfig, lengthened, load_study, resolve
+from mssg.study.schema import load_study, to_toml
+from mssg.study.train_config import TrainConfig, lengthened, resolve
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ def create(
     """
     study = load_study(study_path)
     config = resolve(study, options)
+    if predictors:  # before there is a folder: an unfit file is no reason to choose another one
+        open_instruments(study, predictors)
     path = Path(outdir)
     if path.exists() and not path.is_dir():
         raise RunError("the output folder is a file", file=path, hint="Choose an empty or new folder")

@@ -18,8 +18,8 @@ from mssg.networks.latents import latents
 from mssg.rendering.image_files import mosaic
 from mssg.rendering.request import to_uint8
 from mssg.runs.rows import numbers, read_rows
+from mssg.study.train_config import command
 from mssg.training.batches import TrainingData
-from mssg.training.config import command
 from mssg.training.run import Run
 from mssg.training.state import TrainState
 from mssg.training.stats import StatsLog

@@ -19,8 +19,8 @@ from mssg.files import write_atomically
 from mssg.networks.discriminator import Discriminator, build_discriminator
 from mssg.networks.generator import Generator, build_generator
 from mssg.study.model import Study
+from mssg.study.train_config import TrainConfig
 from mssg.training.augment import Augment
-from mssg.training.config import TrainConfig
 from mssg.training.networks import configurations, transfer
 from mssg.training.run import Run
 

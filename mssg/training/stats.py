@@ -16,8 +16,8 @@ from mssg.errors import RunError
 from mssg.files import write_atomically
 from mssg.runs.folder import RunFolder
 from mssg.runs.rows import read_rows
+from mssg.study.train_config import TrainConfig
 from mssg.text import duration, number
-from mssg.training.config import TrainConfig
 from mssg.training.distributed import World
 from mssg.training.events import Events
 from mssg.training.state import TrainState

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from mssg.losses import adversarial
 from mssg.losses.covariate import CovariateLoss, CovariateTerms, added
 from mssg.losses.regularizers import gradient_penalty, path_length
+from mssg.study.train_config import TrainConfig
 from mssg.training import ema
 from mssg.training.batches import FakeBatch, RealBatch, StepBatch
-from mssg.training.config import TrainConfig
 from mssg.training.distributed import World
 from mssg.training.state import TrainState
 

@@ -11,9 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("mssg", "explorer_app", "trainer_cli")
 ORDER = (
-    {"errors", "assets", "extras", "files", "text", "version", "blas", "processes"},
+    {"errors", "assets", "extras", "files", "text", "version", "blas", "processes", "measure"},
     {"study", "runs"},
-    {"covariates", "measure", "data"},
+    {"covariates", "data"},
     {"ops"},
     {"networks"},
     {"losses", "checkpoint"},

@@ -20,7 +20,7 @@ TORCH_FREE = (
     "assets",
     "covariates",
     "measure",
-    "training/config",
+    "study/train_config",
     "data/nifti",
     "data/dataset",
     "data/split",

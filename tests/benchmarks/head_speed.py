@@ -23,7 +23,7 @@ from mssg.networks.generator import build_generator
 from mssg.rendering.renderer import CPU_PIXELS, Renderer
 from mssg.rendering.request import RenderRequest
 from mssg.rendering.volume import draw_volume
-from mssg.training.presets import PRESETS
+from mssg.study.presets import PRESETS
 
 SLICES = 61
 

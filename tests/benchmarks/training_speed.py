@@ -36,10 +36,10 @@ from mssg.networks.discriminator import build_discriminator
 from mssg.networks.generator import build_generator
 from mssg.ops import functional as ops
 from mssg.study.schema import from_document
+from mssg.study.train_config import TrainConfig
 from mssg.training import ema, step
 from mssg.training.augment import Augment
 from mssg.training.batches import FakeBatch, RealBatch, StepBatch
-from mssg.training.config import TrainConfig
 from mssg.training.distributed import World
 from mssg.training.networks import configurations
 from mssg.training.state import TrainState, optimisers

@@ -14,8 +14,8 @@ from mssg.data.pipeline import copy_study
 from mssg.data.recipes import fundus, mri
 from mssg.data.recipes.cohort_selection import PrepareRequest
 from mssg.errors import DataError, MssgError, UsageError
+from mssg.study.train_config import resolve
 from mssg.training import launch
-from mssg.training.config import resolve
 from tests.data import stand_ins
 from tests.data.stand_ins import person
 from tests.data.test_mri_recipe import reasons
@@ -221,7 +221,7 @@ BAD = {
         "for continuous",
     ),
     "condition": ("[files]", "[[exclude]]\nreason = 'x'\ncolumns = 'y'\n[files]", "either any or none"),
-    "toml": ("[files]", "[files", "cannot be read as TOML"),
+    "toml": ("[files]", "[files", "not valid TOML"),
 }
 
 

@@ -48,7 +48,7 @@ def test_the_reference_holds_every_command_option_and_key(hooks):
     assert not undescribed, f"describe in docs/hooks.py, STUDY_KEYS: {undescribed}"
     from dataclasses import fields
 
-    from mssg.training.config import TrainConfig
+    from mssg.study.train_config import TrainConfig
 
     page = hooks.study_page()
     assert all(f"`{f.name}`" in page for f in fields(TrainConfig)) and all(f"`{k}`" in page for k in keys)
@@ -201,7 +201,7 @@ def test_the_plan_for_many_gpus_is_computed():
     from mssg import assets, load_study
     from mssg.networks.discriminator import build_discriminator
     from mssg.networks.generator import build_generator
-    from mssg.training.config import resolve
+    from mssg.study.train_config import resolve
     from mssg.training.networks import configurations
 
     text = (ROOT / "docs/results/scaling.md").read_text(encoding="utf-8")

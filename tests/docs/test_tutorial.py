@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import nibabel
@@ -19,7 +20,6 @@ from mssg import assets
 from mssg.data.nifti import read_slice, read_volume, to_ras
 from mssg.data.plane import PlaneGrid, sample_plane
 from mssg.data.table import read_table
-from mssg.files import parse_toml
 from tests.docs.example_scans import write_hospitals, write_table
 from trainer_cli.main import cli
 
@@ -42,7 +42,7 @@ def test_the_readme_shows_the_same_path():
     shown = re.findall(r"^    (mssg.*?)(?:\s+#.*)?$", section, re.MULTILINE)
     assert len(shown) > 6 and shown == [line for line in COMMANDS if line in shown]
     blocks = [re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1] for text in (section, TUTORIAL)]
-    assert parse_toml(blocks[0]) == parse_toml(blocks[1])
+    assert tomllib.loads(blocks[0]) == tomllib.loads(blocks[1])
 
 
 @pytest.mark.slow

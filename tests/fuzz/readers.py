@@ -206,7 +206,7 @@ def _snapshot_file() -> bytes:
     from mssg.data.dataset import open_sources
     from mssg.networks.discriminator import build_discriminator
     from mssg.networks.generator import build_generator
-    from mssg.training.config import resolve
+    from mssg.study.train_config import resolve
     from mssg.training.networks import configurations
     from mssg.training.summary import summarise
 
@@ -365,7 +365,7 @@ def _official() -> list[Input]:
 def _run_folder() -> Input:
     from mssg import load_study
     from mssg.study.schema import to_toml
-    from mssg.training.config import resolve
+    from mssg.study.train_config import resolve
 
     Path("study.toml").write_bytes(_study())
     study = load_study("study.toml")
@@ -675,7 +675,7 @@ def _run_command(folder: Path) -> None:
 def _read_study(folder: Path) -> None:
     from mssg import load_study
     from mssg.study.schema import from_document, to_document
-    from mssg.training.config import resolve
+    from mssg.study.train_config import resolve
 
     study = load_study(folder / "study.toml")
     resolve(study)

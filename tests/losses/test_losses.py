@@ -15,7 +15,7 @@ from mssg.losses import adversarial
 from mssg.losses.covariate import CovariateLoss, added
 from mssg.losses.regularizers import gradient_penalty, path_length
 from mssg.study.model import Covariate, Source, Study
-from mssg.study.schema import read_study
+from mssg.study.schema import load_study
 
 GOLDEN = np.load(Path(__file__).resolve().parents[1] / "golden" / "covariate_losses.npz")
 STUDY = Study(
@@ -56,7 +56,7 @@ def test_default_groups_are_the_papers():
 def test_the_shipped_studies_have_the_research_codes_loss(name):
     """Its own classes gave `expected` for these outputs and targets, in float32."""
     for variant in (name, f"{name}-ada"):
-        study = read_study(assets.path(f"studies/{variant}.toml"))
+        study = load_study(assets.path(f"studies/{variant}.toml"))
         outputs, target = (
             torch.from_numpy(np.concatenate([GOLDEN[f"{name}/{v}/{which}"] for v in study.layout], 1))
             for which in ("output", "target")

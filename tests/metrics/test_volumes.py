@@ -104,7 +104,7 @@ def test_likeness_is_correlation_and_ssim():
 
 def test_single_slices_are_those_of_the_studys_own_place(toml):
     from mssg.metrics.dataset import open_dataset
-    from mssg.training.config import load_study
+    from mssg.study.schema import load_study
 
     study = load_study(toml)
     data, _ = open_dataset(study, "train")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 import mssg
 from mssg.errors import StudyError, UsageError
 from mssg.study.model import Covariate, Study
-from mssg.study.schema import from_document, read_study, to_document, to_toml
+from mssg.study.schema import from_document, to_document, to_toml
 
 BRAIN = """
 name = "brain"
@@ -93,7 +94,7 @@ def test_fourth_source_with_two_new_covariates_is_toml_only(tmp_path):
 
     from mssg.covariates.system import fit_models
     from mssg.losses.covariate import CovariateLoss
-    from mssg.training.config import resolve
+    from mssg.study.train_config import resolve
     from mssg.training.networks import configurations
 
     before, after = (
@@ -290,9 +291,9 @@ def test_pairs_that_no_source_saw_and_covariates_that_mean_the_same(tmp_path):
     assert [c.num_levels for c in (age, Covariate("s", "binary"), levels)] == [0, 2, 3]
 
 
-def test_the_raw_reader_leaves_training_to_training(tmp_path):
+def test_a_snapshots_study_may_train_by_words_of_another_version(tmp_path):
     """What a snapshot or another version says in [train] is kept as it stands; a command refuses it."""
     (tmp_path / "s.toml").write_text(BRAIN + "[train]\nlamda_max = 1\n", encoding="utf-8")
-    assert read_study(tmp_path / "s.toml").train == {"lamda_max": 1}
+    assert from_document(tomllib.loads((tmp_path / "s.toml").read_text())).train == {"lamda_max": 1}
     with pytest.raises(StudyError, match="lamda_max"):
         mssg.load_study(tmp_path / "s.toml")

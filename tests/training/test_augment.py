@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mssg.study.train_config import AUGMENTATIONS
 from mssg.training.augment import Augment, _turn_about_grey
-from mssg.training.config import AUGMENTATIONS
 
 
 def images(n=8, channels=3, seed=0):

@@ -22,9 +22,9 @@ from mssg.checkpoint.header import read_header, resolve_snapshot
 from mssg.errors import MssgError, RunError, SnapshotError, UsageError
 from mssg.runs import lock
 from mssg.runs.rows import read_rows
+from mssg.study.train_config import TrainConfig
 from mssg.training import launch, stats
 from mssg.training.batches import open_training_data
-from mssg.training.config import TrainConfig
 from mssg.training.distributed import World
 from mssg.training.run import open_run
 from mssg.training.state import TrainState, initial_state

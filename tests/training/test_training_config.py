@@ -14,9 +14,9 @@ from click.testing import CliRunner
 import mssg
 from mssg import assets
 from mssg.errors import StudyError, UsageError
-from mssg.training.config import ARCHITECTURES, TrainConfig, command, resolve
+from mssg.study.presets import PRESETS
+from mssg.study.train_config import ARCHITECTURES, TrainConfig, command, resolve
 from mssg.training.networks import configurations
-from mssg.training.presets import PRESETS
 from trainer_cli.main import cli
 
 

@@ -1,5 +1,5 @@
 """What a training run is configured by: one frozen dataclass, made of a preset, a study's [train] table and
-options. No torch here.
+options.
 
 Clocks count ALL images shown to D. The original counted one source's images only; the paper-* presets are
 stated on its clock and `per_source_clock` multiplies batch and lengths by the number of sources
@@ -8,20 +8,17 @@ stated on its clock and `per_source_clock` multiplies batch and lengths by the n
 
 from __future__ import annotations
 
-import difflib
 import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from math import exp, isfinite
-from pathlib import Path
+from math import exp
 from typing import Any
 
-from mssg.errors import StudyError, UsageError
-from mssg.measure.instruments import INSTRUMENTS
+from mssg.errors import MssgError, StudyError, UsageError
 from mssg.study.model import Study
-from mssg.study.schema import read_study
-from mssg.training.presets import ARCHITECTURE_FIELDS, AUTO, PRESETS, chosen
+from mssg.study.presets import ARCHITECTURE_FIELDS, AUTO, PRESETS, chosen
+from mssg.study.toml_table import Fields, TomlTable
 
 ARCHITECTURES = ("stylegan2", "stylegan3-t", "stylegan3-r")
 AUGMENTATIONS = (
@@ -157,13 +154,9 @@ class TrainConfig:
     @staticmethod
     def from_json(document: Mapping[str, Any], file: str | None = None) -> TrainConfig:
         """The configuration of a JSON object written by `to_json`."""
-        if not isinstance(document, Mapping):
-            raise StudyError("must be a table", file=file, field="config", found=repr(document)[:80])
-        return _updated(TrainConfig(), document, _Origin("config", file))
+        return TrainConfig(**checked(document, "config", file))
 
 
-LARGEST = 2**32 - 1
-"""Of whole numbers, seeds among them."""
 CHOICES = {
     "cfg": ARCHITECTURES,
     "objective": ("logistic", "r3gan"),
@@ -171,6 +164,7 @@ CHOICES = {
     "aug": ("none", "ada", "fixed"),
     "d_head": ("covariates", "projection"),
     "preset": (AUTO, *PRESETS),
+    "metrics": METRICS,
 }
 _POSITIVE = (
     "total_kimg",
@@ -189,100 +183,36 @@ _POSITIVE = (
     "grid_images",
     "metric_images",
 )
-_NAMES = ("preset", "cfg")  # what decides the other fields' values
 _PER_SOURCE = ("batch", "total_kimg", "lambda_step_kimg", "tick_kimg", "ada_kimg")
+_TYPES = {field.name: type(field.default) for field in fields(TrainConfig)}
 
 
-_KINDS = {field.name: type(field.default) for field in fields(TrainConfig)}
+def _kind(name: str) -> str:
+    """The kind of a field's value, as `TomlTable` names kinds."""
+    above_0 = name in _POSITIVE
+    numbers = {int: "count" if above_0 else "whole", float: "positive" if above_0 else "not negative"}
+    return ({bool: "flag", str: "text", tuple: "texts"} | numbers)[_TYPES[name]]
 
 
-@dataclass(frozen=True)
-class _Origin:
-    """Where values come from: what a mistake among them is, and how it is named."""
-
-    table: str
-    file: str | None = None
-    error: type[StudyError | UsageError] = StudyError
-
-    def mistake(self, key: str, message: str, **more: Any) -> StudyError | UsageError:
-        """The error to raise for a key."""
-        return self.error(message, file=self.file, field=f"{self.table}.{key}", **more)
+FIELDS: Fields = {name: (_kind(name), CHOICES.get(name)) for name in _TYPES}
+"""What a [train] table may say."""
 
 
-def _updated(config: TrainConfig, values: Mapping[str, Any], origin: _Origin) -> TrainConfig:
-    """The configuration with these values in place, each checked."""
-    return replace(config, **{key: _checked(key, value, origin) for key, value in values.items()})
+def checked(
+    values: Mapping[str, Any], table: str, file: str | None = None, error: type[MssgError] = StudyError
+) -> dict[str, Any]:
+    """Settings by name, each in its field's type.
 
-
-def _checked(key: str, value: Any, origin: _Origin) -> Any:
-    """A field's value in the field's type."""
-    if key not in _KINDS:
-        near = difflib.get_close_matches(key, _KINDS, 1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(_KINDS)}"
-        raise origin.mistake(key, "unknown key", hint=hint)
-    kind = _KINDS[key]
-    if kind is float and type(value) is int:
-        value = float(value)
-    if kind is tuple and isinstance(value, list):
-        value = tuple(value)
-    if type(value) is not kind:
-        raise origin.mistake(key, "wrong type", found=repr(value), expected=kind.__name__)
-    if kind is tuple and (unknown := [m for m in value if m not in METRICS]):
-        raise origin.mistake(key, "unknown metric", found=unknown[0], expected=" | ".join(METRICS))
-    if key in CHOICES and value not in CHOICES[key]:
-        raise origin.mistake(key, "unknown value", found=repr(value), expected=" | ".join(CHOICES[key]))
-    if kind in (int, float):
-        if not isfinite(value):
-            raise origin.mistake(key, "not a finite number", found=value)
-        if key in _POSITIVE and value <= 0:
-            raise origin.mistake(key, "must be above 0", found=value)
-        if value < 0:
-            raise origin.mistake(key, "must not be negative", found=value)
-        if kind is int and value > LARGEST:
-            raise origin.mistake(key, "too large", found=value, expected=f"at most {LARGEST}")
-    return value
-
-
-def load_study(path: str | Path) -> Study:
-    """Read a study TOML and check all of it, so that a mistake shows before any work starts.
+    Args:
+        values: As a TOML, a JSON or a command line gives them.
+        table, file: Where from, for messages.
+        error: What a mistake among them is.
 
     Raises:
-        StudyError: The file is missing, not TOML, or says something that cannot be; the message names table
-            and key.
+        MssgError: An unknown name, or a value that cannot be.
     """
-    study = read_study(path)
-    _updated(TrainConfig(), study.train, _Origin("train", study.path))
-    _check_augmentations(study)
-    if study.instrument not in ("", *INSTRUMENTS):
-        raise StudyError(
-            "unknown value",
-            file=study.path,
-            field="measure.instrument",
-            found=repr(study.instrument),
-            expected=" | ".join(INSTRUMENTS),
-        )
-    return study
-
-
-def _check_augmentations(study: Study) -> None:
-    for operation in study.augment_allow:
-        if operation not in AUGMENTATIONS:
-            raise StudyError(
-                "unknown augmentation",
-                file=study.path,
-                field="augment.allow",
-                found=repr(operation),
-                expected=" | ".join(AUGMENTATIONS),
-            )
-    lateral = [c.name for c in study.covariates if c.lateralised]
-    if "xflip" in study.augment_allow and lateral:
-        raise StudyError(
-            "xflip would swap left and right of lateralised covariates",
-            file=study.path,
-            field="augment.allow",
-            found=", ".join(lateral),
-            hint="Remove xflip",
-        )
+    found = TomlTable(values, table, file, error).fields(FIELDS)
+    return {name: _TYPES[name](value) for name, value in found.items()}
 
 
 def resolve(study: Study, options: Mapping[str, Any] | None = None) -> TrainConfig:
@@ -296,21 +226,20 @@ def resolve(study: Study, options: Mapping[str, Any] | None = None) -> TrainConf
         StudyError: An unknown key or value in the [train] table.
         UsageError: A wrong option.
     """
-    options = {k: v for k, v in (options or {}).items() if v is not None}
-    by_study, by_hand = _Origin("train", study.path), _Origin("option", None, UsageError)
-    named = TrainConfig()
-    for values, origin in ((study.train, by_study), (options, by_hand)):
-        named = _updated(named, {k: v for k, v in values.items() if k in _NAMES}, origin)
-    name = chosen(named.preset, study.resolution)
+    by_study = checked(study.train, "train", study.path)
+    given = {k: v for k, v in (options or {}).items() if v is not None}
+    by_hand = checked(given, "option", None, UsageError)
+    named = by_study | by_hand
+    name = chosen(named.get("preset", AUTO), study.resolution)
     preset = PRESETS[name]
-    cfg = named.cfg if "cfg" in {*study.train, *options} else preset.fields.get("cfg", named.cfg)
+    cfg = named.get("cfg", preset.fields.get("cfg", TrainConfig.cfg))
     base = ARCHITECTURE_FIELDS[cfg] if preset.is_full_size else {}
-    config = replace(named, **{**base, **preset.fields, "preset": name, "cfg": cfg})
-    config = _updated(config, {k: v for k, v in study.train.items() if k not in _NAMES}, by_study)
+    names = {"preset": name, "cfg": cfg}  # which decide the other fields
+    config = TrainConfig(**{**base, **preset.fields, **by_study, **names})
     if config.per_source_clock:
         scaled = {k: getattr(config, k) * len(study.sources) for k in _PER_SOURCE}
         config = replace(config, per_source_clock=False, **scaled)
-    config = _updated(config, {k: v for k, v in options.items() if k not in _NAMES}, by_hand)
+    config = replace(config, **(by_hand | names))
     _check(config, study)
     return config
 
@@ -335,7 +264,7 @@ def lengthened(config: TrainConfig, total_kimg: float) -> TrainConfig:
     Raises:
         UsageError: Not a number, or not beyond the length it has.
     """
-    longer = _updated(config, {"total_kimg": total_kimg}, _Origin("option", None, UsageError))
+    longer = replace(config, **checked({"total_kimg": total_kimg}, "option", None, UsageError))
     if longer.total_kimg <= config.total_kimg:
         raise UsageError(
             "a run can only become longer",
