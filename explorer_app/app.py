@@ -27,6 +27,7 @@ from explorer_app.panels import (
     latent,
     measured,
     menus,
+    own_image,
     picture_view,
     strata,
     timeline,
@@ -46,6 +47,7 @@ PANELS: tuple[tuple[str, str, Panel], ...] = (
     ("Picture", "MainDockSpace", picture_view.draw),
     ("Grid", "Down", grid.draw),
     ("Strata", "Down", strata.draw),
+    ("Your image", "Down", own_image.draw),
     ("Timeline", "Down", timeline.draw_timeline),
     ("Training", "Down", timeline.draw_training),
     ("Log", "Down", timeline.draw_log),
@@ -245,7 +247,12 @@ class Explorer:
     def _end(self) -> None:
         context = self.context
         context.end_frame(held=imgui.is_any_item_active() or imgui.is_mouse_down(0) or imgui.is_mouse_down(1))
-        if context.client.busy or context.interface.animation or context.background.busy:
+        if (
+            context.client.busy
+            or context.interface.animation
+            or context.background.busy
+            or context.guest.busy
+        ):
             hello_imgui.request_refresh()
 
     def _capture(self) -> None:
@@ -290,7 +297,7 @@ def _accept_drops(context: Context) -> Callable[[], None]:
             from imgui_bundle import glfw_utils
 
             window: Any = glfw_utils.glfw_window_hello_imgui()
-            dropped: Any = lambda _, paths: context.document.open(paths[0]) if paths else None  # noqa: E731
+            dropped: Any = lambda _, paths: context.open(paths[0]) if paths else None  # noqa: E731
             glfw.set_drop_callback(window, dropped)
         except (ImportError, OSError, AttributeError):
             return  # dropping files is a convenience: File > Open does the same

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from explorer_app.messages import Picture
 from explorer_app.state import Display
-from mssg.rendering.request import RenderRequest
 from mssg.study.model import Geometry
 
 NOW = "now"
@@ -22,7 +22,7 @@ class Part:
     """A picture as a part of what is looked at.
 
     Attributes:
-        request: What it was rendered from.
+        request: What it was rendered from, or the real picture itself.
         image: float32 [H, W] or [H, W, 3], grey levels.
         geometry: Of its own study; None where that states none, and of a layer, which has no millimetres.
         label: Tells it from the other one; "" where it stands alone.
@@ -32,7 +32,7 @@ class Part:
         is_second: True where `image` is the pin's.
     """
 
-    request: RenderRequest
+    request: Picture
     image: np.ndarray
     geometry: Geometry | None = None
     label: str = ""

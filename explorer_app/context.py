@@ -14,8 +14,10 @@ from explorer_app.comparison import NOW, Part, brightness, parts, widest
 from explorer_app.document import Document
 from explorer_app.export import Origin
 from explorer_app.geometry import mirrored
+from explorer_app.guest import Guest, is_image
 from explorer_app.interface import Background, DerivedMaps, Interface
-from explorer_app.messages import Frame, OpenedModel
+from explorer_app.messages import Frame, OpenedModel, Picture
+from explorer_app.real_image import RealImage
 from explorer_app.render_client import RenderClient
 from explorer_app.request_edits import channel_requests, fitting, side_by_side
 from explorer_app.state import AppState, Pin
@@ -44,6 +46,7 @@ class Context:
         self.document = Document(self.interface.note, client.retry)
         self.maps = DerivedMaps()
         self.background = Background()
+        self.guest = Guest(self.document, self.interface.note)
         self._begun = time.perf_counter()
         self._animated = self._moving = 0.0
 
@@ -70,6 +73,7 @@ class Context:
             self.client.notice = ""
         self.document.poll_run()
         self._fit()
+        self.state = self.guest.poll(self.state)
         self._animate(min(LONGEST_STEP_S, self._begun - before))
         self.background.tell(self.interface.note)
 
@@ -79,6 +83,10 @@ class Context:
         if model is None:
             return
         request, dropped = fitting(state.request, model.num_ws, model.equivariant, model.names)
+        distribution = self.document.distribution
+        stored = request.latent is not None and distribution is not None
+        if stored and request.latent.snapshot != distribution.header.snapshot_id:
+            request, dropped = replace(request, latent=None), [*dropped, "latent of your image"]
         if dropped:
             self.document.history.replace(replace(state, request=request))
             self.interface.note(f"This model has no {' and no '.join(dropped)}: put back.")
@@ -105,7 +113,8 @@ class Context:
         main, *channels = self.channels(state.request)
         self.client.request(channels)
         if state.pin and state.display.compare != "A":
-            self.client.request(self.channels(state.pin.request))
+            real = isinstance(state.pin.request, RealImage)
+            self.client.request(self.channels(state.pin.request), measured=real)
         there = state.snapshot and document.distribution is not None
         self.client.submit(main if there else None, state.analysis.predictor, since=self._begun)
 
@@ -113,13 +122,15 @@ class Context:
         """Why the picture asked for cannot be shown; "" when nothing is wrong."""
         return self.why_not(self.state.request)
 
-    def why_not(self, request: RenderRequest) -> str:
+    def why_not(self, request: Picture) -> str:
         """Why a picture cannot be rendered; "" when nothing is wrong with it."""
         client = self.client
         return client.broken or client.failed.get(request.snapshot, "") or client.errors.get(request, "")
 
-    def channels(self, request: RenderRequest) -> tuple[RenderRequest, ...]:
+    def channels(self, request: Picture) -> tuple[Picture, ...]:
         """What is to be rendered to look at a request: of a layer, all channels shown."""
+        if isinstance(request, RealImage):
+            return (request,)
         model = self.client.models.get(request.snapshot)
         layer = next((la for la in model.layers if la.name == request.layer), None) if model else None
         return channel_requests(request, self.state.display.channels, layer.shape[0] if layer else 1)
@@ -153,7 +164,7 @@ class Context:
         pinned = self.client.frame(self.channels(pin.request)[0])
         if pinned is None:
             return (replace(current, label=NOW),), self._pin_problem(pin)
-        return parts(state.display, current, replace(self._part(pinned, "pin"), label=f"pin {pin.name}"))
+        return parts(state.display, current, replace(self._part(pinned, "pin"), label=pin.label))
 
     def _part(self, frame: Frame, name: str) -> Part:
         image, request = self.viewed(frame, name), frame.request
@@ -196,7 +207,15 @@ class Context:
         except MssgError as error:
             self.interface.note(str(error), bad=True)
 
+    def open(self, path: str) -> None:
+        """Open whatever a file is: a picture or scan of the user's, a snapshot, run or session."""
+        if is_image(path):
+            self.guest.open(path)
+        else:
+            self.document.open(path)
+
     def close(self) -> None:
         """End everything but a training started here."""
+        self.guest.close()
         self.background.close()
         self.client.close()

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from explorer_app.messages import PREDICTOR, Frame, OpenedModel, OpenedPredictor, ShownLayer
+from explorer_app.messages import PREDICTOR, Frame, OpenedModel, OpenedPredictor, Picture, ShownLayer
+from explorer_app.real_image import RealImage
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import MssgError, UsageError
 from mssg.features.predictors import Predictor
 from mssg.measure.instruments import instrument
 from mssg.ops.device import checked_device
 from mssg.rendering.renderer import Renderer
-from mssg.rendering.request import RenderRequest
 
 HELD_SNAPSHOTS = 3
 Measure = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -85,20 +85,18 @@ class Engine:
         self._models[path] = replace(self._models[path], layers=known)
         return self._models[path]
 
-    def channels(self, request: RenderRequest) -> int:
+    def channels(self, request: Picture) -> int:
         """How many channels the layer of a request that was rendered has; 1 for a picture."""
         if request.layer is None:
             return 1
         shape, _ = self._renderers[request.snapshot].layer_shapes[request.layer]
         return shape[0]
 
-    def render(
-        self, request: RenderRequest, cancelled: Callable[[], bool], preview: bool = False
-    ) -> Frame | None:
+    def render(self, request: Picture, cancelled: Callable[[], bool], preview: bool = False) -> Frame | None:
         """Draw one picture, or one channel of a layer; None when cancelled, or without a preview of it.
 
         Args:
-            request: What to draw; its snapshot is named by its file.
+            request: What to draw; its snapshot is named by its file. A real picture is given as it is.
             cancelled: Asked before every layer; True drops the work.
             preview: A quick, smaller picture, enlarged to the full one's pixels.
 
@@ -106,6 +104,8 @@ class Engine:
             MssgError: The picture cannot be drawn.
         """
         self.open(request.snapshot)
+        if isinstance(request, RealImage):
+            return Frame(request, request.levels)
         renderer = self._renderers[request.snapshot]
         if preview and (request.layer or renderer.preview_network is None):
             return None

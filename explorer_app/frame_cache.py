@@ -6,8 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import replace
 
-from explorer_app.messages import Frame, MeasuredPicture
-from mssg.rendering.request import RenderRequest
+from explorer_app.messages import Frame, MeasuredPicture, Picture
 
 CACHE_BYTES = 32 * 2**20  # of pictures not wanted at the moment; those wanted are kept however many
 FRAME_BYTES = 8192  # of a frame without its pixels
@@ -17,24 +16,24 @@ class FrameCache:
     """Frames by picture; those used longest ago go first."""
 
     def __init__(self) -> None:
-        self._frames: OrderedDict[RenderRequest, Frame] = OrderedDict()
+        self._frames: OrderedDict[Picture, Frame] = OrderedDict()
         self._bytes = 0
         self._preview: Frame | None = None
 
-    def get(self, request: RenderRequest, preview: bool = False) -> Frame | None:
+    def get(self, request: Picture, preview: bool = False) -> Frame | None:
         """The full frame of a picture; where there is none, the `preview` of it if that will do."""
         found = self._frames.get(request)
         if found is None and preview and self._preview is not None and self._preview.request == request:
             return self._preview
         return found
 
-    def touch(self, pictures: Iterable[RenderRequest]) -> None:
+    def touch(self, pictures: Iterable[Picture]) -> None:
         """These are used now."""
         for request in pictures:
             if request in self._frames:
                 self._frames.move_to_end(request)
 
-    def put(self, frame: Frame, keep: set[RenderRequest | None]) -> None:
+    def put(self, frame: Frame, keep: set[Picture | None]) -> None:
         """Keep a frame; others go where there is no room for it, but none of those to `keep`."""
         if frame.preview:
             self._preview = frame

@@ -78,7 +78,7 @@ def _write_picture(output: str, header: Header, state: AppState, artist: _Artist
     pin, display = state.pin, state.display
     current, pinned = artist.part(state.request), None
     if pin is not None and display.compare != "A":
-        pinned = replace(artist.part(pin.request), label=f"pin {pin.name}")
+        pinned = replace(artist.part(pin.request), label=pin.label)
     shown, problem = parts(display, current, pinned)
     if problem:
         raise UsageError(f"the session's comparison cannot be shown: {problem}", field="compare")

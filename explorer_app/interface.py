@@ -27,6 +27,8 @@ class Dialog(Enum):
     """The dialogs; at most one is shown at a time."""
 
     OPEN = "open"
+    IMAGE = "image"
+    LATENT = "latent"
     SAVE = "save"
     EXPORT = "export"
     EVALUATION = "evaluation"

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from explorer_app.real_image import RealImage
 from mssg.measure.own_error import OwnError
 from mssg.rendering.request import RenderRequest
 
 PREDICTOR = "predictor"
 Readings = dict[str, dict[str, float]]  # instrument -> covariate -> native value
+Picture = RenderRequest | RealImage  # what can be looked at: rendered, or as it is
 Slot = tuple[int, tuple[int, ...]]  # of the ring in shared memory: number and shape
 
 
@@ -28,7 +30,7 @@ class Frame:
         timings_ms: Milliseconds by stage.
     """
 
-    request: RenderRequest
+    request: Picture
     image: np.ndarray
     preview: bool = False
     measured: Readings | None = None
@@ -53,7 +55,7 @@ class RequestedPictures:
 
     number: int
     main: RenderRequest | None
-    others: tuple[tuple[RenderRequest, bool], ...]
+    others: tuple[tuple[Picture, bool], ...]
     predictor: str = ""
 
 
@@ -64,7 +66,7 @@ class RenderedPicture:
     `main`: it was the one on the screen; `predictor`: the file of the learned predictor that measured it.
     """
 
-    request: RenderRequest
+    request: Picture
     slot: Slot
     preview: bool
     measured: Readings | None
@@ -77,7 +79,7 @@ class RenderedPicture:
 class MeasuredPicture:
     """From the render process: what instruments read on a picture sent before."""
 
-    request: RenderRequest
+    request: Picture
     measured: Readings | None
     timings_ms: dict[str, float]
     predictor: str
@@ -102,7 +104,7 @@ class FailedStart:
 class FailedPicture:
     """From the render process: why a picture cannot be rendered."""
 
-    request: RenderRequest
+    request: Picture
     reason: str
 
 

@@ -27,12 +27,12 @@ from explorer_app.messages import (
     MeasuredPicture,
     OpenedModel,
     OpenedPredictor,
+    Picture,
     RenderedPicture,
     RequestedPictures,
     WorkDone,
 )
 from explorer_app.render_link import RenderLink, share_heap
-from mssg.rendering.request import RenderRequest
 
 RESTART_PAUSE_S = 1.0
 HASTY_RESTARTS = 5  # so many deaths without a word from the process, and it is not started again
@@ -78,7 +78,7 @@ class RenderClient:
             wake or (lambda: None), threads or max(1, (os.cpu_count() or 2) - 1), device
         )
         self.models: dict[str, OpenedModel] = {}
-        self.errors: dict[RenderRequest, str] = {}
+        self.errors: dict[Picture, str] = {}
         self.failed: dict[str, str] = {}
         self.notice = self.broken = ""
         self.predictor = OpenedPredictor("")
@@ -90,12 +90,10 @@ class RenderClient:
         self.matched_at = time.perf_counter()  # when the picture on the screen was last the one asked for
         self._cache = FrameCache()
         self._latest: Frame | None = None  # the last main picture that arrived, be it wanted still or not
-        self._unanswered: deque[tuple[RenderRequest, float]] = deque(
-            maxlen=1000
-        )  # main pictures, and since when
-        self._main: RenderRequest | None = None
-        self._others: dict[RenderRequest, bool] = {}  # wanted beside it; whether to be measured
-        self._next: dict[RenderRequest, bool] = {}  # the same of the frame that is being drawn
+        self._unanswered: deque[tuple[Picture, float]] = deque(maxlen=1000)  # main pictures, and since when
+        self._main: Picture | None = None
+        self._others: dict[Picture, bool] = {}  # wanted beside it; whether to be measured
+        self._next: dict[Picture, bool] = {}  # the same of the frame that is being drawn
         self._sent: RequestedPictures | None = None
         self._closed = False
         self._silent_deaths = 0
@@ -106,13 +104,13 @@ class RenderClient:
         """Process id of the render process."""
         return self._link.pid
 
-    def request(self, pictures: Iterable[RenderRequest], measured: bool = False) -> None:
+    def request(self, pictures: Iterable[Picture], measured: bool = False) -> None:
         """Ask for pictures beside the main one, this frame; with what instruments read on them if they are to
         be `measured`."""
         for request in pictures:
             self._next[request] = measured or self._next.get(request, False)
 
-    def submit(self, main: RenderRequest | None, predictor: str = "", since: float | None = None) -> None:
+    def submit(self, main: Picture | None, predictor: str = "", since: float | None = None) -> None:
         """Send what is wanted; the latest call replaces all earlier ones.
 
         Args:
@@ -131,7 +129,7 @@ class RenderClient:
         self._send()
         self._show()
 
-    def _ask(self, main: RenderRequest | None, since: float) -> None:
+    def _ask(self, main: Picture | None, since: float) -> None:
         """Remember since when the main picture is waited for."""
         if main is None or main == (
             self._unanswered[-1][0] if self._unanswered else self.shown and self.shown.request
@@ -152,7 +150,7 @@ class RenderClient:
         self.counters.requests += 1
         self._link.post(self._sent)
 
-    def _lacks(self, request: RenderRequest, measured: bool) -> bool:
+    def _lacks(self, request: Picture, measured: bool) -> bool:
         if self.broken or request in self.errors or request.snapshot in self.failed:
             return False
         frame = self._cache.get(request)
@@ -245,7 +243,7 @@ class RenderClient:
         if found.measured is not None:
             self.measured = found
 
-    def frame(self, request: RenderRequest) -> Frame | None:
+    def frame(self, request: Picture) -> Frame | None:
         """The frame of a picture: the full one if it is there, else a preview of it, else None."""
         return self._cache.get(request, preview=True)
 
@@ -256,7 +254,7 @@ class RenderClient:
         self._sent = None
 
     @property
-    def missing(self) -> list[RenderRequest]:
+    def missing(self) -> list[Picture]:
         """What is wanted and not there."""
         main = [self._main] if self._main is not None and self._lacks(self._main, True) else []
         return main + [p for p, measured in self._others.items() if self._lacks(p, measured)]
@@ -267,7 +265,7 @@ class RenderClient:
         return bool(self.missing)
 
     @property
-    def others(self) -> set[RenderRequest]:
+    def others(self) -> set[Picture]:
         """What is wanted beside the main picture."""
         return set(self._others)
 
@@ -287,9 +285,7 @@ class RenderClient:
             self._link.close()
 
 
-def _covers(
-    sent: RequestedPictures, main: RenderRequest | None, others: tuple[tuple[RenderRequest, bool], ...]
-) -> bool:
+def _covers(sent: RequestedPictures, main: Picture | None, others: tuple[tuple[Picture, bool], ...]) -> bool:
     """True when what was sent already leads to what is missing: the same main picture, no other that was not
     asked for, and not many that are no longer wanted."""
     if main is not None and main != sent.main:

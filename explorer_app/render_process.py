@@ -19,13 +19,13 @@ from explorer_app.messages import (
     FailedStart,
     Frame,
     MeasuredPicture,
+    Picture,
     RenderedPicture,
     RequestedPictures,
     WorkDone,
 )
 from explorer_app.ring import Ring
 from mssg.errors import MssgError
-from mssg.rendering.request import RenderRequest
 
 PREVIEW_FROM_MS = 90.0  # a full picture faster than this needs no preview before it
 
@@ -91,8 +91,8 @@ class RenderLoop:
 
     def run(self) -> None:
         """Serve requests until the window goes away."""
-        main: RenderRequest | None = None
-        queue: list[tuple[RenderRequest, bool]] = []
+        main: Picture | None = None
+        queue: list[tuple[Picture, bool]] = []
         number = 0
         while True:
             # A generation ahead of ours means that a newer request is on its way: nothing older is worth
@@ -115,7 +115,7 @@ class RenderLoop:
     def _stale(self, number: int) -> Callable[[], bool]:
         return lambda: self.generation.value != number
 
-    def _main(self, request: RenderRequest, cancelled: Callable[[], bool]) -> None:
+    def _main(self, request: Picture, cancelled: Callable[[], bool]) -> None:
         """Render the picture on the screen; it is sent before it is measured.
 
         Its first pixels are drawn to the end even when a newer request has come: during a drag every frame
@@ -138,7 +138,7 @@ class RenderLoop:
 
         self._guarded(request, draw)
 
-    def _other(self, request: RenderRequest, measured: bool, cancelled: Callable[[], bool]) -> bool:
+    def _other(self, request: Picture, measured: bool, cancelled: Callable[[], bool]) -> bool:
         """Render a picture wanted beside the main one; False when it was dropped or failed."""
 
         def draw() -> bool:
@@ -149,7 +149,7 @@ class RenderLoop:
 
         return bool(self._guarded(request, draw))
 
-    def _guarded(self, request: RenderRequest, draw: Callable[[], Any]) -> Any:
+    def _guarded(self, request: Picture, draw: Callable[[], Any]) -> Any:
         """Do it with the picture's snapshot open; whatever fails is told in words."""
         try:
             if not self._open(request.snapshot):

@@ -33,13 +33,15 @@ def place(request: RenderRequest) -> tuple[int, float, float]:
 
 
 def at_place(request: RenderRequest, seed: int, x: float = 0.0, y: float = 0.0) -> RenderRequest:
-    """The request at a place of the latent plane: four neighbouring seeds blended bilinearly.
+    """The request at a place of the latent plane: four neighbouring seeds blended bilinearly. A stored latent
+    is left.
 
     Args:
         request: What else there is to it.
         seed: Taken modulo `SEEDS`.
         x, y: Steps from it, each in [0, 1); seeds of weight 0 are left out of the blend.
     """
+    request = replace(request, latent=None) if request.latent else request
     corners = []
     for j, wy in ((0, 1 - y), (1, y)):
         for i, wx in ((0, 1 - x), (1, x)):

@@ -7,16 +7,19 @@ converted.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from explorer_app import state
+from explorer_app.real_image import RealImage
 from explorer_app.request_edits import at_place, drag_latent, moved
 from explorer_app.state import AppState
+from explorer_app.stored_latents import latent_from_json, latent_to_json
 from mssg.errors import SnapshotError, UsageError
 from mssg.files import parse_json, write_json
-from mssg.rendering.request import RenderRequest
+from mssg.rendering.request import RenderRequest, StoredLatent
 
 FORMAT_VERSION = 2
 KIND = "mssg-explorer-session"
@@ -40,6 +43,10 @@ def save(path: str | Path, session: Session) -> None:
     """
     path = Path(path)
     document = {"kind": KIND, "format_version": FORMAT_VERSION, **_plain(session)}
+    requests = (session.state.request, *(pin.request for pin in session.state.pins))
+    stored = [r.latent for r in requests if isinstance(r, RenderRequest) and r.latent is not None]
+    if stored:
+        document["latents"] = {latent.digest: latent_to_json(latent) for latent in stored}
     write_json(path, document)
 
 
@@ -74,8 +81,10 @@ def load(path: str | Path) -> Session:
         )
     try:
         first = document["format_version"] == 1
+        stored = {key: latent_from_json(value) for key, value in document.get("latents", {}).items()}
+        plain = _converted(document["state"]) if first else document["state"]
         return Session(
-            _build(AppState, _converted(document["state"]) if first else document["state"], "state"),
+            _build(AppState, plain, "state", stored),
             str(document["snapshot_id"]),
             str(document.get("layout", "")),
         )
@@ -87,6 +96,8 @@ def _plain(value: Any) -> Any:
     """A dataclass as JSON; requests write themselves, without what is at its default."""
     if isinstance(value, RenderRequest):
         return value.to_json()
+    if isinstance(value, RealImage):
+        return {"real": value.to_json()}
     if is_dataclass(value):
         return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
@@ -143,8 +154,9 @@ _NESTED = {
 }
 
 
-def _build(kind: type, document: Any, where: str) -> Any:
-    """A frozen dataclass from its JSON object; every key must be known and every value of the right kind."""
+def _build(kind: type, document: Any, where: str, stored: Mapping[str, StoredLatent]) -> Any:
+    """A frozen dataclass from its JSON object; every key must be known and every value of the right kind.
+    `stored`: latents by digest."""
     if not isinstance(document, dict) or not is_dataclass(kind):
         raise TypeError(where)
     hints = get_type_hints(kind)
@@ -152,17 +164,22 @@ def _build(kind: type, document: Any, where: str) -> Any:
     if set(document) - known:
         raise ValueError(f"{where}.{min(set(document) - known)}")
     return kind(
-        **{name: _value(name, value, hints[name], f"{where}.{name}") for name, value in document.items()}
+        **{
+            name: _value(name, value, hints[name], f"{where}.{name}", stored)
+            for name, value in document.items()
+        }
     )
 
 
-def _value(name: str, value: Any, hint: Any, where: str) -> Any:
+def _value(name: str, value: Any, hint: Any, where: str, stored: Mapping[str, StoredLatent]) -> Any:
+    if name == "request" and "real" in value and hint is not RenderRequest:
+        return RealImage.from_json(value["real"])
     if name == "request":
-        return RenderRequest.from_json(value)
+        return RenderRequest.from_json(value, stored.get(value.get("latent")))
     if name in _NESTED:
-        return _build(_NESTED[name], value, where)
+        return _build(_NESTED[name], value, where, stored)
     if name == "pins":
-        return tuple(_build(state.Pin, pin, where) for pin in value)
+        return tuple(_build(state.Pin, pin, where, stored) for pin in value)
     if name == "center":
         x, y = (_number(v, where) for v in value)
         return x, y

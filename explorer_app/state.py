@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from explorer_app.real_image import RealImage
 from explorer_app.request_edits import at_place, place, whole_picture, with_values
 from mssg.rendering.request import RenderRequest
 
@@ -76,10 +77,16 @@ class Display:
 
 @dataclass(frozen=True)
 class Pin:
-    """A picture kept for comparison, under a name."""
+    """A picture kept for comparison, under a name: one that is rendered, or a real one."""
 
     name: str
-    request: RenderRequest
+    request: RenderRequest | RealImage
+
+    @property
+    def label(self) -> str:
+        """Its name in words; of a real picture also that it is one, and whose."""
+        real = isinstance(self.request, RealImage)
+        return f"pin {self.name}, real: {self.request.name}" if real else f"pin {self.name}"
 
 
 @dataclass(frozen=True)
@@ -191,11 +198,11 @@ def set_snapshot(state: AppState, path: str) -> AppState:
     return replace(state, request=replace(state.request, snapshot=path))
 
 
-def add_pin(state: AppState, name: str = "") -> AppState:
-    """The state with the current picture pinned and made the one compared against; the oldest of too many
-    goes."""
+def add_pin(state: AppState, name: str = "", request: RealImage | None = None) -> AppState:
+    """The state with the current picture, or another, pinned and made the one compared against; the oldest of
+    too many goes."""
     label = name or _free_number(state.pins)
-    pins = (*state.pins, Pin(label, state.request))[-PIN_LIMIT:]
+    pins = (*state.pins, Pin(label, request or state.request))[-PIN_LIMIT:]
     return replace(state, pins=pins, active_pin=len(pins) - 1)
 
 

@@ -25,6 +25,7 @@ from explorer_app.state import (
     set_compare,
 )
 from explorer_app.theme import em, u32
+from mssg.rendering.request import RenderRequest
 from mssg.text import number
 
 PRESETS = {"full": (127.5, 255.0), "bright": (90.0, 180.0), "dark": (170.0, 170.0), "narrow": (127.5, 100.0)}
@@ -249,13 +250,16 @@ def _pins(state: AppState) -> AppState:
         if widgets.icon_button(
             pin.name,
             f"pin {i}",
-            f"Pin {pin.name}: click to compare with it, right-click for more.",
+            f"{pin.label[:1].upper()}{pin.label[1:]}: click to compare with it, right-click for more.",
             i == state.active_pin,
         ):
             state = replace(state, active_pin=i)
         if imgui.begin_popup_context_item(f"pin menu {i}"):
-            if imgui.menu_item("Show it", "", False, True)[0]:
+            rendered = isinstance(pin.request, RenderRequest)
+            if imgui.menu_item("Show it", "", False, rendered)[0] and isinstance(pin.request, RenderRequest):
                 state = replace(state, request=pin.request)
+            if not rendered:
+                widgets.tooltip("A real picture has no sliders: invert it first (Your image).")
             if imgui.menu_item("Remove", "", False, True)[0]:
                 state = remove_pin(state, i)
             imgui.end_popup()

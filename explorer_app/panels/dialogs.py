@@ -12,7 +12,7 @@ from imgui_bundle import icons_fontawesome_6 as icons
 from explorer_app import config, evaluation, launch, layout, theme, widgets
 from explorer_app.context import Context
 from explorer_app.interface import Dialog
-from explorer_app.panels import exporting
+from explorer_app.panels import exporting, own_image
 from explorer_app.panels.browser import browse
 from explorer_app.state import AppState
 from explorer_app.theme import em
@@ -23,6 +23,7 @@ from mssg.study.presets import PRESETS
 SHORTCUTS = (
     ("Ctrl Z / Ctrl Y", "undo / redo"),
     ("Ctrl O", "open a snapshot, run or session"),
+    ("Ctrl V", "paste an image of yours, or the path of one"),
     ("Ctrl S", "save the session"),
     ("Ctrl E", "export the picture"),
     ("P", "pin the current picture"),
@@ -41,6 +42,8 @@ SHORTCUTS = (
 )
 _TITLES = {
     Dialog.OPEN: "Open",
+    Dialog.IMAGE: "Open your image",
+    Dialog.LATENT: "Save the latent",
     Dialog.SAVE: "Save session",
     Dialog.EXPORT: "Export",
     Dialog.EVALUATION: "Load evaluation",
@@ -221,6 +224,8 @@ def _about(app: Context, state: AppState) -> AppState:
 _BROWSERS = set(Dialog) - {Dialog.SHORTCUTS, Dialog.ABOUT}
 _DRAW = {
     Dialog.OPEN: _open,
+    Dialog.IMAGE: own_image.choose,
+    Dialog.LATENT: own_image.keep,
     Dialog.SAVE: _save,
     Dialog.EXPORT: exporting.draw,
     Dialog.EVALUATION: _evaluation,

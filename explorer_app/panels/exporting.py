@@ -165,7 +165,8 @@ def caption(app: Context, state: AppState) -> tuple[str, ...]:
     study, values = distribution.study, dict(state.request.covariates)
     words = [f"{c.name.replace('_', ' ')} {c.format(values[c.name])}" for c in study.conditions]
     seeds = state.request.blend or ((state.request.seed, 1.0),)
-    words.append("seed " + " + ".join(f"{s}" for s, _ in seeds))
+    seed = "seed " + " + ".join(f"{s}" for s, _ in seeds)
+    words.append("after a real image" if state.request.latent else seed)
     origin = distribution.header.origin
     made = f"drawn by a generative model{f' trained on {origin}' if origin else ''}, not a scan of a person"
     return " · ".join(words), f"{study.name}: {made}"

@@ -22,8 +22,10 @@ SEEDS_PER_EM = 0.06
 
 def draw(app: Context, state: AppState) -> AppState:
     """Draw the panel."""
-    label = em(4.2)
-    request = _seed(app, state.request, label)
+    label, request = em(4.2), state.request
+    if request.latent is not None:
+        widgets.wrapped("The picture is drawn after your image: another seed leaves it.", theme.AMBER)
+    request = _seed(app, request, label)
     request = _truncation(app, request, label)
     model = app.model
     if model is None or model.has_noise:

@@ -47,6 +47,10 @@ def _file(app: Context) -> None:
             if _item(path):
                 app.document.open(path)
         imgui.end_menu()
+    if _item("Open your image…", enabled=app.document.distribution is not None):
+        app.interface.dialogs.add(Dialog.IMAGE)
+    if _item("Paste your image", "Ctrl+V", enabled=app.document.distribution is not None):
+        app.guest.paste(imgui.get_clipboard_text())
     imgui.separator()
     if _item("Save session…", "Ctrl+S"):
         app.interface.dialogs.add(Dialog.SAVE)
@@ -224,5 +228,7 @@ def _chords(app: Context) -> None:
     for key, dialog in ((_KEYS.o, Dialog.OPEN), (_KEYS.s, Dialog.SAVE), (_KEYS.e, Dialog.EXPORT)):
         if pressed(key, False) and (dialog is not Dialog.EXPORT or app.client.shown is not None):
             app.interface.dialogs.add(dialog)
+    if pressed(_KEYS.v, False):
+        app.guest.paste(imgui.get_clipboard_text())
     if pressed(_KEYS.q, False):
         app.interface.quit()

@@ -125,9 +125,12 @@ def _kind(app: Context, size: str) -> None:
     """What the picture is, as long as there is room, and its size, at the right."""
     origin = app.document.distribution.header.origin if app.document.distribution else ""
     made = f"generated from {origin.split(':')[0]}" if origin else "generated"
+    inverted = app.state.request.latent is not None
+    made = f"{made}, after your image" if inverted else made
     imgui.same_line()
     room = imgui.get_content_region_avail().x
-    fits = [f"{text}   {size}".strip() for text in (made, "generated", "")]
+    short = "generated, after your image" if inverted else "generated"
+    fits = [f"{text}   {size}".strip() for text in (made, short, "")]
     widgets.right_text(next((t for t in fits if imgui.calc_text_size(t).x < room), size), theme.DIM)
     widgets.tooltip(f"Drawn by a model{f' trained on {origin}' if origin else ''}; not a scan of a person.")
 

@@ -17,10 +17,12 @@ from explorer_app import request_edits as edits
 from explorer_app import state as states
 from explorer_app.geometry import View
 from explorer_app.history import History
+from explorer_app.real_image import RealImage
 from explorer_app.state import Analysis, AppState, Axis, Display, Grid
 from explorer_app.viewing import viewed
+from mssg.data.plane import Place
 from mssg.errors import SnapshotError
-from mssg.rendering.request import RenderRequest
+from mssg.rendering.request import RenderRequest, StoredLatent
 from mssg.study.model import Geometry
 
 BASE = AppState(
@@ -206,6 +208,34 @@ def test_a_session_of_the_first_edition_is_read_and_converted(tmp_path):
     assert json.loads((tmp_path / "s.json").read_text())["format_version"] == 2
 
 
+def test_a_session_holds_real_pictures_and_latents(tmp_path):
+    rng = np.random.default_rng(0)
+    place = Place("coronal", tuple(map(tuple, np.eye(4).tolist())), 2)
+    pixels = rng.integers(0, 256, (3, 8, 8), dtype=np.uint8)
+    real = RealImage("a.safetensors", "scan.nii.gz", pixels, (("age", 70.5),), "at +4.0 mm", place)
+    w, residual = rng.standard_normal((2, 4, 16)).astype(np.float32)
+    noise = {"b4.noise_const": rng.standard_normal((1, 1, 4, 4)).astype(np.float32)}
+    latent = StoredLatent(w, noise, w[0], residual, (70.5,), "0123", "w.safetensors", place, "brain")
+    state = states.add_pin(
+        replace(BASE, request=replace(BASE.request, latent=latent)), request=replace(real, covariates=())
+    )
+    state = states.add_pin(states.add_pin(state), request=real)
+    assert state.pin.label == "pin 3, real: scan.nii.gz"
+    session.save(tmp_path / "s.json", session.Session(state))
+    read = session.load(tmp_path / "s.json").state
+    assert read == state and read.request.latent.file == "w.safetensors"
+    assert read.pins[0].request != read.pins[2].request and read.request.latent.place == place
+    document = json.loads((tmp_path / "s.json").read_text())
+    for key, damaged in (("latents", {}), ("latents", {"x": {"w": "AAAA"}})):
+        (tmp_path / "bad.json").write_text(json.dumps(document | {key: damaged}))
+        with pytest.raises(SnapshotError, match="makes no sense"):
+            session.load(tmp_path / "bad.json")
+    document["state"]["pins"][0]["request"]["real"]["png"] = "AAAA"
+    (tmp_path / "bad.json").write_text(json.dumps(document))
+    with pytest.raises(SnapshotError, match="makes no sense"):
+        session.load(tmp_path / "bad.json")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -220,6 +250,8 @@ def test_a_session_of_the_first_edition_is_read_and_converted(tmp_path):
         ({"format_version": 1, "state": {"pins": [{"name": "B"}]}}, "makes no sense"),
         ({"format_version": 1, "state": {"probe": 3}}, "makes no sense"),
         ({"state": {"mode": 3}}, "makes no sense"),
+        ({"state": {"request": {"real": {}}}}, "makes no sense"),
+        ({"latents": 3}, "makes no sense"),
         ({"state": None}, "makes no sense"),
     ],
 )

@@ -948,6 +948,167 @@ def main_window_is_photographed(d):
         assert len(image.convert("L").getcolors()) > 50
 
 
+# --- an image of the user's
+# ----------------------------------------------------------------------------------------
+
+
+def _digit(d, name="mine.png"):
+    """A picture that the little model could have drawn, as a file."""
+    from PIL import Image
+
+    pixels = np.rint(np.clip(d.app.client.shown.image, 0, 255)).astype(np.uint8)
+    Image.fromarray(pixels).save(d.folder / name)
+    return d.folder / name, pixels
+
+
+def _open_image(d, path):
+    d.ctx.menu_click("//##MainMenuBar/File/Open your image…")
+    d.frames(4)
+    d.ctx.item_input_value("//Open your image/##image path", str(path))
+    d.frames(2)
+    d.wait(lambda: not d.app.guest.reading)
+    d.settle()
+
+
+def main_an_image_is_opened_beside_matched_inverted_and_edited(d):
+    from explorer_app.real_image import RealImage
+
+    d.ctx.item_input_value(slider("thickness"), 3.6)
+    d.settle()
+    path, pixels = _digit(d)
+    d.ctx.key_press(imgui.Key.m)
+    d.settle()
+    _open_image(d, path)
+    image = d.state.pin.request
+    assert isinstance(image, RealImage) and np.array_equal(image.pixels[0], pixels)
+    shown, problem = d.app.parts(d.app.client.shown)
+    assert not problem and [p.label for p in shown] == ["now", "pin 1, real: mine.png"]
+    assert np.array_equal(shown[1].image, pixels)
+    d.front("Your image")
+    d.wait(lambda: d.app.client.frame(image).measured)
+    from imgui_bundle import icons_fontawesome_6 as icons
+
+    d.ctx.item_click(f"//Your image/**/{icons.ICON_FA_USER_CHECK}  match this person##image")
+    d.settle()
+    read = d.app.client.frame(image).measured["digits"]
+    assert abs(d.value_of("thickness") - read["thickness"]) < 1e-6
+    d.app.guest.steps = 100
+    d.ctx.item_click(f"//Your image/**/{icons.ICON_FA_WAND_MAGIC_SPARKLES}  invert##image")
+    d.wait(lambda: d.state.request.latent is not None, what="the inversion")
+    d.settle()
+    latent = d.state.request.latent
+    assert 0 < d.app.guest.errors[latent.digest] < 60
+    before = d.app.client.shown.image
+    drawn = np.rint(np.clip(before, 0, 255)) - pixels
+    assert abs(np.sqrt((drawn**2).mean()) - d.app.guest.errors[latent.digest]) < 0.1
+    d.ctx.item_click("//Covariates/free##mode")
+    d.ctx.item_input_value(slider("thickness"), 4.6)
+    d.settle()
+    assert d.state.request.latent is latent and not np.array_equal(d.app.client.shown.image, before)
+    d.ctx.key_press(CTRL | imgui.Key.s)
+    d.frames(4)
+    d.ctx.item_input_value("//Save session/##save path", str(d.folder / "mine.json"))
+    d.wait((d.folder / "mine.json").exists)
+    assert session.load(d.folder / "mine.json").state == d.state
+    d.ctx.item_click(f"//Your image/**/{icons.ICON_FA_FLOPPY_DISK}  save the latent…##image")
+    d.frames(4)
+    kept = d.folder / "mine.safetensors"
+    d.ctx.item_input_value("//Save the latent/##latent path", str(kept))
+    d.wait(kept.exists)
+    d.frames(4)
+    assert d.state.request.latent.file == str(kept) and d.state.request.latent == latent
+    d.ctx.key_press(imgui.Key.s)  # another seed leaves it
+    d.settle()
+    assert d.state.request.latent is None
+    d.ctx.key_press(CTRL | imgui.Key.z)
+    d.settle()
+    assert d.state.request.latent == latent
+    d.front("Grid")
+
+
+def main_an_inversion_is_cancelled_and_leaves_nothing(d):
+    from multiprocessing import active_children
+
+    path, _ = _digit(d)
+    _open_image(d, path)
+    d.front("Your image")
+    d.app.guest.steps = 1000
+    from imgui_bundle import icons_fontawesome_6 as icons
+
+    d.ctx.item_click(f"//Your image/**/{icons.ICON_FA_WAND_MAGIC_SPARKLES}  invert##image")
+    d.wait(lambda: d.app.guest.job is not None and d.app.guest.job.step > 2)
+    d.ctx.item_click("//Your image/**/###cancel inversion")
+    d.frames(4)
+    assert d.app.guest.job is None and d.state.request.latent is None
+    assert [p.name for p in active_children()] == ["mssg-render"]
+    d.front("Grid")
+
+
+def main_images_are_pasted_dropped_and_refused_with_the_reason(d):
+    from PIL import Image
+
+    path, pixels = _digit(d, "pasted.png")
+    imgui.set_clipboard_text(f"'{path}'")
+    d.ctx.key_press(CTRL | imgui.Key.v)
+    d.wait(lambda: d.state.pins)
+    assert d.state.pin.request.name == "pasted.png" and d.state.display.compare == "side"
+    Image.fromarray(pixels[:16]).save(d.folder / "low.png")
+    d.app.interface.notes.clear()
+    d.app.open(str(d.folder / "low.png"))  # what a drop does
+    d.wait(lambda: d.app.interface.notes)
+    told = d.app.interface.notes[-1].text
+    assert "16 x 32 pixels" in told and "32 x 32" in told and "Traceback" not in told
+    assert len(d.state.pins) == 1
+    (d.folder / "broken.nii.gz").write_bytes(b"nothing")
+    d.app.interface.notes.clear()
+    d.app.open(str(d.folder / "broken.nii.gz"))
+    d.wait(lambda: d.app.interface.notes)
+    assert "broken.nii.gz" in d.app.interface.notes[-1].text
+
+
+def _scan(d, name, depth=40):
+    """A volume whose every slice has its own bright square, in the little studies' millimetres."""
+    import nibabel
+
+    data = np.zeros((64, depth, 64), np.float32)
+    for at in range(depth):
+        data[10 + at : 30 + at, at, 20:44] = 100 + at
+    affine = np.diag([1.0, 4.0, 1.0, 1.0])
+    affine[:3, 3] = -31.5, -4.0 * (depth // 2), -31.5
+    nibabel.save(nibabel.Nifti1Image(data, affine), d.folder / name)
+    return d.folder / name
+
+
+def medical_a_scan_is_cut_where_the_picker_says(d):
+    _open_image(d, _scan(d, "scan.nii.gz"))
+    d.front("Your image")
+    first = d.state.pin.request
+    assert first.place.affine[1][3] == 4.0  # the study's own place
+    d.ctx.item_input_value("//Your image/**/##slice of the image", 40.0)
+    d.settle()
+    second = d.state.pin.request
+    assert second.place.affine[1][3] == 40.0 and second.about == "at +40.0 mm"
+    left = [int(np.flatnonzero(i.pixels[0].any(0))[0]) for i in (first, second)]
+    assert left[1] - left[0] in (4, 5)  # nine slices of 4 mm further, in pixels of 2 mm of squares 1 mm apart
+    assert len(d.state.pins) == 1
+    assert d.app.parts(d.app.client.shown)[0][1].geometry is not None  # it has letters and millimetres
+    d.ctx.key_press(CTRL | imgui.Key.z)
+    d.frames(4)
+    assert d.state.pin.request == first
+    d.front("Grid")
+
+
+def heads_a_scan_is_cut_where_the_picture_lies(d):
+    _open_image(d, _scan(d, "head.nii.gz", 60))
+    at = d.value_of("depth")
+    assert dict(d.state.pin.request.covariates)["depth"] == at
+    d.ctx.mouse_move("//Picture/##picture")
+    d.ctx.mouse_wheel_y(2.0)
+    d.settle()
+    assert d.value_of("depth") != at
+    assert dict(d.state.pin.request.covariates)["depth"] == d.value_of("depth")
+
+
 # --- failures
 # --------------------------------------------------------------------------------------------------------
 
