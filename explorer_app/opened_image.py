@@ -72,7 +72,9 @@ def open_image(path: str | Path, snapshot: str, study: Study, places: NDArray[np
         return OpenedImage(snapshot, path, scan=ScanSlices.read(path, study, places))
     rules = replace(nifti.AS_STATED, assume_las=holds_grey_levels(path))
     pixels = read_picture(path, study, rules)
-    return OpenedImage(snapshot, path, RealImage(snapshot, path.name, pixels, place=read_place(path, rules)))
+    return OpenedImage(
+        snapshot, path, RealImage(snapshot, path.name, pixels, place=read_place(path, study, rules))
+    )
 
 
 def _is_slice(path: Path) -> bool:

@@ -108,9 +108,8 @@ class ScanSlices:
         geometry, shift = self._geometry, self._shift(anchor)
         cut, across, up = AXES[geometry.plane]
         centre = (geometry.centre_mm[0] + float(shift[across]), geometry.centre_mm[1] + float(shift[up]))
-        return PlaneGrid(
-            geometry.plane, mm + float(shift[cut]), geometry.pixel_mm, self.study.resolution, centre
-        )
+        place = mm + float(shift[cut]), geometry.pixel_mm, self.study.resolution, centre
+        return PlaneGrid(geometry.plane, *place, geometry.mirrored)
 
     def _shift(self, anchor: str) -> NDArray[np.float64]:
         """From the study's millimetres to the scan's: [3]."""

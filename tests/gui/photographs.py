@@ -98,6 +98,23 @@ def side(d: Driver) -> None:
     d.settle()
 
 
+def own_image(d: Driver) -> None:
+    """A scan opened beside the generated picture."""
+    import nibabel
+    import numpy as np
+
+    from mssg import assets
+
+    affine = np.diag([1.0, 1.0, 1.0, 1.0])
+    affine[:3, 3] = -98, -134, -72  # of the template's own file
+    with np.load(assets.path("brain/mni152.npz")) as template:
+        nibabel.save(nibabel.Nifti1Image(template["t1"], affine), "scan.nii.gz")
+    d.app.open("scan.nii.gz")
+    d.wait(lambda: d.state.pins)
+    d.front("Your image")
+    d.wait(lambda: (frame := d.app.client.frame(d.state.pin.request)) is not None and frame.measured)
+
+
 def measured(d: Driver) -> None:
     """What the oracle reads, and mean and deviation over seeds."""
     d.front("Measured")
@@ -161,6 +178,7 @@ ON_SNAPSHOT: tuple[Scene, ...] = (
     spectrum,
     compare,
     side,
+    own_image,
     measured,
     shortcuts,
     opening,

@@ -53,6 +53,8 @@ def test_a_spot_lies_where_the_study_says(tmp_path, suffix):
     assert place.plane == "coronal" and place.affine[1][3] == -20.0
     elsewhere, _ = cutter.cut(10.0, STUDY)
     assert elsewhere.any() and not np.array_equal(picture, elsewhere)
+    turned = ScanSlices.read(tmp_path / f"scan{suffix}", study(replace(geometry, mirrored=True)), NOWHERE)
+    assert np.array_equal(turned.cut(-20.0, STUDY)[0], picture[..., ::-1])
     low, high = cutter.limits(STUDY)
     assert low == pytest.approx(-100.0) and high == pytest.approx(98.0)
     with pytest.raises(DataError, match="empty"):
