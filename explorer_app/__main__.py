@@ -80,7 +80,8 @@ def main(words: list[str] | None = None) -> int:
 
 def _window(arguments: argparse.Namespace) -> int:
     extras.need("explorer", "the explorer's window")
-    from explorer_app.app import SIZE, Explorer, has_display
+    from explorer_app.config import SIZE
+    from explorer_app.render_client import RenderClient
 
     if not has_display():
         print(
@@ -102,8 +103,11 @@ def _window(arguments: argparse.Namespace) -> int:
         expected = f"{SCALES[0]:g} to {SCALES[1]:g}, 1 being 96 dots an inch"
         raise UsageError("cannot be read at this size", field="--scale", found=scale, expected=expected)
     target = arguments.session or arguments.target or default_snapshot()
+    client = RenderClient(wake=wake, device=arguments.device)  # its torch is loaded while the window is
+    from explorer_app.app import Explorer
+
     try:
-        explorer = Explorer(target, size=(width, height), scale=scale, device=arguments.device)
+        explorer = Explorer(target, client, size=(width, height), scale=scale)
         signal.signal(signal.SIGTERM, lambda *_: explorer.context.interface.quit())
         explorer.run()
     except RuntimeError as error:
@@ -117,6 +121,20 @@ def _window(arguments: argparse.Namespace) -> int:
         )
         return 2
     return 0
+
+
+def has_display() -> bool:
+    """True where a window can be opened."""
+    if os.name == "nt" or os.uname().sysname == "Darwin":
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def wake() -> None:
+    """Have an idle window draw a frame."""
+    from imgui_bundle import hello_imgui
+
+    hello_imgui.request_refresh()
 
 
 if __name__ == "__main__":

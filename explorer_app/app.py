@@ -37,7 +37,6 @@ from explorer_app.state import AppState
 from explorer_app.theme import em, u32
 from mssg.rendering.image_files import write_png
 
-SIZE = (1280, 800)
 Panel = Callable[[Context, AppState], AppState]
 
 # label, dock space, panel; the order within a space is the order of its tabs.
@@ -76,7 +75,7 @@ class Explorer:
         self,
         target: str = "",
         client: RenderClient | None = None,
-        size: tuple[int, int] = SIZE,
+        size: tuple[int, int] = config.SIZE,
         scale: float | None = None,
         remember: bool = True,
         device: str = "auto",
@@ -210,8 +209,9 @@ class Explorer:
         self.frames += 1
         if self.frames == 2:
             self.first_frame_s = now - self.started
-        if self.frames == 2 and self._target:
+        if self.frames == 1 and self._target:
             self.context.document.open(self._target)
+            self.context.offer_stored()
         if self.frames in _FRONT:
             self.parameters.docking_params.focus_dockable_window(_FRONT[self.frames])
         if self.context.document.layout:
@@ -325,10 +325,3 @@ def _notes(context: Context) -> None:
         draw.add_text(imgui.get_font(), em(), ImVec2(x, y + em(0.4)), u32(theme.TEXT), text, width)
     if notes:
         hello_imgui.request_refresh()
-
-
-def has_display() -> bool:
-    """True where a window can be opened."""
-    if os.name == "nt" or os.uname().sysname == "Darwin":
-        return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

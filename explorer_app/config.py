@@ -11,6 +11,8 @@ from mssg.errors import MssgError, SnapshotError
 from mssg.files import config_folder, make_folder, parse_json, write_json
 
 RECENT_LIMIT = 12
+SIZE = (1280, 800)
+"""Of a window that remembers none."""
 
 
 def writable_folder() -> Path | None:

@@ -21,6 +21,7 @@ from explorer_app.real_image import RealImage
 from explorer_app.render_client import RenderClient
 from explorer_app.request_edits import channel_requests, fitting, side_by_side
 from explorer_app.state import AppState, Pin
+from explorer_app.stored import stored_frame
 from explorer_app.viewing import viewed
 from mssg.errors import MssgError
 from mssg.measure.instruments import instrument
@@ -28,6 +29,7 @@ from mssg.rendering.request import RenderRequest
 
 if TYPE_CHECKING:
     from explorer_app.display import Screen
+    from explorer_app.distribution import TrainingDistribution
 
 LONGEST_STEP_S = 0.2  # of an animation: after a stall it goes on where it was
 
@@ -49,6 +51,7 @@ class Context:
         self.guest = Guest(self.document, self.interface.note)
         self._begun = time.perf_counter()
         self._animated = self._moving = 0.0
+        self._offered: TrainingDistribution | None = None
 
     @property
     def state(self) -> AppState:
@@ -76,6 +79,16 @@ class Context:
         self.state = self.guest.poll(self.state)
         self._animate(min(LONGEST_STEP_S, self._begun - before))
         self.background.tell(self.interface.note)
+
+    def offer_stored(self) -> None:
+        """Have the picture that a snapshot's header stores shown once, until the model has drawn."""
+        distribution = self.document.distribution
+        if distribution is None or distribution is self._offered:
+            return
+        self._offered = distribution
+        stored = stored_frame(distribution, self.state.request)
+        if stored is not None and self.client.frame(stored.request) is None:
+            self.client.offer(stored)
 
     def _fit(self) -> None:
         """Take out of the picture what its model cannot have, as soon as that is known, and say so."""
@@ -109,6 +122,7 @@ class Context:
         if not held and not interface.animation:
             document.history.commit()
         document.read_current()
+        self.offer_stored()
         state = self.state
         main, *channels = self.channels(state.request)
         self.client.request(channels)

@@ -25,6 +25,7 @@ class Frame:
         image: float32 [H, W] or [H, W, 3] in grey levels (0 black, 255 white, overshoot kept);
             of a layer, the raw activations of one channel.
         preview: True for a quick, smaller picture that the full one is to replace.
+        stored: True for the preview that the snapshot's header stores.
         measured: What each instrument reads on it; None until it was measured. The oracle goes by its name in
             the study, the learned predictor by `PREDICTOR`.
         timings_ms: Milliseconds by stage.
@@ -35,6 +36,7 @@ class Frame:
     preview: bool = False
     measured: Readings | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
+    stored: bool = False
 
     def reading(self, name: str) -> float | None:
         """The native value of a covariate read off the picture, by the oracle where it can; None when nothing
@@ -109,6 +111,14 @@ class FailedPicture:
 
 
 @dataclass(frozen=True)
+class FoundDevices:
+    """From the render process, first of all: where it can draw, the best first: the name that `--device`
+    takes, and what is known of it."""
+
+    devices: dict[str, str]
+
+
+@dataclass(frozen=True)
 class WorkDone:
     """From the render process: how often it ran either network since it started."""
 
@@ -159,6 +169,7 @@ class OpenedPredictor:
 Answer = (
     RenderedPicture
     | MeasuredPicture
+    | FoundDevices
     | FailedStart
     | FailedSnapshot
     | FailedPicture

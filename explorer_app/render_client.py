@@ -23,6 +23,7 @@ from explorer_app.messages import (
     FailedPicture,
     FailedSnapshot,
     FailedStart,
+    FoundDevices,
     Frame,
     MeasuredPicture,
     OpenedModel,
@@ -60,6 +61,8 @@ class RenderClient:
         device: auto | cpu | cuda | mps.
 
     Attributes:
+        device: Where it draws, as asked for: auto | cpu | cuda | cuda:1 … | mps.
+        devices: Where it could draw, the best first, and what is known of each; empty until it has told.
         models: What the process said about the snapshots it holds, by path.
         failed: Why a snapshot cannot be rendered, by path; `errors` the same of a picture.
         broken: Why nothing can be rendered any more.
@@ -74,8 +77,10 @@ class RenderClient:
         self, wake: Callable[[], None] | None = None, threads: int | None = None, device: str = "auto"
     ) -> None:
         share_heap()
+        self.device = device
+        self.devices: dict[str, str] = {}
         self._start = lambda: RenderLink(
-            wake or (lambda: None), threads or max(1, (os.cpu_count() or 2) - 1), device
+            wake or (lambda: None), threads or max(1, (os.cpu_count() or 2) - 1), self.device
         )
         self.models: dict[str, OpenedModel] = {}
         self.errors: dict[Picture, str] = {}
@@ -184,9 +189,27 @@ class RenderClient:
         self._sent, self._link = None, self._start()
         self._send()
 
+    def use_device(self, device: str) -> None:
+        """Draw on another device: its process takes the place of this one, and every picture is drawn anew,
+        for devices differ in their last bits."""
+        if device == self.device:
+            return
+        self.device, self.broken = device, ""
+        for told in (self.models, self.errors, self.failed):
+            told.clear()
+        self._cache, self._latest = FrameCache(), None
+        self._link.close()
+        self._sent, self._link = None, self._start()
+
+    def offer(self, frame: Frame) -> None:
+        """Take a preview that did not come from the process."""
+        self._cache.put(frame, keep=set())
+
     def _note(self, answer: Answer) -> None:
         """Take in an answer that brought no pixels."""
         match answer:
+            case FoundDevices():
+                self.devices = answer.devices
             case OpenedModel():
                 self.models[answer.path] = answer
             case OpenedPredictor() if answer.path == self.predictor.path:

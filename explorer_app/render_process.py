@@ -17,6 +17,7 @@ from explorer_app.messages import (
     FailedPicture,
     FailedSnapshot,
     FailedStart,
+    FoundDevices,
     Frame,
     MeasuredPicture,
     Picture,
@@ -69,9 +70,11 @@ def main(pipe: Any, ring_name: str, consumed: Any, generation: Any, threads: int
 
     torch.set_num_threads(threads)
     from explorer_app.engine import Engine
+    from mssg.ops.device import devices
     from mssg.ops.functional import keep_freed_memory
 
     keep_freed_memory()
+    pipe.send(FoundDevices(devices()))
     try:
         engine = Engine(threads, device)
     except MssgError as error:  # a device that is not here

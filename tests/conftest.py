@@ -37,6 +37,7 @@ def make_snapshot(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path) ->
     from mssg.data.dataset import open_sources
     from mssg.networks.discriminator import build_discriminator
     from mssg.networks.generator import build_generator
+    from mssg.rendering.stored_picture import stored_picture
     from mssg.study.train_config import resolve
     from mssg.training.networks import configurations
     from mssg.training.summary import summarise
@@ -66,7 +67,16 @@ def make_snapshot(tmp_path_factory: pytest.TempPathFactory, tiny_study: Path) ->
         path = tmp_path_factory.mktemp("snapshots") / f"{name}.safetensors"
         origin = provenance(0, "mssg train study.toml --outdir run")
         return save_snapshot(
-            path, study, models, networks, g_config, d_config, {"kimg": 12.0, "step": 375}, summary, origin
+            path,
+            study,
+            models,
+            networks,
+            g_config,
+            d_config,
+            {"kimg": 12.0, "step": 375},
+            summary,
+            origin,
+            preview=stored_picture(networks["G_ema"], study, summary),
         )
 
     return make

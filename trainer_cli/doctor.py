@@ -161,11 +161,11 @@ def computing() -> list[Finding]:
         return [Finding("torch", MISSING, "not installed", "pip install torch")]
     import torch
 
+    from mssg.ops.device import devices
+
     out = [Finding("torch", OK, f"{torch.__version__}, {torch.get_num_threads()} threads")]
-    if torch.cuda.is_available():
-        for i in range(torch.cuda.device_count()):
-            card = torch.cuda.get_device_properties(i)
-            out.append(Finding(f"cuda:{i}", OK, f"{card.name}, {card.total_memory / 2**30:.0f} GiB"))
+    if cards := [Finding(name, OK, about) for name, about in devices().items() if name.startswith("cuda")]:
+        out += cards
     elif torch.version.cuda:
         out.append(
             Finding(

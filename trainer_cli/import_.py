@@ -46,6 +46,7 @@ def import_(pickle: str, out: str, toml: str | None) -> None:
     check_suffix(out, (".safetensors",))
     from mssg.checkpoint.legacy import read_official_pickle
     from mssg.checkpoint.snapshot import save_snapshot
+    from mssg.rendering.stored_picture import stored_picture
     from mssg.study.schema import load_study
 
     study = load_study(toml) if toml else None
@@ -64,6 +65,7 @@ def import_(pickle: str, out: str, toml: str | None) -> None:
         {"kimg": 0, "step": 0},
         summary,
         origin(Path(pickle), official),
+        preview=stored_picture(G, study, summary),
     )
     click.echo(f"{path}: {G.config.kind}, {study.resolution} pixels, {', '.join(study.condition_names)}")
     click.echo("Covariate models are assumed, not fitted: the pickle holds no training data.")

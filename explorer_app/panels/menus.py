@@ -10,6 +10,7 @@ from imgui_bundle import hello_imgui, imgui
 from explorer_app import config, theme, widgets
 from explorer_app.context import Context
 from explorer_app.interface import SCALES, Dialog, ExportForm
+from explorer_app.panels import device
 from explorer_app.panels.exporting import KINDS
 from explorer_app.panels.latent import random_seed
 from explorer_app.request_edits import at_place, place
@@ -103,6 +104,9 @@ def _view(app: Context) -> None:
     for window in parameters.docking_params.dockable_windows:
         if window.label != "Picture" and _item(window.label, "", window.is_visible):
             window.is_visible = not window.is_visible
+    if imgui.begin_menu("Device"):
+        device.menu(app)
+        imgui.end_menu()
     if imgui.begin_menu("Theme"):
         for name in theme.THEMES:
             if _item(name, "", name == theme.name_in_use()):

@@ -375,4 +375,4 @@ def _marks(app: Context, state: AppState, view: View) -> None:
                 1.0,
             )
     elif frame is not None and frame.preview:
-        widgets.chip("preview", x, y, theme.INK, 1.0)
+        widgets.chip("stored picture" if frame.stored else "preview", x, y, theme.INK, 1.0)

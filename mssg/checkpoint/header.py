@@ -7,7 +7,9 @@ metadata key `mssg`. Source: docs/reference/formats.md.
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +29,7 @@ FORMAT_VERSION = 1
 _HEADER_LIMIT = 64 * 2**20
 _SENSELESS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
 _MOST_DIMENSIONS = 8
+_STORED_PICTURE = re.compile(rb', \\"preview\\": \\"[A-Za-z0-9+/=]*\\"')
 PICKLES = (*(bytes([0x80, protocol]) for protocol in range(2, 6)), b"PK\x03\x04")
 """How pickles start, those of the official tools and those that torch puts into a zip."""
 _DTYPES = {
@@ -47,7 +50,7 @@ class Header:
 
     `progress` holds kimg and step; `summary` the training summary of docs/reference/formats.md (histograms,
     quantiles, log-density percentiles; never rows); `generator` and `discriminator` the network
-    configurations.
+    configurations; `preview` a PNG of the medians, empty where none is stored.
     """
 
     path: Path
@@ -60,6 +63,7 @@ class Header:
     summary: Mapping[str, Any]
     covariate_state: Mapping[str, Any]
     covariate_arrays: Mapping[str, np.ndarray]
+    preview: bytes = b""
 
     @cached_property
     def models(self):
@@ -98,13 +102,22 @@ class Header:
 
     @cached_property
     def snapshot_id(self) -> str:
-        """First 12 hexadecimal digits of the file's SHA-256."""
+        """First 12 hexadecimal digits of the SHA-256 of the file without its stored picture, which makes it
+        no other model."""
         return _file_id(self.path)
 
 
 def _file_id(path: Path) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
+        head = file.read(8)
+        text = file.read(min(int.from_bytes(head, "little"), _HEADER_LIMIT))
+        plain, pictures = _STORED_PICTURE.subn(b"", text)
+        if pictures:  # as it would be written without: the table is filled up to a multiple of 8
+            text = plain.rstrip(b" ")
+            text += b" " * (-len(text) % 8)
+            head = len(text).to_bytes(8, "little")
+        digest.update(head + text)
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()[:12]
@@ -197,6 +210,7 @@ def read_header(path: str | Path) -> Header:
             **parts,
             covariate_state=document["covariates"],
             covariate_arrays=arrays,
+            preview=base64.b64decode(document.get("preview", ""), validate=True),
         )
     except MssgError as error:
         raise _damaged(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import platform
 import subprocess
@@ -161,6 +162,7 @@ def save_snapshot(
     summary: Mapping[str, Any],
     origin: Mapping[str, Any],
     half: bool = False,
+    preview: bytes = b"",
 ) -> Path:
     """Write a snapshot: temporary name, fsync, rename.
 
@@ -175,6 +177,7 @@ def save_snapshot(
         summary: Training summary (histograms, quantiles, log-density percentiles).
         origin: Provenance.
         half: Store weights as float16.
+        preview: PNG of the medians, as `mssg.rendering.stored_picture` draws it; nothing for none.
 
     Raises:
         SnapshotError: It cannot be written; a file that stood there before is untouched.
@@ -193,6 +196,8 @@ def save_snapshot(
         "summary": dict(summary),
         "covariates": state,
     }
+    if preview:
+        document["preview"] = base64.b64encode(preview).decode("ascii")
     tensors = {f"covariates/{k}": torch.from_numpy(np.array(v)) for k, v in arrays.items()}
     for name, network in networks.items():
         for key, tensor in network.state_dict().items():

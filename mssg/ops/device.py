@@ -7,6 +7,19 @@ import torch
 from mssg.errors import UsageError
 
 
+def devices() -> dict[str, str]:
+    """The devices of this machine, the best first: the name that `--device` takes, and what is known of
+    it."""
+    found = {}
+    for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        card = torch.cuda.get_device_properties(i)
+        found[f"cuda:{i}"] = f"{card.name}, {card.total_memory / 2**30:.0f} GiB"
+    if torch.backends.mps.is_available():
+        found["mps"] = "Apple GPU"
+    threads = torch.get_num_threads()
+    return {**found, "cpu": f"{threads} thread{'s' if threads > 1 else ''}"}
+
+
 def checked_device(name: str) -> str:
     """A torch device that exists here; "auto" is the best one.
 

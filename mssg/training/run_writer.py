@@ -17,6 +17,7 @@ from mssg.files import sweep, write_atomically, write_json
 from mssg.networks.latents import latents
 from mssg.rendering.image_files import mosaic
 from mssg.rendering.request import to_uint8
+from mssg.rendering.stored_picture import stored_picture
 from mssg.runs.rows import numbers, read_rows
 from mssg.study.train_config import command
 from mssg.training.batches import TrainingData
@@ -94,6 +95,7 @@ class RunWriter:
             {"kimg": kimg, "step": state.step, "total_kimg": run.config.total_kimg},
             self._summary,
             provenance(run.config.seed, command(run.config, run.study)) | {"train": run.config.to_json()},
+            preview=stored_picture(state.G_ema, self._data.study, self._summary),
         )
         write_atomically(run.grid(kimg), self._grid(state), RunError)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from mssg import assets
 from mssg.checkpoint.snapshot import load_snapshot, save_snapshot
 from mssg.networks.config import DiscriminatorConfig, GeneratorConfig
+from mssg.rendering.stored_picture import stored_picture
 
 
 def ship(run: Path, name: str) -> Path:
@@ -30,6 +31,7 @@ def ship(run: Path, name: str) -> Path:
         header.summary,
         header.provenance,
         half=True,
+        preview=stored_picture(snapshot.G, header.study, header.summary),
     )
 
 

@@ -33,6 +33,12 @@ pytestmark = pytest.mark.slow
 PATIENCE_S = 240
 
 
+def torch_says(expression: str) -> bool:
+    import torch
+
+    return bool(eval(expression, {"torch": torch}))
+
+
 def wait(client: RenderClient, until: Callable[[], object]) -> None:
     end = time.monotonic() + PATIENCE_S
     while not until():
@@ -238,10 +244,40 @@ def test_a_device_is_used_or_refused_in_words(picture, device, available):
         client.close()
 
 
-def torch_says(expression: str) -> bool:
-    import torch
+def test_another_device_takes_over_where_the_first_cannot_draw(picture):
+    client = RenderClient(threads=1, device="cuda:99")
+    try:
+        ask(client, picture)
+        wait(client, lambda: client.broken)
+        assert list(client.devices)[-1] == "cpu" and "1 thread" in client.devices["cpu"]
+        client.use_device("cpu")
+        ask(client, picture)
+        wait(client, lambda: client.frame(picture))
+        assert client.models[picture.snapshot].device == "cpu" and not client.broken
+        assert client.counters.restarts == 0 and not client.notice
+        before, pid = client.frame(picture), client.pid
+        client.use_device("cpu")  # chosen already
+        assert client.pid == pid and client.frame(picture) is before
+        client.use_device("auto")
+        assert client.pid != pid and client.frame(picture) is None  # other devices have other last bits
+    finally:
+        client.close()
 
-    return bool(eval(expression, {"torch": torch}))
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch_says("torch.cuda.is_available()"), reason="no GPU here")
+def test_a_gpu_draws_the_same_within_a_grey_level(client, picture):
+    """The CPU's picture, the GPU's own, and the GPU's in float32 throughout."""
+    images = {}
+    for device in ("cpu", "cuda:0"):
+        client.use_device(device)
+        for request in (picture, replace(picture, precision="float32")):
+            ask(client, request)
+            wait(client, lambda request=request: client.frame(request))
+            images[device, request.precision] = client.frame(request).image
+        assert client.models[picture.snapshot].device == device
+    for precision in ("auto", "float32"):
+        assert np.abs(images["cuda:0", precision] - images["cpu", "float32"]).max() <= 1.0
 
 
 @pytest.mark.skipif(os.name != "posix", reason="shared memory files")

@@ -91,6 +91,7 @@ class Driver:
     def wait(self, until: Callable[[], object], seconds: float = PATIENCE_S, what: str = "") -> float:
         start = time.monotonic()
         while not until():
+            assert not self.ctx.is_error(), "the test engine reported an error"
             assert time.monotonic() - start < seconds, f"waited {seconds} s in vain {what}: {self.told()}"
             self.ctx.yield_()
             time.sleep(0.04)  # leave the cores to the render process
@@ -161,13 +162,14 @@ class Driver:
 
 def run(out: Path, group: str, target: str, folder: Path) -> None:
     import scenarios
+    import tool_scenarios
 
     from explorer_app.app import Explorer
 
     only = sys.argv[5:]
     chosen = {
         k: v
-        for k, v in vars(scenarios).items()
+        for k, v in {**vars(scenarios), **vars(tool_scenarios)}.items()
         if k.startswith(f"{group}_") and callable(v) and (not only or k in only)
     }
     # Half scale: the same layout as at 1280 x 800, a quarter of the pixels for a software driver to fill.

@@ -15,8 +15,9 @@ import pytest
 
 pytestmark = pytest.mark.gui
 
-_SOURCE = ast.parse((Path(__file__).parent / "scenarios.py").read_text())
-_NAMES = [n.name for n in _SOURCE.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
+_SOURCES = [ast.parse(file.read_text()) for file in sorted(Path(__file__).parent.glob("*scenarios.py"))]
+_FUNCTIONS = [n.name for source in _SOURCES for n in source.body if isinstance(n, ast.FunctionDef)]
+_NAMES = [name for name in _FUNCTIONS if not name.startswith("_")]
 
 
 def names(group: str) -> list[str]:
@@ -34,13 +35,24 @@ def test_window_on_a_snapshot(drive, tiny_snapshot, name):
     check(drive("main", str(tiny_snapshot)), name)
 
 
-@pytest.mark.parametrize("name", names("medical"))
-def test_window_on_a_study_with_geometry(drive, make_snapshot, name):
+@pytest.fixture(scope="session")
+def with_geometry(make_snapshot) -> str:
+    """A snapshot of a study with geometry."""
     geometry = (
         '[geometry]\nplane = "coronal"\npixel_mm = 2.0\naffine = "common"\nposition_mm = 4.0\n[measure]'
     )
     changes = (("[measure]", geometry), ('unit = "px"', 'unit = "px"\ntransform = "log"'))
-    check(drive("medical", str(make_snapshot(replace=changes, name="geometry"))), name)
+    return str(make_snapshot(replace=changes, name="geometry"))
+
+
+@pytest.mark.parametrize("name", names("medical"))
+def test_window_on_a_study_with_geometry(drive, with_geometry, name):
+    check(drive("medical", with_geometry), name)
+
+
+@pytest.mark.parametrize("name", names("tools"))
+def test_tools_of_the_window(drive, with_geometry, name):
+    check(drive("tools", with_geometry), name)
 
 
 @pytest.mark.parametrize("name", names("heads"))
