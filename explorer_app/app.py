@@ -29,6 +29,7 @@ from explorer_app.panels import (
     menus,
     own_image,
     picture_view,
+    regions,
     strata,
     timeline,
 )
@@ -52,6 +53,7 @@ PANELS: tuple[tuple[str, str, Panel], ...] = (
     ("Log", "Down", timeline.draw_log),
     ("Display", "Right", adjust.draw),
     ("Measured", "RightDown", measured.draw),
+    ("Regions", "RightDown", regions.draw),
     ("Inspect", "RightDown", inspect.draw),
     ("Performance", "RightDown", inspect.draw_performance),
 )
@@ -247,12 +249,7 @@ class Explorer:
     def _end(self) -> None:
         context = self.context
         context.end_frame(held=imgui.is_any_item_active() or imgui.is_mouse_down(0) or imgui.is_mouse_down(1))
-        if (
-            context.client.busy
-            or context.interface.animation
-            or context.background.busy
-            or context.guest.busy
-        ):
+        if context.busy:
             hello_imgui.request_refresh()
 
     def _capture(self) -> None:

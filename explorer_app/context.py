@@ -17,6 +17,7 @@ from explorer_app.geometry import mirrored
 from explorer_app.guest import Guest, is_image
 from explorer_app.interface import Background, DerivedMaps, Interface
 from explorer_app.messages import Frame, OpenedModel, Picture
+from explorer_app.overlay import Region, Regions, Stroke, strokes_of_marks, strokes_of_regions
 from explorer_app.real_image import RealImage
 from explorer_app.render_client import RenderClient
 from explorer_app.request_edits import channel_requests, fitting, side_by_side
@@ -49,6 +50,7 @@ class Context:
         self.maps = DerivedMaps()
         self.background = Background()
         self.guest = Guest(self.document, self.interface.note)
+        self._regions = Regions()
         self._begun = time.perf_counter()
         self._animated = self._moving = 0.0
         self._offered: TrainingDistribution | None = None
@@ -199,6 +201,32 @@ class Context:
         reason = self.why_not(self.channels(pin.request)[0])
         return f"pin {pin.name} cannot be shown: {reason}" if reason else f"pin {pin.name} is being rendered"
 
+    @property
+    def busy(self) -> bool:
+        """True while something is under way that will change what the window shows."""
+        client, interface = self.client, self.interface
+        return bool(
+            client.busy
+            or interface.animation
+            or self.background.busy
+            or self.guest.busy
+            or self._regions.busy
+        )
+
+    def regions(self, part: Part) -> tuple[Region, ...] | None:
+        """What the oracle of the study takes for what on a picture of it; None until that is known."""
+        distribution = self.document.distribution
+        if distribution is None or not distribution.study.instrument or part.request.layer is not None:
+            return ()
+        if part.request.snapshot != self.state.snapshot:
+            return ()  # its oracle may be another one
+        return self._regions.of(part.image, distribution.study.instrument)
+
+    def strokes(self, part: Part) -> tuple[Stroke, ...]:
+        """What lies over a part of what is looked at: marks, and outlines where they are wanted and known."""
+        found = self.regions(part) if self.state.display.outlines else ()
+        return (*strokes_of_regions(found or ()), *strokes_of_marks(self.state.marks, part))
+
     def measurable(self) -> tuple[str, ...]:
         """Covariates of the current study that an instrument reads off a picture."""
         if self.document.distribution is None:
@@ -232,4 +260,5 @@ class Context:
         """End everything but a training started here."""
         self.guest.close()
         self.background.close()
+        self._regions.close()
         self.client.close()

@@ -3,6 +3,7 @@ what is to be burnt in. No imgui, no OpenGL, no torch."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +14,7 @@ import numpy as np
 from explorer_app import colormaps
 from explorer_app.comparison import Part, widest
 from explorer_app.geometry import edge_letters, mirrored, scale_bar
+from explorer_app.overlay import Stroke
 from explorer_app.state import Display
 from mssg import assets
 from mssg.text import number
@@ -32,7 +34,7 @@ _BAR_STEPS = 256
 class Burnt:
     """What is written into the pixels, and how many times they are enlarged before.
 
-    `text`: lines under the picture.
+    `text`: lines under the picture; `strokes`: what lies over each part.
     """
 
     times: int = 1
@@ -40,11 +42,12 @@ class Burnt:
     scale: bool = False
     bar: bool = False
     text: tuple[str, ...] = ()
+    strokes: tuple[tuple[Stroke, ...], ...] = ()
 
     @property
     def nothing(self) -> bool:
         """True where only pixels are written."""
-        return not (self.letters or self.scale or self.bar or self.text)
+        return not (self.letters or self.scale or self.bar or self.text or any(self.strokes))
 
 
 def coloured(image: np.ndarray, display: Display) -> np.ndarray:
@@ -116,6 +119,10 @@ def sheet(parts: Sequence[Part], display: Display, burnt: Burnt = Burnt()) -> np
         burnt: What is written into the pixels.
     """
     pictures = [_labelled(part, displayed(part, display, burnt.times), display, burnt) for part in parts]
+    pictures = [
+        _laid_over(picture, part, strokes, display, burnt.times)
+        for picture, part, strokes in itertools.zip_longest(pictures, parts, burnt.strokes, fillvalue=())
+    ]
     if len(pictures) == 1:
         joined = pictures[0]
     else:
@@ -184,6 +191,31 @@ def _labelled(part: Part, pixels: np.ndarray, display: Display, burnt: Burnt) ->
                 (near * 1.5 - 1, y - 1, near * 1.5 + length, y + thick), fill=_INK, outline=_EDGE, width=1
             )
             draw.text((near * 1.5 + length / 2, y - size * 0.25), f"{mm:g} mm", anchor="mb", **ink)
+    return np.asarray(image)
+
+
+def _laid_over(
+    pixels: np.ndarray, part: Part, strokes: Sequence[Stroke], display: Display, times: int
+) -> np.ndarray:
+    """Strokes over a part's pixels, each on a dark edge, with its text."""
+    if not strokes:
+        return pixels
+    draw, image = _canvas(pixels)
+    high, wide = pixels.shape[:2]
+    turned = mirrored(part.geometry, display.neurological)
+    size = _size(min(high, wide))
+    for stroke in strokes:
+        corners = stroke.points + stroke.points[:1] * stroke.closed
+        line = [((wide - x * times if turned else x * times), y * times) for x, y in corners]
+        ink = tuple(round(255 * c) for c in stroke.colour)
+        for colour, thick in ((_EDGE, max(3, size // 5)), (ink, max(1, size // 10))):
+            draw.line(line, fill=colour, width=thick, joint="curve")
+        if stroke.text:
+            font = _font(size)
+            x = min(max(x for x, _ in line), wide - font.getlength(stroke.text) - 2)
+            y = min(max(y for _, y in line) + size * 0.3, high - size * 1.4)
+            edge = max(1, size // 10)
+            draw.text((x, y), stroke.text, font=font, fill=ink, stroke_width=edge, stroke_fill=_EDGE)
     return np.asarray(image)
 
 

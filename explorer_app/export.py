@@ -15,11 +15,13 @@ import numpy as np
 
 from explorer_app.comparison import Part
 from explorer_app.displayed import change_width
-from explorer_app.geometry import mirrored
+from explorer_app.geometry import millimetres, mirrored
+from explorer_app.overlay import COLOURS, outlines
 from explorer_app.request_edits import whole_picture
 from explorer_app.state import Axis, Display, Grid, grid_requests
 from mssg import extras
 from mssg.checkpoint.header import Header
+from mssg.data import nifti
 from mssg.errors import DataError, UsageError
 from mssg.files import write_atomically
 from mssg.rendering import image_files
@@ -177,6 +179,57 @@ def save_nifti(path: str | Path, image: Image, origin: Origin) -> None:
     image_files.save_nifti(
         Path(path), _stack(image), origin.header, [first], origin.stated, None, origin.command
     )
+
+
+def painted(image: Image, masks: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Masks in their colours over the grey levels they were read from: uint8 [H, W, 3]."""
+    out = np.repeat(np.clip(image, 0, 255)[..., None], 3, -1)
+    for i, mask in enumerate(masks.values()):
+        out[mask] = 0.5 * out[mask] + 127.5 * np.array(COLOURS[i % len(COLOURS)])
+    return np.rint(out).astype(np.uint8)
+
+
+def save_regions(path: str | Path, masks: Mapping[str, np.ndarray], origin: Origin) -> None:
+    """Write what the oracle takes for what, in data order: `.csv` outlines, a row a point in pixels and,
+    where the
+    study states them, millimetres; `.png` or NIfTI a map of labels, 1 for the first region, later ones over
+    it.
+
+    Args:
+        path: Where.
+        masks: Region -> bool [H, W].
+        origin: Of the picture.
+
+    Raises:
+        UsageError: Another file type, no geometry for a NIfTI, or it cannot be written.
+    """
+    path, name, header = Path(path), str(path).lower(), origin.header
+    labels = np.zeros(next(iter(masks.values())).shape, np.uint8)
+    for i, mask in enumerate(masks.values(), 1):
+        labels[mask] = i
+    told = replace(origin, more={**origin.more, "Labels": {i: n for i, n in enumerate(masks, 1)}})
+    if name.endswith(".csv"):
+        _write(path, _outline_rows(masks, header).encode())
+    elif name.endswith(".png"):
+        image_files.write_png(path, labels, told.text)
+    elif name.endswith(image_files.NIFTI_SUFFIXES):
+        image = image_files.nifti_image(labels[None, None].astype(np.float32), header, origin.requests[0])
+        _write(path, nifti.to_bytes(image, path))
+        _write(nifti.sidecar(path), told.json.encode())
+    else:
+        raise UsageError("not a file of regions", file=path, expected=".csv, .png or .nii.gz")
+
+
+def _outline_rows(masks: Mapping[str, np.ndarray], header: Header) -> str:
+    """Outlines as CSV."""
+    geometry, side = header.study.geometry, header.study.resolution
+    rows = ["region,outline,column,row" + (",across_mm,up_mm" if geometry else "")]
+    for name, mask in masks.items():
+        for i, line in enumerate(outlines(mask), 1):
+            for x, y in line:
+                mm = millimetres(geometry, x, y, side, side) if geometry else ()
+                rows.append(",".join([name, str(i), *(f"{v:g}" for v in (x, y, *mm))]))
+    return "\n".join(rows) + "\n"
 
 
 def save_sweep(path: str | Path, images: Sequence[np.ndarray], origin: Origin, fps: float = 12) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from explorer_app.distribution import LinkedDrag
+from explorer_app.state import Mark
 from mssg.errors import MssgError
 from mssg.runs.folder import RunFolder
 
@@ -107,6 +108,7 @@ class Interface:
 
     Attributes:
         tool: What the left mouse button does on the picture; `swiping` while it drags a swipe's line.
+        held_mark: The mark that is drawn or moved, by its number, as it began.
         animation: Kind of the running animation (`animate.KINDS`), "" for none; `speed` multiplies it.
         drag: The covariate that is dragged in linked mode; `last_drag` the one before.
         typed: A value far outside the training data, while the user is asked whether it is meant.
@@ -123,6 +125,7 @@ class Interface:
     """
 
     tool: str = "pan"
+    held_mark: tuple[int, Mark] | None = None
     swiping: bool = False
     animation: str = ""
     speed: float = 1.0

@@ -180,7 +180,9 @@ def _value(name: str, value: Any, hint: Any, where: str, stored: Mapping[str, St
         return _build(_NESTED[name], value, where, stored)
     if name == "pins":
         return tuple(_build(state.Pin, pin, where, stored) for pin in value)
-    if name == "center":
+    if name == "marks":
+        return tuple(_build(state.Mark, mark, where, stored) for mark in value)
+    if name in ("center", "start", "end"):
         x, y = (_number(v, where) for v in value)
         return x, y
     return _number(value, where) if hint is float else _checked(value, hint, where)

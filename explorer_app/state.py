@@ -23,6 +23,8 @@ GRID_LIMIT = 12
 GRID_STEPS = (3, 6)  # rows and columns of a grid that nobody has changed
 SWEEP_STEPS = 24
 PIN_LIMIT = 8
+MARK_KINDS = ("distance", "rectangle", "ellipse")
+MARK_LIMIT = 32
 ZOOM_RANGE = (0.05, 64.0)
 FULL_LEVEL, FULL_WIDTH = 127.5, 255.0  # grey levels
 
@@ -39,6 +41,7 @@ class Display:
     moves a moved picture back. A difference has a window of its own around zero: `change_width` grey levels,
     0 = as wide as the differences; those smaller than `change_threshold` are none; `change_overlay` lays them
     over the picture. A blend shows the `share` of the pin; a swipe the pin from that share of the width on.
+    `outlines` of what the oracle measures lie over the picture.
     """
 
     level: float = FULL_LEVEL
@@ -60,6 +63,7 @@ class Display:
     change_width: float = 0.0
     change_threshold: float = 0.0
     change_overlay: bool = False
+    outlines: bool = False
     share: float = 0.5
 
     @property
@@ -87,6 +91,16 @@ class Pin:
         """Its name in words; of a real picture also that it is one, and whose."""
         real = isinstance(self.request, RealImage)
         return f"pin {self.name}, real: {self.request.name}" if real else f"pin {self.name}"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A distance or an area measured on the picture: one of `MARK_KINDS`, from `start` to `end`, fractions of
+    the picture's width and height."""
+
+    kind: str
+    start: tuple[float, float]
+    end: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -149,6 +163,7 @@ class AppState:
     active_pin: int = 0
     grid: Grid = field(default_factory=Grid)
     analysis: Analysis = field(default_factory=Analysis)
+    marks: tuple[Mark, ...] = ()
 
     @property
     def snapshot(self) -> str:
@@ -226,6 +241,13 @@ def set_compare(state: AppState, mode: str) -> AppState:
     if mode != "A" and not state.pins:
         state = add_pin(state)
     return replace(state, display=replace(state.display, compare=mode, flipped=False))
+
+
+def set_mark(state: AppState, index: int, mark: Mark | None) -> AppState:
+    """The state with one mark changed, or put away; an index past the last adds it, and the oldest of too
+    many goes."""
+    marks = (*state.marks[:index], *((mark,) if mark else ()), *state.marks[index + 1 :])
+    return replace(state, marks=marks[-MARK_LIMIT:])
 
 
 def choose_axis(state: AppState, which: str, axis: Axis) -> AppState:

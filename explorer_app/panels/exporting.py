@@ -15,6 +15,7 @@ from explorer_app.context import Context
 from explorer_app.displayed import FULL, Burnt, coloured, displayed, sheet
 from explorer_app.interface import Dialog
 from explorer_app.messages import Frame
+from explorer_app.overlay import masks_of
 from explorer_app.panels.browser import browse
 from explorer_app.state import AppState
 from explorer_app.theme import em
@@ -26,6 +27,7 @@ KINDS = {
     "nii": ("picture with millimetres (NIfTI)", "image.nii.gz", (".nii.gz", ".nii")),
     "sweep": ("sweep of a covariate (GIF, MP4)", "sweep.gif", (".gif", ".mp4")),
     "grid": ("grid (PNG, PDF)", "grid.png", (".png", ".pdf")),
+    "regions": ("oracle's regions (CSV, PNG, NIfTI)", "regions.csv", (".csv", ".png", ".nii.gz", ".nii")),
     "window": ("whole window (PNG)", "explorer.png", (".png",)),
 }
 """What can be written: its title, the name proposed, the files' suffixes."""
@@ -36,7 +38,13 @@ _ORDER_TIPS = (
 )
 _ORDERED = ("png", "sweep", "grid")
 _LEGIBLE = 512  # pixels a side, at least, where something is burnt in
-_BURNT = (("letters", "edge letters"), ("scale", "scale bar"), ("bar", "colour bar"), ("values", "values"))
+_BURNT = (
+    ("letters", "edge letters"),
+    ("scale", "scale bar"),
+    ("bar", "colour bar"),
+    ("values", "values"),
+    ("strokes", "marks, outlines"),
+)
 
 
 @dataclass(frozen=True)
@@ -155,7 +163,8 @@ def _burnt(app: Context, state: AppState, parts: Sequence[Part]) -> Burnt:
     widgets.tooltip("Pixels a side of each picture; larger ones are interpolated as displayed.")
     on = {key: key in form.burnt for key, _ in _BURNT}
     text = caption(app, state) if on["values"] else ()
-    return Burnt(form.times, on["letters"], on["scale"], on["bar"], text)
+    strokes = tuple(app.strokes(part) for part in parts) if on["strokes"] else ()
+    return Burnt(form.times, on["letters"], on["scale"], on["bar"], text, strokes)
 
 
 def caption(app: Context, state: AppState) -> tuple[str, ...]:
@@ -271,6 +280,23 @@ def _waited_for(app: Context, requests: Sequence[Any]) -> list[Frame] | str:
     return frames if len(frames) == len(requests) else f"rendering {len(frames)} of {len(requests)} pictures"
 
 
+def _regions(app: Context, state: AppState) -> Draft | str:
+    """What the oracle takes for what on the picture, as masks or outlines."""
+    frame, distribution = _settled(app, state), app.document.distribution
+    assert distribution is not None
+    oracle = distribution.study.instrument
+    if isinstance(frame, str):
+        return frame
+    if not oracle or state.request.layer:
+        return "The study names no oracle." if not oracle else "A layer is shown: the oracle reads pictures."
+    image, origin = frame.image, app.origin()
+    masks = masks_of(image, oracle)
+    if not masks:
+        return "The oracle finds nothing it knows on this picture."
+    pixels = app.maps.computed("export", [image], ("regions",), lambda: export.painted(image, masks))
+    return Draft(pixels, lambda path: export.save_regions(path, masks, origin))
+
+
 def _window(app: Context, state: AppState) -> Draft | str:
     return "The window is photographed when this dialog has closed."
 
@@ -281,5 +307,6 @@ _DRAFTS: dict[str, Callable[[Context, AppState], Draft | str]] = {
     "nii": _nifti,
     "sweep": _sweep,
     "grid": _grid,
+    "regions": _regions,
     "window": _window,
 }

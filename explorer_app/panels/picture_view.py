@@ -16,10 +16,10 @@ from explorer_app.context import Context
 from explorer_app.display import Look
 from explorer_app.geometry import View
 from explorer_app.interface import Dialog
-from explorer_app.panels import slice_bar
+from explorer_app.panels import regions, slice_bar
 from explorer_app.panels.latent import SEEDS_PER_EM
 from explorer_app.request_edits import drag_latent
-from explorer_app.state import AppState, Display
+from explorer_app.state import MARK_KINDS, AppState, Display
 from explorer_app.theme import em, u32
 from mssg.study.model import Geometry
 
@@ -63,6 +63,7 @@ def draw(app: Context, state: AppState) -> AppState:
     hovered, active = imgui.is_item_hovered(), imgui.is_item_active()
     for i, pane in enumerate(panes):
         _draw_pane(app, f"view {i}", pane)
+        regions.lay_over(app.strokes(pane.part), pane.view)
     mouse = imgui.get_io().mouse_pos
     over = next((p for p in panes if p.view.x <= mouse.x < p.view.x + p.view.width), panes[0])
     if hovered:
@@ -70,7 +71,8 @@ def draw(app: Context, state: AppState) -> AppState:
         _readout(over, mouse)
     if panes[0].part.joined == "swipe":
         state = replace(state, display=_swipe(app, panes[0], hovered, active, state.display))
-    state = _mouse(app, state, over, hovered, active and not app.interface.swiping)
+    held = active and not app.interface.swiping
+    state = regions.drag(app, _mouse(app, state, over, hovered, held), over.view, over.part, held)
     if uncompared:
         text = f"{icons.ICON_FA_TRIANGLE_EXCLAMATION}  {uncompared}"
         widgets.chip(text, corner.x + em(0.5), corner.y + em(2), theme.WARNING, within=size.x - em(1))
@@ -82,7 +84,8 @@ def draw(app: Context, state: AppState) -> AppState:
 
 def _toolbar(app: Context, state: AppState) -> AppState:
     display = state.display
-    for tool, icon, tip in zip(TOOLS, _TOOL_ICONS, _TOOL_TIPS):
+    tools = zip((*TOOLS, *MARK_KINDS), (*_TOOL_ICONS, *regions.ICONS), (*_TOOL_TIPS, *regions.TIPS))
+    for tool, icon, tip in tools:
         if widgets.icon_button(icon, f"tool {tool}", tip, app.interface.tool == tool):
             app.interface.tool = tool
         imgui.same_line(0, em(0.2))
@@ -330,6 +333,8 @@ def _mouse(app: Context, state: AppState, pane: Pane, hovered: bool, active: boo
     if not active or not (move.x or move.y):
         return state
     tool = "window" if imgui.is_mouse_down(1) else "pan" if imgui.is_mouse_down(2) else app.interface.tool
+    if tool in MARK_KINDS:
+        return state
     if tool == "latent":
         speed = SEEDS_PER_EM / em() * (0.1 if io.key_shift else 1)
         return replace(state, request=drag_latent(state.request, move.x * speed, move.y * speed))

@@ -14,6 +14,8 @@ file.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -96,6 +98,32 @@ def features(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
     Args:
         images: As in `measure`.
     """
+    rows = [_features(image) for image in _slices(images)]
+    return {name: np.array([row.get(name, np.nan) for row in rows], np.float64) for name in _NAMES}
+
+
+def regions(image: ArrayLike) -> dict[str, NDArray[np.bool_]]:
+    """What `measure` takes for what on one slice: brain with its sulci, ventricles and cortical grey matter.
+
+    Args:
+        image: [H,H] grey levels 0 to 255, as in `measure`.
+
+    Returns:
+        Region -> bool [H,H]; nothing where the image shows no brain.
+
+    Raises:
+        DataError: As `measure`.
+    """
+    (slice_,) = _slices(np.asarray(image)[None])
+    found = _segmented(slice_)
+    if found is None:
+        return {}
+    grey = found.cortex & (found.fluid < 0.5) & (found.white < 0.5)
+    return {"brain": found.hull, "ventricles": found.ventricles, "grey matter": grey}
+
+
+def _slices(images: ArrayLike) -> Sequence[Image]:
+    """A batch as float32 [H,H] each."""
     batch = np.asarray(images)
     if batch.ndim == 4 and batch.shape[1] == 1:
         batch = batch[:, 0]
@@ -105,8 +133,7 @@ def features(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
             found=f"{batch.dtype} {list(batch.shape)}",
             expected="numbers [N,H,H] or [N,1,H,H], one channel, grey levels 0 to 255",
         )
-    rows = [_features(np.asarray(image, np.float32)) for image in batch]
-    return {name: np.array([row.get(name, np.nan) for row in rows], np.float64) for name in _NAMES}
+    return [np.asarray(image, np.float32) for image in batch]
 
 
 _NAMES = ("ventricle_area", "log_ventricle_area", "hull", "fluid", "white", "cortex", "sign", "contrast")
@@ -126,20 +153,35 @@ def classes(image: Image) -> tuple[float, float, float]:
     return fluid, grey, white
 
 
-def _features(image: Image) -> dict[str, float]:
+@dataclass(frozen=True, eq=False)
+class _Segmentation:
+    """A slice without its bias, [H,H]; mean grey levels of fluid, grey and white matter; how much of a pixel
+    is fluid and white matter; masks; and the distance to the ventricles in mm."""
+
+    image: Image
+    levels: tuple[float, float, float]
+    fluid: Image
+    white: Image
+    hull: NDArray[np.bool_]
+    ventricles: NDArray[np.bool_]
+    cortex: NDArray[np.bool_]
+    away: NDArray[np.float64]
+
+
+def _segmented(image: Image) -> _Segmentation | None:
+    """What is what on a slice; None where it shows no brain."""
     from scipy import ndimage
 
     if not np.isfinite(image).all() or image.max() < 32:
-        return {}
+        return None
     pixel = FIELD_OF_VIEW / len(image)
-    unit = pixel * pixel / 100  # cm²
     hull = _hull(image, pixel)
-    if hull.sum() * unit < 20:
-        return {}
+    if hull.sum() * pixel * pixel / 100 < 20:  # cm²
+        return None
     image = _without_bias(image, hull, pixel)
     low, middle, high = classes(image)
     if not low < middle < high:
-        return {}
+        return None
     fluid = np.clip((middle - image) / (middle - low), 0, 1)
     white = np.clip((image - middle) / (high - middle), 0, 1)
     rows, columns = np.nonzero(hull)
@@ -154,17 +196,30 @@ def _features(image: Image) -> dict[str, float]:
         away = np.hypot(above, aside) / pixel
     away = away * pixel
     cortex = hull & (away > CORTEX) & (above > BRAINSTEM)
+    return _Segmentation(image, (low, middle, high), fluid, white, hull, ventricles, cortex, away)
+
+
+def _features(image: Image) -> dict[str, float]:
+    from scipy import ndimage
+
+    found = _segmented(image)
+    if found is None:
+        return {}
+    pixel = FIELD_OF_VIEW / len(image)
+    unit = pixel * pixel / 100  # cm²
+    image, fluid, hull, cortex, away = found.image, found.fluid, found.hull, found.cortex, found.away
+    low, middle, high = found.levels
     wall = (away >= WALL[0]) & (away < WALL[1])
     far = np.percentile(image[hull & (away > 16)], FAR_PERCENTILE)
     near = np.percentile(image[wall], WALL_PERCENTILE)
-    wider: Any = ndimage.binary_dilation(ventricles)
+    wider: Any = ndimage.binary_dilation(found.ventricles)
     area = float(fluid[wider].sum() * unit)
     return {
         "ventricle_area": area,
         "log_ventricle_area": float(np.log(area + SMALLEST)),
         "hull": float(hull.sum() * unit),
         "fluid": float(fluid[cortex].sum() * unit),
-        "white": float(white[cortex].sum() * unit),
+        "white": float(found.white[cortex].sum() * unit),
         "cortex": float(cortex.sum() * unit),
         "sign": float((far - near) / (high - low)),
         "contrast": float(middle / high),

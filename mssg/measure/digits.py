@@ -89,6 +89,20 @@ def measure(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
     return {name: table[:, i].copy() for i, name in enumerate(COVARIATES)}
 
 
+def regions(image: ArrayLike) -> dict[str, NDArray[np.bool_]]:
+    """What `measure` takes for the strokes of one digit: pixels of at least half its intensity.
+
+    Args:
+        image: [H,H] grey levels 0 to 255, as in `measure`.
+
+    Returns:
+        Region -> bool [H,H]; nothing where the image shows no digit.
+    """
+    pixels = np.asarray(image, np.float32)
+    intensity = _level(pixels)
+    return {"strokes": pixels >= 0.5 * intensity} if np.isfinite(intensity) else {}
+
+
 def set_thickness(image: ArrayLike, thickness: float) -> NDArray[np.uint8]:
     """Make the strokes of one digit thicker or thinner.
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
-from scenarios import slider
+from imgui_bundle import imgui
+from scenarios import CTRL, slider
+
+from explorer_app.overlay import read
 
 # --- where pictures are drawn
 
@@ -36,3 +41,80 @@ def tools_stored_picture_is_there_before_the_model(d):
     assert not client.shown.stored
     client.use_device("auto")
     d.settle()
+
+
+# --- marks and outlines
+
+
+def _drag_on_picture(d, start, end):
+    """Drag on the picture between two points, fractions of the panel's picture area."""
+    box = d.ctx.item_info("//Picture/##picture").rect_full
+
+    def at(point):
+        return box.min.x + point[0] * (box.max.x - box.min.x), box.min.y + point[1] * (box.max.y - box.min.y)
+
+    d.ctx.mouse_move_to_pos(at(start))
+    d.ctx.mouse_down()
+    for share in (0.25, 0.5, 0.75, 1.0):
+        d.ctx.mouse_teleport_to_pos(at(tuple(a + share * (b - a) for a, b in zip(start, end))))
+        d.frames(1)
+    d.ctx.mouse_up()
+    d.frames(2)
+
+
+def tools_distances_and_areas_are_drawn_moved_and_undone(d):
+    d.front("Regions")
+    counters = d.app.client.counters
+    before = counters.requests
+    d.ctx.item_click("//Picture/###tool distance")
+    _drag_on_picture(d, (0.4, 0.4), (0.6, 0.4))
+    (mark,) = d.state.marks
+    (part,), _ = d.app.parts(d.app.client.shown)
+    assert mark.kind == "distance" and read(mark, part).unit == "mm" and read(mark, part).length > 1
+    d.ctx.item_click("//Picture/###tool ellipse")
+    _drag_on_picture(d, (0.45, 0.5), (0.55, 0.7))
+    ellipse = read(d.state.marks[1], part)
+    assert ellipse.pixels > 1 and ellipse.area > 4
+    _drag_on_picture(d, (0.6, 0.4), (0.6, 0.6))  # the distance's end, whatever the tool
+    assert len(d.state.marks) == 2 and d.state.marks[0].kind == "distance"
+    assert d.state.marks[0].start == mark.start and d.state.marks[0].end[1] > mark.end[1]
+    d.photograph(d.folder / "marks.png")
+    d.ctx.item_click("//Regions/###no mark 0")
+    assert [m.kind for m in d.state.marks] == ["ellipse"]
+    d.ctx.key_chord_press(CTRL | imgui.Key.z)
+    d.ctx.key_chord_press(CTRL | imgui.Key.z)
+    d.frames(2)
+    assert d.state.marks[0] == mark and counters.requests == before
+    _drag_on_picture(d, (0.2, 0.2), (0.2, 0.2))  # a click is no measure
+    assert len(d.state.marks) == 2
+    d.ctx.item_click("//Regions/clear##marks")
+    assert not d.state.marks
+    d.ctx.item_click("//Picture/###tool pan")
+    d.front("Measured")
+
+
+def tools_the_oracles_regions_are_outlined_and_exported(d):
+    """The digits oracle on a picture that shows strokes: one is put in the place of what random weights
+    draw."""
+    client = d.app.client
+    image = np.zeros((32, 32), np.float32)
+    image[6:26, 14:18] = 200
+    shown = replace(client.shown, image=image)
+    client._cache.put(shown, keep=set())
+    client.shown = shown
+    d.front("Regions")
+    d.ctx.item_check("//Regions/outline##regions")
+    d.wait(lambda: d.app.regions(d.app.parts(client.shown)[0][0]))
+    d.frames(3)
+    (region,) = d.app.regions(d.app.parts(client.shown)[0][0])
+    assert region.name == "strokes" and region.pixels > 20
+    d.photograph(d.folder / "outlines.png")
+    from imgui_bundle import icons_fontawesome_6 as icons
+
+    d.ctx.item_click(f"//Regions/{icons.ICON_FA_DOWNLOAD}  export…##regions")
+    d.frames(3)
+    path = d.folder / "regions.csv"
+    d.ctx.item_input_value("//Export/##export path", str(path))
+    d.wait(path.exists)
+    assert path.read_text().startswith("region,outline,column,row,across_mm,up_mm\nstrokes,1,")
+    d.front("Measured")
