@@ -2,7 +2,8 @@
 
 An instrument is a module with `COVARIATES` (names it measures), `UNITS` (name -> unit), `ABOUT` (what its
 readings rest on, a sentence), `own_errors()` (how well it reads images that did not make it) and
-`measure(images)`; `regions(image)` gives the masks that it reads them from.
+`measure(images)`; `regions(image)`, where
+it has it, gives the masks that it reads them from.
 A study names the one that fits its images in `[measure] instrument = "…"`.
 """
 

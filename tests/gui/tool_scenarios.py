@@ -81,8 +81,8 @@ def tools_distances_and_areas_are_drawn_moved_and_undone(d):
     d.photograph(d.folder / "marks.png")
     d.ctx.item_click("//Regions/###no mark 0")
     assert [m.kind for m in d.state.marks] == ["ellipse"]
-    d.ctx.key_chord_press(CTRL | imgui.Key.z)
-    d.ctx.key_chord_press(CTRL | imgui.Key.z)
+    d.ctx.key_press(CTRL | imgui.Key.z)
+    d.ctx.key_press(CTRL | imgui.Key.z)
     d.frames(2)
     assert d.state.marks[0] == mark and counters.requests == before
     _drag_on_picture(d, (0.2, 0.2), (0.2, 0.2))  # a click is no measure
