@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo explore test quick lowest display python314 lint contract cuda table storm fuzz ranks threads scaling malformed evaluation docs drag monkey photographs wheel clean
+.PHONY: demo explore test quick lowest display python314 lint contract cuda table storm fuzz ranks threads scaling malformed compilers evaluation docs drag monkey photographs wheel clean
 
 demo: $(VENV)/.ready  ## prepare the shipped digits, train on 30,000 images, draw the Figure-1 grid, print the control table
 	$(BIN)/mssg demo
@@ -50,6 +50,9 @@ fuzz: $(VENV)/.ready-dev  ## 200,000 broken files and arguments for every reader
 
 malformed: $(VENV)/.ready-dev  ## 1,000 malformed volumes, rows and tables, each with its reason; docs/guide/data.md
 	$(BIN)/python tests/benchmarks/malformed_inputs.py --out docs/results/malformed.json
+
+compilers: $(VENV)/.ready  ## the C++ kernels by g++ and clang, and for Arm under an emulator (tests/benchmarks/compilers.py says what to install)
+	$(BIN)/python tests/benchmarks/compilers.py --json docs/results/compilers.json
 
 ranks: $(VENV)/.ready  ## several processes: same batches, lost ranks, other sizes, clean exits
 	$(BIN)/python tests/faults/ranks.py --runs 20 --times 8 --seed $(SEED) --json docs/results/ranks.json
