@@ -20,7 +20,7 @@ from mssg.covariates.support import percentile_among
 from mssg.errors import MssgError, UsageError
 from mssg.rendering.request import RenderRequest
 from mssg.rendering.volume import places_of
-from mssg.study.model import Covariate
+from mssg.study.covariate import Covariate
 from mssg.study.values import round_values, training_defaults
 
 Values = tuple[tuple[str, float], ...]  # native value of every covariate, in any order

@@ -103,8 +103,10 @@ def _summary(study: Study, fit: CovariateFit, pair: tuple[float, float]) -> str:
     covariate = study.covariate(fit.name)
     if covariate.kind == "binary":
         return f"{covariate.level_names[1]} {percent(pair[0])}"
-    if covariate.kind == "categorical":
+    if not covariate.is_ordered:
         return f"{covariate.format(pair[0])}: {percent(pair[1])}"
+    if not covariate.is_continuous:
+        return f"{pair[0]:.2f} ± {pair[1]:.2f} of 0 to {covariate.num_levels - 1}"
     return f"{covariate.format(pair[0], unit=False)} ± {covariate.format(pair[1])}"
 
 

@@ -10,7 +10,8 @@ import click
 
 if TYPE_CHECKING:
     from mssg.checkpoint.header import Header
-    from mssg.study.model import Covariate, Study
+    from mssg.study.covariate import Covariate
+    from mssg.study.model import Study
 
 
 @click.command()

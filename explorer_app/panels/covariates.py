@@ -14,7 +14,7 @@ from explorer_app.distribution import Support, TrainingDistribution
 from explorer_app.interface import TypedValue
 from explorer_app.state import LINK_MODES, AppState, set_values
 from explorer_app.theme import em
-from mssg.study.model import SOURCE, Covariate
+from mssg.study.covariate import SOURCE, Covariate
 
 _MODE_TIPS = (
     (
@@ -58,7 +58,7 @@ def _row(
     widgets.text(widgets.human(covariate.name))
     widgets.tooltip(_about(distribution, covariate))
     _observers(distribution, covariate)
-    shown = covariate.format(value) if covariate.is_continuous or covariate.kind == "categorical" else ""
+    shown = covariate.format(value) if covariate.kind != "binary" else ""
     with imgui_ctx.push_font(theme.Fonts.bold, 0.0):
         widgets.right_text(shown)
     if covariate.is_continuous:

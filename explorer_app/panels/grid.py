@@ -18,7 +18,7 @@ from explorer_app.state import GRID_LIMIT, AppState, Axis, choose_axis, set_axis
 from explorer_app.theme import em, u32
 from mssg.plotting.image_grid import axis_label
 from mssg.rendering.request import RenderRequest
-from mssg.study.model import Covariate
+from mssg.study.covariate import Covariate
 
 
 def draw(app: Context, state: AppState) -> AppState:

@@ -21,7 +21,7 @@ from explorer_app.state import AppState, seed_requests
 from explorer_app.theme import em
 from mssg.measure.instruments import instrument as oracle
 from mssg.measure.own_error import OwnError
-from mssg.study.model import Covariate
+from mssg.study.covariate import Covariate
 
 MODES = ("off", "mean", "sd", "both")
 _LARGE = 0.15  # share of the training range beyond which an error is marked

@@ -22,7 +22,7 @@ from explorer_app.state import AppState, set_values
 from explorer_app.theme import em
 from mssg.measure.instruments import instrument
 from mssg.measure.own_error import OwnError
-from mssg.study.model import Covariate
+from mssg.study.covariate import Covariate
 
 if TYPE_CHECKING:
     from explorer_app.opened_image import OpenedImage

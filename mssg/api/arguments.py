@@ -12,7 +12,8 @@ from typing import Any
 
 from mssg.errors import ArgumentError, MssgError, UsageError
 from mssg.rendering.request import NOISE_MODES, RenderRequest
-from mssg.study.model import SOURCE, Covariate, Study
+from mssg.study.covariate import SOURCE, Covariate
+from mssg.study.model import Study
 from mssg.study.values import describe
 
 KEYWORDS = ("values", "seed", "psi", "noise", "noise_seed", "source")
@@ -126,7 +127,7 @@ def shown(covariate: Covariate, value: float) -> float | int | str:
     """A native value as callers see it: a level's name, 0 or 1, or a number."""
     if covariate.levels:
         return covariate.levels[round(value)]
-    return round(value) if covariate.kind == "binary" else float(value)
+    return float(value) if covariate.is_continuous else round(value)
 
 
 def broadcast(arguments: list[tuple[str, Any]]) -> tuple[list[tuple[Any, ...]], bool]:

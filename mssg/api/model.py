@@ -23,7 +23,8 @@ from mssg.covariates.support import support
 from mssg.errors import ArgumentError, DataError, SnapshotError, UsageError
 from mssg.ops.device import checked_device
 from mssg.rendering.command_line import grid_command
-from mssg.study.model import Covariate, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import Study
 from mssg.study.values import Sweep, parse_sweep, training_defaults, training_range
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from mssg.covariates.system import CovariateModels
-from mssg.study.model import SOURCE, Covariate
+from mssg.study.covariate import SOURCE, Covariate
 
 _SUBSET = 2_000  # rows of either kind that a distance is worked out on
 _SPLITS = 100  # halvings of the observed rows that make the floor
@@ -151,7 +151,7 @@ def _covariate_fit(models: CovariateModels, name: str, rows: Rows, held_out: np.
 
 
 def _summary(covariate: Covariate, values: np.ndarray, observed: np.ndarray) -> tuple[float, float]:
-    if covariate.kind != "categorical":
+    if covariate.is_ordered:
         return float(values.mean()), float(values.std())
     commonest = float(np.bincount(observed.astype(int), minlength=len(covariate.levels)).argmax())
     return commonest, float((values == commonest).mean())
@@ -168,7 +168,7 @@ def _pair_fit(
     kinds = [study.conditions[i], study.conditions[j]]
     seen, drawn = (_encoded(kinds, rows[rng.permutation(len(rows))[:_SUBSET]]) for rows in (together, alike))
     floor = half_distance(seen, rng)
-    numbers = all(k.kind != "categorical" for k in kinds)
+    numbers = all(k.is_ordered for k in kinds)
     correlations = [_correlation(kinds, part) if numbers else None for part in (together, alike)]
     return PairFit(*pair, len(together), energy_distance(seen, drawn), floor, *correlations)
 

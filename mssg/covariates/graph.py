@@ -20,7 +20,8 @@ from mssg.covariates.families import EMPIRICAL, JOINT, check_family
 from mssg.covariates.marginal import Uniform
 from mssg.covariates.protocol import Variable
 from mssg.errors import StudyError
-from mssg.study.model import SOURCE, Covariate, ModelSpec, Study
+from mssg.study.covariate import KINDS, SOURCE, Covariate
+from mssg.study.model import ModelSpec, Study
 
 CORRELATION = "unobserved_correlation"
 MOST_COVARIATES = 62  # a row's missing covariates are one bit each of an int64
@@ -136,10 +137,10 @@ def _default(study: Study, name: str, edges: Mapping[str, set[str]]) -> ModelSpe
 def _default_family(study: Study, covariate: Covariate, given: tuple[str, ...]) -> str:
     continuous = any(study.covariate(p).is_continuous for p in given)
     if covariate.is_continuous:
-        return "beta" if covariate.scale == "minmax" and not continuous else "gmm"
+        return "beta" if covariate.scale == "minmax" and not continuous else KINDS[covariate.kind].family
     if not continuous:
         return EMPIRICAL
-    return "logistic" if covariate.kind == "binary" else "softmax"
+    return KINDS[covariate.kind].family
 
 
 def _depends(edges: Mapping[str, set[str]], name: str, on: str) -> bool:

@@ -20,7 +20,7 @@ from mssg.covariates import truncated
 from mssg.covariates.discrete import RowTable
 from mssg.covariates.joint import JointMixture
 from mssg.covariates.protocol import CovariateModel
-from mssg.study.model import Covariate
+from mssg.study.covariate import Covariate
 
 PARTICLES = 512  # draws per row that importance resampling chooses among
 _GRID = 65  # points of a posterior grid; its range is narrowed twice to where the posterior is

@@ -17,7 +17,8 @@ from mssg.covariates.joint import JointMixture
 from mssg.covariates.network import FittedFactor, Known, Network, Step
 from mssg.covariates.protocol import FittingData, restore
 from mssg.errors import DataError, SnapshotError, UsageError
-from mssg.study.model import SOURCE, Study
+from mssg.study.covariate import SOURCE
+from mssg.study.model import Study
 
 STATE_VERSION = 1
 _SEED = 20240704  # of densities that have no closed form: the same row always gets the same number

@@ -17,7 +17,7 @@ from mssg.data.covariate_options import parse_covariate
 from mssg.errors import DataError, UsageError
 from mssg.files import parse_json
 from mssg.study.cells import parse_number, same_value
-from mssg.study.model import Covariate, name_problem
+from mssg.study.covariate import Covariate, name_problem
 
 MOST_LEVELS = 20
 """Whole numbers from 0 to fewer than these, or so few texts, are taken for the levels of a category where
@@ -50,8 +50,8 @@ def parse_label(text: str) -> CovariateSpec:
         UsageError: As `parse_covariate`, or its levels are not stated.
     """
     spec = parse_covariate(text, "--labels")
-    if spec.covariate.kind == "categorical" and not spec.covariate.levels:
-        expected = "NAME=categorical:COUNT or NAME=categorical:LEVEL,LEVEL,…"
+    if not spec.covariate.is_continuous and not spec.covariate.num_levels:
+        expected = " or ".join(f"NAME={spec.covariate.kind}:{text}" for text in ("COUNT", "LEVEL,LEVEL,…"))
         raise UsageError("cannot be read as a label", field="--labels", found=repr(text), expected=expected)
     return spec
 

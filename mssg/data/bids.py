@@ -18,7 +18,7 @@ from mssg.data.units import known_unit
 from mssg.errors import DataError, UsageError
 from mssg.files import parse_json
 from mssg.study.cells import is_missing, same_value
-from mssg.study.model import Covariate
+from mssg.study.covariate import Covariate
 
 ONE_OF_SEVERAL = "visit"
 """The stage that leaves out all but one image of a visit."""

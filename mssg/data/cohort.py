@@ -18,7 +18,7 @@ from typing import Any
 from mssg.data.formula import Formula
 from mssg.errors import UsageError
 from mssg.study.cells import same_value
-from mssg.study.model import Covariate
+from mssg.study.covariate import Covariate
 
 CHOICES = ("variant", "side")
 """Facts of an image that may choose among alternatives: { left = "…", right = "…" }."""

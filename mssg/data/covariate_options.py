@@ -10,7 +10,7 @@ from dataclasses import replace
 from mssg.data.cohort import CovariateSpec
 from mssg.errors import UsageError
 from mssg.study.cells import meant, parse_number
-from mssg.study.model import Covariate, name_problem
+from mssg.study.covariate import KINDS, Covariate, name_problem
 
 PLAUSIBLE = {"years": (0.0, 120.0)}
 """Ranges of units that leave no doubt, for covariates declared on the command line."""
@@ -46,7 +46,7 @@ def parse_covariate(text: str, option: str = "--covariate") -> CovariateSpec:
         hint = "Give it another name: NAME@COLUMN=KIND" if option == "--covariate" else "Give it another name"
         raise UsageError(f"the name is {problem}", field=option, found=repr(name), hint=hint)
     try:
-        if kind == "continuous":
+        if kind in KINDS and KINDS[kind].is_continuous:
             unit, factor, span = _unit_and_range(details)
             return CovariateSpec(
                 Covariate(name, kind, unit=unit),
@@ -54,9 +54,10 @@ def parse_covariate(text: str, option: str = "--covariate") -> CovariateSpec:
                 factor=factor,
                 range=span or PLAUSIBLE.get(unit),
             )
-        if kind == "binary":
-            return CovariateSpec(Covariate(name, kind), column or name).with_levels(_words(details, 2))
-        if kind == "categorical":
+        if kind in KINDS and KINDS[kind].level_names:
+            words = _words(details, len(KINDS[kind].level_names))
+            return CovariateSpec(Covariate(name, kind), column or name).with_levels(words)
+        if kind in KINDS:
             return CovariateSpec(Covariate(name, kind, levels=_words(details)), column or name)
         problem = f"unknown kind {kind!r}"
     except ValueError as error:

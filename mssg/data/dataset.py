@@ -29,7 +29,8 @@ from mssg.data.table import (
 )
 from mssg.errors import DataError, UsageError
 from mssg.files import parse_json, reserve, write_json
-from mssg.study.model import SOURCE, Study
+from mssg.study.covariate import SOURCE
+from mssg.study.model import Study
 
 FORMAT_VERSION = 1
 IMAGES, TABLE, INFO = "images.npy", "table.csv", "source.json"

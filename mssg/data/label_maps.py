@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mssg import assets
 from mssg.data.nifti import LARGEST_LABEL, NiftiVolume
 from mssg.errors import DataError
-from mssg.study.model import name_problem
+from mssg.study.covariate import name_problem
 from mssg.study.toml_table import read_toml
 
 MOST_LABELS = 2**16

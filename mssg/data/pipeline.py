@@ -31,7 +31,8 @@ from mssg.data.split import SPLITS, assign_sources, split_subjects, unit_hash
 from mssg.errors import DataError, UsageError
 from mssg.files import make_folder, parse_json
 from mssg.runs.lock import locked
-from mssg.study.model import Covariate, Geometry, Source, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import Geometry, Source, Study
 from mssg.study.schema import covariate_of, to_toml
 
 

@@ -29,6 +29,7 @@ from mssg.features import ridge
 from mssg.files import parse_json, write_atomically
 from mssg.losses.covariate import CovariateLoss
 from mssg.measure.own_error import ENOUGH_PEOPLE, IN_TURN, OwnError, constant_guess, own_error
+from mssg.study.covariate import KINDS, ZERO_ONE
 from mssg.study.model import Study
 from mssg.study.schema import from_document, to_document
 
@@ -169,7 +170,7 @@ def to_columns(study: Study, outputs: torch.Tensor) -> torch.Tensor:
     """Outputs -> condition columns: logits of binaries become probabilities, the rest stays."""
     columns = outputs.clone()
     for covariate in study.conditions:
-        if covariate.kind == "binary":
+        if KINDS[covariate.kind].coding is ZERO_ONE:
             part = study.layout[covariate.name]
             columns[:, part] = torch.sigmoid(outputs[:, part])
     return columns

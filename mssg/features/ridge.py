@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mssg.features import efficientnet
+from mssg.study.covariate import KINDS, ZERO_ONE
 from mssg.study.model import Study
 
 NAME = "ridge"
@@ -116,7 +117,7 @@ def fit(study: Study, images: np.ndarray, values: np.ndarray, people: Sequence[s
             for share, part in zip(SPACES[space], PARTS):
                 weight[part, columns] = share * z[known, part].T @ dual
             chosen[covariate.name] = space
-        if covariate.kind == "binary":
+        if KINDS[covariate.kind].coding is ZERO_ONE:
             weight[:, columns] *= STEEPNESS
             bias[columns] = STEEPNESS * (bias[columns] - 0.5)
     for name, value in (("mean", mean), ("scale", scale), ("weight", weight), ("bias", bias)):

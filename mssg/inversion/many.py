@@ -24,7 +24,8 @@ from mssg.features.perceptual import perceptual_distance
 from mssg.inversion.image_reader import SUFFIXES, read_picture, read_place
 from mssg.inversion.latent_file import InvertedImage
 from mssg.inversion.projector import InvertConfig, draw, edited_ws, invert
-from mssg.study.model import SOURCE, Study
+from mssg.study.covariate import SOURCE
+from mssg.study.model import Study
 
 CHUNK = 16
 POOR = 2.0

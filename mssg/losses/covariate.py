@@ -9,14 +9,24 @@ covariate say otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mssg.study.model import Covariate, Study
+from mssg.study.covariate import KINDS, Covariate
+from mssg.study.model import Study
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "squared error": lambda output, target: (output - target).square().squeeze(1),
+    "binary cross-entropy": lambda output, target: F.binary_cross_entropy_with_logits(
+        output, target, reduction="none"
+    ).squeeze(1),
+    "cross-entropy": lambda output, target: F.cross_entropy(output, target, reduction="none"),
+}
+"""What `Kind.loss` names: D's columns and encoded values, both [B, width] -> the loss of each image [B]."""
 
 
 def per_row(covariate: Covariate, output: Tensor, target: Tensor) -> Tensor:
@@ -30,16 +40,12 @@ def per_row(covariate: Covariate, output: Tensor, target: Tensor) -> Tensor:
     Returns:
         [B].
     """
-    if covariate.is_continuous:
-        return (output - target).square().squeeze(1)
-    if covariate.kind == "binary":
-        return F.binary_cross_entropy_with_logits(output, target, reduction="none").squeeze(1)
-    return F.cross_entropy(output, target, reduction="none")
+    return LOSSES[KINDS[covariate.kind].loss](output, target)
 
 
 def group_of(covariate: Covariate) -> str:
     """Name of the loss group a covariate belongs to."""
-    return covariate.loss_group or (covariate.name if covariate.kind == "categorical" else covariate.kind)
+    return covariate.loss_group or (covariate.kind if covariate.is_ordered else covariate.name)
 
 
 @dataclass(frozen=True)

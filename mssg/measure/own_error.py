@@ -16,7 +16,7 @@ import numpy as np
 from mssg.text import amount, fixed, number, percent
 
 if TYPE_CHECKING:  # studies stand above instruments: they name the one that fits their images
-    from mssg.study.model import Covariate
+    from mssg.study.covariate import Covariate
 
 FEWEST_PEOPLE = 5
 """People below which nothing is said about an instrument."""

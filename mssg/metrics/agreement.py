@@ -10,7 +10,8 @@ import numpy as np
 
 from mssg.metrics.bootstrap import Z95, interval, resampled_rows
 from mssg.metrics.control_report import BINS, FEWEST, Readings
-from mssg.study.model import Covariate, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import Study
 
 SPLINE_KNOTS = (0.2, 0.4, 0.6, 0.8)
 """Quantiles at which the cubic that is removed may change."""
@@ -53,7 +54,7 @@ def agreement(
 ) -> dict[str, Any]:
     """Correlations, slope and errors of measured [N] on requested [N], with x [N, P] removed for the partial
     ones."""
-    if covariate.kind == "categorical":
+    if not covariate.is_ordered:
         return {"accuracy": float(np.mean(np.rint(measured) == requested))}
     left, right = (_residual(x, y) for y in (requested, measured))
     rows = resampled_rows(len(requested), rng)
@@ -67,8 +68,9 @@ def agreement(
         "bias": float((measured - requested).mean()),
         "requested_sd": float(requested.std()),
     }
-    if covariate.kind == "binary":
-        out["accuracy"] = float(np.mean((measured > 0.5) == (requested > 0.5)))
+    if not covariate.is_continuous:
+        read = np.clip(np.rint(measured), 0, covariate.num_levels - 1)
+        out["accuracy"] = float(np.mean(read == requested))
     return out
 
 
@@ -80,7 +82,7 @@ def readings(covariate: Covariate, requested: np.ndarray, measured: np.ndarray) 
         )
     else:
         parts = [np.flatnonzero(requested == level) for level in np.unique(requested)]
-    if covariate.kind == "categorical":
+    if not covariate.is_ordered:
         measured = (np.rint(measured) == requested).astype(float)
     found = []
     for rows in parts:

@@ -21,7 +21,7 @@ from mssg.metrics.model import EvaluatedModel
 from mssg.metrics.results import JOINT, REAL, Note, Result
 from mssg.metrics.sampling import CachedSampler, Numbers, Reader, derived_seed
 from mssg.metrics.settings import EvaluationOptions, Settings, option
-from mssg.study.model import Covariate
+from mssg.study.covariate import Covariate
 
 if TYPE_CHECKING:
     from mssg.features.extractors import FeatureNetwork

@@ -22,7 +22,8 @@ from mssg.metrics.agreement import agreement, readings, regressors
 from mssg.metrics.control_report import QUANTILES, ControlReport, ControlRow, GridCell
 from mssg.metrics.sampling import derived_seed
 from mssg.metrics.spread import ClassVariance, Spread, class_covariate, compare, real_variance
-from mssg.study.model import SOURCE, Study
+from mssg.study.covariate import SOURCE
+from mssg.study.model import Study
 
 GRID = 5
 """Values along each side of the rectangular grid."""

@@ -27,7 +27,8 @@ from mssg.errors import UsageError
 from mssg.metrics.bootstrap import mean_and_interval, ratio_and_interval
 from mssg.metrics.results import Result
 from mssg.metrics.sampling import ArrayCache
-from mssg.study.model import SOURCE, Covariate, Study
+from mssg.study.covariate import SOURCE, Covariate
+from mssg.study.model import Study
 
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Where continuous covariates are moved to: these quantiles given the covariates that all sources record."""

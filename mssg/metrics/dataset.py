@@ -12,7 +12,8 @@ from mssg.covariates.system import CovariateModels, fit_models
 from mssg.data.dataset import PackedSource, open_sources
 from mssg.errors import DataError, UsageError
 from mssg.metrics.results import JOINT, Note
-from mssg.study.model import SOURCE, Study
+from mssg.study.covariate import SOURCE
+from mssg.study.model import Study
 
 if TYPE_CHECKING:
     from mssg.checkpoint.snapshot import Snapshot

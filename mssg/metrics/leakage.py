@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mssg.metrics.bootstrap import DRAWS, mean_and_interval
-from mssg.study.model import Covariate, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import Study
 
 STEP = 1.0
 """Standard deviations moved to each side."""
@@ -48,14 +49,14 @@ def movable(study: Study) -> tuple[Covariate, ...]:
 def ends(
     covariate: Covariate, values: np.ndarray, column: int, *, sd: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Requests [N, V] before and after one covariate is moved: ±1 sd of the transformed value, 0 and 1, or
-    another level."""
+    """Requests [N, V] before and after one covariate is moved: ±1 sd of the transformed value, the first
+    and the last level, or another level."""
     low, high = values.copy(), values.copy()
     if covariate.is_continuous:
         t = covariate.forward(values[:, column])
         low[:, column], high[:, column] = covariate.inverse(t - STEP * sd), covariate.inverse(t + STEP * sd)
-    elif covariate.kind == "binary":
-        low[:, column], high[:, column] = 0.0, 1.0
+    elif covariate.is_ordered:
+        low[:, column], high[:, column] = 0.0, covariate.num_levels - 1.0
     else:
         levels = covariate.num_levels
         high[:, column] = (values[:, column] + rng.integers(1, levels, size=len(values))) % levels
@@ -88,7 +89,7 @@ def shift(
     if measured.is_continuous:
         steps = 2 * STEP if moved.is_continuous else 1.0
         change = (measured.forward(high) - measured.forward(low)) / (steps * sd or math.nan)
-        change = np.abs(change) if moved.kind == "categorical" else change
+        change = np.abs(change) if not moved.is_ordered else change
     else:
         change = np.where(np.isfinite(low) & np.isfinite(high), np.rint(low) != np.rint(high), math.nan)
     value, ci95, n = mean_and_interval(change, rng, DRAWS)

@@ -14,7 +14,8 @@ from mssg.metrics.sampling import PLAIN, Generate, batch_for, generator_of
 from mssg.networks.config import STYLEGAN2
 from mssg.rendering.command_line import request_words
 from mssg.rendering.request import RenderRequest
-from mssg.study.model import SOURCE, Covariate, Study
+from mssg.study.covariate import SOURCE, Covariate
+from mssg.study.model import Study
 
 if TYPE_CHECKING:
     from mssg.checkpoint.snapshot import Snapshot

@@ -16,7 +16,7 @@ from mssg.metrics.model import EvaluatedModel
 from mssg.metrics.results import JOINT, Result
 from mssg.metrics.settings import Settings, option
 from mssg.metrics.strata import BootstrapEstimate, Score, normalised_statistics, score
-from mssg.study.model import Covariate
+from mssg.study.covariate import Covariate
 
 NATIVE, NORMALISED = UNITS = "native", "normalised"
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from mssg.data.dataset import PackedSource
 from mssg.errors import UsageError
-from mssg.study.model import SOURCE, Covariate, Study
+from mssg.study.covariate import SOURCE, Covariate
+from mssg.study.model import Study
 
 CHUNK = 512
 """Images converted to floating point at a time."""
@@ -78,7 +79,7 @@ class ClassVariance:
 
 def class_covariate(study: Study) -> Covariate | None:
     """The covariate whose levels are the classes: the first categorical one, or none."""
-    return next((c for c in study.covariates if c.kind == "categorical" and c.name != SOURCE), None)
+    return next((c for c in study.covariates if not c.is_ordered and c.name != SOURCE), None)
 
 
 def real_levels(source: PackedSource, study: Study, rows: np.ndarray) -> np.ndarray:

@@ -19,7 +19,8 @@ import numpy as np
 
 from mssg.errors import UsageError
 from mssg.metrics.bootstrap import DRAWS, interval, resampled_counts
-from mssg.study.model import Covariate, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import Study
 
 BINS = 3
 MIN_COUNT = 5

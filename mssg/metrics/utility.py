@@ -21,7 +21,8 @@ from mssg.features.predictors import Predictor, schedule, train
 from mssg.measure.own_error import constant_guess, reading_errors
 from mssg.metrics.bootstrap import mean_and_interval
 from mssg.metrics.results import Result
-from mssg.study.model import Covariate, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import Study
 
 VALIDATION = 0.15
 """Share of generated images that stops the training early."""

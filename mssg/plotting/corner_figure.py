@@ -20,7 +20,7 @@ from mssg.plotting.grid_layout import GridLayout
 from mssg.plotting.image_grid import GridFigure, draw_blocks, latent_words, shown
 from mssg.rendering.command_line import private_command
 from mssg.rendering.request import MAX_SEED, RenderRequest, to_uint8
-from mssg.study.model import Covariate
+from mssg.study.covariate import Covariate
 from mssg.study.values import find_covariate
 from mssg.version import __version__
 

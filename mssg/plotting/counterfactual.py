@@ -19,7 +19,7 @@ from mssg.plotting.grid_layout import FONT, SMALL, TITLE
 from mssg.plotting.image_grid import STEPS, GridFigure, axis_label, tick_labels
 from mssg.rendering.command_line import private_command
 from mssg.rendering.request import RenderRequest, StoredLatent, to_uint8
-from mssg.study.model import Covariate
+from mssg.study.covariate import Covariate
 from mssg.study.values import Sweep, default_values, parse_sweep, plain
 from mssg.version import __version__
 

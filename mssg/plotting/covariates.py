@@ -10,7 +10,8 @@ import numpy as np
 from mssg.covariates.goodness_of_fit import FitReport, PairFit, Rows
 from mssg.errors import UsageError
 from mssg.files import write_atomically
-from mssg.study.model import Covariate, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import Study
 from mssg.text import to_scale
 
 MOST = 10  # covariates that one figure can show legibly

@@ -23,7 +23,7 @@ from mssg.plotting.grid_layout import FONT, GAP, PAD, SMALL, TITLE, GridLayout, 
 from mssg.rendering.command_line import private_command
 from mssg.rendering.image_files import mosaic, to_grey
 from mssg.rendering.request import RenderRequest, to_uint8
-from mssg.study.model import SOURCE, Covariate
+from mssg.study.covariate import SOURCE, Covariate
 from mssg.study.values import Sweep, find_covariate, parse_sweep, plain
 from mssg.version import __version__
 

@@ -90,10 +90,10 @@ class Renderer:
         row = self.defaults if any(name not in given for name in self.study.condition_names) else {}
         for name, value in given.items():
             covariate = find_covariate(self.study, name)
-            if covariate.kind == "categorical":
-                known = float(value).is_integer() and 0 <= value < len(covariate.levels)
+            if not covariate.is_continuous:
+                known = float(value).is_integer() and 0 <= value < covariate.num_levels
                 if not known:
-                    expected = f"an index from 0 to {len(covariate.levels) - 1}"
+                    expected = f"an index from 0 to {covariate.num_levels - 1}"
                     raise UsageError("no such level", field=name, found=value, expected=expected)
                 row[name] = float(value)
             else:

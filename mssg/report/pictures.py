@@ -92,7 +92,7 @@ def grids(contents: ReportContents) -> Iterable[Block]:
     sides = [c for c in study.personal if c.is_continuous][:3]
     if len(sides) < 2:
         sides = list(study.personal)[:2]
-    classes = [c for c in study.covariates if c.kind == "categorical"][:1]
+    classes = [c for c in study.covariates if not c.is_ordered][:1]
     for down, across in [
         *list(combinations(sides, 2))[:2],
         *((sides[0], c) for c in classes if c not in sides),

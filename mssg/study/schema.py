@@ -11,21 +11,8 @@ from typing import Any
 from mssg.errors import StudyError
 from mssg.measure.instruments import INSTRUMENTS
 from mssg.study.cells import meant
-from mssg.study.model import (
-    AXES,
-    KINDS,
-    SCALES,
-    SOURCE,
-    SPACES,
-    TRANSFORMS,
-    Covariate,
-    Geometry,
-    ModelSpec,
-    Photograph,
-    Source,
-    Study,
-    name_problem,
-)
+from mssg.study.covariate import KINDS, SCALES, SOURCE, TRANSFORMS, Covariate, name_problem
+from mssg.study.model import AXES, SPACES, Geometry, ModelSpec, Photograph, Source, Study
 from mssg.study.toml_table import TomlTable, read_toml
 from mssg.study.train_config import AUGMENTATIONS, checked
 
@@ -58,7 +45,7 @@ def covariate_of(name: str, document: Any, file: str | None, position: str | Non
         raise table.error("", f"the name is {problem}", found=repr(name), hint=hint)
     kind = table.get("kind", "text", choices=KINDS)
     values: dict[str, Any] = {"name": name, "kind": kind}
-    if kind == "continuous":
+    if KINDS[kind].is_continuous:
         values["unit"] = table.get("unit", "any text", "")
         values["transform"] = table.get("transform", "text", "identity", TRANSFORMS)
         values["shift"] = float(table.get("shift", "number", 0.0))
@@ -75,8 +62,9 @@ def covariate_of(name: str, document: Any, file: str | None, position: str | Non
                 hint='Add transform = "log" or remove shift',
             )
     else:
-        levels = table.get("levels", "texts", *([[]] if kind == "binary" else []))
-        if kind == "binary" and len(levels) not in (0, 2):
+        usual = KINDS[kind].level_names
+        levels = table.get("levels", "texts", *([[]] if usual else []))
+        if usual and len(levels) not in (0, len(usual)):
             raise table.error("levels", "needs two levels, or none", found=levels)
         if (levels and len(levels) < 2) or len(set(map(meant, levels))) != len(levels):
             raise table.error("levels", "needs two or more levels, each once", found=levels)

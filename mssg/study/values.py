@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from mssg.errors import UsageError
-from mssg.study.model import SOURCE, Covariate, Study
+from mssg.study.covariate import SOURCE, Covariate
+from mssg.study.model import Study
 
 MAX_STEPS = 200
 """Most values one sweep may have."""

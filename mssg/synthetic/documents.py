@@ -19,7 +19,7 @@ from mssg.files import parse_json
 from mssg.metrics.memorisation import DISCLAIMER
 from mssg.rendering.command_line import request_words
 from mssg.rendering.volume import places_of
-from mssg.study.model import Covariate
+from mssg.study.covariate import Covariate
 from mssg.study.values import number, plain
 from mssg.synthetic.copies import CopyScreen
 from mssg.synthetic.folder import Row, own_columns, snapshot_name

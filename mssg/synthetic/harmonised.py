@@ -28,7 +28,8 @@ from mssg.inversion.many import as_recorded, recorded
 from mssg.inversion.projector import Inversion, InvertConfig, edited_ws, invert
 from mssg.measure.instruments import instrument
 from mssg.rendering.image_files import to_grey
-from mssg.study.model import SOURCE, Study
+from mssg.study.covariate import SOURCE
+from mssg.study.model import Study
 
 CHUNK = 16
 """Pictures inverted together; those of one chunk share the scale of the search, so chunks are fixed."""

@@ -23,7 +23,7 @@ from mssg.errors import DataError, UsageError
 from mssg.files import make_folder, parse_json, write_atomically, write_json
 from mssg.inversion.projector import InvertConfig
 from mssg.rendering.image_files import encode_png
-from mssg.study.model import SOURCE
+from mssg.study.covariate import SOURCE
 from mssg.study.values import number, plain
 from mssg.synthetic.documents import BIDS_VERSION, DESCRIPTION, check_folder
 from mssg.synthetic.folder import snapshot_name

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from mssg.data.cohort import LeftOut
 from mssg.data.delimited import header_of, rows_of
 from mssg.errors import UsageError
-from mssg.study.model import RESERVED, Study
+from mssg.study.covariate import RESERVED
+from mssg.study.model import Study
 from mssg.study.values import find_covariate
 
 KEYS = ("participant_id", "session_id", "support", "seed", *RESERVED)

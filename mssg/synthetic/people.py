@@ -18,7 +18,7 @@ from mssg.covariates.support import percentile_among
 from mssg.errors import UsageError
 from mssg.rendering.request import MAX_SEED, RenderRequest
 from mssg.rendering.volume import check_volume
-from mssg.study.model import Covariate
+from mssg.study.covariate import Covariate
 from mssg.study.values import find_covariate
 from mssg.synthetic.matching import MatchedTable
 

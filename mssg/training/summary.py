@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mssg.study.model import Covariate, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import Study
 
 QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 BINS = 32
@@ -17,16 +18,10 @@ MIN_COUNT_FOR_EXTREMES = 20  # with fewer rows, extremes would be single people'
 def describe(covariate: Covariate, values: np.ndarray) -> dict[str, Any]:
     """Histogram and quantiles of native values [n] (NaN ignored)."""
     values = values[np.isfinite(values)]
-    if covariate.kind == "categorical":
-        counts = np.bincount(values.astype(int), minlength=covariate.width)
-        return {"histogram": {"levels": list(covariate.levels), "counts": counts.tolist()}}
-    if covariate.kind == "binary":
-        return {
-            "histogram": {
-                "levels": list(covariate.levels) or ["0", "1"],
-                "counts": [int((values < 0.5).sum()), int((values >= 0.5).sum())],
-            }
-        }
+    if not covariate.is_continuous:
+        counts = np.bincount(values.astype(int), minlength=covariate.num_levels)
+        levels = list(covariate.levels) or [str(i) for i in range(covariate.num_levels)]
+        return {"histogram": {"levels": levels, "counts": counts.tolist()}}
     if not values.size:
         return {"histogram": {"edges": [], "counts": []}, "quantiles": {"q": [], "values": []}}
     counts, edges = np.histogram(values, BINS)

@@ -14,7 +14,8 @@ from mssg.covariates.marginal import Beta, Quantiles, Stratified, Uniform
 from mssg.covariates.mixture import MixtureModel
 from mssg.covariates.protocol import FittingData, Variable
 from mssg.covariates.regression import Linear, Logistic, Sigmoid, Softmax
-from mssg.study.model import Covariate, ModelSpec, Source, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import ModelSpec, Source, Study
 
 AGE, VOLUME = Variable("age"), Variable("volume", logged=True)
 SEX, STAGE, SITE = Variable("sex", 2), Variable("stage", 3), Variable("site", 4)

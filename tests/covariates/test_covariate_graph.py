@@ -7,7 +7,8 @@ from covariate_cases import DIGITS, DIGITS_OBSERVES, DIGITS_TRUTH, cohort, conti
 
 from mssg.covariates.graph import build_graph
 from mssg.errors import StudyError
-from mssg.study.model import Covariate, ModelSpec, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import ModelSpec, Study
 
 
 def graph(study: Study) -> dict[str, tuple[str, tuple[str, ...]]]:

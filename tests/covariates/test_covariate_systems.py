@@ -14,7 +14,8 @@ from mssg.covariates.analytic import Analytic, ShiftedGamma, build, register
 from mssg.covariates.protocol import Variable
 from mssg.covariates.system import CovariateModels, fit_models
 from mssg.errors import DataError, MssgError, SnapshotError, StudyError, UsageError
-from mssg.study.model import Covariate, ModelSpec, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import ModelSpec, Study
 from mssg.study.schema import from_document, to_document
 
 NORMAL = 0.3989422804014327

@@ -15,7 +15,8 @@ from mssg.covariates.goodness_of_fit import describe, energy_distance, half_dist
 from mssg.covariates.system import fit_models, pooled_rows
 from mssg.data.dataset import write_packed
 from mssg.plotting.covariates import MOST, save_pairs, shown
-from mssg.study.model import Covariate, ModelSpec, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import ModelSpec, Study
 from mssg.study.schema import to_toml
 from mssg.text import to_scale
 from trainer_cli.main import cli

@@ -16,7 +16,7 @@ from mssg.data.recipes import mri, stylegan
 from mssg.data.recipes.cohort_selection import PrepareRequest
 from mssg.errors import MssgError, StudyError, UsageError
 from mssg.study.cells import parse_number, same_value, top_coded
-from mssg.study.model import RESERVED, Covariate
+from mssg.study.covariate import RESERVED, Covariate
 from mssg.study.schema import from_document
 from tests.data.stand_ins import head, paths_table, save_volume, write_rows
 

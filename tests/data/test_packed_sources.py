@@ -8,7 +8,7 @@ import pytest
 
 from mssg.data.dataset import PackedSource, open_sources, write_packed
 from mssg.errors import DataError, UsageError
-from mssg.study.model import Covariate
+from mssg.study.covariate import Covariate
 from tests.data.example_sources import SIDE, SIZES, make_images, make_table
 
 

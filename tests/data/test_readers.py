@@ -21,7 +21,8 @@ from mssg.data.recipes import fundus, mri
 from mssg.data.recipes.cohort_selection import PrepareRequest
 from mssg.errors import DataError
 from mssg.inversion.image_reader import read_picture
-from mssg.study.model import Covariate, Geometry, Source, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import Geometry, Source, Study
 from tests.data.stand_ins import head, save_volume, write_rows
 
 

@@ -15,7 +15,7 @@ from mssg.data.dataset import open_sources
 from mssg.data.recipes import mri, stylegan
 from mssg.data.recipes.cohort_selection import PrepareRequest
 from mssg.errors import DataError, StudyError, UsageError
-from mssg.study.model import Covariate
+from mssg.study.covariate import Covariate
 from mssg.study.schema import from_document, to_document, to_toml
 from mssg.study.values import describe, parse_values, plain
 from tests.data.stand_ins import bids, paths_table, person, write_rows

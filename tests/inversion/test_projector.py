@@ -16,7 +16,8 @@ from mssg.inversion.image_reader import read_picture
 from mssg.inversion.latent_file import InvertedImage, estimate_values, read_latent
 from mssg.inversion.projector import Inversion, InvertConfig, draw, edited_ws, invert, noise_structure
 from mssg.rendering.request import RenderRequest
-from mssg.study.model import Covariate, Source, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import Source, Study
 
 FEW = InvertConfig(steps=12, candidates=16, features="none")
 

@@ -10,7 +10,8 @@ import pytest
 
 from mssg.errors import DataError
 from mssg.inversion.scan_slices import BRAIN, MIDDLE, STUDY, ScanSlices
-from mssg.study.model import Covariate, Geometry, Source, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import Geometry, Source, Study
 
 SPOT = np.array([14.0, -20.0, 26.0])  # millimetres right, anterior, superior
 NOWHERE = np.empty(0)

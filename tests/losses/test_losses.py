@@ -14,7 +14,8 @@ from mssg import assets
 from mssg.losses import adversarial
 from mssg.losses.covariate import CovariateLoss, added
 from mssg.losses.regularizers import gradient_penalty, path_length
-from mssg.study.model import Covariate, Source, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import Source, Study
 from mssg.study.schema import load_study
 
 GOLDEN = np.load(Path(__file__).resolve().parents[1] / "golden" / "covariate_losses.npz")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mssg.measure.own_error import FEWEST_PEOPLE, constant_guess, own_error
-from mssg.study.model import Covariate
+from mssg.study.covariate import Covariate
 
 AGE, SEX = Covariate("age", "continuous", unit="years"), Covariate("sex", "binary", levels=("F", "M"))
 

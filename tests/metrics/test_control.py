@@ -13,7 +13,8 @@ from mssg.errors import UsageError
 from mssg.metrics.agreement import correlation, readings, regressors
 from mssg.metrics.control import control
 from mssg.metrics.spread import ClassVariance
-from mssg.study.model import Covariate, Source, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import Source, Study
 
 TIED = ("thickness", "digit")
 

@@ -8,7 +8,8 @@ import pytest
 from mssg.errors import UsageError
 from mssg.metrics.bootstrap import mean_and_interval
 from mssg.metrics.counterfactual import counterfactual, derangement
-from mssg.study.model import Covariate, Source, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import Source, Study
 
 STUDY = Study(
     "toy",

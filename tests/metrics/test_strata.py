@@ -9,7 +9,8 @@ import pytest
 
 from mssg.errors import UsageError
 from mssg.metrics.strata import score, stratify, weighted
-from mssg.study.model import Covariate, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import Study
 
 AGE = Covariate("age", "continuous", "years")
 SEX = Covariate("sex", "binary")

@@ -17,7 +17,8 @@ from mssg.errors import UsageError
 from mssg.ops.native import library
 from mssg.rendering.renderer import Renderer
 from mssg.rendering.request import RenderRequest, StoredLatent, to_uint8
-from mssg.study.model import Covariate, Source, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import Source, Study
 from mssg.study.values import (
     Sweep,
     outside_training,
@@ -443,7 +444,7 @@ def test_a_large_network_gives_a_small_preview(kind, pixels, side, near):
     view = RenderRequest(**ILL, layer=name)
     quick = renderer.render(view, preview=True)
     assert not quick.preview and np.array_equal(quick.image, renderer.render(view).image)
-    assert "not a binary value" in renderer.render(RenderRequest(covariates={"ill": 2.0}), preview=True).error
+    assert "no such level" in renderer.render(RenderRequest(covariates={"ill": 2.0}), preview=True).error
 
 
 @pytest.mark.parametrize("kind", ["stylegan2", "stylegan3-t"])

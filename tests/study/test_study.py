@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import mssg
 from mssg.errors import StudyError, UsageError
-from mssg.study.model import Covariate, Study
+from mssg.study.covariate import Covariate
+from mssg.study.model import Study
 from mssg.study.schema import from_document, to_document, to_toml
 
 BRAIN = """

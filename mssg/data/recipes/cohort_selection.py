@@ -270,12 +270,12 @@ def _spelled(spec: CovariateSpec, cohort: CohortMap) -> CovariateSpec:
 
 def _check_levels(specs: Sequence[CovariateSpec]) -> None:
     for spec in specs:
-        if spec.covariate.kind == "categorical" and not spec.covariate.levels:
+        if not spec.covariate.is_continuous and not spec.covariate.num_levels:
             raise UsageError(
                 "its levels are not stated",
                 field="--covariate",
                 found=spec.covariate.name,
-                expected=f"for example {spec.covariate.name}=categorical:a,b,c",
+                expected=f"for example {spec.covariate.name}={spec.covariate.kind}:a,b,c",
             )
 
 

@@ -38,7 +38,8 @@ from mssg.data.plane import (
 from mssg.data.recipes.cohort_selection import PrepareRequest, select_cohort
 from mssg.errors import DataError, UsageError
 from mssg.files import write_atomically
-from mssg.study.model import AXES, Covariate, Geometry
+from mssg.study.covariate import Covariate
+from mssg.study.model import AXES, Geometry
 
 INTENSITIES = ("auto", "robust", "minmax")
 RESOLUTIONS = (32, 64, 128, 256, 512)

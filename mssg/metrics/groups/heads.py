@@ -16,7 +16,7 @@ from mssg.metrics.metric import Metric, Need
 from mssg.metrics.model import EvaluatedModel
 from mssg.metrics.results import Result
 from mssg.metrics.sampling import Reader
-from mssg.study.model import Covariate
+from mssg.study.covariate import Covariate
 
 if TYPE_CHECKING:
     from mssg.features.heads import DiscriminatorHeads

@@ -13,7 +13,7 @@ from mssg.metrics.metric import Metric, Need
 from mssg.metrics.model import EvaluatedModel
 from mssg.metrics.results import JOINT, Result
 from mssg.metrics.settings import Settings, option
-from mssg.study.model import Covariate
+from mssg.study.covariate import Covariate
 
 
 @dataclass(frozen=True)

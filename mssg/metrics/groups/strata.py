@@ -126,14 +126,14 @@ def _strata_within(context: EvalContext, source: str) -> Strata:
 
 
 def _few_enough(context: EvalContext, names: tuple[str, ...], source: str) -> tuple[str, ...]:
-    """All of them, or without the categorical ones where that makes too many strata and nobody chose."""
+    """All of them, or without those of unordered levels where that makes too many strata and nobody chose."""
     asked, count = context.options.of(StrataSettings), 1
     for name in names:
         covariate = context.data.study.covariate(name)
         count *= asked.bins if covariate.is_continuous else covariate.num_levels
     if count <= MOST_STRATA or asked.by:
         return names
-    fewer = tuple(n for n in names if context.data.study.covariate(n).kind != "categorical")
+    fewer = tuple(n for n in names if context.data.study.covariate(n).is_ordered)
     context.note(
         f"strata, {source}",
         f"{', '.join(names)} would make {count} strata: formed by {', '.join(fewer)} alone; choose with --by",
