@@ -49,7 +49,6 @@ STUDY_KEYS = {
     "geometry.affine": "`common`: all images lie in one space. `none`: only the size of a pixel is known.",
     "geometry.position_mm": "Where the slice lies, needed with `common`.",
     "geometry.space": "`mni`: the space is MNI 152. Written where the volumes' headers say so.",
-    "geometry.mirrored": "True: column 0 is the patient's right, as in the research code's pictures.",
     "geometry.position": "The covariate (mm) that says where each slice lies: whole heads.",
     "geometry.centre_mm": "Where the picture's centre lies in its plane.",
     "geometry.mirrored": "True: column 0 is the patient's right, as in pictures of the research code.",
