@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from explorer_app.geometry import Stated
 from explorer_app.messages import Picture
 from explorer_app.state import Display
-from mssg.study.model import Geometry
 
 NOW = "now"
 """The label of the current picture; letters are anatomy."""
@@ -24,7 +24,7 @@ class Part:
     Attributes:
         request: What it was rendered from, or the real picture itself.
         image: float32 [H, W] or [H, W, 3], grey levels.
-        geometry: Of its own study; None where that states none, and of a layer, which has no millimetres.
+        geometry: What its own study states of its pixels' places; None of a layer.
         label: Tells it from the other one; "" where it stands alone.
         joined: How the other picture is shown in its place: one of `JOINED`; "" where it is not.
         other: The picture it is compared with, of the same shape. Without `joined` it is only read out.
@@ -34,7 +34,7 @@ class Part:
 
     request: Picture
     image: np.ndarray
-    geometry: Geometry | None = None
+    geometry: Stated = None
     label: str = ""
     joined: str = ""
     other: np.ndarray | None = None

@@ -13,7 +13,7 @@ from explorer_app import animate
 from explorer_app.comparison import NOW, Part, brightness, parts, widest
 from explorer_app.document import Document
 from explorer_app.export import Origin
-from explorer_app.geometry import mirrored
+from explorer_app.geometry import mirrored, stated
 from explorer_app.guest import Guest, is_image
 from explorer_app.interface import Background, DerivedMaps, Interface
 from explorer_app.messages import Frame, OpenedModel, Picture
@@ -163,12 +163,13 @@ class Context:
             name: Of the place it is shown at, where it is kept until something changes.
         """
         display, request = self.state.display, frame.request
-        if request.layer is None and not (display.untransform and request.transform):
+        moved = display.untransform and request.transform
+        if request.layer is None and not moved and (display.channel == "colour" or frame.image.ndim == 2):
             return frame.image
         others = [self.client.frame(r) for r in self.channels(request)[1:]]
         images = [frame.image, *(f.image for f in others if f is not None)]
         mirror = mirrored(self.document.geometry(request.snapshot), display.neurological)
-        settings = (display.normalise, display.gain_db, display.untransform, request, mirror)
+        settings = (display.normalise, display.gain_db, display.untransform, display.channel, request, mirror)
         return self.maps.computed(name, images, settings, lambda: viewed(images, request, display, mirror))
 
     def parts(self, frame: Frame) -> tuple[tuple[Part, ...], str]:
@@ -186,7 +187,7 @@ class Context:
         image, request = self.viewed(frame, name), frame.request
         if self.state.display.compare == "difference" and image.ndim == 3:
             image = self.maps.computed(f"{name} brightness", [image], (), lambda: brightness(image))
-        return Part(request, image, None if request.layer else self.document.geometry(request.snapshot))
+        return Part(request, image, stated(self.document.study(request.snapshot), request))
 
     def change_width(self, part: Part) -> float:
         """The window of a difference in grey levels; 0 for what is none."""

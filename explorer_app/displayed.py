@@ -13,7 +13,7 @@ import numpy as np
 
 from explorer_app import colormaps
 from explorer_app.comparison import Part, widest
-from explorer_app.geometry import edge_letters, mirrored, scale_bar
+from explorer_app.geometry import Eye, edge_letters, mirrored, scale_bar
 from explorer_app.overlay import Stroke
 from explorer_app.state import Display
 from mssg import assets
@@ -175,22 +175,23 @@ def _labelled(part: Part, pixels: np.ndarray, display: Display, burnt: Burnt) ->
     size = _size(min(high, wide))
     ink = {"font": _font(size), "fill": _INK, "stroke_width": max(1, size // 10), "stroke_fill": _EDGE}
     near = size * 0.4
-    if part.label:
-        draw.text((near, near), part.label, anchor="lt", **ink)
+    eye = part.geometry.name if burnt.letters and isinstance(part.geometry, Eye) else ""
+    if label := "   ".join(text for text in (part.label, eye) if text):
+        draw.text((near, near), label, anchor="lt", **ink)
     if burnt.letters:
         left, right, top, bottom = edge_letters(part.geometry, display.neurological)
         draw.text((near, high / 2), left, anchor="lm", **ink)
         draw.text((wide - near, high / 2), right, anchor="rm", **ink)
         draw.text((wide / 2, near), top, anchor="mt", **ink)
         draw.text((wide / 2, high - near), bottom, anchor="mb", **ink)
-    if burnt.scale and part.geometry is not None:
-        mm, length = scale_bar(part.geometry.pixel_mm, burnt.times, wide * 0.28)
+    if burnt.scale:
+        text, length = scale_bar(part.geometry, burnt.times, wide * 0.28)
         y, thick = high - size * 0.8, max(1, size // 7)
         if length:
             draw.rectangle(
                 (near * 1.5 - 1, y - 1, near * 1.5 + length, y + thick), fill=_INK, outline=_EDGE, width=1
             )
-            draw.text((near * 1.5 + length / 2, y - size * 0.25), f"{mm:g} mm", anchor="mb", **ink)
+            draw.text((near * 1.5 + length / 2, y - size * 0.25), text, anchor="mb", **ink)
     return np.asarray(image)
 
 

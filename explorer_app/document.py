@@ -21,7 +21,7 @@ from mssg.errors import MssgError, SnapshotError
 from mssg.measure.instruments import instrument
 from mssg.runs.folder import RunFolder
 from mssg.runs.follow import FollowedRun
-from mssg.study.model import Geometry
+from mssg.study.model import Geometry, Study
 
 if TYPE_CHECKING:
     from explorer_app.evaluation import StrataTable
@@ -51,7 +51,7 @@ class Document:
         self.session = ""  # the file of the session saved or restored last
         self.missing: session.Session | None = None  # restored as soon as its snapshot is found
         self.layout = ""  # of the windows, in the session just restored
-        self._geometries: dict[str, Geometry | None] = {}  # of other snapshots than the current, by path
+        self._studies: dict[str, Study | None] = {}  # of other snapshots than the current, by path
         self._failed: set[str] = set()  # snapshots of the run that cannot be read
         self._readable = AppState()  # the last state whose snapshot could be read
 
@@ -69,17 +69,21 @@ class Document:
         """True when pictures of the current study are drawn right to left."""
         return mirrored(self.geometry(self.state.snapshot), self.state.display.neurological)
 
-    def geometry(self, path: str) -> Geometry | None:
-        """What the study of a snapshot states of its pixels' places; None where it states none, or nobody can
-        read it."""
+    def study(self, path: str) -> Study | None:
+        """The study of a snapshot; None where nobody can read it."""
         if self.distribution is not None and path == self.distribution.path:
-            return self.distribution.study.geometry
-        if path not in self._geometries:
+            return self.distribution.study
+        if path not in self._studies:
             try:
-                self._geometries[path] = read_header(path).study.geometry
+                self._studies[path] = read_header(path).study
             except MssgError:
-                self._geometries[path] = None
-        return self._geometries[path]
+                self._studies[path] = None
+        return self._studies[path]
+
+    def geometry(self, path: str) -> Geometry | None:
+        """What the study of a snapshot states of its pixels' places in millimetres, if anything."""
+        study = self.study(path)
+        return study.geometry if study else None
 
     def open(self, name: str | Path) -> bool:
         """Open a snapshot, a run folder (its newest, followed from then on), a session, or a shipped

@@ -125,6 +125,7 @@ def view_of(parts: Sequence[Part], display: Display) -> dict[str, Any]:
     if not first.is_difference:
         view |= {"Level": display.level, "Width": display.width, "Colours": display.colormap}
         view |= {"Inverted": display.invert}
+        view |= {"Channel": display.channel} if display.channel != "colour" else {}
     else:
         view |= {"Width": change_width(first, display), "Colours": "signed"}
         view |= {"Threshold": display.change_threshold, "Over the picture": display.change_overlay}

@@ -1,15 +1,56 @@
-"""Where image pixels lie on the screen, and what the radiologist reads there. Pure arithmetic."""
+"""Where image pixels lie on the screen, and what the radiologist or ophthalmologist reads there. Pure
+arithmetic."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 from explorer_app.state import ZOOM_RANGE, Display
-from mssg.study.model import Geometry
+from mssg.rendering.request import RenderRequest
+from mssg.study.model import Geometry, Study
 
 # What lies at the picture's left, right, top and bottom edge. Stored pictures are RAS slices turned by rot90:
 # row 0 is superior (axial: anterior), column 0 patient left (sagittal: posterior).
 _EDGES = {"coronal": ("L", "R", "S", "I"), "axial": ("L", "R", "A", "P"), "sagittal": ("P", "A", "S", "I")}
+
+
+@dataclass(frozen=True)
+class Eye:
+    """What a fundus photograph's pixels mean.
+
+    Attributes:
+        pixel: How long one is, in `unit`; None where the study does not say.
+        unit: "°" of visual angle, or "DD" (disc diameters).
+        right: Whether it is a right eye; None where nothing says so.
+    """
+
+    pixel: float | None
+    unit: str
+    right: bool | None
+
+    @property
+    def name(self) -> str:
+        """Which eye it is, as ophthalmologists write it; "" where that is not known."""
+        return "" if self.right is None else "OD, right eye" if self.right else "OS, left eye"
+
+
+Stated = Geometry | Eye | None
+"""What is known of where a picture's pixels lie."""
+
+
+def stated(study: Study | None, request: RenderRequest) -> Stated:
+    """What a study states of the pixels of a picture; a layer's pixels lie nowhere."""
+    if study is None or request.layer is not None:
+        return None
+    photograph = study.photograph
+    if photograph is None:
+        return study.geometry
+    length = photograph.degrees or photograph.disc_diameters
+    values, right = dict(request.covariates), None
+    if photograph.side in values:
+        right = study.covariate(photograph.side).levels[round(values[photograph.side])] == "right"
+    unit = "°" if photograph.degrees else "DD"
+    return Eye(length / study.resolution if length else None, unit, right)
 
 
 @dataclass(frozen=True)
@@ -90,20 +131,28 @@ def _near(center: tuple[float, float]) -> tuple[float, float]:
     return min(1.5, max(-0.5, center[0])), min(1.5, max(-0.5, center[1]))
 
 
-def mirrored(geometry: Geometry | None, neurological: bool) -> bool:
+def mirrored(geometry: Stated, neurological: bool) -> bool:
     """True when the picture is drawn right to left.
 
     Stored pictures have patient left in column 0, which is the neurological convention, unless their study
-    says that they are mirrored; the radiological one puts patient right at the screen's left. Sagittal planes
-    and pictures without geometry are never mirrored.
+    says that they are mirrored; the radiological one puts patient right at the screen's left. Sagittal
+    planes, photographs and pictures without geometry are never mirrored.
     """
-    return geometry is not None and geometry.plane != "sagittal" and neurological == geometry.mirrored
+    if not isinstance(geometry, Geometry) or geometry.plane == "sagittal":
+        return False
+    return neurological == geometry.mirrored
 
 
-def edge_letters(geometry: Geometry | None, neurological: bool) -> tuple[str, str, str, str]:
-    """Letters at the left, right, top and bottom edge of the screen; empty without geometry."""
+def edge_letters(geometry: Stated, neurological: bool) -> tuple[str, str, str, str]:
+    """Letters at the left, right, top and bottom edge of the screen; empty without geometry.
+
+    Of a photograph N is nasal and T temporal: a right eye's disc lies on the right.
+    """
     if geometry is None:
         return ("", "", "", "")
+    if isinstance(geometry, Eye):
+        left, right = ("", "") if geometry.right is None else ("T", "N") if geometry.right else ("N", "T")
+        return (left, right, "S", "I")
     left, right, top, bottom = _EDGES[geometry.plane]
     turned = mirrored(geometry, neurological) != geometry.mirrored
     return (right, left, top, bottom) if turned else (left, right, top, bottom)
@@ -119,14 +168,33 @@ def millimetres(
     return across + away * geometry.pixel_mm, up + (rows / 2 - row) * geometry.pixel_mm
 
 
-def scale_bar(pixel_mm: float, zoom: float, at_most: float) -> tuple[float, float]:
-    """A round length in mm (1, 2 or 5 times a power of ten) and its length on screen, not longer than
-    `at_most`."""
-    best = (0.0, 0.0)
+def place(geometry: Stated, column: float, row: float, columns: int, rows: int) -> str:
+    """A position in words: `millimetres`, or of a photograph degrees or disc diameters from its middle; ""
+    where pixels have no size."""
+    if isinstance(geometry, Geometry):
+        right, up = millimetres(geometry, column, row, columns, rows)
+        return f"{right:+.1f}, {up:+.1f} mm"
+    if geometry is None or geometry.pixel is None:
+        return ""
+    right, up = (column - columns / 2) * geometry.pixel, (rows / 2 - row) * geometry.pixel
+    sides = ("right", "left") if geometry.right is None else ("nasal", "temporal")
+    across = sides[0] if (right >= 0) != (geometry.right is False) else sides[1]
+    unit = geometry.unit if geometry.unit == "°" else f" {geometry.unit}"
+    return f"{abs(right):.1f}{unit} {across}, {abs(up):.1f}{unit} {'superior' if up >= 0 else 'inferior'}"
+
+
+def scale_bar(geometry: Stated, zoom: float, at_most: float) -> tuple[str, float]:
+    """A round length in words (1, 2 or 5 times a power of ten) and its length on screen, not longer than
+    `at_most`; nothing where pixels have no size."""
+    eye = isinstance(geometry, Eye)
+    pixel = geometry.pixel if eye else geometry.pixel_mm if geometry else None
+    if not pixel:
+        return ("", 0.0)
+    best, unit = ("", 0.0), "°" if eye and geometry.unit == "°" else f" {geometry.unit if eye else 'mm'}"
     for exponent in range(-2, 4):
         for digit in (1, 2, 5):
-            mm = digit * 10.0**exponent
-            length = mm / pixel_mm * zoom
+            amount = digit * 10.0**exponent
+            length = amount / pixel * zoom
             if best[1] < length <= at_most:
-                best = (mm, length)
+                best = (f"{amount:g}{unit}", length)
     return best

@@ -12,7 +12,7 @@ from explorer_app.comparison import Part, brightness, parts
 from explorer_app.displayed import FULL, coloured, displayed, sheet
 from explorer_app.distribution import TrainingDistribution
 from explorer_app.export import Origin
-from explorer_app.geometry import mirrored
+from explorer_app.geometry import mirrored, stated
 from explorer_app.request_edits import channel_requests, side_by_side
 from explorer_app.state import AppState, Display, set_snapshot
 from explorer_app.viewing import viewed
@@ -125,16 +125,17 @@ class _Artist:
     def image(self, request: RenderRequest, mirror: bool = False) -> np.ndarray:
         """What is looked at: grey levels float32 [H, W] or [H, W, 3]."""
         images = [self._rendered(r) for r in self._channels(request)]
-        display = replace(self.display, untransform=False) if self.data_order else self.display
+        as_drawn = {"untransform": False, "channel": "colour"}
+        display = replace(self.display, **as_drawn) if self.data_order else self.display
         return viewed(images, request, display, mirror)
 
     def part(self, request: RenderRequest) -> Part:
         """The same as a part of the view."""
-        geometry = read_header(request.snapshot).study.geometry
-        image = self.image(request, mirrored(geometry, self.display.neurological))
+        study = read_header(request.snapshot).study
+        image = self.image(request, mirrored(study.geometry, self.display.neurological))
         if self.display.compare == "difference":
             image = brightness(image)
-        return Part(request, image, None if request.layer else geometry)
+        return Part(request, image, stated(study, request))
 
     def pixels(self, request: RenderRequest) -> np.ndarray:
         """A picture of a grid or sweep as it is written."""

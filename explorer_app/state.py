@@ -18,6 +18,8 @@ from mssg.rendering.request import RenderRequest
 
 COMPARE_MODES = ("A", "flip", "side", "difference", "blend", "swipe")
 COLORMAPS = ("grey", "viridis", "magma", "inferno", "bone")
+CHANNELS = ("colour", "green", "red-free")
+"""What is shown of a colour picture."""
 LINK_MODES = ("linked", "free")
 GRID_LIMIT = 12
 GRID_STEPS = (3, 6)  # rows and columns of a grid that nobody has changed
@@ -40,13 +42,15 @@ class Display:
     side by side, stretched to the full grey range (`normalise`) or multiplied by `gain_db`; `untransform`
     moves a moved picture back. A difference has a window of its own around zero: `change_width` grey levels,
     0 = as wide as the differences; those smaller than `change_threshold` are none; `change_overlay` lays them
-    over the picture. A blend shows the `share` of the pin; a swipe the pin from that share of the width on.
-    `outlines` of what the oracle measures lie over the picture.
+    over the picture. Of a picture in colour `channel` is shown (`CHANNELS`). A blend shows the `share` of the
+    pin; a swipe the pin from that share of the width on. `outlines` of what the oracle measures lie over the
+    picture.
     """
 
     level: float = FULL_LEVEL
     width: float = FULL_WIDTH
     colormap: str = "grey"
+    channel: str = "colour"
     invert: bool = False
     linear: bool = True
     cubic: bool = False

@@ -14,6 +14,9 @@ from explorer_app.request_edits import motion
 from explorer_app.state import Display
 from mssg.rendering.request import RenderRequest
 
+RED_FREE = (0.587 / 0.701, 0.114 / 0.701)
+"""Weights of green and blue: those of luminance (ITU-R BT.601) without red."""
+
 
 def channel_tiles(channels: Sequence[np.ndarray], display: Display) -> np.ndarray:
     """Activations side by side in a near-square montage of grey levels.
@@ -78,6 +81,17 @@ def viewed(
     """
     if request.layer is not None:
         return channel_tiles([i[:, ::-1] for i in images] if mirror else images, display)
-    if display.untransform and request.transform is not None:
-        return moved_back(images[0], request)
-    return images[0]
+    moved = display.untransform and request.transform is not None
+    return channel(moved_back(images[0], request) if moved else images[0], display.channel)
+
+
+def channel(image: np.ndarray, name: str) -> np.ndarray:
+    """What is to be seen of a picture: itself, or of one in colour the grey levels float32 [H, W] of its
+    green channel, or of what a red-free photograph shows (green and blue light, as much as eyes see of
+    each)."""
+    if image.ndim == 2 or name == "colour":
+        return image
+    if name == "green":
+        return np.ascontiguousarray(image[..., 1])
+    green, blue = RED_FREE
+    return (green * image[..., 1] + blue * image[..., 2]).astype(np.float32)

@@ -13,13 +13,14 @@ from explorer_app import export, theme, widgets
 from explorer_app.comparison import Part
 from explorer_app.context import Context
 from explorer_app.displayed import FULL, Burnt, coloured, displayed, sheet
+from explorer_app.geometry import stated
 from explorer_app.interface import Dialog
 from explorer_app.messages import Frame
 from explorer_app.overlay import masks_of
 from explorer_app.panels.browser import browse
 from explorer_app.state import AppState
 from explorer_app.theme import em
-from explorer_app.viewing import viewed
+from explorer_app.viewing import channel, viewed
 
 KINDS = {
     "png": ("picture (PNG)", "image.png", (".png",)),
@@ -183,7 +184,7 @@ def caption(app: Context, state: AppState) -> tuple[str, ...]:
 
 def _in_data_order(app: Context, frame: Frame) -> np.ndarray:
     """What was rendered, neither mirrored nor moved back: grey levels float32."""
-    display = replace(app.state.display, untransform=False)
+    display = replace(app.state.display, untransform=False, channel="colour")
     frames = [app.client.frame(r) for r in app.channels(frame.request)[1:]]
     images = [frame.image, *(f.image for f in frames if f is not None)]
     settings = (display.normalise, display.gain_db)
@@ -215,9 +216,9 @@ def _many(app: Context, state: AppState, frames: Sequence[Frame]) -> tuple[np.nd
     """Pictures as they are written, uint8 [N, H, W] or [N, H, W, 3], and how they are displayed."""
     form, display = app.interface.export, replace(state.display, compare="A")
     images = [frame.image for frame in frames]
-    geometry = app.document.geometry(state.snapshot)
-    parts = [Part(f.request, f.image, None if f.request.layer else geometry) for f in frames]
-    key = (form.data_order, display, geometry)
+    study = app.document.study(state.snapshot)
+    parts = [Part(f.request, channel(f.image, display.channel), stated(study, f.request)) for f in frames]
+    key = (form.data_order, display, tuple(part.geometry for part in parts))
 
     def work() -> np.ndarray:
         full = [coloured(i, FULL) for i in images]

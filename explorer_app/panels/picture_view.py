@@ -19,9 +19,8 @@ from explorer_app.interface import Dialog
 from explorer_app.panels import regions, slice_bar
 from explorer_app.panels.latent import SEEDS_PER_EM
 from explorer_app.request_edits import drag_latent
-from explorer_app.state import MARK_KINDS, AppState, Display
+from explorer_app.state import CHANNELS, MARK_KINDS, AppState, Display
 from explorer_app.theme import em, u32
-from mssg.study.model import Geometry
 
 TOOLS = ("pan", "window", "latent")
 _TOOL_ICONS = (icons.ICON_FA_HAND, icons.ICON_FA_CIRCLE_HALF_STROKE, icons.ICON_FA_SHUFFLE)
@@ -102,6 +101,9 @@ def _toolbar(app: Context, state: AppState) -> AppState:
     if widgets.icon_button(icon, "interpolation", tip):
         display = display.next_interpolation()
     study = app.document.distribution.study if app.document.distribution else None
+    if study is not None and study.channels == 3:
+        imgui.same_line(0, em(0.9))
+        display = replace(display, channel=_channel(display.channel))
     if study is not None and study.geometry is not None:
         imgui.same_line(0, em(0.9))
         side = "neurological" if display.neurological else "radiological"
@@ -111,6 +113,7 @@ def _toolbar(app: Context, state: AppState) -> AppState:
             "radiological: the patient's right is on the left of the screen; neurological: as seen from"
             " behind. Click to switch."
         )
+    if study is not None and (study.geometry or study.photograph):
         imgui.same_line(0, em(0.2))
         if widgets.icon_button(
             icons.ICON_FA_RULER, "annotations", "Edge letters and scale bar.", display.annotations
@@ -122,6 +125,16 @@ def _toolbar(app: Context, state: AppState) -> AppState:
         zoom = "" if display.zoom == 0 else f"   {display.zoom:.2g}×"
         _kind(app, f"{frame.image.shape[1]} × {frame.image.shape[0]}{zoom}")
     return replace(state, display=display)
+
+
+def _channel(shown: str) -> str:
+    """What is shown of a colour picture."""
+    chosen = widgets.combo("##channel", CHANNELS, shown, width=em(5.5))
+    widgets.tooltip(
+        "green: the green channel alone, where vessels and spots stand out; red-free: green and blue as in a"
+        " photograph through a red-free filter. Window, level and colour map apply to each."
+    )
+    return chosen
 
 
 def _kind(app: Context, size: str) -> None:
@@ -218,7 +231,8 @@ def _draw_pane(app: Context, name: str, pane: Pane) -> None:
     draw = imgui.get_window_draw_list()
     end = ImVec2(view.x + view.width, view.y + view.height)
     draw.add_image(imgui.ImTextureRef(texture), ImVec2(view.x, view.y), end)
-    if label := "   ".join(text for text in (part.label, _layer(app, part)) if text):
+    eye = part.geometry.name if isinstance(part.geometry, geometry.Eye) and display.annotations else ""
+    if label := "   ".join(text for text in (part.label, _layer(app, part), eye) if text):
         widgets.chip(label, view.x + em(0.5), view.y + em(0.5))
     if part.geometry is not None and display.annotations:
         _annotations(part.geometry, view)
@@ -233,7 +247,7 @@ def _layer(app: Context, part: Part) -> str:
     return f"layer {part.request.layer}, {which if len(channels) > 1 else f'channel {channels[0]}'}"
 
 
-def _annotations(stated: Geometry, view: View) -> None:
+def _annotations(stated: geometry.Stated, view: View) -> None:
     """Edge letters and scale bar of the picture's own study."""
     letters = geometry.edge_letters(stated, view.display.neurological)
     draw, middle = imgui.get_window_draw_list(), (view.x + view.width / 2, view.y + view.height / 2)
@@ -246,7 +260,7 @@ def _annotations(stated: Geometry, view: View) -> None:
     for letter, (x, y) in zip(letters, places):
         for dx, colour in ((1, u32((0, 0, 0), 0.8)), (0, u32(theme.INK, 0.9))):
             draw.add_text(ImVec2(x + dx, y + dx), colour, letter)
-    mm, length = geometry.scale_bar(stated.pixel_mm, view.zoom, view.width * 0.28)
+    text, length = geometry.scale_bar(stated, view.zoom, view.width * 0.28)
     if length:
         x, y = view.x + em(0.8), view.y + view.height - em(1.1)
         lines = [((x, y), (x + length, y))]
@@ -254,7 +268,6 @@ def _annotations(stated: Geometry, view: View) -> None:
         for colour, thick in ((u32((0, 0, 0), 0.8), 4), (u32(theme.INK), 2)):  # the outline first
             for first, last in lines:
                 draw.add_line(ImVec2(*first), ImVec2(*last), colour, thick)
-        text = f"{mm:g} mm"
         left, top = x + length / 2 - imgui.calc_text_size(text).x / 2, y - em(1.35)
         for shift, colour in ((1, u32((0, 0, 0), 0.8)), (0, u32(theme.INK))):
             draw.add_text(ImVec2(left + shift, top + shift), colour, text)
@@ -268,10 +281,10 @@ def _readout(pane: Pane, mouse: ImVec2) -> None:
         return
     x, y = int(column), int(row)
     parts = [f"x {x}  y {y}"]
-    if part.geometry is not None:
-        right, up = geometry.millimetres(part.geometry, column, row, view.columns, view.rows)
-        place = dict(part.request.covariates).get(part.geometry.position or "")
-        parts.append(f"{right:+.1f}, {up:+.1f} mm" + ("" if place is None else f", slice {place:+.1f}"))
+    if where := geometry.place(part.geometry, column, row, view.columns, view.rows):
+        position = getattr(part.geometry, "position", None)  # a photograph has none
+        cut = dict(part.request.covariates).get(position or "")
+        parts.append(where + ("" if cut is None else f", slice {cut:+.1f}"))
     lines = "   ".join(parts), levels_at(part, x, y)
     text = "   ".join(lines) if part.other is None else "\n".join(lines)
     tall = em(1.7) + (imgui.get_text_line_height() if part.other is not None else 0)

@@ -82,7 +82,7 @@ FEATURES = {
 """What each covariate is computed from."""
 _NAMES = tuple(dict.fromkeys(("contrast", *(f for features in FEATURES.values() for f in features))))
 
-Maps = NDArray[np.float32]
+Maps = NDArray[Any]
 
 
 def measure(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
@@ -137,7 +137,7 @@ def _at_side(images: Maps) -> Maps:
     if side % SIDE == 0:
         step = side // SIDE
         return images.reshape(len(images), 3, SIDE, step, SIDE, step).mean((3, 5))
-    return zoom(images, (1, 1, SIDE / side, SIDE / side), order=1, grid_mode=True, mode="nearest")
+    return np.asarray(zoom(images, (1, 1, SIDE / side, SIDE / side), order=1, grid_mode=True, mode="nearest"))
 
 
 def _features(rgb: Maps) -> dict[str, NDArray[np.float64]]:
@@ -147,7 +147,7 @@ def _features(rgb: Maps) -> dict[str, NDArray[np.float64]]:
         return gaussian_filter(maps, (*[0] * (maps.ndim - 2), sigma, sigma))
 
     field = rgb.max(1) > DARK
-    inner = np.stack([binary_erosion(f, iterations=3) for f in field])
+    inner = np.stack([binary_erosion(f, iterations=3) for f in field]).astype(bool)
     whole = field.astype(np.float32)
     level = np.log(np.maximum(rgb, 0.02)) * whole[:, None]
     background = smooth(level, BACKGROUND) / np.maximum(smooth(whole, BACKGROUND), 0.05)[:, None]

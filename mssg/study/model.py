@@ -64,11 +64,12 @@ class Geometry:
 class Photograph:
     """What pictures of a study show that are photographs of the back of the eye.
 
-    `degrees` is the visual angle along the picture's side; `side` names the binary covariate, with the levels
-    left and right, that says which eye it is.
+    `degrees` is the visual angle along the picture's side, or `disc_diameters` its length where no angle is
+    known; `side` names the binary covariate, with the levels left and right, that says which eye it is.
     """
 
     degrees: float | None = None
+    disc_diameters: float | None = None
     side: str | None = None
 
 

@@ -215,8 +215,14 @@ def _photograph(document: Any, covariates: tuple[Covariate, ...], file: str | No
     table = TomlTable(document, "photograph", file)
     if not table.rest():
         return None
-    photograph = Photograph(table.get("degrees", "positive", None), table.get("side", "text", None))
+    photograph = Photograph(
+        table.get("degrees", "positive", None),
+        table.get("disc_diameters", "positive", None),
+        table.get("side", "text", None),
+    )
     table.finish()
+    if photograph.degrees and photograph.disc_diameters:
+        raise table.error("disc_diameters", "says the same as degrees", hint="State one of the two")
     if photograph.side is not None:
         named = next((c for c in covariates if c.name == photograph.side), None)
         if named is None or set(named.levels) != {"left", "right"}:

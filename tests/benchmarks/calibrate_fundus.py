@@ -1,6 +1,6 @@
 """Calibrate the fundus oracle on phantoms and write assets/fundus/oracle.json.
 
-mssg prepare phantom --organ eye --subjects 6000 --out data/eyes --workers 2
+mssg prepare phantom --organ eye --subjects 2400 --out data/eyes --workers 2
 python tests/benchmarks/calibrate_fundus.py data/eyes
 
 Uses training and validation people only; half of those calibrate, half are judged.

@@ -11,6 +11,7 @@ from explorer_app import colormaps
 from explorer_app.comparison import Part, brightness, parts, widest
 from explorer_app.displayed import FULL, Burnt, displayed, sheet
 from explorer_app.state import Display
+from explorer_app.viewing import viewed
 from mssg.rendering.request import RenderRequest
 from mssg.study.model import Geometry
 
@@ -32,6 +33,17 @@ def test_the_radiological_side_is_written_and_a_part_has_its_own_geometry():
     assert not problem and both.shape == (48, 97, 3)
     assert np.array_equal(both[:, :48, 0], plain)
     assert np.array_equal(both[:, -48:, 0], np.rint(OTHER).astype(np.uint8)[:, ::-1])
+
+
+def test_of_a_colour_picture_the_green_channel_or_all_but_red_is_looked_at():
+    photo = RNG.uniform(0, 255, (8, 8, 3)).astype(np.float32)
+    assert np.array_equal(viewed([photo], RenderRequest(), Display()), photo)
+    assert np.array_equal(viewed([photo], RenderRequest(), Display(channel="green")), photo[..., 1])
+    without_red = photo * np.float32([0, 1, 1])
+    red_free = (viewed([p], RenderRequest(), Display(channel="red-free")) for p in (photo, without_red))
+    first, second = red_free
+    assert np.array_equal(first, second) and first.shape == (8, 8) and first.max() <= 255
+    assert np.array_equal(viewed([IMAGE], RenderRequest(), Display(channel="green")), IMAGE)
 
 
 def test_window_and_colours_are_written():

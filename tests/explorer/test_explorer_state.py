@@ -23,7 +23,8 @@ from explorer_app.viewing import viewed
 from mssg.data.plane import Place
 from mssg.errors import SnapshotError
 from mssg.rendering.request import RenderRequest, StoredLatent
-from mssg.study.model import Geometry
+from mssg.study.covariate import Covariate
+from mssg.study.model import Geometry, Photograph, Study
 
 BASE = AppState(
     RenderRequest("a.safetensors", covariates=(("age", 60.0), ("volume", 30.0), ("sex", 1.0))),
@@ -326,9 +327,33 @@ def test_pictures_stored_from_the_patients_right_are_shown_as_all_others():
 
 
 def test_scale_bar_is_round_and_fits():
-    mm, length = geometry.scale_bar(2.0, 5.0, 100)
-    assert (mm, length) == (20.0, 50.0)
-    assert geometry.scale_bar(1.0, 1e-9, 10)[1] <= 10
+    assert geometry.scale_bar(Geometry("coronal", 2.0), 5.0, 100) == ("20 mm", 50.0)
+    assert geometry.scale_bar(Geometry("coronal", 1.0), 1e-9, 10)[1] <= 10
+    assert geometry.scale_bar(geometry.Eye(0.5, "°", None), 10.0, 150) == ("5°", 100.0)
+    assert geometry.scale_bar(geometry.Eye(None, "DD", True), 10.0, 150) == geometry.scale_bar(None, 1, 9)
+
+
+def eye_study(**stated):
+    side = Covariate("eye", "binary", levels=("left", "right"))
+    return Study("eyes", 64, 3, (side,), (), photograph=Photograph(side="eye", **stated))
+
+
+def test_a_photograph_says_which_eye_it_is_and_where_its_nose_lies():
+    study = eye_study(degrees=48.0)
+    left, right = (geometry.stated(study, RenderRequest(covariates=(("eye", v),))) for v in (0.0, 1.0))
+    assert left.name == "OS, left eye" and right.name == "OD, right eye"
+    for neurological in (False, True):
+        assert geometry.edge_letters(left, neurological) == ("N", "T", "S", "I")
+        assert geometry.edge_letters(right, neurological) == ("T", "N", "S", "I")
+        assert not geometry.mirrored(left, neurological)
+    assert geometry.place(left, 48, 16, 64, 64) == "12.0° temporal, 12.0° superior"
+    assert geometry.place(right, 48, 40, 64, 64) == "12.0° nasal, 6.0° inferior"
+    unknown = geometry.stated(study, RenderRequest())
+    assert geometry.edge_letters(unknown, False) == ("", "", "S", "I") and unknown.name == ""
+    assert geometry.place(unknown, 16, 32, 64, 64) == "12.0° left, 0.0° superior"
+    discs = geometry.stated(eye_study(disc_diameters=8.0), RenderRequest())
+    assert geometry.place(discs, 48, 32, 64, 64).startswith("2.0 DD right")
+    assert geometry.stated(study, RenderRequest(layer="b8.conv0", channel=0)) is None
 
 
 def test_colours_run_from_first_to_last_and_clip():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from mssg.data.recipes.eye_phantom_anatomy import STEP, Eye
 
 SUPERSAMPLING = 2
-Map = NDArray[np.float32]
+Map = NDArray[Any]
 TEXTURE_MM, TEXTURE_CELLS = 0.16, 128
 """Cell and side of the maps of fine structure."""
 ARTERY, VEIN = np.array([0.12, 0.80, 0.42]), np.array([0.26, 0.92, 0.38])
