@@ -46,7 +46,6 @@ class Counters:
 
     requests: int = 0
     frames: int = 0
-    previews: int = 0
     restarts: int = 0
     mappings: int = 0
     syntheses: int = 0
@@ -236,9 +235,7 @@ class RenderClient:
             measured=answer.measured if current else None,
             timings_ms=answer.timings_ms,
         )
-        if answer.preview:
-            self.counters.previews += 1
-        else:
+        if not answer.preview:
             self.counters.frames += 1
             self.render_ms.append(sum(frame.timings_ms.values()))
         self._cache.put(frame, keep={self._main, *self._others})

@@ -3,6 +3,7 @@ next."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from os import PathLike
 
@@ -82,6 +83,17 @@ class RunError(MssgError):
 
 class UsageError(MssgError):
     """A request is wrong: an unknown name, a value outside its range, options that clash."""
+
+
+def check_choice(value: object, choices: Iterable[object], field: str) -> None:
+    """Refuse what is none of the choices.
+
+    Raises:
+        UsageError: Naming the field and what there is.
+    """
+    choices = tuple(choices)
+    if value not in choices:
+        raise UsageError("unknown value", field=field, found=value, expected=" | ".join(map(str, choices)))
 
 
 class ArgumentError(UsageError, ValueError):

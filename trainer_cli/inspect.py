@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from mssg.checkpoint.header import Header
     from mssg.study.covariate import Covariate
-    from mssg.study.model import Study
+    from mssg.study.model import Source, Study
 
 
 @click.command()
@@ -157,91 +157,94 @@ def _mode(header: Header, covariate: Covariate) -> str:
 
 def _command(header: Header) -> str:
     """How the network was trained, or where it comes from."""
-    from mssg.training import config
+    from mssg.study.train_config import TrainConfig, command
 
     train = header.provenance.get("train")
     if train:
-        return config.command(config.TrainConfig.from_json(train), header.study)
+        return command(TrainConfig.from_json(train), header.study)
     return header.provenance.get("command") or "not recorded"
 
 
 def model_card(header: Header) -> str:
     """A model card: what the model is, from what data, for what use, and where it must not be trusted."""
-    study, imported = header.study, bool(header.provenance.get("imported"))
-    counts = {s.name: "not known" if imported else _count(header, s.name) for s in study.sources}
-    sources = [f"| {s.name} | {counts[s.name]} | {', '.join(s.observes)} |" for s in study.sources]
-    covariates = []
-    for covariate in study.covariates:
-        _, kind, low, middle, high, observers, model = _covariate_row(header, covariate)
-        span = f"{low} to {high}, median {middle}" if covariate.is_continuous else f"most often {middle}"
-        covariates.append(f"| {covariate.name} | {kind} | {span} | {observers} | {model} |")
-    pairs = study.unseen_pairs
-    unseen = (
-        [
-            "- No source records these together, so how they depend on each other beyond the shared"
-            " covariates is an assumption of the covariate model, not a finding: "
-            + ", ".join(f"{a} and {b}" for a, b in pairs)
-            + "."
-        ]
-        if pairs
-        else []
-    )
-    command = _command(header)
-    held = (
-        "Imported from a pickle of the official tools: its training data are not known, these values are"
-        " assumed, and sources and covariates are what the study says."
+    study = header.study
+    imported = bool(header.provenance.get("imported"))
+    return CARD.format(
+        name=study.name,
+        snapshot=header.snapshot_id,
+        images=_images(study),
+        generator=_generator(header),
+        trained=_trained(header),
+        command=_command(header),
+        told="yes" if study.condition_on_source else "no",
+        sources="\n".join(_source_line(header, source, imported) for source in study.sources),
+        covariates="\n".join(_covariate_line(header, covariate) for covariate in study.covariates),
+        held=IMPORTED
         if imported
-        else "The file holds these summaries, no training rows and no subject identifiers."
+        else "The file holds these summaries, no training rows and no subject identifiers.",
+        unseen=_unseen(study),
     )
-    return "\n".join(
-        [
-            f"# {study.name}",
-            "",
-            f"Conditional image generator (Multi-Source StyleGAN), snapshot `{header.snapshot_id}`.",
-            "",
-            "## Model",
-            "",
-            f"- Images: {_images(study)}",
-            f"- Generator: {_generator(header)}",
-            f"- Training: {_trained(header)}",
-            f"- Command: `{command}`",
-            f"- Told the source: {'yes' if study.condition_on_source else 'no'}",
-            "",
-            "## Training data",
-            "",
-            "| source | training images | records |",
-            "|---|---|---|",
-            *sources,
-            "",
-            "| covariate | kind | training values (5 to 95 %) | recorded by | modelled by |",
-            "|---|---|---|---|---|",
-            *covariates,
-            "",
-            held,
-            "",
-            "## Intended use",
-            "",
-            (
-                "Research: showing how a population's images vary with the covariates above, teaching, and"
-                " testing methods on synthetic images whose covariates were requested."
-            ),
-            "",
-            "## Limits",
-            "",
-            "- Not for diagnosis, treatment or any decision about a person.",
-            (
-                "- Images show associations in the training data, not effects of a cause; the sources'"
-                " selection is theirs too."
-            ),
-            (
-                "- Outside the ranges above, and for combinations that the data do not hold, images are"
-                " extrapolation."
-            ),
-            *unseen,
-            "- How well a request is met differs by covariate: measure it before relying on it.",
-            (
-                "- A generator can reproduce training images: check for memorisation before sharing images of"
-                " people."
-            ),
-        ]
+
+
+IMPORTED = (
+    "Imported from a pickle of the official tools: its training data are not known, these values are assumed,"
+    " and sources and covariates are what the study says."
+)
+SUMMARIES = "The file holds these summaries, no training rows and no subject identifiers."
+CARD = """# {name}
+
+Conditional image generator (Multi-Source StyleGAN), snapshot `{snapshot}`.
+
+## Model
+
+- Images: {images}
+- Generator: {generator}
+- Training: {trained}
+- Command: `{command}`
+- Told the source: {told}
+
+## Training data
+
+| source | training images | records |
+|---|---|---|
+{sources}
+
+| covariate | kind | training values (5 to 95 %) | recorded by | modelled by |
+|---|---|---|---|---|
+{covariates}
+
+{held}
+
+## Intended use
+
+Research: showing how a population's images vary with the covariates above, teaching, and testing methods on \
+synthetic images whose covariates were requested.
+
+## Limits
+
+- Not for diagnosis, treatment or any decision about a person.
+- Images show associations in the training data, not effects of a cause; the sources' selection is theirs too.
+- Outside the ranges above, and for combinations that the data do not hold, images are extrapolation.
+{unseen}- How well a request is met differs by covariate: measure it before relying on it.
+- A generator can reproduce training images: check for memorisation before sharing images of people."""
+
+
+def _source_line(header: Header, source: Source, imported: bool) -> str:
+    count = "not known" if imported else _count(header, source.name)
+    return f"| {source.name} | {count} | {', '.join(source.observes)} |"
+
+
+def _covariate_line(header: Header, covariate: Covariate) -> str:
+    _, kind, low, middle, high, observers, model = _covariate_row(header, covariate)
+    span = f"{low} to {high}, median {middle}" if covariate.is_continuous else f"most often {middle}"
+    return f"| {covariate.name} | {kind} | {span} | {observers} | {model} |"
+
+
+def _unseen(study: Study) -> str:
+    """A limit, as a line: pairs of covariates that no source records together; "" where there are none."""
+    pairs = ", ".join(f"{a} and {b}" for a, b in study.unseen_pairs)
+    text = (
+        "- No source records these together, so how they depend on each other beyond the shared covariates is"
+        f" an assumption of the covariate model, not a finding: {pairs}.\n"
     )
+    return text if pairs else ""

@@ -227,10 +227,6 @@ class InvertedImage:
             drawn_by=self.drawn_by,
         )
 
-    def without_state(self) -> InvertedImage:
-        """Without what only a continuation needs."""
-        return replace(self, inversion=replace(self.inversion, state={}))
-
 
 def _place(document: Any) -> Place | None:
     """A place as a file states it.

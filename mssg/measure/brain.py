@@ -13,7 +13,6 @@ file.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,9 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mssg import assets
 from mssg.errors import DataError
-from mssg.measure.calibration import calibrated_errors, read_calibrated
+from mssg.measure.calibration import calibrated_errors, read_calibrated, scanners_of
 from mssg.measure.own_error import OwnError
 
 COVARIATES = ("age", "ventricle", "grey_matter")
@@ -88,7 +86,7 @@ def measure(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
     Raises:
         DataError: The array is not a batch of square single-channel images.
     """
-    return read_calibrated(features(images), _calibration()["scanners"], FEATURES)
+    return read_calibrated(features(images), scanners_of(CALIBRATION), FEATURES)
 
 
 def features(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
@@ -285,9 +283,4 @@ def _ventricles(
 @cache
 def own_errors() -> tuple[OwnError, ...]:
     """How well phantoms that did not calibrate it are read; of several scanners the one read worst."""
-    return calibrated_errors(_calibration()["scanners"], UNITS)
-
-
-@cache
-def _calibration() -> dict[str, Any]:
-    return json.loads(assets.path(CALIBRATION).read_text(encoding="utf-8"))
+    return calibrated_errors(CALIBRATION, UNITS)

@@ -12,7 +12,6 @@ file.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -20,10 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mssg import assets
 from mssg.errors import DataError
 from mssg.measure.brain import BRAIN_SHARE, FAR_PERCENTILE, UNITS, WALL, WALL_PERCENTILE, classes
-from mssg.measure.calibration import calibrated_errors, read_calibrated
+from mssg.measure.calibration import calibrated_errors, read_calibrated, scanners_of
 from mssg.measure.own_error import OwnError
 
 CALIBRATION = "brain/oracle-stack.json"
@@ -66,7 +64,7 @@ def measure(volumes: ArrayLike, edges: Sequence[float]) -> dict[str, NDArray[np.
     Raises:
         DataError: Another shape.
     """
-    return read_calibrated(features(volumes, edges), _calibration()["scanners"], FEATURES)
+    return read_calibrated(features(volumes, edges), scanners_of(CALIBRATION), FEATURES)
 
 
 def features(volumes: ArrayLike, edges: Sequence[float]) -> dict[str, NDArray[np.float64]]:
@@ -154,9 +152,4 @@ def _ventricles(
 @cache
 def own_errors() -> tuple[OwnError, ...]:
     """How well phantoms that did not calibrate it are read; of several scanners the one read worst."""
-    return calibrated_errors(_calibration()["scanners"], UNITS)
-
-
-@cache
-def _calibration() -> dict[str, Any]:
-    return json.loads(assets.path(CALIBRATION).read_text(encoding="utf-8"))
+    return calibrated_errors(CALIBRATION, UNITS)

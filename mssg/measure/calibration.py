@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mssg import assets
 from mssg.measure.own_error import OwnError
 
 Found = Mapping[str, NDArray[np.float64]]
@@ -81,13 +84,17 @@ def read_calibrated(
     return out
 
 
-def calibrated_errors(
-    scanners: Sequence[Mapping[str, Any]], units: Mapping[str, str]
-) -> tuple[OwnError, ...]:
+@cache
+def scanners_of(calibration: str) -> list[dict[str, Any]]:
+    """What a shipped calibration file says of each scanner, or camera, that phantoms were drawn for."""
+    return json.loads(assets.path(calibration).read_text(encoding="utf-8"))["scanners"]
+
+
+def calibrated_errors(calibration: str, units: Mapping[str, str]) -> tuple[OwnError, ...]:
     """How well phantoms that did not calibrate are read; of several scanners the one read worst."""
     found = []
     for name, unit in units.items():
-        worst = max((s["error_on_phantoms"][name] for s in scanners), key=lambda e: e["mae"])
+        worst = max((s["error_on_phantoms"][name] for s in scanners_of(calibration)), key=lambda e: e["mae"])
         known = {k: worst[k] for k in ("mae", "r", "accuracy", "guess_accuracy") if k in worst}
         found.append(OwnError(name, worst["n"], **known, on="phantoms", unit=unit, better=True))
     return tuple(found)

@@ -13,16 +13,13 @@ file.
 
 from __future__ import annotations
 
-import json
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mssg import assets
 from mssg.errors import DataError
-from mssg.measure.calibration import calibrated_errors, read_calibrated
+from mssg.measure.calibration import calibrated_errors, read_calibrated, scanners_of
 from mssg.measure.own_error import OwnError
 
 COVARIATES = ("age", "eye", "cataract", "spherical_power", "retinopathy", "cup_disc_ratio")
@@ -98,7 +95,7 @@ def measure(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
     Raises:
         DataError: The array is not a batch of square colour images.
     """
-    return read_calibrated(features(images), _calibration()["scanners"], FEATURES)
+    return read_calibrated(features(images), scanners_of(CALIBRATION), FEATURES)
 
 
 def features(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
@@ -302,12 +299,6 @@ def _near(place: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
     return np.hypot(across - place[:, 0, None, None], down - place[:, 1, None, None]) < radius
 
 
-@cache
 def own_errors() -> tuple[OwnError, ...]:
     """How well phantoms that did not calibrate it are read; of several cameras the one read worst."""
-    return calibrated_errors(_calibration()["scanners"], UNITS)
-
-
-@cache
-def _calibration() -> dict[str, Any]:
-    return json.loads(assets.path(CALIBRATION).read_text(encoding="utf-8"))
+    return calibrated_errors(CALIBRATION, UNITS)

@@ -24,7 +24,7 @@ from mssg.rendering import image_files
 from mssg.rendering.command_line import generate_command, volume_command
 from mssg.rendering.request import to_uint8
 from mssg.rendering.volume import DrawnVolume, describe_volume, volume_image
-from mssg.study.values import number, plain
+from mssg.study.values import number
 from mssg.synthetic.people import Person, person_id
 
 PER_FOLDER = 1000
@@ -177,16 +177,6 @@ class CohortFolder:
         else:
             numbers = (entry.stem.removeprefix("img") for entry in self.path.glob("images/*/img*.png"))
         return sum(number.isdecimal() and int(number) not in indices for number in numbers)
-
-
-def row_of(person: Person, header: Header) -> Row:
-    """The row of a person who is not drawn yet."""
-    values = {
-        c.name: value if c.is_continuous else plain(c, value)
-        for c, value in zip(header.study.conditions, person.values)
-        if c.name != header.study.position
-    }
-    return Row(person.index, values, person.support, person.request.seed, None)
 
 
 def own_columns(header: Header) -> tuple[str, str]:

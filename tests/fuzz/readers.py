@@ -801,7 +801,7 @@ def _read_inverted(folder: Path) -> None:
     from mssg.inversion.latent_file import InvertedImage
 
     image = InvertedImage.load(folder / "x.safetensors")
-    assert image.finished in (True, False) and len(image.without_state().inversion) >= 0
+    assert image.finished in (True, False) and len(image.inversion) >= 0
     image.edited(tuple(image.how), {})
 
 

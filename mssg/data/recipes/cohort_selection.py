@@ -24,7 +24,7 @@ from mssg.data.only_some import only_some
 from mssg.data.pipeline import SourcePlan
 from mssg.data.split import check_shares
 from mssg.data.units import ask_unit
-from mssg.errors import DataError, UsageError
+from mssg.errors import DataError, UsageError, check_choice
 
 DEFAULTS = {"mri": ("bids", "csv"), "fundus": ("", "fundus-csv")}
 """Kind -> the cohort map of a folder and of a table, where none is asked for."""
@@ -242,10 +242,8 @@ def _cohort(request: PrepareRequest, kind: str, measured: Sequence[str]) -> Coho
         raise UsageError(
             "only names of BIDS files have entities", field=option, found=f"cohort {cohort.name}"
         )
-    if request.top_coded not in (None, *TOP_CODED):
-        raise UsageError(
-            "unknown value", field="--top-coded", found=request.top_coded, expected=" | ".join(TOP_CODED)
-        )
+    if request.top_coded is not None:
+        check_choice(request.top_coded, TOP_CODED, "--top-coded")
     given = [_spelled(parse_covariate(text), cohort) for text in request.covariates]
     names = [spec.covariate.name for spec in given]
     for name in names:

@@ -25,7 +25,7 @@ from mssg.blas import one_blas_thread
 from mssg.data.dataset import check_target, write_packed
 from mssg.data.draft import write_draft
 from mssg.data.split import assign_sources, split_subjects
-from mssg.errors import DataError, UsageError
+from mssg.errors import DataError, UsageError, check_choice
 from mssg.measure import digits
 from mssg.processes import worker_pool
 
@@ -121,10 +121,7 @@ def prepare(
         DataError: Input missing or damaged.
         UsageError: A resolution, share or limit out of range.
     """
-    if resolution not in RESOLUTIONS:
-        raise UsageError(
-            "not a supported resolution", found=resolution, expected=" | ".join(map(str, RESOLUTIONS))
-        )
+    check_choice(resolution, RESOLUTIONS, "resolution")
     out = Path(out_dir)
     for name in (*OBSERVES, "all"):
         check_target(out / name)

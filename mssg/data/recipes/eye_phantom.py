@@ -25,7 +25,7 @@ from mssg.data.recipes.phantom_sources import (
     draw_people,
 )
 from mssg.data.split import assign_sources, split_subjects
-from mssg.errors import UsageError
+from mssg.errors import UsageError, check_choice
 
 SIDES = ("left", "right")
 COVARIATES: dict[str, dict[str, Any]] = {
@@ -81,9 +81,7 @@ def prepare(
         UsageError: A resolution, share or number out of range.
         DataError: A folder that cannot be written.
     """
-    if resolution not in RESOLUTIONS:
-        expected = " | ".join(map(str, RESOLUTIONS))
-        raise UsageError("not a supported resolution", found=resolution, expected=expected)
+    check_choice(resolution, RESOLUTIONS, "resolution")
     if subjects < 2:
         raise UsageError("too few subjects", field="subjects", found=subjects, expected="2 or more")
     out = Path(out_dir)

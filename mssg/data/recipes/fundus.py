@@ -15,7 +15,7 @@ from mssg.data.cohort_values import ImageRecord
 from mssg.data.image_jobs import Row
 from mssg.data.picture_files import read_pixels
 from mssg.data.recipes.cohort_selection import PrepareRequest, select_cohort
-from mssg.errors import DataError, UsageError
+from mssg.errors import DataError, UsageError, check_choice
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
@@ -126,8 +126,7 @@ def prepare(request: PrepareRequest, options: PhotoOptions | None = None) -> pip
         (options.flip, SIDES, "--flip"),
         (options.resolution, RESOLUTIONS, "--resolution"),
     ):
-        if value not in choices:
-            raise UsageError("unknown value", field=name, found=value, expected=" | ".join(map(str, choices)))
+        check_choice(value, choices, name)
     if options.balance and not 0 < options.balance[1] < 1:
         raise UsageError(
             "not a share", field="--balance", found=options.balance[1], expected="between 0 and 1"

@@ -36,7 +36,7 @@ from mssg.data.plane import (
     to_levels,
 )
 from mssg.data.recipes.cohort_selection import PrepareRequest, select_cohort
-from mssg.errors import DataError, UsageError
+from mssg.errors import DataError, UsageError, check_choice
 from mssg.files import write_atomically
 from mssg.study.covariate import Covariate
 from mssg.study.model import AXES, Geometry
@@ -330,8 +330,7 @@ def _checked(options: SliceOptions) -> tuple[Position, ...]:
         (options.intensity, INTENSITIES, "--intensity"),
         (options.resolution, RESOLUTIONS, "--resolution"),
     ):
-        if value not in choices:
-            raise UsageError("unknown value", field=name, found=value, expected=" | ".join(map(str, choices)))
+        check_choice(value, choices, name)
     low, high = nifti.VOXEL_MM
     if options.pixel_mm is not None and not low <= options.pixel_mm <= high:
         expected = f"{low:g} to {high:g} mm"

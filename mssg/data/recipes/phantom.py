@@ -42,7 +42,7 @@ from mssg.data.recipes.phantom_sources import (
     draw_people,
 )
 from mssg.data.split import assign_sources, split_subjects
-from mssg.errors import UsageError
+from mssg.errors import UsageError, check_choice
 
 COVARIATES = ("age", "ventricle", "grey_matter")
 UNITS = {"age": "years", "ventricle": "ml", "grey_matter": "ml"}
@@ -163,14 +163,9 @@ def prepare(
 
 
 def _check(subjects: int, resolution: int, plane: str, head: str) -> None:
-    if resolution not in RESOLUTIONS:
-        raise UsageError(
-            "not a supported resolution", found=resolution, expected=" | ".join(map(str, RESOLUTIONS))
-        )
-    if plane not in PLANES:
-        raise UsageError("not a plane", found=plane, expected=" | ".join(PLANES))
-    if head not in anatomy.HEADS:
-        raise UsageError("not a head", found=head, expected=" | ".join(anatomy.HEADS))
+    check_choice(resolution, RESOLUTIONS, "resolution")
+    check_choice(plane, PLANES, "plane")
+    check_choice(head, anatomy.HEADS, "head")
     if subjects < 2:
         raise UsageError("too few subjects", field="subjects", found=subjects, expected="2 or more")
 
