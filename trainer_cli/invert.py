@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,9 @@ from trainer_cli.common import device_option
 
 if TYPE_CHECKING:
     from mssg.checkpoint.snapshot import Snapshot
-    from mssg.data.nifti import VolumeRules
     from mssg.inversion.latent_file import InvertedImage
     from mssg.inversion.projector import InvertConfig
+    from mssg.inversion.volume_slice import CuttingRules
 
 
 @click.command()
@@ -87,9 +88,23 @@ if TYPE_CHECKING:
     help="Of the starting points and of the noise of the search.",
 )
 @click.option(
+    "--at",
+    type=float,
+    metavar="MM",
+    help="Where whole volumes are cut, in the study's millimetres. Default: the study's own place.",
+)
+@click.option(
+    "--at-brain",
+    is_flag=True,
+    help=(
+        "Lay the middle of a volume's brain over that of the study's slice. Default: the space they share, or"
+        " the middle of the field of view."
+    ),
+)
+@click.option(
     "--assume-las",
     is_flag=True,
-    help="Take a NIfTI slice that states no orientation as stored from right to left.",
+    help="Take a NIfTI file that states no orientation as stored from right to left.",
 )
 @click.option("--restart", is_flag=True, help="Start anew, whatever FILE holds.")
 @device_option
@@ -106,12 +121,14 @@ def invert(
     weights: str | None,
     free_noise: bool,
     seed: int,
+    at: float | None,
+    at_brain: bool,
     assume_las: bool,
     restart: bool,
     device: str,
 ) -> None:
-    """Find the latent w of a real IMAGE (.png, .jpg, .npy, .nii.gz), so that its covariates can be edited; or
-    those of many, of a prepared SOURCE, a FOLDER or FILES, with --out.
+    """Find the latent w of a real IMAGE (.png, .jpg, .npy, .nii.gz, .mgz; whole volumes are cut), so that its
+    covariates can be edited; or those of many, of a prepared SOURCE, a FOLDER or FILES, with --out.
 
     Then: `mssg figure counterfactuals FILE --snapshot SNAPSHOT -o PICTURE`, or
     `mssg generate SNAPSHOT --w FILE --fix NAME=VALUE -o PICTURE`. Ctrl-C keeps the best so far in FILE; the
@@ -119,9 +136,10 @@ def invert(
     """
     from mssg.data.nifti import VolumeRules
     from mssg.features.predictors import Predictor
-    from mssg.inversion.image_reader import read_picture, read_place
+    from mssg.inversion.image_reader import read_image
     from mssg.inversion.latent_file import InvertedImage
     from mssg.inversion.projector import InvertConfig
+    from mssg.inversion.volume_slice import CuttingRules, is_volume
     from mssg.study.values import outside_training, parse_values
     from trainer_cli.common import check_suffix, writable
     from trainer_cli.request_options import stated_snapshot
@@ -129,11 +147,12 @@ def invert(
     if (output is None) == (out is None) or (output and len(images) > 1):
         expected = "-o FILE for one image, or --out DIR for many"
         raise UsageError("where to write?", field="-o, --out", expected=expected)
+    rules = CuttingRules(at, at_brain, reading=VolumeRules(assume_las=assume_las))
     if out is not None:
         config = InvertConfig(
             space, steps, features=features, weights=weights, free_noise=free_noise, seed=seed
         )
-        _many(images, snapshot, out, fix, predictor, config, VolumeRules(assume_las=assume_las), device)
+        _many(images, snapshot, out, fix, predictor, config, rules, device)
         return
     assert output is not None
     image = next(iter(images))
@@ -142,9 +161,9 @@ def invert(
     # what was begun with a snapshot of a run goes on with it, whatever the run has written since
     loaded = stated_snapshot(snapshot, device, output if path.is_file() and not restart else None)
     study = loaded.study
-    rules = VolumeRules(assume_las=assume_las)
-    picture, place = read_picture(image, study, rules), read_place(image, study, rules)
-    given = parse_values(study, fix)
+    rules = of_places(loaded, rules)
+    picture, place = read_image(image, study, rules)
+    given = (rules.position(study) if is_volume(image, rules.reading) else {}) | parse_values(study, fix)
     reader = Predictor.load(predictor, loaded.device) if predictor else None
     config = InvertConfig(space, steps, features=features, weights=weights, free_noise=free_noise, seed=seed)
     task = InvertedImage.to_do(loaded, picture, given, config, reader, place)
@@ -166,7 +185,7 @@ def _many(
     fix: tuple[str, ...],
     predictor: str | None,
     config: InvertConfig,
-    rules: VolumeRules,
+    rules: CuttingRules,
     device: str,
 ) -> None:
     """Invert many images into a folder, and say what came of them."""
@@ -180,7 +199,7 @@ def _many(
     from trainer_cli.common import INTERRUPTED, progress
 
     loaded = load_snapshot(snapshot, checked_device(device))
-    found = find_images([Path(image) for image in images], loaded.study, rules)
+    found = find_images([Path(image) for image in images], loaded.study, of_places(loaded, rules))
     given = parse_values(loaded.study, fix)
     reader = Predictor.load(predictor, loaded.device) if predictor else None
     make_folder(out, UsageError)
@@ -199,6 +218,15 @@ def _many(
         raise SystemExit(INTERRUPTED)
     if not done:
         raise UsageError("no image could be inverted", file=out / "inversions.csv", hint="It says why")
+
+
+def of_places(loaded: Snapshot, rules: CuttingRules) -> CuttingRules:
+    """The rules for a snapshot whose slices lie at many places."""
+    from mssg.rendering.volume import places_of
+
+    study = loaded.study
+    places = places_of(study, loaded.header.summary) if study.position else ()
+    return replace(rules, places=tuple(float(place) for place in places))
 
 
 def _earlier(path: Path, task: InvertedImage, restart: bool) -> InvertedImage | None:

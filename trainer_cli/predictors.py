@@ -13,6 +13,7 @@ from mssg.text import aligned, amount, fixed, percent
 from trainer_cli.common import device_option
 
 if TYPE_CHECKING:
+    from mssg.features.predictors import Predictor
     from mssg.measure.own_error import OwnError
     from mssg.study.model import Study
 
@@ -47,6 +48,27 @@ if TYPE_CHECKING:
     help="Training images used at most.",
 )
 @click.option(
+    "--each", is_flag=True, help="A predictor for each covariate, predictor-NAME.safetensors, instead of one."
+)
+@click.option(
+    "--class-weights",
+    is_flag=True,
+    help="Rare levels count as much as frequent ones, in a ResNet's training.",
+)
+@click.option(
+    "--init",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Weights a ResNet starts from, such as ImageNet's of torchvision or RadImageNet's: .pth, .pt or"
+    " .safetensors.",
+)
+@click.option(
+    "--observed-only",
+    is_flag=True,
+    help="Learn a covariate from sources that observe it alone; without it also from what the tables of the"
+    " others keep of it.",
+)
+@click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of weights, order and folds."
 )
 @device_option
@@ -57,14 +79,18 @@ def predictors(
     epochs: int | None,
     patience: int | None,
     limit: int,
+    each: bool,
+    class_weights: bool,
+    init: str | None,
+    observed_only: bool,
     seed: int,
     device: str,
 ) -> None:
     """Make a predictor of every covariate of STUDY from its real images, and report its own error on images
     it has not seen, beside that of a constant guess."""
     from mssg.data.dataset import open_sources
+    from mssg.features.labelled import of_one
     from mssg.features.predictors import check_architecture, train
-    from mssg.measure.own_error import ENOUGH_PEOPLE, IN_TURN
     from mssg.ops.device import checked_device
     from mssg.study.schema import load_study
 
@@ -72,26 +98,42 @@ def predictors(
     device, loaded = checked_device(device), load_study(study)
     sources = open_sources(loaded)
     fitted = loaded.fit_statistics([s.columns(loaded, "train") for s in sources])
+    folder = Path(outdir)
+    folder.mkdir(parents=True, exist_ok=True)
 
     def report(row: dict[str, Any]) -> None:
         click.echo(f"epoch {row['epoch']:3d}  loss {row['loss']:.4f}  validation {row['validation']:.4f}")
 
-    predictor = train(
-        fitted,
-        sources,
-        architecture,
-        epochs=epochs,
-        patience=patience,
-        limit=limit,
-        seed=seed,
-        device=device,
-        progress=report,
-    )
-    folder = Path(outdir)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = predictor.save(folder / "predictor.safetensors")
-    click.echo(f"{predictor.architecture}: on real images it has not seen")
-    click.echo(_table(predictor.errors, fitted))
+    parts = [(fitted, sources)]
+    if each:
+        parts = [of_one(fitted, sources, c.name, observed_only) for c in fitted.personal]
+    for part, opened in parts:
+        predictor = train(
+            part,
+            opened,
+            architecture,
+            epochs=epochs,
+            patience=patience,
+            limit=limit,
+            init=init,
+            class_weights=class_weights,
+            observed_only=observed_only,
+            seed=seed,
+            device=device,
+            progress=report,
+        )
+        name = f"predictor-{part.covariates[0].name}" if each else "predictor"
+        _say(predictor, predictor.save(folder / f"{name}.safetensors"))
+
+
+def _say(predictor: Predictor, path: Path) -> None:
+    """What a predictor is worth, and where it is."""
+    from mssg.measure.own_error import ENOUGH_PEOPLE, IN_TURN
+
+    study = predictor.study
+    start = "" if predictor.pretrained == "none" else f", started from {predictor.pretrained}"
+    click.echo(f"{predictor.architecture}{start}: on real images it has not seen")
+    click.echo(_table(predictor.errors, study))
     fewest = min((e.people for e in predictor.errors if e.on != IN_TURN), default=ENOUGH_PEOPLE)
     if fewest < ENOUGH_PEOPLE:
         click.echo(f"Only {fewest} people were kept to test on: these numbers are uncertain.")
@@ -100,7 +142,7 @@ def predictors(
             f"Not shown to be better than a constant guess: {', '.join(bad)}. What this predictor reads of"
             " them says nothing about a generator; results are marked, and no verdict rests on them."
         )
-    if unread := [c.name for c in fitted.covariates if c.name not in {e.covariate for e in predictor.errors}]:
+    if unread := [c.name for c in study.covariates if c.name not in {e.covariate for e in predictor.errors}]:
         click.echo(f"No unseen image says how well this is read: {', '.join(unread)}.")
     click.echo(str(path))
 

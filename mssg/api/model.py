@@ -329,10 +329,10 @@ class Model:
 
     def _pixels(self, image: Any) -> tuple[NDArray[np.uint8], Place | None]:
         """An image of the caller's as uint8 [C, H, W], and where it lies in its patient if that is known."""
-        from mssg.inversion.image_reader import channels_first, fitting_picture, read_picture, read_place
+        from mssg.inversion.image_reader import channels_first, fitting_picture, read_image
 
         if isinstance(image, str | PathLike):
-            return read_picture(fspath(image), self.study), read_place(fspath(image), self.study)
+            return read_image(fspath(image), self.study)
         try:
             array = np.asarray(image.array if isinstance(image, Picture) else image)
         except ValueError:  # lists of different lengths

@@ -88,6 +88,32 @@ class PackedSource:
             rows["train"] = rows["train"][kept]
         return rows
 
+    def truth(self, study: Study, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], dict[str, str]]:
+        """Values of rows [n, V], completed from the columns that the table keeps beside what the source
+        observes: training sees none of these, evaluation and predictors may.
+
+        Args:
+            study: The study it was opened for.
+            rows: Which.
+
+        Returns:
+            The values, and what is wrong with cells that cannot be used, by covariate.
+        """
+        values, problems = self.values[rows].copy(), {}
+        for v, covariate in enumerate(study.conditions):
+            if self.observed[v] or covariate.name not in self.table:
+                continue
+            bad = []
+            for i, cell in enumerate(np.asarray(self.table[covariate.name])[rows]):
+                try:
+                    values[i, v] = covariate.parse(str(cell))
+                except UsageError as error:
+                    bad.append(str(error))
+            if bad:
+                lost = f"{len(bad)} of {len(rows)} cells are not used. The first: {bad[0]}"
+                problems[covariate.name] = lost
+        return values, problems
+
     def columns(self, study: Study, split: str = "train") -> dict[str, NDArray[np.float64]]:
         """What the source observes, by covariate: the table a covariate model or the study's statistics are
         fitted to.

@@ -4,28 +4,31 @@ they have not seen.
 Where no oracle exists, they are the instrument that control and strata scores use. Few images make a
 regression on features (`mssg.features.ridge`), many a network. Source of the latter: docs/method/method.md
 section 7 (ResNet, Adam with OneCycle, early stopping). The original starts from ImageNet weights; these start
-from scratch and say so.
+from scratch, or from a file of weights, and say so.
 """
 
 from __future__ import annotations
 
 import copy
-import functools
 import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from torch import nn
 
 from mssg.data.dataset import PackedSource
-from mssg.errors import DataError, SnapshotError, UsageError
+from mssg.errors import SnapshotError, UsageError
 from mssg.features import ridge
+from mssg.features.labelled import LabelledImages, labelled, or_refuse
+from mssg.features.pretrained import start_from
 from mssg.files import parse_json, write_atomically
 from mssg.losses.covariate import CovariateLoss
 from mssg.measure.own_error import ENOUGH_PEOPLE, IN_TURN, OwnError, constant_guess, own_error
@@ -38,6 +41,8 @@ ARCHITECTURES = (ridge.NAME, *RESNETS)
 AUTO = "auto"
 FEW_IMAGES = 1000
 """Training images below which `AUTO` is a regression: a network learns little from fewer."""
+UNTRAINED = "none"
+"""What first weights are called that were drawn at random."""
 FORMAT_VERSION = 2
 """Files of version 1 say their own error without a guess beside it."""
 BATCH = 64
@@ -49,8 +54,13 @@ STEPS, EPOCHS, PATIENCE = 240, 10, 3
 SMALL_IMAGE = 64  # up to here the stem halves the resolution once, not twice
 
 
-def build(architecture: str, study: Study) -> nn.Module:
+def build(architecture: str, study: Study, pretrained: str = UNTRAINED) -> nn.Module:
     """A network with the study's channels in and one output per column of the condition.
+
+    Args:
+        architecture: One of `ARCHITECTURES`.
+        study: Decides channels and outputs.
+        pretrained: What its first weights are called; those of others need the usual first layers.
 
     Raises:
         UsageError: Unknown architecture.
@@ -61,7 +71,7 @@ def build(architecture: str, study: Study) -> nn.Module:
     import torchvision
 
     network = getattr(torchvision.models, architecture)(weights=None, num_classes=study.layout.width)
-    small = study.resolution <= SMALL_IMAGE
+    small = study.resolution <= SMALL_IMAGE and pretrained == UNTRAINED
     kernel = 3 if small else 7
     network.conv1 = nn.Conv2d(study.channels, 64, kernel, stride=2, padding=kernel // 2, bias=False)
     if small:
@@ -82,12 +92,14 @@ def check_architecture(name: str) -> None:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A predictor and what is known about it: its own error for each covariate that some unseen image has."""
+    """A predictor and what is known about it: its own error for each covariate that some unseen image has,
+    and what its first weights are called."""
 
     study: Study
     architecture: str
     network: nn.Module
     errors: tuple[OwnError, ...]
+    pretrained: str = UNTRAINED
 
     @torch.no_grad()
     def measure(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -119,7 +131,7 @@ class Predictor:
             "format_version": FORMAT_VERSION,
             "study": to_document(self.study),
             "architecture": self.architecture,
-            "pretrained": "none",
+            "pretrained": self.pretrained,
             "errors": [vars(e) for e in self.errors],
         }
         write_atomically(
@@ -155,7 +167,8 @@ class Predictor:
         try:
             study, architecture = from_document(document["study"], str(path)), document["architecture"]
             errors = tuple(OwnError.from_json(dict(e), str(e["covariate"])) for e in document["errors"])
-            network = build(architecture, study)
+            pretrained = str(document.get("pretrained", UNTRAINED))
+            network = build(architecture, study, pretrained)
             network.load_state_dict(tensors)
         except RuntimeError as error:
             raise SnapshotError(
@@ -163,7 +176,7 @@ class Predictor:
             ) from None
         except (KeyError, TypeError, ValueError) as error:
             raise SnapshotError("its description lacks a part", file=path, found=error) from None
-        return Predictor(study, architecture, network.eval().to(device), errors)
+        return Predictor(study, architecture, network.eval().to(device), errors, pretrained)
 
 
 def to_columns(study: Study, outputs: torch.Tensor) -> torch.Tensor:
@@ -174,44 +187,6 @@ def to_columns(study: Study, outputs: torch.Tensor) -> torch.Tensor:
             part = study.layout[covariate.name]
             columns[:, part] = torch.sigmoid(outputs[:, part])
     return columns
-
-
-@dataclass(frozen=True)
-class _Labelled:
-    """Images uint8 [N, C, H, W], native values [N, V] and people [N] of a part of all sources together."""
-
-    images: np.ndarray
-    values: np.ndarray
-    people: np.ndarray
-
-    def and_also(self, other: _Labelled) -> _Labelled:
-        """Both, one after the other."""
-        pairs = ((getattr(self, n), getattr(other, n)) for n in ("images", "values", "people"))
-        return _Labelled(*(np.concatenate(pair) for pair in pairs))
-
-    def people_with(self, v: int) -> int:
-        """How many people have a value of the covariate in column `v`."""
-        return len(set(self.people[np.isfinite(self.values[:, v])].tolist()))
-
-
-def _rows(sources: Sequence[PackedSource], split: str, limit: int, rng: np.random.Generator) -> _Labelled:
-    """What a split holds, all sources together, at most so many images."""
-    picked = [(s, np.sort(rng.permutation(s.rows(split))[: max(1, limit // len(sources))])) for s in sources]
-    parts = [_Labelled(np.asarray(s.images[rows]), s.values[rows], s.subjects[rows]) for s, rows in picked]
-    return functools.reduce(_Labelled.and_also, parts)
-
-
-def _some(rows: _Labelled, sources: Sequence[PackedSource], split: str) -> _Labelled:
-    """The rows, of which there must be one."""
-    if not len(rows.images):
-        raise DataError(
-            "no image in this split",
-            file=sources[0].path,
-            field="split",
-            found=split,
-            hint="Prepare the data with a larger share for it",
-        )
-    return rows
 
 
 @dataclass(frozen=True)
@@ -247,11 +222,14 @@ def train(
     patience: int | None = None,
     limit: int = 1_000_000,
     batch: int | None = None,
+    init: str | Path | None = None,
+    class_weights: bool = False,
+    observed_only: bool = False,
     seed: int = 0,
     device: str = "cpu",
     progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> Predictor:
-    """Make a predictor of every covariate of a study, each from the sources that record it.
+    """Make a predictor of every covariate of a study, each from all images whose table records it.
 
     Args:
         study: With fitted statistics.
@@ -260,6 +238,10 @@ def train(
             or where passes are given, a network.
         epochs, patience, batch: See `Schedule`; None: what n needs.
         limit: Training images used at most.
+        init: Weights that a network starts from (`mssg.features.pretrained`); None: drawn at random.
+        class_weights: Rare levels count as much as frequent ones in a network's loss.
+        observed_only: From the sources that observe a covariate alone, not from what their tables keep
+            beside.
         seed: Of weights, order and folds.
         device: Where to train.
         progress: Called with {"epoch", "loss", "validation"} after every epoch of a network.
@@ -273,23 +255,30 @@ def train(
         DataError: A split is empty that is needed.
     """
     check_architecture(architecture)
-    of_network = {"--epochs": epochs, "--patience": patience}
+    of_network = {"--epochs": epochs, "--patience": patience, "--init": init}
+    of_network["--class-weights"] = class_weights or None
     given = [name for name, value in of_network.items() if value is not None]
     if architecture == ridge.NAME and given:
-        raise UsageError("a regression has no passes over the images", field=", ".join(given))
+        raise UsageError("a regression is not trained as a network is", field=", ".join(given))
     rng = np.random.default_rng(seed)
-    rows = _some(_rows(sources, "train", limit, rng), sources, "train")
+    taken = partial(labelled, study, sources, limit=limit, observed_only=observed_only, rng=rng)
+    rows = or_refuse(taken("train"), sources, "train")
     if architecture == AUTO:
         architecture = ridge.NAME if len(rows.images) < FEW_IMAGES and not given else RESNETS[0]
-    held, unseen = (_rows(sources, split, limit, rng) for split in ("val", "test"))
+    held, unseen = (taken(split) for split in ("val", "test"))
     if architecture == ridge.NAME:
         return _regression(study, rows.and_also(held), unseen, limit=limit, seed=seed, device=device)
     plan = schedule(len(rows.images), batch, epochs, patience)
-    held = _some(held, sources, "val")
+    held = or_refuse(held, sources, "val")
+    torch.manual_seed(seed)
+    network, pretrained = build(architecture, study, UNTRAINED if init is None else str(init)), UNTRAINED
+    if init is not None:
+        pretrained = start_from(network, init)
+    weigh = _level_weights(study, rows.values) if class_weights else None
     network = _trained(
-        study, architecture, rows, held, plan=plan, seed=seed, device=device, progress=progress
+        network.to(device), study, rows, held, plan=plan, weigh=weigh, seed=seed, progress=progress
     )
-    predictor = Predictor(study, architecture, network, ())
+    predictor = Predictor(study, architecture, network, (), pretrained)
     split, judge = ("test", unseen) if len(unseen.images) else ("val", held)
     found = predictor.measure(judge.images)
     errors = [
@@ -306,27 +295,48 @@ def train(
     return replace(predictor, errors=tuple(e for e in errors if e.n))
 
 
+def _level_weights(study: Study, values: np.ndarray) -> Callable[[np.ndarray], NDArray[np.float32]]:
+    """What rows [n, V] count for each covariate, so that each level counts the same; 1 for numbers."""
+    tables = []
+    for v, covariate in enumerate(study.conditions):
+        known = values[np.isfinite(values[:, v]), v]
+        counts = np.ones(1) if covariate.is_continuous else np.bincount(known.astype(int), minlength=1)
+        tables.append(len(known) / np.maximum(counts, 1) / np.count_nonzero(counts))
+
+    def weights(rows: np.ndarray) -> NDArray[np.float32]:
+        out = np.ones(rows.shape, np.float32)
+        for v, covariate in enumerate(study.conditions):
+            known = np.isfinite(rows[:, v])
+            if not covariate.is_continuous:
+                place = np.minimum(rows[known, v].astype(int), len(tables[v]) - 1)
+                out[known, v] = tables[v][place]
+        return out
+
+    return weights
+
+
 def _trained(
+    network: nn.Module,
     study: Study,
-    architecture: str,
-    rows: _Labelled,
-    held: _Labelled,
+    rows: LabelledImages,
+    held: LabelledImages,
     *,
     plan: Schedule,
+    weigh: Callable[[np.ndarray], NDArray[np.float32]] | None,
     seed: int,
-    device: str,
     progress: Callable[[dict[str, Any]], None] | None,
 ) -> nn.Module:
     """The network of the epoch that reads `held` best."""
-    torch.manual_seed(seed)
     rng = np.random.default_rng([seed, 1])
-    network, covariate_loss = build(architecture, study).to(device), CovariateLoss(study)
+    covariate_loss, device = CovariateLoss(study), next(network.parameters()).device
 
-    def loss_of(part: _Labelled, which: np.ndarray) -> torch.Tensor:
+    def loss_of(part: LabelledImages, which: np.ndarray) -> torch.Tensor:
         x = torch.from_numpy(part.images[which]).to(device).float() / 127.5 - 1
         values = part.values[which]
         c = torch.from_numpy(study.encode(values)).to(device)
-        return covariate_loss(network(x), c, torch.from_numpy(np.isfinite(values)).to(device))[0]
+        known = torch.from_numpy(np.isfinite(values)).to(device)
+        weights = torch.from_numpy(weigh(values)).to(device) if weigh else None
+        return covariate_loss(network(x), c, known, weights=weights)[0]
 
     steps, rate = math.ceil(len(rows.images) / plan.batch), RATE * plan.batch / BATCH
     optimiser = torch.optim.Adam(network.parameters(), lr=rate)
@@ -359,13 +369,13 @@ def _trained(
 
 
 def _regression(
-    study: Study, rows: _Labelled, unseen: _Labelled, *, limit: int, seed: int, device: str
+    study: Study, rows: LabelledImages, unseen: LabelledImages, *, limit: int, seed: int, device: str
 ) -> Predictor:
     """The ridge regression, and its own error on people that no fit behind a reading had seen."""
     most = min(limit, ridge.MOST_ROWS)
     if len(rows.images) > most:
         few = np.sort(np.random.default_rng([seed, 2]).permutation(len(rows.images))[:most])
-        rows = _Labelled(rows.images[few], rows.values[few], rows.people[few])
+        rows = LabelledImages(rows.images[few], rows.values[few], rows.people[few])
     fitted = ridge.fit(study, rows.images, rows.values, rows.people.tolist(), seed)
     predictor = Predictor(study, ridge.NAME, fitted.network.to(device), ())
     read, errors = predictor.measure(unseen.images) if len(unseen.images) else {}, []

@@ -14,10 +14,12 @@ from mssg.data.nifti import AS_STATED, VolumeRules, read_slice
 from mssg.data.picture_files import read_pixels
 from mssg.data.plane import Place, slice_picture
 from mssg.errors import DataError, MssgError, UsageError
+from mssg.inversion.volume_slice import CuttingRules, cut, is_volume
 from mssg.study.model import Study
 
 PICTURES, ARRAYS, SLICES = (".png", ".jpg", ".jpeg"), (".npy",), nifti.SUFFIXES
 SUFFIXES = (*PICTURES, *ARRAYS, *SLICES)
+PLAIN = CuttingRules()
 SAME_SIZE = 0.01
 """Relative difference of pixel sizes that rounding explains."""
 
@@ -36,6 +38,20 @@ def read_place(path: str | Path, study: Study, rules: VolumeRules = AS_STATED) -
     if study.geometry and study.geometry.mirrored:
         place = place.turned(study.resolution)
     return place if place.code else None
+
+
+def read_image(
+    path: str | Path, study: Study, rules: CuttingRules = PLAIN
+) -> tuple[NDArray[np.uint8], Place | None]:
+    """A file as a picture uint8 [C, H, W] of a study, and where that lies: a picture or slice as it is
+    (`read_picture`), a whole volume cut (`cut`).
+
+    Raises:
+        DataError: As either.
+    """
+    if is_volume(path, rules.reading):
+        return cut(path, study, rules)
+    return read_picture(path, study, rules.reading), read_place(path, study, rules.reading)
 
 
 def read_picture(path: str | Path, study: Study, rules: VolumeRules = AS_STATED) -> NDArray[np.uint8]:

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from mssg.checkpoint.snapshot import Snapshot
 from mssg.data.dataset import IMAGES, TABLE, PackedSource
-from mssg.data.nifti import VolumeRules
 from mssg.data.plane import Place
 from mssg.data.table import read_table
 from mssg.errors import MssgError, UsageError
 from mssg.features.perceptual import perceptual_distance
-from mssg.inversion.image_reader import SUFFIXES, read_picture, read_place
+from mssg.inversion.image_reader import SUFFIXES, read_image
 from mssg.inversion.latent_file import InvertedImage
 from mssg.inversion.projector import InvertConfig, draw, edited_ws, invert
+from mssg.inversion.volume_slice import CuttingRules, is_volume
 from mssg.study.covariate import SOURCE
 from mssg.study.model import Study
 
@@ -78,8 +78,8 @@ def recorded(packed: PackedSource, study: Study, row: int) -> dict[str, float]:
     return {name: value for name, value in pairs if name != SOURCE and np.isfinite(value)}
 
 
-def find_images(places: Sequence[Path], study: Study, rules: VolumeRules) -> list[FoundImage]:
-    """Images of a prepared source, of folders, and single files.
+def find_images(places: Sequence[Path], study: Study, rules: CuttingRules) -> list[FoundImage]:
+    """Images of a prepared source, of folders, and single files; whole volumes are cut.
 
     Raises:
         UsageError: No image, or two that would be written under one name.
@@ -119,12 +119,11 @@ def _reader(packed: PackedSource, row: int) -> Callable[[], tuple[NDArray[np.uin
     return lambda: (np.array(packed.images[row]), None)
 
 
-def _of_file(path: Path, inside: Path, study: Study, rules: VolumeRules) -> FoundImage:
+def _of_file(path: Path, inside: Path, study: Study, rules: CuttingRules) -> FoundImage:
     ending = next((s for s in SUFFIXES if path.name.lower().endswith(s)), path.suffix)
     name = "_".join(inside.parts)[: -len(ending) or None]
-    return FoundImage(
-        name, str(path), lambda: (read_picture(path, study, rules), read_place(path, study, rules))
-    )
+    known = rules.position(study) if is_volume(path, rules.reading) else {}
+    return FoundImage(name, str(path), lambda: read_image(path, study, rules), known)
 
 
 def invert_many(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mssg.data import nifti
 from mssg.data.brain_centre import brain_centre
 from mssg.data.nifti import AS_STATED, VolumeRules
-from mssg.data.plane import AXES, Place, PlaneGrid, is_straight, place_of_image
+from mssg.data.plane import AXES, Place, PlaneGrid, Position, fit_grid, place_of_image
 from mssg.data.recipes.mri import Scan
 from mssg.errors import DataError
 from mssg.study.model import Geometry, Study
@@ -127,11 +127,18 @@ class ScanSlices:
 
     @cached_property
     def _middle(self) -> NDArray[np.float64]:
-        """The middle of the scan; of a straight one whole voxels, so that nothing is interpolated without
-        need."""
-        shape, affine = nifti.in_ras_order(self.scan.volume.data.shape, self.scan.volume.affine)
-        voxel = (np.array(shape) - 1) / 2
-        return affine[:3, :3] @ (np.rint(voxel) if is_straight(affine) else voxel) + affine[:3, 3]
+        """The middle of the field of view as `mssg prepare mri` has it: on whole voxels wherever they can be,
+        so that nothing is interpolated without need."""
+        space, geometry = (
+            nifti.in_ras_order(self.scan.volume.data.shape, self.scan.volume.affine),
+            self._geometry,
+        )
+        cut, across, up = AXES[geometry.plane]
+        place = Position("middle").to_mm(*space, geometry.plane)
+        grid = fit_grid(*space, geometry.plane, place, self.study.resolution, geometry.pixel_mm)
+        middle = np.empty(3)
+        middle[cut], middle[[across, up]] = grid.position_mm, grid.centre_mm
+        return middle
 
     @cached_property
     def _brain(self) -> NDArray[np.float64]:

@@ -84,7 +84,12 @@ class CovariateLoss:
         self._shares = [c.loss_weight / groups.count(g) for c, g in zip(study.conditions, groups)]
 
     def __call__(
-        self, outputs: Tensor, target: Tensor, mask: Tensor | None = None, counts: Tensor | None = None
+        self,
+        outputs: Tensor,
+        target: Tensor,
+        mask: Tensor | None = None,
+        counts: Tensor | None = None,
+        weights: Tensor | None = None,
     ) -> tuple[Tensor, CovariateTerms]:
         """The loss of a batch. No value is read back from the device.
 
@@ -94,6 +99,7 @@ class CovariateLoss:
             mask: Rows that count for each covariate, bool [B, V]; None = all.
             counts: Number of counting rows [V] where the batch is a part of a larger one (micro-batches,
                 ranks); the parts' losses then add up to the whole batch's. None = count in this batch.
+            weights: What each row counts for each covariate [B, V]; None = all the same.
 
         Returns:
             The scalar loss, and what each covariate contributed in THIS batch.
@@ -106,7 +112,8 @@ class CovariateLoss:
         for v, (covariate, share) in enumerate(zip(self._study.conditions, self._shares)):
             columns = self._study.layout[covariate.name]
             wanted = torch.where(mask[:, v, None], target[:, columns], 0)
-            loss = (per_row(covariate, outputs[:, columns], wanted) * mask[:, v]).sum()
+            of_rows = per_row(covariate, outputs[:, columns], wanted) * mask[:, v]
+            loss = (of_rows if weights is None else of_rows * weights[:, v]).sum()
             total = total + share * loss / divisors[v]
             sums.append(loss.detach())
         return total, CovariateTerms(self._names, torch.stack(sums), rows)

@@ -10,7 +10,7 @@ import numpy as np
 
 from mssg.covariates.system import CovariateModels, fit_models
 from mssg.data.dataset import PackedSource, open_sources
-from mssg.errors import DataError, UsageError
+from mssg.errors import DataError
 from mssg.metrics.results import JOINT, Note
 from mssg.study.covariate import SOURCE
 from mssg.study.model import Study
@@ -155,19 +155,8 @@ def _split_notes(packed: PackedSource, rows: np.ndarray, split: str) -> list[Not
 
 def _truth(study: Study, packed: PackedSource, rows: np.ndarray, notes: list[Note]) -> np.ndarray:
     """Values of rows, completed from the columns a table keeps beside what the source observes."""
-    values = packed.values[rows].copy()
-    for v, covariate in enumerate(study.conditions):
-        if packed.observed[v] or covariate.name not in packed.table:
-            continue
-        problems = []
-        for i, cell in enumerate(np.asarray(packed.table[covariate.name])[rows]):
-            try:
-                values[i, v] = covariate.parse(str(cell))
-            except UsageError as error:
-                problems.append(str(error))
-        if problems:
-            lost = f"{len(problems)} of {len(rows)} cells are not used. The first: {problems[0]}"
-            notes.append(Note(f"{packed.name}, {covariate.name}", lost))
+    values, problems = packed.truth(study, rows)
+    notes += [Note(f"{packed.name}, {name}", message) for name, message in problems.items()]
     return values
 
 

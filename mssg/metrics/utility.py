@@ -106,7 +106,16 @@ def utility(
     epochs = schedule(len(requests), epochs=epochs).epochs
 
     def default(of: Sequence[PackedSource]) -> Predictor:
-        return train(study, of, architecture, epochs=epochs, limit=len(requests), seed=seed, device=device)
+        return train(
+            study,
+            of,
+            architecture,
+            epochs=epochs,
+            limit=len(requests),
+            observed_only=True,
+            seed=seed,
+            device=device,
+        )
 
     fit = fit or default
     keep = keep or (lambda _, compute: compute())

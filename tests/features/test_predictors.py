@@ -10,11 +10,15 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 import mssg
 from mssg.data.dataset import open_sources, write_packed
-from mssg.errors import SnapshotError, UsageError
+from mssg.errors import DataError, SnapshotError, UsageError
 from mssg.features import predictors, ridge
+from mssg.features.labelled import of_one
+from mssg.features.pretrained import start_from
+from mssg.losses.covariate import CovariateLoss
 from mssg.measure.own_error import IN_TURN, own_error
 
 pytestmark = pytest.mark.slow
@@ -83,7 +87,7 @@ def regression(bars):
 def test_it_learns_every_kind_of_covariate(trained):
     errors = {e.covariate: e for e in trained.errors}
     assert errors["height"].n == 40 and errors["height"].r > 0.8
-    assert errors["bright"].n == errors["place"].n == 20
+    assert errors["bright"].n == errors["place"].n == 40  # the tables keep what the sources do not observe
     assert errors["bright"].accuracy > 0.8 and errors["place"].accuracy > 0.8
 
 
@@ -162,7 +166,90 @@ def test_what_is_no_predictor(trained, bars, tmp_path):
     for name in ("cut", "text", "missing"):
         with pytest.raises(SnapshotError, match=name):
             predictors.Predictor.load(tmp_path / f"{name}.safetensors")
-    with pytest.raises(UsageError, match="no passes"):
+    with pytest.raises(UsageError, match="not trained as a network"):
         predictors.train(*bars, "ridge", epochs=3)
     with pytest.raises(UsageError, match="resnet18"):
         predictors.build("resnet9", bars[0])
+
+
+def test_what_sources_do_not_observe_may_be_left_alone(bars):
+    found = predictors.train(*bars, observed_only=True)
+    assert {e.covariate: e.n for e in found.errors} == {"height": 200, "bright": 100, "place": 100}
+
+
+def test_a_predictor_of_one_covariate(bars, tmp_path):
+    study, sources = bars
+    for observed_only, names in ((False, ["A", "B"]), (True, ["B"])):
+        part, opened = of_one(study, sources, "place", observed_only)
+        assert [s.name for s in opened] == names and part.condition_names == ("place",)
+    found = predictors.train(part, opened)
+    (error,) = found.errors
+    assert error.covariate == "place" and error.accuracy > 0.9
+    again = predictors.Predictor.load(found.save(tmp_path / "place.safetensors"))
+    assert set(again.measure(sources[0].images[:3])) == {"place"}
+
+
+def test_rare_levels_count_as_much_as_frequent_ones(bars):
+    study = bars[0]
+    values = np.array([[5.0, 0, 1]] * 9 + [[6.0, 1, np.nan]])
+    weights = predictors._level_weights(study, values)(values)
+    np.testing.assert_allclose(weights[:, 0], 1)
+    assert weights[:9, 1].sum() == pytest.approx(weights[9, 1]) and weights[:, 1].sum() == pytest.approx(10)
+    np.testing.assert_allclose(weights[:, 2], 1)  # of one level that is all there is, and of none
+    loss = CovariateLoss(study)
+    outputs, target = torch.randn(10, study.layout.width), torch.from_numpy(study.encode(values))
+    known = torch.from_numpy(np.isfinite(values))
+    plain, ones = (loss(outputs, target, known, weights=w)[0] for w in (None, torch.ones(10, 3)))
+    assert torch.equal(plain, ones) and loss(outputs, target, known, weights=torch.zeros(10, 3))[0] == 0
+
+
+@pytest.mark.parametrize("form", ["torchvision", "sequence", "safetensors"])
+def test_a_network_starts_from_somebody_elses_weights(form, bars, tmp_path):
+    import torchvision
+
+    theirs = torchvision.models.resnet18(weights=None)
+    state, path = theirs.state_dict(), tmp_path / "weights.pth"
+    if form == "sequence":  # as RadImageNet's ResNet50.pt
+        state = {
+            f"backbone.{k}": v for k, v in nn.Sequential(*list(theirs.children())[:-1]).state_dict().items()
+        }
+        torch.save({"state_dict": state}, path)
+    elif form == "safetensors":
+        path = tmp_path / "weights.safetensors"
+        save_file(state, path)
+    else:
+        torch.save(state, path)
+    network = predictors.build("resnet18", bars[0], "theirs")
+    assert start_from(network, path).startswith("weights@")
+    assert torch.equal(network.layer3[0].conv1.weight, theirs.layer3[0].conv1.weight)
+    colours = torch.rand(2, 1, 32, 32)
+    with torch.no_grad():  # grey in three channels to theirs, in one to ours
+        ours, other = network.conv1(colours), theirs.conv1(colours.expand(-1, 3, -1, -1))
+    torch.testing.assert_close(ours, other)
+
+
+def test_weights_that_do_not_fit(bars, tmp_path):
+    import torchvision
+
+    torch.save({"a": torch.zeros(3)}, tmp_path / "other.pth")
+    (tmp_path / "damaged.pth").write_bytes(b"no")
+    torch.save(torchvision.models.resnet50(weights=None).state_dict(), tmp_path / "fifty.pth")
+    for name, said in (
+        ("other", "no ResNet"),
+        ("damaged", "cannot be read"),
+        ("fifty", "another architecture"),
+    ):
+        with pytest.raises(DataError, match=said):
+            start_from(predictors.build("resnet18", bars[0], "theirs"), tmp_path / f"{name}.pth")
+
+
+def test_started_predictors_say_so(bars, tmp_path):
+    import torchvision
+
+    path = tmp_path / "imagenet.pth"
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), path)
+    found = predictors.train(*bars, "resnet18", init=path, class_weights=True, epochs=1, limit=32)
+    again = predictors.Predictor.load(found.save(tmp_path / "p.safetensors"))
+    assert again.pretrained.startswith("imagenet@")
+    images = bars[1][0].images[:4]
+    assert np.array_equal(again.measure(images)["height"], found.measure(images)["height"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 import mssg
 from mssg.data.dataset import write_packed
+from mssg.errors import DataError
 from mssg.inversion.latent_file import InvertedImage
 from trainer_cli.main import Refused
 
@@ -75,3 +77,57 @@ def test_a_mistake_is_one_sentence(words, told, tmp_path, monkeypatch):
     Path("empty").mkdir()
     with pytest.raises(Refused, match=told):
         invert(*words)
+
+
+def test_whole_volumes_are_cut_as_prepare_cuts_them(tmp_path):
+    """In a space of their own in the middle, in a common one at the study's place, in any storage order."""
+    from mssg.data.recipes import mri
+    from mssg.data.recipes.cohort_selection import PrepareRequest
+    from mssg.inversion.image_reader import read_image
+    from mssg.inversion.volume_slice import CuttingRules
+    from tests.data.stand_ins import head, save_volume, write_rows
+
+    rows = []
+    for i, order in enumerate(("RAS", "PIL", "LAS")):
+        data = np.kron(head(60, 20, i), np.ones((2, 2, 2), np.float32))[: 40 - i]
+        save_volume(tmp_path / f"{i}.nii.gz", data, order, voxel=4.0)
+        rows.append({"path": f"{i}.nii.gz", "subject": f"p{i}", "age": 60 + i})
+    table = write_rows(tmp_path / "t.csv", rows)
+    request = PrepareRequest(table, tmp_path / "out", covariates=["age=continuous:years"])
+    for common in (False, True):
+        options = mri.SliceOptions(resolution=32, pixel_mm=5.0, common_space=common)
+        made = mri.prepare(replace(request, out=tmp_path / f"out-{common}"), options)
+        study = mssg.load_study(made.study)
+        images = np.load(tmp_path / f"out-{common}/csv/images.npy")
+        for i, image in enumerate(images):
+            picture, place = read_image(tmp_path / f"{i}.nii.gz", study)
+            np.testing.assert_array_equal(picture, image)
+            assert place.code == 2  # as the file says
+    at = read_image(tmp_path / "0.nii.gz", study, CuttingRules(at_mm=-30.0))
+    assert at[1].affine[1][3] == -30 and not np.array_equal(at[0], images[0])
+    with pytest.raises(DataError, match="empty"):
+        read_image(tmp_path / "0.nii.gz", study, CuttingRules(at_mm=900.0))
+    with pytest.raises(DataError, match="how to cut"):
+        read_image(tmp_path / "0.nii.gz", mssg.load("digits", device="cpu").study)
+
+
+def test_volumes_in_a_folder(tmp_path):
+    from tests.data.stand_ins import head, save_volume
+    from trainer_cli.main import cli
+
+    for i in range(2):
+        data = np.kron(head(60, 20 + 10 * i, i), np.ones((4, 4, 4), np.float32))
+        save_volume(tmp_path / "in" / f"sub-{i}_T1w.nii.gz", data, "LAS", voxel=2.0)
+    words = ["--snapshot", "brain", "--steps", "2", "--device", "cpu", "--at", "-10"]
+    cli.main(["invert", str(tmp_path / "in"), *words, "--out", str(tmp_path / "out")], standalone_mode=False)
+    rows = list(csv.DictReader((tmp_path / "out/inversions.csv").read_text().splitlines()))
+    assert [row["name"] for row in rows] == ["sub-0_T1w", "sub-1_T1w"] and all(row["error"] for row in rows)
+    assert InvertedImage.load(tmp_path / "out/sub-0_T1w.safetensors").place.affine[1][3] == -10
+
+
+def test_a_slice_of_whole_heads_states_its_place():
+    from mssg.inversion.volume_slice import CuttingRules
+
+    study = mssg.load("brain-heads", device="cpu").study
+    assert CuttingRules(at_mm=-31.0, places=(-33.0, -30.0)).position(study) == {study.position: -30.0}
+    assert CuttingRules(at_mm=-31.0).position(mssg.load("brain", device="cpu").study) == {}
