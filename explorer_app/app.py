@@ -30,6 +30,7 @@ from explorer_app.panels import (
     own_image,
     picture_view,
     regions,
+    response,
     strata,
     timeline,
 )
@@ -47,6 +48,7 @@ PANELS: tuple[tuple[str, str, Panel], ...] = (
     ("Picture", "MainDockSpace", picture_view.draw),
     ("Grid", "Down", grid.draw),
     ("Strata", "Down", strata.draw),
+    ("Response", "Down", response.draw),
     ("Your image", "Down", own_image.draw),
     ("Timeline", "Down", timeline.draw_timeline),
     ("Training", "Down", timeline.draw_training),

@@ -84,7 +84,7 @@ def parts(display: Display, current: Part, pinned: Part | None) -> tuple[tuple[P
     """
     if pinned is None or display.compare == "A":
         return (current,), ""
-    names, problem = (NOW, pinned.label), _unlike(current, pinned)
+    names, problem = (NOW, pinned.label.split(",")[0]), _unlike(current, pinned)
     first = replace(current, label=NOW)
     if not problem:
         second = replace(pinned, other=current.image, names=names, is_second=True)

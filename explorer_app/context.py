@@ -16,7 +16,7 @@ from explorer_app.export import Origin
 from explorer_app.geometry import mirrored, stated
 from explorer_app.guest import Guest, is_image
 from explorer_app.interface import Background, DerivedMaps, Interface
-from explorer_app.messages import Frame, OpenedModel, Picture
+from explorer_app.messages import PREDICTOR, Frame, OpenedModel, Picture
 from explorer_app.overlay import Region, Regions, Stroke, strokes_of_marks, strokes_of_regions
 from explorer_app.real_image import RealImage
 from explorer_app.render_client import RenderClient
@@ -26,6 +26,7 @@ from explorer_app.stored import stored_frame
 from explorer_app.viewing import viewed
 from mssg.errors import MssgError
 from mssg.measure.instruments import instrument
+from mssg.measure.own_error import OwnError
 from mssg.rendering.request import RenderRequest
 
 if TYPE_CHECKING:
@@ -98,9 +99,8 @@ class Context:
         if model is None:
             return
         request, dropped = fitting(state.request, model.num_ws, model.equivariant, model.names)
-        distribution = self.document.distribution
-        stored = request.latent is not None and distribution is not None
-        if stored and request.latent.snapshot != distribution.header.snapshot_id:
+        distribution, latent = self.document.distribution, request.latent
+        if latent and distribution and latent.snapshot != distribution.header.snapshot_id:
             request, dropped = replace(request, latent=None), [*dropped, "latent of your image"]
         if dropped:
             self.document.history.replace(replace(state, request=request))
@@ -151,9 +151,9 @@ class Context:
         layer = next((la for la in model.layers if la.name == request.layer), None) if model else None
         return channel_requests(request, self.state.display.channels, layer.shape[0] if layer else 1)
 
-    def whole(self, request: RenderRequest) -> RenderRequest:
+    def whole(self, request: Picture) -> RenderRequest:
         """The one request of all that is looked at: of a layer, with every channel shown."""
-        return side_by_side(self.channels(request))
+        return side_by_side([r for r in self.channels(request) if isinstance(r, RenderRequest)])
 
     def viewed(self, frame: Frame, name: str) -> np.ndarray:
         """What is looked at of a frame: grey levels float32 [H, W] or [H, W, 3].
@@ -237,6 +237,17 @@ class Context:
         if study.instrument:
             names |= set(instrument(study.instrument).COVARIATES)
         return tuple(name for name in study.condition_names if name in names)
+
+    def errors_of(self, reader: str) -> dict[str, OwnError]:
+        """An instrument's own error by covariate. The oracle goes by its name in the study."""
+        if not reader:
+            return {}
+        own = self.client.predictor.errors if reader == PREDICTOR else instrument(reader).own_errors()
+        return {error.covariate: error for error in own}
+
+    def called(self, reader: str) -> str:
+        """What people call an instrument."""
+        return self.client.predictor.network if reader == PREDICTOR else f"{reader} oracle"
 
     def origin(self) -> Origin:
         """What the picture on the screen comes from; there must be one."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from explorer_app.messages import Picture
 from explorer_app.state import ZOOM_RANGE, Display
-from mssg.rendering.request import RenderRequest
 from mssg.study.model import Geometry, Study
 
 # What lies at the picture's left, right, top and bottom edge. Stored pictures are RAS slices turned by rot90:
@@ -38,7 +38,7 @@ Stated = Geometry | Eye | None
 """What is known of where a picture's pixels lie."""
 
 
-def stated(study: Study | None, request: RenderRequest) -> Stated:
+def stated(study: Study | None, request: Picture) -> Stated:
     """What a study states of the pixels of a picture; a layer's pixels lie nowhere."""
     if study is None or request.layer is not None:
         return None

@@ -13,6 +13,8 @@ from explorer_app.displayed import FULL, coloured, displayed, sheet
 from explorer_app.distribution import TrainingDistribution
 from explorer_app.export import Origin
 from explorer_app.geometry import mirrored, stated
+from explorer_app.messages import Picture
+from explorer_app.real_image import RealImage
 from explorer_app.request_edits import channel_requests, side_by_side
 from explorer_app.state import AppState, Display, set_snapshot
 from explorer_app.viewing import viewed
@@ -108,28 +110,30 @@ class _Artist:
         self.display, self.data_order = display, data_order
         self._engine = Engine(device=device)
 
-    def _rendered(self, request: RenderRequest) -> np.ndarray:
+    def _rendered(self, request: Picture) -> np.ndarray:
         frame = self._engine.render(request, lambda: False)
         assert frame is not None  # nothing cancels it
         return frame.image
 
-    def _channels(self, request: RenderRequest) -> tuple[RenderRequest, ...]:
+    def _channels(self, request: Picture) -> tuple[Picture, ...]:
+        if isinstance(request, RealImage):
+            return (request,)
         if request.layer is not None:
             self._rendered(replace(request, channel=0, channels=1))  # which tells how many there are
         return channel_requests(request, self.display.channels, self._engine.channels(request))
 
-    def whole(self, request: RenderRequest) -> RenderRequest:
+    def whole(self, request: Picture) -> RenderRequest:
         """The one request of all that is looked at."""
-        return side_by_side(self._channels(request))
+        return side_by_side([r for r in self._channels(request) if isinstance(r, RenderRequest)])
 
-    def image(self, request: RenderRequest, mirror: bool = False) -> np.ndarray:
+    def image(self, request: Picture, mirror: bool = False) -> np.ndarray:
         """What is looked at: grey levels float32 [H, W] or [H, W, 3]."""
         images = [self._rendered(r) for r in self._channels(request)]
         as_drawn = {"untransform": False, "channel": "colour"}
         display = replace(self.display, **as_drawn) if self.data_order else self.display
         return viewed(images, request, display, mirror)
 
-    def part(self, request: RenderRequest) -> Part:
+    def part(self, request: Picture) -> Part:
         """The same as a part of the view."""
         study = read_header(request.snapshot).study
         image = self.image(request, mirrored(study.geometry, self.display.neurological))
@@ -137,13 +141,13 @@ class _Artist:
             image = brightness(image)
         return Part(request, image, stated(study, request))
 
-    def pixels(self, request: RenderRequest) -> np.ndarray:
+    def pixels(self, request: Picture) -> np.ndarray:
         """A picture of a grid or sweep as it is written."""
         if self.data_order:
             return coloured(self.image(request), FULL)
         return displayed(self.part(request), replace(self.display, compare="A"))
 
-    def view(self, request: RenderRequest) -> dict[str, object]:
+    def view(self, request: Picture) -> dict[str, object]:
         """How such pictures are displayed, as provenance."""
         if self.data_order:
             return export.IN_DATA_ORDER

@@ -56,7 +56,7 @@ class RequestedPictures:
     """
 
     number: int
-    main: RenderRequest | None
+    main: Picture | None
     others: tuple[tuple[Picture, bool], ...]
     predictor: str = ""
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from explorer_app.real_image import RealImage
 from mssg.data import nifti
-from mssg.data.nifti import holds_grey_levels
 from mssg.errors import DataError, MssgError
 from mssg.inversion.image_reader import SLICES, fitting_picture, read_picture, read_place
 from mssg.inversion.scan_slices import ScanSlices
@@ -70,7 +69,7 @@ def open_image(path: str | Path, snapshot: str, study: Study, places: NDArray[np
     path = Path(path).expanduser()
     if path.name.lower().endswith(SLICES) and path.is_file() and not _is_slice(path):
         return OpenedImage(snapshot, path, scan=ScanSlices.read(path, study, places))
-    rules = replace(nifti.AS_STATED, assume_las=holds_grey_levels(path))
+    rules = replace(nifti.AS_STATED, assume_las=bool(nifti.drawn_as(path)))
     pixels = read_picture(path, study, rules)
     return OpenedImage(
         snapshot, path, RealImage(snapshot, path.name, pixels, place=read_place(path, study, rules))

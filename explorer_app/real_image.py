@@ -87,8 +87,8 @@ class RealImage:
         pixels = shown[None] if shown.ndim == 2 else np.moveaxis(shown, -1, 0)
         place = place_from_json(document["place"])
         known = tuple((str(n), float(v)) for n, v in document["covariates"])
-        words = (str(document[key]) for key in ("snapshot", "name"))
-        return RealImage(*words, pixels, known, str(document["about"]), place)
+        snapshot, name, about = (str(document[key]) for key in ("snapshot", "name", "about"))
+        return RealImage(snapshot, name, pixels, known, about, place)
 
 
 def place_to_json(place: Place | None) -> dict[str, Any] | None:

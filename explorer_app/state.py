@@ -93,8 +93,8 @@ class Pin:
     @property
     def label(self) -> str:
         """Its name in words; of a real picture also that it is one, and whose."""
-        real = isinstance(self.request, RealImage)
-        return f"pin {self.name}, real: {self.request.name}" if real else f"pin {self.name}"
+        real = f", real: {self.request.name}" if isinstance(self.request, RealImage) else ""
+        return f"pin {self.name}{real}"
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,9 @@ class Grid:
 class Analysis:
     """Settings of the analyses beside the picture.
 
-    `uncertainty` off | mean | sd | both, over `seeds` seeds; `strata_…` the live heatmap; `predictor` the
-    file of a learned instrument; `spectrum_…` the Kaiser window and the decibels shown.
+    `uncertainty` off | mean | sd | both, over `seeds` seeds; `strata_…` the live heatmap; `response` the
+    covariate of the response curve, at so many values with so many seeds each; `predictor` the file of a
+    learned instrument; `spectrum_…` the Kaiser window and the decibels shown.
     """
 
     uncertainty: str = "off"
@@ -147,6 +148,9 @@ class Analysis:
     strata_metric: str = ""
     strata_images: int = 4
     strata_live: bool = False
+    response: str = ""
+    response_steps: int = 6
+    response_seeds: int = 5
     predictor: str = ""
     spectrum_beta: float = 8.0
     spectrum_range_db: float = 80.0

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from explorer_app.messages import Picture
+from explorer_app.real_image import RealImage
 from explorer_app.request_edits import motion
 from explorer_app.state import Display
 from mssg.rendering.request import RenderRequest
@@ -69,7 +71,7 @@ def moved_back(image: np.ndarray, request: RenderRequest) -> np.ndarray:
 
 
 def viewed(
-    images: Sequence[np.ndarray], request: RenderRequest, display: Display, mirror: bool = False
+    images: Sequence[np.ndarray], request: Picture, display: Display, mirror: bool = False
 ) -> np.ndarray:
     """What is looked at: grey levels float32 [H, W] or [H, W, 3].
 
@@ -79,6 +81,8 @@ def viewed(
         display: How they are shown.
         mirror: Turn each channel of a layer right to left; their order stays.
     """
+    if isinstance(request, RealImage):
+        return channel(images[0], display.channel)
     if request.layer is not None:
         return channel_tiles([i[:, ::-1] for i in images] if mirror else images, display)
     moved = display.untransform and request.transform is not None

@@ -31,18 +31,18 @@ def draw(app: Context, state: AppState) -> AppState:
     if imgui.begin_child("grid settings", ImVec2(side, 0)):
         for which, title in (("rows", "rows"), ("columns", "cols")):
             state = _axis(state, distribution, which, title)
-        still = _still(app, state)
-        pictures = export.grid_of(distribution.study, still.request, still.grid)
-        _progress(app, state, distribution, pictures, still is not state)
+        held = still(app, state)
+        pictures = export.grid_of(distribution.study, held.request, held.grid)
+        _progress(app, state, distribution, pictures, held is not state)
     else:
-        still = _still(app, state)
-        pictures = export.grid_of(distribution.study, still.request, still.grid)
+        held = still(app, state)
+        pictures = export.grid_of(distribution.study, held.request, held.grid)
     imgui.end_child()
     imgui.same_line()
     if imgui.begin_child("grid cells", ImVec2(0, 0)):
         if pictures:
             app.client.request(p for row in pictures for p in row)
-            state = _cells(app, state, distribution, pictures, still is not state)
+            state = _cells(app, state, distribution, pictures, held is not state)
         else:
             widgets.empty_note("No grid", "Choose two different covariates.")
     imgui.end_child()
@@ -52,7 +52,7 @@ def draw(app: Context, state: AppState) -> AppState:
 Rows = tuple[tuple[RenderRequest, ...], ...]
 
 
-def _still(app: Context, state: AppState) -> AppState:
+def still(app: Context, state: AppState) -> AppState:
     """The state whose grid is shown.
 
     While something is dragged or animated this is the one before, or every cell would have to be rendered for

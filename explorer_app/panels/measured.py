@@ -62,14 +62,12 @@ def _table(
         imgui.table_next_row()
         learned = instrument == PREDICTOR
         about = _LEARNED if learned else oracle(instrument).ABOUT
-        own = app.client.predictor.errors if learned else oracle(instrument).own_errors()
-        name = app.client.predictor.network if learned else f"{instrument} oracle"
+        errors, name = app.errors_of(instrument), app.called(instrument)
         for title in (name, "asked", "read", "error"):
             imgui.table_next_column()
             widgets.text(title, theme.FAINT)
             if title == name:
                 widgets.tooltip(about)
-        errors = {known.covariate: known for known in own}
         for covariate in distribution.study.conditions:
             if covariate.name in values and covariate.name in asked:
                 value = values[covariate.name]
@@ -77,7 +75,7 @@ def _table(
                     distribution, covariate, asked[covariate.name], value, errors.get(covariate.name), current
                 )
         imgui.end_table()
-    if own and not learned:
+    if errors and not learned:
         widgets.wrapped(f"± is the {instrument} oracle's own error. {about}", theme.FAINT)
 
 

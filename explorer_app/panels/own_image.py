@@ -15,7 +15,6 @@ from explorer_app.context import Context
 from explorer_app.distribution import TrainingDistribution
 from explorer_app.guest import STEPS, SUFFIXES
 from explorer_app.interface import Dialog
-from explorer_app.messages import PREDICTOR
 from explorer_app.panels.browser import browse
 from explorer_app.real_image import RealImage
 from explorer_app.state import AppState, set_values
@@ -134,13 +133,10 @@ def readings(app: Context, image: RealImage) -> dict[str, Reading] | None:
     if frame is None or frame.measured is None:
         return found or None
     for name, values in frame.measured.items():
-        learned = name == PREDICTOR
-        own = app.client.predictor.errors if learned else instrument(name).own_errors()
-        errors = {known.covariate: known for known in own}
-        who = app.client.predictor.network if learned else f"{name} oracle"
+        errors = app.errors_of(name)
         for covariate, value in values.items():
             if math.isfinite(value) and covariate not in found:
-                found[covariate] = Reading(value, who, errors.get(covariate))
+                found[covariate] = Reading(value, app.called(name), errors.get(covariate))
     return found
 
 

@@ -21,6 +21,7 @@ from explorer_app.panels.latent import SEEDS_PER_EM
 from explorer_app.request_edits import drag_latent
 from explorer_app.state import CHANNELS, MARK_KINDS, AppState, Display
 from explorer_app.theme import em, u32
+from mssg.rendering.request import RenderRequest
 
 TOOLS = ("pan", "window", "latent")
 _TOOL_ICONS = (icons.ICON_FA_HAND, icons.ICON_FA_CIRCLE_HALF_STROKE, icons.ICON_FA_SHUFFLE)
@@ -242,7 +243,7 @@ def _layer(app: Context, part: Part) -> str:
     """Which layer is looked at and how much of it; "" for a picture."""
     if part.request.layer is None:
         return ""
-    channels = [r.channel or 0 for r in app.channels(part.request)]
+    channels = [r.channel or 0 for r in app.channels(part.request) if isinstance(r, RenderRequest)]
     which = f"{len(channels)} channels, {channels[0]} to {channels[-1]}"
     return f"layer {part.request.layer}, {which if len(channels) > 1 else f'channel {channels[0]}'}"
 

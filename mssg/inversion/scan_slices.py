@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -54,7 +54,9 @@ class ScanSlices:
         if study.geometry is None or study.channels != 1:
             expected = "a study of grey slices that states its geometry"
             raise DataError("this study does not say how to cut a scan", file=path, expected=expected)
-        return ScanSlices(study, Scan(nifti.read_volume(path, rules)), places)
+        drawn = bool(nifti.drawn_as(Path(path)))
+        rules = replace(rules, assume_las=rules.assume_las or drawn)
+        return ScanSlices(study, Scan(nifti.read_volume(path, rules), drawn=drawn), places)
 
     @property
     def _geometry(self) -> Geometry:

@@ -115,6 +115,11 @@ def own_image(d: Driver) -> None:
     d.wait(lambda: (frame := d.app.client.frame(d.state.pin.request)) is not None and frame.measured)
 
 
+def response(d: Driver) -> None:
+    """What the oracle reads against what is asked."""
+    d.front("Response")
+
+
 def measured(d: Driver) -> None:
     """What the oracle reads, and mean and deviation over seeds."""
     d.front("Measured")
@@ -179,6 +184,7 @@ ON_SNAPSHOT: tuple[Scene, ...] = (
     compare,
     side,
     own_image,
+    response,
     measured,
     shortcuts,
     opening,

@@ -273,6 +273,41 @@ def main_strata_come_from_an_evaluation(d):
     d.front("Grid")
 
 
+# --- the response curve
+# ----------------------------------------------------------------------------------------------
+
+
+def main_the_response_curve_is_what_the_oracle_reads(d):
+    from explorer_app.response import response_points
+
+    d.front("Response")
+    d.ctx.item_click("//Covariates/free##mode")
+    d.app.state = replace(d.state, analysis=replace(d.state.analysis, response="intensity"))
+    d.ctx.item_input_value("//Response/**/##response values", 3)
+    d.ctx.item_input_value("//Response/**/##response seeds", 2)
+    d.settle()
+    analysis = d.state.analysis
+    assert (analysis.response, analysis.response_steps, analysis.response_seeds) == ("intensity", 3, 2)
+    distribution = d.app.document.distribution
+    points = response_points(d.state.request, distribution, "intensity", "free", 3, 2)
+    wanted = [p for point in points for p in point.pictures]
+    assert len(set(wanted)) == 6 and d.app.client.others == set(wanted) - {d.state.request}
+    assert all("intensity" in d.app.client.frame(p).measured["digits"] for p in wanted)
+    box = d.ctx.item_info(slider("thickness")).rect_full
+    d.ctx.mouse_move(slider("thickness"))
+    d.ctx.mouse_down()
+    for share in (0.6, 0.8):  # it stands still while a slider is held
+        d.ctx.mouse_teleport_to_pos(
+            (box.min.x + share * (box.max.x - box.min.x), (box.min.y + box.max.y) / 2)
+        )
+        d.frames()
+        assert d.app.client.others <= set(wanted)
+    d.ctx.mouse_up()
+    d.settle()
+    assert not d.app.client.others & set(wanted)
+    d.front("Grid")
+
+
 # --- 5 latent and model
 # ----------------------------------------------------------------------------------------------
 
