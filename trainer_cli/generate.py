@@ -150,35 +150,53 @@ def generate(
         _draw_volume(renderer, plan, snapshot, path, resample)
         _say_outside(renderer, plan)
         return
-    requests = plan.requests
     if suffix == ".npy":
-        images = _drawn(renderer, requests, np.float32 if request.layer else np.uint8)
-        write_atomically(path, lambda file: np.save(file, images), UsageError)
-        table = path.with_suffix(".csv")
-        _write_table(table, renderer, requests)
-        click.echo(f"{path}: {images.dtype} {list(images.shape)}; {table}: what each image is")
+        _write_array(path, renderer, plan)
+    elif suffix in files.NIFTI_SUFFIXES:
+        _write_nifti(path, renderer, plan, snapshot)
     else:
-        images = files.to_grey(_drawn(renderer, requests, np.float32), request.layer is not None)
-        metadata = _metadata(renderer, requests, snapshot, path)
-        if suffix in files.NIFTI_SUFFIXES:
-            along = plan.sweeps[0] if plan.sweeps else None
-            stated = [_values(renderer, r) for r in requests]
-            command = metadata["Command"]
-            sidecar = files.save_nifti(path, images, renderer.header, requests, stated, along, command)
-            size = f"{len(images)} of {images.shape[3]} x {images.shape[2]} pixels"
-            click.echo(f"{path}: {size}; {sidecar}: what it is")
-            if not files.place_of(renderer.header, request).code:
-                click.echo(f"Note: {NO_PLACE}.", err=True)
-        else:
-            columns = plan.columns
-            if request.layer and images.shape[1] > 1:  # channels side by side, as many pictures
-                columns = math.ceil(math.sqrt(images.shape[1])) if len(images) == 1 else images.shape[1]
-                images = images.reshape(-1, 1, *images.shape[2:])
-            files.save_png(path, images, columns, metadata, int(bits))
-            rows = math.ceil(len(images) / columns)
-            shape = f"{rows} x {columns} images" if len(images) > 1 else "1 image"
-            click.echo(f"{path}: {shape} of {images.shape[3]} x {images.shape[2]} pixels")
+        _write_png(path, renderer, plan, snapshot, int(bits))
     _say_outside(renderer, plan)
+
+
+def _write_array(path: Path, renderer: Renderer, plan: Plan) -> None:
+    """Write the pictures as an array, and a table of what each is."""
+    images = _drawn(renderer, plan.requests, np.float32 if plan.request.layer else np.uint8)
+    write_atomically(path, lambda file: np.save(file, images), UsageError)
+    table = path.with_suffix(".csv")
+    _write_table(table, renderer, plan.requests)
+    click.echo(f"{path}: {images.dtype} {list(images.shape)}; {table}: what each image is")
+
+
+def _write_nifti(path: Path, renderer: Renderer, plan: Plan, snapshot: str) -> None:
+    """Write a slice, or a stack along a sweep, with its sidecar."""
+    from mssg.rendering import image_files as files
+
+    requests = plan.requests
+    images = files.to_grey(_drawn(renderer, requests, np.float32), plan.request.layer is not None)
+    along = plan.sweeps[0] if plan.sweeps else None
+    stated = [_values(renderer, r) for r in requests]
+    command = _metadata(renderer, requests, snapshot, path)["Command"]
+    sidecar = files.save_nifti(path, images, renderer.header, requests, stated, along, command)
+    size = f"{len(images)} of {images.shape[3]} x {images.shape[2]} pixels"
+    click.echo(f"{path}: {size}; {sidecar}: what it is")
+    if not files.place_of(renderer.header, plan.request).code:
+        click.echo(f"Note: {NO_PLACE}.", err=True)
+
+
+def _write_png(path: Path, renderer: Renderer, plan: Plan, snapshot: str, bits: int) -> None:
+    """Write the pictures as one, native pixels."""
+    from mssg.rendering import image_files as files
+
+    requests, layer, columns = plan.requests, plan.request.layer, plan.columns
+    images = files.to_grey(_drawn(renderer, requests, np.float32), layer is not None)
+    if layer and images.shape[1] > 1:  # channels side by side, as many pictures
+        columns = math.ceil(math.sqrt(images.shape[1])) if len(images) == 1 else images.shape[1]
+        images = images.reshape(-1, 1, *images.shape[2:])
+    files.save_png(path, images, columns, _metadata(renderer, requests, snapshot, path), bits)
+    rows = math.ceil(len(images) / columns)
+    shape = f"{rows} x {columns} images" if len(images) > 1 else "1 image"
+    click.echo(f"{path}: {shape} of {images.shape[3]} x {images.shape[2]} pixels")
 
 
 def _draw_volume(renderer: Renderer, plan: Plan, snapshot: str, path: Path, resample: float | None) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mssg.data.dataset import PackedSource
-from mssg.errors import UsageError
+from mssg.errors import UsageError, check_choice
 from mssg.metrics.agreement import agreement, readings, regressors
 from mssg.metrics.control_report import QUANTILES, ControlReport, ControlRow, GridCell
 from mssg.metrics.sampling import derived_seed
@@ -173,9 +173,8 @@ def control(
         study, models, n, seed, bootstrap=np.random.default_rng([seed, 0]), fixed=_fixed(study, source)
     )
     ask = _resolved(start, generate, measure, shared)
-    unknown = [d for d in designs if d not in ASKED]
-    if unknown:
-        raise UsageError("no such design", field=unknown[0], expected=" | ".join(ASKED))
+    for design in designs:
+        check_choice(design, ASKED, "designs")
     anchors = {name: anchor for name in ask.varied if (anchor := _anchor(ask, name))}
     readings = _MeasuredDraws(
         generate=generate,
@@ -186,20 +185,13 @@ def control(
         progress=progress,
         read=read,
     )
-    rows: list[ControlRow] = []
-    cells: list[GridCell] = []
-    spread: tuple[Spread, ...] = ()
-    if "a" in designs or sources:
-        kind = class_covariate(study)
-        variance = ClassVariance(kind.width if kind else 1) if sources else None
-        rows += [row for row in _drawn(ask, readings, variance) if "a" in designs]
-        spread = compare(variance, real_variance(sources, study), study) if variance else ()
+    rows, spread = _as_a_set(ask, readings, sources, wanted="a" in designs)
     if "b" in designs:
         rows += _conditional(ask, readings)
-    if "c" in designs:
-        for name, anchor in anchors.items():
-            more_rows, more_cells = _grid(ask, readings, name, anchor)
-            rows, cells = rows + more_rows, cells + more_cells
+    cells: list[GridCell] = []
+    for name, anchor in anchors.items() if "c" in designs else ():
+        more_rows, more_cells = _grid(ask, readings, name, anchor)
+        rows, cells = rows + more_rows, cells + more_cells
     if "shuffled" in designs:
         rows += _shuffled(ask, readings)
     return ControlReport(
@@ -212,6 +204,19 @@ def control(
         spread=spread,
         source=source,
     )
+
+
+def _as_a_set(
+    ask: _Requests, readings: _MeasuredDraws, sources: Sequence[PackedSource], wanted: bool
+) -> tuple[list[ControlRow], tuple[Spread, ...]]:
+    """Design a where it is wanted, and the spread within classes where there are real images."""
+    if not wanted and not sources:
+        return [], ()
+    kind = class_covariate(ask.study)
+    variance = ClassVariance(kind.width if kind else 1) if sources else None
+    rows = list(_drawn(ask, readings, variance))
+    spread = compare(variance, real_variance(sources, ask.study), ask.study) if variance else ()
+    return (rows if wanted else []), spread
 
 
 def _batches(ask: _Requests, designs: Sequence[str], grids: int, spread: bool) -> int:

@@ -8,7 +8,7 @@ Vinyals 2019).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,20 +127,30 @@ def utility(
     real = keep("real", lambda: fit(sources).measure(test_images))
     fake = keep(model, of_generated)
     rng = np.random.default_rng([seed, 33])
-    results = []
+    how = {"trained_on": len(requests), "architecture": architecture, "epochs": epochs}
+    compared = _compared(study, sources, test_values, fake=fake, real=real)
+    return [found.result(how, model=model, split=split, rng=rng) for found in compared]
+
+
+def _compared(
+    study: Study,
+    sources: Sequence[PackedSource],
+    truth: np.ndarray,
+    *,
+    fake: Mapping[str, np.ndarray],
+    real: Mapping[str, np.ndarray],
+) -> Iterator[_Compared]:
+    """What both predictors say, for each covariate that test images record [M, V] and predictors read."""
     for v, covariate in enumerate(study.conditions):
-        known = np.isfinite(test_values[:, v])
+        known = np.isfinite(truth[:, v])
         if known.any() and covariate.name in real:
-            found = _Compared(
+            yield _Compared(
                 covariate,
-                truth=test_values[known, v],
+                truth=truth[known, v],
                 fake=fake[covariate.name][known],
                 real=real[covariate.name][known],
                 training=np.concatenate([s.values[s.rows("train"), v] for s in sources]),
             )
-            how = {"trained_on": len(requests), "architecture": architecture, "epochs": epochs}
-            results.append(found.result(how, model=model, split=split, rng=rng))
-    return results
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from mssg.errors import RunError
 from mssg.losses.covariate import CovariateLoss
 from mssg.processes import asked_to_stop
 from mssg.runs.lock import locked
-from mssg.training.batches import open_training_data
+from mssg.training.batches import TrainingData, open_training_data
 from mssg.training.cores import CoreUse
 from mssg.training.distributed import World
 from mssg.training.run import Run
@@ -59,20 +59,7 @@ def _train(run: Run, world: World, progress: Progress | None, interrupted: threa
     writer = RunWriter(run, data, progress)
     validation = Validation(data, run.predictors) if world.is_main else None
     setup = TrainSetup(config, CovariateLoss(data.study), world)
-    state = initial_state(run, data.study, world.device, writer.log)
-    state.load_newest(run.state_files(), writer.log)
-    world.broadcast(state.G)
-    world.broadcast(state.D)
-    writer.begin(state.step)
-    writer.say(_first_words(run, world, state.step))
-    if validation:
-        writer.say(validation.words())
-    if (channels := state.D.config.channels(data.study.resolution)) < FEWEST_CHANNELS:
-        writer.say(f"only {channels} channels at {data.study.resolution} pixels: --preset auto takes more")
-    if state.step == 0:
-        writer.snapshot(state)
-        writer.state(state)
-
+    state = _begun(run, data, writer, validation, world)
     meter, cores = Meter(config, world, state.step), CoreUse(world.device)
     forecast = Forecast(config, world.device, state.step)
     interrupt = stop = False
@@ -112,6 +99,26 @@ def _train(run: Run, world: World, progress: Progress | None, interrupted: threa
     text = f"{'finished' if finished else 'stopped'} at {config.kimg(state.step):.1f} kimg"
     hint = "" if finished else f"; continue with: mssg-train --resume {run.path}"
     writer.say(text + hint, stopped=not finished)
+
+
+def _begun(
+    run: Run, data: TrainingData, writer: RunWriter, validation: Validation | None, world: World
+) -> TrainState:
+    """The newest state, or the first, alike in all processes; it is said, and saved if it is the first."""
+    state = initial_state(run, data.study, world.device, writer.log)
+    state.load_newest(run.state_files(), writer.log)
+    world.broadcast(state.G)
+    world.broadcast(state.D)
+    writer.begin(state.step)
+    writer.say(_first_words(run, world, state.step))
+    if validation:
+        writer.say(validation.words())
+    if (channels := state.D.config.channels(data.study.resolution)) < FEWEST_CHANNELS:
+        writer.say(f"only {channels} channels at {data.study.resolution} pixels: --preset auto takes more")
+    if state.step == 0:
+        writer.snapshot(state)
+        writer.state(state)
+    return state
 
 
 def _first_words(run: Run, world: World, step: int) -> str:

@@ -340,7 +340,7 @@ def test_report_is_json_and_text_and_depends_on_the_seed_alone():
 
 
 def test_wrong_requests_are_refused():
-    with pytest.raises(UsageError, match="no such design"):
+    with pytest.raises(UsageError, match="designs: unknown value"):
         report(draw, designs=("z",))
     with pytest.raises(UsageError, match="no such covariate"):
         report(draw, shared=("age",))
