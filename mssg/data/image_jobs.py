@@ -34,6 +34,10 @@ class ImageMaker(Protocol):
     def __call__(self, item: ImageRecord) -> tuple[NDArray[np.uint8], list[Row | str]]:
         """Images uint8 [S, C, R, R], and for each its further columns, or why it is left out.
 
+        Keys of a row that are no columns: `values` and `lacking`, covariates measured on the image and those
+        that could not be; `measured`, for qc.csv alone; `reason`, why the image is rejected (it is still
+        shown).
+
         Raises:
             DataError: The file cannot be used.
         """

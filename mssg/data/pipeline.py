@@ -152,6 +152,8 @@ def prepare(
     notes = [
         f"{n} pictures: no voxel of {name} in the label map: taken as missing" for name, n in lacking.items()
     ]
+    doubts = Counter(str(image.measured["doubt"]) for image in images if image.measured.get("doubt"))
+    notes += [f"{n} pictures are {doubt}: see the column doubt of qc.csv" for doubt, n in doubts.items()]
     return PreparedSources(study, plan.report, counts, dict(stages), names, resumed, (*plan.notes, *notes))
 
 
@@ -171,6 +173,10 @@ def _check_origin(folder: Path, info: Mapping[str, Any]) -> None:
             file=folder,
             hint="Give this one another --name, or remove what is there",
         )
+
+
+_NOT_COLUMNS = ("values", "lacking", "measured", "reason")
+"""What a maker says of an image that its table does not hold."""
 
 
 def _judged(
@@ -194,10 +200,12 @@ def _judged(
                 continue
             at = index * plan.per_item + number
             measured = quality.measure(store[at], plan.qc.get("border_columns", quality.BORDER_COLUMNS))
+            measured |= row.get("measured", {})
             verdict = verdicts.of(file.name, str(row.get("slice", "")))
-            reason = quality.judge(measured, plan.qc) if verdict is None else verdict
+            own = row.get("reason", "") or quality.judge(measured, plan.qc)
+            reason = own if verdict is None else verdict
             values = {**record.values, **row.get("values", {})}
-            columns = {k: v for k, v in row.items() if k not in ("values", "lacking")}
+            columns = {k: v for k, v in row.items() if k not in _NOT_COLUMNS}
             lacking = tuple(row.get("lacking", ()))
             images.append(PreparedImage(at, file, values, columns, measured, reason, lacking))
             if reason:

@@ -32,7 +32,7 @@ class PreparedImage:
         file: Where it comes from.
         values: Its covariates in native units.
         columns: What else the recipe says of it.
-        measured: From `quality.measure`.
+        measured: From `quality.measure`, and what the recipe measures beside it.
         reason: Why it is rejected; "" where it is not.
         lacking: Covariates that could not be measured.
     """
@@ -41,7 +41,7 @@ class PreparedImage:
     file: CohortImage
     values: Mapping[str, float]
     columns: Mapping[str, Any]
-    measured: dict[str, float]
+    measured: dict[str, float | str]
     reason: str = ""
     lacking: tuple[str, ...] = ()
 
@@ -122,7 +122,8 @@ def write_report(
     likeness = quality.likeness(store, [image.at for image in images])
     for image, like in zip(images, likeness):
         image.measured["likeness"] = float(like)
-    ordered = sorted(images, key=lambda image: image.measured["likeness"])
+    doubtful = [not image.measured.get("doubt") for image in images]
+    ordered = [images[i] for i in sorted(range(len(images)), key=lambda i: (doubtful[i], likeness[i]))]
     _write_csv(folder / "qc.csv", [_qc_line(image) for image in ordered])
     by_place = {image.at: image for image in images}
     quality.contact_sheets(
@@ -138,7 +139,7 @@ def _qc_line(image: PreparedImage) -> dict[str, Any]:
     return {
         **{"file": image.file.name, "subject": image.file.subject, "session": image.file.session},
         **image.columns,
-        **{name: f"{value:.4g}" for name, value in image.measured.items()},
+        **{n: v if isinstance(v, str) else f"{v:.4g}" for n, v in image.measured.items()},
         **{"decision": REJECT if image.reason else KEEP, "reason": image.reason},
     }
 

@@ -110,5 +110,5 @@ def _design(form: Mapping[str, Any], columns: Sequence[NDArray[np.float64]]) -> 
 def _apply(form: Mapping[str, Any], columns: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     value = _design(form, columns) @ np.array(form["weights"])
     if "levels" in form:
-        return np.clip(np.rint(value), 0, form["levels"] - 1)
+        return np.abs(np.clip(np.rint(value), 0, form["levels"] - 1))  # no minus zero
     return np.exp(value) if form["log"] else value

@@ -77,7 +77,9 @@ FEATURES = {
     "cup_disc_ratio": ("cup", "cup_profile", "disc_contrast", "disc_radius", "texture"),
 }
 """What each covariate is computed from."""
-_NAMES = tuple(dict.fromkeys(("contrast", *(f for features in FEATURES.values() for f in features))))
+_NAMES = tuple(
+    dict.fromkeys(("contrast", "certainty", *(f for features in FEATURES.values() for f in features)))
+)
 
 Maps = NDArray[Any]
 
@@ -150,7 +152,8 @@ def _features(rgb: Maps) -> dict[str, NDArray[np.float64]]:
     background = smooth(level, BACKGROUND) / np.maximum(smooth(whole, BACKGROUND), 0.05)[:, None]
     above = (level - background) * inner[:, None]
     green = above[:, 1]
-    place = _disc_and_fovea(smooth(green, 2.0) - smooth(green, 5.0), smooth(green, 2.6) - smooth(green, 6.0))
+    discs, foveas = smooth(green, 2.0) - smooth(green, 5.0), smooth(green, 2.6) - smooth(green, 6.0)
+    place, certainty = _disc_and_fovea(discs, foveas)
     profile, rays = _around_disc(level, place)
     centre = profile[:, :, :3].mean(2)  # [N, 3]
     outside = profile[:, :, 15:].mean(2)
@@ -179,7 +182,8 @@ def _features(rgb: Maps) -> dict[str, NDArray[np.float64]]:
     blurred = smooth(green, 2.0)
     return {
         "contrast": _ends(rgb) / np.exp(colours[:, 0]),
-        "side": place[:, 0] - SIDE / 2,
+        "side": place[:, 0] - place[:, 2],
+        "certainty": certainty,
         "apart": np.hypot(place[:, 0] - place[:, 2], place[:, 1] - place[:, 3]),
         "disc_radius": radius,
         "crescent": _falls_to(temporal, half) - _falls_to(nasal, half),
@@ -209,29 +213,32 @@ def _ends(rgb: Maps) -> NDArray[np.float64]:
     return np.concatenate([middle[:, 1:3], middle[:, -3:-1]], 1).mean((1, 2))
 
 
-def _disc_and_fovea(bright: Maps, dark: Maps) -> NDArray[np.float64]:
-    """Columns and rows of disc and fovea [N, 4]: the bright and the dark spot whose places fit best."""
+def _disc_and_fovea(bright: Maps, dark: Maps) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Columns and rows of disc and fovea [N, 4], the bright and the dark spot whose places fit best; and how
+    much better they fit than the best of the other eye's, as a share [N]."""
     n = len(bright)
-    best, where = np.full(n, -np.inf), np.zeros((n, 4))
+    best, where = np.full((2, n), -np.inf), np.zeros((2, n, 4))
     margin = 4
     rows = slice(margin + BELOW[1], SIDE - margin - BELOW[1])
     for across in range(APART[0], APART[1] + 1):
         for below in range(BELOW[0], BELOW[1] + 1):
-            for left in (True, False):
-                columns = np.arange(margin, SIDE - margin - across) + (0 if left else across)
-                there = columns + (across if left else -across)
+            for right in (0, 1):  # whose disc lies on the right
+                columns = np.arange(margin, SIDE - margin - across) + (across if right else 0)
+                there = columns + (-across if right else across)
                 fovea = dark[:, rows.start + below : rows.stop + below][:, :, there]
-                score = bright[:, rows][:, :, columns] - 0.8 * fovea
-                flat = score.reshape(n, -1)
-                at = flat.argmax(1)
-                value = flat[np.arange(n), at]
+                score = (bright[:, rows][:, :, columns] - 0.8 * fovea).reshape(n, -1)
+                at = score.argmax(1)
+                value = score[np.arange(n), at]
                 row, column = np.divmod(at, len(columns))
                 found = np.stack(
                     [columns[column], row + rows.start, there[column], row + rows.start + below], 1
                 )
-                better = value > best
-                best[better], where[better] = value[better], found[better]
-    return np.concatenate([_centred(bright, where[:, :2]), _centred(-dark, where[:, 2:])], 1)
+                better = value > best[right]
+                best[right][better], where[right][better] = value[better], found[better]
+    right = best.argmax(0)
+    place = where[right, np.arange(n)]
+    certainty = np.abs(best[1] - best[0]) / np.maximum(best.max(0), 1e-6)
+    return np.concatenate([_centred(bright, place[:, :2]), _centred(-dark, place[:, 2:])], 1), certainty
 
 
 def _centred(maps: Maps, where: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mssg.data import pipeline
 from mssg.data.cohort_values import ImageRecord
 from mssg.data.image_jobs import Row
+from mssg.data.photo_quality import DARK, judge_photo
 from mssg.data.picture_files import read_pixels
 from mssg.data.recipes.cohort_selection import PrepareRequest, select_cohort
 from mssg.errors import DataError, UsageError, check_choice
@@ -21,8 +22,6 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 RESOLUTIONS = (32, 64, 128, 256, 512, 1024)
 SIDES = ("left", "right", "none")
-DARK = 12
-"""Grey level up to which a pixel counts as the black around the eye: noise of a JPEG stays below."""
 SEEN = 0.02
 """Share of a row or column that is brighter where the eye begins."""
 
@@ -56,9 +55,13 @@ class PhotoMaker:
         photo = read_photo(item.image.path)
         if self.options.trim:
             photo = trimmed(photo)
+        photo = padded(photo)
+        found = judge_photo(photo)
         flipped = side != "" and side == self.options.flip
-        picture = resized(padded(photo[:, ::-1] if flipped else photo), self.options.resolution)
-        return picture.transpose(2, 0, 1)[None], [{"side": side, "flipped": int(flipped)}]
+        picture = resized(photo[:, ::-1] if flipped else photo, self.options.resolution)
+        measured = {k: v for k, v in vars(found).items() if k != "reason"} | {"doubt": found.doubt(side)}
+        row = {"side": side, "flipped": int(flipped), "measured": measured, "reason": found.reason}
+        return picture.transpose(2, 0, 1)[None], [row]
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:
