@@ -1,5 +1,5 @@
-"""Photographs of the fundus are judged: field, focus, light, and the eye they look like; a stated side is never
-contradicted in silence."""
+"""Photographs of the fundus are judged: field, focus, light, and the eye they look like; a stated side is
+never contradicted in silence."""
 
 import csv
 
