@@ -270,7 +270,7 @@ def _source_info() -> Any:
 
     import numpy as np
 
-    from mssg.data.dataset import write_packed
+    from mssg.data.dataset_writer import write_packed
 
     columns = {"subject": ["a", "b"], "session": ["", ""], "split": ["train", "val"], "age": [50.0, 60.0]}
     with tempfile.TemporaryDirectory() as folder:

@@ -60,7 +60,7 @@ def draw_strokes(
 
 def write_study(folder: Path, text: str = STUDY, images: int = 120) -> Path:
     """Write the study's TOML and both sources into a folder; returns the TOML's path."""
-    from mssg.data.dataset import write_packed
+    from mssg.data.dataset_writer import write_packed
 
     rng = np.random.default_rng(0)
     for name in ("a", "b"):

@@ -245,7 +245,7 @@ def phantom(
 
 def _places(at: str | None) -> list[float]:
     """Where heads are cut, in millimetres; none = at one place."""
-    from mssg.data.plane import Position
+    from mssg.data.position import Position
 
     places = Position.parse_all(at) if at else ()
     if places and (len(places) < 2 or places[0].kind != "mm"):

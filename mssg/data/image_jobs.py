@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mssg.blas import one_blas_thread
 from mssg.data.cohort_values import ImageRecord
-from mssg.data.dataset import new_images
+from mssg.data.dataset_writer import new_images
 from mssg.errors import DataError, MssgError
 from mssg.processes import worker_pool
 

@@ -23,7 +23,8 @@ from mssg import assets
 from mssg.data import quality
 from mssg.data.cohort import CovariateSpec, LeftOut
 from mssg.data.cohort_values import ImageRecord
-from mssg.data.dataset import INFO, check_target, write_packed
+from mssg.data.dataset import INFO
+from mssg.data.dataset_writer import check_target, write_packed
 from mssg.data.draft import write_draft
 from mssg.data.image_jobs import ImageDraft, ImageMaker, Progress, Row, make_images
 from mssg.data.preparation_report import PreparedImage, Verdicts, most_frequent, read_verdicts, write_report

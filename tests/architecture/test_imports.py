@@ -23,6 +23,8 @@ TORCH_FREE = (
     "study/train_config",
     "data/nifti",
     "data/dataset",
+    "data/dataset_writer",
+    "data/position",
     "data/split",
     "data/loader",
 )

@@ -13,7 +13,7 @@ from covariate_cases import DIGITS, DIGITS_OBSERVES, cohort, continuous, digit_t
 
 from mssg.covariates.goodness_of_fit import describe, energy_distance, half_distance
 from mssg.covariates.system import fit_models, pooled_rows
-from mssg.data.dataset import write_packed
+from mssg.data.dataset_writer import write_packed
 from mssg.plotting.covariates import MOST, save_pairs, shown
 from mssg.study.covariate import Covariate
 from mssg.study.model import ModelSpec, Study

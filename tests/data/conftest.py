@@ -2,7 +2,7 @@
 
 import pytest
 
-from mssg.data.dataset import write_packed
+from mssg.data.dataset_writer import write_packed
 from mssg.study.covariate import Covariate
 from mssg.study.model import Source, Study
 from tests.data.example_sources import SIDE, SIZES, make_images, make_table

@@ -20,7 +20,7 @@ from mssg.data.cohort_map import load_cohort
 from mssg.data.cohort_values import ImageRecord, other_unit
 from mssg.data.covariate_options import parse_covariate
 from mssg.data.dataset import open_sources, verify_hashes
-from mssg.data.plane import Position
+from mssg.data.position import Position
 from mssg.data.preparation_report import PreparedImage
 from mssg.data.quality import fitting
 from mssg.data.recipes import mri

@@ -9,7 +9,8 @@ import pytest
 from mssg.data import nifti
 from mssg.data.label_maps import LabelScheme
 from mssg.data.nifti import SCANNER, NiftiVolume, VolumeRules
-from mssg.data.plane import PlaneGrid, Position, fit_grid, sample_plane, to_image, to_levels
+from mssg.data.plane import PlaneGrid, fit_grid, sample_plane, to_image, to_levels
+from mssg.data.position import Position
 from mssg.errors import DataError, UsageError
 from mssg.inversion.image_reader import read_picture, read_place
 from mssg.study.model import AXES, Geometry, Study

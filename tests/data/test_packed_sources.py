@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mssg.data.dataset import PackedSource, open_sources, write_packed
+from mssg.data.dataset import PackedSource, open_sources
+from mssg.data.dataset_writer import write_packed
 from mssg.errors import DataError, UsageError
 from mssg.study.covariate import Covariate
 from tests.data.example_sources import SIDE, SIZES, make_images, make_table

@@ -12,7 +12,7 @@ from mssg import assets, load_study
 from mssg.data.brain_centre import brain_centre
 from mssg.data.dataset import open_sources
 from mssg.data.nifti import NiftiVolume
-from mssg.data.plane import Position
+from mssg.data.position import Position
 from mssg.data.recipes import mri
 from mssg.data.recipes.cohort_selection import PrepareRequest
 from mssg.data.recipes.phantom_anatomy import HEADS, ORIGIN

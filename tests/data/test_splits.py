@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mssg.data import split_check
-from mssg.data.dataset import write_packed
+from mssg.data.dataset_writer import write_packed
 from mssg.data.split import assign_sources, split_subjects, unit_hash
 from mssg.errors import UsageError
 

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import mssg
-from mssg.data.dataset import open_sources, write_packed
+from mssg.data.dataset import open_sources
+from mssg.data.dataset_writer import write_packed
 from mssg.errors import DataError, SnapshotError, UsageError
 from mssg.features import predictors, ridge
 from mssg.features.labelled import of_one

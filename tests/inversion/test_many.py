@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import mssg
-from mssg.data.dataset import write_packed
+from mssg.data.dataset_writer import write_packed
 from mssg.errors import DataError
 from mssg.inversion.latent_file import InvertedImage
 from trainer_cli.main import Refused

@@ -6,9 +6,11 @@ import pytest
 import mssg
 from mssg.covariates.support import support
 from mssg.covariates.system import fit_models
-from mssg.data.dataset import open_sources, write_packed
+from mssg.data.dataset import open_sources
+from mssg.data.dataset_writer import write_packed
 from mssg.data.loader import MultiSourceLoader
-from mssg.data.plane import Position, shows_tissue
+from mssg.data.plane import shows_tissue
+from mssg.data.position import Position
 from mssg.errors import DataError, StudyError, UsageError
 from mssg.losses.covariate import CovariateLoss, group_of
 from mssg.study.schema import POSITION_WEIGHT, from_document, to_document

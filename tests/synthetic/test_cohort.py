@@ -23,7 +23,7 @@ from scipy.stats import ks_2samp, kstest
 import mssg
 from mssg import assets
 from mssg.checkpoint.header import read_header
-from mssg.data.dataset import write_packed
+from mssg.data.dataset_writer import write_packed
 from mssg.data.table import read_table
 from mssg.errors import UsageError
 from mssg.synthetic.documents import columns

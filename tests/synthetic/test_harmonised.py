@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import mssg
-from mssg.data.dataset import write_packed
+from mssg.data.dataset_writer import write_packed
 from mssg.synthetic.harmonised import transferred
 from trainer_cli.main import Refused
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mssg.data.dataset import write_packed
+from mssg.data.dataset_writer import write_packed
 
 TOML = """
 name = "blobs"

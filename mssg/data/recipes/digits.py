@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from mssg import assets
 from mssg.blas import one_blas_thread
-from mssg.data.dataset import check_target, write_packed
+from mssg.data.dataset_writer import check_target, write_packed
 from mssg.data.draft import write_draft
 from mssg.data.split import assign_sources, split_subjects
 from mssg.errors import DataError, UsageError, check_choice

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg.data.dataset import check_target, write_packed
+from mssg.data.dataset_writer import check_target, write_packed
 from mssg.data.recipes.eye_phantom_anatomy import GRADES, Eye, draw_eye
 from mssg.data.recipes.eye_phantom_camera import CAMERAS, photograph
 from mssg.data.recipes.phantom_sources import (

@@ -23,10 +23,8 @@ from mssg.data.label_maps import LabelScheme, load_scheme
 from mssg.data.nifti import NiftiVolume, VolumeRules
 from mssg.data.plane import (
     LEAST_TISSUE,
-    POSITIONS_IN_WORDS,
     TISSUE_LEVEL,
     PlaneGrid,
-    Position,
     UsualSpace,
     fit_grid,
     place_of_image,
@@ -35,6 +33,7 @@ from mssg.data.plane import (
     to_image,
     to_levels,
 )
+from mssg.data.position import POSITIONS_IN_WORDS, Position
 from mssg.data.recipes.cohort_selection import PrepareRequest, select_cohort
 from mssg.errors import DataError, UsageError, check_choice
 from mssg.files import write_atomically

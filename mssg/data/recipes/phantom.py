@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mssg.blas import one_blas_thread
-from mssg.data.dataset import check_target, write_packed
+from mssg.data.dataset_writer import check_target, write_packed
 from mssg.data.plane import shows_tissue
 from mssg.data.recipes import phantom_anatomy as anatomy
 from mssg.data.recipes.phantom_anatomy import CORTEX_STEPS, VENTRICLE_STEPS, Anatomy, Volumes

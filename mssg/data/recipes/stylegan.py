@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mssg.data.archive_labels import ArchiveLabels, parse_labels, parts, read_labels
 from mssg.data.archives import LARGEST_FILE, PARTS, FolderArchive, ZipArchive, open_archive
-from mssg.data.dataset import check_target, write_packed
+from mssg.data.dataset_writer import check_target, write_packed
 from mssg.data.draft import write_draft
 from mssg.data.nifti import quiet_nibabel
 from mssg.data.picture_files import read_pixels
