@@ -44,6 +44,7 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="--export writes grey levels in data order, not pictures as displayed",
     )
+    parser.add_argument("--movie", action="store_true", help="--export writes the movie of the keyframes")
     return parser.parse_args(words)
 
 
@@ -66,7 +67,12 @@ def main(words: list[str] | None = None) -> int:
             from explorer_app.headless import export_session
 
             told = export_session(
-                arguments.export, arguments.output, arguments.target, arguments.device, arguments.data_order
+                arguments.export,
+                arguments.output,
+                arguments.target,
+                arguments.device,
+                arguments.data_order,
+                arguments.movie,
             )
             print(told)
             return 0

@@ -11,10 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from imgui_bundle import ImVec2, hello_imgui, imgui, immapp
 from imgui_bundle import icons_fontawesome_6 as icons
 
 from explorer_app import config, layout, theme
+from explorer_app.clipboard import copy_picture
 from explorer_app.context import Context
 from explorer_app.display import Screen, read_window
 from explorer_app.interface import SCALES, Dialog
@@ -27,6 +29,7 @@ from explorer_app.panels import (
     latent,
     measured,
     menus,
+    movie,
     own_image,
     picture_view,
     regions,
@@ -50,6 +53,7 @@ PANELS: tuple[tuple[str, str, Panel], ...] = (
     ("Strata", "Down", strata.draw),
     ("Response", "Down", response.draw),
     ("Your image", "Down", own_image.draw),
+    ("Movie", "Down", movie.draw),
     ("Timeline", "Down", timeline.draw_timeline),
     ("Training", "Down", timeline.draw_training),
     ("Log", "Down", timeline.draw_log),
@@ -258,16 +262,21 @@ class Explorer:
         """Photograph the window where that was asked for, once the dialog that asked has left it."""
         context = self.context
         self._clear = 0 if context.interface.dialogs else self._clear + 1
-        if not context.interface.capture or self._clear < 3:
+        capture = context.interface.capture
+        if capture is None or self._clear < 3:
             return
-        path, context.interface.capture = context.interface.capture, ""
+        context.interface.capture = None
         io = imgui.get_io()
         size, scale = io.display_size, io.display_framebuffer_scale
         pixels = read_window(round(size.x * scale.x), round(size.y * scale.y))
-        origin = context.origin()
-        context.background.start(
-            lambda: write_png(Path(path), pixels, origin.text), f"wrote {Path(path).name}"
-        )
+        if capture.view:
+            left, top, wide, high = (round(v * scale.x) for v in context.interface.view_box)
+            pixels = np.ascontiguousarray(pixels[top : top + high, left : left + wide])
+        if not capture.path:
+            context.background.start(lambda: copy_picture(pixels), "view copied to the clipboard")
+            return
+        path, origin = Path(capture.path), context.origin()
+        context.background.start(lambda: write_png(path, pixels, origin.text), f"wrote {path.name}")
 
 
 def _flags(label: str, docked: bool) -> int:

@@ -17,6 +17,7 @@ from explorer_app.geometry import mirrored, stated
 from explorer_app.guest import Guest, is_image
 from explorer_app.interface import Background, DerivedMaps, Interface
 from explorer_app.messages import PREDICTOR, Frame, OpenedModel, Picture
+from explorer_app.movie import discrete, shot_at
 from explorer_app.overlay import Region, Regions, Stroke, strokes_of_marks, strokes_of_regions
 from explorer_app.real_image import RealImage
 from explorer_app.render_client import RenderClient
@@ -116,7 +117,21 @@ class Context:
         if shown is None or shown.request == self.state.request:
             before, self._animated = self._animated, self._animated + self._moving
             self._moving = 0.0
-            self.state = animate.advanced(self.state, interface.animation, before, self._animated)
+            if interface.animation == "movie":
+                self._play(self._animated)
+            else:
+                self.state = animate.advanced(self.state, interface.animation, before, self._animated)
+
+    def _play(self, time: float) -> None:
+        """Put the movie's picture of a time on the screen; at its end the first again, standing still."""
+        distribution, state = self.document.distribution, self.state
+        levels = discrete(distribution.study) if distribution else frozenset()
+        shot = shot_at(state.movie, time, levels) or shot_at(state.movie, 0.0, levels)
+        if shot_at(state.movie, time, levels) is None:
+            self.interface.animation = ""
+        if shot is not None:
+            display = replace(state.display, level=shot.display.level, width=shot.display.width)
+            self.state = replace(state, request=shot.request, display=display)
 
     def end_frame(self, held: bool) -> None:
         """Send this frame's requests and close the undo step once no control is held."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FULL = Display()
 """Grey levels as they are."""
-_INK, _EDGE, _GROUND = (238, 240, 244), (0, 0, 0), (11, 12, 14)
+_INK, _EDGE, GROUND = (238, 240, 244), (0, 0, 0), (11, 12, 14)
 _BAR_STEPS = 256
 
 
@@ -100,13 +100,27 @@ def enlarged(image: np.ndarray, times: int, display: Display) -> np.ndarray:
     """A picture, float32 [H, W] or [H, W, 3], on `times` as many pixels a side, interpolated as displayed."""
     if times == 1:
         return image
+    rows, columns = image.shape[:2]
+    return resized(image, (columns * times, rows * times), display, (0, 0, columns, rows))
+
+
+def resized(
+    image: np.ndarray, size: tuple[int, int], display: Display, box: tuple[float, float, float, float]
+) -> np.ndarray:
+    """A part of a picture, float32 [H, W] or [H, W, 3], interpolated as displayed.
+
+    Args:
+        image: The picture.
+        size: Columns and rows of the result.
+        display: Says how to interpolate.
+        box: Left, top, right and bottom of the part, in pixels.
+    """
     from PIL import Image
 
     kinds = {"squares": "NEAREST", "linear": "BILINEAR", "cubic": "BICUBIC"}
     method = Image.Resampling[kinds[display.interpolation]]
-    size = image.shape[1] * times, image.shape[0] * times
     planes = np.atleast_3d(image).astype(np.float32)
-    done = [np.asarray(Image.fromarray(p).resize(size, method)) for p in np.moveaxis(planes, -1, 0)]
+    done = [np.asarray(Image.fromarray(p).resize(size, method, box)) for p in np.moveaxis(planes, -1, 0)]
     return np.stack(done, -1).reshape(size[1], size[0], *image.shape[2:])
 
 
@@ -127,7 +141,7 @@ def sheet(parts: Sequence[Part], display: Display, burnt: Burnt = Burnt()) -> np
         joined = pictures[0]
     else:
         tall = max(p.shape[0] for p in pictures)
-        gap = np.full((tall, max(1, tall // 64), 3), _GROUND, np.uint8)
+        gap = np.full((tall, max(1, tall // 64), 3), GROUND, np.uint8)
         columns = [column for picture in pictures for column in (gap, _coloured(_padded(picture, tall)))]
         joined = np.concatenate(columns[1:], 1)
     if burnt.bar:
@@ -141,7 +155,7 @@ def _coloured(picture: np.ndarray) -> np.ndarray:
 
 def _padded(picture: np.ndarray, tall: int) -> np.ndarray:
     """A picture in the middle of a taller strip."""
-    out = np.full((tall, *picture.shape[1:]), _GROUND[0], np.uint8)
+    out = np.full((tall, *picture.shape[1:]), GROUND[0], np.uint8)
     top = (tall - picture.shape[0]) // 2
     out[top : top + picture.shape[0]] = picture
     return out
@@ -235,7 +249,7 @@ def _bar(part: Part, display: Display, high: int) -> np.ndarray:
     size = _size(high)
     texts, font = ends(part, display), _font(size)
     wide = round(size * 1.4 + max(font.getlength(t) for t in texts) + size)
-    strip = np.full((high, wide, 3), _GROUND, np.uint8)
+    strip = np.full((high, wide, 3), GROUND, np.uint8)
     name, invert = ("signed", False) if part.is_difference else (display.colormap, display.invert)
     colours = colormaps.table(name, invert)[::-1]
     inside = high - 2 * size
@@ -263,7 +277,7 @@ def _lines(lines: Sequence[str], over: np.ndarray) -> np.ndarray:
             row = longer
         shown.append(row)
     step = round(size * 1.35)
-    draw, image = _canvas(np.full((step * len(shown) + size, wide, 3), _GROUND, np.uint8))
+    draw, image = _canvas(np.full((step * len(shown) + size, wide, 3), GROUND, np.uint8))
     for i, row in enumerate(shown):
         draw.text((size // 2, size // 2 + i * step), row, font=font, fill=_INK)
     return np.asarray(image)

@@ -15,7 +15,7 @@ from explorer_app import config, session
 from explorer_app.distribution import TrainingDistribution
 from explorer_app.geometry import mirrored
 from explorer_app.history import History
-from explorer_app.state import AppState, opened, set_snapshot
+from explorer_app.state import AppState, at_home, opened
 from mssg.checkpoint.header import read_header, resolve_snapshot
 from mssg.errors import MssgError, SnapshotError
 from mssg.measure.instruments import instrument
@@ -186,12 +186,7 @@ class Document:
             return True
         try:
             target = str(resolve_snapshot(path))
-            old = saved.state.snapshot
-            pins = tuple(
-                replace(p, request=replace(p.request, snapshot=target)) if p.request.snapshot == old else p
-                for p in saved.state.pins
-            )
-            self._adopt(replace(saved, state=replace(set_snapshot(saved.state, target), pins=pins)))
+            self._adopt(replace(saved, state=at_home(saved.state, target)))
             self.missing = None
             return True
         except MssgError as error:

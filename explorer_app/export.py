@@ -18,7 +18,7 @@ from explorer_app.displayed import change_width
 from explorer_app.geometry import millimetres, mirrored
 from explorer_app.overlay import COLOURS, outlines
 from explorer_app.request_edits import whole_picture
-from explorer_app.state import Axis, Display, Grid, grid_requests
+from explorer_app.state import Axis, Display, Grid, Movie, grid_requests
 from mssg import extras
 from mssg.checkpoint.header import Header
 from mssg.data import nifti
@@ -77,6 +77,13 @@ class Origin:
         axes = [_axis(header.study, "Frames", Sweep(name, values))]
         more = {"Axes": axes, "Mode": mode, "Covariates that are on no axis": others}
         return Origin.of(header, *requests, more=more)
+
+    @staticmethod
+    def of_movie(header: Header, movie: Movie) -> Origin:
+        """The origin of a movie's pictures: its keyframes, and how it was filmed between them."""
+        frames = movie.keyframes
+        how = {"Fps": movie.fps, "Easing": movie.easing, "Seconds": [frame.seconds for frame in frames]}
+        return Origin.of(header, *(frame.request for frame in frames), more={"Movie": how})
 
     def shown(self, view: Mapping[str, Any]) -> Origin:
         """The same with how the pictures are displayed."""
@@ -240,7 +247,59 @@ def save_sweep(path: str | Path, images: Sequence[np.ndarray], origin: Origin, f
     Raises:
         UsageError: Another file type, or MP4 without ffmpeg.
     """
-    frames = [*images, *images[-2:0:-1]]
+    _animation(path, [*images, *images[-2:0:-1]], origin, fps)
+
+
+def movie_files(path: str | Path, count: int) -> list[Path]:
+    """The files of a movie: of .png one for each picture, numbered from 1.
+
+    Raises:
+        UsageError: Another file type, or a numbered file that is there already.
+    """
+    path = Path(path)
+    if path.suffix.lower() in (".gif", ".mp4"):
+        return [path]
+    if path.suffix.lower() != ".png":
+        raise UsageError("not a movie", file=path, expected=".mp4, .gif, or .png for numbered pictures")
+    files = [path.with_name(f"{path.stem}-{i:04d}.png") for i in range(1, count + 1)]
+    if there := next((file for file in files if file.exists()), None):
+        raise UsageError("the picture is there already", file=there, hint="Give another name")
+    return files
+
+
+def save_movie(path: str | Path, pictures: Sequence[np.ndarray], origin: Origin, fps: float) -> str:
+    """Write a movie: GIF, MP4 where there is an ffmpeg, or PNGs numbered from 1; returns what was written.
+
+    Args:
+        path: Where.
+        pictures: uint8 [H, W] or [H, W, 3], all alike.
+        origin: Of its keyframes.
+        fps: Pictures a second.
+
+    Raises:
+        UsageError: As `movie_files` and `save_sweep`.
+    """
+    files = movie_files(path, len(pictures))
+    if files == [Path(path)]:
+        _animation(path, pictures, origin, fps)
+        return str(path)
+    for file, pixels in zip(files, pictures):
+        image_files.write_png(file, pixels, origin.text)
+    return f"{files[0]} to {files[-1].name}"
+
+
+def caption(header: Header, request: RenderRequest) -> tuple[str, ...]:
+    """A picture in words: its values and seed, and what it is."""
+    study, values = header.study, dict(request.covariates)
+    words = [f"{c.name.replace('_', ' ')} {c.format(values[c.name])}" for c in study.conditions]
+    seeds = request.blend or ((request.seed, 1.0),)
+    seed = "seed " + " + ".join(f"{s}" for s, _ in seeds)
+    words.append("after a real image" if request.latent else seed)
+    made = f"drawn by a generative model{f' trained on {header.origin}' if header.origin else ''}"
+    return " · ".join(words), f"{study.name}: {made}, not a scan of a person"
+
+
+def _animation(path: str | Path, frames: Sequence[np.ndarray], origin: Origin, fps: float) -> None:
     kind = Path(path).suffix.lower()
     if kind == ".gif":
         from PIL import Image as Pil

@@ -14,9 +14,10 @@ from explorer_app.distribution import TrainingDistribution
 from explorer_app.export import Origin
 from explorer_app.geometry import mirrored, stated
 from explorer_app.messages import Picture
+from explorer_app.movie import film
 from explorer_app.real_image import RealImage
 from explorer_app.request_edits import channel_requests, side_by_side
-from explorer_app.state import AppState, Display, set_snapshot
+from explorer_app.state import AppState, Display, at_home
 from explorer_app.viewing import viewed
 from mssg.checkpoint.header import Header, read_header, resolve_snapshot
 from mssg.errors import SnapshotError, UsageError
@@ -24,7 +25,12 @@ from mssg.rendering.request import RenderRequest
 
 
 def export_session(
-    path: str, output: str, snapshot: str = "", device: str = "auto", data_order: bool = False
+    path: str,
+    output: str,
+    snapshot: str = "",
+    device: str = "auto",
+    data_order: bool = False,
+    movie: bool = False,
 ) -> str:
     """Draw what a session shows and write it.
 
@@ -35,6 +41,7 @@ def export_session(
         snapshot: Used instead of the session's own.
         device: Where to draw: auto | cpu | cuda | mps.
         data_order: Grey levels as the model draws them, in data order, not as the session displays them.
+        movie: Write the movie of the session's keyframes: .gif, .mp4, or .png for one file a picture.
 
     Returns:
         One sentence saying what was written.
@@ -54,8 +61,10 @@ def export_session(
             hint="Give its new place: mssg explore SNAPSHOT --export SESSION",
         )
     header = read_header(resolve_snapshot(name))
-    state = set_snapshot(saved.state, str(header.path))
+    state = at_home(saved.state, str(header.path))
     artist, lower = _Artist(device, state.display, data_order), output.lower()
+    if movie:
+        return f"wrote {_write_movie(output, header, state, artist)}"
     if lower.endswith(".pdf"):
         _write_grid(output, header, state, artist)
     elif lower.endswith((".gif", ".mp4")):
@@ -101,6 +110,20 @@ def _write_sweep(output: str, header: Header, state: AppState, artist: _Artist) 
     export.save_sweep(output, [artist.pixels(r) for r in requests], origin)
 
 
+def _write_movie(output: str, header: Header, state: AppState, artist: _Artist) -> str:
+    if len(state.movie.keyframes) < 2:
+        raise UsageError(
+            "the session holds no movie",
+            field="movie.keyframes",
+            found=len(state.movie.keyframes),
+            expected="two or more",
+            hint="Add keyframes in the Movie panel and save the session",
+        )
+    export.movie_files(output, 1)  # a wrong name is told before anything is drawn
+    pictures = film(state.movie, header.study, artist.plain_part, lambda r: export.caption(header, r))
+    return export.save_movie(output, pictures, export.Origin.of_movie(header, state.movie), state.movie.fps)
+
+
 class _Artist:
     """Draws what is looked at."""
 
@@ -140,6 +163,10 @@ class _Artist:
         if self.display.compare == "difference":
             image = brightness(image)
         return Part(request, image, stated(study, request))
+
+    def plain_part(self, request: RenderRequest) -> Part:
+        """The picture itself."""
+        return Part(request, self._rendered(request), stated(read_header(request.snapshot).study, request))
 
     def pixels(self, request: Picture) -> np.ndarray:
         """A picture of a grid or sweep as it is written."""

@@ -71,6 +71,15 @@ class ExportForm:
 
 
 @dataclass(frozen=True)
+class Capture:
+    """A photograph to be taken of the window, or of the `view` alone: its picture with all that lies over it.
+    Written to a `path`; "" puts it on the clipboard."""
+
+    path: str = ""
+    view: bool = False
+
+
+@dataclass(frozen=True)
 class TypedValue:
     """A native value that was typed for a covariate."""
 
@@ -109,6 +118,7 @@ class Interface:
     Attributes:
         tool: What the left mouse button does on the picture; `swiping` while it drags a swipe's line.
         held_mark: The mark that is drawn or moved, by its number, as it began.
+        fit: Screen pixels per picture pixel at which the whole picture just fits its panel.
         animation: Kind of the running animation (`animate.KINDS`), "" for none; `speed` multiplies it.
         drag: The covariate that is dragged in linked mode; `last_drag` the one before.
         typed: A value far outside the training data, while the user is asked whether it is meant.
@@ -119,13 +129,15 @@ class Interface:
         replacing: The file that exists, while a dialog asks whether to replace it.
         evaluation_problem: Why the evaluation chosen could not be read.
         curve: The training curve shown beside losses and scores.
-        capture: Where to write a photograph of the window.
+        capture: A photograph that was asked for.
+        view_box: Where the view is in the window: left, top, width, height.
         scale: Of text and controls, beside the screen's own.
         quit: Closes the window.
     """
 
     tool: str = "pan"
     held_mark: tuple[int, Mark] | None = None
+    fit: float = 1.0
     swiping: bool = False
     animation: str = ""
     speed: float = 1.0
@@ -143,7 +155,8 @@ class Interface:
     evaluation_problem: str = ""
     curve: str = ""
     notes: deque[ShortNote] = field(default_factory=lambda: deque(maxlen=4))
-    capture: str = ""
+    capture: Capture | None = None
+    view_box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     scale: float = 1.0
     fps_limit: int = 60
     frame_ms: deque[float] = field(default_factory=lambda: deque(maxlen=240))

@@ -43,7 +43,8 @@ def save(path: str | Path, session: Session) -> None:
     """
     path = Path(path)
     document = {"kind": KIND, "format_version": FORMAT_VERSION, **_plain(session)}
-    requests = (session.state.request, *(pin.request for pin in session.state.pins))
+    saved = session.state
+    requests = (saved.request, *(held.request for held in (*saved.pins, *saved.movie.keyframes)))
     stored = [r.latent for r in requests if isinstance(r, RenderRequest) and r.latent is not None]
     if stored:
         document["latents"] = {latent.digest: latent_to_json(latent) for latent in stored}
@@ -151,7 +152,9 @@ _NESTED = {
     "rows": state.Axis,
     "columns": state.Axis,
     "analysis": state.Analysis,
+    "movie": state.Movie,
 }
+_LISTS = {"pins": state.Pin, "marks": state.Mark, "keyframes": state.Keyframe}
 
 
 def _build(kind: type, document: Any, where: str, stored: Mapping[str, StoredLatent]) -> Any:
@@ -178,10 +181,8 @@ def _value(name: str, value: Any, hint: Any, where: str, stored: Mapping[str, St
         return RenderRequest.from_json(value, stored.get(value.get("latent")))
     if name in _NESTED:
         return _build(_NESTED[name], value, where, stored)
-    if name == "pins":
-        return tuple(_build(state.Pin, pin, where, stored) for pin in value)
-    if name == "marks":
-        return tuple(_build(state.Mark, mark, where, stored) for mark in value)
+    if name in _LISTS:
+        return tuple(_build(_LISTS[name], one, where, stored) for one in value)
     if name in ("center", "start", "end"):
         x, y = (_number(v, where) for v in value)
         return x, y

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 from explorer_app.real_image import RealImage
 from explorer_app.request_edits import at_place, place, whole_picture, with_values
@@ -27,6 +28,8 @@ SWEEP_STEPS = 24
 PIN_LIMIT = 8
 MARK_KINDS = ("distance", "rectangle", "ellipse")
 MARK_LIMIT = 32
+EASINGS = ("smooth", "linear")
+KEYFRAME_LIMIT = 64
 ZOOM_RANGE = (0.05, 64.0)
 FULL_LEVEL, FULL_WIDTH = 127.5, 255.0  # grey levels
 
@@ -157,6 +160,38 @@ class Analysis:
 
 
 @dataclass(frozen=True)
+class Keyframe:
+    """A picture that a movie passes through: how it is displayed, and the `seconds` from it to the next. Seen
+    is a part of the picture: `span` of its sides (1 = all of it) around `center`, fractions."""
+
+    request: RenderRequest
+    display: Display = field(default_factory=Display)
+    seconds: float = 2.0
+    center: tuple[float, float] = (0.5, 0.5)
+    span: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.seconds <= 3600 and 0 < self.span <= 1):
+            raise ValueError(f"keyframe: {self.seconds} seconds, span {self.span}")
+
+
+@dataclass(frozen=True)
+class Movie:
+    """Keyframes, and how the way between them is filmed: `fps` pictures a second, one of `EASINGS`, `times`
+    as many pixels a side, and what is `burnt` in: letters, scale, bar, values, separated by spaces."""
+
+    keyframes: tuple[Keyframe, ...] = ()
+    fps: int = 25
+    easing: str = "smooth"
+    times: int = 4
+    burnt: str = ""
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.fps <= 120 and 1 <= self.times <= 16 and self.easing in EASINGS):
+            raise ValueError(f"movie: {self.fps} pictures a second, {self.times} times, {self.easing}")
+
+
+@dataclass(frozen=True)
 class AppState:
     """Everything the user can change and undo.
 
@@ -172,6 +207,7 @@ class AppState:
     grid: Grid = field(default_factory=Grid)
     analysis: Analysis = field(default_factory=Analysis)
     marks: tuple[Mark, ...] = ()
+    movie: Movie = field(default_factory=Movie)
 
     @property
     def snapshot(self) -> str:
@@ -221,6 +257,22 @@ def set_snapshot(state: AppState, path: str) -> AppState:
     return replace(state, request=replace(state.request, snapshot=path))
 
 
+def at_home(state: AppState, path: str) -> AppState:
+    """The state with everything of its own snapshot, pins and keyframes too, named by another file: the same
+    snapshot, found again."""
+    old = state.snapshot
+
+    def named(held: Any) -> Any:
+        return (
+            replace(held, request=replace(held.request, snapshot=path))
+            if held.request.snapshot == old
+            else held
+        )
+
+    movie = replace(state.movie, keyframes=tuple(named(frame) for frame in state.movie.keyframes))
+    return replace(set_snapshot(state, path), pins=tuple(named(pin) for pin in state.pins), movie=movie)
+
+
 def add_pin(state: AppState, name: str = "", request: RealImage | None = None) -> AppState:
     """The state with the current picture, or another, pinned and made the one compared against; the oldest of
     too many goes."""
@@ -256,6 +308,14 @@ def set_mark(state: AppState, index: int, mark: Mark | None) -> AppState:
     many goes."""
     marks = (*state.marks[:index], *((mark,) if mark else ()), *state.marks[index + 1 :])
     return replace(state, marks=marks[-MARK_LIMIT:])
+
+
+def set_keyframe(state: AppState, index: int, frame: Keyframe | None) -> AppState:
+    """The state with one keyframe changed, or taken out; an index past the last adds it while there is
+    room."""
+    frames = state.movie.keyframes
+    frames = (*frames[:index], *((frame,) if frame else ()), *frames[index + 1 :])
+    return replace(state, movie=replace(state.movie, keyframes=frames[:KEYFRAME_LIMIT]))
 
 
 def choose_axis(state: AppState, which: str, axis: Axis) -> AppState:

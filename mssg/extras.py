@@ -9,6 +9,7 @@ from mssg.errors import UsageError
 EXTRAS = {
     # extra: {distribution: module}, as in pyproject.toml
     "explorer": {
+        "copykitten": "copykitten",
         "dearpygui": "dearpygui",
         "glfw": "glfw",
         "imgui-bundle": "imgui_bundle",

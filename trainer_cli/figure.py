@@ -23,6 +23,25 @@ def figure() -> None:
 
 
 @figure.command()
+@click.argument("session")
+@click.option("--snapshot", help="The session's snapshot, where it has moved.")
+@device_option
+@click.option(
+    "-o", "--output", required=True, metavar="FILE", help="File to write: .mp4, .gif, or .png (numbered)."
+)
+@click.pass_context
+def movie(ctx: click.Context, session: str, snapshot: str | None, device: str, output: str) -> None:
+    """Film the keyframes of SESSION, a session saved by the explorer: the movie that its export writes."""
+    import subprocess
+
+    from mssg.processes import python_command
+
+    words = [snapshot] if snapshot else []
+    words += ["--export", session, "-o", output, "--device", device, "--movie"]
+    ctx.exit(subprocess.run(python_command("explorer_app.__main__:main", *words), check=False).returncode)
+
+
+@figure.command()
 @click.argument("snapshot")
 @click.option(
     "--rows",

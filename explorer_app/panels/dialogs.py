@@ -26,6 +26,7 @@ SHORTCUTS = (
     ("Ctrl V", "paste an image of yours, or the path of one"),
     ("Ctrl S", "save the session"),
     ("Ctrl E", "export the picture"),
+    ("Ctrl C", "copy the picture"),
     ("P", "pin the current picture"),
     ("F", "flip between picture and pin"),
     ("D", "signed difference from the pin, on or off"),

@@ -10,15 +10,17 @@ import numpy as np
 from imgui_bundle import ImVec2, imgui
 
 from explorer_app import export, theme, widgets
+from explorer_app.clipboard import copy_picture
 from explorer_app.comparison import Part
 from explorer_app.context import Context
 from explorer_app.displayed import FULL, Burnt, coloured, displayed, sheet
 from explorer_app.geometry import stated
-from explorer_app.interface import Dialog
+from explorer_app.interface import Capture, Dialog
 from explorer_app.messages import Frame
+from explorer_app.movie import discrete, film, shots
 from explorer_app.overlay import masks_of
 from explorer_app.panels.browser import browse
-from explorer_app.state import AppState
+from explorer_app.state import AppState, Keyframe, Movie
 from explorer_app.theme import em
 from explorer_app.viewing import channel, viewed
 
@@ -28,7 +30,9 @@ KINDS = {
     "nii": ("picture with millimetres (NIfTI)", "image.nii.gz", (".nii.gz", ".nii")),
     "sweep": ("sweep of a covariate (GIF, MP4)", "sweep.gif", (".gif", ".mp4")),
     "grid": ("grid (PNG, PDF)", "grid.png", (".png", ".pdf")),
+    "movie": ("movie of the keyframes (GIF, MP4, PNGs)", "movie.mp4", (".mp4", ".gif", ".png")),
     "regions": ("oracle's regions (CSV, PNG, NIfTI)", "regions.csv", (".csv", ".png", ".nii.gz", ".nii")),
+    "view": ("view with all that lies over it (PNG)", "view.png", (".png",)),
     "window": ("whole window (PNG)", "explorer.png", (".png",)),
 }
 """What can be written: its title, the name proposed, the files' suffixes."""
@@ -82,8 +86,8 @@ def draw(app: Context, state: AppState) -> AppState:
     else:
         widgets.wrapped(draft, theme.AMBER)
     chosen = browse(app, Dialog.EXPORT, kinds[new][2], write=True, propose=propose)
-    if chosen and new == "window":
-        app.interface.capture = chosen
+    if chosen and new in ("view", "window"):
+        app.interface.capture = Capture(chosen, new == "view")
         app.interface.dialogs.discard(Dialog.EXPORT)
     elif chosen and isinstance(draft, Draft):
         write = draft.write
@@ -163,23 +167,10 @@ def _burnt(app: Context, state: AppState, parts: Sequence[Part]) -> Burnt:
     form.times = times[labels.index(chosen)]
     widgets.tooltip("Pixels a side of each picture; larger ones are interpolated as displayed.")
     on = {key: key in form.burnt for key, _ in _BURNT}
-    text = caption(app, state) if on["values"] else ()
+    header = app.document.distribution.header if app.document.distribution else None
+    text = export.caption(header, state.request) if on["values"] and header else ()
     strokes = tuple(app.strokes(part) for part in parts) if on["strokes"] else ()
     return Burnt(form.times, on["letters"], on["scale"], on["bar"], text, strokes)
-
-
-def caption(app: Context, state: AppState) -> tuple[str, ...]:
-    """The picture in words: its values and seed, and what it is."""
-    distribution = app.document.distribution
-    assert distribution is not None
-    study, values = distribution.study, dict(state.request.covariates)
-    words = [f"{c.name.replace('_', ' ')} {c.format(values[c.name])}" for c in study.conditions]
-    seeds = state.request.blend or ((state.request.seed, 1.0),)
-    seed = "seed " + " + ".join(f"{s}" for s, _ in seeds)
-    words.append("after a real image" if state.request.latent else seed)
-    origin = distribution.header.origin
-    made = f"drawn by a generative model{f' trained on {origin}' if origin else ''}, not a scan of a person"
-    return " · ".join(words), f"{study.name}: {made}"
 
 
 def _in_data_order(app: Context, frame: Frame) -> np.ndarray:
@@ -281,6 +272,34 @@ def _waited_for(app: Context, requests: Sequence[Any]) -> list[Frame] | str:
     return frames if len(frames) == len(requests) else f"rendering {len(frames)} of {len(requests)} pictures"
 
 
+def _movie(app: Context, state: AppState) -> Draft | str:
+    """The movie of the keyframes."""
+    distribution, movie = app.document.distribution, state.movie
+    assert distribution is not None
+    study, header = distribution.study, distribution.header
+    if len(movie.keyframes) < 2:
+        return "A movie needs two keyframes: add them in the Movie panel."
+    taken = shots(movie, discrete(study))
+    requests = list(dict.fromkeys(shot.request for shot in taken))
+    frames = _waited_for(app, requests)
+    if isinstance(frames, str):
+        return frames
+    parts = {f.request: Part(f.request, f.image, app.document.geometry(f.request.snapshot)) for f in frames}
+    origin = export.Origin.of_movie(header, movie)
+
+    def pictures(of: Movie) -> list[np.ndarray]:
+        return film(of, study, parts.__getitem__, lambda request: export.caption(header, request))
+
+    shot = taken[int(imgui.get_time() * movie.fps) % len(taken)]
+    still = Movie((Keyframe(shot.request, shot.display, 1.0, shot.center, shot.span),), burnt=movie.burnt)
+    widgets.text(f"{len(taken)} pictures, {len(taken) / movie.fps:.1f} s", theme.DIM)
+    widgets.text("A .png is written as one file for each picture: movie-0001.png and on.", theme.DIM)
+    return Draft(
+        pictures(replace(still, times=movie.times))[0],
+        lambda path: export.save_movie(path, pictures(movie), origin, movie.fps),
+    )
+
+
 def _regions(app: Context, state: AppState) -> Draft | str:
     """What the oracle takes for what on the picture, as masks or outlines."""
     frame, distribution = _settled(app, state), app.document.distribution
@@ -298,8 +317,24 @@ def _regions(app: Context, state: AppState) -> Draft | str:
     return Draft(pixels, lambda path: export.save_regions(path, masks, origin))
 
 
+def copy(app: Context) -> None:
+    """Put the picture as displayed, with letters, scale bar and marks where they are shown, on the
+    clipboard."""
+    frame, state = _settled(app, app.state), app.state
+    if isinstance(frame, str):
+        app.interface.note(frame, bad=True)
+        return
+    parts, _ = app.parts(frame)
+    times = max(1, -(-_LEGIBLE // max(parts[0].image.shape[:2])))
+    on = state.display.annotations
+    burnt = Burnt(times, on, on, strokes=tuple(app.strokes(part) for part in parts))
+    app.background.start(
+        lambda: copy_picture(sheet(parts, state.display, burnt)), "picture copied to the clipboard"
+    )
+
+
 def _window(app: Context, state: AppState) -> Draft | str:
-    return "The window is photographed when this dialog has closed."
+    return "The photograph is taken when this dialog has closed."
 
 
 _DRAFTS: dict[str, Callable[[Context, AppState], Draft | str]] = {
@@ -308,6 +343,8 @@ _DRAFTS: dict[str, Callable[[Context, AppState], Draft | str]] = {
     "nii": _nifti,
     "sweep": _sweep,
     "grid": _grid,
+    "movie": _movie,
     "regions": _regions,
+    "view": _window,
     "window": _window,
 }

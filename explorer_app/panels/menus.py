@@ -9,8 +9,8 @@ from imgui_bundle import hello_imgui, imgui
 
 from explorer_app import config, theme, widgets
 from explorer_app.context import Context
-from explorer_app.interface import SCALES, Dialog, ExportForm
-from explorer_app.panels import device
+from explorer_app.interface import SCALES, Capture, Dialog, ExportForm
+from explorer_app.panels import device, exporting
 from explorer_app.panels.exporting import KINDS
 from explorer_app.panels.latent import random_seed
 from explorer_app.request_edits import at_place, place
@@ -67,9 +67,15 @@ def _file(app: Context) -> None:
         scaled = state.request.layer and not state.display.normalise
         more = "; it stretches the layer from its lowest to its highest value" if scaled else ""
         app.interface.note(f"command copied to the clipboard{more}")
-    if _item("Capture window…", enabled=app.client.shown is not None):
-        app.interface.export = ExportForm("window", "explorer.png")
-        app.interface.dialogs.add(Dialog.EXPORT)
+    shown = app.client.shown is not None
+    if _item("Copy picture", "Ctrl+C", enabled=shown):
+        exporting.copy(app)
+    if _item("Copy view", enabled=shown):
+        app.interface.capture = Capture(view=True)
+    for title, kind in (("Capture view…", "view"), ("Capture window…", "window")):
+        if _item(title, enabled=shown):
+            app.interface.export = ExportForm(kind, KINDS[kind][1])
+            app.interface.dialogs.add(Dialog.EXPORT)
     imgui.separator()
     if _item("Quit", "Ctrl+Q"):
         app.interface.quit()
@@ -232,6 +238,8 @@ def _chords(app: Context) -> None:
     for key, dialog in ((_KEYS.o, Dialog.OPEN), (_KEYS.s, Dialog.SAVE), (_KEYS.e, Dialog.EXPORT)):
         if pressed(key, False) and (dialog is not Dialog.EXPORT or app.client.shown is not None):
             app.interface.dialogs.add(dialog)
+    if pressed(_KEYS.c, False) and app.client.shown is not None:
+        exporting.copy(app)
     if pressed(_KEYS.v, False):
         app.guest.paste(imgui.get_clipboard_text())
     if pressed(_KEYS.q, False):

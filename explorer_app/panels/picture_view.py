@@ -53,6 +53,8 @@ def draw(app: Context, state: AppState) -> AppState:
         size = ImVec2(max(8.0, size.x - em(slice_bar.WIDTH)), size.y)
         state = slice_bar.keys(app, state)
     panes = _panes(state, parts, corner, size)
+    app.interface.fit = panes[0].view.fit
+    app.interface.view_box = corner.x, corner.y, size.x, size.y
     imgui.invisible_button(
         "##picture",
         size,

@@ -118,3 +118,72 @@ def tools_the_oracles_regions_are_outlined_and_exported(d):
     d.wait(path.exists)
     assert path.read_text().startswith("region,outline,column,row,across_mm,up_mm\nstrokes,1,")
     d.front("Measured")
+
+
+# --- movies, and what is copied
+
+
+def tools_keyframes_become_a_movie(d):
+    from imgui_bundle import icons_fontawesome_6 as icons
+
+    add = f"//Movie/{icons.ICON_FA_PLUS}  keyframe##movie"
+    d.front("Movie")
+    d.ctx.item_click(add)
+    first = d.state.request
+    d.ctx.item_click("//Covariates/free##mode")
+    d.ctx.item_input_value(slider("thickness"), 4.5)
+    d.ctx.mouse_move("//Picture/##picture")
+    d.ctx.mouse_wheel_y(3)
+    d.ctx.item_click(add)
+    d.settle()
+    one, two = d.state.movie.keyframes
+    assert one.request == first and one.span == 1 and 0.2 < two.span < 1
+    assert dict(two.request.covariates)["thickness"] == 4.5
+    d.ctx.item_input_value("//Movie/**/##seconds 0", 0.5)
+    d.frames(2)
+    assert d.state.movie.keyframes[0].seconds == 0.5
+    d.ctx.item_click("//Movie/linear##easing")
+    d.ctx.item_click("//Movie/values##movie values")
+    d.photograph(d.folder / "movie.png")
+    d.ctx.item_click("//Movie/**/keyframe 0")  # taken over
+    d.settle()
+    assert d.state.request == first
+    d.ctx.item_click(f"//Movie/{icons.ICON_FA_DOWNLOAD}  export…##movie")
+    d.wait(lambda: not d.app.client.busy)
+    d.frames(4)
+    path = d.folder / "movie.gif"
+    d.ctx.item_input_value("//Export/##export path", str(path))
+    d.wait(path.exists)
+    from PIL import Image
+
+    with Image.open(path) as gif:
+        assert gif.n_frames == 13 or gif.n_frames == 14, gif.n_frames
+        assert gif.size[0] == 128 and gif.size[1] > 128
+    d.ctx.item_click("//Movie/###play movie")
+    d.wait(lambda: d.state.request != first)
+    d.wait(lambda: not d.app.interface.animation)
+    d.settle()
+    assert d.state.request == first
+    d.ctx.item_click("//Movie/**/###no keyframe 1")
+    assert len(d.state.movie.keyframes) == 1
+    d.front("Grid")
+
+
+def tools_picture_and_view_are_copied(d):
+    import copykitten
+
+    d.ctx.key_press(CTRL | imgui.Key.c)
+    d.wait(lambda: d.app.interface.notes and "picture copied" in d.app.interface.notes[-1].text)
+    _, wide, high = copykitten.paste_image()
+    assert (wide, high) == (512, 512)
+    d.ctx.menu_click("//##MainMenuBar/File/Copy view")
+    d.wait(lambda: "view copied" in d.app.interface.notes[-1].text)
+    pixels, wide, high = copykitten.paste_image()
+    box = d.ctx.item_info("//Picture/##picture").rect_full
+    assert abs(wide - (box.max.x - box.min.x)) <= 2 and abs(high - (box.max.y - box.min.y)) <= 2
+    assert np.frombuffer(pixels, np.uint8).std() > 5
+    d.ctx.menu_click("//##MainMenuBar/File/Capture view…")
+    d.frames(3)
+    path = d.folder / "view.png"
+    d.ctx.item_input_value("//Export/##export path", str(path))
+    d.wait(path.exists)
