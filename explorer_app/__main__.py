@@ -48,16 +48,6 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def default_snapshot() -> str:
-    """The shipped snapshot to start with, "" if none is shipped: the brain, else the first by name."""
-    from mssg import assets
-
-    shipped = sorted(
-        (assets.root() / "snapshots").glob("*.safetensors"), key=lambda p: (p.stem != "brain", p.name)
-    )
-    return str(shipped[0]) if shipped else ""
-
-
 def main(words: list[str] | None = None) -> int:
     """Run the explorer; returns the exit status: 0, or 2 for a user's mistake or a missing display."""
     set_up()
@@ -86,7 +76,7 @@ def main(words: list[str] | None = None) -> int:
 
 def _window(arguments: argparse.Namespace) -> int:
     extras.need("explorer", "the explorer's window")
-    from explorer_app.config import SIZE
+    from explorer_app.config import SIZE, default_snapshot
     from explorer_app.render_client import RenderClient
 
     if not has_display():

@@ -25,6 +25,7 @@ from explorer_app.panels import (
     covariates,
     dialogs,
     grid,
+    help_menu,
     inspect,
     latent,
     measured,
@@ -250,6 +251,7 @@ class Explorer:
     def _overlays(self) -> None:
         menus.keyboard(self.context)
         self._panel(dialogs.draw)
+        help_menu.draw(self.context)
         _notes(self.context)
 
     def _end(self) -> None:

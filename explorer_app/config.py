@@ -7,12 +7,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mssg import assets
 from mssg.errors import MssgError, SnapshotError
 from mssg.files import config_folder, make_folder, parse_json, write_json
 
 RECENT_LIMIT = 12
 SIZE = (1280, 800)
 """Of a window that remembers none."""
+
+
+def default_snapshot() -> str:
+    """The shipped snapshot to start with, "" if none is shipped: the brain, else the first by name."""
+    shipped = sorted(
+        (assets.root() / "snapshots").glob("*.safetensors"), key=lambda p: (p.stem != "brain", p.name)
+    )
+    return str(shipped[0]) if shipped else ""
 
 
 def writable_folder() -> Path | None:

@@ -53,6 +53,20 @@ def stated(study: Study | None, request: Picture) -> Stated:
     return Eye(length / study.resolution if length else None, unit, right)
 
 
+def pixel_size(geometry: Stated) -> tuple[float, str]:
+    """How long a pixel is, and the unit of that: mm, ° or DD; 1 px where nobody says so."""
+    if isinstance(geometry, Eye):
+        return (geometry.pixel, geometry.unit) if geometry.pixel else (1.0, "px")
+    return (1.0, "px") if geometry is None else (geometry.pixel_mm, "mm")
+
+
+def with_pixels(geometry: Stated, factor: float) -> Stated:
+    """The same for pixels of so many times the length."""
+    if isinstance(geometry, Eye):
+        return replace(geometry, pixel=geometry.pixel * factor) if geometry.pixel else geometry
+    return geometry and replace(geometry, pixel_mm=geometry.pixel_mm * factor)
+
+
 @dataclass(frozen=True)
 class View:
     """An image of `columns` x `rows` pixels inside a screen rectangle of `width` x `height` at (x, y)."""

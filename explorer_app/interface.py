@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from explorer_app.distribution import LinkedDrag
-from explorer_app.state import Mark
+from explorer_app.state import AppState, Mark
+from explorer_app.tables import Table
 from mssg.errors import MssgError
+from mssg.rendering.request import RenderRequest
 from mssg.runs.folder import RunFolder
 
 NOTE_S, BAD_NOTE_S = 6.0, 12.0
@@ -36,6 +38,7 @@ class Dialog(Enum):
     PREDICTOR = "predictor"
     MISSING = "missing"
     TRAIN = "train"
+    CONDITIONS = "conditions"
     SHORTCUTS = "shortcuts"
     ABOUT = "about"
 
@@ -60,6 +63,8 @@ class ExportForm:
         data_order: Grey levels in data order instead of pictures as displayed.
         burnt: What is burnt in.
         times: Pixels a side of each pixel.
+        table: The table that is written.
+        listed: Names and pictures of a list of conditions.
     """
 
     kind: str = "png"
@@ -68,6 +73,8 @@ class ExportForm:
     data_order: bool = False
     burnt: frozenset[str] = frozenset()
     times: int = 1
+    table: Table = ()
+    listed: tuple[tuple[str, RenderRequest], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,15 @@ class TrainForm:
         except ValueError:
             kimg = math.nan
         return "" if 0 < kimg < math.inf else f"kimg: expected a number above 0, found {self.kimg}."
+
+
+@dataclass
+class Tour:
+    """Where the tour is: its step, -1 for none, the state in which that began, and whether it was done."""
+
+    step: int = -1
+    begun: AppState = field(default_factory=AppState)
+    done: bool = False
 
 
 @dataclass
@@ -154,6 +170,7 @@ class Interface:
     train: TrainForm = field(default_factory=TrainForm)
     evaluation_problem: str = ""
     curve: str = ""
+    tour: Tour = field(default_factory=Tour)
     notes: deque[ShortNote] = field(default_factory=lambda: deque(maxlen=4))
     capture: Capture | None = None
     view_box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)

@@ -11,6 +11,7 @@ import numpy as np
 
 from explorer_app.comparison import Part
 from explorer_app.displayed import GROUND, Burnt, resized, sheet
+from explorer_app.geometry import with_pixels
 from explorer_app.request_edits import motion, moved
 from explorer_app.state import Display, Keyframe, Movie
 from mssg.rendering.request import RenderRequest
@@ -150,7 +151,7 @@ def framed(part: Part, shot: Shot, times: int) -> Part:
     (x, y), half = shot.center, shot.span / 2
     box = ((x - half) * columns, (y - half) * rows, (x + half) * columns, (y + half) * rows)
     image = resized(part.image, (columns * times, rows * times), shot.display, box)
-    geometry = part.geometry and replace(part.geometry, pixel_mm=part.geometry.pixel_mm * shot.span / times)
+    geometry = with_pixels(part.geometry, shot.span / times)
     return replace(part, image=image, geometry=geometry)
 
 

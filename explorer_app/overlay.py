@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from explorer_app.comparison import Part, brightness
+from explorer_app.geometry import pixel_size
 from explorer_app.state import Mark
 from mssg.errors import DataError
 from mssg.measure.instruments import instrument
@@ -50,7 +51,7 @@ class Reading:
             the channels' mean. NaN for a distance, and where the area holds no pixel.
         pixels: In the area: those whose middle lies inside.
         area: In `unit` squared.
-        unit: mm, or px where the picture states no geometry.
+        unit: mm, ° or DD (disc diameters); px where the study does not say.
     """
 
     unit: str
@@ -84,7 +85,7 @@ def points_of(mark: Mark, columns: int, rows: int) -> tuple[Point, ...]:
 def read(mark: Mark, part: Part) -> Reading:
     """What a mark says of what is looked at."""
     rows, columns = part.image.shape[:2]
-    unit, pixel = ("mm", part.geometry.pixel_mm) if part.geometry is not None else ("px", 1.0)
+    pixel, unit = pixel_size(part.geometry)
     (x0, y0), (x1, y1) = ((x * columns, y * rows) for x, y in (mark.start, mark.end))
     if mark.kind == "distance":
         return Reading(unit, length=math.hypot(x1 - x0, y1 - y0) * pixel)
@@ -115,9 +116,9 @@ class Region:
     pixels: int
     outlines: tuple[tuple[Point, ...], ...]
 
-    def area(self, pixel_mm: float) -> float:
-        """In mm²."""
-        return self.pixels * pixel_mm * pixel_mm
+    def area(self, pixel: float) -> float:
+        """In the square of the unit that a pixel's length is given in."""
+        return self.pixels * pixel * pixel
 
 
 def masks_of(image: np.ndarray, oracle: str) -> dict[str, np.ndarray]:

@@ -11,10 +11,12 @@ from imgui_bundle import icons_fontawesome_6 as icons
 
 from explorer_app import config, evaluation, launch, layout, theme, widgets
 from explorer_app.context import Context
-from explorer_app.interface import Dialog
+from explorer_app.interface import Dialog, ExportForm
 from explorer_app.panels import exporting, own_image
 from explorer_app.panels.browser import browse
+from explorer_app.request_edits import whole_picture
 from explorer_app.state import AppState
+from explorer_app.tables import read_conditions
 from explorer_app.theme import em
 from mssg import assets
 from mssg.errors import MssgError
@@ -51,6 +53,7 @@ _TITLES = {
     Dialog.PREDICTOR: "Load predictor",
     Dialog.MISSING: "Where is the snapshot?",
     Dialog.TRAIN: "Train a model",
+    Dialog.CONDITIONS: "List of conditions",
     Dialog.SHORTCUTS: "Shortcuts",
     Dialog.ABOUT: "About",
 }
@@ -186,6 +189,24 @@ def _train(app: Context, state: AppState) -> AppState:
     return state
 
 
+def _conditions(app: Context, state: AppState) -> AppState:
+    widgets.wrapped(
+        "A CSV with a column for each covariate that it states, in the sliders' units, and seed and name if"
+        " you like; what it does not state is as on the screen."
+    )
+    chosen, distribution = browse(app, Dialog.CONDITIONS, (".csv",)), app.document.distribution
+    if chosen and distribution is not None:
+        try:
+            listed = read_conditions(chosen, distribution.study, whole_picture(state.request))
+        except MssgError as error:
+            app.interface.note(str(error), bad=True)
+            return state
+        app.interface.export = ExportForm("list", "pictures.png", listed=listed)
+        app.interface.dialogs.discard(Dialog.CONDITIONS)
+        app.interface.dialogs.add(Dialog.EXPORT)
+    return state
+
+
 def _shortcuts(app: Context, state: AppState) -> AppState:
     if imgui.begin_table("keys", 2, imgui.TableFlags_.sizing_fixed_fit):
         for keys, what in SHORTCUTS:
@@ -233,6 +254,7 @@ _DRAW = {
     Dialog.PREDICTOR: _predictor,
     Dialog.MISSING: _missing,
     Dialog.TRAIN: _train,
+    Dialog.CONDITIONS: _conditions,
     Dialog.SHORTCUTS: _shortcuts,
     Dialog.ABOUT: _about,
 }

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from imgui_bundle import ImVec2, imgui
+from imgui_bundle import icons_fontawesome_6 as icons
 
-from explorer_app import export, theme, widgets
+from explorer_app import export, tables, theme, widgets
 from explorer_app.clipboard import copy_picture
 from explorer_app.comparison import Part
 from explorer_app.context import Context
 from explorer_app.displayed import FULL, Burnt, coloured, displayed, sheet
 from explorer_app.geometry import stated
-from explorer_app.interface import Capture, Dialog
+from explorer_app.interface import Capture, Dialog, ExportForm
 from explorer_app.messages import Frame
 from explorer_app.movie import discrete, film, shots
 from explorer_app.overlay import masks_of
 from explorer_app.panels.browser import browse
 from explorer_app.state import AppState, Keyframe, Movie
+from explorer_app.tables import Table
 from explorer_app.theme import em
 from explorer_app.viewing import channel, viewed
 
@@ -32,6 +35,8 @@ KINDS = {
     "grid": ("grid (PNG, PDF)", "grid.png", (".png", ".pdf")),
     "movie": ("movie of the keyframes (GIF, MP4, PNGs)", "movie.mp4", (".mp4", ".gif", ".png")),
     "regions": ("oracle's regions (CSV, PNG, NIfTI)", "regions.csv", (".csv", ".png", ".nii.gz", ".nii")),
+    "list": ("pictures of a list of conditions (PNG)", "pictures.png", (".png",)),
+    "table": ("table (CSV)", "table.csv", (".csv",)),
     "view": ("view with all that lies over it (PNG)", "view.png", (".png",)),
     "window": ("whole window (PNG)", "explorer.png", (".png",)),
 }
@@ -41,7 +46,8 @@ _ORDER_TIPS = (
     "As on the screen: sides, window, colours and comparison; the whole picture, not the part zoomed at.",
     "Grey levels 0 to 255, row and column 0 as the model draws them: the pixels of `mssg generate`.",
 )
-_ORDERED = ("png", "sweep", "grid")
+_ORDERED = ("png", "sweep", "grid", "list")
+_TABLE_ROWS = 8  # of a table that are shown
 _LEGIBLE = 512  # pixels a side, at least, where something is burnt in
 _BURNT = (
     ("letters", "edge letters"),
@@ -54,9 +60,10 @@ _BURNT = (
 
 @dataclass(frozen=True)
 class Draft:
-    """What would be written: what it looks like, uint8 [H, W] or [H, W, 3], and how it is done."""
+    """What would be written: what it looks like, uint8 [H, W] or [H, W, 3], and how it is done. A table has
+    no pixels."""
 
-    pixels: np.ndarray
+    pixels: np.ndarray | None
     write: Callable[[str], None]
 
 
@@ -67,7 +74,8 @@ def draw(app: Context, state: AppState) -> AppState:
         widgets.wrapped("There is no picture to export yet.")
         return state
     form = app.interface.export
-    kinds = {k: v for k, v in KINDS.items() if k != "nii" or distribution.study.geometry is not None}
+    lacks = {"nii": distribution.study.geometry is None, "table": not form.table, "list": not form.listed}
+    kinds = {k: v for k, v in KINDS.items() if not lacks.get(k)}
     form.kind = form.kind if form.kind in kinds else "png"
     title = widgets.combo("##export kind", [v[0] for v in kinds.values()], kinds[form.kind][0], width=em(18))
     new = next(k for k, v in kinds.items() if v[0] == title)
@@ -82,7 +90,8 @@ def draw(app: Context, state: AppState) -> AppState:
         form.data_order = order == ORDERS[1]
     draft = _DRAFTS[new](app, state)
     if isinstance(draft, Draft):
-        _preview(app, draft.pixels)
+        if draft.pixels is not None:
+            _preview(app, draft.pixels)
     else:
         widgets.wrapped(draft, theme.AMBER)
     chosen = browse(app, Dialog.EXPORT, kinds[new][2], write=True, propose=propose)
@@ -284,7 +293,7 @@ def _movie(app: Context, state: AppState) -> Draft | str:
     frames = _waited_for(app, requests)
     if isinstance(frames, str):
         return frames
-    parts = {f.request: Part(f.request, f.image, app.document.geometry(f.request.snapshot)) for f in frames}
+    parts = {f.request: Part(f.request, f.image, stated(study, f.request)) for f in frames}
     origin = export.Origin.of_movie(header, movie)
 
     def pictures(of: Movie) -> list[np.ndarray]:
@@ -317,6 +326,59 @@ def _regions(app: Context, state: AppState) -> Draft | str:
     return Draft(pixels, lambda path: export.save_regions(path, masks, origin))
 
 
+def csv_button(app: Context, name: str, table: Callable[[], Table]) -> None:
+    """A button that exports a table, made when it is clicked."""
+    if imgui.button(f"{icons.ICON_FA_TABLE}  CSV##{name}"):
+        app.interface.export = ExportForm("table", f"{name}.csv", table=table())
+        app.interface.dialogs.add(Dialog.EXPORT)
+    widgets.tooltip("Write this table as CSV.")
+
+
+def _table(app: Context, state: AppState) -> Draft | str:
+    """The table that a panel handed over."""
+    table = app.interface.export.table
+    if imgui.begin_table(
+        "rows",
+        len(table[0]),
+        imgui.TableFlags_.sizing_fixed_fit | imgui.TableFlags_.scroll_x,
+        ImVec2(0, em(1.6) * (1 + min(len(table), _TABLE_ROWS))),
+    ):
+        for i, row in enumerate(table[:_TABLE_ROWS]):
+            imgui.table_next_row()
+            for cell in row:
+                imgui.table_next_column()
+                widgets.text(cell, theme.DIM if i == 0 else theme.TEXT)
+        imgui.end_table()
+    widgets.text(f"{len(table) - 1} rows", theme.DIM)
+    return Draft(None, lambda path: tables.save(path, table))
+
+
+def _list(app: Context, state: AppState) -> Draft | str:
+    """A picture for every condition of a list, and a table of them with what instruments read."""
+    distribution, form = app.document.distribution, app.interface.export
+    assert distribution is not None
+    study, header = distribution.study, distribution.header
+    names, requests = zip(*form.listed)
+    app.client.request(requests, measured=True)
+    frames = _waited_for(app, requests)
+    if isinstance(frames, str):
+        return frames
+    if any(frame.measured is None for frame in frames):
+        return "measuring the pictures"
+    pictures, view = _many(app, state, frames)
+    widgets.text(
+        f"{len(names)} pictures: pictures-0001.png and on, and pictures.csv with their values.", theme.DIM
+    )
+
+    def write(path: str) -> None:
+        files = export.movie_files(path, len(names))
+        for file, pixels, request in zip(files, pictures, requests):
+            export.save_png(file, pixels, export.Origin.of(header, request).shown(view))
+        tables.save(Path(path).with_suffix(".csv"), tables.of_pictures(study, names, files, frames))
+
+    return Draft(pictures[int(imgui.get_time() * 2) % len(pictures)], write)
+
+
 def copy(app: Context) -> None:
     """Put the picture as displayed, with letters, scale bar and marks where they are shown, on the
     clipboard."""
@@ -345,6 +407,8 @@ _DRAFTS: dict[str, Callable[[Context, AppState], Draft | str]] = {
     "grid": _grid,
     "movie": _movie,
     "regions": _regions,
+    "list": _list,
+    "table": _table,
     "view": _window,
     "window": _window,
 }

@@ -17,10 +17,13 @@ from explorer_app.display import Look
 from explorer_app.distribution import TrainingDistribution
 from explorer_app.interface import Dialog
 from explorer_app.messages import PREDICTOR, Frame
+from explorer_app.panels.exporting import csv_button
 from explorer_app.state import AppState, seed_requests
+from explorer_app.tables import Table, of_measured
 from explorer_app.theme import em
 from mssg.measure.instruments import instrument as oracle
 from mssg.measure.own_error import OwnError
+from mssg.rendering.request import RenderRequest
 from mssg.study.covariate import Covariate
 
 MODES = ("off", "mean", "sd", "both")
@@ -45,6 +48,7 @@ def draw(app: Context, state: AppState) -> AppState:
     else:
         for name, values in frame.measured.items():
             _table(app, distribution, frame, name, values)
+        csv_button(app, "measured", lambda: _csv(app, distribution, frame))
     state = _predictor(app, state)
     widgets.heading("Over seeds")
     return _uncertainty(app, state)
@@ -77,6 +81,13 @@ def _table(
         imgui.end_table()
     if errors and not learned:
         widgets.wrapped(f"± is the {instrument} oracle's own error. {about}", theme.FAINT)
+
+
+def _csv(app: Context, distribution: TrainingDistribution, frame: Frame) -> Table:
+    """The tables as one."""
+    own = {name: app.errors_of(name) for name in frame.measured or {}}
+    assert isinstance(frame.request, RenderRequest)
+    return of_measured(distribution.study, frame.request, frame.measured or {}, own)
 
 
 _LEARNED = (

@@ -10,7 +10,7 @@ from imgui_bundle import hello_imgui, imgui
 from explorer_app import config, theme, widgets
 from explorer_app.context import Context
 from explorer_app.interface import SCALES, Capture, Dialog, ExportForm
-from explorer_app.panels import device, exporting
+from explorer_app.panels import device, exporting, help_menu
 from explorer_app.panels.exporting import KINDS
 from explorer_app.panels.latent import random_seed
 from explorer_app.request_edits import at_place, place
@@ -70,6 +70,8 @@ def _file(app: Context) -> None:
     shown = app.client.shown is not None
     if _item("Copy picture", "Ctrl+C", enabled=shown):
         exporting.copy(app)
+    if _item("Export a list of conditions…", enabled=shown):
+        app.interface.dialogs.add(Dialog.CONDITIONS)
     if _item("Copy view", enabled=shown):
         app.interface.capture = Capture(view=True)
     for title, kind in (("Capture view…", "view"), ("Capture window…", "window")):
@@ -158,6 +160,7 @@ def _train(app: Context) -> None:
 
 
 def _help(app: Context) -> None:
+    help_menu.menu(app)
     if _item("Shortcuts", "F1"):
         app.interface.dialogs.add(Dialog.SHORTCUTS)
     if _item("About"):

@@ -99,17 +99,18 @@ def _strip(app: Context, state: AppState) -> AppState:
     """The keyframes in order, each with what can be done to it."""
     line = imgui.get_frame_height_with_spacing()
     cell = max(em(3), min(imgui.get_content_region_avail().y - 2 * line - em(0.8), em(9)))
-    app.client.request([frame.request for frame in state.movie.keyframes])
+    frames = state.movie.keyframes  # one that is taken out in this frame is still drawn in it
+    app.client.request([frame.request for frame in frames])
     flags = imgui.WindowFlags_.horizontal_scrollbar
     if imgui.begin_child("keyframes", ImVec2(0, 0), window_flags=int(flags)):
-        for i, frame in enumerate(state.movie.keyframes):
+        for i, frame in enumerate(frames):
             if i:
                 imgui.same_line(0, em(0.5))
             imgui.begin_group()
             state = _keyframe(app, state, i, frame, cell)
             imgui.end_group()
     imgui.end_child()
-    app.screen.keep({f"keyframe {i}" for i in range(len(state.movie.keyframes))}, "keyframe ")
+    app.screen.keep({f"keyframe {i}" for i in range(len(frames))}, "keyframe ")
     return state
 
 

@@ -10,11 +10,14 @@ from imgui_bundle import icons_fontawesome_6 as icons
 from explorer_app import theme, widgets
 from explorer_app.comparison import Part
 from explorer_app.context import Context
-from explorer_app.geometry import View
+from explorer_app.geometry import View, pixel_size
 from explorer_app.interface import Dialog, ExportForm
 from explorer_app.overlay import COLOURS, Region, Stroke, read
+from explorer_app.panels.exporting import csv_button
 from explorer_app.state import MARK_KINDS, AppState, Mark, set_mark
+from explorer_app.tables import of_marks
 from explorer_app.theme import em, u32
+from mssg.text import number
 
 ICONS = (icons.ICON_FA_RULER_HORIZONTAL, icons.ICON_FA_VECTOR_SQUARE, icons.ICON_FA_CIRCLE_DOT)
 TIPS = (
@@ -41,6 +44,9 @@ def draw(app: Context, state: AppState) -> AppState:
     imgui.end_disabled()
     widgets.tooltip("Put all marks away." if state.marks else "There are no marks: choose a kind and drag.")
     parts, _ = app.parts(frame)
+    if state.marks:
+        imgui.same_line()
+        csv_button(app, "marks", lambda: of_marks(state.marks, parts))
     for i, mark in enumerate(state.marks):
         if widgets.icon_button(icons.ICON_FA_XMARK, f"no mark {i}", "Put this mark away."):
             state = set_mark(state, i, None)
@@ -99,8 +105,8 @@ def _legend(region: Region, index: int, part: Part) -> None:
     imgui.dummy(ImVec2(em(0.8), line))
     imgui.same_line()
     widgets.text(region.name)
-    pixel = part.geometry.pixel_mm if part.geometry else None
-    widgets.right_text(f"{region.area(pixel):.0f} mm²" if pixel else f"{region.pixels} px²")
+    pixel, unit = pixel_size(part.geometry)
+    widgets.right_text(f"{number(region.area(pixel))} {unit}²")
 
 
 def drag(app: Context, state: AppState, view: View, part: Part, active: bool) -> AppState:

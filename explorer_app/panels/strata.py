@@ -15,7 +15,9 @@ from explorer_app.distribution import TrainingDistribution
 from explorer_app.evaluation import Edges, StrataTable, StratumCell, live_requests
 from explorer_app.interface import Dialog
 from explorer_app.messages import Frame
+from explorer_app.panels import exporting
 from explorer_app.state import AppState, set_values
+from explorer_app.tables import of_strata
 from explorer_app.theme import em, u32
 from mssg.text import number
 
@@ -40,6 +42,7 @@ def draw(app: Context, state: AppState) -> AppState:
                 " model live.",
             )
         else:
+            exporting.csv_button(app, "strata", lambda: of_strata(table))
             state = _maps(state, distribution, table)
     imgui.end_child()
     return state

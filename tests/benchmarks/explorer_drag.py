@@ -182,7 +182,7 @@ def main() -> int:
         width, height = (int(v) for v in arguments.size.split("x"))
         child(arguments.snapshot, arguments.started, (width, height))
         return 0
-    from explorer_app.__main__ import default_snapshot
+    from explorer_app.config import default_snapshot
     from mssg.checkpoint.header import resolve_snapshot
 
     target = str(resolve_snapshot(arguments.snapshot)) if arguments.snapshot else default_snapshot()

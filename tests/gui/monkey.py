@@ -360,7 +360,7 @@ def main() -> int:
     parser.add_argument("--out", default="")
     arguments = parser.parse_args()
     out = Path(arguments.out).resolve() if arguments.out else None
-    from explorer_app.__main__ import default_snapshot
+    from explorer_app.config import default_snapshot
     from mssg.checkpoint.header import resolve_snapshot
 
     target = Path(resolve_snapshot(arguments.snapshot)) if arguments.snapshot else Path(default_snapshot())

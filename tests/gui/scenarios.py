@@ -652,7 +652,7 @@ def medical_grid_outside_a_log_domain_says_why(d):
 
 
 def medical_pins_of_another_study_keep_their_own_geometry(d):
-    from explorer_app.__main__ import default_snapshot
+    from explorer_app.config import default_snapshot
 
     mine = d.state.snapshot
     d.ctx.key_press(imgui.Key.p)
@@ -686,7 +686,7 @@ def main_uncertainty_is_the_deviation_over_seeds(d):
 
 
 def main_another_model_puts_back_what_it_cannot_have_and_says_so(d):
-    from explorer_app.__main__ import default_snapshot
+    from explorer_app.config import default_snapshot
 
     mine, layers = d.state.snapshot, len(d.app.model.names)
     assert d.app.document.open(default_snapshot())
@@ -1318,7 +1318,7 @@ def empty_window_says_what_to_do(d):
 def empty_window_refuses_what_is_no_snapshot(d):
     from imgui_bundle import icons_fontawesome_6 as icons
 
-    from explorer_app.__main__ import default_snapshot
+    from explorer_app.config import default_snapshot
 
     for name in ("truncated header", "from the future", "without a study"):
         path, word = _damaged(d, name, default_snapshot())

@@ -187,3 +187,67 @@ def tools_picture_and_view_are_copied(d):
     path = d.folder / "view.png"
     d.ctx.item_input_value("//Export/##export path", str(path))
     d.wait(path.exists)
+
+
+# --- tables, lists of conditions, help
+
+
+def tools_tables_are_written_as_csv(d):
+    d.front("Measured")
+    d.wait(lambda: d.app.client.measured is not None)
+    d.frames(2)
+    from imgui_bundle import icons_fontawesome_6 as icons
+
+    d.ctx.item_click(f"//Measured/{icons.ICON_FA_TABLE}  CSV##measured")
+    d.frames(3)
+    path = d.folder / "measured.csv"
+    d.ctx.item_input_value("//Export/##export path", str(path))
+    d.wait(path.exists)
+    rows = path.read_text().splitlines()
+    assert rows[0].startswith("covariate,unit,instrument,asked,read") and rows[1].startswith(
+        "thickness,px,digits,"
+    )
+
+
+def tools_a_list_of_conditions_becomes_pictures(d):
+    conditions = d.folder / "conditions.csv"
+    conditions.write_text("name,thickness,digit,seed\nthin,2.5,1,5\nthick,4.5,2,\n")
+    d.ctx.menu_click("//##MainMenuBar/File/Export a list of conditions…")
+    d.frames(3)
+    d.ctx.item_input_value("//List of conditions/##conditions path", str(conditions))
+    d.frames(3)
+    (thin, _), (thick, request) = d.app.interface.export.listed
+    assert (thin, thick) == ("thin", "thick") and dict(request.covariates)["digit"] == 2.0
+    d.wait(lambda: not d.app.client.busy)
+    d.frames(4)
+    d.ctx.item_input_value("//Export/##export path", str(d.folder / "people.png"))
+    d.wait((d.folder / "people.csv").exists)
+    rows = (d.folder / "people.csv").read_text().splitlines()
+    assert rows[1].startswith("thin,people-0001.png,5,2.5,") and "digits:thickness" in rows[0]
+    assert (d.folder / "people-0002.png").exists()
+
+
+def tools_the_tour_goes_from_panel_to_panel_and_sees_what_is_done(d):
+    from explorer_app.panels.help_menu import STEPS, documentation
+
+    assert documentation().endswith(("explorer.md", "explorer/index.html"))
+    d.ctx.menu_click("//##MainMenuBar/Help/Tour, five minutes")
+    d.frames(4)
+    tour = d.app.interface.tour
+    assert tour.step == 0 and not tour.done
+    d.photograph(d.folder / "tour.png")
+    d.ctx.item_input_value(slider("thickness"), 4.25)
+    d.frames(3)
+    assert tour.done
+    d.ctx.item_click("//###tour/###tour next")
+    d.frames(3)
+    assert tour.step == 1 and not tour.done
+    d.ctx.item_click("//###tour/back##tour")
+    d.frames(2)
+    for _ in STEPS:
+        assert 0 <= tour.step < len(STEPS)
+        d.ctx.item_click("//###tour/###tour next")
+        d.frames(2)
+    assert tour.step == -1
+    d.front("Grid")
+    d.front("Measured")
