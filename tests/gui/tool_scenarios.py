@@ -204,9 +204,8 @@ def tools_tables_are_written_as_csv(d):
     d.ctx.item_input_value("//Export/##export path", str(path))
     d.wait(path.exists)
     rows = path.read_text().splitlines()
-    assert rows[0].startswith("covariate,unit,instrument,asked,read") and rows[1].startswith(
-        "thickness,px,digits,"
-    )
+    assert rows[0].startswith("covariate,unit,instrument,asked,read")
+    assert rows[1].startswith("thickness,px,digits,")
 
 
 def tools_a_list_of_conditions_becomes_pictures(d):
