@@ -178,3 +178,12 @@ def test_regions_are_written_as_outlines_and_labels(tmp_path):
     volume = nibabel.load(tmp_path / "r.nii.gz")
     assert np.count_nonzero(np.asarray(volume.dataobj) == 2) == np.count_nonzero(labels == 2)
     assert export.painted(image, masks).shape == (*image.shape, 3)
+
+
+def test_photographs_of_eyes_are_measured_in_degrees():
+    from explorer_app.geometry import Eye
+
+    distance, box = Mark("distance", (0, 0), (0.5, 0)), Mark("rectangle", (0, 0), (0.5, 0.5))
+    assert read(distance, part(geometry=Eye(0.5, "°", True))).text == "16.0 °"
+    assert read(box, part(geometry=Eye(0.5, "DD", None))).area == 256.0
+    assert read(distance, part(geometry=Eye(None, "°", None))).text == "32.0 px"
