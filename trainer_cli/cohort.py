@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mssg.errors import UsageError
-from mssg.rendering.request import MAX_SEED
-from trainer_cli.common import device_option, out_option, progress
+from trainer_cli.common import device_option, out_option, progress, seed_option
 from trainer_cli.request_options import request_options, stated_request
 
 if TYPE_CHECKING:
@@ -64,14 +63,7 @@ OTHERWISE = ("fix", "w", "layer")
     help="Draw again whose covariates are rarer than this percentile of the training data.",
 )
 @click.option("--first", default=0, show_default=True, metavar="I", help="Number of the first person.")
-@click.option(
-    "--seed",
-    "cohort_seed",
-    default=0,
-    show_default=True,
-    type=click.IntRange(0, MAX_SEED),
-    help="Of everything drawn.",
-)
+@seed_option("Of everything drawn.", "cohort_seed")
 @click.option("--workers", type=click.IntRange(1), help="Processes; default: cores, 8 at most; 1 on a GPU.")
 @click.option(
     "--screen-copies",

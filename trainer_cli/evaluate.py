@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mssg.text import duration
-from trainer_cli.common import check_suffix, device_option, say, writable
+from trainer_cli.common import check_suffix, device_option, say, seed_option, writable
 from trainer_cli.request_options import OPTIONS
 
 if TYPE_CHECKING:
@@ -125,13 +125,7 @@ def drawing_options(command: Callable[..., None]) -> Callable[..., None]:
     is_flag=True,
     help="Every snapshot of a RUN, not only its newest: for `mssg figure curves`.",
 )
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    type=click.IntRange(0, 2**32 - 1),
-    help="Of everything drawn: equal seeds give equal numbers.",
-)
+@seed_option("Of everything drawn: equal seeds give equal numbers.")
 @device_option
 @click.option(
     "--memory-gb",

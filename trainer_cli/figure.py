@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from mssg.rendering.command_line import request_words
-from trainer_cli.common import device_option
+from trainer_cli.common import device_option, seed_option
 from trainer_cli.request_options import request_options, stated_request, stated_snapshot
 
 OF_REAL_IMAGES = ("fix", "place", "blend", "mix", "w", "layer", "request")
@@ -65,13 +65,7 @@ def movie(ctx: click.Context, session: str, snapshot: str | None, device: str, o
     is_flag=True,
     help="One grid per source code, side by side (studies that condition on the source).",
 )
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    type=click.IntRange(0, 2**32 - 1),
-    help="Seed of the one latent of all images.",
-)
+@seed_option("Seed of the one latent of all images.")
 @request_options
 @device_option
 @click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png or .pdf.")
@@ -155,13 +149,7 @@ def grid(
     type=click.IntRange(1, 20),
     help="Real images of each corner, of different people where there are enough.",
 )
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    type=click.IntRange(0, 2**32 - 1),
-    help="Of the choice of real images, and of the first latent; each column has its own.",
-)
+@seed_option("Of the choice of real images, and of the first latent; each column has its own.")
 @partial(request_options, without=OF_REAL_IMAGES)
 @device_option
 @click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png or .pdf.")

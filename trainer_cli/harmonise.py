@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from mssg.errors import UsageError
-from trainer_cli.common import device_option, out_option, progress
+from trainer_cli.common import device_option, out_option, progress, seed_option
 
 
 @click.command()
@@ -32,9 +32,7 @@ from trainer_cli.common import device_option, out_option, progress
 @click.option(
     "--steps", default=200, show_default=True, type=click.IntRange(1), help="Steps of each inversion."
 )
-@click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of the inversions."
-)
+@seed_option("Of the inversions.")
 @out_option
 @device_option
 def harmonise(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mssg.errors import UsageError
-from trainer_cli.common import device_option
+from trainer_cli.common import device_option, seed_option
 
 if TYPE_CHECKING:
     from mssg.checkpoint.snapshot import Snapshot
@@ -80,13 +80,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Also fit StyleGAN2's noise inputs: closer to the image, worse for editing.",
 )
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    type=click.IntRange(0, 2**32 - 1),
-    help="Of the starting points and of the noise of the search.",
-)
+@seed_option("Of the starting points and of the noise of the search.")
 @click.option(
     "--at",
     type=float,

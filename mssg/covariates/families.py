@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import cast
 
 import numpy as np
@@ -14,6 +13,7 @@ from mssg.covariates.mixture import MixtureModel
 from mssg.covariates.protocol import CovariateModel, Family, FittedModel, FittingData, Variable
 from mssg.covariates.regression import Linear, Logistic, Sigmoid, Softmax
 from mssg.errors import StudyError
+from mssg.text import did_you_mean
 
 JOINT = "joint"
 EMPIRICAL = "empirical"
@@ -34,13 +34,12 @@ def class_of(family: str, child: Variable) -> type[FittedModel]:
     if family == EMPIRICAL:
         return Quantiles if child.is_continuous else FrequencyTable
     if family not in _CLASSES:
-        near = difflib.get_close_matches(family, NAMES, 1)
         raise StudyError(
             "unknown family",
             field=f"model.{child.name}.family",
             found=repr(family),
             expected=" | ".join((*NAMES, f"{PREFIX}NAME")),
-            hint=f"Did you mean {near[0]!r}?" if near else None,
+            hint=did_you_mean(family, NAMES),
         )
     return _CLASSES[family]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from mssg.study.covariate import KINDS, SCALES, SOURCE, TRANSFORMS, Covariate, n
 from mssg.study.model import AXES, SPACES, Geometry, ModelSpec, Photograph, Source, Study
 from mssg.study.toml_table import TomlTable, read_toml
 from mssg.study.train_config import AUGMENTATIONS, checked
+from mssg.text import did_you_mean
 
 POSITION_WEIGHT = 3.0
 """Of a slice's position in the covariate loss, in a group of its own: with less, z chooses the place."""
@@ -136,15 +136,12 @@ def _check_observed(table: TomlTable, source: Source, names: Sequence[str]) -> N
         raise table.error("observes", "the source observes nothing", hint="List at least one covariate")
     for name in source.observes:
         if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
             raise table.error(
                 "observes",
                 f"source {source.name!r} observes a covariate the study does not declare",
                 found=repr(name),
                 expected=" | ".join(names),
-                hint=f"Did you mean {near[0]!r}?"
-                if near
-                else f"Add a [covariates.{name}] table or remove it here",
+                hint=did_you_mean(name, names) or f"Add a [covariates.{name}] table or remove it here",
             )
     if len(set(source.observes)) != len(source.observes):
         raise table.error("observes", "names a covariate twice", found=list(source.observes))

@@ -3,13 +3,13 @@ what was found and what was expected."""
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mssg.errors import MssgError, StudyError
+from mssg.text import did_you_mean
 
 LARGEST = sys.float_info.max
 LARGEST_WHOLE = 2**32 - 1
@@ -127,6 +127,5 @@ class TomlTable:
         """Refuse what nobody asked for."""
         for key in self._document:
             if key not in self._asked:
-                near = difflib.get_close_matches(key, self._asked, 1)
-                hint = f"Did you mean {near[0]!r}?" if near else "Remove it"
+                hint = did_you_mean(key, self._asked) or "Remove it"
                 raise self.error(key, "unknown key", expected=" | ".join(self._asked), hint=hint)

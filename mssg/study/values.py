@@ -3,7 +3,6 @@ and what a covariate is where nobody states it. No torch here."""
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from mssg.errors import UsageError
 from mssg.study.covariate import SOURCE, Covariate
 from mssg.study.model import Study
+from mssg.text import did_you_mean
 
 MAX_STEPS = 200
 """Most values one sweep may have."""
@@ -42,12 +42,11 @@ def find_covariate(study: Study, name: str) -> Covariate:
     """
     if name in study.condition_names:
         return study.covariate(name)
-    near = difflib.get_close_matches(name, study.condition_names, 1)
     raise UsageError(
         "no such covariate in this study",
         field=name or "covariate",
         expected=", ".join(describe(c) for c in study.conditions),
-        hint=f"Did you mean {near[0]!r}?" if near else None,
+        hint=did_you_mean(name, study.condition_names),
     )
 
 
