@@ -51,6 +51,7 @@ STUDY_KEYS = {
     "geometry.space": "`mni`: the space is MNI 152. Written where the volumes' headers say so.",
     "geometry.position": "The covariate (mm) that says where each slice lies: whole heads.",
     "geometry.centre_mm": "Where the picture's centre lies in its plane.",
+    "geometry.mirrored": "True: column 0 is the patient's right, as in pictures of the research code.",
     "train.condition_on_source": (
         "True: the source is one more covariate (different cohorts). False: one population, split up."
     ),
