@@ -22,7 +22,12 @@ ROWS_A_TERM = 2.5
 
 
 def calibrate(
-    found: Found, truth: Found, inputs: Mapping[str, Sequence[str]], levels: Mapping[str, int] | None = None
+    found: Found,
+    truth: Found,
+    inputs: Mapping[str, Sequence[str]],
+    *,
+    levels: Mapping[str, int] | None = None,
+    within: float | None = None,
 ) -> dict[str, Any]:
     """Fit the calibration of one scanner on phantoms whose covariates are known; every second one is kept
     back and judged.
@@ -32,6 +37,8 @@ def calibrate(
         truth: Covariate -> float [N], native units.
         inputs: Covariate -> names of the features it is computed from.
         levels: Binary and categorical covariates -> how many levels: their index is fitted, and rounded.
+        within: Standard deviations from the phantoms' mean beyond which a feature counts as that far: an
+            image unlike all phantoms then reads as the phantom nearest to it, and not as anything.
 
     Returns:
         A scanner's entry of a calibration: its contrast, coefficients, and the error on phantoms that did not
@@ -46,6 +53,7 @@ def calibrate(
         centre = [float(x[fit].mean()) for x in columns]
         spread = [float(x[fit].std()) for x in columns]
         form: dict[str, Any] = {"centre": centre, "spread": spread, "log": name in LOGGED}
+        form |= {"within": within} if within else {}
         form |= {"levels": levels[name]} if levels and name in levels else {}
         quadratic = _design(form | {"linear": False}, columns).shape[1]
         form |= {"linear": True} if fit.sum() < ROWS_A_TERM * quadratic else {}
@@ -103,6 +111,8 @@ def calibrated_errors(calibration: str, units: Mapping[str, str]) -> tuple[OwnEr
 def _design(form: Mapping[str, Any], columns: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Constant, every feature standardised, and, unless linear, its square and products of pairs: [N, P]."""
     x = [(v - c) / s for v, c, s in zip(columns, form["centre"], form["spread"])]
+    if "within" in form:
+        x = [np.clip(v, -form["within"], form["within"]) for v in x]
     squares = [] if form.get("linear") else [a * b for i, a in enumerate(x) for b in x[i:]]
     return np.stack([np.ones_like(x[0]), *x, *squares], -1)
 

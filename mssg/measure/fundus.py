@@ -31,6 +31,8 @@ UNITS = {
     "retinopathy": "",
     "cup_disc_ratio": "",
 }
+WITHIN = 3.0
+"""Standard deviations of phantoms beyond which a feature counts as no further away."""
 LEVELS = {"eye": 2, "cataract": 2, "retinopathy": 5}
 ABOUT = (
     "Age is judged by colours and vessels, cataract by haze, spherical power by magnification and the"

@@ -34,7 +34,8 @@ def main(folder: Path) -> None:
             cells = [levels.index(v) if v in levels else float(v) for v in table[covariate]]
             truth[covariate] = np.array(cells, float)[rows]
         images = np.load(folder / name / IMAGES, mmap_mode="r")[rows]
-        cameras.append(calibrate(fundus.features(images), truth, fundus.FEATURES, fundus.LEVELS))
+        found, names = fundus.features(images), fundus.FEATURES
+        cameras.append(calibrate(found, truth, names, levels=fundus.LEVELS, within=fundus.WITHIN))
         print(name, f"contrast {cameras[-1]['contrast']:.3f}")
         for covariate, error in cameras[-1]["error_on_phantoms"].items():
             print(f"  {covariate:<16}", "  ".join(f"{k} {v:.3g}" for k, v in error.items()))
