@@ -85,12 +85,14 @@ class Wheel(bdist_wheel):
 
 
 def readme() -> str:
-    """README.md, its links and pictures absolute where the public address is known (MSSG_SOURCE_URL)."""
+    """README.md as it can be read away from the repository: its links and pictures absolute where the public
+    address is known (MSSG_SOURCE_URL), else pictures left out and links as plain text."""
     text = Path("README.md").read_text(encoding="utf-8")
-    if not SOURCE:
-        return text
-    place = re.compile(r"(!?)(\[[^\]]*\]\()(?!https?:|#)")
-    return place.sub(lambda m: f"{m[1]}{m[2]}{SOURCE}/{'raw' if m[1] else 'blob'}/HEAD/", text)
+    if SOURCE:
+        place = re.compile(r"(!?)(\[[^\]]*\]\()(?!https?:|#)")
+        return place.sub(lambda m: f"{m[1]}{m[2]}{SOURCE}/{'raw' if m[1] else 'blob'}/HEAD/", text)
+    text = re.sub(r"!\[[^\]]*\]\((?!https?:)[^)]*\)\n+", "", text)
+    return re.sub(r"\[([^\]]*)\]\((?!https?:|#)[^)]*\)", r"\1", text)
 
 
 setup(

@@ -82,7 +82,7 @@ def _title(figure: Any, study: Study) -> None:
         Line2D([], [], linestyle="", label="numbers: energy distance, and what halves of the observed reach"),
     ]
     figure.legend(
-        handles=handles, loc="outside lower left", ncols=3, frameon=False, fontsize=9, labelcolor=_INK
+        handles=handles, loc="outside lower left", ncols=1, frameon=False, fontsize=9, labelcolor=_INK
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,16 @@ def test_every_python_block_is_python():
     assert len(blocks) > 3
     for _, code in blocks:
         ast.parse(code)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_every_script_of_a_page_is_bash():
+    texts = [path.read_text(encoding="utf-8") for path in PAGES]
+    scripts = [script for text in texts for script in re.findall(r"^```bash\n(.*?)^```", text, re.M | re.S)]
+    assert scripts
+    for script in scripts:
+        done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
 
 
 RUN = [block for block in python_blocks() if block[1].startswith("import mssg")]
