@@ -273,7 +273,7 @@ def restore(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Any:
         )
     cls = _TYPES[kind]
     try:
-        parts = {f.name: _read(f.name, meta, arrays) for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        return cls(**parts)
+        names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+        return cls(**{name: _read(name, meta, arrays) for name in names})
     except KeyError as missing:
         raise SnapshotError("a covariate model is incomplete", field=kind, found=f"no {missing}") from None

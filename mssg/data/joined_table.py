@@ -74,7 +74,8 @@ class JoinedTable:
             try:
                 time = parse_number(row[nearest.column]) if nearest else _ALWAYS
             except ValueError:
-                problems.append(LeftOut(place, "table", f"{nearest.column} is no number"))  # type: ignore[union-attr]
+                column = nearest.column if nearest else ""
+                problems.append(LeftOut(place, "table", f"{column} is no number"))
                 continue
             cells = {column: row[column] for column in wanted if column in row}
             record = self.records.setdefault(key, {}).setdefault(time, TableRecord())

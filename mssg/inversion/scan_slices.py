@@ -14,7 +14,7 @@ from mssg.data.brain_centre import brain_centre
 from mssg.data.nifti import AS_STATED, VolumeRules
 from mssg.data.plane import AXES, Place, PlaneGrid, fit_grid, place_of_image
 from mssg.data.position import Position
-from mssg.data.recipes.mri import Scan
+from mssg.data.recipes.mri_slices import Scan
 from mssg.errors import DataError
 from mssg.study.model import Geometry, Study
 

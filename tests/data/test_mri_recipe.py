@@ -25,7 +25,7 @@ from mssg.data.preparation_report import PreparedImage
 from mssg.data.quality import fitting
 from mssg.data.recipes import mri
 from mssg.data.recipes.cohort_selection import PrepareRequest
-from mssg.data.recipes.mri import SliceOptions
+from mssg.data.recipes.mri_slices import SliceOptions
 from mssg.errors import DataError, UsageError
 from tests.data.stand_ins import VOXEL, bids, head, paths_table, person, save_volume, write_rows
 from trainer_cli import main as entry
