@@ -199,7 +199,8 @@ def score(
     usable = np.isfinite(reference) & np.isfinite(measured)
     lost = float(1 - usable.mean()) if usable.size else math.nan
     x, y = reference[usable], measured[usable]
-    names = {"continuous": CONTINUOUS_STATS, "binary": BINARY_STATS}.get(covariate.kind, DISCRETE_STATS)
+    of_levels = BINARY_STATS if covariate.kind == "binary" else DISCRETE_STATS
+    names = CONTINUOUS_STATS if covariate.is_continuous else of_levels
     if not x.size:
         nothing = _undefined(np.full(bootstraps, math.nan))
         return Score(dict.fromkeys(names, nothing), n=0, unmeasurable=lost, sd=math.nan, bias=math.nan)
