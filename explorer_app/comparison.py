@@ -15,6 +15,7 @@ NOW = "now"
 """The label of the current picture; letters are anatomy."""
 JOINED = ("difference", "blend", "swipe")
 """The comparisons that show both pictures in one place."""
+SPREAD_COLOURS = "magma"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,7 @@ class Part:
         other: The picture it is compared with, of the same shape. Without `joined` it is only read out.
         names: Of both pictures where there is another one, the current one first.
         is_second: True where `image` is the pin's.
+        spread: Of a map of deviations, the grey levels it is shown up to; 0 for a picture.
     """
 
     request: Picture
@@ -40,6 +42,15 @@ class Part:
     other: np.ndarray | None = None
     names: tuple[str, str] = ("", "")
     is_second: bool = False
+    spread: float = 0.0
+
+    def look(self, display: Display) -> Display:
+        """How it is shown: as chosen; a map of deviations in colours of its own, from 0 on."""
+        if not self.spread:
+            return display
+        return replace(
+            display, level=self.spread / 2, width=self.spread, colormap=SPREAD_COLOURS, invert=False
+        )
 
     @property
     def is_difference(self) -> bool:
@@ -84,8 +95,9 @@ def parts(display: Display, current: Part, pinned: Part | None) -> tuple[tuple[P
     """
     if pinned is None or display.compare == "A":
         return (current,), ""
-    names, problem = (NOW, pinned.label.split(",")[0]), _unlike(current, pinned)
-    first = replace(current, label=NOW)
+    now = current.label or NOW
+    names, problem = (now, pinned.label.split(",")[0]), _unlike(current, pinned)
+    first = replace(current, label=now)
     if not problem:
         second = replace(pinned, other=current.image, names=names, is_second=True)
         pair = replace(first, other=pinned.image, names=names), second
@@ -95,7 +107,7 @@ def parts(display: Display, current: Part, pinned: Part | None) -> tuple[tuple[P
         return pair, ""
     if display.compare == "flip":
         return (pair[1 if display.flipped else 0],), ""
-    label = f"{NOW} − {pinned.label}" if display.compare == "difference" else f"{NOW} and {pinned.label}"
+    label = f"{now} − {pinned.label}" if display.compare == "difference" else f"{now} and {pinned.label}"
     if problem:
         return (first,), f"{label}: {problem} {_CANNOT[display.compare]}"
     return (replace(pair[0], label=label, joined=display.compare),), ""

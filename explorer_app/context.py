@@ -19,9 +19,10 @@ from explorer_app.interface import Background, DerivedMaps, Interface
 from explorer_app.messages import PREDICTOR, Frame, OpenedModel, Picture
 from explorer_app.movie import discrete, shot_at
 from explorer_app.overlay import Region, Regions, Stroke, strokes_of_marks, strokes_of_regions
+from explorer_app.people import people_of, person, statistic, summed_up
 from explorer_app.real_image import RealImage
 from explorer_app.render_client import RenderClient
-from explorer_app.request_edits import channel_requests, fitting, side_by_side
+from explorer_app.request_edits import channel_requests, fitting, side_by_side, whole_picture
 from explorer_app.state import AppState, Pin
 from explorer_app.stored import stored_frame
 from explorer_app.viewing import viewed
@@ -146,6 +147,7 @@ class Context:
         if state.pin and state.display.compare != "A":
             real = isinstance(state.pin.request, RealImage)
             self.client.request(self.channels(state.pin.request), measured=real)
+        self.client.request(people_of(self.still(self.state)))
         there = state.snapshot and document.distribution is not None
         self.client.submit(main if there else None, state.analysis.predictor, since=self._begun)
 
@@ -191,12 +193,55 @@ class Context:
         """What is looked at of a picture and the pin it is compared with, and why a comparison that was
         asked for is not shown."""
         state, pin, current = self.state, self.state.pin, self._part(frame, "view 0")
-        if pin is None or state.display.compare == "A":
-            return (current,), ""
+        shown, problem = self._over_seeds(current)
+        if state.analysis.uncertainty == "mean" and len(shown) == 1:
+            current = shown[0]
+        elif len(shown) > 1 or problem:
+            apart = "several people are not compared with a pin" if state.display.compare != "A" else ""
+            return shown, problem or apart
+        if problem or pin is None or state.display.compare == "A":
+            return (current,), problem
         pinned = self.client.frame(self.channels(pin.request)[0])
         if pinned is None:
             return (replace(current, label=NOW),), self._pin_problem(pin)
         return parts(state.display, current, replace(self._part(pinned, "pin"), label=pin.label))
+
+    def _over_seeds(self, current: Part) -> tuple[tuple[Part, ...], str]:
+        """The people that are looked at instead of the one, or their mean and deviation, and what is missing
+        of it; the one where nobody else is."""
+        held = self.still(self.state)
+        requests, mode = people_of(held), self.state.analysis.uncertainty
+        if not requests:
+            return (current,), ""
+        frames = [self.client.frame(r) for r in requests]
+        there = {i: self._part(f, f"person {i}") for i, f in enumerate(frames) if f and not f.preview}
+        failed = next((why for r in requests if (why := self.why_not(r))), "")
+        problem = "paused while values move" if held is not self.state else failed
+        if len(there) < len(requests):
+            problem = problem or f"{len(there)} of {len(requests)} seeds are there"
+        if mode == "people":
+            blank = np.zeros_like(current.image)
+            missing = [replace(current, request=r, image=blank) for r in requests]
+            return tuple(
+                replace(there.get(i, m), label=person(r)) for i, (r, m) in enumerate(zip(requests, missing))
+            ), problem
+        if len(there) < 2:
+            return (current,), problem
+
+        def computed(name: str, images: list[np.ndarray]) -> np.ndarray:
+            return self.maps.computed(f"{name} over seeds", images, (), lambda: statistic(name, images))
+
+        return summed_up(mode, list(there.values()), computed), problem
+
+    def still(self, state: AppState) -> AppState:
+        """The state whose further pictures (a grid, people, a curve) are shown; itself where nothing moves.
+
+        While something is dragged or animated this is the one before, or every one of them would have to be
+        rendered for every value on the way, and none would be seen.
+        """
+        before = self.document.history.committed.request
+        moves = whole_picture(state.request) != whole_picture(before)
+        return replace(state, request=before) if moves and before.snapshot == state.snapshot else state
 
     def _part(self, frame: Frame, name: str) -> Part:
         image, request = self.viewed(frame, name), frame.request
@@ -234,7 +279,7 @@ class Context:
         distribution = self.document.distribution
         if distribution is None or not distribution.study.instrument or part.request.layer is not None:
             return ()
-        if part.request.snapshot != self.state.snapshot:
+        if part.request.snapshot != self.state.snapshot or part.spread:
             return ()  # its oracle may be another one
         return self._regions.of(part.image, distribution.study.instrument)
 
@@ -267,7 +312,10 @@ class Context:
     def origin(self) -> Origin:
         """What the picture on the screen comes from; there must be one."""
         assert self.document.distribution is not None and self.client.shown is not None
-        return Origin.of(self.document.distribution.header, self.whole(self.client.shown.request))
+        header, people = self.document.distribution.header, people_of(self.state)
+        if people:
+            return Origin.of(header, *people, more={"Over seeds": self.state.analysis.uncertainty})
+        return Origin.of(header, self.whole(self.client.shown.request))
 
     def told(self, work: Callable[[], object]) -> None:
         """Do something; what goes wrong is told."""

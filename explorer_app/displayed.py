@@ -4,6 +4,7 @@ what is to be burnt in. No imgui, no OpenGL, no torch."""
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -58,6 +59,7 @@ def coloured(image: np.ndarray, display: Display) -> np.ndarray:
 
 def displayed(part: Part, display: Display, times: int = 1) -> np.ndarray:
     """A part as it stands on the screen, the whole of it: uint8 [times · H, times · W] or [..., 3]."""
+    display = part.look(display)
     image, turned = enlarged(part.image, times, display), mirrored(part.geometry, display.neurological)
     other = enlarged(part.other, times, display) if part.other is not None and part.joined else None
     if other is None:
@@ -137,16 +139,30 @@ def sheet(parts: Sequence[Part], display: Display, burnt: Burnt = Burnt()) -> np
         _laid_over(picture, part, strokes, display, burnt.times)
         for picture, part, strokes in itertools.zip_longest(pictures, parts, burnt.strokes, fillvalue=())
     ]
-    if len(pictures) == 1:
-        joined = pictures[0]
-    else:
-        tall = max(p.shape[0] for p in pictures)
-        gap = np.full((tall, max(1, tall // 64), 3), GROUND, np.uint8)
-        columns = [column for picture in pictures for column in (gap, _coloured(_padded(picture, tall)))]
-        joined = np.concatenate(columns[1:], 1)
+    joined = pictures[0] if len(pictures) == 1 else _tiled(pictures)
     if burnt.bar:
-        joined = np.concatenate([_coloured(joined), _bar(parts[0], display, joined.shape[0])], 1)
+        joined = np.concatenate(
+            [_coloured(joined), _bar(max(parts, key=lambda part: part.spread), display, joined.shape[0])], 1
+        )
     return np.concatenate([_coloured(joined), _lines(burnt.text, joined)], 0) if burnt.text else joined
+
+
+def _tiled(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures in rows: two side by side, more in a near square."""
+    tall = max(p.shape[0] for p in pictures)
+    columns = len(pictures) if len(pictures) < 4 else math.ceil(math.sqrt(len(pictures)))
+    gap, rows = max(1, tall // 64), []
+    for start in range(0, len(pictures), columns):
+        row = [
+            column for p in pictures[start : start + columns] for column in (gap, _coloured(_padded(p, tall)))
+        ]
+        ground = [np.full((tall, c, 3), GROUND, np.uint8) if isinstance(c, int) else c for c in row]
+        rows.append(np.concatenate(ground[1:], 1))
+    if len(rows) == 1:
+        return rows[0]
+    full = rows[0].shape[1]
+    lines = [np.pad(r, ((0, gap), (0, full - r.shape[1]), (0, 0)), constant_values=GROUND[0]) for r in rows]
+    return np.concatenate(lines, 0)[:-gap]
 
 
 def _coloured(picture: np.ndarray) -> np.ndarray:
@@ -237,6 +253,7 @@ def _laid_over(
 def ends(part: Part, display: Display) -> tuple[str, str]:
     """The numbers at the ends of the colour bar: grey levels, of a difference minus and plus half the
     window."""
+    display = part.look(display)
     low, high = (display.level - display.width / 2, display.level + display.width / 2)
     if part.is_difference:
         half = number(change_width(part, display) / 2)
@@ -246,7 +263,7 @@ def ends(part: Part, display: Display) -> tuple[str, str]:
 
 def _bar(part: Part, display: Display, high: int) -> np.ndarray:
     """The colours from the window's lowest to its highest grey level, with both: uint8 [H, w, 3]."""
-    size = _size(high)
+    size, display = _size(high), part.look(display)
     texts, font = ends(part, display), _font(size)
     wide = round(size * 1.4 + max(font.getlength(t) for t in texts) + size)
     strip = np.full((high, wide, 3), GROUND, np.uint8)

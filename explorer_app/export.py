@@ -126,7 +126,7 @@ def grid_of(study: Study, request: RenderRequest, grid: Grid) -> tuple[tuple[Ren
 
 def view_of(parts: Sequence[Part], display: Display) -> dict[str, Any]:
     """How parts are displayed, as provenance."""
-    first = parts[0]
+    first, display = parts[0], parts[0].look(display)
     turned = [mirrored(part.geometry, display.neurological) for part in parts]
     view: dict[str, Any] = {"Order": "as displayed: right to left" if turned[0] else "as displayed"}
     if not first.is_difference:

@@ -111,6 +111,10 @@ class View:
         """Image point in the middle of the view, fractions."""
         return self.display.center if self.display.zoom else (0.5, 0.5)
 
+    def holds(self, sx: float, sy: float) -> bool:
+        """True for a screen position in the rectangle."""
+        return self.x <= sx < self.x + self.width and self.y <= sy < self.y + self.height
+
     def inside(self, column: float, row: float) -> bool:
         """True for a position on the image."""
         return 0 <= column < self.columns and 0 <= row < self.rows

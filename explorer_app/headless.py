@@ -15,6 +15,7 @@ from explorer_app.export import Origin
 from explorer_app.geometry import mirrored, stated
 from explorer_app.messages import Picture
 from explorer_app.movie import film
+from explorer_app.people import people_of, person, summed_up
 from explorer_app.real_image import RealImage
 from explorer_app.request_edits import channel_requests, side_by_side
 from explorer_app.state import AppState, Display, at_home
@@ -88,6 +89,15 @@ def _write_picture(output: str, header: Header, state: AppState, artist: _Artist
         return
     pin, display = state.pin, state.display
     current, pinned = artist.part(state.request), None
+    people, mode = people_of(state), state.analysis.uncertainty
+    if people:
+        each = [replace(artist.part(r), label=person(r)) for r in people]
+        found = tuple(each) if mode == "people" else summed_up(mode, each)
+        origin = Origin.of(header, *people, more={"Over seeds": mode})
+        if mode != "mean":
+            export.save_png(output, sheet(found, display), origin.shown(export.view_of(found, display)))
+            return
+        current = found[0]
     if pin is not None and display.compare != "A":
         pinned = replace(artist.part(pin.request), label=pin.label)
     shown, problem = parts(display, current, pinned)

@@ -129,7 +129,7 @@ def work(pipe: Any, task: InversionTask) -> None:
         pipe.send(_inverted(task, lambda step: pipe.send(InversionStep(step))))
     except MssgError as error:
         pipe.send(FailedInversion(str(error)))
-    except (RuntimeError, ValueError, ArithmeticError, LookupError, TypeError, MemoryError) as error:
+    except Exception as error:  # whatever happens must end as a message in the window
         pipe.send(FailedInversion(f"{type(error).__name__}: {error}"))
 
 
@@ -151,7 +151,7 @@ def _inverted(task: InversionTask, tell: Callable[[int], None]) -> InvertedPictu
     config, given = InvertConfig(steps=task.steps), dict(task.values)
     to_do = InvertedImage.to_do(snapshot, task.image.pixels, given, config, place=task.image.place)
     done = search(snapshot, to_do, progress=lambda step: bool(tell(step)))
-    done.without_state().save(Path(task.file))
+    done.save(Path(task.file))
     latent = done.stored_latent(task.file)
     request = RenderRequest(latent=latent, covariates=task.values)
     drawn = to_uint8(next(Renderer(snapshot).pictures([request])))

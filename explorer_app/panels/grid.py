@@ -13,7 +13,7 @@ from explorer_app.display import Look
 from explorer_app.distribution import TrainingDistribution, support_word
 from explorer_app.interface import Dialog, ExportForm
 from explorer_app.messages import Frame
-from explorer_app.request_edits import place, whole_picture
+from explorer_app.request_edits import place
 from explorer_app.state import GRID_LIMIT, AppState, Axis, choose_axis, set_axis
 from explorer_app.theme import em, u32
 from mssg.plotting.image_grid import axis_label
@@ -31,11 +31,11 @@ def draw(app: Context, state: AppState) -> AppState:
     if imgui.begin_child("grid settings", ImVec2(side, 0)):
         for which, title in (("rows", "rows"), ("columns", "cols")):
             state = _axis(state, distribution, which, title)
-        held = still(app, state)
+        held = app.still(state)
         pictures = export.grid_of(distribution.study, held.request, held.grid)
         _progress(app, state, distribution, pictures, held is not state)
     else:
-        held = still(app, state)
+        held = app.still(state)
         pictures = export.grid_of(distribution.study, held.request, held.grid)
     imgui.end_child()
     imgui.same_line()
@@ -50,17 +50,6 @@ def draw(app: Context, state: AppState) -> AppState:
 
 
 Rows = tuple[tuple[RenderRequest, ...], ...]
-
-
-def still(app: Context, state: AppState) -> AppState:
-    """The state whose grid is shown.
-
-    While something is dragged or animated this is the one before, or every cell would have to be rendered for
-    every value on the way, and none would be seen.
-    """
-    before = app.document.history.committed.request
-    moves = whole_picture(state.request) != whole_picture(before)
-    return replace(state, request=before) if moves and before.snapshot == state.snapshot else state
 
 
 def _progress(

@@ -1,5 +1,4 @@
-"""Measured: what instruments read on the picture, against what was requested; mean and deviation over
-seeds."""
+"""Measured: what instruments read on the picture, against what was requested; and who is looked at."""
 
 from __future__ import annotations
 
@@ -7,18 +6,17 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from imgui_bundle import ImVec2, imgui, imgui_ctx
 from imgui_bundle import icons_fontawesome_6 as icons
 
 from explorer_app import theme, widgets
 from explorer_app.context import Context
-from explorer_app.display import Look
 from explorer_app.distribution import TrainingDistribution
 from explorer_app.interface import Dialog
 from explorer_app.messages import PREDICTOR, Frame
+from explorer_app.panels import people
 from explorer_app.panels.exporting import csv_button
-from explorer_app.state import AppState, seed_requests
+from explorer_app.state import AppState
 from explorer_app.tables import Table, of_measured
 from explorer_app.theme import em
 from mssg.measure.instruments import instrument as oracle
@@ -26,7 +24,6 @@ from mssg.measure.own_error import OwnError
 from mssg.rendering.request import RenderRequest
 from mssg.study.covariate import Covariate
 
-MODES = ("off", "mean", "sd", "both")
 _LARGE = 0.15  # share of the training range beyond which an error is marked
 
 
@@ -51,7 +48,7 @@ def draw(app: Context, state: AppState) -> AppState:
         csv_button(app, "measured", lambda: _csv(app, distribution, frame))
     state = _predictor(app, state)
     widgets.heading("Over seeds")
-    return _uncertainty(app, state)
+    return people.draw(app, state)
 
 
 def _table(
@@ -173,69 +170,3 @@ def _predictor(app: Context, state: AppState) -> AppState:
     if widgets.icon_button(icons.ICON_FA_XMARK, "no predictor", "Put the predictor away."):
         state = replace(state, analysis=replace(state.analysis, predictor=""))
     return state
-
-
-def _uncertainty(app: Context, state: AppState) -> AppState:
-    analysis = state.analysis
-    mode = widgets.segmented(
-        "uncertainty",
-        MODES,
-        analysis.uncertainty,
-        (
-            "No statistics over seeds.",
-            "Mean picture over seeds at these covariates.",
-            "Standard deviation over seeds: where pictures of these covariates differ.",
-            "Mean and standard deviation.",
-        ),
-    )
-    if mode == "off" or not state.snapshot:
-        return replace(state, analysis=replace(analysis, uncertainty=mode))
-    imgui.set_next_item_width(-1)
-    _, seeds = imgui.slider_int("##seeds", analysis.seeds, 2, 64, "%d seeds", imgui.SliderFlags_.always_clamp)
-    widgets.tooltip("How many seeds, starting from the current one.")
-    state = replace(state, analysis=replace(analysis, uncertainty=mode, seeds=seeds))
-    pictures = seed_requests(state.request, seeds)
-    app.client.request(pictures)
-    images = [f.image for p in pictures if (f := app.client.frame(p)) is not None and not f.preview]
-    if len(images) < 2:
-        widgets.text("rendering", theme.DIM)
-        return state
-    _maps(app, state, images, len(pictures))
-    return state
-
-
-def _maps(app: Context, state: AppState, images: list[np.ndarray], wanted: int) -> None:
-    """The chosen maps beside each other, each with its scale."""
-    mode, done = (
-        state.analysis.uncertainty,
-        f"{len(images)} of {wanted} seeds" if len(images) < wanted else f"{wanted} seeds",
-    )
-    region, gap, line = imgui.get_content_region_avail(), em(0.5), imgui.get_text_line_height_with_spacing()
-    shown = ("mean", "sd") if mode == "both" else (mode,)
-    side = max(em(4), min((region.x - gap * (len(shown) - 1)) / len(shown), region.y - 2 * line))
-    widgets.centre(side * len(shown) + gap * (len(shown) - 1))
-    for i, name in enumerate(shown):
-        if i:
-            imgui.same_line(0, gap)
-        imgui.begin_group()
-        image = app.maps.computed(name, images, (), lambda name=name: _statistic(name, images))
-        if name == "mean":
-            look, note = Look((1, 1), (0, 0), (1, 1), linear=True), "mean"
-        else:
-            top = max(1.0, float(image.max()))
-            look = Look((1, 1), (0, 0), (1, 1), level=top / 2, width=top, colormap="magma", linear=True)
-            note = f"sd, 0 to {top:.0f}"
-        widgets.map_view(app.screen.target(f"seeds {name}"), image, look, side, app.document.mirrored)
-        widgets.tooltip(
-            f"{'Mean' if name == 'mean' else 'Standard deviation'} in grey levels over {done} at these"
-            " covariates."
-        )
-        widgets.text(note, theme.FAINT)
-        imgui.end_group()
-    widgets.text(done, theme.FAINT)
-
-
-def _statistic(name: str, images: list[np.ndarray]) -> np.ndarray:
-    """Mean or standard deviation over pictures: float32 [H, W]."""
-    stack = np.stack([i if i.ndim == 2 else i.mean(-1) for i in images])
-    return (stack.mean(0) if name == "mean" else stack.std(0, ddof=1)).astype(np.float32)

@@ -16,7 +16,7 @@ from explorer_app.context import Context
 from explorer_app.display import Look
 from explorer_app.geometry import View
 from explorer_app.interface import Dialog
-from explorer_app.panels import regions, slice_bar
+from explorer_app.panels import people, regions, slice_bar
 from explorer_app.panels.latent import SEEDS_PER_EM
 from explorer_app.request_edits import drag_latent
 from explorer_app.state import CHANNELS, MARK_KINDS, AppState, Display
@@ -55,6 +55,7 @@ def draw(app: Context, state: AppState) -> AppState:
     panes = _panes(state, parts, corner, size)
     app.interface.fit = panes[0].view.fit
     app.interface.view_box = corner.x, corner.y, size.x, size.y
+    imgui.set_next_item_allow_overlap()
     imgui.invisible_button(
         "##picture",
         size,
@@ -63,11 +64,13 @@ def draw(app: Context, state: AppState) -> AppState:
         | imgui.ButtonFlags_.mouse_button_middle,
     )
     hovered, active = imgui.is_item_hovered(), imgui.is_item_active()
+    named = state.analysis.uncertainty != "people" or len(panes) < 2
+    app.screen.keep({f"view {i}" for i in range(len(panes))}, "view ")
     for i, pane in enumerate(panes):
-        _draw_pane(app, f"view {i}", pane)
+        _draw_pane(app, f"view {i}", pane, named)
         regions.lay_over(app.strokes(pane.part), pane.view)
     mouse = imgui.get_io().mouse_pos
-    over = next((p for p in panes if p.view.x <= mouse.x < p.view.x + p.view.width), panes[0])
+    over = next((p for p in panes if p.view.holds(mouse.x, mouse.y)), panes[0])
     if hovered:
         _crosshair(panes, over, mouse)
         _readout(over, mouse)
@@ -75,6 +78,9 @@ def draw(app: Context, state: AppState) -> AppState:
         state = replace(state, display=_swipe(app, panes[0], hovered, active, state.display))
     held = active and not app.interface.swiping
     state = regions.drag(app, _mouse(app, state, over, hovered, held), over.view, over.part, held)
+    if not named:
+        shown = [(p.part.request, p.view) for p in panes if isinstance(p.part.request, RenderRequest)]
+        state = people.names(state, shown)
     if uncompared:
         text = f"{icons.ICON_FA_TRIANGLE_EXCLAMATION}  {uncompared}"
         widgets.chip(text, corner.x + em(0.5), corner.y + em(2), theme.WARNING, within=size.x - em(1))
@@ -199,20 +205,27 @@ class Pane:
 
 
 def _panes(state: AppState, parts: tuple[Part, ...], corner: ImVec2, size: ImVec2) -> list[Pane]:
-    """What is drawn where: side by side where there are two."""
-    gap, panes = em(0.2), []
-    width = (size.x - gap * (len(parts) - 1)) / len(parts)
+    """What is drawn where: two side by side, more as large as there is room for."""
+    gap, panes, count = em(0.2), [], len(parts)
+    across = (
+        count
+        if count < 3
+        else max(range(1, count + 1), key=lambda n: min(size.x / n, size.y / -(-count // n)))
+    )
+    down = -(-count // across)
+    width, height = (size.x - gap * (across - 1)) / across, (size.y - gap * (down - 1)) / down
     for i, part in enumerate(parts):
         rows, columns = part.image.shape[:2]
         turned = geometry.mirrored(part.geometry, state.display.neurological)
-        x = corner.x + i * (width + gap)
-        panes.append(Pane(part, View(x, corner.y, width, size.y, columns, rows, state.display, turned)))
+        x, y = corner.x + i % across * (width + gap), corner.y + i // across * (height + gap)
+        panes.append(Pane(part, View(x, y, width, height, columns, rows, state.display, turned)))
     return panes
 
 
-def _draw_pane(app: Context, name: str, pane: Pane) -> None:
+def _draw_pane(app: Context, name: str, pane: Pane, named: bool) -> None:
+    """Draw a part; `named` with its label."""
     scale, view, part = imgui.get_io().display_framebuffer_scale.x or 1.0, pane.view, pane.part
-    step, display = 1 / view.zoom / scale, view.display
+    step, display = 1 / view.zoom / scale, part.look(view.display)
     look = Look(
         size=(max(1, round(view.width * scale)), max(1, round(view.height * scale))),
         origin=view.to_image(view.x, view.y),
@@ -235,7 +248,7 @@ def _draw_pane(app: Context, name: str, pane: Pane) -> None:
     end = ImVec2(view.x + view.width, view.y + view.height)
     draw.add_image(imgui.ImTextureRef(texture), ImVec2(view.x, view.y), end)
     eye = part.geometry.name if isinstance(part.geometry, geometry.Eye) and display.annotations else ""
-    if label := "   ".join(text for text in (part.label, _layer(app, part), eye) if text):
+    if label := "   ".join(text for text in (part.label * named, _layer(app, part), eye) if text):
         widgets.chip(label, view.x + em(0.5), view.y + em(0.5))
     if part.geometry is not None and display.annotations:
         _annotations(part.geometry, view)

@@ -12,7 +12,6 @@ from imgui_bundle import ImVec2, imgui, implot
 from explorer_app import theme, widgets
 from explorer_app.context import Context
 from explorer_app.distribution import TrainingDistribution
-from explorer_app.panels.grid import still
 from explorer_app.response import ResponseCurve, ResponsePoint, response_curve, response_points
 from explorer_app.state import AppState
 from explorer_app.theme import em
@@ -36,7 +35,7 @@ def draw(app: Context, state: AppState) -> AppState:
         )
         return state
     name = state.analysis.response if state.analysis.response in names else names[0]
-    held = still(app, state)
+    held = app.still(state)
     asked = state.analysis.response_steps, state.analysis.response_seeds
     points = response_points(held.request, distribution, name, state.mode, *asked)
     app.client.request((p for point in points for p in point.pictures), measured=True)

@@ -126,6 +126,12 @@ def measured(d: Driver) -> None:
     d.ctx.item_click("//Measured/both##uncertainty")
 
 
+def people(d: Driver) -> None:
+    """Nine people at the same covariates."""
+    d.ctx.item_click("//Measured/people##uncertainty")
+    d.ctx.item_input_value("//Measured/##seeds", 9)
+
+
 def shortcuts(d: Driver) -> None:
     """The list of keys."""
     d.ctx.key_press(imgui.Key.f1)
@@ -186,6 +192,7 @@ ON_SNAPSHOT: tuple[Scene, ...] = (
     own_image,
     response,
     measured,
+    people,
     shortcuts,
     opening,
     training,

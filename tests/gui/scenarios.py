@@ -682,7 +682,48 @@ def main_uncertainty_is_the_deviation_over_seeds(d):
     images = np.stack(
         [d.app.client.frame(p).image for p in seed_requests(d.state.request, d.state.analysis.seeds)]
     )
-    assert images.shape[0] == 5 and np.allclose(d.app.maps["sd"], images.std(0, ddof=1), atol=1e-3)
+    mean, deviation = d.app.parts(d.app.client.shown)[0]  # in the picture's place
+    assert images.shape[0] == 5 and np.allclose(deviation.image, images.std(0, ddof=1), atol=1e-3)
+    assert np.allclose(mean.image, images.mean(0), atol=1e-3) and mean.label == "mean of 5 seeds"
+    d.ctx.item_click("//Measured/mean##uncertainty")
+    d.ctx.key_press(imgui.Key.p)
+    d.ctx.key_press(imgui.Key.d)
+    d.settle()
+    (part,), problem = d.app.parts(d.app.client.shown)
+    assert not problem and part.label == "mean of 5 seeds − pin 1"
+
+
+def main_several_people_are_shown_read_out_taken_over_and_exported(d):
+    d.front("Measured")
+    d.ctx.item_click("//Measured/people##uncertainty")
+    d.ctx.item_input_value("//Measured/##seeds", 6)
+    d.settle()
+    people = seed_requests(d.state.request, 6)
+    shown, problem = d.app.parts(d.app.client.shown)
+    assert not problem and [p.label for p in shown] == [f"seed {i}" for i in range(6)]
+    assert all(np.array_equal(p.image, d.app.client.frame(r).image) for p, r in zip(shown, people))
+    assert {f"view {i}" for i in range(6)} <= set(d.app.screen.targets)
+    pixels, about = _export(d, "people.png")
+    assert pixels.shape == (2 * 32 + 1, 3 * 32 + 2, 3) and about["Over seeds"] == "people"
+    assert about["Seed"] == list(range(6)) and about["Display"]["Shows"][5] == "seed 5"
+    d.ctx.item_click("//Picture/###person 4")
+    d.settle()
+    assert d.state.request.seed == 4 and d.app.parts(d.app.client.shown)[0][0].label == "seed 4"
+    d.ctx.mouse_move(slider("thickness"))
+    d.ctx.mouse_down()
+    box, before = d.ctx.item_info(slider("thickness")).rect_full, d.app.client.others
+    for share in (0.6, 0.8):  # others wait while a slider is held
+        d.ctx.mouse_teleport_to_pos(
+            (box.min.x + share * (box.max.x - box.min.x), (box.min.y + box.max.y) / 2)
+        )
+        d.frames()
+        assert "paused" in d.app.parts(d.app.client.shown)[1] and d.app.client.others <= before
+    d.ctx.mouse_up()
+    d.settle()
+    assert not d.app.parts(d.app.client.shown)[1]
+    d.ctx.item_click("//Measured/off##uncertainty")
+    d.settle()
+    assert len(d.app.parts(d.app.client.shown)[0]) == 1
 
 
 def main_another_model_puts_back_what_it_cannot_have_and_says_so(d):
