@@ -19,7 +19,7 @@ from explorer_app import config, layout, theme
 from explorer_app.clipboard import copy_picture
 from explorer_app.context import Context
 from explorer_app.display import Screen, read_window
-from explorer_app.interface import SCALES, Dialog
+from explorer_app.interface import SCALES, WHEELS, Dialog
 from explorer_app.panels import (
     adjust,
     covariates,
@@ -43,6 +43,9 @@ from explorer_app.state import AppState
 from explorer_app.theme import em, u32
 from mssg.rendering.image_files import write_png
 
+_NOTE_MARGIN = (
+    10.0  # beside the picture, at least, for messages to stand in it, in units of the text's height
+)
 Panel = Callable[[Context, AppState], AppState]
 
 # label, dock space, panel; the order within a space is the order of its tabs.
@@ -159,6 +162,8 @@ class Explorer:
         theme.use(str(chosen.get("theme", "")))
         if chosen.get("scale") in SCALES:
             self.context.interface.scale = chosen["scale"]
+        if chosen.get("wheel") in WHEELS:
+            self.context.interface.wheel = chosen["wheel"]
 
     def _layout(self, docking: hello_imgui.DockingParams) -> None:
         split, down, left, right = hello_imgui.DockingSplit, imgui.Dir.down, imgui.Dir.left, imgui.Dir.right
@@ -223,6 +228,8 @@ class Explorer:
             self.context.offer_stored()
         if self.frames in _FRONT:
             self.parameters.docking_params.focus_dockable_window(_FRONT[self.frames])
+        if self.frames == 2 and not self.parameters.ini_disable:
+            layout.refit(Path(self.parameters.ini_filename))
         if self.context.document.layout:
             layout.restore(self.context.document.layout)
             self.context.document.layout = ""
@@ -316,22 +323,26 @@ def _accept_drops(context: Context) -> Callable[[], None]:
 
 
 def _notes(context: Context) -> None:
-    """Messages at the lower left, over everything, for a few seconds."""
+    """Messages for a few seconds: in the margin beside the picture, or over its upper edge where there is
+    none."""
     now = time.monotonic()
     notes = context.interface.notes
     while notes and notes[0].until < now:
         notes.popleft()
-    viewport, draw = imgui.get_main_viewport(), imgui.get_foreground_draw_list()
-    y = viewport.pos.y + viewport.size.y - em(0.8)
+    draw, interface = imgui.get_foreground_draw_list(), context.interface
+    left, y, wide, _ = interface.view_box
+    beside = interface.margin >= em(_NOTE_MARGIN)
+    room = (interface.margin if beside else wide) - em(2.4)
+    y += em(2.2)
     for note in reversed(notes):
         text = f"{icons.ICON_FA_TRIANGLE_EXCLAMATION}  {note.text}" if note.bad else note.text
-        width = min(em(46), viewport.size.x - em(4))
+        width = max(em(6), min(em(46), room))
         size = imgui.calc_text_size(text, wrap_width=width)
-        y -= size.y + em(1.2)
-        x = viewport.pos.x + (viewport.size.x - size.x) / 2
+        x = left + em(1.2) if beside else left + (wide - size.x) / 2
         low, high = ImVec2(x - em(0.8), y), ImVec2(x + size.x + em(0.8), y + size.y + em(0.8))
         draw.add_rect_filled(low, high, u32(theme.POPUP, 0.97), em(0.35))
         draw.add_rect(low, high, u32(theme.AMBER if note.bad else theme.LINE, 0.9), em(0.35))
         draw.add_text(imgui.get_font(), em(), ImVec2(x, y + em(0.4)), u32(theme.TEXT), text, width)
+        y += size.y + em(1.2)
     if notes:
         hello_imgui.request_refresh()

@@ -23,6 +23,8 @@ from mssg.rendering.request import RenderRequest
 from mssg.runs.folder import RunFolder
 
 NOTE_S, BAD_NOTE_S = 6.0, 12.0
+WHEELS = ("slices", "zoom")
+"""What the wheel does where there are slices; with Ctrl it does the other."""
 SCALES = (0.75, 1.0, 1.25, 1.5, 2.0)
 
 
@@ -146,7 +148,8 @@ class Interface:
         evaluation_problem: Why the evaluation chosen could not be read.
         curve: The training curve shown beside losses and scores.
         capture: A photograph that was asked for.
-        view_box: Where the view is in the window: left, top, width, height.
+        view_box: Where the view is in the window: left, top, width, height; beside the picture is a `margin`.
+        wheel: One of `WHEELS`.
         scale: Of text and controls, beside the screen's own.
         quit: Closes the window.
     """
@@ -173,8 +176,10 @@ class Interface:
     tour: Tour = field(default_factory=Tour)
     notes: deque[ShortNote] = field(default_factory=lambda: deque(maxlen=4))
     capture: Capture | None = None
-    view_box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    view_box: tuple[float, float, float, float] = (0.0, 0.0, 400.0, 300.0)
+    margin: float = 0.0
     scale: float = 1.0
+    wheel: str = WHEELS[0]
     fps_limit: int = 60
     frame_ms: deque[float] = field(default_factory=lambda: deque(maxlen=240))
     quit: Callable[[], None] = lambda: None

@@ -9,7 +9,7 @@ from imgui_bundle import hello_imgui, imgui
 
 from explorer_app import config, theme, widgets
 from explorer_app.context import Context
-from explorer_app.interface import SCALES, Capture, Dialog, ExportForm
+from explorer_app.interface import SCALES, WHEELS, Capture, Dialog, ExportForm
 from explorer_app.panels import device, exporting, help_menu
 from explorer_app.panels.exporting import KINDS
 from explorer_app.panels.latent import random_seed
@@ -120,6 +120,12 @@ def _view(app: Context) -> None:
             if _item(name, "", name == theme.name_in_use()):
                 theme.use(name)
                 config.choose(theme=name)
+        imgui.end_menu()
+    if imgui.begin_menu("Wheel"):
+        for wheel, label in zip(WHEELS, ("scrolls slices, Ctrl zooms", "zooms, Ctrl scrolls slices")):
+            if _item(label, "", wheel == app.interface.wheel):
+                app.interface.wheel = wheel
+                config.choose(wheel=wheel)
         imgui.end_menu()
     if imgui.begin_menu("Text size"):
         for scale in SCALES:

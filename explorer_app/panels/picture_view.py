@@ -28,7 +28,8 @@ _TOOL_ICONS = (icons.ICON_FA_HAND, icons.ICON_FA_CIRCLE_HALF_STROKE, icons.ICON_
 _TOOL_TIPS = (
     (
         "Left drag moves the picture. The wheel zooms at the cursor, double-click fits. Right drag always"
-        " sets window and level. Of a whole-head model the wheel scrolls through slices, with Ctrl it zooms."
+        " sets window and level. Of a whole-head model the wheel scrolls through slices, with Ctrl it zooms;"
+        " View > Wheel turns that round."
     ),
     "Left drag sets the window: sideways its width, up and down its level.",
     "Left drag moves through latent space, as in the Latent panel.",
@@ -55,6 +56,8 @@ def draw(app: Context, state: AppState) -> AppState:
     panes = _panes(state, parts, corner, size)
     app.interface.fit = panes[0].view.fit
     app.interface.view_box = corner.x, corner.y, size.x, size.y
+    first = panes[0].view
+    app.interface.margin = max(0.0, (first.width - first.columns * first.zoom) / 2)
     imgui.set_next_item_allow_overlap()
     imgui.invisible_button(
         "##picture",
@@ -351,7 +354,8 @@ def _swipe(app: Context, pane: Pane, hovered: bool, active: bool, display: Displ
 def _mouse(app: Context, state: AppState, pane: Pane, hovered: bool, active: bool) -> AppState:
     io, view = imgui.get_io(), pane.view
     display = state.display
-    if hovered and io.mouse_wheel and slice_bar.has_bar(app) and not io.key_ctrl:
+    slices = (app.interface.wheel == "slices") != io.key_ctrl
+    if hovered and io.mouse_wheel and slice_bar.has_bar(app) and slices:
         state = slice_bar.scrolled(app, state, round(io.mouse_wheel) or np.sign(io.mouse_wheel))
     elif hovered and io.mouse_wheel:
         display = geometry.zoomed(view, 1.2**io.mouse_wheel, io.mouse_pos.x, io.mouse_pos.y)
@@ -392,7 +396,9 @@ def _marks(app: Context, state: AppState, view: View) -> None:
         with_background = theme.vec(theme.POPUP, 0.96)
         imgui.push_style_color(imgui.Col_.child_bg, with_background)
         if imgui.begin_child("problem", ImVec2(view.width - em(1.2), em(4.4)), imgui.ChildFlags_.borders):
-            widgets.text(f"{icons.ICON_FA_TRIANGLE_EXCLAMATION}  This is the last good picture", theme.RED)
+            stored = app.client.shown is not None and app.client.shown.stored
+            which = "the picture stored in the snapshot" if stored else "the last good picture"
+            widgets.text(f"{icons.ICON_FA_TRIANGLE_EXCLAMATION}  This is {which}", theme.RED)
             widgets.wrapped(problem, theme.TEXT)
         imgui.end_child()
         imgui.pop_style_color()

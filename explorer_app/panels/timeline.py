@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,9 @@ from explorer_app.state import AppState, set_snapshot
 from explorer_app.theme import em, u32
 from mssg.runs.follow import FollowedRun
 from mssg.text import duration
+
+_CHART = 15.0
+"""Of a chart of training, at least, in units of the text's height."""
 
 
 def draw_timeline(app: Context, state: AppState) -> AppState:
@@ -117,23 +122,28 @@ def draw_training(app: Context, state: AppState) -> AppState:
     imgui.same_line()
     chosen = _chosen(app, run.statistics.names)
     _progress(run)
-    names = run.statistics.names
-    losses = [
-        n for n in names if n.startswith("loss/") and n.count("/") == 2
-    ]  # a covariate's own: in the list
-    groups = [
-        ("losses", losses),
-        ("scores", [n for n in names if n.startswith("score/")]),
-        (chosen, [chosen]),
-    ]
-    groups = [(title, members) for title, members in groups if members]
     region = imgui.get_content_region_avail()
+    room = max(1, int(region.x / em(_CHART)))
+    groups = [*charts(run.statistics.names)[: room - 1], (chosen, [chosen])]
     width = (region.x - em(0.4) * (len(groups) - 1)) / len(groups)
     for i, (title, members) in enumerate(groups):
         if i:
             imgui.same_line(0, em(0.4))
         _plot(run, place=i, title=title, names=members, size=ImVec2(width, region.y))
     return state
+
+
+def charts(names: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """What is looked at first, the most telling first: titles, with curves that share a scale and tell one
+    thing. What is left is in the list of all curves."""
+    told = (
+        ("does it obey (validation)", "metric/validation/[^/]+"),
+        ("realism (adversarial)", "loss/[GD]/adv"),
+        ("scores of real and fake", "score/.*"),
+        ("covariates", "loss/[GD]/cov"),
+    )
+    found = ((title, [name for name in names if re.fullmatch(form, name)]) for title, form in told)
+    return [(title, members) for title, members in found if members]
 
 
 def _control(app: Context) -> None:

@@ -250,3 +250,48 @@ def tools_the_tour_goes_from_panel_to_panel_and_sees_what_is_done(d):
     assert tour.step == -1
     d.front("Grid")
     d.front("Measured")
+
+
+def heads_the_wheels_function_is_chosen_in_the_menu(d):
+    name = d.app.document.distribution.study.position
+    d.ctx.menu_click("//##MainMenuBar/View/Wheel/zooms, Ctrl scrolls slices")
+    before = d.value_of(name)
+    d.ctx.mouse_move("//Picture/##picture")
+    d.ctx.mouse_wheel_y(1)
+    d.frames(3)
+    assert d.value_of(name) == before and d.state.display.zoom > 0
+    d.ctx.key_down(CTRL)
+    d.ctx.mouse_wheel_y(1)
+    d.ctx.key_up(CTRL)
+    d.frames(3)
+    assert d.value_of(name) != before
+    d.ctx.menu_click("//##MainMenuBar/View/Wheel/scrolls slices, Ctrl zooms")
+    zoom, here = d.state.display.zoom, d.value_of(name)
+    d.ctx.mouse_move("//Picture/##picture")
+    d.ctx.mouse_wheel_y(-1)
+    d.frames(3)
+    assert d.value_of(name) != here and d.state.display.zoom == zoom
+
+
+def tools_messages_leave_the_grid_and_the_picture_free(d):
+    """They stand in the margin beside the picture; where there is none, over its upper edge."""
+    interface = d.app.interface
+    interface.notes.clear()
+    d.frames(2)
+    left, top, wide, high = interface.view_box
+    assert interface.margin > 0 and interface.margin < wide / 2
+    interface.note("a message that is long enough to be broken into several lines")
+    d.frames(3)
+    d.photograph(d.folder / "note.png")
+    from PIL import Image
+
+    with Image.open(d.folder / "note.png") as image:
+        pixels = np.asarray(image.convert("L"), np.float32)
+    below = pixels[int(top + high) :, int(left) : int(left + wide)].copy()
+    interface.notes.clear()
+    d.frames(3)
+    d.photograph(d.folder / "no-note.png")
+    with Image.open(d.folder / "no-note.png") as image:
+        without = np.asarray(image.convert("L"), np.float32)
+    assert np.array_equal(below, without[int(top + high) :, int(left) : int(left + wide)])
+    assert not np.array_equal(pixels, without)
