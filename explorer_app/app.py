@@ -323,26 +323,30 @@ def _accept_drops(context: Context) -> Callable[[], None]:
 
 
 def _notes(context: Context) -> None:
-    """Messages for a few seconds: in the margin beside the picture, or over its upper edge where there is
-    none."""
+    """Messages for a few seconds: in the margin beside the picture, or over its upper edge where they do not
+    fit there."""
     now = time.monotonic()
     notes = context.interface.notes
     while notes and notes[0].until < now:
         notes.popleft()
     draw, interface = imgui.get_foreground_draw_list(), context.interface
-    left, y, wide, _ = interface.view_box
-    beside = interface.margin >= em(_NOTE_MARGIN)
-    room = (interface.margin if beside else wide) - em(2.4)
-    y += em(2.2)
+    left, top, wide, _ = interface.view_box
+    ends = {
+        True: top + em(2.2),
+        False: top + em(2.2),
+    }  # of the column beside the picture, and of that over it
     for note in reversed(notes):
         text = f"{icons.ICON_FA_TRIANGLE_EXCLAMATION}  {note.text}" if note.bad else note.text
-        width = max(em(6), min(em(46), room))
-        size = imgui.calc_text_size(text, wrap_width=width)
+        narrow = interface.margin - em(2.4)
+        tall = imgui.calc_text_size(text, wrap_width=max(em(1), narrow)).y
+        beside = interface.margin >= em(_NOTE_MARGIN) and tall <= em(_NOTE_TALL)
+        width = narrow if beside else max(em(6), min(em(46), wide - em(2.4)))
+        size, y = imgui.calc_text_size(text, wrap_width=width), ends[beside]
         x = left + em(1.2) if beside else left + (wide - size.x) / 2
         low, high = ImVec2(x - em(0.8), y), ImVec2(x + size.x + em(0.8), y + size.y + em(0.8))
         draw.add_rect_filled(low, high, u32(theme.POPUP, 0.97), em(0.35))
         draw.add_rect(low, high, u32(theme.AMBER if note.bad else theme.LINE, 0.9), em(0.35))
         draw.add_text(imgui.get_font(), em(), ImVec2(x, y + em(0.4)), u32(theme.TEXT), text, width)
-        y += size.y + em(1.2)
+        ends[beside] += size.y + em(1.2)
     if notes:
         hello_imgui.request_refresh()
