@@ -43,9 +43,8 @@ from explorer_app.state import AppState
 from explorer_app.theme import em, u32
 from mssg.rendering.image_files import write_png
 
-_NOTE_MARGIN = (
-    10.0  # beside the picture, at least, for messages to stand in it, in units of the text's height
-)
+_NOTE_MARGIN, _NOTE_TALL = 8.0, 9.0
+"""A margin at least so wide holds messages at most so tall, in units of the text's height."""
 Panel = Callable[[Context, AppState], AppState]
 
 # label, dock space, panel; the order within a space is the order of its tabs.
