@@ -50,6 +50,8 @@ STUDY_KEYS = {
     "geometry.position_mm": "Where the slice lies, needed with `common`.",
     "geometry.space": "`mni`: the space is MNI 152. Written where the volumes' headers say so.",
     "geometry.position": "The covariate (mm) that says where each slice lies: whole heads.",
+    "about.licence": "Licence of the models, as Hugging Face calls it: `cc-by-4.0`. Snapshots carry it.",
+    "about.data": "What the images are, in a sentence. Every snapshot and model card carries it.",
     "geometry.centre_mm": "Where the picture's centre lies in its plane.",
     "geometry.mirrored": "True: column 0 is the patient's right, as in pictures of the research code.",
     "train.condition_on_source": (

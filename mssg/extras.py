@@ -15,12 +15,14 @@ EXTRAS = {
         "imgui-bundle": "imgui_bundle",
         "pyopengl": "OpenGL",
     },
+    "hub": {"huggingface-hub": "huggingface_hub"},
     "metrics": {"lpips": "lpips"},
     "tensorboard": {"tensorboard": "tensorboard"},
     "video": {"imageio-ffmpeg": "imageio_ffmpeg"},
 }
 PURPOSES = {
     "explorer": "windows: mssg explore, mssg watch",
+    "hub": "mssg push, mssg pull: models on a Hugging Face hub",
     "metrics": "LPIPS, a perceptual distance",
     "tensorboard": "looking at a run's curves in TensorBoard",
     "video": "MP4 from the explorer",

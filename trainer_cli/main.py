@@ -63,6 +63,8 @@ COMMANDS = {
         "trainer_cli.export_official:export_official",
         "Write a snapshot's weights for the official tools.",
     ),
+    "push": ("trainer_cli.hub:push", "Push a snapshot to a Hugging Face hub, with its card and figures."),
+    "pull": ("trainer_cli.hub:pull", "Fetch a snapshot from a Hugging Face hub."),
     "explore": ("trainer_cli.explore:explore", "Open the desktop explorer."),
 }
 

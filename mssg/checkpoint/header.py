@@ -93,8 +93,8 @@ class Header:
     def origin(self) -> str:
         """What the training images are, as their sources or whoever ships the snapshot state it; "" where
         nobody does."""
-        if self.summary.get("origin"):
-            return str(self.summary["origin"])
+        if stated := self.study.about.get("data") or self.summary.get("origin"):
+            return str(stated)
         shipped = assets.root() / "snapshots"
         if self.path.resolve().parent != shipped.resolve():
             return ""

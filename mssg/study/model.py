@@ -124,6 +124,7 @@ class Study:
     train: Mapping[str, Any] = field(default_factory=dict)
     augment_allow: tuple[str, ...] = ()
     instrument: str = ""  # the oracle of mssg.measure that can measure covariates on an image, if any
+    about: Mapping[str, str] = field(default_factory=dict)  # what it may be used for and what its data are
     path: str | None = None
 
     @cached_property

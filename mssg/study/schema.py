@@ -18,6 +18,8 @@ from mssg.text import did_you_mean
 
 POSITION_WEIGHT = 3.0
 """Of a slice's position in the covariate loss, in a group of its own: with less, z chooses the place."""
+ABOUT = ("licence", "data")
+"""What a study may state of itself: the licence of its models, and what its images are."""
 
 
 def load_study(path: str | Path) -> Study:
@@ -267,6 +269,9 @@ def from_document(document: Mapping[str, Any], file: str | None = None, *, is_wh
     instrument = measure.get("instrument", "any text", "", ("", *INSTRUMENTS) if is_whole else None)
     measure.finish()
     models = _models(top.table("model"), covariates, file)
+    about = TomlTable(top.table("about"), "about", file)
+    stated = {key: about.get(key, "text", "") for key in ABOUT}
+    about.finish()
     top.finish()
     _check_place(position, covariates, sources, models, file)
     return Study(
@@ -282,6 +287,7 @@ def from_document(document: Mapping[str, Any], file: str | None = None, *, is_wh
         train=settings,
         augment_allow=_allowed(augment, covariates, is_whole),
         instrument=instrument,
+        about={key: text for key, text in stated.items() if text},
     )
 
 
@@ -393,6 +399,8 @@ def to_document(study: Study) -> dict[str, Any]:
             del out["geometry"]["mirrored"]
     if study.photograph:
         out["photograph"] = {k: v for k, v in vars(study.photograph).items() if v is not None}
+    if study.about:
+        out["about"] = dict(study.about)
     out["covariates"] = {c.name: _covariate_document(c) for c in study.covariates}
     out["sources"] = [
         {"name": s.name, "path": s.path, "observes": list(s.observes), "weight": s.weight}
