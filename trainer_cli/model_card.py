@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from mssg.text import number, percent
-from trainer_cli.inspect import count, covariate_row, generator, images, trained
+from trainer_cli.snapshot_facts import count, covariate_row, generator, images, trained
 
 if TYPE_CHECKING:
     from mssg.checkpoint.header import Header
