@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg.data.dataset_writer import check_target, write_packed
+from mssg.data.dataset_writer import check_target
 from mssg.data.recipes.eye_phantom_anatomy import GRADES, Eye, draw_eye
 from mssg.data.recipes.eye_phantom_camera import CAMERAS, photograph
 from mssg.data.recipes.phantom_sources import (
@@ -23,6 +23,7 @@ from mssg.data.recipes.phantom_sources import (
     Progress,
     copy_studies,
     draw_people,
+    write_sources,
 )
 from mssg.data.split import assign_sources, split_subjects
 from mssg.errors import UsageError, check_choice
@@ -91,24 +92,22 @@ def prepare(
     split = split_subjects(names, seed, test, val)
     home = assign_sources(names, [1.0] * len(OBSERVES), seed)
     eyes, images = zip(*draw_people(_draw_chunk, _start, (seed, resolution), names, workers, progress))
-    table = {"subject": names, "split": split} | _columns(eyes)
-    info = _about(subjects, seed, {"test": test, "val": val})
-    counts = {}
-    for name, rows, camera, observes in (
-        *((n, home == i, 0, OBSERVES[n]) for i, n in enumerate(OBSERVES)),
-        ("all", np.ones(subjects, bool), 0, tuple(COVARIATES)),
-        ("b2", home == 1, 1, GRADED),
-    ):
-        if not rows.any():
-            raise UsageError("too few subjects to fill every source", field=name, found=subjects)
-        mine = np.flatnonzero(rows)
-        write_packed(
-            out / name,
-            np.stack([images[i][camera] for i in mine]),
-            {column: [values[i] for i in mine] for column, values in table.items()},
-            info | {"source": name, "observes": list(observes), "camera": camera + 1},
-        )
-        counts[name] = {s: int(np.sum(split[mine] == s)) for s in ("train", "val", "test")}
+    columns = {"subject": names, "split": split} | _columns(eyes)
+    everybody = np.ones(subjects, bool)
+    counts = write_sources(
+        out,
+        (
+            *((name, home == i, 0, observes) for i, (name, observes) in enumerate(OBSERVES.items())),
+            ("all", everybody, 0, tuple(COVARIATES)),
+            ("b2", home == 1, 1, GRADED),
+        ),
+        _about(subjects, seed, {"test": test, "val": val}),
+        device="camera",
+        person=np.arange(subjects),
+        split=split,
+        images=lambda mine, camera: np.stack([images[i][camera] for i in mine]),
+        table=lambda mine: {name: [values[i] for i in mine] for name, values in columns.items()},
+    )
     change = re.compile(r"(?m)^resolution = \d+")
     copy_studies(STUDIES, out, lambda text: change.sub(f"resolution = {resolution}", text))
     return PreparedPhantoms(out, counts, {})

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mssg.blas import one_blas_thread
-from mssg.data.dataset_writer import check_target, write_packed
+from mssg.data.dataset_writer import check_target
 from mssg.data.plane import shows_tissue
 from mssg.data.recipes import phantom_anatomy as anatomy
 from mssg.data.recipes.phantom_anatomy import CORTEX_STEPS, VENTRICLE_STEPS, Anatomy, Volumes
@@ -40,6 +40,7 @@ from mssg.data.recipes.phantom_sources import (
     Progress,
     copy_studies,
     draw_people,
+    write_sources,
 )
 from mssg.data.split import assign_sources, split_subjects
 from mssg.errors import UsageError, check_choice
@@ -130,35 +131,31 @@ def prepare(
     split = split_subjects(names, seed, test, val)
     home = assign_sources(names, [1.0] * len(OBSERVES), seed)
     drawn = _draw(names, _Cut(seed, resolution, plane, places, slices), head, workers, progress)
-    truth = drawn.truth
     origin = f"{subjects} random deformations of one real T1 template ({head}); not patients"
-    info = _about(origin, seed, {"test": test, "val": val}, geometry(plane, resolution, places))
-    counts = {}
-    for name, rows, scanner in (
-        *((n, home == i, 0) for i, n in enumerate(OBSERVES)),
-        ("all", np.ones(subjects, bool), 0),
-        ("b2", home == 1, 1),
-    ):
-        if not rows.any():
-            raise UsageError("too few subjects to fill every source", field=name, found=subjects)
-        mine = np.flatnonzero(rows[drawn.person])
+
+    def table(mine: NDArray[np.intp]) -> dict[str, Any]:
         person = drawn.person[mine]
-        table: dict[str, Any] = {"subject": [names[i] for i in person], "split": split[person]}
-        table |= {c: truth[person, i] for i, c in enumerate(COVARIATES)}
-        if places:
-            table[POSITION] = drawn.position[mine]
-        observes = OBSERVES.get(name[0] if name == "b2" else name, COVARIATES)
-        write_packed(
-            out / name,
-            drawn.images[mine, scanner][:, None],
-            table,
-            info
-            | {"source": name, "observes": [*observes, *([POSITION] if places else [])]}
-            | {"scanner": scanner + 1},
-        )
-        counts[name] = {s: int(np.sum(split[person] == s)) for s in ("train", "val", "test")}
+        columns: dict[str, Any] = {"subject": [names[i] for i in person], "split": split[person]}
+        columns |= {c: drawn.truth[person, i] for i, c in enumerate(COVARIATES)}
+        return columns | ({POSITION: drawn.position[mine]} if places else {})
+
+    place = (POSITION,) if places else ()
+    counts = write_sources(
+        out,
+        (
+            *((name, home == i, 0, (*OBSERVES[name], *place)) for i, name in enumerate(OBSERVES)),
+            ("all", np.ones(subjects, bool), 0, (*COVARIATES, *place)),
+            ("b2", home == 1, 1, (*OBSERVES["b"], *place)),
+        ),
+        _about(origin, seed, {"test": test, "val": val}, geometry(plane, resolution, places)),
+        device="scanner",
+        person=drawn.person,
+        split=split,
+        images=lambda mine, scanner: drawn.images[mine, scanner][:, None],
+        table=table,
+    )
     write_studies(out, resolution, plane, places)
-    error = np.abs(truth - drawn.targets).mean(0)
+    error = np.abs(drawn.truth - drawn.targets).mean(0)
     return PreparedPhantoms(out, counts, dict(zip(COVARIATES, error.tolist())))
 
 

@@ -1,4 +1,5 @@
-"""What phantoms of every organ share: drawing many people on several processes, and copying their studies."""
+"""What phantoms of every organ share: drawing many people on several processes, writing
+sources, and copying their studies."""
 
 from __future__ import annotations
 
@@ -7,8 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mssg import assets
+from mssg.data.dataset_writer import write_packed
 from mssg.data.draft import write_draft
+from mssg.data.split import SPLITS
+from mssg.errors import UsageError
 from mssg.processes import worker_pool
 
 TEST_SHARE, VAL_SHARE = 0.15, 0.1
@@ -60,6 +67,46 @@ def draw_people(
         start(*arguments)
         collect(map(draw, jobs))
     return drawn
+
+
+def write_sources(
+    out: Path,
+    sources: Iterable[tuple[str, NDArray[np.bool_], int, Sequence[str]]],
+    info: Mapping[str, Any],
+    *,
+    device: str,
+    person: NDArray[np.intp],
+    split: NDArray[np.str_],
+    images: Callable[[NDArray[np.intp], int], NDArray[np.uint8]],
+    table: Callable[[NDArray[np.intp]], Mapping[str, Any]],
+) -> dict[str, dict[str, int]]:
+    """Write each source.
+
+    Args:
+        out: Folder to write them in.
+        sources: Name, who is in it [people], the number of the device that took its images, what it records.
+        info: What all say of themselves.
+        device: What takes images: "scanner" or "camera".
+        person: Whose each image is [N].
+        split: Split of each person [people].
+        images, table: Of the images of these numbers: taken by a device [n, C, H, W], and their columns.
+
+    Returns:
+        Images by source and split.
+
+    Raises:
+        UsageError: A source that nobody is in.
+        DataError: A folder that cannot be written.
+    """
+    counts = {}
+    for name, who, number, observes in sources:
+        if not who.any():
+            raise UsageError("too few subjects to fill every source", field=name, found=len(who))
+        mine = np.flatnonzero(who[person])
+        own = {"source": name, "observes": list(observes), device: number + 1}
+        write_packed(out / name, images(mine, number), table(mine), {**info, **own})
+        counts[name] = {s: int(np.sum(split[person[mine]] == s)) for s in SPLITS}
+    return counts
 
 
 def copy_studies(studies: Mapping[str, str], out: Path, change: Callable[[str], str]) -> None:
