@@ -36,6 +36,7 @@ from explorer_app.panels import (
     regions,
     response,
     strata,
+    three_planes,
     timeline,
 )
 from explorer_app.render_client import RenderClient
@@ -52,6 +53,7 @@ PANELS: tuple[tuple[str, str, Panel], ...] = (
     ("Covariates", "Left", covariates.draw),
     ("Latent", "LeftDown", latent.draw),
     ("Picture", "MainDockSpace", picture_view.draw),
+    ("Three planes", "MainDockSpace", three_planes.draw),
     ("Grid", "Down", grid.draw),
     ("Strata", "Down", strata.draw),
     ("Response", "Down", response.draw),
@@ -290,7 +292,7 @@ class Explorer:
 def _flags(label: str, docked: bool) -> int:
     """Window flags of a panel."""
     flags = imgui.WindowFlags_.no_background if docked else imgui.WindowFlags_.none
-    if label == "Picture":
+    if label in ("Picture", "Three planes"):
         flags |= imgui.WindowFlags_.no_scrollbar | imgui.WindowFlags_.no_scroll_with_mouse
     return int(flags)
 

@@ -23,6 +23,7 @@ from explorer_app.people import people_of, person, statistic, summed_up
 from explorer_app.real_image import RealImage
 from explorer_app.render_client import RenderClient
 from explorer_app.request_edits import channel_requests, fitting, side_by_side, whole_picture
+from explorer_app.stack import StackMemory
 from explorer_app.state import AppState, Pin
 from explorer_app.stored import stored_frame
 from explorer_app.viewing import viewed
@@ -50,7 +51,7 @@ class Context:
         self.client, self.screen = client, screen
         self.interface = Interface()
         self.document = Document(self.interface.note, client.retry)
-        self.maps = DerivedMaps()
+        self.maps, self.stacks = DerivedMaps(), StackMemory()
         self.background = Background()
         self.guest = Guest(self.document, self.interface.note)
         self._regions = Regions()

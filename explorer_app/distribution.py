@@ -78,6 +78,10 @@ class TrainingDistribution:
         except UsageError:
             return np.empty(0)
 
+    def nearest_place(self, wanted: float) -> float:
+        """The place of a slice nearest to some millimetres."""
+        return float(self.places[np.abs(self.places - wanted).argmin()])
+
     def place_ranges(self) -> dict[str, tuple[float, float]]:
         """Source -> first and last place of its slices, in millimetres."""
         found = {}

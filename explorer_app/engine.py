@@ -3,9 +3,10 @@ torch."""
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +14,26 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from explorer_app.messages import PREDICTOR, Frame, OpenedModel, OpenedPredictor, Picture, ShownLayer
+from explorer_app.messages import (
+    PREDICTOR,
+    Frame,
+    HeadReading,
+    OpenedModel,
+    OpenedPredictor,
+    Picture,
+    ShownLayer,
+)
 from explorer_app.real_image import RealImage
 from mssg.checkpoint.snapshot import load_snapshot
+from mssg.data.plane import shows_tissue
 from mssg.errors import MssgError, UsageError
 from mssg.features.predictors import Predictor
-from mssg.measure.instruments import instrument
+from mssg.measure.instruments import instrument, stack_instrument
 from mssg.ops.device import checked_device
-from mssg.rendering.renderer import Renderer
+from mssg.rendering.renderer import Renderer, batch_key
+from mssg.rendering.request import RenderRequest, to_uint8
+from mssg.rendering.volume import at_place, places_of, upright
+from mssg.study.model import AXES, Study
 
 HELD_SNAPSHOTS = 3
 Measure = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -122,9 +135,63 @@ class Engine:
             return Frame(request, np.ascontiguousarray(raw[0]), measured={}, timings_ms=timings)
         if result.preview:
             raw = _enlarged(raw, renderer.G.img_resolution)
-        image = (raw + 1) * 127.5
-        shown = image[0] if len(image) == 1 else np.moveaxis(image[:3], 0, -1)
-        return Frame(request, np.ascontiguousarray(shown), result.preview, timings_ms=timings)
+        return Frame(request, _shown(raw), result.preview, timings_ms=timings)
+
+    def render_many(self, requests: Sequence[RenderRequest], cancelled: Callable[[], bool]) -> list[Frame]:
+        """Draw the first picture of a list, and in one go those behind it that differ from it in latent and
+        covariates alone, as many as are drawn at a time; none when cancelled.
+
+        Args:
+            requests: Not empty; their snapshots are named by their files.
+            cancelled: As in `render`.
+
+        Raises:
+            MssgError: A picture cannot be drawn.
+        """
+        first = requests[0]
+        self.open(first.snapshot)
+        renderer = self._renderers[first.snapshot]
+        alike = list(itertools.takewhile(lambda r: batch_key(r) == batch_key(first), requests))[
+            : renderer.batch
+        ]
+        if len(alike) == 1 or first.layer:
+            frame = self.render(first, cancelled)
+            return [] if frame is None else [frame]
+        start, before = time.perf_counter(), (renderer.mappings, renderer.syntheses)
+        raw = list(renderer.pictures([replace(r, snapshot="") for r in alike], cancelled=cancelled))
+        self.mappings += renderer.mappings - before[0]
+        self.syntheses += renderer.syntheses - before[1]
+        each = {"together": (time.perf_counter() - start) * 1e3 / len(alike)}
+        return [Frame(request, _shown(image), timings_ms=each) for request, image in zip(alike, raw)]
+
+    def measure_head(self, request: RenderRequest, cancelled: Callable[[], bool]) -> HeadReading | None:
+        """Draw the head that a request is a slice of, and read it; None when cancelled, or where nothing
+        reads heads of its study.
+
+        Raises:
+            MssgError: It cannot be drawn.
+        """
+        self.open(request.snapshot)
+        renderer = self._renderers[request.snapshot]
+        reads = stack_instrument(renderer.study.instrument)
+        if reads is None:
+            return None
+        places = places_of(renderer.study, renderer.header.summary)
+        plain = replace(request, snapshot="")
+        requests = [at_place(renderer.study, plain, place) for place in places]
+        slices = list(renderer.pictures(requests, cancelled=cancelled))
+        if len(slices) < len(places) or cancelled():
+            return None
+        grey = [to_uint8(image)[0] for image in slices]
+        geometry = renderer.study.geometry
+        assert geometry is not None
+        axis = AXES[geometry.plane][0]
+        edges = [geometry.pixel_mm] * 3
+        edges[axis] = float(places[1] - places[0])
+        head = np.concatenate([upright(picture, geometry) for picture in grey], axis)
+        values = {name: float(found[0]) for name, found in reads.measure(head[None], edges).items()}
+        cut = shows_tissue(grey[0]) or shows_tissue(grey[-1])
+        return HeadReading(values, float(places[0]), float(places[-1]), bool(cut))
 
     def predict_with(self, path: str) -> OpenedPredictor:
         """Take a learned predictor as a second instrument; "" puts it away. What is wrong with it is in the
@@ -154,7 +221,7 @@ class Engine:
         grey = np.rint(np.clip(image, 0, 255)).astype(np.uint8)[None]
         study = self._renderers[frame.request.snapshot].study
         measured, oracle, predictor = {}, self._oracles.get(frame.request.snapshot), self._predictor
-        if oracle is not None:
+        if oracle is not None and _where_read(study, frame.request):
             measured[study.instrument] = _reading(oracle, grey)
         if predictor is not None and grey.shape[1:] == (
             predictor.study.channels,
@@ -168,6 +235,18 @@ class Engine:
             }
         timings = {**frame.timings_ms, "measure": (time.perf_counter() - start) * 1e3}
         return replace(frame, measured=measured, timings_ms=timings)
+
+
+def _shown(raw: np.ndarray) -> np.ndarray:
+    """A picture float32 [C, H, W] as the network gives it, in grey levels: [H, W] or [H, W, 3]."""
+    image = (raw + 1) * 127.5
+    return np.ascontiguousarray(image[0] if len(image) == 1 else np.moveaxis(image[:3], 0, -1))
+
+
+def _where_read(study: Study, request: RenderRequest) -> bool:
+    """Whether a slice lies where the study's instrument reads slices: at the study's own place."""
+    place = dict(request.covariates).get(study.position or "")
+    return place is None or study.geometry is None or place == study.geometry.position_mm
 
 
 def _reading(measure: Measure, grey: np.ndarray) -> dict[str, float]:

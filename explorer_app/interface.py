@@ -137,6 +137,7 @@ class Interface:
         tool: What the left mouse button does on the picture; `swiping` while it drags a swipe's line.
         held_mark: The mark that is drawn or moved, by its number, as it began.
         fit: Screen pixels per picture pixel at which the whole picture just fits its panel.
+        dragged_plane: The one of three planes that the mouse was pressed on.
         animation: Kind of the running animation (`animate.KINDS`), "" for none; `speed` multiplies it.
         drag: The covariate that is dragged in linked mode; `last_drag` the one before.
         typed: A value far outside the training data, while the user is asked whether it is meant.
@@ -158,6 +159,7 @@ class Interface:
     held_mark: tuple[int, Mark] | None = None
     fit: float = 1.0
     swiping: bool = False
+    dragged_plane: str = ""
     animation: str = ""
     speed: float = 1.0
     drag: LinkedDrag | None = None

@@ -53,12 +53,16 @@ class RequestedPictures:
         main: The picture on the screen, if it is missing: it comes first and is measured.
         others: More of them, and whether each is to be measured.
         predictor: File of the learned predictor that measures beside the study's oracle; "" for none.
+        along: Pictures that move with the main one: drawn right after it and, like it, to the end.
+        head: Any slice of a head that is to be read as a whole, once nothing else is to be done.
     """
 
     number: int
     main: Picture | None
     others: tuple[tuple[Picture, bool], ...]
     predictor: str = ""
+    along: tuple[RenderRequest, ...] = ()
+    head: RenderRequest | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,28 @@ class MeasuredPicture:
     measured: Readings | None
     timings_ms: dict[str, float]
     predictor: str
+
+
+@dataclass(frozen=True)
+class HeadReading:
+    """What is read off a whole head.
+
+    `values`: covariate -> native value; `first` and `last`: of the slices it was read on, in millimetres;
+    `cut`: the outermost of them still show tissue, so the head goes on behind them.
+    """
+
+    values: dict[str, float]
+    first: float
+    last: float
+    cut: bool
+
+
+@dataclass(frozen=True)
+class MeasuredHead:
+    """From the render process: what was read off the head that a request is a slice of."""
+
+    request: RenderRequest
+    reading: HeadReading
 
 
 @dataclass(frozen=True)
@@ -170,6 +196,7 @@ Answer = (
     RenderedPicture
     | MeasuredPicture
     | FoundDevices
+    | MeasuredHead
     | FailedStart
     | FailedSnapshot
     | FailedPicture

@@ -13,7 +13,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from explorer_app.messages import (
     FailedStart,
     FoundDevices,
     Frame,
+    HeadReading,
+    MeasuredHead,
     MeasuredPicture,
     OpenedModel,
     OpenedPredictor,
@@ -37,7 +39,7 @@ from explorer_app.render_link import RenderLink, share_heap
 
 RESTART_PAUSE_S = 1.0
 HASTY_RESTARTS = 5  # so many deaths without a word from the process, and it is not started again
-ERRORS_KEPT = 200
+ERRORS_KEPT = READINGS_KEPT = 200
 
 
 @dataclass
@@ -69,6 +71,7 @@ class RenderClient:
         predictor: The learned predictor that measures.
         shown: What the screen shows: the main picture, or while a drag is ahead of it, the latest on the way.
         measured: The last picture shown that instruments have read.
+        heads: What was read off whole heads, by the slice that was asked about.
         latency_ms: From asking for a main picture to its pixels, or those of a later one.
     """
 
@@ -88,6 +91,7 @@ class RenderClient:
         self.predictor = OpenedPredictor("")
         self.shown: Frame | None = None
         self.measured: Frame | None = None
+        self.heads: dict[RenderRequest, HeadReading] = {}
         self.counters = Counters()
         self.render_ms: deque[float] = deque(maxlen=240)
         self.latency_ms: deque[float] = deque(maxlen=240)
@@ -98,6 +102,10 @@ class RenderClient:
         self._main: Picture | None = None
         self._others: dict[Picture, bool] = {}  # wanted beside it; whether to be measured
         self._next: dict[Picture, bool] = {}  # the same of the frame that is being drawn
+        self._along: set[RenderRequest] = set()  # of the others, those that move with the main picture
+        self._next_along: set[RenderRequest] = set()
+        self._head: RenderRequest | None = None
+        self._next_head: RenderRequest | None = None
         self._sent: RequestedPictures | None = None
         self._closed = False
         self._silent_deaths = 0
@@ -114,6 +122,19 @@ class RenderClient:
         for request in pictures:
             self._next[request] = measured or self._next.get(request, False)
 
+    def request_along(self, pictures: Iterable[RenderRequest]) -> None:
+        """Ask for pictures that move with the main one, this frame: during a drag they are drawn like it,
+        however quickly newer ones are asked for."""
+        pictures = tuple(pictures)
+        self.request(pictures)
+        self._next_along.update(pictures)
+
+    def read_head(self, request: RenderRequest) -> HeadReading | None:
+        """What is read off the head that a request is a slice of; asks for it, this frame, where it is not
+        known."""
+        self._next_head = request
+        return self.heads.get(request)
+
     def submit(self, main: Picture | None, predictor: str = "", since: float | None = None) -> None:
         """Send what is wanted; the latest call replaces all earlier ones.
 
@@ -127,6 +148,8 @@ class RenderClient:
             self.predictor, self._sent = OpenedPredictor(predictor), None
             self._cache.forget_measurements()
         self._main, self._others, self._next = main, self._next, {}
+        self._along, self._next_along = self._next_along, set()
+        self._head, self._next_head = self._next_head, None
         self._others.pop(main, None)  # type: ignore[arg-type]
         self._ask(main, time.perf_counter() if since is None else since)
         self._cache.touch([main, *self._others] if main else self._others)
@@ -144,15 +167,25 @@ class RenderClient:
 
     def _send(self) -> None:
         main = self._main if self._main is not None and self._lacks(self._main, True) else None
-        others = tuple((p, m) for p, m in self._others.items() if self._lacks(p, m))
-        if not self._link.alive or (self._sent is not None and _covers(self._sent, main, others)):
+        lacking = [(p, m) for p, m in self._others.items() if self._lacks(p, m)]
+        others = tuple((p, m) for p, m in lacking if p not in self._along)
+        along = tuple(p for p, _ in lacking if p in self._along)
+        wanted = RequestedPictures(0, main, others, self.predictor.path, along, self._unread)
+        if not self._link.alive or (self._sent is not None and _covers(self._sent, wanted)):
             return
         generation = self._link.generation
         if self._sent is None or main != self._sent.main:
             generation.value += 1
-        self._sent = RequestedPictures(generation.value, main, others, self.predictor.path)
+        self._sent = replace(wanted, number=generation.value)
         self.counters.requests += 1
         self._link.post(self._sent)
+
+    @property
+    def _unread(self) -> RenderRequest | None:
+        """The head that is to be read."""
+        head = self._head
+        known = head is None or head in self.heads or head in self.errors or head.snapshot in self.failed
+        return None if known or self.broken else head
 
     def _lacks(self, request: Picture, measured: bool) -> bool:
         if self.broken or request in self.errors or request.snapshot in self.failed:
@@ -215,6 +248,10 @@ class RenderClient:
                 self.predictor = answer
             case MeasuredPicture() if answer.predictor == self.predictor.path:
                 self._cache.measure(answer)
+            case MeasuredHead():
+                self.heads[answer.request] = answer.reading
+                if len(self.heads) > READINGS_KEPT:
+                    self.heads.pop(next(iter(self.heads)))
             case FailedStart():
                 self.broken = answer.reason
             case FailedSnapshot():
@@ -282,7 +319,7 @@ class RenderClient:
     @property
     def busy(self) -> bool:
         """True while something wanted is still missing."""
-        return bool(self.missing)
+        return bool(self.missing) or self._unread is not None
 
     @property
     def others(self) -> set[Picture]:
@@ -305,10 +342,13 @@ class RenderClient:
             self._link.close()
 
 
-def _covers(sent: RequestedPictures, main: Picture | None, others: tuple[tuple[Picture, bool], ...]) -> bool:
-    """True when what was sent already leads to what is missing: the same main picture, no other that was not
-    asked for, and not many that are no longer wanted."""
+def _covers(sent: RequestedPictures, wanted: RequestedPictures) -> bool:
+    """True when what was sent already leads to what is missing: the same main picture, no other and no head
+    that was not asked for, and not many that are no longer wanted."""
+    main, others = wanted.main, wanted.others
     if main is not None and main != sent.main:
+        return False
+    if not set(wanted.along) <= set(sent.along) or wanted.head not in (None, sent.head):
         return False
     if sent.main is not None and main is None and not others and not sent.others:
         return True

@@ -6,11 +6,12 @@ start.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from explorer_app.messages import (
@@ -19,6 +20,7 @@ from explorer_app.messages import (
     FailedStart,
     FoundDevices,
     Frame,
+    MeasuredHead,
     MeasuredPicture,
     Picture,
     RenderedPicture,
@@ -95,34 +97,48 @@ class RenderLoop:
     def run(self) -> None:
         """Serve requests until the window goes away."""
         main: Picture | None = None
+        along: tuple[RenderRequest, ...] = ()
+        head: RenderRequest | None = None
         queue: list[tuple[Picture, bool]] = []
         number = 0
         while True:
             # A generation ahead of ours means that a newer request is on its way: nothing older is worth
             # starting.
-            idle = (main is None and not queue) or self.generation.value != number
+            work = main is not None or along or queue or head is not None
+            idle = not work or self.generation.value != number
             request = self.mailbox.take(wait=idle)
             if request is not None:
                 number, main, queue = request.number, request.main, list(request.others)
+                along, head = request.along, request.head
                 if request.predictor != self.predictor:
                     self.predictor = request.predictor
                     self.pipe.send(self.engine.predict_with(self.predictor))
             stale = self._stale(number)
-            if main is not None:
-                self._main(main, stale)
-                main = None
-            elif queue and (self._other(*queue[0], stale) or not stale()):
-                queue.pop(0)
+            if main is not None or along:
+                self._main(main, along, stale)
+                main, along = None, ()
+            elif queue and queue[0][1]:
+                if self._measured(queue[0][0], stale) or not stale():
+                    queue.pop(0)
+            elif queue:
+                pictures = [p for p, _ in itertools.takewhile(lambda wanted: not wanted[1], queue)]
+                done = self._together(pictures, stale)
+                queue = queue[done if done or stale() else 1 :]
+            elif head is not None:
+                self._head(head, stale)
+                head = None
             self.pipe.send(WorkDone(self.engine.mappings, self.engine.syntheses))
 
     def _stale(self, number: int) -> Callable[[], bool]:
         return lambda: self.generation.value != number
 
-    def _main(self, request: Picture, cancelled: Callable[[], bool]) -> None:
-        """Render the picture on the screen; it is sent before it is measured.
+    def _main(
+        self, request: Picture | None, along: tuple[RenderRequest, ...], cancelled: Callable[[], bool]
+    ) -> None:
+        """Render the picture on the screen, and those that move with it; it is sent before it is measured.
 
-        Its first pixels are drawn to the end even when a newer request has come: during a drag every frame
-        has one, and nothing would ever be seen.
+        Its first pixels and those along with it are drawn to the end even when a newer request has come:
+        during a drag every frame has one, and nothing would ever be seen.
         """
 
         def draw() -> None:
@@ -135,22 +151,51 @@ class RenderLoop:
             if frame is None:
                 return
             self.full_ms = (time.perf_counter() - start) * 1e3
-            if self._send(frame, _never, main=True) and not cancelled():
-                frame = self.engine.measure(frame)
-                self.pipe.send(MeasuredPicture(request, frame.measured, frame.timings_ms, self.predictor))
+            drawn.append(frame)
+            self._send(frame, _never, main=True)
 
-        self._guarded(request, draw)
+        drawn: list[Frame] = []
+        if request is not None:
+            self._guarded(request, draw)
+        while along and (done := self._together(along, _never)):
+            along = along[done:]
+        if request is not None and drawn and not cancelled():
+            self._guarded(request, lambda: self._measure(drawn[0]))
 
-    def _other(self, request: Picture, measured: bool, cancelled: Callable[[], bool]) -> bool:
-        """Render a picture wanted beside the main one; False when it was dropped or failed."""
+    def _measure(self, frame: Frame) -> None:
+        """Read the picture on the screen."""
+        frame = self.engine.measure(frame)
+        self.pipe.send(MeasuredPicture(frame.request, frame.measured, frame.timings_ms, self.predictor))
+
+    def _measured(self, request: Picture, cancelled: Callable[[], bool]) -> bool:
+        """Render a picture wanted beside the main one, with what is read on it; False when it was dropped or
+        failed."""
 
         def draw() -> bool:
             frame = self.engine.render(request, cancelled)
-            if frame is None:
-                return False
-            return self._send(self.engine.measure(frame) if measured else frame, _never)
+            return frame is not None and self._send(self.engine.measure(frame), _never)
 
         return bool(self._guarded(request, draw))
+
+    def _together(self, pictures: Sequence[Picture], cancelled: Callable[[], bool]) -> int:
+        """Render the first of several pictures, and those behind it that can be drawn in one go with it; how
+        many were sent."""
+
+        def draw() -> int:
+            frames = self.engine.render_many(pictures, cancelled)
+            return sum(self._send(frame, _never) for frame in frames)
+
+        return int(self._guarded(pictures[0], draw))
+
+    def _head(self, request: RenderRequest, cancelled: Callable[[], bool]) -> None:
+        """Read a whole head."""
+
+        def read() -> None:
+            reading = self.engine.measure_head(request, cancelled)
+            if reading is not None:
+                self.pipe.send(MeasuredHead(request, reading))
+
+        self._guarded(request, read)
 
     def _guarded(self, request: Picture, draw: Callable[[], Any]) -> Any:
         """Do it with the picture's snapshot open; whatever fails is told in words."""

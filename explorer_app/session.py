@@ -183,7 +183,7 @@ def _value(name: str, value: Any, hint: Any, where: str, stored: Mapping[str, St
         return _build(_NESTED[name], value, where, stored)
     if name in _LISTS:
         return tuple(_build(_LISTS[name], one, where, stored) for one in value)
-    if name in ("center", "start", "end"):
+    if name in ("center", "start", "end", "cross"):
         x, y = (_number(v, where) for v in value)
         return x, y
     return _number(value, where) if hint is float else _checked(value, hint, where)

@@ -196,7 +196,8 @@ class AppState:
     """Everything the user can change and undo.
 
     `request` is the picture, with every covariate stated and the snapshot named by its file; what leaves the
-    window names the snapshot by its id.
+    window names the snapshot by its id. `cross` is the place of the crosshair of three planes, in millimetres
+    from the middle of the picture, along its columns and rows.
     """
 
     request: RenderRequest = field(default_factory=lambda: RenderRequest(mix_seed=1))
@@ -208,6 +209,7 @@ class AppState:
     analysis: Analysis = field(default_factory=Analysis)
     marks: tuple[Mark, ...] = ()
     movie: Movie = field(default_factory=Movie)
+    cross: tuple[float, float] = (0.0, 0.0)
 
     @property
     def snapshot(self) -> str:

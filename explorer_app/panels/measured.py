@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imgui_bundle import ImVec2, imgui, imgui_ctx
@@ -16,10 +16,12 @@ from explorer_app.interface import Dialog
 from explorer_app.messages import PREDICTOR, Frame
 from explorer_app.panels import people
 from explorer_app.panels.exporting import csv_button
+from explorer_app.stack import head_of
 from explorer_app.state import AppState
 from explorer_app.tables import Table, of_measured
 from explorer_app.theme import em
 from mssg.measure.instruments import instrument as oracle
+from mssg.measure.instruments import stack_instrument
 from mssg.measure.own_error import OwnError
 from mssg.rendering.request import RenderRequest
 from mssg.study.covariate import Covariate
@@ -35,6 +37,10 @@ def draw(app: Context, state: AppState) -> AppState:
         return state
     if state.request.layer:
         widgets.wrapped("A layer is shown (Inspect): values are measured on pictures.")
+    elif _reads_heads(distribution):
+        _head(app, distribution, state)
+        if frame is not None and PREDICTOR in (frame.measured or {}):
+            _read_off(app, distribution, frame, PREDICTOR)
     elif frame is None:
         widgets.wrapped("measuring …" if app.client.shown else "Waiting for a picture to measure.")
     elif not frame.measured:
@@ -43,32 +49,88 @@ def draw(app: Context, state: AppState) -> AppState:
             " trained can."
         )
     else:
-        for name, values in frame.measured.items():
-            _table(app, distribution, frame, name, values)
+        for name in frame.measured:
+            _read_off(app, distribution, frame, name)
         csv_button(app, "measured", lambda: _csv(app, distribution, frame))
     state = _predictor(app, state)
     widgets.heading("Over seeds")
     return people.draw(app, state)
 
 
-def _table(
-    app: Context, distribution: TrainingDistribution, frame: Frame, instrument: str, values: dict[str, float]
-) -> None:
-    asked = dict(frame.request.covariates)
+@dataclass(frozen=True)
+class _Instrument:
+    """What reads: its name on the screen, what its readings rest on, its own errors, and whether it was
+    learned."""
+
+    name: str
+    about: str
+    own: tuple[OwnError, ...]
+    learned: bool = False
+
+    @staticmethod
+    def of(app: Context, name: str) -> _Instrument:
+        """Of a frame's readings."""
+        if name == PREDICTOR:
+            return _Instrument(app.client.predictor.network, _LEARNED, app.client.predictor.errors, True)
+        return _Instrument(f"{name} oracle", oracle(name).ABOUT, oracle(name).own_errors())
+
+
+def _reads_heads(distribution: TrainingDistribution) -> bool:
+    """Whether something reads whole heads of this model."""
+    return len(distribution.places) > 1 and stack_instrument(distribution.study.instrument) is not None
+
+
+def _head(app: Context, distribution: TrainingDistribution, state: AppState) -> None:
+    """What is read off the whole head that the picture is a slice of; while it changes, off the last one."""
+    position, reads = distribution.study.position, stack_instrument(distribution.study.instrument)
+    assert position is not None and reads is not None
+    places = tuple(distribution.places.tolist())
+    wanted = head_of(state.request, position, places)
+    reading = app.client.read_head(wanted)
+    last = next(reversed(app.client.heads), None)
+    if reading is None and (last is None or last.snapshot != wanted.snapshot):
+        widgets.wrapped(app.why_not(wanted) or "measuring the head …")
+        return
+    instrument = _Instrument(f"{distribution.study.instrument}, head", reads.ABOUT, reads.own_errors())
+    request = wanted if reading else last
+    reading = reading or app.client.heads[request]
+    _table(app, distribution, request, instrument, reading.values, request == wanted)
+    widgets.wrapped(f"Read on {reading.first:g} to {reading.last:g} mm.", theme.FAINT)
+    if reading.cut:
+        widgets.wrapped(
+            f"{icons.ICON_FA_TRIANGLE_EXCLAMATION}  The head goes on behind the last slice: volumes are of"
+            " the part that the study covers.",
+            theme.AMBER,
+        )
+
+
+def _read_off(app: Context, distribution: TrainingDistribution, frame: Frame, name: str) -> None:
+    """What an instrument reads off a picture."""
+    assert frame.measured is not None
     current = app.client.shown is not None and app.client.shown.request == frame.request
+    _table(app, distribution, frame.request, _Instrument.of(app, name), frame.measured[name], current)
+
+
+def _table(
+    app: Context,
+    distribution: TrainingDistribution,
+    request: RenderRequest,
+    instrument: _Instrument,
+    values: dict[str, float],
+    current: bool,
+) -> None:
+    asked = dict(request.covariates)
     flags = imgui.TableFlags_.sizing_stretch_prop | imgui.TableFlags_.no_pad_outer_x
-    if imgui.begin_table(f"measured by {instrument}", 4, flags):
+    if imgui.begin_table(f"measured by {instrument.name}", 4, flags):
         for title, weight in (("", 2.4), ("asked", 1.2), ("read", 2.2), ("error", 1.5)):
             imgui.table_setup_column(title, 0, weight)
         imgui.table_next_row()
-        learned = instrument == PREDICTOR
-        about = _LEARNED if learned else oracle(instrument).ABOUT
-        errors, name = app.errors_of(instrument), app.called(instrument)
-        for title in (name, "asked", "read", "error"):
+        for title in (instrument.name, "asked", "read", "error"):
             imgui.table_next_column()
             widgets.text(title, theme.FAINT)
-            if title == name:
-                widgets.tooltip(about)
+            if title == instrument.name:
+                widgets.tooltip(instrument.about)
+        errors = {known.covariate: known for known in instrument.own}
         for covariate in distribution.study.conditions:
             if covariate.name in values and covariate.name in asked:
                 value = values[covariate.name]
@@ -76,8 +138,8 @@ def _table(
                     distribution, covariate, asked[covariate.name], value, errors.get(covariate.name), current
                 )
         imgui.end_table()
-    if errors and not learned:
-        widgets.wrapped(f"± is the {instrument} oracle's own error. {about}", theme.FAINT)
+    if instrument.own and not instrument.learned:
+        widgets.wrapped(f"± is this oracle's own error. {instrument.about}", theme.FAINT)
 
 
 def _csv(app: Context, distribution: TrainingDistribution, frame: Frame) -> Table:

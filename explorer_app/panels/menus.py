@@ -10,7 +10,7 @@ from imgui_bundle import hello_imgui, imgui
 from explorer_app import config, theme, widgets
 from explorer_app.context import Context
 from explorer_app.interface import SCALES, WHEELS, Capture, Dialog, ExportForm
-from explorer_app.panels import device, exporting, help_menu
+from explorer_app.panels import device, exporting, help_menu, slice_bar
 from explorer_app.panels.exporting import KINDS
 from explorer_app.panels.latent import random_seed
 from explorer_app.request_edits import at_place, place
@@ -235,7 +235,7 @@ def keyboard(app: Context) -> None:
             state = replace(state, display=replace(state.display, **changes))
     if pressed(_KEYS.n, False):
         state = replace(state, display=state.display.next_interpolation())
-    app.state = state
+    app.state = slice_bar.keys(app, state)
 
 
 def _chords(app: Context) -> None:

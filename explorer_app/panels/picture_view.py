@@ -38,7 +38,7 @@ _TOOL_TIPS = (
 
 def draw(app: Context, state: AppState) -> AppState:
     """Draw the panel."""
-    state = _toolbar(app, state)
+    state = toolbar(app, state)
     corner, size = imgui.get_cursor_screen_pos(), imgui.get_content_region_avail()
     if size.x < 8 or size.y < 8:
         return state
@@ -52,7 +52,6 @@ def draw(app: Context, state: AppState) -> AppState:
     parts, uncompared = app.parts(frame)
     if slice_bar.has_bar(app):
         size = ImVec2(max(8.0, size.x - em(slice_bar.WIDTH)), size.y)
-        state = slice_bar.keys(app, state)
     panes = _panes(state, parts, corner, size)
     app.interface.fit = panes[0].view.fit
     app.interface.view_box = corner.x, corner.y, size.x, size.y
@@ -70,7 +69,7 @@ def draw(app: Context, state: AppState) -> AppState:
     named = state.analysis.uncertainty != "people" or len(panes) < 2
     app.screen.keep({f"view {i}" for i in range(len(panes))}, "view ")
     for i, pane in enumerate(panes):
-        _draw_pane(app, f"view {i}", pane, named)
+        draw_pane(app, f"view {i}", pane, named)
         regions.lay_over(app.strokes(pane.part), pane.view)
     mouse = imgui.get_io().mouse_pos
     over = next((p for p in panes if p.view.holds(mouse.x, mouse.y)), panes[0])
@@ -87,13 +86,14 @@ def draw(app: Context, state: AppState) -> AppState:
     if uncompared:
         text = f"{icons.ICON_FA_TRIANGLE_EXCLAMATION}  {uncompared}"
         widgets.chip(text, corner.x + em(0.5), corner.y + em(2), theme.WARNING, within=size.x - em(1))
-    _marks(app, state, panes[0].view)
+    marks(app, state, panes[0].view)
     if slice_bar.has_bar(app):
         state = slice_bar.draw(app, state, ImVec2(corner.x + size.x, corner.y), size.y)
     return state
 
 
-def _toolbar(app: Context, state: AppState) -> AppState:
+def toolbar(app: Context, state: AppState) -> AppState:
+    """The tools and settings of the view, and what the picture is."""
     display = state.display
     tools = zip((*TOOLS, *MARK_KINDS), (*_TOOL_ICONS, *regions.ICONS), (*_TOOL_TIPS, *regions.TIPS))
     for tool, icon, tip in tools:
@@ -225,8 +225,16 @@ def _panes(state: AppState, parts: tuple[Part, ...], corner: ImVec2, size: ImVec
     return panes
 
 
-def _draw_pane(app: Context, name: str, pane: Pane, named: bool) -> None:
-    """Draw a part; `named` with its label."""
+def draw_pane(app: Context, name: str, pane: Pane, named: bool = True, widest: Part | None = None) -> None:
+    """Draw a pane with its letters and scale.
+
+    Args:
+        app: The explorer.
+        name: Of the texture it is drawn into.
+        pane: What and where.
+        named: With its label.
+        widest: The part whose differences set the window of a difference; None: its own.
+    """
     scale, view, part = imgui.get_io().display_framebuffer_scale.x or 1.0, pane.view, pane.part
     step, display = 1 / view.zoom / scale, part.look(view.display)
     look = Look(
@@ -241,7 +249,7 @@ def _draw_pane(app: Context, name: str, pane: Pane, named: bool) -> None:
         cubic=display.linear and display.cubic,
         joined=part.joined,
         share=display.share,
-        change_width=app.change_width(part),
+        change_width=app.change_width(widest or part) if part.joined else 0.0,
         threshold=display.change_threshold,
         overlay=display.change_overlay,
         background=theme.GROUND,
@@ -372,11 +380,11 @@ def _mouse(app: Context, state: AppState, pane: Pane, hovered: bool, active: boo
         speed = SEEDS_PER_EM / em() * (0.1 if io.key_shift else 1)
         return replace(state, request=drag_latent(state.request, move.x * speed, move.y * speed))
     if tool == "window":
-        return replace(state, display=_windowed(display, move.x, move.y, app.change_width(pane.part)))
+        return replace(state, display=windowed(display, move.x, move.y, app.change_width(pane.part)))
     return replace(state, display=geometry.panned(replace(view, display=display), move.x, move.y))
 
 
-def _windowed(display: Display, dx: float, dy: float, change: float) -> Display:
+def windowed(display: Display, dx: float, dy: float, change: float) -> Display:
     """The window after a drag; of a difference `change` is its width, and it stands around zero."""
     if change:
         return replace(display, change_width=min(510.0, max(1.0, change + dx)))
@@ -387,7 +395,7 @@ def _windowed(display: Display, dx: float, dy: float, change: float) -> Display:
     )
 
 
-def _marks(app: Context, state: AppState, view: View) -> None:
+def marks(app: Context, state: AppState, view: View) -> None:
     """Preview, stale and error marks: a picture that is not the one asked for never looks as if it were."""
     x, y = view.x + view.width - em(0.5), view.y + em(0.5)
     problem = app.problem()

@@ -29,12 +29,12 @@ def scrolled(app: Context, state: AppState, steps: float) -> AppState:
         return state
     name, places = distribution.study.position, distribution.places
     wanted = state.value(name) + steps * float(places[1] - places[0])
-    return set_values(state, **{name: float(min(max(wanted, places[0]), places[-1]))})
+    return set_values(state, **{name: distribution.nearest_place(wanted)})
 
 
 def keys(app: Context, state: AppState) -> AppState:
     """Page up and page down scroll a slice, with Shift ten."""
-    if imgui.get_io().want_text_input or not has_bar(app):
+    if not has_bar(app):
         return state
     steps = imgui.is_key_pressed(imgui.Key.page_up) - imgui.is_key_pressed(imgui.Key.page_down)
     return scrolled(app, state, steps * (10 if imgui.get_io().key_shift else 1)) if steps else state
@@ -59,9 +59,7 @@ def draw(app: Context, state: AppState, corner: ImVec2, height: float) -> AppSta
     length = max(1.0, height - 2 * margin)
     if active:
         share = 1 - (imgui.get_io().mouse_pos.y - corner.y - margin) / length
-        step = float(places[1] - places[0])
-        number = round(share * (high - low) / step)
-        state = set_values(state, **{name: min(max(low + number * step, low), high)})
+        state = set_values(state, **{name: distribution.nearest_place(low + share * (high - low))})
     widgets.tooltip(_about(distribution, state.value(name)))
 
     def at(place: float) -> float:

@@ -24,6 +24,10 @@ from mssg.measure.brain import BRAIN_SHARE, FAR_PERCENTILE, UNITS, WALL, WALL_PE
 from mssg.measure.calibration import calibrated_errors, read_calibrated, scanners_of
 from mssg.measure.own_error import OwnError
 
+ABOUT = (
+    "Volumes are integrated over all slices of the head, and age is the darkening of white matter at the"
+    " ventricles' wall; calibrated on phantoms of one head."
+)
 CALIBRATION = "brain/oracle-stack.json"
 FOLD = 8.0
 """Millimetres: narrower gaps of the brain's outline are sulci, and inside its hull."""
@@ -45,7 +49,7 @@ FEATURES = {
     "age": ("sign", "log_ventricle"),
 }
 COVARIATES = tuple(FEATURES)
-__all__ = ["COVARIATES", "UNITS", "features", "measure", "own_errors"]
+__all__ = ["ABOUT", "COVARIATES", "UNITS", "features", "measure", "own_errors"]
 
 Stack = NDArray[np.float32]
 

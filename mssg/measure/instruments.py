@@ -15,7 +15,7 @@ from types import ModuleType
 from mssg.errors import UsageError
 
 STACKS = {"brain": "mssg.measure.brain_stack"}
-"""Instruments of slices that also read whole stacks: modules with `measure(volumes, edges)` and
+"""Instruments of slices that also read whole stacks: modules with `ABOUT`, `measure(volumes, edges)` and
 `own_errors()`."""
 INSTRUMENTS = {
     "digits": "mssg.measure.digits",

@@ -126,13 +126,19 @@ class Renderer:
             return RenderResult(request, timings_ms=tuple(timings), cancelled=True)
         return RenderResult(request, images[0], tuple(timings), preview=quick is not None)
 
-    def pictures(self, requests: Iterable[RenderRequest], batch: int | None = None) -> Iterator[np.ndarray]:
+    def pictures(
+        self,
+        requests: Iterable[RenderRequest],
+        batch: int | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[np.ndarray]:
         """Draw many pictures: the one way to do it, for grids, figures, cohorts and files.
 
         Args:
             requests: In order.
             batch: Pictures at a time, of those that differ only in latent and covariates. None: on the CPU as
                 many as leave each bit for bit what `render` draws of its request; many on a GPU.
+            cancelled: Asked before every layer; True ends it.
 
         Yields:
             float32 [C, H, W], as `RenderResult.image`.
@@ -140,17 +146,18 @@ class Renderer:
         Raises:
             UsageError: A request that cannot be carried out.
         """
-        batch = batch or self._batch
-        for common, alike in itertools.groupby(requests, _batch_key):
+        batch = batch or self.batch
+        for common, alike in itertools.groupby(requests, batch_key):
             while rows := list(itertools.islice(alike, batch if _can_share(common) else 1)):
-                images = self._draw(rows, self.G.synthesis, lambda: False, [])
-                assert images is not None
+                images = self._draw(rows, self.G.synthesis, cancelled, [])
+                if images is None:
+                    return
                 yield from images
 
     @property
-    def _batch(self) -> int:
-        """Pictures at a time. On the CPU the compiled kernels alone compute each picture of a batch as they
-        would alone."""
+    def batch(self) -> int:
+        """Pictures drawn at a time where nobody says. On the CPU the compiled kernels alone compute each
+        picture of a batch as they would alone."""
         if self.device.type != "cpu":
             return GPU_BATCH
         with torch.inference_mode():
@@ -380,7 +387,7 @@ def _seeds(request: RenderRequest) -> tuple[tuple[int, float], ...]:
     return () if request.latent else request.blend or ((request.seed, 1.0),)
 
 
-def _batch_key(request: RenderRequest) -> RenderRequest:
+def batch_key(request: RenderRequest) -> RenderRequest:
     """What pictures drawn in one batch have in common."""
     return replace(request, seed=0, blend=(), mix_seed=0, mix_layers=(), covariates=())
 

@@ -17,7 +17,7 @@ from mssg.errors import UsageError
 from mssg.files import write_atomically, write_json
 from mssg.rendering.image_files import describe, first_and_step, to_grey
 from mssg.rendering.request import RenderRequest
-from mssg.study.model import AXES, Study
+from mssg.study.model import AXES, Geometry, Study
 from mssg.study.values import Sweep
 from mssg.version import __version__
 
@@ -83,6 +83,11 @@ def at_place(study: Study, request: RenderRequest, place: float) -> RenderReques
     return replace(request, covariates=(*others, (position, float(place))))
 
 
+def upright(picture: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
+    """A slice [H, W] of a study as a volume in RAS order, [W, 1, H] if coronal."""
+    return stored(picture[:, ::-1] if geometry.mirrored else picture, geometry.plane)
+
+
 def draw_volume(
     renderer: Renderer, request: RenderRequest, sweep: Sweep | None = None, progress: Progress | None = None
 ) -> DrawnVolume:
@@ -111,13 +116,14 @@ def draw_volume(
     requests = [at_place(study, head, place) for head in heads for place in places]
     slices = []
     for image in renderer.pictures(requests):
-        slices.append(stored(to_grey(image)[0], geometry.plane))
+        slices.append(upright(to_grey(image)[0], geometry))
         if progress:
             progress(1)
     axis, n = AXES[geometry.plane][0], len(places)
     stacks = [np.concatenate(slices[i : i + n], axis) for i in range(0, len(slices), n)]
     step = float(places[1] - places[0])
-    affine = PlaneGrid.of_study(replace(geometry, position_mm=float(places[0])), study.resolution).affine
+    first = replace(geometry, position_mm=float(places[0]), mirrored=False)
+    affine = PlaneGrid.of_study(first, study.resolution).affine
     affine[axis, axis] = step
     code = place_of_study(geometry, study.resolution).code
     data = np.stack(stacks, -1) if sweep else stacks[0]

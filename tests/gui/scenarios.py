@@ -1430,3 +1430,99 @@ def heads_the_place_is_no_slider_and_says_nothing_of_support(d):
     d.drag(slider("thickness"), 40, 0)
     d.settle()
     assert d.value_of("depth") == held
+
+
+def heads_three_planes_share_a_crosshair_and_scroll_on_their_own(d):
+    d.front("Three planes")
+    d.settle()
+    planes, cross = {"coronal", "sagittal", "axial"}, d.state.cross
+    assert {name.split()[1] for name in d.app.screen.targets if name.startswith("plane ")} == planes
+    assert len(d.app.stacks._last.places) == 21 and cross == (0.0, 0.0)
+    box = d.ctx.item_info("//Three planes/##planes").rect_full
+    wide, high = box.max.x - box.min.x, box.max.y - box.min.y
+    before = d.on_gui(lambda: d.app.screen.targets["plane sagittal 0"].read().copy())
+    d.ctx.mouse_move_to_pos(imgui.ImVec2(box.min.x + wide * 0.19, box.min.y + high * 0.45))  # coronal
+    d.ctx.mouse_click(0)
+    d.settle()
+    assert d.state.cross[0] != 0 and d.value_of("depth") == 10.0
+    assert not np.array_equal(before, d.on_gui(lambda: d.app.screen.targets["plane sagittal 0"].read()))
+    moved = d.state.cross
+    d.ctx.mouse_move_to_pos(imgui.ImVec2(box.min.x + wide * 0.5, box.min.y + high * 0.5))  # sagittal
+    d.ctx.mouse_wheel_y(2.0)
+    d.settle()
+    assert d.state.cross[0] == moved[0] + 8.0 and d.value_of("depth") == 10.0  # two pixels of 4 mm
+    d.ctx.mouse_click(0)
+    d.settle()
+    distribution = d.app.document.distribution
+    assert d.state.cross[0] == moved[0] + 8.0 and d.state.cross[1] != moved[1]
+    assert d.value_of("depth") in distribution.places.tolist()
+    at = d.value_of("depth")
+    d.ctx.key_press(imgui.Key.page_up)
+    d.settle()
+    assert d.value_of("depth") == min(at + 5, 40)
+    d.ctx.mouse_move_to_pos(imgui.ImVec2(box.min.x + wide * 0.5 + 4, box.min.y + high * 0.5))
+    d.ctx.key_down(CTRL)
+    d.ctx.mouse_wheel_y(2.0)
+    d.ctx.key_up(CTRL)
+    d.frames()
+    assert d.state.display.zoom > 0
+    session.save(d.folder / "planes.json", session.Session(d.state))
+    assert session.load(d.folder / "planes.json").state.cross == d.state.cross
+
+
+def heads_three_planes_follow_a_drag_and_catch_up(d):
+    d.front("Three planes")
+    d.settle()
+    first = d.app.stacks._last.head
+    box = d.ctx.item_info(slider("thickness")).rect_full
+    d.ctx.mouse_move(slider("thickness"))
+    d.ctx.mouse_down()
+    seen, y, step, start = {}, (box.min.y + box.max.y) / 2, 0, time.monotonic()
+    while len(seen) < 4 and time.monotonic() - start < 60:
+        step += 1
+        share = 0.1 + 0.8 * (step % 97) / 97
+        d.ctx.mouse_teleport_to_pos((box.min.x + share * (box.max.x - box.min.x), y))
+        d.ctx.yield_()
+        if d.app.stacks._last.head != first:
+            seen[d.app.stacks._last.head] = len(d.app.stacks._last.places)
+    d.ctx.mouse_up()
+    assert len(seen) >= 4 and min(seen.values()) <= 5, seen  # slices 0, 8, 16, 20 and the picture's own
+    d.settle()
+    stack, wanted = d.app.stacks._last, dict(d.state.request.covariates)
+    assert len(stack.places) == 21 and dict(stack.head.covariates)["thickness"] == wanted["thickness"]
+
+
+def heads_three_planes_compare_window_and_colour(d):
+    d.front("Three planes")
+    d.settle()
+    d.ctx.key_press(imgui.Key.p)
+    d.ctx.item_input_value(slider("thickness"), 4.5)
+    d.ctx.key_press(imgui.Key.d)
+    d.settle()
+    d.frames(3)
+    shown = d.app.screen.targets
+    assert all(shown[f"plane {p} 0"]._drawn.joined == "difference" for p in ("coronal", "sagittal", "axial"))
+    assert len({shown[f"plane {p} 0"]._drawn.change_width for p in ("coronal", "sagittal", "axial")}) == 1
+    d.ctx.item_click("//Display/**/side##compare")
+    d.settle()
+    d.frames(3)
+    assert {name for name in shown if name.startswith("plane ")} == {
+        f"plane {p} {n}" for p in ("coronal", "sagittal", "axial") for n in (0, 1)
+    }
+    d.ctx.item_click("//Display/**/now##compare")
+    d.frames(3)
+    box = d.ctx.item_info("//Three planes/##planes").rect_full
+    d.ctx.mouse_move_to_pos(imgui.ImVec2(box.min.x + 40, box.min.y + 60))
+    width = d.state.display.width
+    d.ctx.mouse_down(1)
+    d.ctx.mouse_move_to_pos(imgui.ImVec2(box.min.x + 20, box.min.y + 60))
+    d.ctx.mouse_up(1)
+    d.frames(3)
+    assert d.state.display.width < width
+    assert {shown[f"plane {p} 0"]._drawn.width for p in ("coronal", "axial")} == {d.state.display.width}
+
+
+def medical_three_planes_of_one_plane_say_why_not(d):
+    d.front("Three planes")
+    d.frames(3)
+    assert not d.ctx.item_exists("//Three planes/##planes") and not d.explorer.faults

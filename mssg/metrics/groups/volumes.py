@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mssg.data.dataset import PackedSource
-from mssg.data.plane import shows_tissue, stored
+from mssg.data.plane import shows_tissue
 from mssg.errors import UsageError
 from mssg.measure.instruments import stack_instrument
 from mssg.metrics.bootstrap import mean_and_interval
@@ -21,7 +21,7 @@ from mssg.metrics.model import EvaluatedModel, own_values
 from mssg.metrics.pairwise import ssim
 from mssg.metrics.results import Result
 from mssg.metrics.settings import Settings, option
-from mssg.rendering.volume import check_volume, places_of
+from mssg.rendering.volume import check_volume, places_of, upright
 from mssg.study.model import AXES, Study
 
 MOST_PAIRS = 2000
@@ -43,7 +43,8 @@ def _heads(
     from mssg.rendering.renderer import GPU_BATCH, Renderer
 
     snapshot = model.networks
-    own, plane = snapshot.study, snapshot.study.geometry.plane  # type: ignore[union-attr]
+    own, geometry = snapshot.study, snapshot.study.geometry
+    assert geometry is not None
     renderer, column = Renderer(snapshot), own.index(check_volume(own))
     rows = own_values(snapshot, study, values, rng=np.random.default_rng([seed, 1]))
     out = []
@@ -51,7 +52,9 @@ def _heads(
         head = np.tile(row, (len(places), 1))
         head[:, column] = places
         slices = renderer.images(head, latent, batch=GPU_BATCH)
-        out.append(np.concatenate([stored(picture[0], plane) for picture in slices], AXES[plane][0]))
+        out.append(
+            np.concatenate([upright(picture[0], geometry) for picture in slices], AXES[geometry.plane][0])
+        )
     return np.stack(out)
 
 
