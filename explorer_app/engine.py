@@ -7,6 +7,7 @@ import itertools
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,11 +155,15 @@ class Engine:
         alike = list(itertools.takewhile(lambda r: batch_key(r) == batch_key(first), requests))[
             : renderer.batch
         ]
-        if len(alike) == 1 or first.layer:
+        start, before, raw = time.perf_counter(), (renderer.mappings, renderer.syntheses), []
+        if len(alike) > 1 and not first.layer:
+            with suppress(
+                MssgError
+            ):  # one of them cannot be drawn: which, and why, is told when it comes first
+                raw = list(renderer.pictures([replace(r, snapshot="") for r in alike], cancelled=cancelled))
+        if not raw:
             frame = self.render(first, cancelled)
             return [] if frame is None else [frame]
-        start, before = time.perf_counter(), (renderer.mappings, renderer.syntheses)
-        raw = list(renderer.pictures([replace(r, snapshot="") for r in alike], cancelled=cancelled))
         self.mappings += renderer.mappings - before[0]
         self.syntheses += renderer.syntheses - before[1]
         each = {"together": (time.perf_counter() - start) * 1e3 / len(alike)}

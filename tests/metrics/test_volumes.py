@@ -8,11 +8,13 @@ import pytest
 from click.testing import CliRunner
 
 from mssg.checkpoint.snapshot import load_snapshot
+from mssg.errors import DataError
 from mssg.measure import instruments
 from mssg.measure.own_error import OwnError
-from mssg.metrics.groups.volumes import edges_of, neighbours
+from mssg.metrics.groups.volumes import edges_of
 from mssg.metrics.pairwise import ssim
 from mssg.metrics.results import Evaluation
+from mssg.metrics.stack_consistency import asymmetry, neighbours, steadiness
 from mssg.rendering.renderer import Renderer
 from mssg.rendering.request import RenderRequest
 from mssg.rendering.volume import draw_volume
@@ -89,6 +91,10 @@ def test_neighbours_stand_beside_real_ones(heads, toml, tmp_path):
     assert likeness.n == 12 * 20 and likeness.n_real == 2 * 20  # one person a source in the test split
     assert likeness.detail["step_mm"] == 5 and -1 <= likeness.real_floor <= 1
     assert rows["volumes/neighbour-ssim"].real_floor < 1
+    flicker = rows["volumes/flicker"]
+    assert flicker.n == 12 * 19 and flicker.n_real == 2 * 19 and flicker.detail["unit"] == "grey levels"
+    assert flicker.real_floor > 0 and {f"volumes/{n}" for n in ("outline", "middle", "sides")} <= set(rows)
+    assert 0 <= rows["volumes/asymmetry"].value <= 1
     assert any("no control" in note.message for note in found.notes)  # no instrument reads stacks of digits
 
 
@@ -100,6 +106,34 @@ def test_likeness_is_correlation_and_ssim():
         r = np.corrcoef(a[i].ravel(), b[i].ravel())[0, 1]
         assert found["neighbour-correlation"][i] == pytest.approx(r, abs=1e-12)
     np.testing.assert_allclose(found["neighbour-ssim"], ssim(a, b))
+
+
+def test_steadiness_is_how_far_a_slice_leaves_the_middle_of_its_neighbours():
+    y, x = np.mgrid[:64, :64] - 31.5
+
+    def disc(radius, centre=0.0, level=200.0):
+        inside = np.clip(radius - np.hypot(x - centre, y) + 0.5, 0, 1)
+        return np.rint(inside * level).astype(np.uint8)
+
+    def of(*slices):
+        return {name: float(v[0]) for name, v in steadiness(np.stack(slices)[None], 2.5).items()}
+
+    steady = of(disc(18), disc(20), disc(22))
+    assert steady["outline"] < 0.1 and steady["middle"] < 1e-9
+    assert of(disc(20), disc(22), disc(20))["outline"] == pytest.approx(2 * 2.5, abs=0.1)
+    assert of(disc(20), disc(20, 3), disc(20))["middle"] == pytest.approx(3 * 2.5, abs=0.1)
+    bright = of(disc(20), disc(20, level=212), disc(20))
+    assert bright["flicker"] == pytest.approx(12, abs=0.6) and bright["outline"] < 0.1
+    assert of(disc(20), disc(20, 3), disc(20))["sides"] > 0.05 > of(disc(20), disc(20), disc(20))["sides"]
+    with pytest.raises(DataError, match="triples"):
+        steadiness(np.zeros((3, 8, 8), np.uint8), 2.5)
+
+
+def test_both_sides_of_a_head_are_compared():
+    head = np.full((8, 6, 5), 200, np.uint8)
+    assert asymmetry(head) == 0
+    head[:2] = 0  # half of the left
+    assert asymmetry(head) == pytest.approx(1 / 3)
 
 
 def test_single_slices_are_those_of_the_studys_own_place(toml):

@@ -1,9 +1,9 @@
 """Whole heads of a study whose slices lie at many places: requested against measured on the stack, and how
-alike neighbouring slices are, beside real ones."""
+steadily they run from slice to slice, beside real ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,14 +18,13 @@ from mssg.metrics.control import control
 from mssg.metrics.groups.control import row_results
 from mssg.metrics.metric import Metric, Need
 from mssg.metrics.model import EvaluatedModel, own_values
-from mssg.metrics.pairwise import ssim
 from mssg.metrics.results import Result
 from mssg.metrics.settings import Settings, option
+from mssg.metrics.stack_consistency import UNITS, asymmetry, neighbours, steadiness
 from mssg.rendering.volume import check_volume, places_of, upright
 from mssg.study.model import AXES, Study
 
-MOST_PAIRS = 2000
-NEIGHBOURS = "neighbour-correlation", "neighbour-ssim"
+MOST_RUNS = 2000
 
 
 @dataclass(frozen=True)
@@ -91,77 +90,74 @@ def edges_of(study: Study, places: np.ndarray) -> tuple[float, float, float]:
     return edges[0], edges[1], edges[2]
 
 
-def _generated_pairs(
-    context: EvalContext, model: EvaluatedModel, places: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Neighbouring slices of a few heads, pictures uint8 [N, 1, H, W] each."""
+def _generated_heads(context: EvalContext, model: EvaluatedModel, places: np.ndarray) -> np.ndarray:
+    """A few heads as in the population: uint8 [N, X, Y, Z]."""
     study, n = context.data.study, min(context.options.of(VolumeSettings).heads, 50)
     drawn = context.data.models.sample(n, None, context.rng(41))
     values = np.stack([drawn[name] for name in study.condition_names], axis=1)
-    heads = _heads(model, study, places, values, context.options.seed)
-    axis = AXES[study.geometry.plane][0]  # type: ignore[union-attr]
-    slices = np.moveaxis(heads, axis + 1, 1)
-    kept = np.array([[shows_tissue(s) for s in head] for head in slices])
-    pairs = [
-        (head[i], head[i + 1])
-        for head, shown in zip(slices, kept)
-        for i in range(len(head) - 1)
-        if shown[i] and shown[i + 1]
-    ]
-    return _chosen(pairs, context.rng(42))
+    return _heads(model, study, places, values, context.options.seed)
 
 
-def real_pairs(source: PackedSource, study: Study, split: str, step: float) -> list[tuple[int, int]]:
-    """Rows of one person's slices that lie a step apart."""
+def _generated_runs(context: EvalContext, heads: np.ndarray, length: int) -> np.ndarray:
+    """So many neighbouring slices with tissue in each, [N, length, H, W]."""
+    geometry = context.data.study.geometry
+    assert geometry is not None
+    slices = np.moveaxis(heads, AXES[geometry.plane][0] + 1, 1).swapaxes(2, 3)[:, :, ::-1]
+    runs = []
+    for head in slices:
+        shown = [shows_tissue(s) for s in head]
+        runs += [head[i : i + length] for i in range(len(head) - length + 1) if all(shown[i : i + length])]
+    return _chosen(runs, context.rng(42))
+
+
+def real_runs(source: PackedSource, study: Study, split: str, step: float, length: int) -> list[list[int]]:
+    """Rows of so many slices of one person, each a step behind the one before."""
     rows = source.rows(split)
     place = source.values[:, study.index(check_volume(study))]
-    by: dict[tuple[str, float], int] = {}
-    for row in rows.tolist():
-        by[str(source.subjects[row]), round(float(place[row]), 2)] = row
+    by = {(str(source.subjects[row]), round(float(place[row]), 2)): row for row in rows.tolist()}
     found = []
-    for (subject, where), row in by.items():
-        other = by.get((subject, round(where + step, 2)))
-        if other is not None:
-            found.append((row, other))
+    for subject, where in by:
+        run = [by.get((subject, round(where + i * step, 2))) for i in range(length)]
+        if None not in run:
+            found.append(run)
     return found
 
 
-def _real_pairs(context: EvalContext, step: float) -> tuple[np.ndarray, np.ndarray]:
-    data, pairs = context.data, []
+def _real_runs(context: EvalContext, step: float, length: int) -> np.ndarray:
+    data, runs = context.data, []
+    geometry = data.study.geometry
+    turn = -1 if geometry and geometry.mirrored else 1
     for source in data.sources:
-        for a, b in real_pairs(source, data.study, data.split, step):
-            pairs.append((source.images[a][0], source.images[b][0]))
-    return _chosen(pairs, context.rng(43))
+        for run in real_runs(source, data.study, data.split, step, length):
+            runs.append(np.stack([source.images[row][0][:, ::turn] for row in run]))
+    return _chosen(runs, context.rng(43))
 
 
-def _chosen(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    chosen = rng.permutation(len(pairs))[:MOST_PAIRS]
-    if not len(chosen):
-        return np.empty(0), np.empty(0)
-    first, second = (np.stack([pairs[i][k] for i in chosen])[:, None] for k in (0, 1))
-    return first, second
+def _chosen(runs: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    chosen = rng.permutation(len(runs))[:MOST_RUNS]
+    return np.stack([runs[i] for i in chosen]) if len(chosen) else np.empty(0)
 
 
-def neighbours(a: np.ndarray, b: np.ndarray) -> dict[str, np.ndarray]:
-    """How alike pairs of pictures uint8 [N, 1, H, W] are: correlation of pixels, and SSIM, each [N]."""
-    x, y = (p.reshape(len(p), -1).astype(np.float64) for p in (a, b))
-    x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
-    r = (x * y).sum(1) / np.sqrt((x * x).sum(1) * (y * y).sum(1))
-    return dict(zip(NEIGHBOURS, (r, ssim(a, b))))
+def _measured(context: EvalContext, runs: Callable[[int], np.ndarray]) -> dict[str, np.ndarray]:
+    """What there is to say of runs of two and of three slices; nothing where there are none."""
+    assert context.data.study.geometry is not None
+    pairs, triples = runs(2), runs(3)
+    found = neighbours(pairs[:, :1], pairs[:, 1:]) if len(pairs) else {}
+    return found | (steadiness(triples, context.data.study.geometry.pixel_mm) if len(triples) else {})
 
 
 def _consistency(context: EvalContext, model: EvaluatedModel, places: np.ndarray) -> Iterator[Result]:
     step = float(places[1] - places[0])
-    real = context.once(("neighbours", step), lambda: _real_pairs(context, step))
-    beside = neighbours(*real) if len(real[0]) else {}
+    beside = context.once(
+        ("consistency", step), lambda: _measured(context, lambda length: _real_runs(context, step, length))
+    )
     if not beside:
         context.note("volumes", f"no person of the {context.data.split} split has slices {step:g} mm apart")
-    pairs = _generated_pairs(context, model, places)
-    for name, found in (neighbours(*pairs) if len(pairs[0]) else {}).items():
-        floor = float(np.nanmean(beside[name])) if name in beside else None
-        mean, ci95, n = mean_and_interval(found, context.bootstrap())
+    heads = _generated_heads(context, model, places)
+    found = _measured(context, lambda length: _generated_runs(context, heads, length))
+    real = {name: float(np.nanmean(values)) for name, values in beside.items()}
+    for name, values in found.items():
+        mean, ci95, n = mean_and_interval(values, context.bootstrap())
         yield context.result(
             model,
             metric=f"volumes/{name}",
@@ -169,10 +165,14 @@ def _consistency(context: EvalContext, model: EvaluatedModel, places: np.ndarray
             n=n,
             n_real=len(beside.get(name, ())),
             ci95=ci95,
-            real_floor=floor,
+            real_floor=real.get(name),
             reference="real neighbours",
-            detail={"step_mm": step},
+            detail={"step_mm": step, **({"unit": UNITS[name]} if UNITS[name] else {})},
         )
+    if context.data.study.geometry and context.data.study.geometry.plane != "sagittal":
+        sides = np.array([asymmetry(head) for head in heads])
+        mean, ci95, n = mean_and_interval(sides, context.bootstrap())
+        yield context.result(model, metric="volumes/asymmetry", value=mean, n=n, ci95=ci95)
 
 
 def _of_model(context: EvalContext, model: EvaluatedModel) -> Iterator[Result]:
@@ -188,7 +188,7 @@ def _of_model(context: EvalContext, model: EvaluatedModel) -> Iterator[Result]:
 METRICS = (
     Metric(
         name="volumes",
-        help="whole heads: control read off the stack, likeness of neighbouring slices",
+        help="whole heads: control read off the stack, likeness and flicker of neighbouring slices",
         of_model=_of_model,
         needs=frozenset({Need.NETWORKS}),
         settings=(VolumeSettings,),
