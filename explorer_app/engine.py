@@ -138,7 +138,7 @@ class Engine:
             raw = _enlarged(raw, renderer.G.img_resolution)
         return Frame(request, _shown(raw), result.preview, timings_ms=timings)
 
-    def render_many(self, requests: Sequence[RenderRequest], cancelled: Callable[[], bool]) -> list[Frame]:
+    def render_many(self, requests: Sequence[Picture], cancelled: Callable[[], bool]) -> list[Frame]:
         """Draw the first picture of a list, and in one go those behind it that differ from it in latent and
         covariates alone, as many as are drawn at a time; none when cancelled.
 
@@ -149,14 +149,14 @@ class Engine:
         Raises:
             MssgError: A picture cannot be drawn.
         """
-        first = requests[0]
+        first, alike = requests[0], []
         self.open(first.snapshot)
         renderer = self._renderers[first.snapshot]
-        alike = list(itertools.takewhile(lambda r: batch_key(r) == batch_key(first), requests))[
-            : renderer.batch
-        ]
+        if isinstance(first, RenderRequest) and not first.layer:
+            key = batch_key(first)
+            alike = list(itertools.takewhile(lambda r: _key(r) == key, requests[: renderer.batch]))
         start, before, raw = time.perf_counter(), (renderer.mappings, renderer.syntheses), []
-        if len(alike) > 1 and not first.layer:
+        if len(alike) > 1:
             with suppress(
                 MssgError
             ):  # one of them cannot be drawn: which, and why, is told when it comes first
@@ -240,6 +240,11 @@ class Engine:
             }
         timings = {**frame.timings_ms, "measure": (time.perf_counter() - start) * 1e3}
         return replace(frame, measured=measured, timings_ms=timings)
+
+
+def _key(picture: Picture) -> RenderRequest | None:
+    """What pictures that are drawn in one go share; None of one that is not drawn."""
+    return batch_key(picture) if isinstance(picture, RenderRequest) else None
 
 
 def _shown(raw: np.ndarray) -> np.ndarray:

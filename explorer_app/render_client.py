@@ -36,6 +36,7 @@ from explorer_app.messages import (
     WorkDone,
 )
 from explorer_app.render_link import RenderLink, share_heap
+from mssg.rendering.request import RenderRequest
 
 RESTART_PAUSE_S = 1.0
 HASTY_RESTARTS = 5  # so many deaths without a word from the process, and it is not started again

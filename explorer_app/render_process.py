@@ -29,6 +29,7 @@ from explorer_app.messages import (
 )
 from explorer_app.ring import Ring
 from mssg.errors import MssgError
+from mssg.rendering.request import RenderRequest
 
 PREVIEW_FROM_MS = 90.0  # a full picture faster than this needs no preview before it
 

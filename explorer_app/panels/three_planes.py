@@ -114,12 +114,9 @@ def _asked_for(app: Context, state: AppState, head: Head) -> Stack | None:
 
 def _pin(state: AppState) -> RenderRequest | None:
     """The pin that is compared with, where it is a head of the same model."""
-    pin = state.pin
-    return (
-        pin.request
-        if pin and state.display.compare != "A" and pin.request.snapshot == state.snapshot
-        else None
-    )
+    request = state.pin.request if state.pin and state.display.compare != "A" else None
+    is_head = isinstance(request, RenderRequest) and request.snapshot == state.snapshot
+    return request if is_head else None  # a picture of the user's own is one slice
 
 
 def _planes(app: Context, state: AppState, head: Head, stack: Stack | None, frame: Frame) -> AppState:
