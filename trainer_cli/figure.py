@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from mssg.errors import UsageError
 from mssg.rendering.command_line import request_words
 from trainer_cli.common import device_option, seed_option
 from trainer_cli.request_options import request_options, stated_request, stated_snapshot
@@ -119,6 +120,49 @@ def grid(
         f"{path}: {len(sides[0].values)} x {len(sides[1].values)} images, {sides[0].name} by"
         f" {sides[1].name}{each}"
     )
+
+
+@figure.command()
+@click.argument("snapshot")
+@click.option(
+    "--rows", metavar="NAME[=LO:HI[:N]]", help="Covariate with a head in each row; default: one head."
+)
+@click.option("--cut", metavar="X,Y,Z", help="Millimetres where the planes cut; default: the head's middle.")
+@seed_option("Seed of the one latent of all heads.")
+@partial(request_options, without=("place", "layer", "w"))
+@device_option
+@click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png.")
+def planes(
+    snapshot: str, rows: str | None, cut: str | None, seed: int, device: str, output: str, **options: Any
+) -> None:
+    """Whole heads of SNAPSHOT in three planes, one head a row; its study's slices lie at many places."""
+    from mssg.plotting import planes_figure
+    from mssg.rendering.image_files import write_png
+    from mssg.rendering.renderer import Renderer
+    from mssg.study.cells import parse_number
+    from mssg.study.values import parse_sweep
+    from mssg.version import __version__
+    from trainer_cli.common import check_suffix, writable
+
+    check_suffix(output, (".png",))
+    path, loaded = writable(output), stated_snapshot(snapshot, device, None)
+    study = loaded.study
+    sweep = parse_sweep(study, rows, planes_figure.HEADS, loaded.header.summary) if rows else None
+    request = stated_request(study, {**options, "place": None, "w": None, "layer": None}, seed)
+    try:
+        at_mm = [parse_number(word) for word in cut.split(",")] if cut else None
+        if at_mm is not None and len(at_mm) != 3:
+            raise ValueError
+    except ValueError:
+        raise UsageError(
+            "not a place", field="--cut", found=cut, expected="X,Y,Z, such as 12,-18,5"
+        ) from None
+    words = ["mssg", "figure", "planes", snapshot, *(["--rows", rows] if rows else [])]
+    words += [*(["--cut", cut] if cut else []), *request_words(request, study), "-o", output]
+    pixels = planes_figure.planes_figure(Renderer(loaded), request, sweep, at_mm)
+    about = {"Snapshot": loaded.header.snapshot_id, "Seed": str(seed), "Command": shlex.join(words)}
+    write_png(path, pixels, about | {"Software": f"mssg {__version__}"})
+    click.echo(f"{path}: {len(sweep.values) if sweep else 1} heads in three planes")
 
 
 @figure.command()
