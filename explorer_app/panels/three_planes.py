@@ -18,7 +18,7 @@ from explorer_app.messages import Frame
 from explorer_app.panels import picture_view, slice_bar
 from explorer_app.panels.latent import SEEDS_PER_EM
 from explorer_app.panels.picture_view import Pane
-from explorer_app.request_edits import drag_latent
+from explorer_app.request_edits import drag_latent, with_values
 from explorer_app.stack import (
     Places,
     Stack,
@@ -158,19 +158,28 @@ def _shown(
     app: Context, state: AppState, head: Head, stack: Stack | None, frame: Frame
 ) -> dict[str, tuple[Part, ...]]:
     """What is looked at in each plane: one picture, or with a pin beside it two."""
-    out = {head.geometry.plane: app.parts(frame)[0]}
-    pin, pinned = _pin(state), None
+    pin, pinned, beside = _pin(state), None, None
     if pin is not None:
         pinned = stack_of(head.of_request(pin), head.position, head.places, app.client.frame)
+        slice_ = app.client.frame(
+            with_values(pin, **{head.position: head.cross[AXES[head.geometry.plane][0]]})
+        )
+        beside = _learnt(head, slice_, state.pin.label if state.pin else "") if slice_ else None
+    out = {head.geometry.plane: parts(state.display, _learnt(head, frame), beside)[0]}
     for plane in ORDER:
         if plane == head.geometry.plane or stack is None:
             continue
         current = _part(app, head, stack, plane, "now")
         second = _part(app, head, pinned, plane, "pin") if pinned else None
         if second is not None and state.pin is not None:
-            second = replace(second, label=f"pin {state.pin.name}")
+            second = replace(second, label=state.pin.label)
         out[plane] = parts(state.display, current, second)[0]
     return out
+
+
+def _learnt(head: Head, frame: Frame, label: str = "") -> Part:
+    """The plane that was learnt: a picture as it was rendered."""
+    return Part(frame.request, brightness(frame.image), head.geometry, label)
 
 
 def _part(app: Context, head: Head, stack: Stack, plane: str, which: str) -> Part:
