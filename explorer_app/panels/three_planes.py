@@ -18,7 +18,7 @@ from explorer_app.messages import Frame
 from explorer_app.panels import picture_view, slice_bar
 from explorer_app.panels.latent import SEEDS_PER_EM
 from explorer_app.panels.picture_view import Pane
-from explorer_app.request_edits import drag_latent, with_values
+from explorer_app.request_edits import drag_latent, whole_picture, with_values
 from explorer_app.stack import (
     Places,
     Stack,
@@ -93,6 +93,11 @@ class Head:
         """What all slices of a request's head share."""
         return head_of(request, self.position, self.places)
 
+    def at_cross(self, request: RenderRequest) -> RenderRequest:
+        """The slice of a request's head that the crosshair lies in."""
+        place = self.cross[AXES[self.geometry.plane][0]]
+        return with_values(whole_picture(request), **{self.position: place})
+
     def slices(self, request: RenderRequest) -> tuple[RenderRequest, ...]:
         """All slices of a request's head."""
         return slices_of(self.of_request(request), self.position, self.places)
@@ -108,7 +113,7 @@ def _asked_for(app: Context, state: AppState, head: Head) -> Stack | None:
     else:
         app.client.request(slices[i] for i in refined(count))
     if (pin := _pin(state)) is not None:
-        app.client.request(head.slices(pin)[i] for i in refined(count))
+        app.client.request([head.at_cross(pin), *(head.slices(pin)[i] for i in refined(count))])
     return stack
 
 
@@ -161,10 +166,8 @@ def _shown(
     pin, pinned, beside = _pin(state), None, None
     if pin is not None:
         pinned = stack_of(head.of_request(pin), head.position, head.places, app.client.frame)
-        slice_ = app.client.frame(
-            with_values(pin, **{head.position: head.cross[AXES[head.geometry.plane][0]]})
-        )
-        beside = _learnt(head, slice_, state.pin.label if state.pin else "") if slice_ else None
+        there = app.client.frame(head.at_cross(pin))
+        beside = _learnt(head, there, state.pin.label if state.pin else "") if there else None
     out = {head.geometry.plane: parts(state.display, _learnt(head, frame), beside)[0]}
     for plane in ORDER:
         if plane == head.geometry.plane or stack is None:
@@ -308,7 +311,7 @@ def _mouse(app: Context, state: AppState, head: Head, panes: list[Plane]) -> App
     if imgui.is_item_activated():
         app.interface.dragged_plane = over.name if over else ""
     if hovered and over is not None and io.mouse_wheel:
-        if io.key_ctrl:
+        if (app.interface.wheel == "slices") == io.key_ctrl:
             low, high = ZOOM_RANGE
             zoom = min(high, max(low, over.view.zoom * 1.2**io.mouse_wheel))
             return replace(state, display=replace(state.display, zoom=zoom))
