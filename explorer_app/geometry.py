@@ -46,9 +46,10 @@ def stated(study: Study | None, request: Picture) -> Stated:
     if photograph is None:
         return study.geometry
     length = photograph.degrees or photograph.disc_diameters
-    values, right = dict(request.covariates), None
-    if photograph.side in values:
-        right = study.covariate(photograph.side).levels[round(values[photograph.side])] == "right"
+    values, side = dict(request.covariates), photograph.side
+    if side in values:
+        side = study.covariate(side).levels[round(values[side])]
+    right = side == "right" if side in ("left", "right") else None
     unit = "°" if photograph.degrees else "DD"
     return Eye(length / study.resolution if length else None, unit, right)
 

@@ -33,7 +33,7 @@ from mssg.errors import DataError, UsageError
 from mssg.files import make_folder, parse_json
 from mssg.runs.lock import locked
 from mssg.study.covariate import Covariate
-from mssg.study.model import Geometry, Source, Study
+from mssg.study.model import Geometry, Photograph, Source, Study
 from mssg.study.schema import covariate_of, to_toml
 
 
@@ -52,7 +52,7 @@ class SourcePlan:
         divide: Names of sources among which one population is divided, by subject.
         qc: Thresholds of `quality.judge`.
         reject: File with a column `file`: what a person has rejected.
-        geometry: Of the study that is drafted.
+        geometry, photograph: Of the study that is drafted.
         balance: A covariate and the share of images in which it shall be above 0; the more frequent kind is
             thinned out.
         notes: What the recipe has decided and the user should know.
@@ -71,6 +71,7 @@ class SourcePlan:
     qc: Mapping[str, Any] = field(default_factory=dict)
     reject: Path | None = None
     geometry: Geometry | None = None
+    photograph: Photograph | None = None
     balance: tuple[str, float] | None = None
     notes: tuple[str, ...] = ()
 
@@ -312,7 +313,9 @@ def _study(
         covariates = (*covariates, covariate_of(position, {"kind": "continuous"}, None, position))
     observes = tuple(c.name for c in covariates)
     sources = tuple(Source(name, name, observes) for name in plan.sources[: len(plan.divide) or 1])
-    study = Study(plan.name, plan.shape[1], plan.shape[0], covariates, sources, plan.geometry)
+    study = Study(
+        plan.name, plan.shape[1], plan.shape[0], covariates, sources, plan.geometry, plan.photograph
+    )
     return write_draft(path, to_toml(study)), names
 
 

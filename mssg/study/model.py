@@ -65,7 +65,8 @@ class Photograph:
     """What pictures of a study show that are photographs of the back of the eye.
 
     `degrees` is the visual angle along the picture's side, or `disc_diameters` its length where no angle is
-    known; `side` names the binary covariate, with the levels left and right, that says which eye it is.
+    known; `side` names the binary covariate, with the levels left and right, that says which eye it is, or is
+    left or right itself where all pictures look like that eye.
     """
 
     degrees: float | None = None

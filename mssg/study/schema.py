@@ -222,14 +222,14 @@ def _photograph(document: Any, covariates: tuple[Covariate, ...], file: str | No
     table.finish()
     if photograph.degrees and photograph.disc_diameters:
         raise table.error("disc_diameters", "says the same as degrees", hint="State one of the two")
-    if photograph.side is not None:
+    if photograph.side not in (None, "left", "right"):
         named = next((c for c in covariates if c.name == photograph.side), None)
         if named is None or set(named.levels) != {"left", "right"}:
             raise table.error(
                 "side",
                 "is no covariate that says which eye it is",
                 found=repr(photograph.side),
-                expected='a binary covariate with levels = ["left", "right"]',
+                expected='left | right | a binary covariate with levels = ["left", "right"]',
             )
     return photograph
 

@@ -353,6 +353,8 @@ def test_a_photograph_says_which_eye_it_is_and_where_its_nose_lies():
     assert geometry.place(unknown, 16, 32, 64, 64) == "12.0° left, 0.0° superior"
     discs = geometry.stated(eye_study(disc_diameters=8.0), RenderRequest())
     assert geometry.place(discs, 48, 32, 64, 64).startswith("2.0 DD right")
+    alike = Study("eyes", 64, 3, (), (), photograph=Photograph(side="right"))
+    assert geometry.stated(alike, RenderRequest()).right
     assert geometry.stated(study, RenderRequest(layer="b8.conv0", channel=0)) is None
 
 

@@ -17,6 +17,7 @@ from mssg.data.photo_quality import DARK, judge_photo
 from mssg.data.picture_files import read_pixels
 from mssg.data.recipes.cohort_selection import PrepareRequest, select_cohort
 from mssg.errors import DataError, UsageError, check_choice
+from mssg.study.model import Photograph
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
@@ -148,12 +149,20 @@ def prepare(request: PrepareRequest, options: PhotoOptions | None = None) -> pip
         settings=settings,
         info={**settings, "geometry": None, "balance": list(options.balance) if options.balance else None},
         balance=options.balance,
+        photograph=_alike(got.records, options),
         notes=_unturned(got.records, options),
     )
     tell = request.progress(len(got.records)) if request.progress else None
     return pipeline.prepare(
         plan, got.records, got.left_out, got.covariates, PhotoMaker(options), request.workers, tell
     )
+
+
+def _alike(records: Sequence[ImageRecord], options: PhotoOptions) -> Photograph | None:
+    """The eye that all pictures look like: mirrored ones like the others."""
+    if options.flip == "none" or not all(record.image.facts.get("side") for record in records):
+        return None
+    return Photograph(side={"left": "right", "right": "left"}[options.flip])
 
 
 def _unturned(records: Sequence[ImageRecord], options: PhotoOptions) -> tuple[str, ...]:
