@@ -36,7 +36,8 @@ def calibrate(
         found: What was read off the phantoms.
         truth: Covariate -> float [N], native units.
         inputs: Covariate -> names of the features it is computed from.
-        levels: Binary and categorical covariates -> how many levels: their index is fitted, and rounded.
+        levels: Binary and categorical covariates -> how many levels: their index is fitted, and cut so
+            that each level is read as often as it is.
         within: Standard deviations from the phantoms' mean beyond which a feature counts as that far: an
             image unlike all phantoms then reads as the phantom nearest to it, and not as anything.
 
@@ -54,12 +55,15 @@ def calibrate(
         spread = [float(x[fit].std()) for x in columns]
         form: dict[str, Any] = {"centre": centre, "spread": spread, "log": name in LOGGED}
         form |= {"within": within} if within else {}
-        form |= {"levels": levels[name]} if levels and name in levels else {}
         quadratic = _design(form | {"linear": False}, columns).shape[1]
         form |= {"linear": True} if fit.sum() < ROWS_A_TERM * quadratic else {}
         target = np.log(truth[name]) if form["log"] else truth[name]
         design = _design(form, columns)
         form["weights"] = np.linalg.lstsq(design[fit], target[fit], rcond=None)[0].tolist()
+        if levels and name in levels:
+            share = np.bincount(target[fit].astype(int), minlength=levels[name]) / fit.sum()
+            fitted = design[fit] @ np.array(form["weights"])
+            form["cuts"] = np.quantile(fitted, np.cumsum(share)[:-1]).tolist()
         covariates[name] = form
         got, true = _apply(form, columns)[judge], truth[name][judge]
         error[name] = {
@@ -68,7 +72,7 @@ def calibrate(
             "bias": float((got - true).mean()),
             "r": float(np.corrcoef(got, true)[0, 1]),
         }
-        if "levels" in form:
+        if "cuts" in form:
             commonest = np.bincount(truth[name][fit].astype(int)).argmax()
             error[name] |= {
                 "accuracy": float((got == true).mean()),
@@ -104,7 +108,8 @@ def calibrated_errors(calibration: str, units: Mapping[str, str]) -> tuple[OwnEr
     for name, unit in units.items():
         worst = max((s["error_on_phantoms"][name] for s in scanners_of(calibration)), key=lambda e: e["mae"])
         known = {k: worst[k] for k in ("mae", "r", "accuracy", "guess_accuracy") if k in worst}
-        found.append(OwnError(name, worst["n"], **known, on="phantoms", unit=unit, better=True))
+        better = worst.get("accuracy", 1.0) > worst.get("guess_accuracy", 0.0)
+        found.append(OwnError(name, worst["n"], **known, on="phantoms", unit=unit, better=better))
     return tuple(found)
 
 
@@ -119,6 +124,6 @@ def _design(form: Mapping[str, Any], columns: Sequence[NDArray[np.float64]]) -> 
 
 def _apply(form: Mapping[str, Any], columns: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     value = _design(form, columns) @ np.array(form["weights"])
-    if "levels" in form:
-        return np.abs(np.clip(np.rint(value), 0, form["levels"] - 1))  # no minus zero
+    if "cuts" in form:
+        return np.where(np.isfinite(value), np.searchsorted(form["cuts"], value, side="right"), np.nan)
     return np.exp(value) if form["log"] else value

@@ -30,7 +30,7 @@ def shown_by(source: str, names: dict[str, Any]) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["first-picture", "synthetic-cohort", "counterfactuals"])
+@pytest.mark.parametrize("name", ["first-picture", "synthetic-cohort", "counterfactuals", "eyes"])
 def test_a_notebook_runs_as_written(name, tmp_path, monkeypatch):
     document = json.loads((FOLDER / f"{name}.ipynb").read_text(encoding="utf-8"))
     monkeypatch.chdir(tmp_path)
