@@ -35,8 +35,8 @@ WITHIN = 3.0
 """Standard deviations of phantoms beyond which a feature counts as no further away."""
 LEVELS = {"eye": 2, "cataract": 2, "retinopathy": 5}
 ABOUT = (
-    "Age is judged by colours and vessels, cataract by haze, spherical power by magnification and the"
-    " crescent at the disc, retinopathy by spots; calibrated on phantoms, not on patients."
+    "Age is judged by colours, cataract by the haze over disc and fovea, spherical power by magnification and"
+    " the crescent at the disc, retinopathy by spots; calibrated on phantoms, not on patients."
 )
 CALIBRATION = "fundus/oracle.json"
 
@@ -57,28 +57,16 @@ LINE, SPOT = 0.9, 1.2
 FAINT = 0.04
 """Curvature of a spot, against the disc's contrast, up to which it counts as noise."""
 
-_EYE = ("side",)
-_HAZE = ("texture", "sharpness", "disc_contrast", "fovea_contrast", "vessels", "blue", "green", "brightness")
-_SIZE = ("apart", "disc_radius", "crescent", "temporal_ring", "vessels", "grain", "texture", "blue", "green")
 FEATURES = {
-    "age": (
-        "blue",
-        "green",
-        "sheen",
-        "vessels",
-        "grain",
-        "texture",
-        "disc_blue",
-        "disc_contrast",
-        "brightness",
-    ),
-    "eye": _EYE,
-    "cataract": _HAZE,
-    "spherical_power": _SIZE,
+    "age": ("blue", "green", "brightness", "disc_blue", "disc_contrast"),
+    "eye": ("side",),
+    "cataract": ("disc_contrast", "fovea_contrast", "blue", "green", "brightness"),
+    "spherical_power": ("apart", "disc_radius", "crescent", "temporal_ring"),
     "retinopathy": ("dark_spots", "bright_spots", "spots", "disc_contrast", "vessels"),
-    "cup_disc_ratio": ("cup", "cup_profile", "disc_contrast", "disc_radius", "texture"),
+    "cup_disc_ratio": ("cup", "cup_profile", "disc_contrast", "disc_radius"),
 }
-"""What each covariate is computed from."""
+"""What each covariate is computed from. Fine texture is left out: generated pictures have too little or too
+much of it."""
 _NAMES = tuple(
     dict.fromkeys(("contrast", "certainty", *(f for features in FEATURES.values() for f in features)))
 )
@@ -178,7 +166,6 @@ def _features(rgb: Maps) -> dict[str, NDArray[np.float64]]:
     dark_spots, bright_spots = (
         (np.maximum(c / faint - 1, 0) * off_both).sum((1, 2)) for c in (dark, -bright)
     )
-    fine = green - smooth(green, 1.0)
     fovea = place[:, 2:].astype(int)
     rows = np.arange(len(rgb))
     blurred = smooth(green, 2.0)
@@ -194,11 +181,7 @@ def _features(rgb: Maps) -> dict[str, NDArray[np.float64]]:
         "disc_blue": centre[:, 2] - centre[:, 1],
         "cup": centre[:, 2] - profile[:, 2, 5:8].mean(1),
         "cup_profile": profile[:, 1, 3:6].mean(1) - profile[:, 1, 6:8].mean(1),
-        "sheen": profile[:, 1, 13:17].mean(1) - colours[:, 1],
         "fovea_contrast": -blurred[rows, fovea[:, 1], fovea[:, 0]],
-        "texture": np.log(np.sqrt(over(green**2)) + 1e-3),
-        "sharpness": np.log(np.sqrt(over(fine**2)) + 1e-3),
-        "grain": np.log(over(np.abs(fine)) + 1e-3),
         "vessels": over(np.maximum(large, 0)),
         "dark_spots": np.sqrt(dark_spots),
         "bright_spots": np.sqrt(bright_spots),

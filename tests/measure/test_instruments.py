@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from PIL import Image, ImageFilter
 
 from mssg.measure.instruments import INSTRUMENTS, instrument
 
@@ -21,6 +23,22 @@ def test_the_brain_oracle_states_the_errors_of_the_scanner_it_reads_worst():
     """docs/method/phantoms.md has them of both."""
     own = {e.covariate: e for e in instrument("brain").own_errors()}
     assert [round(own[n].mae, 1) for n in ("age", "ventricle", "grey_matter")] == [2.7, 1.7, 14.6]
+
+
+def test_blur_is_no_cataract_on_a_real_photograph():
+    data = pytest.importorskip("skimage.data")
+    photo = Image.fromarray(data.retina())
+    batch = np.stack(
+        [np.asarray(p.resize((128, 128))) for p in (photo, photo.filter(ImageFilter.GaussianBlur(25)))]
+    )
+    read = instrument("fundus").measure(batch.transpose(0, 3, 1, 2))
+    assert not read["cataract"].any() and not read["eye"].any()  # a left eye
+    hazy = (0.45 * batch + 0.55 * np.array([150, 105, 60]) * (batch.max(-1, keepdims=True) > 20)).astype(
+        np.uint8
+    )
+    assert instrument("fundus").measure(hazy.transpose(0, 3, 1, 2))["cataract"].all()
+    nothing = instrument("fundus").measure(np.zeros((1, 3, 64, 64), np.uint8))
+    assert all(np.isnan(values).all() for values in nothing.values())
 
 
 def test_the_fundus_oracle_finds_the_side_of_every_phantom():
