@@ -33,9 +33,8 @@ def test_blur_is_no_cataract_on_a_real_photograph():
     )
     read = instrument("fundus").measure(batch.transpose(0, 3, 1, 2))
     assert not read["cataract"].any() and not read["eye"].any()  # a left eye
-    hazy = (0.45 * batch + 0.55 * np.array([150, 105, 60]) * (batch.max(-1, keepdims=True) > 20)).astype(
-        np.uint8
-    )
+    field = batch.max(-1, keepdims=True) > 20
+    hazy = (0.45 * batch + 0.55 * np.array([150, 105, 60]) * field).astype(np.uint8)
     assert instrument("fundus").measure(hazy.transpose(0, 3, 1, 2))["cataract"].all()
     nothing = instrument("fundus").measure(np.zeros((1, 3, 64, 64), np.uint8))
     assert all(np.isnan(values).all() for values in nothing.values())
