@@ -18,6 +18,7 @@ from explorer_app.guest import Guest, is_image
 from explorer_app.interface import Background, DerivedMaps, Interface
 from explorer_app.messages import PREDICTOR, Frame, OpenedModel, Picture
 from explorer_app.movie import discrete, shot_at
+from explorer_app.neighbours import Neighbourhood
 from explorer_app.overlay import Region, Regions, Stroke, strokes_of_marks, strokes_of_regions
 from explorer_app.people import people_of, person, statistic, summed_up
 from explorer_app.real_image import RealImage
@@ -54,6 +55,7 @@ class Context:
         self.maps, self.stacks = DerivedMaps(), StackMemory()
         self.background = Background()
         self.guest = Guest(self.document, self.interface.note)
+        self.neighbours = Neighbourhood()
         self._regions = Regions()
         self._begun = time.perf_counter()
         self._animated = self._moving = 0.0
@@ -272,6 +274,7 @@ class Context:
             or interface.animation
             or self.background.busy
             or self.guest.busy
+            or self.neighbours.busy
             or self._regions.busy
         )
 
@@ -335,6 +338,7 @@ class Context:
     def close(self) -> None:
         """End everything but a training started here."""
         self.guest.close()
+        self.neighbours.close()
         self.background.close()
         self._regions.close()
         self.client.close()

@@ -34,6 +34,7 @@ class Dialog(Enum):
     OPEN = "open"
     IMAGE = "image"
     LATENT = "latent"
+    GALLERY = "gallery"
     SAVE = "save"
     EXPORT = "export"
     EVALUATION = "evaluation"

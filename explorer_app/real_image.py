@@ -27,6 +27,7 @@ class RealImage:
         covariates: What is known of it, native units: recorded, or where it was cut.
         about: Where it comes from, for people.
         place: Where it lies in its patient.
+        kind: "real", or "semi-synthetic": a phantom.
     """
 
     snapshot: str
@@ -35,6 +36,7 @@ class RealImage:
     covariates: tuple[tuple[str, float], ...] = ()
     about: str = ""
     place: Place | None = None
+    kind: str = "real"
     layer: ClassVar[None] = None  # as of a rendered picture
     transform: ClassVar[None] = None
 
@@ -47,8 +49,10 @@ class RealImage:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the content, hexadecimal."""
-        words = repr((self.snapshot, self.name, self.covariates, self.about, self.place, self.pixels.shape))
-        return hashlib.sha256(words.encode() + np.ascontiguousarray(self.pixels).tobytes()).hexdigest()
+        words = repr((self.snapshot, self.name, self.covariates, self.about, self.place, self.kind))
+        return hashlib.sha256(
+            f"{words} {self.pixels.shape}".encode() + np.ascontiguousarray(self.pixels).tobytes()
+        ).hexdigest()
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, RealImage) and self.digest == other.digest)
@@ -64,7 +68,7 @@ class RealImage:
         shown = self.pixels[0] if len(self.pixels) == 1 else np.moveaxis(self.pixels, 0, -1)
         Image.fromarray(shown).save(data, "PNG")
         document: dict[str, Any] = {"snapshot": self.snapshot, "name": self.name, "about": self.about}
-        document["place"] = place_to_json(self.place)
+        document |= {"place": place_to_json(self.place), "kind": self.kind}
         png = base64.b64encode(data.getvalue()).decode()
         return document | {"covariates": [list(pair) for pair in self.covariates], "png": png}
 
@@ -88,7 +92,7 @@ class RealImage:
         place = place_from_json(document["place"])
         known = tuple((str(n), float(v)) for n, v in document["covariates"])
         snapshot, name, about = (str(document[key]) for key in ("snapshot", "name", "about"))
-        return RealImage(snapshot, name, pixels, known, about, place)
+        return RealImage(snapshot, name, pixels, known, about, place, str(document["kind"]))
 
 
 def place_to_json(place: Place | None) -> dict[str, Any] | None:

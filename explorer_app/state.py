@@ -96,7 +96,7 @@ class Pin:
     @property
     def label(self) -> str:
         """Its name in words; of a real picture also that it is one, and whose."""
-        real = f", real: {self.request.name}" if isinstance(self.request, RealImage) else ""
+        real = f", {self.request.kind}: {self.request.name}" if isinstance(self.request, RealImage) else ""
         return f"pin {self.name}{real}"
 
 

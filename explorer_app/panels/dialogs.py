@@ -12,7 +12,7 @@ from imgui_bundle import icons_fontawesome_6 as icons
 from explorer_app import config, evaluation, launch, layout, theme, widgets
 from explorer_app.context import Context
 from explorer_app.interface import Dialog, ExportForm
-from explorer_app.panels import exporting, own_image
+from explorer_app.panels import exporting, neighbours, own_image
 from explorer_app.panels.browser import browse
 from explorer_app.request_edits import whole_picture
 from explorer_app.state import AppState
@@ -47,6 +47,7 @@ _TITLES = {
     Dialog.OPEN: "Open",
     Dialog.IMAGE: "Open your image",
     Dialog.LATENT: "Save the latent",
+    Dialog.GALLERY: "Choose real images",
     Dialog.SAVE: "Save session",
     Dialog.EXPORT: "Export",
     Dialog.EVALUATION: "Load evaluation",
@@ -248,6 +249,7 @@ _DRAW = {
     Dialog.OPEN: _open,
     Dialog.IMAGE: own_image.choose,
     Dialog.LATENT: own_image.keep,
+    Dialog.GALLERY: neighbours.choose,
     Dialog.SAVE: _save,
     Dialog.EXPORT: exporting.draw,
     Dialog.EVALUATION: _evaluation,

@@ -66,7 +66,7 @@ def _file(app: Context, state: AppState, image: RealImage | None) -> AppState:
     if image is None:
         return state
     widgets.wrapped(f"{image.name}{f', {image.about}' if image.about else ''}", theme.TEXT)
-    widgets.text("a real image", theme.DIM)
+    widgets.text(f"a {image.kind} image", theme.DIM)
     opened = app.guest.scan_of(image)
     return state if opened is None else _slice(app, state, opened, image)
 

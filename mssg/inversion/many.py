@@ -15,16 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mssg.checkpoint.snapshot import Snapshot
-from mssg.data.dataset import IMAGES, TABLE, PackedSource
+from mssg.data.dataset import IMAGES, PackedSource
 from mssg.data.plane import Place
-from mssg.data.table import read_table
+from mssg.data.recorded import as_recorded, recorded
 from mssg.errors import MssgError, UsageError
 from mssg.features.perceptual import perceptual_distance
 from mssg.inversion.image_reader import SUFFIXES, read_image
 from mssg.inversion.latent_file import InvertedImage
 from mssg.inversion.projector import InvertConfig, draw, edited_ws, invert
 from mssg.inversion.volume_slice import CuttingRules, is_volume
-from mssg.study.covariate import SOURCE
 from mssg.study.model import Study
 
 CHUNK = 16
@@ -57,25 +56,6 @@ class Outcome:
     done: InvertedImage | None = None
     error: float | None = None
     problem: str = ""
-
-
-def as_recorded(folder: Path, study: Study) -> PackedSource:
-    """A prepared source with whatever covariate of a study its table holds.
-
-    Raises:
-        DataError: It is missing, damaged, or does not fit the study.
-    """
-    there = read_table(folder / TABLE) if (folder / TABLE).is_file() else {}
-    observes = tuple(c.name for c in study.covariates if c.name in there)
-    observes = observes or study.sources[0].observes  # refused there, in words
-    first = replace(study.sources[0], observes=observes)
-    return PackedSource.open(folder, replace(study, sources=(first, *study.sources[1:])), 0)
-
-
-def recorded(packed: PackedSource, study: Study, row: int) -> dict[str, float]:
-    """Covariates that a source's table states of an image; not the source, which it does not know."""
-    pairs = zip(study.condition_names, packed.values[row].tolist())
-    return {name: value for name, value in pairs if name != SOURCE and np.isfinite(value)}
 
 
 def find_images(places: Sequence[Path], study: Study, rules: CuttingRules) -> list[FoundImage]:

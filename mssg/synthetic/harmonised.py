@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from mssg.checkpoint.snapshot import Snapshot
 from mssg.data.dataset import PackedSource
+from mssg.data.recorded import as_recorded, recorded
 from mssg.errors import UsageError
 from mssg.features.perceptual import perceptual_distance
 from mssg.inversion.latent_file import HEADS, estimate_values
-from mssg.inversion.many import as_recorded, recorded
 from mssg.inversion.projector import Inversion, InvertConfig, edited_ws, invert
 from mssg.measure.instruments import instrument
 from mssg.rendering.image_files import to_grey

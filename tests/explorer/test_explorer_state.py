@@ -213,7 +213,9 @@ def test_a_session_holds_real_pictures_and_latents(tmp_path):
     rng = np.random.default_rng(0)
     place = Place("coronal", tuple(map(tuple, np.eye(4).tolist())), 2)
     pixels = rng.integers(0, 256, (3, 8, 8), dtype=np.uint8)
-    real = RealImage("a.safetensors", "scan.nii.gz", pixels, (("age", 70.5),), "at +4.0 mm", place)
+    real = RealImage(
+        "a.safetensors", "scan.nii.gz", pixels, (("age", 70.5),), "at +4.0 mm", place, "semi-synthetic"
+    )
     w, residual = rng.standard_normal((2, 4, 16)).astype(np.float32)
     noise = {"b4.noise_const": rng.standard_normal((1, 1, 4, 4)).astype(np.float32)}
     latent = StoredLatent(w, noise, w[0], residual, (70.5,), "0123", "w.safetensors", place, "brain")
@@ -221,7 +223,7 @@ def test_a_session_holds_real_pictures_and_latents(tmp_path):
         replace(BASE, request=replace(BASE.request, latent=latent)), request=replace(real, covariates=())
     )
     state = states.add_pin(states.add_pin(state), request=real)
-    assert state.pin.label == "pin 3, real: scan.nii.gz"
+    assert state.pin.label == "pin 3, semi-synthetic: scan.nii.gz"
     session.save(tmp_path / "s.json", session.Session(state))
     read = session.load(tmp_path / "s.json").state
     assert read == state and read.request.latent.file == "w.safetensors"

@@ -132,6 +132,13 @@ def people(d: Driver) -> None:
     d.ctx.item_input_value("//Measured/##seeds", 9)
 
 
+def neighbours(d: Driver) -> None:
+    """The nearest of the shipped phantoms, one of them open beside the picture."""
+    d.front("Neighbours")
+    d.wait(lambda: d.app.neighbours.found)
+    d.ctx.item_click("//Neighbours/neighbour 0")
+
+
 def shortcuts(d: Driver) -> None:
     """The list of keys."""
     d.ctx.key_press(imgui.Key.f1)
@@ -193,6 +200,7 @@ ON_SNAPSHOT: tuple[Scene, ...] = (
     response,
     measured,
     people,
+    neighbours,
     shortcuts,
     opening,
     training,

@@ -1185,6 +1185,34 @@ def heads_a_scan_is_cut_where_the_picture_lies(d):
     assert dict(d.state.pin.request.covariates)["depth"] == d.value_of("depth")
 
 
+def main_real_neighbours_open_beside_the_picture(d):
+    from explorer_app.config import default_snapshot
+
+    mine = d.state.snapshot
+    d.front("Neighbours")
+    d.wait(lambda: not d.app.neighbours.busy)
+    assert d.app.document.open(default_snapshot())
+    d.settle()
+    d.wait(lambda: d.app.neighbours.found)
+    d.frames(4)
+    near = d.app.neighbours.found
+    d.ctx.item_click("//Neighbours/neighbour 1")
+    d.settle()
+    image = d.state.pin.request
+    assert image == d.app.neighbours.frame(near[1]).request and d.state.display.compare == "side"
+    assert d.state.pin.label.startswith("pin 1, semi-synthetic: brain-semi ")
+    assert np.array_equal(d.app.parts(d.app.client.shown)[0][1].image, image.levels)
+    d.ctx.item_input_value(slider("ventricle"), 50.0)
+    d.settle()
+    assert d.app.neighbours.found[0].values["ventricle"] > near[0].values["ventricle"] + 8
+    d.app.neighbours.choose(str(d.folder), d.state.snapshot, d.app.document.distribution.study)
+    d.wait(lambda: d.app.neighbours.problem)
+    assert "no prepared source" in d.app.neighbours.problem and d.app.neighbours.found
+    assert d.app.document.open(mine)
+    d.settle()
+    d.front("Grid")
+
+
 # --- failures
 # --------------------------------------------------------------------------------------------------------
 
