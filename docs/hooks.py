@@ -50,6 +50,12 @@ STUDY_KEYS = {
     "geometry.position_mm": "Where the slice lies, needed with `common`.",
     "geometry.space": "`mni`: the space is MNI 152. Written where the volumes' headers say so.",
     "geometry.position": "The covariate (mm) that says where each slice lies: whole heads.",
+    "photograph.degrees": "Of photographs of the eye: the visual angle along the picture's side.",
+    "photograph.disc_diameters": "The same in disc diameters, where no angle is known.",
+    "photograph.side": (
+        "The binary covariate with the levels left and right that says which eye it is; left or right itself"
+        " where all pictures look like that eye."
+    ),
     "about.licence": "Licence of the models, as Hugging Face calls it: `cc-by-4.0`. Snapshots carry it.",
     "about.data": "What the images are, in a sentence. Every snapshot and model card carries it.",
     "geometry.centre_mm": "Where the picture's centre lies in its plane.",
@@ -141,6 +147,7 @@ def study_keys() -> dict[str, tuple[str, str]]:
         "sources": [{"name": "s", "path": "s", "observes": ["a", "b"]}],
         "model": {"b": {"given": ["a"]}},
         "geometry": {"plane": "coronal", "pixel_mm": 1.0},
+        "photograph": {"degrees": 45.0},
     }
     with mock.patch.object(toml_table.TomlTable, "get", get):
         from_document(whole)
