@@ -62,7 +62,7 @@ def right_text(content: str, colour: theme.Colour = theme.TEXT, used: float = 0.
 def segmented(
     name: str, options: Sequence[str], current: str, tips: Sequence[str] = (), width: float = 0.0
 ) -> str:
-    """A row of joined buttons of which one is chosen; returns the choice.
+    """Joined buttons of which one is chosen, in a row where they fit; returns the choice.
 
     Args:
         name: Makes the buttons' ids unique: "option##name".
@@ -73,9 +73,13 @@ def segmented(
     """
     total = width or imgui.get_content_region_avail().x
     gap = em(0.12)
-    each = (total - gap * (len(options) - 1)) / len(options)
+    # where a label would be cut off, they stand in several rows
+    need = max(imgui.calc_text_size(option).x for option in options) + em(0.4) + gap
+    rows = math.ceil(len(options) / max(1, min(len(options), int((total + gap) / need))))
+    across = math.ceil(len(options) / rows)
+    each = (total - gap * (across - 1)) / across
     for i, option in enumerate(options):
-        if i:
+        if i % across:
             imgui.same_line(0, gap)
         chosen = option == current
         colour = vec(theme.ACCENT, 0.32) if chosen else vec(theme.FRAME)

@@ -122,7 +122,7 @@ def _table(
     asked = dict(request.covariates)
     flags = imgui.TableFlags_.sizing_stretch_prop | imgui.TableFlags_.no_pad_outer_x
     if imgui.begin_table(f"measured by {instrument.name}", 4, flags):
-        for title, weight in (("", 2.4), ("asked", 1.2), ("read", 2.2), ("error", 1.5)):
+        for title, weight in (("", 2.7), ("asked", 1.2), ("read", 2.1), ("error", 1.4)):
             imgui.table_setup_column(title, 0, weight)
         imgui.table_next_row()
         for title in (instrument.name, "asked", "read", "error"):

@@ -55,6 +55,24 @@ def test_tools_of_the_window(drive, with_geometry, name):
     check(drive("tools", with_geometry), name)
 
 
+@pytest.mark.parametrize("name", names("stylegan3"))
+def test_window_on_a_stylegan3_model(drive, make_snapshot, name):
+    check(drive("stylegan3", str(make_snapshot(cfg="stylegan3-r", name="sg3"))), name)
+
+
+@pytest.mark.parametrize("name", names("official"))
+def test_window_on_an_imported_model(drive, tmp_path_factory, name):
+    from click.testing import CliRunner
+
+    from trainer_cli.import_ import import_
+
+    pickle = Path(__file__).parents[1] / "golden/official_stylegan3t_32.pkl"
+    out = tmp_path_factory.mktemp("imported") / "official.safetensors"
+    done = CliRunner().invoke(import_, [str(pickle), "-o", str(out)])
+    assert done.exit_code == 0, done.output
+    check(drive("official", str(out)), name)
+
+
 @pytest.mark.parametrize("name", names("heads"))
 def test_window_on_whole_heads(drive, make_heads, name):
     check(drive("heads", str(make_heads())), name)

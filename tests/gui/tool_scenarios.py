@@ -295,3 +295,54 @@ def tools_messages_leave_the_grid_and_the_picture_free(d):
         without = np.asarray(image.convert("L"), np.float32)
     assert np.array_equal(below, without[int(top + high) :, int(left) : int(left + wide)])
     assert not np.array_equal(pixels, without)
+
+
+# --- models of other kinds in every panel
+
+
+def _every_panel(d):
+    """Everything a panel can do with a model happens without a fault; what it lacks is said where it is."""
+    from explorer_app.app import PANELS
+
+    study = d.app.document.distribution.study
+    first = study.conditions[0].name
+    d.ctx.item_click("//Covariates/free##mode")
+    d.ctx.item_input_value(slider(first), d.app.document.distribution.range(first)[1])
+    d.settle()
+    for tool, start, end in (
+        ("distance", (0.4, 0.4), (0.6, 0.4)),
+        ("rectangle", (0.42, 0.5), (0.55, 0.65)),
+        ("pan", (0.5, 0.5), (0.52, 0.5)),
+    ):
+        d.ctx.item_click(f"//Picture/###tool {tool}")
+        _drag_on_picture(d, start, end)
+    assert [m.kind for m in d.state.marks] == ["distance", "rectangle"]
+    d.ctx.key_press(imgui.Key.p)
+    d.ctx.item_click("//Latent/##seed/+")
+    for key in ("d", "d", "f", "n", "i", "i"):
+        d.ctx.key_press(getattr(imgui.Key, key))
+        d.settle()
+    for label, _, _ in PANELS:
+        if label != "Picture":
+            d.front(label)
+            d.settle()
+            d.photograph(d.folder / f"{label}.png")
+    d.front("Inspect")
+    for tab in ("layers", "spectrum", "transform"):
+        d.ctx.item_click(f"//Inspect/inspect/{tab}")
+        d.settle()
+    for label in ("Grid", "Measured"):
+        d.front(label)
+    d.settle()
+    assert not d.explorer.faults, d.explorer.faults
+
+
+def stylegan3_goes_through_every_panel(d):
+    assert d.app.model.equivariant
+    _every_panel(d)
+
+
+def official_pickle_in_colour_goes_through_every_panel(d):
+    study = d.app.document.distribution.study
+    assert study.channels == 3 and study.geometry is None and not study.instrument
+    _every_panel(d)
