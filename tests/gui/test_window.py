@@ -73,6 +73,39 @@ def test_window_on_an_imported_model(drive, tmp_path_factory, name):
     check(drive("official", str(out)), name)
 
 
+@pytest.mark.parametrize("name", names("colour"))
+def test_window_on_a_study_in_colour(drive, tiny_snapshot, tmp_path_factory, name):
+    from dataclasses import replace
+
+    import torch
+
+    from mssg.checkpoint.header import read_header
+    from mssg.checkpoint.snapshot import save_snapshot
+    from mssg.networks.config import DiscriminatorConfig, GeneratorConfig
+    from mssg.networks.generator import build_generator
+    from mssg.rendering.stored_picture import stored_picture
+
+    header = read_header(tiny_snapshot)
+    study = replace(header.study, channels=3)
+    G = replace(GeneratorConfig.from_json(dict(header.generator)), img_channels=3)
+    D = replace(DiscriminatorConfig.from_json(dict(header.discriminator)), img_channels=3)
+    torch.manual_seed(0)
+    networks = {"G_ema": build_generator(G).eval()}
+    out = save_snapshot(
+        tmp_path_factory.mktemp("colour") / "colour.safetensors",
+        study,
+        header.models,
+        networks,
+        G,
+        D,
+        header.progress,
+        header.summary,
+        header.provenance,
+        preview=stored_picture(networks["G_ema"], study, header.summary),
+    )
+    check(drive("colour", str(out)), name)
+
+
 @pytest.mark.parametrize("name", names("heads"))
 def test_window_on_whole_heads(drive, make_heads, name):
     check(drive("heads", str(make_heads())), name)

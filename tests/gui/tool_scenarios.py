@@ -342,7 +342,12 @@ def stylegan3_goes_through_every_panel(d):
     _every_panel(d)
 
 
-def official_pickle_in_colour_goes_through_every_panel(d):
+def official_pickle_goes_through_every_panel(d):
     study = d.app.document.distribution.study
-    assert study.channels == 3 and study.geometry is None and not study.instrument
+    assert study.geometry is None and not study.instrument
+    _every_panel(d)
+
+
+def colour_study_goes_through_every_panel(d):
+    assert d.app.client.shown.image.shape[2] == 3
     _every_panel(d)
