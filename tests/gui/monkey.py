@@ -31,6 +31,11 @@ sys.path.insert(0, str(ROOT))
 from imgui_bundle import hello_imgui, imgui, immapp  # noqa: E402
 
 GROWTH_MB = 50.0
+LONG, WARM_UP_MB = 3000, 50.0
+"""In fewer actions the render process, a new one since the middle, is still filling its caches in the last
+quarter:
+270 random pictures of four models, measured, without the window, took it from 573 to 576 MB with one model,
+to 594 with three and to 604 with all, and stayed there."""
 _SCALE = 0.3  # the layout of 1280 x 800 on a tenth of its pixels: a software driver draws them all
 PATIENCE_S = 300.0  # importing torch takes minutes on a busy machine
 KEYS = [
@@ -339,7 +344,8 @@ def _growth(memory: list[tuple[int, float, float]], actions: int, wrong: list[st
     window = most(1, 0.9, 1.0) - most(1, 0.0, 0.15)
     render = most(2, 0.75, 1.0) - most(2, 0.5, 0.75)
     wrong += [f"memory grew by {window:.0f} MB"] if window > GROWTH_MB else []
-    wrong += [f"the render process grew by {render:.0f} MB"] if render > GROWTH_MB else []
+    most_render = GROWTH_MB + (WARM_UP_MB if actions < LONG else 0.0)
+    wrong += [f"the render process grew by {render:.0f} MB"] if render > most_render else []
     samples = [(round(m[1]), round(m[2])) for m in memory]
     return {
         "window_growth_mb": round(window, 1),
