@@ -4,7 +4,7 @@ along the stack, and how steadily outline, middle and sides run through it.
 Every measure but the likeness asks how far a slice departs from what lies between its two neighbours. Of a
 head that was really cut it does so by its anatomy and its noise, so real heads are the reference.
 
-Source: the measures are ours.
+Source: ours; docs/decisions/0005-one-person-from-slice-to-slice.md.
 """
 
 from __future__ import annotations
