@@ -68,7 +68,11 @@ class Ridge(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [N, C, H, W] in -1..1 -> columns [N, K], as a network's: logits of what has levels."""
-        return (self.inputs(x) - self.mean) * self.scale @ self.weight + self.bias
+        return self.read(self.inputs(x))
+
+    def read(self, inputs: Tensor) -> Tensor:
+        """Features, then pixels, [N, P] -> columns [N, K]."""
+        return (inputs - self.mean) * self.scale @ self.weight + self.bias
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,12 @@ def fit(study: Study, images: np.ndarray, values: np.ndarray, people: Sequence[s
         people: Whose image each is [N].
         seed: Of the folds.
     """
+    return fit_inputs(study, _inputs(Ridge(study).eval(), images), values, people, seed)
+
+
+def fit_inputs(study: Study, x: np.ndarray, values: np.ndarray, people: Sequence[str], seed: int) -> RidgeFit:
+    """As `fit`, of inputs [N, P] (`Ridge.inputs`) that are there already."""
     network = Ridge(study).eval()
-    x = _inputs(network, images)
     mean, scale = x.mean(axis=0), _scale(x)
     z = (x - mean) * scale
     kernels = [z[:, part] @ z[:, part].T for part in PARTS]
