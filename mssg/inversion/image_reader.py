@@ -1,5 +1,5 @@
 """A user's picture as the images of a study: PNG, JPEG, NumPy or a NIfTI slice. Checked, never resized or
-rescaled in silence."""
+rescaled in silence; only photographs of the fundus are trimmed and scaled, as `mssg prepare fundus` does."""
 
 from __future__ import annotations
 
@@ -58,8 +58,9 @@ def read_picture(path: str | Path, study: Study, rules: VolumeRules = AS_STATED)
     """Read a picture that a study's generator could have drawn.
 
     Args:
-        path: .png or .jpg (8 or 16 bits); .npy [H, W], [C, H, W] or [1, C, H, W], uint8 or floats from 0 to
-            255; .nii(.gz) one slice with grey levels 0 to 255, as `mssg generate` writes them.
+        path: .png or .jpg (8 or 16 bits; of a study of fundus photographs 8 bits and any size); .npy [H, W],
+            [C, H, W] or [1, C, H, W], uint8 or floats from 0 to 255; .nii(.gz) one slice with grey levels 0
+            to 255, as `mssg generate` writes them.
         study: Side and channels it must have.
         rules: How NIfTI files are read that leave something open.
 
@@ -91,10 +92,28 @@ def read_picture(path: str | Path, study: Study, rules: VolumeRules = AS_STATED)
 
 
 def _picture(path: Path, study: Study) -> NDArray[Any]:
+    if study.photograph:
+        return _photograph(path, study)
     pixels = read_pixels(path, path, check=lambda height, width: _check_side(path, height, width, study))
     if pixels.dtype == np.uint16:  # 0 to 65535 over the same range
         pixels = pixels / 257.0
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _photograph(path: Path, study: Study) -> NDArray[np.uint8]:
+    """A photograph of a fundus as the training images were made: one of their size as it is, another trimmed,
+    squared and scaled; where all look like one eye, mirrored if its disc says that it is the other."""
+    from mssg.data.photo_quality import judge_photo
+    from mssg.data.recipes.fundus import padded, read_photo, resized, trimmed
+
+    photo, side = read_photo(path), study.resolution
+    if photo.shape[:2] != (side, side):
+        photo = padded(trimmed(photo))
+        alike = study.photograph.side if study.photograph else None
+        if {judge_photo(photo).disc_side, alike} == {"left", "right"}:
+            photo = photo[:, ::-1]
+        photo = resized(photo, side)
+    return photo.transpose(2, 0, 1)
 
 
 def _array(path: Path) -> NDArray[Any]:

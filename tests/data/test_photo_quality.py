@@ -12,6 +12,9 @@ from mssg.data.recipes import fundus
 from mssg.data.recipes.cohort_selection import PrepareRequest
 from mssg.data.recipes.eye_phantom_anatomy import draw_eye
 from mssg.data.recipes.eye_phantom_camera import CAMERAS, photograph
+from mssg.errors import DataError
+from mssg.inversion.image_reader import read_picture
+from mssg.study.model import Photograph, Study
 from tests.data.stand_ins import write_rows
 
 
@@ -91,3 +94,22 @@ def test_contradictions_are_listed_and_the_ungradable_left_out(tmp_path):
     reasons = (summary.report / "skipped.csv").read_text()
     assert "1.png" in reasons and ("dark" in reasons or "no field" in reasons)
     assert float(lines["3.png"]["focus"]) > 0.1
+
+
+def test_a_photograph_of_any_size_becomes_a_picture_of_the_study(tmp_path):
+    image, side = phantom(4)
+    wide = Image.new("RGB", (420, 300))
+    wide.paste(image, (60, 20))
+    wide.save(tmp_path / "photo.png")
+    eyes = {
+        name: Study("eyes", 64, 3, (), (), photograph=Photograph(side=name)) for name in ("left", "right")
+    }
+    pictures = {name: read_picture(tmp_path / "photo.png", study) for name, study in eyes.items()}
+    assert pictures["left"].shape == (3, 64, 64)
+    mine = pictures[side].astype(float)
+    assert (
+        np.corrcoef(mine.ravel(), np.asarray(image.resize((64, 64))).transpose(2, 0, 1).ravel())[0, 1] > 0.98
+    )
+    assert np.array_equal(pictures["left"], pictures["right"][..., ::-1])  # mirrored to look alike
+    with pytest.raises(DataError, match="another size"):
+        read_picture(tmp_path / "photo.png", Study("other", 64, 3, (), ()))
