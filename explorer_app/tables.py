@@ -20,6 +20,7 @@ from mssg.errors import DataError, UsageError
 from mssg.files import write_atomically
 from mssg.measure.own_error import OwnError
 from mssg.rendering.request import RenderRequest
+from mssg.study.covariate import Covariate
 from mssg.study.model import Study
 from mssg.study.values import number, plain
 
@@ -81,6 +82,20 @@ def of_strata(table: StrataTable) -> Table:
         interval = [_cell(end) for end in cell.interval or (math.nan, math.nan)]
         floor = math.nan if cell.floor is None else cell.floor
         rows.append((table.metric, table.unit, *ends, _cell(cell.value), *counts, *interval, _cell(floor)))
+    return tuple(rows)
+
+
+def of_response(
+    covariate: Covariate, instrument: str, read: Sequence[tuple[RenderRequest, float | None]]
+) -> Table:
+    """What an instrument reads on pictures against what was asked: a row for each picture that was read."""
+    rows = [("covariate", "unit", "instrument", "asked", "seed", "read")]
+    for request, value in read:
+        if value is not None:
+            asked, seed = dict(request.covariates)[covariate.name], str(request.seed)
+            rows.append(
+                (covariate.name, covariate.unit, instrument, plain(covariate, asked), seed, _cell(value))
+            )
     return tuple(rows)
 
 

@@ -12,8 +12,10 @@ from imgui_bundle import ImVec2, imgui, implot
 from explorer_app import theme, widgets
 from explorer_app.context import Context
 from explorer_app.distribution import TrainingDistribution
+from explorer_app.panels.exporting import csv_button
 from explorer_app.response import ResponseCurve, ResponsePoint, response_curve, response_points
 from explorer_app.state import AppState
+from explorer_app.tables import of_response
 from explorer_app.theme import em
 from mssg.measure.own_error import OwnError
 from mssg.study.model import Covariate
@@ -50,6 +52,9 @@ def draw(app: Context, state: AppState) -> AppState:
     if imgui.begin_child("response settings", ImVec2(em(14.5), 0)):
         state = _settings(state, names, name)
         _summary(app, covariate, curve, points, reader, own, held is not state)
+        pictures = [p for point in points for p in point.pictures]
+        values = [value for row in read for value in row]
+        csv_button(app, "response", lambda: of_response(covariate, reader, list(zip(pictures, values))))
     imgui.end_child()
     imgui.same_line()
     if imgui.begin_child("response plot", ImVec2(0, 0)):

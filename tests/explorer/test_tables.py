@@ -76,6 +76,14 @@ def test_strata_keep_edges_counts_and_intervals(tmp_path):
     assert rows[1]["value"] == rows[1]["real_images"] == "" and rows[1]["images"] == "0"
 
 
+def test_a_response_is_a_row_for_each_picture_that_was_read(distribution, base, tmp_path):
+    covariate = distribution.study.covariate("thickness")
+    read = [(base, 3.5), (replace(base, seed=4), None), (replace(base, seed=5), math.nan)]
+    rows = written(tables.of_response(covariate, "digits", read), tmp_path / "r.csv")
+    assert [(r["seed"], r["read"], r["unit"]) for r in rows] == [("3", "3.5", "px"), ("5", "", "px")]
+    assert float(rows[0]["asked"]) == dict(base.covariates)["thickness"]
+
+
 def test_marks_are_a_row_for_each_picture(tmp_path):
     image = np.full((4, 4), 7, np.float32)
     parts = [Part(RenderRequest(), image, label="now"), Part(RenderRequest(), image + 1, label="pin 1")]

@@ -208,6 +208,20 @@ def tools_tables_are_written_as_csv(d):
     assert rows[1].startswith("thickness,px,digits,")
 
 
+def tools_the_response_is_written_as_csv(d):
+    from imgui_bundle import icons_fontawesome_6 as icons
+
+    d.front("Response")
+    d.settle()
+    d.ctx.item_click(f"//Response/**/{icons.ICON_FA_TABLE}  CSV##response")
+    d.frames(3)
+    path = d.folder / "response.csv"
+    d.ctx.item_input_value("//Export/##export path", str(path))
+    d.wait(path.exists)
+    assert path.read_text().startswith("covariate,unit,instrument,asked,seed,read\n")
+    d.front("Grid")
+
+
 def tools_a_list_of_conditions_becomes_pictures(d):
     conditions = d.folder / "conditions.csv"
     conditions.write_text("name,thickness,digit,seed\nthin,2.5,1,5\nthick,4.5,2,\n")
