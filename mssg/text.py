@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 NONE = "–"
 """Stands where a number is undefined."""
@@ -77,9 +76,3 @@ def aligned(
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "  ".join("─" * w for w in widths))
     return "\n".join(lines)
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """A question for whoever wrote a word that is not known; None where nothing known is like it."""
-    near = difflib.get_close_matches(word, list(known), 1)
-    return f"Did you mean {near[0]!r}?" if near else None

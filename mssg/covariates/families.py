@@ -13,7 +13,7 @@ from mssg.covariates.mixture import MixtureModel
 from mssg.covariates.protocol import CovariateModel, Family, FittedModel, FittingData, Variable
 from mssg.covariates.regression import Linear, Logistic, Sigmoid, Softmax
 from mssg.errors import StudyError
-from mssg.text import did_you_mean
+from mssg.study.cells import did_you_mean
 
 JOINT = "joint"
 EMPIRICAL = "empirical"

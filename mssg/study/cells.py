@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
+from collections.abc import Iterable
 
 MISSING = ("", "nan", "na", "n/a")
 """Texts that stand for no value, whatever their case."""
@@ -46,3 +48,9 @@ def top_coded(text: str) -> float | None:
     """The limit that "89+", "> 89" or "≥90" states, or None; ages are written so that would tell a person."""
     match = _TOP_CODED.fullmatch(text.strip())
     return parse_number(match[1] or match[2]) if match else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """A question for whoever wrote a word that is not known; None where nothing known is like it."""
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"Did you mean {near[0]!r}?" if near else None

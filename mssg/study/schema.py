@@ -9,12 +9,11 @@ from typing import Any
 
 from mssg.errors import StudyError
 from mssg.measure.instruments import INSTRUMENTS
-from mssg.study.cells import meant
+from mssg.study.cells import did_you_mean, meant
 from mssg.study.covariate import KINDS, SCALES, SOURCE, TRANSFORMS, Covariate, name_problem
 from mssg.study.model import AXES, SPACES, Geometry, ModelSpec, Photograph, Source, Study
 from mssg.study.toml_table import TomlTable, read_toml
 from mssg.study.train_config import AUGMENTATIONS, checked
-from mssg.text import did_you_mean
 
 POSITION_WEIGHT = 3.0
 """Of a slice's position in the covariate loss, in a group of its own: with less, z chooses the place."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mssg.errors import MssgError, StudyError
-from mssg.text import did_you_mean
+from mssg.study.cells import did_you_mean
 
 LARGEST = sys.float_info.max
 LARGEST_WHOLE = 2**32 - 1

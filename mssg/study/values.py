@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from mssg.errors import UsageError
+from mssg.study.cells import did_you_mean
 from mssg.study.covariate import SOURCE, Covariate
 from mssg.study.model import Study
-from mssg.text import did_you_mean
 
 MAX_STEPS = 200
 """Most values one sweep may have."""
