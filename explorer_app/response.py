@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +81,7 @@ class ResponseCurve:
         return asked[known], self.read[known]
 
 
+@lru_cache(4)  # in linked mode it asks the covariate models for many quantiles, and a window asks every frame
 def response_points(
     request: RenderRequest, distribution: TrainingDistribution, name: str, mode: str, steps: int, seeds: int
 ) -> tuple[ResponsePoint, ...]:

@@ -93,9 +93,8 @@ def _neighbour(
     study = distribution.study
     words = [f"{neighbour.distance:.2f} sd away"]
     words += [
-        f"{c.format(neighbour.values[c.name])}"
-        if c.name in neighbour.values
-        else f"{widgets.human(c.name)}: –"
+        f"{widgets.human(c.name)} "
+        + (c.format(neighbour.values[c.name], unit=False) if c.name in neighbour.values else "–")
         for c in study.personal_conditions
     ]
     for i, text in enumerate(words[:lines]):

@@ -260,7 +260,8 @@ def draw_pane(app: Context, name: str, pane: Pane, named: bool = True, widest: P
     draw.add_image(imgui.ImTextureRef(texture), ImVec2(view.x, view.y), end)
     eye = part.geometry.name if isinstance(part.geometry, geometry.Eye) and display.annotations else ""
     if label := "   ".join(text for text in (part.label * named, _layer(app, part), eye) if text):
-        widgets.chip(label, view.x + em(0.5), view.y + em(0.5))
+        within = view.width / 2 - em(1.5) if part.geometry is not None else view.width - em(1)
+        widgets.chip(label, view.x + em(0.5), view.y + em(0.5), within=within)  # the upper letter stays free
     if part.geometry is not None and display.annotations:
         _annotations(part.geometry, view)
 

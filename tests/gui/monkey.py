@@ -28,7 +28,9 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+import numpy as np  # noqa: E402
 from imgui_bundle import hello_imgui, imgui, immapp  # noqa: E402
+from PIL import Image  # noqa: E402
 
 GROWTH_MB = 50.0
 LONG, WARM_UP_MB = 3000, 50.0
@@ -42,7 +44,7 @@ KEYS = [
     getattr(imgui.Key, k)
     for k in "p f d l m s r i n _0 _1 f1 escape enter tab left_arrow right_arrow".split()
 ]
-CHORDS = [getattr(imgui.Key, k) for k in "z z z y o s e".split()]
+CHORDS = [getattr(imgui.Key, k) for k in "z z z y o s e v".split()]
 WORDS = ("3", "-1", "1e9", "0.5", "abc", "", "nan", "%d%s", "ü😀", "../..", "/", "-0", "99999999999999999999")
 
 
@@ -83,6 +85,7 @@ class Monkey:
             (self.double_click, 4),
             (self.front, 4),
             (self.right_click, 2),
+            (self.bring, 1),
         ]
 
     def act(self) -> Frames:
@@ -159,6 +162,11 @@ class Monkey:
             self.io.add_input_characters_utf8(self.random.choice(WORDS))
             yield
             yield from self._press(imgui.Key.enter)
+
+    def bring(self) -> Frames:
+        """Open a picture of its own, as a drop does."""
+        self.explorer.context.open("mine.png")
+        yield
 
     def front(self) -> Frames:
         from explorer_app.app import PANELS
@@ -278,6 +286,8 @@ def visit(snapshot: str, actions: int, seed: int, minutes: float) -> dict:
     def script() -> Frames:
         yield from until(lambda: settled(app), "the first picture")
         fence(app, folder)
+        grey = np.clip(app.client.shown.image, 0, 255).astype(np.uint8)
+        Image.fromarray(grey).save(folder / "mine.png")
         monkey, begun, gl = Monkey(explorer, seed), time.monotonic(), []
         for number in range(actions):
             yield from monkey.act()
