@@ -279,7 +279,8 @@ def _curvature(maps: Maps, sigma: float) -> tuple[Maps, Maps]:
     from scipy.ndimage import gaussian_filter
 
     yy, xx, yx = (
-        gaussian_filter(maps, (0, sigma, sigma), order=(0, *order)) for order in ((2, 0), (0, 2), (1, 1))
+        gaussian_filter(maps, (0, sigma, sigma), order=(0, *order))  # type: ignore[arg-type]
+        for order in ((2, 0), (0, 2), (1, 1))
     )
     middle, apart = (xx + yy) / 2, np.hypot((xx - yy) / 2, yx)
     return middle + apart, middle - apart

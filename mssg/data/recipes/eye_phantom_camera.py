@@ -234,7 +234,7 @@ def _blood(eye: Eye, picture: Map, x: Map, y: Map, pixel: float) -> Map:
         mine = vein == is_vein
         blood = _deposit(column[mine].ravel(), row[mine].ravel(), depth[mine].ravel(), n)
         picture = picture * np.exp(-blood[..., None] * absorbs * 1.25)
-    middle = np.exp(-((across / 0.35) ** 2)) * (diameter > 60)[:, None] * ~vein[:, None]
+    middle = np.exp(-((across / 0.35) ** 2)) * ((diameter > 60) & (vein == 0))[:, None]
     shine = np.broadcast_to((area * middle)[:, None], px.shape)
     reflex = np.minimum(_deposit(column.ravel(), row.ravel(), shine.ravel(), n), 1)
     return picture + reflex[..., None] * np.array([0.12, 0.10, 0.06])
