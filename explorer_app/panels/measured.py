@@ -92,7 +92,7 @@ def _head(app: Context, distribution: TrainingDistribution, state: AppState) -> 
         widgets.wrapped(app.why_not(wanted) or "measuring the head …")
         return
     instrument = _Instrument(f"{distribution.study.instrument}, head", reads.ABOUT, reads.own_errors())
-    request = wanted if reading else last
+    request = wanted if reading or last is None else last
     reading = reading or app.client.heads[request]
     _table(app, distribution, request, instrument, reading.values, request == wanted)
     widgets.wrapped(f"Read on {reading.first:g} to {reading.last:g} mm.", theme.FAINT)
@@ -106,7 +106,7 @@ def _head(app: Context, distribution: TrainingDistribution, state: AppState) -> 
 
 def _read_off(app: Context, distribution: TrainingDistribution, frame: Frame, name: str) -> None:
     """What an instrument reads off a picture."""
-    assert frame.measured is not None
+    assert frame.measured is not None and isinstance(frame.request, RenderRequest)
     current = app.client.shown is not None and app.client.shown.request == frame.request
     _table(app, distribution, frame.request, _Instrument.of(app, name), frame.measured[name], current)
 

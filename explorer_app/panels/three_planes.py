@@ -120,8 +120,9 @@ def _asked_for(app: Context, state: AppState, head: Head) -> Stack | None:
 def _pin(state: AppState) -> RenderRequest | None:
     """The pin that is compared with, where it is a head of the same model."""
     request = state.pin.request if state.pin and state.display.compare != "A" else None
-    is_head = isinstance(request, RenderRequest) and request.snapshot == state.snapshot
-    return request if is_head else None  # a picture of the user's own is one slice
+    if not isinstance(request, RenderRequest):
+        return None  # a picture of the user's own is one slice
+    return request if request.snapshot == state.snapshot else None
 
 
 def _planes(app: Context, state: AppState, head: Head, stack: Stack | None, frame: Frame) -> AppState:
@@ -251,7 +252,7 @@ def _pane(
 
 def _pixel(head: Head, part: Part, plane: str) -> tuple[float, float]:
     """Where the crosshair stands on a plane's picture: column and row."""
-    assert part.geometry is not None
+    assert isinstance(part.geometry, Geometry)
     _, side, up = AXES[plane]
     rows, columns = part.image.shape[:2]
     off = (head.cross[side] - part.geometry.centre_mm[0]) / part.geometry.pixel_mm
@@ -349,7 +350,7 @@ def _scrolled(app: Context, state: AppState, head: Head, plane: str, steps: int)
 def _moved(app: Context, state: AppState, head: Head, pane: Plane, mouse: ImVec2) -> AppState:
     """The state with the crosshair under the mouse."""
     stated, view = pane.part.geometry, pane.view
-    assert stated is not None
+    assert isinstance(stated, Geometry)
     column, row = view.to_image(mouse.x, mouse.y)
     column, row = min(max(column, 0.0), view.columns), min(max(row, 0.0), view.rows)
     side, up = geometry.millimetres(stated, column, row, view.columns, view.rows)
