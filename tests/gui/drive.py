@@ -140,6 +140,7 @@ class Driver:
                 )
             )
         self.ctx.key_press(imgui.Key.escape)
+        self.front("Picture")
         self.rest()
         self.frames(3)
 
