@@ -53,6 +53,11 @@ class Part:
         )
 
     @property
+    def written_label(self) -> str:
+        """The label as files state it: without the name of the user's file, which may name a person."""
+        return self.label.partition(": ")[0]
+
+    @property
     def is_difference(self) -> bool:
         """True where the signed difference is shown."""
         return self.joined == "difference"

@@ -206,7 +206,7 @@ def _labelled(part: Part, pixels: np.ndarray, display: Display, burnt: Burnt) ->
     ink = {"font": _font(size), "fill": _INK, "stroke_width": max(1, size // 10), "stroke_fill": _EDGE}
     near = size * 0.4
     eye = part.geometry.name if burnt.letters and isinstance(part.geometry, Eye) else ""
-    if label := "   ".join(text for text in (part.label, eye) if text):
+    if label := "   ".join(text for text in (part.written_label, eye) if text):
         draw.text((near, near), label, anchor="lt", **ink)
     if burnt.letters:
         left, right, top, bottom = edge_letters(part.geometry, display.neurological)

@@ -139,7 +139,7 @@ def view_of(parts: Sequence[Part], display: Display) -> dict[str, Any]:
     if first.joined in ("blend", "swipe"):
         view |= {"Joined": first.joined, "Share of the second": display.share}
     if first.label:
-        view |= {"Shows": [part.label for part in parts]}
+        view |= {"Shows": [part.written_label for part in parts]}
     return view
 
 

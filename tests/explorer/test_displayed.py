@@ -10,6 +10,7 @@ import pytest
 from explorer_app import colormaps
 from explorer_app.comparison import Part, brightness, parts, widest
 from explorer_app.displayed import FULL, Burnt, displayed, sheet
+from explorer_app.export import view_of
 from explorer_app.state import Display
 from explorer_app.viewing import viewed
 from mssg.rendering.request import RenderRequest
@@ -85,6 +86,18 @@ def test_a_blend_and_a_swipe_are_written_as_they_stand_on_the_screen():
     shown = displayed(swipe, Display(share=0.25))
     first, second = (np.rint(i).astype(np.uint8)[:, ::-1] for i in (IMAGE, OTHER))
     assert np.array_equal(shown[:, :12], first[:, :12]) and np.array_equal(shown[:, 12:], second[:, 12:])
+
+
+def test_files_do_not_name_the_user_s_image():
+    """Its file's name may be a person's."""
+    mine = replace(PIN, label="pin 1, real: jane-doe.nii.gz")
+    for mode, told in (("side", ["now", "pin 1, real"]), ("difference", ["now − pin 1, real"])):
+        shown, _ = parts(Display(compare=mode), PART, mine)
+        assert view_of(shown, Display())["Shows"] == told
+    same = [
+        sheet([replace(PART, label=f"pin 1, real: {name}")], FULL, Burnt(8, letters=True)) for name in "ab"
+    ]
+    assert np.array_equal(*same)
 
 
 def test_colours_are_compared_by_their_brightness():
