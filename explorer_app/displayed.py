@@ -3,7 +3,6 @@ what is to be burnt in. No imgui, no OpenGL, no torch."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -137,7 +136,7 @@ def sheet(parts: Sequence[Part], display: Display, burnt: Burnt = Burnt()) -> np
     pictures = [_labelled(part, displayed(part, display, burnt.times), display, burnt) for part in parts]
     pictures = [
         _laid_over(picture, part, strokes, display, burnt.times)
-        for picture, part, strokes in itertools.zip_longest(pictures, parts, burnt.strokes, fillvalue=())
+        for picture, part, strokes in zip(pictures, parts, (*burnt.strokes, *[()] * len(parts)))
     ]
     joined = pictures[0] if len(pictures) == 1 else _tiled(pictures)
     if burnt.bar:

@@ -154,12 +154,12 @@ class Engine:
         renderer = self._renderers[first.snapshot]
         if isinstance(first, RenderRequest) and not first.layer:
             key = batch_key(first)
-            alike = list(itertools.takewhile(lambda r: _key(r) == key, requests[: renderer.batch]))
+            head = itertools.takewhile(lambda r: _key(r) == key, requests[: renderer.batch])
+            alike = [request for request in head if isinstance(request, RenderRequest)]
         start, before, raw = time.perf_counter(), (renderer.mappings, renderer.syntheses), []
         if len(alike) > 1:
-            with suppress(
-                MssgError
-            ):  # one of them cannot be drawn: which, and why, is told when it comes first
+            # one of them that cannot be drawn says which it is, and why, when it comes first
+            with suppress(MssgError):
                 raw = list(renderer.pictures([replace(r, snapshot="") for r in alike], cancelled=cancelled))
         if not raw:
             frame = self.render(first, cancelled)
@@ -253,7 +253,7 @@ def _shown(raw: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image[0] if len(image) == 1 else np.moveaxis(image[:3], 0, -1))
 
 
-def _where_read(study: Study, request: RenderRequest) -> bool:
+def _where_read(study: Study, request: Picture) -> bool:
     """Whether a slice lies where the study's instrument reads slices: at the study's own place."""
     place = dict(request.covariates).get(study.position or "")
     return place is None or study.geometry is None or place == study.geometry.position_mm

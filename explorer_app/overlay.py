@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -152,7 +153,7 @@ def outlines(mask: np.ndarray) -> tuple[tuple[Point, ...], ...]:
     from contourpy import contour_generator
 
     framed = np.pad(mask.astype(np.float32), 1)  # what touches the edge is closed, too
-    lines = contour_generator(z=framed).lines(0.5)
+    lines: Any = contour_generator(z=framed).lines(0.5)  # typed for every kind of line it can give
     return tuple(tuple((float(x) - 0.5, float(y) - 0.5) for x, y in line) for line in lines)
 
 

@@ -34,5 +34,5 @@ def stored_frame(distribution: TrainingDistribution, request: RenderRequest) -> 
     except (OSError, SyntaxError, ValueError):  # a picture is a convenience: the real one follows
         return None
     if whole.size[0] != study.resolution:
-        whole = whole.resize(2 * (study.resolution,), Image.Resampling.BICUBIC)
+        whole = whole.resize((study.resolution, study.resolution), Image.Resampling.BICUBIC)
     return Frame(request, np.asarray(whole, np.float32), preview=True, stored=True)

@@ -73,7 +73,7 @@ def of_strata(table: StrataTable) -> Table:
     """Strata with their values: edges of each covariate, counts, interval and value between real images."""
     names = list(dict.fromkeys(name for cell in table.cells for name, _ in cell.stratum))
     edges = [f"{name}_{end}" for name in names for end in ("from", "to")]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("metric", "unit", *edges, "value", "images", "real_images", "ci95_low", "ci95_high", "real_floor")
     ]
     for cell in table.cells:

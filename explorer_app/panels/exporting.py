@@ -64,7 +64,7 @@ class Draft:
     no pixels."""
 
     pixels: np.ndarray | None
-    write: Callable[[str], None]
+    write: Callable[[str], object]
 
 
 def draw(app: Context, state: AppState) -> AppState:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from imgui_bundle import ImVec2, imgui
 from imgui_bundle import icons_fontawesome_6 as icons
@@ -56,7 +57,7 @@ def draw(app: Context, state: AppState) -> AppState:
             imgui.same_line()
             widgets.text(read(mark, part).text)
             widgets.tooltip(_about(mark, part))
-    return _outlined(app, state, parts[0])
+    return _outlined(app, state, parts[0]) if parts else state
 
 
 def _about(mark: Mark, part: Part) -> str:
@@ -153,7 +154,7 @@ def lay_over(strokes: tuple[Stroke, ...], view: View) -> None:
     drawn, shade = imgui.get_window_draw_list(), u32((0.0, 0.0, 0.0), 0.75)
     drawn.push_clip_rect(ImVec2(view.x, view.y), ImVec2(view.x + view.width, view.y + view.height), True)
     for stroke in strokes:
-        points = [ImVec2(*view.to_screen(*point)) for point in stroke.points]
+        points: list[Any] = [ImVec2(*view.to_screen(*point)) for point in stroke.points]
         flags = imgui.ImDrawFlags_.closed if stroke.closed else imgui.ImDrawFlags_.none
         for colour, thick in ((shade, 3.0), (u32(stroke.colour), 1.5)):
             drawn.add_polyline(points, col=colour, thickness=thick, flags=int(flags))

@@ -66,8 +66,9 @@ def _value(node: ast.expr, numbers: list[float], check: bool = False) -> float:
         ValueError: Something that is no arithmetic.
         ZeroDivisionError: A division by 0, unless it is only checked.
     """
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return float(node.value)
+    number = isinstance(node, ast.Constant) and node.value
+    if isinstance(number, int | float) and not isinstance(number, bool):
+        return float(number)
     if isinstance(node, ast.Name) and re.fullmatch(r"_\d+", node.id) and int(node.id[1:]) < len(numbers):
         return numbers[int(node.id[1:])]
     if isinstance(node, ast.UnaryOp) and type(node.op) in _SIGNS:

@@ -85,7 +85,7 @@ class JoinedTable:
         """What it says about an image; of several times the nearest."""
         found = next((self.records[key] for key in self._sought(image) if key in self.records), None)
         if found is None or not self.spec.nearest:
-            return found and found[_ALWAYS]
+            return found[_ALWAYS] if found else None
         nearest, stated = self.spec.nearest, fill(self.spec.nearest.to, image.facts)
         try:
             at = parse_number(stated or "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
             state = load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise DataError("no such file", file=path, field="--init") from None
     except Exception as error:  # whatever torch's unpickler makes of a damaged file
@@ -64,7 +65,7 @@ def start_from(network: nn.Module, path: str | Path) -> str:
         DataError: They are another architecture's.
     """
     weights = read_weights(path)
-    channels = network.conv1.weight.shape[1]  # type: ignore[union-attr, index]
+    channels = network.get_parameter("conv1.weight").shape[1]
     if weights["conv1.weight"].shape[1] != channels:
         mean = weights["conv1.weight"].sum(1, keepdim=True) / channels
         weights["conv1.weight"] = mean.expand(-1, channels, -1, -1).clone()

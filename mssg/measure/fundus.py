@@ -149,7 +149,8 @@ def _features(rgb: Maps) -> dict[str, NDArray[np.float64]]:
     outside = profile[:, :, 15:].mean(2)
     half = (centre[:, 1] + outside[:, 1]) / 2
     radius = _falls_to(profile[:, 1], half)
-    temporal, nasal = rays[:, 1][:, _TEMPORAL].mean(1), rays[:, 1][:, _NASAL].mean(1)
+    towards_fovea = np.cos(_ANGLES)
+    temporal, nasal = (rays[:, 1][:, side].mean(1) for side in (towards_fovea > 0.75, towards_fovea < -0.75))
     disc_contrast = centre[:, 1] - outside[:, 1]
     faint = FAINT * np.maximum(disc_contrast, 0.15)[:, None, None]
     large, _ = _curvature(green, LINE)
@@ -243,7 +244,6 @@ def _centred(maps: Maps, where: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 _ANGLES = (np.arange(RAYS) + 0.5) * 2 * np.pi / RAYS
-_TEMPORAL, _NASAL = np.cos(_ANGLES) > 0.75, np.cos(_ANGLES) < -0.75
 
 
 def _around_disc(level: Maps, place: NDArray[np.float64]) -> tuple[Maps, Maps]:

@@ -326,7 +326,8 @@ def _identity(result: Result) -> str:
 
 
 def _model_record(document: Mapping[str, Any]) -> ModelRecord:
-    return ModelRecord(**{k: tuple(v) if isinstance(v, list) else v for k, v in document.items()})
+    facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
+    return ModelRecord(**facts)
 
 
 def _result(document: Mapping[str, Any]) -> Result:
