@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-import subprocess
-import sys
 
 import pytest
 
 from mssg import load_study
 from mssg.data.table import read_table
 from tests.docs.example_photographs import write_clinics
-from tests.docs.test_tutorial import ROOT, SHORTER, WINDOWS
+from tests.docs.test_tutorial import ROOT, WINDOWS, walk
 
 PAGE = (ROOT / "docs/guide/retina.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    (mssg.*)$", PAGE, re.MULTILINE)
@@ -22,19 +18,8 @@ COMMANDS = re.findall(r"^    (mssg.*)$", PAGE, re.MULTILINE)
 @pytest.mark.slow
 def test_every_command_of_the_page_runs_from_its_text(tmp_path):
     write_clinics(tmp_path, 24)
-    study = re.search(r"```toml\n(.*?)```", PAGE, re.DOTALL)[1]
-    (tmp_path / "study.toml").write_text(study, encoding="utf-8")
     assert len(COMMANDS) == 9 and sum(line.startswith(WINDOWS) for line in COMMANDS) == 1
-    for line in COMMANDS:
-        if line.startswith(WINDOWS):
-            continue
-        name = next((name for name in SHORTER if line.startswith(name)), "")
-        words = shlex.split(line + " " + SHORTER.get(name, ""))
-        words = words[1:] if words[0] == "mssg" else [words[0].removeprefix("mssg-"), *words[1:]]
-        command = [sys.executable, "-m", "trainer_cli", *words]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    walk(PAGE, COMMANDS, tmp_path)
     for name in ("data/a-report/sheet-001.png", "report.html", "grid.png", "synthetic/participants.tsv"):
         assert (tmp_path / name).stat().st_size > 300, name
     drafted = load_study(tmp_path / "data/a.toml")

@@ -36,6 +36,22 @@ SHORTER = {
 """What is made shorter, and nothing else is changed. These numbers show that the path can be walked."""
 
 
+def walk(page: str, commands: list[str], folder: Path) -> None:
+    """Write a page's study into a folder and run its commands there, but for those that open a window."""
+    study = re.search(r"```toml\n(.*?)```", page, re.DOTALL)[1]
+    (folder / "study.toml").write_text(study, encoding="utf-8")
+    for line in commands:
+        if line.startswith(WINDOWS):
+            continue
+        name = next((name for name in SHORTER if line.startswith(name)), "")
+        words = shlex.split(line + " " + SHORTER.get(name, ""))
+        words = words[1:] if words[0] == "mssg" else [words[0].removeprefix("mssg-"), *words[1:]]
+        command = [sys.executable, "-m", "trainer_cli", *words]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+
+
 def test_the_readme_shows_the_same_path():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     section = re.search(r"^## Your first study\n(.*?)^## ", readme, re.MULTILINE | re.DOTALL)[1]
@@ -48,19 +64,8 @@ def test_the_readme_shows_the_same_path():
 @pytest.mark.slow
 def test_every_command_of_the_tutorial_runs_from_its_text(tmp_path):
     write_hospitals(tmp_path, 24)
-    study = re.search(r"```toml\n(.*?)```", TUTORIAL, re.DOTALL)[1]
-    (tmp_path / "study.toml").write_text(study, encoding="utf-8")
     assert len(COMMANDS) == 14 and sum(line.startswith(WINDOWS) for line in COMMANDS) == 2
-    for line in COMMANDS:
-        if line.startswith(WINDOWS):
-            continue
-        name = next((name for name in SHORTER if line.startswith(name)), "")
-        words = shlex.split(line + " " + SHORTER.get(name, ""))
-        words = words[1:] if words[0] == "mssg" else [words[0].removeprefix("mssg-"), *words[1:]]
-        command = [sys.executable, "-m", "trainer_cli", *words]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    walk(TUTORIAL, COMMANDS, tmp_path)
     for name in (
         "data/a-report/sheet-001.png",
         "covariates/pairs.png",

@@ -42,13 +42,12 @@ def stacks(plane: str, mirrored: bool = False) -> tuple[Geometry, dict[int, np.n
     return geometry, images, Stack(HEAD, PLACES, images[0])
 
 
-@pytest.mark.parametrize("mirrored", [False, True])
-@pytest.mark.parametrize("plane", AXES)
+@pytest.mark.parametrize(
+    ("plane", "mirrored"), [*((plane, False) for plane in AXES), ("coronal", True), ("axial", True)]
+)
 def test_every_pixel_of_a_plane_lies_where_its_geometry_says(plane, mirrored):
     from explorer_app.geometry import millimetres
 
-    if plane == "sagittal" and mirrored:
-        pytest.skip("there is no such study")
     geometry, images, stack = stacks(plane, mirrored)
     pixels = spread(PLACES, geometry)
     assert abs(pixels[0] - 1 - -32.5) < 1.1 and len(pixels) == round(65 / 2)
