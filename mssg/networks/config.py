@@ -12,6 +12,7 @@ GENERATOR_KINDS = (STYLEGAN2, STYLEGAN3_T, STYLEGAN3_R)
 COVARIATES, PROJECTION = "covariates", "projection"
 DISCRIMINATOR_HEADS = (COVARIATES, PROJECTION)
 SMALLEST_RESOLUTION, LARGEST_RESOLUTION = 32, 1024
+MOST_FREQUENCIES = 12  # the finest then has a period of a 500th of the unit
 WIDEST, DEEPEST, LARGEST_BASE = 65536, 100, 2**26  # far beyond what anybody trains
 
 
@@ -129,6 +130,8 @@ class GeneratorConfig(_Config):
         conv_kernel: StyleGAN3's kernel size; None = 3 for T, 1 for R.
         radial_filters: StyleGAN3's radially symmetric downsampling; None = only for R.
         image_noise: StyleGAN2: the picture also gets noise with a strength of its own at every pixel.
+        position_index, position_frequencies: Which number of the condition says where a slice lies, and how
+            many sines and cosines of it the mapping network embeds beside it; 0 = none.
     """
 
     kind: str = STYLEGAN2
@@ -159,6 +162,8 @@ class GeneratorConfig(_Config):
     conv_kernel: int = None  # type: ignore[assignment]
     radial_filters: bool = None  # type: ignore[assignment]
     image_noise: bool = False
+    position_index: int = 0
+    position_frequencies: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in GENERATOR_KINDS:
@@ -180,6 +185,8 @@ class GeneratorConfig(_Config):
         _check_whole(self, 1, WIDEST, "z_dim", "w_dim", "channel_max", "embed_features", "layer_features")
         _check_whole(self, 1, DEEPEST, "mapping_layers", "num_layers", "num_critical")
         _check_whole(self, 0, DEEPEST, "num_fp16_res", "margin_size")
+        _check_whole(self, 0, MOST_FREQUENCIES, "position_frequencies")
+        _check_whole(self, 0, max(self.c_dim - 1, 0), "position_index")
         _check_whole(self, 1, 32, "filter_size", "lrelu_upsampling", "conv_kernel")
         _check_channel_base(self)
         _check_decay(self, "w_avg_beta", "magnitude_ema_beta")

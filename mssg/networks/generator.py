@@ -38,6 +38,8 @@ class Generator(nn.Module):
             layer_features=config.layer_features,
             lr_multiplier=config.mapping_lr_multiplier,
             w_avg_beta=config.w_avg_beta,
+            position_index=config.position_index,
+            position_frequencies=config.position_frequencies,
         )
 
     def forward(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import pi
 
 import torch
 from torch import nn
@@ -23,12 +24,16 @@ class MappingNetwork(nn.Module):
         embed_features, layer_features: Widths of the embedded condition and the hidden layers; None = w_dim.
         lr_multiplier: Learning-rate multiplier of the layers.
         w_avg_beta: Decay of the running mean of w; None = none is kept.
+        position_index, position_frequencies: The number of c that says where a slice lies, and how many
+            sines and cosines of it are embedded beside it: of period 4, 2, 1 … in its own unit. Their weights
+            begin at zero.
 
     Source: Karras et al. 2019, section 2 (mapping); Karras et al. 2020 (StyleGAN2-ADA), appendix
-    (conditioning).
+    (conditioning). Sines of a position: Mildenhall et al. 2020 (NeRF), section 5.1.
     """
 
     w_avg: torch.Tensor
+    position_angles: torch.Tensor | None
 
     def __init__(
         self,
@@ -42,6 +47,8 @@ class MappingNetwork(nn.Module):
         layer_features: int | None = None,
         lr_multiplier: float = 0.01,
         w_avg_beta: float | None = 0.998,
+        position_index: int = 0,
+        position_frequencies: int = 0,
     ) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.w_dim, self.num_ws = z_dim, c_dim, w_dim, num_ws
@@ -51,6 +58,15 @@ class MappingNetwork(nn.Module):
         widths = [z_dim + embed_features] + [hidden] * (num_layers - 1) + [w_dim]
         if c_dim > 0:
             self.embed = FullyConnected(c_dim, embed_features)
+        self.position_index = position_index
+        angles = (
+            torch.tensor([pi / 2 * 2**k for k in range(position_frequencies)])
+            if position_frequencies
+            else None
+        )
+        self.register_buffer("position_angles", angles, persistent=False)
+        if position_frequencies:
+            self.embed_position = FullyConnected(2 * position_frequencies, embed_features, weight_init=0)
         for i, (before, after) in enumerate(pairwise(widths)):
             layer = FullyConnected(before, after, activation="lrelu", lr_multiplier=lr_multiplier)
             self.add_module(f"fc{i}", layer)
@@ -84,7 +100,7 @@ class MappingNetwork(nn.Module):
         if self.z_dim > 0:
             parts.append(normalise(self._checked("z", z, self.z_dim)))
         if self.c_dim > 0:
-            parts.append(normalise(self.embed(self._checked("c", c, self.c_dim))))
+            parts.append(normalise(self._embedded(self._checked("c", c, self.c_dim))))
         x = torch.cat(parts, dim=1)
         for i in range(self.num_layers):
             x = self.get_submodule(f"fc{i}")(x)
@@ -95,6 +111,13 @@ class MappingNetwork(nn.Module):
             return x
         ws = x.unsqueeze(1).expand(-1, self.num_ws, -1)
         return self.truncate(ws, truncation_psi, truncation_cutoff)
+
+    def _embedded(self, c: torch.Tensor) -> torch.Tensor:
+        """[B, c_dim] -> [B, embed_features]."""
+        if self.position_angles is None:
+            return self.embed(c)
+        angles = c[:, self.position_index, None] * self.position_angles.to(c.dtype)
+        return self.embed(c) + self.embed_position(torch.cat([angles.sin(), angles.cos()], dim=1))
 
     def truncate(self, ws: torch.Tensor, psi: float, cutoff: int | None = None) -> torch.Tensor:
         """ws [B, num_ws, w_dim], its first `cutoff` copies (None: all) drawn towards the mean w unless psi is

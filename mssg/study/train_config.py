@@ -67,6 +67,7 @@ class TrainConfig:
     conv_clamp: float = 256.0  # limit of every layer's output, a guard for float16; 0 = none
     num_fp16_res: int = 4  # CUDA only
     image_noise: bool = False  # StyleGAN2: noise with a strength at every pixel, for masked noisy scans
+    position_frequencies: int = 0  # studies with a slice position: sines and cosines of it for the generator
     d_head: str = "covariates"  # covariates | projection
     # objective
     objective: str = "logistic"  # logistic | r3gan
@@ -297,6 +298,14 @@ def _check(config: TrainConfig, study: Study) -> None:
             file=study.path,
             field="augment.allow",
             hint="List the operations that keep every covariate true, or use --aug none",
+        )
+    if config.position_frequencies and study.position is None:
+        raise UsageError(
+            "this study has no slice position",
+            field="position_frequencies",
+            found=config.position_frequencies,
+            expected="0",
+            hint="[geometry] position names the covariate that says where the plane cuts",
         )
     if config.mirror and any(c.lateralised for c in study.covariates):
         raise UsageError(

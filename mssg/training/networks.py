@@ -18,6 +18,10 @@ def configurations(study: Study, config: TrainConfig) -> tuple[GeneratorConfig, 
     numerics = {"num_fp16_res": config.num_fp16_res, "conv_clamp": config.conv_clamp or None}
     depth = {"mapping_layers": config.mapping_layers} if config.mapping_layers else {}
     image = {"img_resolution": study.resolution, "img_channels": study.channels, "c_dim": study.layout.width}
+    position = {}
+    if study.position is not None:
+        position["position_index"] = study.layout[study.position].start
+        position["position_frequencies"] = config.position_frequencies
     generator = GeneratorConfig(
         kind=config.cfg,
         z_dim=config.z_dim,
@@ -27,6 +31,7 @@ def configurations(study: Study, config: TrainConfig) -> tuple[GeneratorConfig, 
         image_noise=config.image_noise,
         mapping_lr_multiplier=config.mapping_lr_multiplier,
         **depth,
+        **position,
         **image,
         **numerics,
     )

@@ -295,3 +295,29 @@ def test_image_noise_is_silent_at_first_then_follows_the_features():
 def test_only_stylegan2_takes_image_noise():
     with pytest.raises(UsageError, match="StyleGAN2"):
         generator("stylegan3-t", image_noise=True)
+
+
+@torch.no_grad()
+def test_sines_of_a_position_start_without_effect_then_tell_close_places_apart():
+    g = generator(position_index=1, position_frequencies=4)
+    z, c = torch.randn(3, 6), torch.tensor([[0.5, 0.0], [0.5, 0.5], [0.1, 0.0]])
+    plain = generator()
+    plain.load_state_dict({k: v for k, v in g.state_dict().items() if "embed_position" not in k})
+    assert torch.equal(g(z, c, noise_mode="none"), plain(z, c, noise_mode="none"))
+    torch.nn.init.normal_(g.mapping.embed_position.weight)
+    period = 4 / 2**3
+    parts = [
+        g.mapping._embedded(c + torch.tensor([0, d])) - plain.mapping._embedded(c + torch.tensor([0, d]))
+        for d in (0.0, period / 2, 4.0)
+    ]
+    assert not torch.allclose(parts[0], parts[1], atol=0.1)
+    torch.testing.assert_close(parts[0], parts[2], atol=1e-4, rtol=0)
+    torch.testing.assert_close(parts[0][0], parts[0][2])  # only the position enters
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"position_index": 2}, {"position_frequencies": 13}, {"position_frequencies": -1}]
+)
+def test_a_position_that_cannot_be_is_named(wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        generator(**wrong)
