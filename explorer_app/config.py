@@ -16,10 +16,13 @@ SIZE = (1280, 800)
 """Of a window that remembers none."""
 
 
+FIRST_SHOWN = "brain-64"
+
+
 def default_snapshot() -> str:
-    """The shipped snapshot to start with, "" if none is shipped: the brain, else the first by name."""
+    """The shipped snapshot to start with, "" if none is shipped: the best one, else the first by name."""
     shipped = sorted(
-        (assets.root() / "snapshots").glob("*.safetensors"), key=lambda p: (p.stem != "brain", p.name)
+        (assets.root() / "snapshots").glob("*.safetensors"), key=lambda p: (p.stem != FIRST_SHOWN, p.name)
     )
     return str(shipped[0]) if shipped else ""
 
