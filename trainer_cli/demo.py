@@ -12,6 +12,7 @@ import click
 
 from mssg.errors import RunError, UsageError
 from mssg.files import write_json
+from mssg.runs.rows import instruments, marked, numbers
 from mssg.text import duration
 from trainer_cli.common import INTERRUPTED, progress
 
@@ -162,12 +163,10 @@ class Progress:
         left = max(float(row.get("eta_sec") or 0), 0.0)
         words = [f"{row['kimg']:7.1f} kimg", f"{duration(left):>9} left"]
         words += [f"{name} {row[key]:.3f}" for name, key in _LOSSES if isinstance(row.get(key), float)]
-        found = {
-            k.removeprefix("metric/control/"): v for k, v in row.items() if k.startswith("metric/control/")
-        }
-        words += [
-            f"{k.replace('/', ' ')} {v:.2f}" for k, v in found.items() if k.endswith("r") and v is not None
-        ]
+        known, start = instruments(row), "metric/control/"
+        for key, value in numbers(row).items():
+            if key.startswith(start) and key.endswith("r"):
+                words.append(f"{marked(key, known).removeprefix(start).replace('/', ' ')} {value:.2f}")
         click.echo("  ".join(words))
 
 

@@ -107,6 +107,7 @@ class Monitor:
         self.rows = GrowingRows(RunFolder(self.run).stats_file)
         self._series: set[str] = set()
         self._charts: list[str] = []
+        self._said: dict[str, tuple[str, str]] = {}
         self._grid: Path | None = None
         self._texture: Any = None
 
@@ -171,19 +172,25 @@ class Monitor:
             self._picture(grid)
 
     def _chart(self, title: str) -> None:
-        """A chart with its legend beside it, so that neither covers the other."""
+        """A chart with its legend beside it, so that neither covers the other; below, what read it."""
         dpg = self.dpg
         self._charts.append(title)
         with dpg.plot(label=title, parent="charts", width=-1, height=CHART_HEIGHT, tag=f"plot {title}"):
             dpg.add_plot_legend(location=dpg.mvPlot_Location_East, outside=True)
             dpg.add_plot_axis(dpg.mvXAxis, label="kimg", tag=f"x {title}")
             dpg.add_plot_axis(dpg.mvYAxis, tag=f"y {title}")
+        dpg.add_text("", parent="charts", tag=f"worth {title}", wrap=0, show=False)
 
     def _plot(self, title: str, name: str) -> None:
         dpg = self.dpg
         xs, ys = (values.tolist() for values in self.rows.curve(name))
         if title not in self._charts:
             self._chart(title)
+        if worth := self.rows.worth(name):
+            label = chart_of(self.rows.marked(name))
+            dpg.configure_item(f"worth {title}", default_value=worth, show=True)
+            dpg.configure_item(f"plot {title}", label=label)
+            self._said[title] = (label, worth)
         if name in self._series:
             for kind in ("line", "points"):
                 dpg.set_value(f"{kind} {name}", [xs, ys])

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from mssg.runs.rows import instruments, worth
 from mssg.study.presets import described
 from mssg.study.train_config import CHOICES, METRICS
 from mssg.text import duration
@@ -19,7 +20,7 @@ OPTIONS_TO_FIELDS = {"kimg": "total_kimg", "freezed": "freeze_d", "lambda_": "la
 
 
 def show(row: Mapping[str, Any]) -> None:
-    """One line for a tick, and one more for its validation."""
+    """One line for a tick, and for its validation one more for each instrument, which says its own error."""
     if "event" in row:
         click.echo(row["event"])
         return
@@ -28,13 +29,13 @@ def show(row: Mapping[str, Any]) -> None:
         f"kimg {row['kimg']:8.1f}  {row['sec_per_kimg']:6.2f} s/kimg  left {duration(row['eta_sec']):>8} "
         f" {losses}  lambda {row['lambda']:.3g}  mem {row['memory_gb']:.1f} GB"
     )
-    metrics = [
-        f"{k.removeprefix('metric/')} {v:.3f}"
-        for k, v in row.items()
-        if k.startswith("metric/") and isinstance(v, float)
-    ]
-    if metrics:
-        click.echo("    " + "  ".join(metrics))
+    known = instruments(row)
+    lines: dict[str, list[str]] = {}
+    for key, value in row.items():
+        if key.startswith("metric/") and isinstance(value, float):
+            lines.setdefault(worth(key, known), []).append(f"{key.removeprefix('metric/')} {value:.3f}")
+    for by, found in lines.items():
+        click.echo("    " + "  ".join(found) + (f"  ({by})" if by else ""))
 
 
 _SHOWN = (

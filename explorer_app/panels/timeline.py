@@ -122,9 +122,11 @@ def draw_training(app: Context, state: AppState) -> AppState:
     imgui.same_line()
     chosen = _chosen(app, run.statistics.names)
     _progress(run)
+    if worth := run.statistics.worth(chosen):
+        widgets.wrapped(f"read by {worth}")
     region = imgui.get_content_region_avail()
     room = max(1, int(region.x / em(_CHART)))
-    groups = [*charts(run.statistics.names)[: room - 1], (chosen, [chosen])]
+    groups = [*charts(run.statistics.names)[: room - 1], (run.statistics.marked(chosen), [chosen])]
     width = (region.x - em(0.4) * (len(groups) - 1)) / len(groups)
     for i, (title, members) in enumerate(groups):
         if i:
@@ -200,7 +202,7 @@ def _plot(run: FollowedRun, place: int, title: str, names: list[str], size: ImVe
             xs, ys = (np.asarray(values) for values in run.statistics.curve(name))
             if xs.size:
                 plot = implot.plot_line if xs.size > 1 else implot.plot_scatter  # a point is no line
-                plot(name.split("/", 1)[-1], xs, ys)
+                plot(run.statistics.marked(name).split("/", 1)[-1], xs, ys)
         implot.end_plot()
 
 

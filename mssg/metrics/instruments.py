@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from mssg import assets
 from mssg.data.dataset import file_hash
 from mssg.errors import DataError, UsageError
 from mssg.measure.instruments import instrument
-from mssg.measure.own_error import OwnError
+from mssg.measure.own_error import BETTER, UNKNOWN, WORSE, OwnError
 from mssg.metrics.results import ORACLE, Note, is_oracle
 from mssg.metrics.sampling import Reader
 from mssg.study.model import Study
@@ -39,6 +40,12 @@ class Instruments:
         that nobody knows to be no better."""
         better = own.better if own else None
         return is_oracle(self.by_covariate[name]) if better is None else better
+
+    def worth(self, name: str, own: OwnError) -> dict[str, Any]:
+        """What stands in a row of stats.jsonl beside a covariate's numbers (`mssg.runs.rows`)."""
+        known = WORSE if own.better is False else f"{UNKNOWN} to be {BETTER}"
+        doubt = "" if self.trusted(name, own) else known
+        return {"name": self.by_covariate[name], "words": own.brief(), "doubt": doubt, "own": own.to_json()}
 
     def measure(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """All covariates that can be read: name -> native values [N]."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,12 +24,15 @@ from mssg.plotting.chart_style import (
     add_colourbar,
     without_frame,
 )
+from mssg.runs.rows import instruments, marked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_PANELS = 24
+TITLE_WIDTH = 42
+"""Characters of a panel's title in one line."""
 MOST_SHIFT = 1.2
 """End of the colour scale of leakage, in standard deviations."""
 LINE = "#1f5fa8"
@@ -149,7 +153,7 @@ def curves(lines: Mapping[str, Mapping[str, Sequence[Any]]], wanted: Sequence[st
         for i, (title, line) in enumerate(chosen.items()):
             axis = figure.add_subplot(high, wide, i + 1)
             _curve(axis, line)
-            axis.set_title(title, fontsize=FONT - 0.5)
+            axis.set_title(fill(title, TITLE_WIDTH), fontsize=FONT - 0.5)
             axis.tick_params(labelsize=SMALL, length=2.5)
             axis.grid(color="#dddddd", linewidth=0.5)
             if i >= len(chosen) - wide:
@@ -205,12 +209,14 @@ def lines_of_evaluation(found: Evaluation) -> dict[str, dict[str, list[Any]]]:
 
 
 def lines_of_run(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[Any]]]:
-    """Losses, scores and validation numbers of a run's stats.jsonl."""
+    """Losses, scores and validation numbers of a run's stats.jsonl; what was read no better than guessing is
+    marked."""
     lines: dict[str, dict[str, list[Any]]] = {}
     for row in rows:
+        known = instruments(row)
         for key, value in row.items():
             if key.startswith(("loss/", "score/", "metric/")) and isinstance(value, int | float):
-                line = lines.setdefault(key, {"kimg": [], "value": []})
+                line = lines.setdefault(marked(key, known), {"kimg": [], "value": []})
                 line["kimg"].append(row["kimg"])
                 line["value"].append(value)
     return {title: line for title, line in lines.items() if len(line["kimg"]) > 1}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterable
 from itertools import combinations
 
 from mssg.plotting.obedience import drawn_of
 from mssg.report import figures
 from mssg.report.contents import ReportContents
-from mssg.report.elements import Block, FigureBlock, Heading, Text
+from mssg.report.elements import Block, FigureBlock, Heading, Notes, Text
+from mssg.runs.rows import instruments, worth
 from mssg.text import duration
 
 
@@ -133,6 +135,7 @@ def training(contents: ReportContents) -> Iterable[Block]:
     if figures.training(contents.stats) is not None:
         yield FigureBlock(
             lambda: figures.training(contents.stats),
-            "Over training: what was measured (the run's log says what its instruments are worth), the"
-            " discriminator's scores, losses.",
+            "Over training: what was measured, the discriminator's scores, losses.",
         )
+        known = dict(ChainMap(*(instruments(row) for row in reversed(contents.stats))))
+        yield Notes(tuple(f"{start.split('/')[-2]}: {worth(start, known)}" for start in known))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mssg.runs.folder import RunFolder, kimg_of
-from mssg.runs.rows import numbers, parse_rows
+from mssg.runs.rows import instruments, marked, numbers, parse_rows, worth
 
 POLL_S = 0.5
 LOG_LINES = 400
@@ -54,12 +54,16 @@ class GrowingRows:
         self._text = GrowingText(path)
         self._rows: list[dict[str, float]] = []
         self._curves: dict[str, tuple[array[float], array[float]]] = {}
+        self._instruments: dict[str, Mapping[str, str]] = {}
 
     def update(self) -> bool:
         """Read what is new; True when the rows changed."""
         restarted, lines = self._text.read()
-        new = [numbers(row) for row in parse_rows(lines)]
+        rows = parse_rows(lines)
+        new = [numbers(row) for row in rows]
         self._rows = [*([] if restarted else self._rows), *new]
+        for row in rows:
+            self._instruments |= instruments(row)
         if changed := restarted or bool(new):
             self._curves = {}
         return changed
@@ -86,6 +90,14 @@ class GrowingRows:
     def last(self) -> Mapping[str, float]:
         """The newest row; empty before the first."""
         return self._rows[-1] if self._rows else {}
+
+    def worth(self, name: str) -> str:
+        """What the instrument that read a quantity is worth, in words; "" where there was none."""
+        return worth(name, self._instruments)
+
+    def marked(self, name: str) -> str:
+        """A quantity's name with the doubt about what read it."""
+        return marked(name, self._instruments)
 
     def curve(self, name: str) -> tuple[array[float], array[float]]:
         """kimg and value of a quantity, float64 each."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from mssg.errors import RunError
 from mssg.files import write_atomically
 from mssg.runs.folder import RunFolder
-from mssg.runs.rows import read_rows
+from mssg.runs.rows import instruments, marked, numbers, read_rows
 from mssg.study.train_config import TrainConfig
 from mssg.text import duration, number
 from mssg.training.distributed import World
@@ -130,5 +130,6 @@ class StatsLog:
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(clean) + "\n")
-        numbers = {k: v for k, v in clean.items() if isinstance(v, int | float) and k != "kimg"}
-        self._events.write(numbers, round(row["kimg"] * 1000))
+        known = instruments(row)
+        shown = {marked(k, known): v for k, v in numbers(clean).items() if k != "kimg"}
+        self._events.write(shown, round(row["kimg"] * 1000))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from mssg.metrics.instruments import open_instruments
 from mssg.metrics.own_errors import judged
 from mssg.metrics.sampling import generator_of
 from mssg.networks.discriminator import Discriminator
+from mssg.runs.rows import INSTRUMENT
 from mssg.training.batches import TrainingData
 from mssg.training.state import TrainState
 
@@ -82,17 +84,17 @@ class Validation:
             split="val",
         )
 
-    def __call__(self, state: TrainState) -> tuple[dict[str, float], float | None]:
+    def __call__(self, state: TrainState) -> tuple[dict[str, Any], float | None]:
         """Measure what the configuration asks for.
 
         Returns:
-            Values by stats.jsonl key, and one score, higher is better, of the first metric named that can be
-            measured (None without any): the mean of r (shared covariates) and partial r (others), minus the
-            KID, or minus the covariate loss. What an instrument reads no better than a guess has no part in
-            it.
+            Values by stats.jsonl key, those of control beside what their instrument is worth; and one score,
+            higher is better, of the first metric named that can be measured (None without any): the mean of r
+            (shared covariates) and partial r (others), minus the KID, or minus the covariate loss. What an
+            instrument reads no better than a guess has no part in it.
         """
         measures = {"control": self._control, "kid": self._kid, "covariates": self._covariate_losses}
-        values: dict[str, float] = {}
+        values: dict[str, Any] = {}
         score = None
         for metric in self._data.config.metrics:
             found, own = measures[metric](state)
@@ -100,7 +102,7 @@ class Validation:
             score = own if score is None else score
         return values, score
 
-    def _control(self, state: TrainState) -> tuple[dict[str, float], float | None]:
+    def _control(self, state: TrainState) -> tuple[dict[str, Any], float | None]:
         data, config = self._data, self._data.config
         if not self._instruments.by_covariate:
             return {}, None
@@ -113,14 +115,16 @@ class Validation:
             seed=config.seed,
             designs=("a", "b"),
         )
-        values, scores = {}, []
+        values: dict[str, Any] = {}
+        scores = []
         for row in report.headline:
             name = "partial_r" if row.design == "b" else "r"
             headline = getattr(row, name)
             if self._instruments.trusted(row.covariate, self._own[row.covariate]):
                 scores.append(headline if np.isfinite(headline) else 0.0)
-            key = f"metric/control/{row.covariate}"
-            values |= {f"{key}/{name}": headline, f"{key}/slope": row.slope, f"{key}/mae": row.mae}
+            key = f"metric/control/{row.covariate}/"
+            values |= {f"{key}{name}": headline, f"{key}slope": row.slope, f"{key}mae": row.mae}
+            values[key + INSTRUMENT] = self._instruments.worth(row.covariate, self._own[row.covariate])
         return values, float(np.mean(scores)) if scores else None
 
     @functools.cached_property

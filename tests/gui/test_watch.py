@@ -68,7 +68,9 @@ def test_window_follows_a_run_without_torch_or_numpy(environment, tmp_path):
     (tmp_path / "grids").mkdir()
     Image.new("RGB", (64, 64), (200, 40, 40)).save(tmp_path / "grids" / "000001.png")
     rows = [{"kimg": k, "loss/G/adv": 2 - k / 10, "score/real": k / 10, "eta_sec": 60} for k in range(1, 9)]
+    guess = {"name": "ridge", "words": "r 0.1, MAE 12 (guess 11), n 9", "doubt": "no better than guessing"}
     rows[-1] |= {"metric/kid": 0.05, "metric/control/age/mae": 3.2, "seconds": 4}
+    rows[-1] |= {"metric/control/age/instrument": guess}
     (tmp_path / "stats.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     assert RunFolder(tmp_path).newest_grid() is not None
     code = f"""
@@ -77,7 +79,7 @@ from trainer_cli.monitor import Monitor
 m = Monitor({str(tmp_path)!r})
 first = m.show(seconds=1.5, picture={str(tmp_path / "out.png")!r})
 torch, numpy = "torch" in sys.modules, "numpy" in sys.modules
-print(json.dumps([first, len(m.rows), str(m._grid), torch, numpy, m._charts]))
+print(json.dumps([first, len(m.rows), str(m._grid), torch, numpy, m._charts, m._said]))
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -88,7 +90,9 @@ print(json.dumps([first, len(m.rows), str(m._grid), torch, numpy, m._charts]))
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    first, count, grid, torch, numpy, charts = json.loads(done.stdout.strip().splitlines()[-1])
+    first, count, grid, torch, numpy, charts, said = json.loads(done.stdout.strip().splitlines()[-1])
     assert charts == ["losses", "scores", "kid", "control/age/mae"]  # one scale each
+    title, worth = said["control/age/mae"]
+    assert title.endswith("mae (no better than guessing)") and worth.endswith("n 9: NO BETTER THAN GUESSING")
     assert count == 8 and grid.endswith("000001.png") and not torch and not numpy
     assert first < 5  # half a second on a machine of its own; tests/benchmarks measure it

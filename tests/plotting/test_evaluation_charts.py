@@ -111,6 +111,13 @@ def test_leakage_and_curves():
     assert len(charts.curves(lines, ["kid"]).axes) == 1
     rows = [{"kimg": k, "loss/G": 1 / (k + 1), "metric/control/age/r": k / 9} for k in range(9)]
     assert set(charts.lines_of_run(rows)) == {"loss/G", "metric/control/age/r"}
+    for row in rows:
+        row["metric/control/age/instrument"] = {
+            "name": "x",
+            "words": "r 0.1",
+            "doubt": "no better than guessing",
+        }
+    assert set(charts.lines_of_run(rows)) == {"loss/G", "metric/control/age/r (no better than guessing)"}
 
 
 def test_what_is_not_there_is_said():

@@ -217,9 +217,10 @@ def material(tiny_renderer, evaluation):
         (rng.integers(0, 255, (1, 32, 32), np.uint8), rng.integers(0, 255, (1, 32, 32), np.uint8), 0.4)
     ] * 3
     stats = [
-        {"kimg": k, "elapsed_sec": k, "loss/G": 1 / k, "score/real": 0.5, "metric/r": 0.1 * k}
+        {"kimg": k, "elapsed_sec": k, "loss/G": 1 / k, "score/real": 0.5, "metric/control/size/r": 0.1 * k}
         for k in (1.0, 2.0, 3.0)
     ]
+    stats[1]["metric/control/size/instrument"] = {"name": "ridge", "words": "r 0.31", "doubt": "not known"}
     return ReportContents(
         "tiny",
         tiny_renderer,
@@ -241,6 +242,7 @@ def page(material):
 def test_the_page_needs_nothing_from_outside(page):
     assert page.startswith("<!DOCTYPE html>") and "<title>A &amp; B</title>" in page
     assert not re.search(r'(?:src|href)="(?!data:image/png;base64,|#)', page)
+    assert "ridge on real images: r 0.31: NOT KNOWN" in page
     assert "<script" not in page and "@import" not in page and "url(" not in page
     assert set(re.findall(r'href="#(\w+)"', page)) <= set(re.findall(r'id="(\w+)"', page))
 

@@ -352,6 +352,12 @@ def test_a_predictor_measures_control_while_training(blob_study, tmp_path):
     assert "control of size, read by predictor-resnet18@" in (run / "log.txt").read_text()
     row = read_rows(run / "stats.jsonl")[-1]
     assert {"metric/control/size/r", "metric/control/level/partial_r"} <= row.keys()
+    by = row["metric/control/size/instrument"]  # what reads it stands beside every number
+    assert by["name"].startswith("predictor-resnet18@") and by["own"]["n"] > 0 and "(guess" in by["words"]
+    assert by["doubt"] == "no better than guessing"  # it saw 32 images once
+    assert "NO BETTER" in (run / "log.txt").read_text()
+    tags = b"".join(file.read_bytes() for file in run.glob("events.*"))
+    assert b"metric/control/size/r (no better than guessing)" in tags
     launch.resume(run, total_kimg=0.032)  # the run knows its predictor
     assert "metric/control/size/r" in read_rows(run / "stats.jsonl")[-1]
     launch.resume(without, total_kimg=0.032, predictors=[file])
