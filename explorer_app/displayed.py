@@ -13,7 +13,7 @@ import numpy as np
 
 from explorer_app import colormaps
 from explorer_app.comparison import Part, widest
-from explorer_app.geometry import Eye, edge_letters, mirrored, scale_bar
+from explorer_app.geometry import FundusGeometry, edge_letters, mirrored, scale_bar
 from explorer_app.overlay import Stroke
 from explorer_app.state import Display
 from mssg import assets
@@ -204,7 +204,7 @@ def _labelled(part: Part, pixels: np.ndarray, display: Display, burnt: Burnt) ->
     size = _size(min(high, wide))
     ink = {"font": _font(size), "fill": _INK, "stroke_width": max(1, size // 10), "stroke_fill": _EDGE}
     near = size * 0.4
-    eye = part.geometry.name if burnt.letters and isinstance(part.geometry, Eye) else ""
+    eye = part.geometry.name if burnt.letters and isinstance(part.geometry, FundusGeometry) else ""
     if label := "   ".join(text for text in (part.written_label, eye) if text):
         draw.text((near, near), label, anchor="lt", **ink)
     if burnt.letters:

@@ -15,7 +15,7 @@ _EDGES = {"coronal": ("L", "R", "S", "I"), "axial": ("L", "R", "A", "P"), "sagit
 
 
 @dataclass(frozen=True)
-class Eye:
+class FundusGeometry:
     """What a fundus photograph's pixels mean.
 
     Attributes:
@@ -34,7 +34,7 @@ class Eye:
         return "" if self.right is None else "OD, right eye" if self.right else "OS, left eye"
 
 
-Stated = Geometry | Eye | None
+Stated = Geometry | FundusGeometry | None
 """What is known of where a picture's pixels lie."""
 
 
@@ -51,19 +51,19 @@ def stated(study: Study | None, request: Picture) -> Stated:
         side = study.covariate(side).levels[round(values[side])]
     right = side == "right" if side in ("left", "right") else None
     unit = "°" if photograph.degrees else "DD"
-    return Eye(length / study.resolution if length else None, unit, right)
+    return FundusGeometry(length / study.resolution if length else None, unit, right)
 
 
 def pixel_size(geometry: Stated) -> tuple[float, str]:
     """How long a pixel is, and the unit of that: mm, ° or DD; 1 px where nobody says so."""
-    if isinstance(geometry, Eye):
+    if isinstance(geometry, FundusGeometry):
         return (geometry.pixel, geometry.unit) if geometry.pixel else (1.0, "px")
     return (1.0, "px") if geometry is None else (geometry.pixel_mm, "mm")
 
 
 def with_pixels(geometry: Stated, factor: float) -> Stated:
     """The same for pixels of so many times the length."""
-    if isinstance(geometry, Eye):
+    if isinstance(geometry, FundusGeometry):
         return replace(geometry, pixel=geometry.pixel * factor) if geometry.pixel else geometry
     return geometry and replace(geometry, pixel_mm=geometry.pixel_mm * factor)
 
@@ -169,7 +169,7 @@ def edge_letters(geometry: Stated, neurological: bool) -> tuple[str, str, str, s
     """
     if geometry is None:
         return ("", "", "", "")
-    if isinstance(geometry, Eye):
+    if isinstance(geometry, FundusGeometry):
         left, right = ("", "") if geometry.right is None else ("T", "N") if geometry.right else ("N", "T")
         return (left, right, "S", "I")
     left, right, top, bottom = _EDGES[geometry.plane]
@@ -205,7 +205,7 @@ def place(geometry: Stated, column: float, row: float, columns: int, rows: int) 
 def scale_bar(geometry: Stated, zoom: float, at_most: float) -> tuple[str, float]:
     """A round length in words (1, 2 or 5 times a power of ten) and its length on screen, not longer than
     `at_most`; nothing where pixels have no size."""
-    eye = isinstance(geometry, Eye)
+    eye = isinstance(geometry, FundusGeometry)
     pixel = geometry.pixel if eye else geometry.pixel_mm if geometry else None
     if not pixel:
         return ("", 0.0)

@@ -105,7 +105,7 @@ def _slice(app: Context, state: AppState, opened: OpenedImage, image: RealImage)
 
 
 @dataclass(frozen=True)
-class Reading:
+class KnownValue:
     """What is known of a covariate of the user's image.
 
     Attributes:
@@ -124,19 +124,19 @@ class Reading:
         return self.own is not None and self.own.better is False
 
 
-def readings(app: Context, image: RealImage) -> dict[str, Reading] | None:
+def readings(app: Context, image: RealImage) -> dict[str, KnownValue] | None:
     """What is recorded of an image, else read off it by the oracle, else by the predictor; None while it is
     being read."""
     app.client.request([image], measured=True)
     frame = app.client.frame(image)
-    found = {name: Reading(value, "recorded") for name, value in image.covariates}
+    found = {name: KnownValue(value, "recorded") for name, value in image.covariates}
     if frame is None or frame.measured is None:
         return found or None
     for name, values in frame.measured.items():
         errors = app.errors_of(name)
         for covariate, value in values.items():
             if math.isfinite(value) and covariate not in found:
-                found[covariate] = Reading(value, app.called(name), errors.get(covariate))
+                found[covariate] = KnownValue(value, app.called(name), errors.get(covariate))
     return found
 
 
@@ -164,7 +164,7 @@ def _image(app: Context, state: AppState, distribution: TrainingDistribution, im
 
 
 def _table(
-    app: Context, state: AppState, distribution: TrainingDistribution, known: dict[str, Reading]
+    app: Context, state: AppState, distribution: TrainingDistribution, known: dict[str, KnownValue]
 ) -> None:
     flags = imgui.TableFlags_.sizing_stretch_prop | imgui.TableFlags_.no_pad_outer_x
     if not imgui.begin_table("image readings", 4, flags):
@@ -187,7 +187,7 @@ def _table(
         )
 
 
-def _row(covariate: Covariate, reading: Reading, asked: float) -> None:
+def _row(covariate: Covariate, reading: KnownValue, asked: float) -> None:
     own, doubt = reading.own, reading.doubtful
     margin = ""
     if own is not None and math.isfinite(own.mae):

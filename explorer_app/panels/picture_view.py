@@ -258,7 +258,11 @@ def draw_pane(app: Context, name: str, pane: Pane, named: bool = True, widest: P
     draw = imgui.get_window_draw_list()
     end = ImVec2(view.x + view.width, view.y + view.height)
     draw.add_image(imgui.ImTextureRef(texture), ImVec2(view.x, view.y), end)
-    eye = part.geometry.name if isinstance(part.geometry, geometry.Eye) and display.annotations else ""
+    eye = (
+        part.geometry.name
+        if isinstance(part.geometry, geometry.FundusGeometry) and display.annotations
+        else ""
+    )
     if label := "   ".join(text for text in (part.label * named, _layer(app, part), eye) if text):
         within = view.width / 2 - em(1.5) if part.geometry is not None else view.width - em(1)
         widgets.chip(label, view.x + em(0.5), view.y + em(0.5), within=within)  # the upper letter stays free

@@ -32,7 +32,7 @@ class Notes:
     warn: bool = False
 
 
-class Mark(Enum):
+class Answer(Enum):
     """How a verdict stands, for its colour; its words say it too."""
 
     YES = "yes"
@@ -43,7 +43,7 @@ class Mark(Enum):
 
 INK, SOFT, LINE, WARN = "#1a1c1f", "#5b6470", "#d9dde3", "#9a3412"
 """Of text, of what explains it, of rules, and of what a reader must not miss."""
-COLOURS = {Mark.YES: "#15803d", Mark.PARTLY: "#b45309", Mark.NO: "#b91c1c", Mark.UNKNOWN: "#6b7280"}
+COLOURS = {Answer.YES: "#15803d", Answer.PARTLY: "#b45309", Answer.NO: "#b91c1c", Answer.UNKNOWN: "#6b7280"}
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class Verdict:
     """One finding in words.
 
     Attributes:
-        mark: How it stands.
+        answer: Yes, partly, no, or not known.
         title: The finding, in a few words.
         text: The numbers behind it, as sentences.
         instrument: What measured it, and what that is worth.
     """
 
-    mark: Mark
+    answer: Answer
     title: str
     text: str
     instrument: str = ""

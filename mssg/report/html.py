@@ -109,7 +109,7 @@ def _block(block: Block, anchor: str) -> str:
     if isinstance(block, Verdict):
         by = f'<p class="by">Measured by: {html.escape(block.instrument)}</p>' if block.instrument else ""
         return (
-            f'<div class="verdict" style="border-color:{COLOURS[block.mark]}">'
+            f'<div class="verdict" style="border-color:{COLOURS[block.answer]}">'
             f"<p><b>{html.escape(block.title)}</b></p><p>{html.escape(block.text)}</p>{by}</div>"
         )
     if isinstance(block, NewPage):

@@ -189,7 +189,7 @@ def _verdict(paper: _Paper, block: Verdict) -> None:
     height = sum(len(lines) * size * LEADING / 72 for lines, size, _ in parts)
     paper.room(height + 0.1)
     place = (MARGIN / WIDTH, 1 - (paper.y + height + 0.02) / HEIGHT)
-    bar = Rectangle(place, 0.06 / WIDTH, height / HEIGHT, color=COLOURS[block.mark], linewidth=0)
+    bar = Rectangle(place, 0.06 / WIDTH, height / HEIGHT, color=COLOURS[block.answer], linewidth=0)
     paper.page.add_artist(bar)
     for lines, size, more in parts:
         paper.lines(lines, size, x=indent, **more)

@@ -9,7 +9,7 @@ from mssg.metrics.memorisation import DISCLAIMER, verdict
 from mssg.metrics.results import JOINT, REAL, Result, is_oracle
 from mssg.report import words
 from mssg.report.contents import ReportContents
-from mssg.report.elements import Mark, Verdict
+from mssg.report.elements import Answer, Verdict
 from mssg.text import amount, number, percent
 
 OBEYED, IN_PART = 0.8, 0.3
@@ -37,7 +37,7 @@ def verdicts(contents: ReportContents) -> Iterator[Verdict]:
     """All verdicts, the most looked for first; what was not measured says how to."""
     if contents.evaluation is None:
         yield Verdict(
-            Mark.UNKNOWN,
+            Answer.UNKNOWN,
             "Nothing was measured",
             "There is no eval.json: make one with `mssg evaluate`, and this report again with --evaluation.",
         )
@@ -61,7 +61,7 @@ def verdicts(contents: ReportContents) -> Iterator[Verdict]:
         names = ",".join(metric for _, metric in unmeasured)
         asked = " ".join(f"{question.rstrip('?.')}?" for question, _ in unmeasured)
         yield Verdict(
-            Mark.UNKNOWN, "Not measured", f"{asked} `mssg evaluate --metrics {names} --add` says it."
+            Answer.UNKNOWN, "Not measured", f"{asked} `mssg evaluate --metrics {names} --add` says it."
         )
 
 
@@ -104,7 +104,7 @@ def _obedience(contents: ReportContents) -> Iterator[Verdict]:
                 "reads real images no better than a constant guess" if r.own else "is not known to read well"
             )
             text = f"What reads it {worse}, so the numbers say nothing about the generator."
-            yield Verdict(Mark.UNKNOWN, f"{name}: cannot be said", text, _own(contents, r))
+            yield Verdict(Answer.UNKNOWN, f"{name}: cannot be said", text, _own(contents, r))
         elif r.metric == "control/accuracy":
             yield _hits(contents, r, name)
         else:
@@ -115,12 +115,12 @@ def _hits(contents: ReportContents, r: Result, name: str) -> Verdict:
     """Of a covariate whose levels have no order."""
     value, guess = r.value or 0.0, r.own.guess_accuracy if r.own else math.nan
     most = r.own.accuracy if r.own and math.isfinite(r.own.accuracy) else 1.0
-    mark = Mark.YES if value >= 0.9 * most else Mark.NO if value <= guess else Mark.PARTLY
+    answer = Answer.YES if value >= 0.9 * most else Answer.NO if value <= guess else Answer.PARTLY
     text = f"{percent(value)} of {r.n} pictures are read as the level that was asked for."
-    return Verdict(mark, f"{name}: {_OBEYS[mark]}", text, _own(contents, r))
+    return Verdict(answer, f"{name}: {_OBEYS[answer]}", text, _own(contents, r))
 
 
-_OBEYS = {Mark.YES: "obeyed", Mark.PARTLY: "obeyed in part", Mark.NO: "not obeyed"}
+_OBEYS = {Answer.YES: "obeyed", Answer.PARTLY: "obeyed in part", Answer.NO: "not obeyed"}
 
 
 def _follows(contents: ReportContents, r: Result, name: str) -> Verdict:
@@ -138,7 +138,7 @@ def _follows(contents: ReportContents, r: Result, name: str) -> Verdict:
     slope = stats["slope"].value if "slope" in stats else None
     moves = (slope if slope is not None else 1.0) / (own.slope if own and own.slope > 0 else 1.0)
     obeyed = reached >= OBEYED and SLOPES[0] <= moves <= SLOPES[1]
-    mark = Mark.YES if obeyed else Mark.PARTLY if reached >= IN_PART else Mark.NO
+    answer = Answer.YES if obeyed else Answer.PARTLY if reached >= IN_PART else Answer.NO
     removed = ", ".join(r.detail.get("removed", ()))
     parts = [f"Partial correlation of asked and read {words.value(r)}"]
     parts[0] += f", {removed} removed" if removed else ""
@@ -147,7 +147,7 @@ def _follows(contents: ReportContents, r: Result, name: str) -> Verdict:
         parts.append(f"slope {number(slope)}{shown}")
     if "bias" in stats:
         parts.append(f"bias {words.value(stats['bias'])}")
-    return Verdict(mark, f"{name}: {_OBEYS[mark]}", f"{'; '.join(parts)}; n = {r.n}.", _own(contents, r))
+    return Verdict(answer, f"{name}: {_OBEYS[answer]}", f"{'; '.join(parts)}; n = {r.n}.", _own(contents, r))
 
 
 def _side_effects(contents: ReportContents) -> Iterator[Verdict]:
@@ -157,14 +157,16 @@ def _side_effects(contents: ReportContents) -> Iterator[Verdict]:
         return
     worst = max(found, key=lambda r: abs(r.value or 0.0))
     size = abs(worst.value or 0.0)
-    mark = Mark.YES if size <= SIDE_EFFECT else Mark.PARTLY if size <= LARGE_SIDE_EFFECT else Mark.NO
-    title = {Mark.YES: "no side effects", Mark.PARTLY: "small side effects", Mark.NO: "side effects"}[mark]
+    answer = Answer.YES if size <= SIDE_EFFECT else Answer.PARTLY if size <= LARGE_SIDE_EFFECT else Answer.NO
+    title = {Answer.YES: "no side effects", Answer.PARTLY: "small side effects", Answer.NO: "side effects"}[
+        answer
+    ]
     where = "" if worst.source == JOINT else f" ({worst.source})"
     text = (
         f"Moving {worst.moved} by one standard deviation and holding all else moves the reading of"
         f" {worst.covariate}{where} by {number(size)} of its own: the largest of {len(found)}; n = {worst.n}."
     )
-    yield Verdict(mark, f"What else moves: {title}", text, _own(contents, worst))
+    yield Verdict(answer, f"What else moves: {title}", text, _own(contents, worst))
 
 
 def _strata(contents: ReportContents) -> Iterator[Verdict]:
@@ -177,8 +179,8 @@ def _strata(contents: ReportContents) -> Iterator[Verdict]:
     if not judged:
         return
     worst, result = max(judged, key=lambda pair: pair[0])
-    mark = Mark.YES if worst <= NEAR else Mark.PARTLY if worst <= FAR else Mark.NO
-    title = {Mark.YES: "small errors", Mark.PARTLY: "moderate errors", Mark.NO: "large errors"}[mark]
+    answer = Answer.YES if worst <= NEAR else Answer.PARTLY if worst <= FAR else Answer.NO
+    title = {Answer.YES: "small errors", Answer.PARTLY: "moderate errors", Answer.NO: "large errors"}[answer]
     told = "; ".join(
         f"{r.covariate}{'' if r.source == JOINT else f' ({r.source})'} {amount(r.value, r.unit)}, on real"
         f" images"
@@ -186,7 +188,7 @@ def _strata(contents: ReportContents) -> Iterator[Verdict]:
         for _, r in judged
     )
     text = f"Mean absolute error of what was read, in {result.detail.get('strata')} strata: {told}."
-    yield Verdict(mark, f"Within groups of similar people: {title}", text, _own(contents, result))
+    yield Verdict(answer, f"Within groups of similar people: {title}", text, _own(contents, result))
 
 
 def _beyond_the_instrument(r: Result) -> float | None:
@@ -205,20 +207,20 @@ def _likeness(contents: ReportContents) -> Iterator[Verdict]:
             floor_sd = r.detail.get("floor_sd")
             sd = max(r.sd or 0.0, floor_sd if isinstance(floor_sd, float) else 0.0)
             beyond = r.value - r.real_floor
-            mark = Mark.YES if beyond <= sd else Mark.PARTLY if beyond > 2 * sd else Mark.UNKNOWN
+            answer = Answer.YES if beyond <= sd else Answer.PARTLY if beyond > 2 * sd else Answer.UNKNOWN
             text = (
                 f"{words.distance_name(r)}: {words.value(r)}; between halves of the real images"
                 f" {words.floor(r)}; {r.n} pictures, {r.n_real} real ones. What a distance means depends on"
                 f" the"
                 " features."
             )
-            yield Verdict(mark, f"Pictures as a set: {_ALIKE[mark]}", text)
+            yield Verdict(answer, f"Pictures as a set: {_ALIKE[answer]}", text)
 
 
 _ALIKE = {
-    Mark.YES: "no farther from real ones than these from each other, as far as so many images tell",
-    Mark.PARTLY: "told from real ones",
-    Mark.UNKNOWN: "too few images to say",
+    Answer.YES: "no farther from real ones than these from each other, as far as so many images tell",
+    Answer.PARTLY: "told from real ones",
+    Answer.UNKNOWN: "too few images to say",
 }
 
 
@@ -234,8 +236,8 @@ def _copies(contents: ReportContents) -> Iterator[Verdict]:
         shown = [(space, said) for space, suspect, said in found if suspect or not more]
         text = " ".join(f"{space}: {said}" for space, said in shown[: None if more else 1])
         also = "" if more or len(shown) < 2 else f" So in {', '.join(space for space, _ in shown[1:])}."
-        mark = Mark.NO if more else Mark.YES
-        yield Verdict(mark, f"Copies of training images: {title}", f"{text}{also} {DISCLAIMER}")
+        answer = Answer.NO if more else Answer.YES
+        yield Verdict(answer, f"Copies of training images: {title}", f"{text}{also} {DISCLAIMER}")
 
 
 def _counterfactuals(contents: ReportContents) -> Iterator[Verdict]:
@@ -246,16 +248,18 @@ def _counterfactuals(contents: ReportContents) -> Iterator[Verdict]:
         if not _usable(r):
             text = "What reads it is not known to read real images better than a guess."
             yield Verdict(
-                Mark.UNKNOWN, f"Counterfactual {r.covariate}: cannot be said", text, _own(contents, r)
+                Answer.UNKNOWN, f"Counterfactual {r.covariate}: cannot be said", text, _own(contents, r)
             )
             continue
-        mark = Mark.YES if r.value <= nothing / 3 else Mark.PARTLY if r.value < nothing else Mark.NO
+        answer = Answer.YES if r.value <= nothing / 3 else Answer.PARTLY if r.value < nothing else Answer.NO
         text = f"Real images edited miss what was asked by {words.value(r)}; doing nothing misses by"
         text += f" {amount(nothing, r.unit)}; {r.n} images."
-        title = {Mark.YES: "reaches its aim", Mark.PARTLY: "goes part of the way", Mark.NO: "does nothing"}[
-            mark
-        ]
-        yield Verdict(mark, f"Counterfactual {r.covariate}: {title}", text, _own(contents, r))
+        title = {
+            Answer.YES: "reaches its aim",
+            Answer.PARTLY: "goes part of the way",
+            Answer.NO: "does nothing",
+        }[answer]
+        yield Verdict(answer, f"Counterfactual {r.covariate}: {title}", text, _own(contents, r))
 
 
 def _use(contents: ReportContents) -> Iterator[Verdict]:
@@ -275,4 +279,4 @@ def _use(contents: ReportContents) -> Iterator[Verdict]:
         )
         text += f" images {shown[1]}; a guess without an image {shown[2]}."
         title = f"Learning {r.covariate} from pictures: {'better than a guess' if better else 'no use'}"
-        yield Verdict(Mark.PARTLY if better else Mark.NO, title, text, f"n = {r.n_real} real images")
+        yield Verdict(Answer.PARTLY if better else Answer.NO, title, text, f"n = {r.n_real} real images")

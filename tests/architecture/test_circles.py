@@ -112,3 +112,13 @@ def test_packages_hand_nothing_on():
 
 def test_few_files_lie_directly_in_the_engine():
     assert len(list((ROOT / "mssg").glob("*.py"))) <= 10
+
+
+def test_a_class_name_is_defined_once():
+    """No name stands for two things: a reader who meets it knows which one is meant."""
+    places: dict[str, list[str]] = {}
+    for name, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name.lstrip("_"), []).append(name)
+    assert not {name: where for name, where in places.items() if len(where) > 1}

@@ -154,7 +154,7 @@ def test_age_darkens_the_wall_and_nothing_else(built):
     slab, points = whole.slab(1, 90, 143), recipe.slice_points("coronal", 64)
 
     def picture(age):
-        other = recipe.Head(
+        other = recipe.HeadPhantom(
             head.target, (age, *head.truth[1:]), head.ventricle_strength, head.cortex_strength, head.shape
         )
         return recipe.draw_slice(np.random.default_rng(0), other, slab, points, recipe.SCANNERS[0]).astype(

@@ -331,8 +331,10 @@ def test_pictures_stored_from_the_patients_right_are_shown_as_all_others():
 def test_scale_bar_is_round_and_fits():
     assert geometry.scale_bar(Geometry("coronal", 2.0), 5.0, 100) == ("20 mm", 50.0)
     assert geometry.scale_bar(Geometry("coronal", 1.0), 1e-9, 10)[1] <= 10
-    assert geometry.scale_bar(geometry.Eye(0.5, "°", None), 10.0, 150) == ("5°", 100.0)
-    assert geometry.scale_bar(geometry.Eye(None, "DD", True), 10.0, 150) == geometry.scale_bar(None, 1, 9)
+    assert geometry.scale_bar(geometry.FundusGeometry(0.5, "°", None), 10.0, 150) == ("5°", 100.0)
+    assert geometry.scale_bar(geometry.FundusGeometry(None, "DD", True), 10.0, 150) == geometry.scale_bar(
+        None, 1, 9
+    )
 
 
 def eye_study(**stated):

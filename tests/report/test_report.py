@@ -15,10 +15,10 @@ from mssg.metrics.results import Evaluation, ModelRecord, Note, Result
 from mssg.metrics.tables import numbers
 from mssg.report.contents import ReportContents
 from mssg.report.elements import (
+    Answer,
     Code,
     FigureBlock,
     Heading,
-    Mark,
     NewPage,
     Notes,
     TableBlock,
@@ -380,7 +380,7 @@ def test_paper_holds_every_section_and_stays_on_its_pages(material):
         picture,
         TableBlock(("h",), (("1",),), "folded", folded=True),
         NewPage(),
-        Verdict(Mark.NO, "title " * 40, "text " * 200, "instrument " * 20),
+        Verdict(Answer.NO, "title " * 40, "text " * 200, "instrument " * 20),
     ):
         paper._set(sheet, block)
     assert len(sheet.pages) > 3

@@ -28,7 +28,7 @@ from mssg.data.recipes.phantom_scan import (
     FIELD_OF_VIEW,
     PLANES,
     SCANNERS,
-    Head,
+    HeadPhantom,
     draw_slice,
     draw_stack,
     slice_points,
@@ -238,7 +238,7 @@ def _with_position(text: str) -> str:
     return text.replace("[[sources]]", table + "[[sources]]", 1)
 
 
-def draw_head(rng: np.random.Generator, volumes: Volumes) -> Head:
+def draw_head(rng: np.random.Generator, volumes: Volumes) -> HeadPhantom:
     """Draw covariates and a form, and find the flows that give this form these volumes."""
     age, ventricle, grey = structural_equations(rng)
     shape = anatomy.random_shape(rng, volumes.size)
@@ -250,7 +250,7 @@ def draw_head(rng: np.random.Generator, volumes: Volumes) -> Head:
     # grey matter falls with strength
     b = float(np.interp(-grey, -by_strength, CORTEX_STEPS))
     got = float(np.interp(b, CORTEX_STEPS, by_strength))
-    return Head((age, ventricle, grey), (age, reached, got), a, b, shape)
+    return HeadPhantom((age, ventricle, grey), (age, reached, got), a, b, shape)
 
 
 @dataclass(frozen=True)
@@ -287,7 +287,7 @@ def _start(volumes: Volumes, slab: Anatomy, cut: _Cut) -> None:
     _shared.update(volumes=volumes, slab=slab, points=points, cut=cut)
 
 
-def _draw_chunk(subjects: list[str]) -> list[tuple[NDArray[np.uint8], NDArray[np.float64], Head]]:
+def _draw_chunk(subjects: list[str]) -> list[tuple[NDArray[np.uint8], NDArray[np.float64], HeadPhantom]]:
     """For each subject its slices [K, scanners, R, R], where they lie [K], and the head."""
     cut: _Cut = _shared["cut"]
     drawn = []
@@ -304,7 +304,9 @@ def _draw_chunk(subjects: list[str]) -> list[tuple[NDArray[np.uint8], NDArray[np
     return drawn
 
 
-def _stack(rng: np.random.Generator, head: Head, cut: _Cut) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+def _stack(
+    rng: np.random.Generator, head: HeadPhantom, cut: _Cut
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Slices [K, scanners, R, R] of a head and where they lie; those that show no tissue are left out."""
     chosen = np.sort(rng.permutation(len(cut.places))[: cut.slices or len(cut.places)])
     cuts = [(cut.places[i], _shared["points"][i]) for i in chosen]

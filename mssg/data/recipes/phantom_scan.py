@@ -52,7 +52,7 @@ SCANNERS = (
 
 
 @dataclass(frozen=True)
-class Head:
+class HeadPhantom:
     """One subject: covariates that were drawn and what was reached, and flows' strengths and form that make
     them."""
 
@@ -80,7 +80,7 @@ def slice_points(plane: str, resolution: int, position: float | None = None) -> 
 
 
 def draw_slice(
-    rng: np.random.Generator, head: Head, slab: Anatomy, points: Field, scanner: Scanner
+    rng: np.random.Generator, head: HeadPhantom, slab: Anatomy, points: Field, scanner: Scanner
 ) -> NDArray[np.uint8]:
     """One scanner's picture of a head.
 
@@ -105,7 +105,7 @@ def draw_slice(
 
 def draw_stack(
     rng: np.random.Generator,
-    head: Head,
+    head: HeadPhantom,
     whole: Anatomy,
     cuts: Sequence[tuple[float, Field]],
     scanner: Scanner,
@@ -133,14 +133,14 @@ def draw_stack(
     return np.stack(pictures)
 
 
-def _darkening(rng: np.random.Generator, head: Head) -> float:
+def _darkening(rng: np.random.Generator, head: HeadPhantom) -> float:
     """How far white matter at the ventricles' wall is darkened, 0 to 1."""
     years = (head.truth[0] - AGES[0]) / (AGES[1] - AGES[0])
     return float(np.clip(DARKENING * years + rng.normal(0, DARKENING_NOISE), 0, 1))
 
 
 def _tissue(
-    head: Head, slab: Anatomy, points: Field, scanner: Scanner, darkening: float
+    head: HeadPhantom, slab: Anatomy, points: Field, scanner: Scanner, darkening: float
 ) -> NDArray[np.float64]:
     """The scanner's grey levels of a slice, before bias and noise: float64 [R, R], air 0."""
     n = points.shape[1]
