@@ -13,8 +13,6 @@ from explorer_app.state import Display
 
 NOW = "now"
 """The label of the current picture; letters are anatomy."""
-JOINED = ("difference", "blend", "swipe")
-"""The comparisons that show both pictures in one place."""
 SPREAD_COLOURS = "magma"
 
 
@@ -27,7 +25,8 @@ class Part:
         image: float32 [H, W] or [H, W, 3], grey levels.
         geometry: What its own study states of its pixels' places; None of a layer.
         label: Tells it from the other one; "" where it stands alone.
-        joined: How the other picture is shown in its place: one of `JOINED`; "" where it is not.
+        joined: How the other picture is shown in its place: "difference", "blend" or "swipe"; "" where it is
+            not.
         other: The picture it is compared with, of the same shape. Without `joined` it is only read out.
         names: Of both pictures where there is another one, the current one first.
         is_second: True where `image` is the pin's.

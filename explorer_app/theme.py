@@ -66,9 +66,8 @@ def rgb(colour: Colour) -> Rgb:
 
 
 class Fonts:
-    """The fonts, once loaded."""
+    """The fonts beside the usual one, once loaded."""
 
-    regular: imgui.ImFont | None = None
     bold: imgui.ImFont | None = None
 
 
@@ -84,7 +83,8 @@ def load_fonts() -> None:
         hello_imgui.load_font("fonts/Font_Awesome_6_Free-Solid-900.otf", FONT_SIZE * 0.86, icons)
         return font
 
-    Fonts.regular, Fonts.bold = load("Roboto-Regular.ttf"), load("Roboto-Bold.ttf")
+    load("Roboto-Regular.ttf")  # the first is the usual one
+    Fonts.bold = load("Roboto-Bold.ttf")
 
 
 def vec(colour: Colour, alpha: float = 1.0) -> ImVec4:

@@ -299,7 +299,7 @@ def empty_note(title: str, body: str) -> None:
     imgui.pop_text_wrap_pos()
 
 
-def map_view(target: Target, image: np.ndarray, look: Look, side: float, mirror: bool = False) -> None:
+def map_view(target: Target, image: np.ndarray, look: Look, side: float) -> None:
     """A map [H, W] fitted into a square.
 
     Args:
@@ -307,14 +307,12 @@ def map_view(target: Target, image: np.ndarray, look: Look, side: float, mirror:
         image: float32 [H, W].
         look: Its window, level and colours; size, origin and step are filled in here.
         side: Of the square, in imgui's units.
-        mirror: Right to left.
     """
     pixels = max(1, round(side * (imgui.get_io().display_framebuffer_scale.x or 1)))
     rows, columns = image.shape[:2]
     step = max(rows, columns) / pixels
     left, top = (columns - step * pixels) / 2, (rows - step * pixels) / 2
-    place = {"size": (pixels, pixels), "origin": (columns - left if mirror else left, top)}
-    texture = target.show(image, replace(look, **place, step=(-step if mirror else step, step)))
+    texture = target.show(image, replace(look, size=(pixels, pixels), origin=(left, top), step=(step, step)))
     imgui.image(imgui.ImTextureRef(texture), ImVec2(side, side))
 
 

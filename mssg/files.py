@@ -142,10 +142,10 @@ def write_json(path: Path, document: Any, error: type[MssgError] = SnapshotError
     write_atomically(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n", error)
 
 
-def csv_text(header: Sequence[str], rows: Iterable[Iterable[Any]], delimiter: str = ",") -> str:
+def csv_text(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
     """A table as CSV."""
     text = io.StringIO()
-    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
     return text.getvalue()

@@ -108,11 +108,10 @@ def _read_off(app: Context, distribution: TrainingDistribution, frame: Frame, na
     """What an instrument reads off a picture."""
     assert frame.measured is not None and isinstance(frame.request, RenderRequest)
     current = app.client.shown is not None and app.client.shown.request == frame.request
-    _table(app, distribution, frame.request, _Instrument.of(app, name), frame.measured[name], current)
+    _table(distribution, frame.request, _Instrument.of(app, name), frame.measured[name], current)
 
 
 def _table(
-    app: Context,
     distribution: TrainingDistribution,
     request: RenderRequest,
     instrument: _Instrument,

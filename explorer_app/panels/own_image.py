@@ -149,7 +149,7 @@ def _image(app: Context, state: AppState, distribution: TrainingDistribution, im
         widgets.text("measuring …", theme.DIM)
     known = {n: r for n, r in (known or {}).items() if n in distribution.study.condition_names}
     if known:
-        _table(app, state, distribution, known)
+        _table(state, distribution, known)
     elif not problem and app.client.frame(image) is not None:
         widgets.wrapped("Nothing reads this image: the study names no oracle. A predictor (Measured) can.")
     usable = {n: r.value for n, r in known.items() if not r.doubtful}
@@ -163,9 +163,7 @@ def _image(app: Context, state: AppState, distribution: TrainingDistribution, im
     return _inversion(app, state, image)
 
 
-def _table(
-    app: Context, state: AppState, distribution: TrainingDistribution, known: dict[str, KnownValue]
-) -> None:
+def _table(state: AppState, distribution: TrainingDistribution, known: dict[str, KnownValue]) -> None:
     flags = imgui.TableFlags_.sizing_stretch_prop | imgui.TableFlags_.no_pad_outer_x
     if not imgui.begin_table("image readings", 4, flags):
         return

@@ -79,7 +79,7 @@ def draw(app: Context, state: AppState) -> AppState:
     if panes[0].part.joined == "swipe":
         state = replace(state, display=_swipe(app, panes[0], hovered, active, state.display))
     held = active and not app.interface.swiping
-    state = regions.drag(app, _mouse(app, state, over, hovered, held), over.view, over.part, held)
+    state = regions.drag(app, _mouse(app, state, over, hovered, held), over.view, held)
     if not named:
         shown = [(p.part.request, p.view) for p in panes if isinstance(p.part.request, RenderRequest)]
         state = people.names(state, shown)

@@ -110,13 +110,12 @@ def _legend(region: Region, index: int, part: Part) -> None:
     widgets.right_text(f"{number(region.area(pixel))} {unit}²")
 
 
-def drag(app: Context, state: AppState, view: View, part: Part, active: bool) -> AppState:
+def drag(app: Context, state: AppState, view: View, active: bool) -> AppState:
     """Draw a mark, or move an end of one, while the left button is held on the picture.
 
     Args:
         app, state: As in a panel.
         view: Where the picture's pixels are.
-        part: What is looked at there.
         active: Whether the picture is held.
     """
     kind, mouse = app.interface.tool, imgui.get_io().mouse_pos

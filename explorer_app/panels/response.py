@@ -11,7 +11,6 @@ from imgui_bundle import ImVec2, imgui, implot
 
 from explorer_app import theme, widgets
 from explorer_app.context import Context
-from explorer_app.distribution import TrainingDistribution
 from explorer_app.panels.exporting import csv_button
 from explorer_app.response import ResponseCurve, ResponsePoint, response_curve, response_points
 from explorer_app.state import AppState
@@ -58,7 +57,7 @@ def draw(app: Context, state: AppState) -> AppState:
     imgui.end_child()
     imgui.same_line()
     if imgui.begin_child("response plot", ImVec2(0, 0)):
-        _plot(app, distribution, covariate, curve, reader, own, state.value(name))
+        _plot(app, covariate, curve, reader, own, state.value(name))
     imgui.end_child()
     return state
 
@@ -120,13 +119,7 @@ def _summary(
 
 
 def _plot(
-    app: Context,
-    distribution: TrainingDistribution,
-    covariate: Covariate,
-    curve: ResponseCurve,
-    reader: str,
-    own: OwnError | None,
-    now: float,
+    app: Context, covariate: Covariate, curve: ResponseCurve, reader: str, own: OwnError | None, now: float
 ) -> None:
     """Readings, their mean with its interval, and the line on which both agree with the instrument's own
     error."""

@@ -103,27 +103,6 @@ def regions(image: ArrayLike) -> dict[str, NDArray[np.bool_]]:
     return {"strokes": pixels >= 0.5 * intensity} if np.isfinite(intensity) else {}
 
 
-def set_thickness(image: ArrayLike, thickness: float) -> NDArray[np.uint8]:
-    """Make the strokes of one digit thicker or thinner.
-
-    Args:
-        image: [H,W], grey levels 0 to 255; H = 28, or a power of two from 16 to 128.
-        thickness: Target in px of the 28-pixel digit.
-
-    Returns:
-        uint8 [H,W] at the digit's own intensity, its slant kept as far as the change of strokes allows.
-
-    Raises:
-        DataError: No digit in the image.
-        UsageError: The target is out of range.
-    """
-    pixels, (_, intensity, _) = _readable(image)
-    _in_range("thickness", thickness, *THICKNESS_RANGE)
-    field = strokes.warp(_fine(pixels, intensity), (0.0, 0.0), 0.0, 1.0, (0.0, 0.0)) - np.float32(0.5)
-    level_at, _ = _stroke_levels(field, thickness)
-    return _thicken(level_at, thickness, intensity, len(pixels), thickness, _THICKNESS_STEPS)[0]
-
-
 def set_intensity(image: ArrayLike, intensity: float) -> NDArray[np.uint8]:
     """Scale one digit's grey levels until the median of its foreground is as asked.
 
@@ -152,24 +131,6 @@ def set_intensity(image: ArrayLike, intensity: float) -> NDArray[np.uint8]:
         if abs(level - intensity) <= 0.5:
             break
     return scaled.astype(np.uint8)
-
-
-def set_slant(image: ArrayLike, slant: float) -> NDArray[np.uint8]:
-    """Shear one digit about its centre of mass; it is shrunk and moved as far as needed to stay inside.
-
-    Args:
-        image: [H,W], grey levels 0 to 255; H = 28, or a power of two from 16 to 128.
-        slant: Target in degrees, positive to the right.
-
-    Returns:
-        uint8 [H,W] with the thickness and the intensity that the digit had.
-
-    Raises:
-        DataError: No digit in the image.
-        UsageError: The target is out of range.
-    """
-    pixels, (thickness, intensity, _) = _readable(image)
-    return set_all(pixels, thickness, intensity, slant, len(pixels))
 
 
 def set_all(

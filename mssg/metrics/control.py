@@ -319,7 +319,6 @@ def _grid(
     for k in range(GRID**2):
         got = measured[cell == k]
         got = got[np.isfinite(got)]
-        mean, sd = (float(got.mean()), float(got.std())) if got.size else (math.nan, math.nan)
         cells.append(
             GridCell(
                 covariate=name,
@@ -328,8 +327,7 @@ def _grid(
                 by_value=float(sides[1][k % GRID]),
                 inside=bool(inside[k]),
                 n=int(got.size),
-                measured=mean,
-                measured_sd=sd,
+                measured=float(got.mean()) if got.size else math.nan,
             )
         )
     rows = []

@@ -105,7 +105,6 @@ class GridCell:
     inside: bool
     n: int
     measured: float
-    measured_sd: float
 
 
 @dataclass(frozen=True)

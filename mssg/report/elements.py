@@ -94,13 +94,11 @@ class FigureBlock:
     Attributes:
         draw: Makes the matplotlib figure; called once for each output.
         caption: What it shows.
-        dpi: Pixels an inch in a page.
         width: Share of the text's width, 0 to 1.
     """
 
     draw: Callable[[], Any] = field(repr=False)
     caption: str
-    dpi: int = 130
     width: float = 1.0
 
 

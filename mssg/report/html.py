@@ -148,7 +148,7 @@ def _table(block: TableBlock) -> str:
 
 def _picture(block: FigureBlock) -> str:
     buffer = io.BytesIO()
-    block.draw().savefig(buffer, format="png", dpi=block.dpi, metadata={"Software": None})
+    block.draw().savefig(buffer, format="png", dpi=130, metadata={"Software": None})
     data = base64.b64encode(smaller(buffer.getvalue())).decode()
     caption = html.escape(block.caption)
     style = f' style="width:{100 * block.width:.0f}%"' if block.width < 1 else ""

@@ -87,7 +87,7 @@ def photograph(rng: np.random.Generator, eye: Eye, camera: Camera, resolution: i
     picture = _retina(eye, x, y, pixel)
     picture = picture.reshape(resolution, SUPERSAMPLING, resolution, SUPERSAMPLING, 3).mean((1, 3))
     picture = _through_the_lens(picture, eye, light, camera)
-    return _taken(rng, picture, light, camera)
+    return _taken(rng, picture, camera)
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ def _through_the_lens(picture: Map, eye: Eye, light: _Light, camera: Camera) -> 
     return (1 - eye.haze) * picture + eye.haze * fall[..., None] * scattered
 
 
-def _taken(rng: np.random.Generator, picture: Map, light: _Light, camera: Camera) -> NDArray[np.uint8]:
+def _taken(rng: np.random.Generator, picture: Map, camera: Camera) -> NDArray[np.uint8]:
     """The camera's colours, noise, field and JPEG: uint8 [3, R, R]."""
     from PIL import Image
 
