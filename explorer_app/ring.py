@@ -72,7 +72,7 @@ class Ring:
         return slot, image.shape
 
     def read(self, slot: int, shape: tuple[int, ...]) -> np.ndarray:
-        """Copy a slot out and free it."""
+        """Copy a slot out, float32 of this shape, and free it."""
         image = self._view(slot, shape).copy()
         self._consumed.value += 1
         return image

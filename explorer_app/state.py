@@ -297,7 +297,11 @@ def remove_pin(state: AppState, index: int) -> AppState:
 
 
 def set_compare(state: AppState, mode: str) -> AppState:
-    """The state in a comparison mode; without a pin the current picture is pinned first."""
+    """The state in a comparison mode; without a pin the current picture is pinned first.
+
+    Raises:
+        ValueError: No such mode.
+    """
     if mode not in COMPARE_MODES:
         raise ValueError(mode)
     if mode != "A" and not state.pins:

@@ -121,7 +121,11 @@ def prepare(folder: Path, digits: int | None, seed: int) -> Path:
 
 
 def train(study: Path, folder: Path, kimg: float | None, images: int, seed: int) -> Path:
-    """Train, or go on training; returns the run's folder."""
+    """Train, or go on training; returns the run's folder.
+
+    Raises:
+        UsageError: The demo was started with another length.
+    """
     from mssg.ops.memory import keep_freed_memory
     from mssg.training import launch
     from mssg.training.run import open_run

@@ -335,7 +335,11 @@ def _labels(named: Sequence[tuple[str, Path]], loaded: Sequence[Snapshot]) -> li
 
 
 def study_of(path: str | None, snapshots: Sequence[str]) -> Study:
-    """The study that gives the real images."""
+    """The study that gives the real images.
+
+    Raises:
+        UsageError: Nothing says where they are.
+    """
     from mssg.errors import UsageError
     from mssg.study.schema import load_study
     from mssg.training.run import open_run

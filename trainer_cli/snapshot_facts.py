@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 
 def images(study: Study) -> str:
+    """Size, channels and plane of the pictures."""
     text = f"{study.resolution} x {study.resolution}, {'1 channel' if study.channels == 1 else '3 channels'}"
     if study.geometry:
         text += f", {study.geometry.plane}, {study.geometry.pixel_mm:g} mm a pixel"
@@ -18,6 +19,7 @@ def images(study: Study) -> str:
 
 
 def generator(header: Header) -> str:
+    """Kind and widths of the generator."""
     g = header.generator
     return (
         f"{g.get('kind', 'unknown')}, z {g.get('z_dim')}, w {g.get('w_dim')}, condition"
@@ -26,6 +28,7 @@ def generator(header: Header) -> str:
 
 
 def trained(header: Header) -> str:
+    """For how long it was trained, with which seed, and by which versions."""
     versions = header.provenance.get("versions", {})
     if header.provenance.get("imported"):
         return f"by the official tools, how long is not known; imported by mssg {versions.get('mssg', '?')}"
@@ -37,10 +40,13 @@ def trained(header: Header) -> str:
 
 
 def count(header: Header, source: str) -> int:
+    """How many training images a source had; 0 where the snapshot does not say."""
     return int(header.summary.get("sources", {}).get(source, {}).get("n", 0))
 
 
 def covariate_row(header: Header, covariate: Covariate) -> list[str]:
+    """A covariate as cells: name, kind, 5 % quantile, median or most frequent level, 95 % quantile, sources
+    that record it, and model."""
     from mssg.errors import UsageError
     from mssg.study.values import training_range
 

@@ -1,9 +1,8 @@
 """The distribution of one covariate given any others: mean, cdf and quantiles, in native units.
 
 Three exact forms and one estimate: the model itself where its parents are known; its average over the
-    posterior of the
-missing ancestors (a grid for one, draws with a fixed seed for several); and, for a covariate whose own
-descendants are known, its posterior grid or draws.
+posterior of the missing ancestors (a grid for one, draws with a fixed seed for several); and, for a covariate
+whose own descendants are known, its posterior grid or draws.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ class Conditional(Protocol):
     """A distribution per row [n], in native units."""
 
     def mean(self) -> np.ndarray:
-        """Expectation; P(1) of a binary covariate, the most probable level of a categorical one."""
+        """Expectation [n]; P(1) of a binary covariate, the most probable level of a categorical one."""
         ...
 
     def cdf(self, value: np.ndarray) -> np.ndarray:
-        """P(covariate ≤ value)."""
+        """P(covariate ≤ value [n]): [n]."""
         ...
 
     def quantile(self, q: np.ndarray) -> np.ndarray:
-        """Inverse of the cdf."""
+        """Inverse of the cdf: shares q [n] -> native values [n]."""
         ...
 
 

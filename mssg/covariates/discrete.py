@@ -86,7 +86,7 @@ def levels_of(variables: tuple[Variable, ...]) -> tuple[int, ...]:
 
 
 def check_levels(y: np.ndarray, variable: Variable) -> None:
-    """Refuse values that are no level index.
+    """Refuse values [n] that are no level index.
 
     Raises:
         DataError: A fraction, a negative number, or one beyond the levels.
@@ -169,7 +169,11 @@ class RowTable(Stateful):
 
     @classmethod
     def fit(cls, variables: tuple[Variable, ...], values: np.ndarray) -> Self:
-        """Count the distinct rows of values [n, D]."""
+        """Count the distinct rows of values [n, D].
+
+        Raises:
+            DataError: No row, or a value that is no level.
+        """
         if not len(values):
             names = ", ".join(v.name for v in variables)
             raise DataError("no training row records all of these covariates", field=f"covariates: {names}")

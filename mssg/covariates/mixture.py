@@ -133,7 +133,11 @@ class MixtureModel(CutModel):
 
     @classmethod
     def fit(cls, data: FittingData, rng: np.random.Generator) -> Self:
-        """Fit the joint mixture of parents and child, then condition it."""
+        """Fit the joint mixture of parents and child, then condition it.
+
+        Raises:
+            DataError: Too few rows for the components, or a column that never varies.
+        """
         data.require()
         joint = np.column_stack([data.x, data.y])
         rows, columns = joint.shape

@@ -104,12 +104,12 @@ class Network:
         return x
 
     def to_model(self, j: int, model: CovariateModel, native: np.ndarray) -> np.ndarray:
-        """Native values of column j -> the model's space."""
+        """Native values [n] of column j -> the model's space [n]; NaN outside the transform's domain."""
         plain = model.native or self.covariates[j].transform == "identity"
         return native if plain else self.covariates[j].forward(native)
 
     def to_native(self, j: int, model: CovariateModel, y: np.ndarray) -> np.ndarray:
-        """The model's space -> native values of column j."""
+        """The model's space [n] -> native values [n] of column j."""
         plain = model.native or self.covariates[j].transform == "identity"
         return y if plain else self.covariates[j].inverse(y)
 

@@ -217,6 +217,9 @@ class Sigmoid(SigmoidOfGaussian):
         Noise in the parent flattens the mean curve, so both are fitted in turn: the curve's expectation under
         the noise to the data, then the noise whose spread of the child equals the residuals'. The asymptotes
         enclose all rows.
+
+        Raises:
+            DataError: The parent never varies.
         """
         data.require()
         t, y = data.x[:, 0], data.y

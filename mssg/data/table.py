@@ -137,7 +137,11 @@ def read_covariate(
 
 
 def check_some_value(path: Path, values: NDArray[np.float64], observes: Sequence[str]) -> None:
-    """Refuse a source of which nothing at all is known: every value [N,V] NaN."""
+    """Refuse a source of which nothing at all is known.
+
+    Raises:
+        DataError: Every value [N, V] is NaN.
+    """
     if not np.isfinite(values).any():
         raise DataError(
             "every value of every observed covariate is missing",

@@ -111,7 +111,7 @@ def embed(network: EfficientNetLite0, x: Tensor) -> Tensor:
 
 
 def as_colour(x: Tensor) -> Tensor:
-    """Three channels: grey images are repeated.
+    """Images [B, 1 or 3, H, W] with three channels: grey ones are repeated.
 
     Raises:
         DataError: Neither one channel nor three.

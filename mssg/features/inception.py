@@ -100,7 +100,7 @@ def _downloaded() -> Path:
 
 def resize(x: Tensor, size: int = RESOLUTION) -> Tensor:
     """Bilinear resizing as TensorFlow 1 does it: output pixel i is read at i · input / output, no half-pixel
-    centres."""
+    centres; [B, C, H, W] -> [B, C, size, size]."""
     for dim in (-1, -2):
         old = x.shape[dim]
         place = torch.arange(size, device=x.device, dtype=torch.float32) * (old / size)

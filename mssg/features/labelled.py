@@ -50,7 +50,11 @@ def labelled(
 
 
 def or_refuse(rows: LabelledImages, sources: Sequence[PackedSource], split: str) -> LabelledImages:
-    """The rows, of which there must be one."""
+    """The rows, of which there must be one.
+
+    Raises:
+        DataError: There is none.
+    """
     if not len(rows.images):
         raise DataError(
             "no image in this split",

@@ -180,7 +180,7 @@ class Predictor:
 
 
 def to_columns(study: Study, outputs: torch.Tensor) -> torch.Tensor:
-    """Outputs -> condition columns: logits of binaries become probabilities, the rest stays."""
+    """Outputs [B, columns] -> condition columns: logits of binaries become probabilities, the rest stays."""
     columns = outputs.clone()
     for covariate in study.conditions:
         if KINDS[covariate.kind].coding is ZERO_ONE:

@@ -13,7 +13,6 @@ file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mssg.errors import DataError
+from mssg.measure.batches import grey_squares
 from mssg.measure.calibration import calibrated_errors, read_calibrated, scanners_of
 from mssg.measure.own_error import OwnError
 
@@ -96,7 +95,7 @@ def features(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
     Args:
         images: As in `measure`.
     """
-    rows = [_features(image) for image in _slices(images)]
+    rows = [_features(image) for image in grey_squares(images, "brain slices")]
     return {name: np.array([row.get(name, np.nan) for row in rows], np.float64) for name in _NAMES}
 
 
@@ -112,26 +111,12 @@ def regions(image: ArrayLike) -> dict[str, NDArray[np.bool_]]:
     Raises:
         DataError: As `measure`.
     """
-    (slice_,) = _slices(np.asarray(image)[None])
+    (slice_,) = grey_squares(np.asarray(image)[None], "brain slices")
     found = _segmented(slice_)
     if found is None:
         return {}
     grey = found.cortex & (found.fluid < 0.5) & (found.white < 0.5)
     return {"brain": found.hull, "ventricles": found.ventricles, "grey matter": grey}
-
-
-def _slices(images: ArrayLike) -> Sequence[Image]:
-    """A batch as float32 [H,H] each."""
-    batch = np.asarray(images)
-    if batch.ndim == 4 and batch.shape[1] == 1:
-        batch = batch[:, 0]
-    if batch.ndim != 3 or batch.shape[1] != batch.shape[2] or batch.dtype.kind not in "uif":
-        raise DataError(
-            "not a batch of brain slices",
-            found=f"{batch.dtype} {list(batch.shape)}",
-            expected="numbers [N,H,H] or [N,1,H,H], one channel, grey levels 0 to 255",
-        )
-    return [np.asarray(image, np.float32) for image in batch]
 
 
 _NAMES = ("ventricle_area", "log_ventricle_area", "hull", "fluid", "white", "cortex", "sign", "contrast")

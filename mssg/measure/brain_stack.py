@@ -73,7 +73,11 @@ def measure(volumes: ArrayLike, edges: Sequence[float]) -> dict[str, NDArray[np.
 
 def features(volumes: ArrayLike, edges: Sequence[float]) -> dict[str, NDArray[np.float64]]:
     """What is read off heads before calibration: volumes in ml (and a logarithm of one), age's sign and the
-    contrast, grey over white (no unit); each [N]."""
+    contrast, grey over white (no unit); each [N].
+
+    Raises:
+        DataError: The array is not a batch of heads.
+    """
     batch = np.asarray(volumes)
     if batch.ndim != 4 or batch.dtype.kind not in "uif" or len(edges) != 3:
         raise DataError(

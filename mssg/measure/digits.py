@@ -1,9 +1,8 @@
 """Morphometry of handwritten digits: thickness, intensity and slant, measured on an image or set in one.
 
 Units: thickness counts pixels of the original 28 x 28 digits. Digits padded to 32 x 32 keep that pixel; an
-    image of
-any other side is taken as that 32-pixel canvas resampled, so its pixels count as 32 / side each. Intensity is
-a grey level (0 to 255), slant is in degrees and positive where the digit leans to the right.
+image of any other side is taken as that 32-pixel canvas resampled, so its pixels count as 32 / side each.
+Intensity is a grey level (0 to 255), slant is in degrees and positive where the digit leans to the right.
 
 Source: Castro et al., "Morpho-MNIST: Quantitative Assessment and Diagnostics for Representation Learning",
 JMLR 20 (2019).
@@ -20,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from mssg.blas import one_blas_thread
 from mssg.errors import DataError, UsageError
 from mssg.measure import strokes
+from mssg.measure.batches import grey_squares
 from mssg.measure.own_error import OwnError
 from mssg.measure.strokes import CANVAS, GRID, Field
 
@@ -74,17 +74,8 @@ def measure(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
         the foreground (at least half the peak); slant = arctan of the horizontal shear mu11 / mu02 (rows
         counted upwards).
     """
-    batch = np.asarray(images)
-    if batch.ndim == 4 and batch.shape[1] == 1:
-        batch = batch[:, 0]
-    if batch.ndim != 3 or batch.shape[1] != batch.shape[2] or batch.dtype.kind not in "uif":
-        raise DataError(
-            "not a batch of digits",
-            found=f"{batch.dtype} {list(batch.shape)}",
-            expected="numbers [N,H,H] or [N,1,H,H], one channel, grey levels 0 to 255",
-        )
     with one_blas_thread():
-        rows = [_measure_one(np.asarray(image, np.float32)) for image in batch]
+        rows = [_measure_one(image) for image in grey_squares(images, "digits")]
     table = np.array(rows, np.float64).reshape(len(rows), 3)
     return {name: table[:, i].copy() for i, name in enumerate(COVARIATES)}
 

@@ -109,7 +109,8 @@ def _residual(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> Any:
-    """Pearson correlation along the last axis; NaN where either side does not vary."""
+    """Pearson correlation of [..., N] and [..., N] along the last axis: [...]; NaN where either side does not
+    vary."""
     flat = (np.ptp(a, axis=-1) <= 0) | (np.ptp(b, axis=-1) <= 0)
     a, b = a - a.mean(-1, keepdims=True), b - b.mean(-1, keepdims=True)
     norm = np.sqrt((a * a).sum(-1) * (b * b).sum(-1))

@@ -26,7 +26,7 @@ def resampled_counts(n: int, rng: np.random.Generator, draws: int = DRAWS) -> np
 
 
 def interval(draws: np.ndarray) -> tuple[float, float]:
-    """2.5 % and 97.5 % quantiles of the finite draws; NaN where there are none."""
+    """2.5 % and 97.5 % quantiles of the finite draws [D]; NaN where there are none."""
     draws = draws[np.isfinite(draws)]
     if not draws.size:
         return math.nan, math.nan

@@ -147,7 +147,7 @@ class EvalContext:
     @cached_property
     def picks(self) -> np.ndarray:
         """Which real image each image drawn for the whole split answers: every one equally often, the rest at
-        random."""
+        random: row numbers [n]."""
         real = len(self.data)
         n = self.options.of(SplitSettings).images or int(np.clip(real, FEWEST, MOST))
         rng = self.rng(11)
@@ -167,7 +167,7 @@ class EvalContext:
     def draw(
         self, model: EvaluatedModel, values: np.ndarray, *, stream: int, readers: Sequence[Reader], label: str
     ) -> Numbers:
-        """Draw images of a model and read them; equal streams draw equal latents."""
+        """Draw images of a model for values [n, V] and read them; equal streams draw equal latents."""
         return self.sampler.draw(
             model.generate,
             model.identity,

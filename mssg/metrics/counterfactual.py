@@ -72,7 +72,7 @@ class GeneratorEditor:
     cache: ArrayCache | None = None
 
     def abduct(self, images: np.ndarray, values: np.ndarray) -> list[Any]:
-        """Invert images, `batch` at a time."""
+        """See `Editor.abduct`: inverted, `batch` at a time."""
         from mssg.features.perceptual import perceptual_distance
         from mssg.inversion.projector import Inversion, invert
 
@@ -96,7 +96,7 @@ class GeneratorEditor:
         return parts
 
     def predict(self, state: list[Any], values: np.ndarray) -> np.ndarray:
-        """Draw them with other covariates."""
+        """See `Editor.predict`."""
         from mssg.inversion.projector import draw
 
         parts, start = [], 0
@@ -106,7 +106,7 @@ class GeneratorEditor:
         return np.concatenate(parts)
 
     def draw(self, values: np.ndarray, seed: int) -> np.ndarray:
-        """Draw new latents."""
+        """See `Editor.draw`."""
         from mssg.rendering.renderer import Renderer
 
         return Renderer(self.snapshot).generate(values, seed)

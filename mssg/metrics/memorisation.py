@@ -202,7 +202,7 @@ def _usual_ratio(usual: np.ndarray, heldout: np.ndarray, false_alarm: float) -> 
 
 
 def distance_ratio(distance: np.ndarray, to_heldout: np.ndarray) -> np.ndarray:
-    """distance / to_heldout; infinite where only the latter is zero, 1 where both are."""
+    """distance / to_heldout, [N] each; infinite where only the latter is zero, 1 where both are."""
     equal = (distance == 0.0) & (to_heldout == 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(equal, 1.0, distance / to_heldout)

@@ -56,7 +56,7 @@ def path_distances(
 
 
 def path_length(distances: np.ndarray) -> tuple[float, float]:
-    """Mean of the distances without the extreme percentiles, and their standard deviation."""
+    """Mean of the distances [N] without the extreme percentiles, and their standard deviation."""
     low, high = np.percentile(distances, TRIM)
     kept = distances[(distances >= low) & (distances <= high)]
     return float(kept.mean()), float(kept.std())

@@ -19,6 +19,12 @@ WIDEST, DEEPEST, LARGEST_BASE = 65536, 100, 2**26  # far beyond what anybody tra
 class _Config:
     """JSON form shared by both configurations."""
 
+    def _fill_in(self, **defaults: object) -> None:
+        """Give what was left None its default."""
+        for name, value in defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
     def to_json(self) -> dict[str, Any]:
         """Every field, resolved, as JSON values."""
         return asdict(self)  # type: ignore[call-overload]
@@ -170,16 +176,13 @@ class GeneratorConfig(_Config):
             raise UsageError(
                 "unknown generator", field="kind", found=self.kind, expected=" or ".join(GENERATOR_KINDS)
             )
-        defaults = {
-            "mapping_layers": 8 if self.kind == STYLEGAN2 else 2,
-            "embed_features": self.w_dim,
-            "layer_features": self.w_dim,
-            "conv_kernel": 1 if self.kind == STYLEGAN3_R else 3,
-            "radial_filters": self.kind == STYLEGAN3_R,
-        }
-        for name, value in defaults.items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
+        self._fill_in(
+            mapping_layers=8 if self.kind == STYLEGAN2 else 2,
+            embed_features=self.w_dim,
+            layer_features=self.w_dim,
+            conv_kernel=1 if self.kind == STYLEGAN3_R else 3,
+            radial_filters=self.kind == STYLEGAN3_R,
+        )
         _check_image(self.img_resolution, self.img_channels)
         _check_whole(self, 0, WIDEST, "c_dim")
         _check_whole(self, 1, WIDEST, "z_dim", "w_dim", "channel_max", "embed_features", "layer_features")
@@ -263,11 +266,8 @@ class DiscriminatorConfig(_Config):
         _check_channel_base(self)
         _check_number(self, 1e-6, 1e6, "mapping_lr_multiplier")
         _check_clamp(self.conv_clamp)
-        if self.cmap_dim is None:
-            object.__setattr__(self, "cmap_dim", self.channels(4))
-        for name in ("embed_features", "layer_features"):
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, self.cmap_dim)
+        self._fill_in(cmap_dim=self.channels(4))
+        self._fill_in(embed_features=self.cmap_dim, layer_features=self.cmap_dim)
         _check_whole(self, 1, WIDEST, "cmap_dim", "embed_features", "layer_features")
         if self.mbstd_group_size is not None:
             _check_whole(self, 1, WIDEST, "mbstd_group_size")

@@ -30,6 +30,9 @@ def setup_filter(taps: Sequence[float] | Tensor, *, normalize: bool = True, gain
     Returns:
         float32 [n] when n >= 8 (applied along both axes), else [h, w].
 
+    Raises:
+        UsageError: Taps of more than two dimensions, or none.
+
     Source: Karras et al. 2019 ("A style-based generator architecture"), the binomial [1, 3, 3, 1] low-pass.
     """
     where = taps.device if isinstance(taps, Tensor) else torch.get_default_device()
@@ -52,7 +55,11 @@ def filter_size(f: Tensor | None) -> tuple[int, int]:
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:
-    """Expand a factor to (x, y) and check that it is positive."""
+    """Expand a factor to (x, y).
+
+    Raises:
+        UsageError: It is less than 1.
+    """
     x, y = (value, value) if isinstance(value, int) else value
     if x < 1 or y < 1:
         raise UsageError("a resampling factor is at least 1", found=value, expected=">= 1")

@@ -19,7 +19,7 @@ DEMODULATION_EPS = 1e-8
 
 
 def bias_act(x: Tensor, b: Tensor | None, dim: int, spec: ActivationSpec) -> Tensor:
-    """y = clamp(gain * act(x + b)).
+    """y = clamp(gain * act(x + b)): x of any shape, b [x.shape[dim]] or None; the result is as x.
 
     Source: Karras et al. 2020 (StyleGAN2), appendix B: bias, activation and gain after every convolution.
     """
@@ -31,6 +31,8 @@ def bias_act(x: Tensor, b: Tensor | None, dim: int, spec: ActivationSpec) -> Ten
 
 def upfirdn2d(x: Tensor, f: Tensor | None, spec: FilterSpec) -> Tensor:
     """Insert zeros, pad, convolve with a FIR filter, keep every down-th pixel: y = gain * ((x up) * f) down.
+
+    x [B, C, H, W], f [h, w], [n] along both axes, or None; y [B, C, H', W'] in x's dtype, of `spec.size`.
 
     Source: Crochiere & Rabiner 1983, "Multirate digital signal processing", chapter 2.
     """
@@ -53,6 +55,8 @@ def filtered_lrelu(x: Tensor, b: Tensor | None, filters: Filters, spec: Filtered
     """Bias, upsample, leaky ReLU, downsample: a non-linearity that creates no frequencies it cannot
     represent.
 
+    x [B, C, H, W], b [C] or None, filters as in `upfirdn2d`; the result is [B, C, H', W'] in x's dtype.
+
     Source: Karras et al. 2021 (StyleGAN3), section 3.1 and figure 4b.
     """
     x = bias_act(x, b, 1, ActivationSpec())
@@ -63,6 +67,8 @@ def filtered_lrelu(x: Tensor, b: Tensor | None, filters: Filters, spec: Filtered
 
 def conv2d_resample(x: Tensor, w: Tensor, f: Tensor | None, spec: ConvSpec) -> Tensor:
     """Upsample, convolve, downsample, with low-pass filter f at each change of rate.
+
+    x [B, I, H, W], w [O, I, k, k], f as in `upfirdn2d`; the result is [B, O, H', W'] in x's dtype.
 
     Source: Karras et al. 2020 (StyleGAN2), section 2 and appendix B; Zhang 2019 (anti-aliased downsampling).
     """
@@ -95,6 +101,9 @@ def modulated_conv2d(
     w'_oikl = s_i * w_oikl;  w''_oikl = w'_oikl / sqrt(sum_ikl w'^2 + eps);
     y = clamp(gain act(w'' * (input_gain x) + noise + b)).
 
+    x [B, I, H, W], w [O, I, k, k], s [B, I], b [O]; input_gain and noise broadcast to x and to the result
+    [B, O, H', W'], which has x's dtype.
+
     Source: Karras et al. 2020 (StyleGAN2), equations 1 and 3.
     """
     w = w[None] * s[:, None, :, None, None]  # [B, O, I, k, k]
@@ -120,6 +129,8 @@ def modulated_filtered_lrelu(
     b: Tensor | None,
 ) -> Tensor:
     """A layer of StyleGAN3: a modulated convolution, then bias and filtered leaky ReLU.
+
+    Shapes as in `modulated_conv2d` and `filtered_lrelu`.
 
     Source: Karras et al. 2021 (StyleGAN3), section 3.2 and appendix D.
     """

@@ -63,7 +63,8 @@ def check_volume(study: Study) -> str:
 
 
 def places_of(study: Study, summary: Mapping[str, Any]) -> NDArray[np.float64]:
-    """Where the slices of a volume lie: over the range of the training slices, in their usual step.
+    """Where the slices of a volume lie, in millimetres [K]: over the range of the training slices, in their
+    usual step.
 
     Raises:
         UsageError: No position, or a snapshot that does not say.

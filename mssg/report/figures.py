@@ -65,7 +65,7 @@ def _figure(width: float, height: float) -> Any:
 
 
 def pairs(found: Sequence[tuple[np.ndarray, np.ndarray, float]]) -> Any:
-    """Generated images above their nearest training images."""
+    """Generated images [C, H, W] above their nearest training images; each pair with a ratio of distances."""
     columns = max(1, len(found))
     figure = _figure(0.3 + 0.72 * columns, 1.95)
     axes = figure.subplots(2, columns, squeeze=False)

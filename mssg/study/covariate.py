@@ -167,7 +167,8 @@ class Covariate:
         return mine == theirs and bool(unnamed or self.levels == other.levels)
 
     def forward(self, x: np.ndarray | float) -> np.ndarray:
-        """Native value -> transformed value (identity, or log(x + shift))."""
+        """Native values of any shape -> float64 transformed values: themselves, or log(x + shift), NaN where
+        that is none."""
         x = np.asarray(x, dtype=np.float64)
         if self.transform == "identity":
             return x

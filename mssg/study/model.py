@@ -176,7 +176,11 @@ class Study:
         raise UsageError("no such source", field=name, expected=" | ".join(s.name for s in self.sources))
 
     def index(self, name: str) -> int:
-        """Column of a covariate in a values array [N, V]."""
+        """Column of a covariate in a values array [N, V].
+
+        Raises:
+            UsageError: No such covariate.
+        """
         if name not in self.condition_names:
             raise UsageError(
                 "no such covariate in this study", field=name, expected=" | ".join(self.condition_names)

@@ -40,7 +40,7 @@ class World:
         return slice(self.rank, None, self.size)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The tensor summed over all processes."""
+        """The tensor, of any shape, summed over all processes."""
         if self.size > 1:
             tensor = tensor.clone()
             with _together():
@@ -76,7 +76,7 @@ class World:
                 dist.barrier()
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors by their means over all processes, in one message."""
+        """Replace tensors, of any shapes, by their means over all processes, in one message."""
         if self.size > 1 and tensors:
             flat = torch.cat([t.flatten() for t in tensors])
             with _together():

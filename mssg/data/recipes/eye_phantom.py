@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg.data.dataset_writer import check_target
 from mssg.data.recipes.eye_phantom_anatomy import GRADES, Eye, draw_eye
 from mssg.data.recipes.eye_phantom_camera import CAMERAS, photograph
 from mssg.data.recipes.phantom_sources import (
+    HALVES,
     TEST_SHARE,
     VAL_SHARE,
     PreparedPhantoms,
     Progress,
     copy_studies,
+    divide_people,
     draw_people,
     write_sources,
 )
-from mssg.data.split import assign_sources, split_subjects
-from mssg.errors import UsageError, check_choice
+from mssg.errors import check_choice
 
 SIDES = ("left", "right")
 COVARIATES: dict[str, dict[str, Any]] = {
@@ -83,21 +83,15 @@ def prepare(
         DataError: A folder that cannot be written.
     """
     check_choice(resolution, RESOLUTIONS, "resolution")
-    if subjects < 2:
-        raise UsageError("too few subjects", field="subjects", found=subjects, expected="2 or more")
     out = Path(out_dir)
-    for name in (*OBSERVES, "all", "b2"):
-        check_target(out / name)
-    names = [f"phantom-eye-{i:05d}" for i in range(subjects)]
-    split = split_subjects(names, seed, test, val)
-    home = assign_sources(names, [1.0] * len(OBSERVES), seed)
+    names, split, home = divide_people(out, "phantom-eye", subjects, seed=seed, test=test, val=val)
     eyes, images = zip(*draw_people(_draw_chunk, _start, (seed, resolution), names, workers, progress))
     columns = {"subject": names, "split": split} | _columns(eyes)
     everybody = np.ones(subjects, bool)
     counts = write_sources(
         out,
         (
-            *((name, home == i, 0, observes) for i, (name, observes) in enumerate(OBSERVES.items())),
+            *((name, home == i, 0, OBSERVES[name]) for i, name in enumerate(HALVES)),
             ("all", everybody, 0, tuple(COVARIATES)),
             ("b2", home == 1, 1, GRADED),
         ),

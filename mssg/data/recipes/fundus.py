@@ -96,7 +96,7 @@ def trimmed(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def padded(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A photograph in the middle of a black square."""
+    """A photograph [h, w, 3] in the middle of a black square [S, S, 3]."""
     height, width = photo.shape[:2]
     side = max(height, width)
     out = np.zeros((side, side, 3), np.uint8)
@@ -106,8 +106,8 @@ def padded(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def resized(photo: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
-    """A square photograph at another size; its filter grows with the step down, so that nothing is
-    aliased."""
+    """A square photograph [S, S, 3] at another size [R, R, 3]; its filter grows with the step down, so that
+    nothing is aliased."""
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(photo))

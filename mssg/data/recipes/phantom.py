@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mssg.blas import one_blas_thread
-from mssg.data.dataset_writer import check_target
 from mssg.data.plane import shows_tissue
 from mssg.data.recipes import phantom_anatomy as anatomy
 from mssg.data.recipes.phantom_anatomy import CORTEX_STEPS, VENTRICLE_STEPS, Anatomy, Volumes
@@ -34,15 +33,16 @@ from mssg.data.recipes.phantom_scan import (
     slice_points,
 )
 from mssg.data.recipes.phantom_sources import (
+    HALVES,
     TEST_SHARE,
     VAL_SHARE,
     PreparedPhantoms,
     Progress,
     copy_studies,
+    divide_people,
     draw_people,
     write_sources,
 )
-from mssg.data.split import assign_sources, split_subjects
 from mssg.errors import UsageError, check_choice
 
 COVARIATES = ("age", "ventricle", "grey_matter")
@@ -121,15 +121,12 @@ def prepare(
         UsageError: A resolution, plane, head, share or number out of range.
         DataError: A folder that cannot be written.
     """
-    _check(subjects, resolution, plane, head)
-    places = _places(at, slices)
-    out = Path(out_dir)
-    for name in (*OBSERVES, "all", "b2"):
-        check_target(out / name)
+    check_choice(resolution, RESOLUTIONS, "resolution")
+    check_choice(plane, PLANES, "plane")
+    check_choice(head, anatomy.HEADS, "head")
+    places, out = _places(at, slices), Path(out_dir)
     prefix = "phantom" if head == anatomy.HEADS[0] else f"phantom-{head}"
-    names = [f"{prefix}-{i:05d}" for i in range(subjects)]
-    split = split_subjects(names, seed, test, val)
-    home = assign_sources(names, [1.0] * len(OBSERVES), seed)
+    names, split, home = divide_people(out, prefix, subjects, seed=seed, test=test, val=val)
     drawn = _draw(names, _Cut(seed, resolution, plane, places, slices), head, workers, progress)
     origin = f"{subjects} random deformations of one real T1 template ({head}); not patients"
 
@@ -143,7 +140,7 @@ def prepare(
     counts = write_sources(
         out,
         (
-            *((name, home == i, 0, (*OBSERVES[name], *place)) for i, name in enumerate(OBSERVES)),
+            *((name, home == i, 0, (*OBSERVES[name], *place)) for i, name in enumerate(HALVES)),
             ("all", np.ones(subjects, bool), 0, (*COVARIATES, *place)),
             ("b2", home == 1, 1, (*OBSERVES["b"], *place)),
         ),
@@ -157,14 +154,6 @@ def prepare(
     write_studies(out, resolution, plane, places)
     error = np.abs(drawn.truth - drawn.targets).mean(0)
     return PreparedPhantoms(out, counts, dict(zip(COVARIATES, error.tolist())))
-
-
-def _check(subjects: int, resolution: int, plane: str, head: str) -> None:
-    check_choice(resolution, RESOLUTIONS, "resolution")
-    check_choice(plane, PLANES, "plane")
-    check_choice(head, anatomy.HEADS, "head")
-    if subjects < 2:
-        raise UsageError("too few subjects", field="subjects", found=subjects, expected="2 or more")
 
 
 def _about(origin: str, seed: int, shares: dict[str, float], space: dict[str, Any]) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def volumes_of(whole: Anatomy) -> Volumes:
 
 def ventricles_of(head: str) -> NDArray[np.bool_]:
     """The lateral ventricles of one of `HEADS`: fluid deep inside the brain, or near those of the first
-    head."""
+    head: [X, Y, Z]."""
     from scipy import ndimage
 
     t1, grey, white = template(head)
@@ -187,7 +187,7 @@ def find_ventricles(t1: Field, tissue: Field, place: NDArray[np.bool_]) -> NDArr
 
 
 def signed_distance(mask: NDArray[np.bool_]) -> Field:
-    """Millimetres to the border of a mask, positive inside; voxels are 1 mm."""
+    """Millimetres to the border of a mask [X, Y, Z], positive inside: float32; voxels are 1 mm."""
     from scipy.ndimage import distance_transform_edt
 
     inner: Any = distance_transform_edt(mask)

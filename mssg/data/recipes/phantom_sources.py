@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mssg import assets
-from mssg.data.dataset_writer import write_packed
+from mssg.data.dataset_writer import check_target, write_packed
 from mssg.data.draft import write_draft
-from mssg.data.split import SPLITS
+from mssg.data.split import SPLITS, assign_sources, split_subjects
 from mssg.errors import UsageError
 from mssg.processes import worker_pool
 
 TEST_SHARE, VAL_SHARE = 0.15, 0.1
+HALVES = ("a", "b")
+"""The sources among which people are divided; `all` holds everybody, `b2` those of b on another device."""
 CHUNK = 50
 Progress = Callable[[int], None]
 
@@ -31,6 +33,34 @@ class PreparedPhantoms:
     folder: Path
     counts: dict[str, dict[str, int]]
     mean_error: dict[str, float]
+
+
+def divide_people(
+    out: Path, prefix: str, subjects: int, *, seed: int, test: float, val: float
+) -> tuple[list[str], NDArray[np.str_], NDArray[np.int64]]:
+    """Name people and divide them, before any work is done.
+
+    Args:
+        out: Folder to write their sources in.
+        prefix: Of their names.
+        subjects: How many people.
+        seed: Of both divisions.
+        test: Share of people to test on.
+        val: Share of the rest to validate on.
+
+    Returns:
+        Of each person: name, split, and the number of one of `HALVES`.
+
+    Raises:
+        UsageError: Fewer than two people, or a share out of range.
+        DataError: A folder that cannot be written.
+    """
+    if subjects < 2:
+        raise UsageError("too few subjects", field="subjects", found=subjects, expected="2 or more")
+    for name in (*HALVES, "all", "b2"):
+        check_target(out / name)
+    names = [f"{prefix}-{i:05d}" for i in range(subjects)]
+    return names, split_subjects(names, seed, test, val), assign_sources(names, [1.0] * len(HALVES), seed)
 
 
 def draw_people(
