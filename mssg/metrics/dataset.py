@@ -136,7 +136,7 @@ def open_dataset(
 
 
 def at_own_place(study: Study, packed: PackedSource, rows: np.ndarray) -> np.ndarray:
-    """Of rows [n] of slices at many places those at the study's own, within a pixel: what a single slice shows."""
+    """Of rows [n] of slices at many places those at the study's own, within a pixel, as of a single slice."""
     if not study.geometry or study.position is None:
         return rows
     places = packed.values[rows, study.index(study.position)]

@@ -148,6 +148,13 @@ class Driver:
         """Put the mouse where nothing is."""
         self.ctx.mouse_move_to_pos((640 * self.scale, 10 * self.scale))
 
+    def exported(self, name: str) -> Path:
+        """Give the export dialog a file in the folder, and wait until it is written."""
+        path = self.folder / name
+        self.ctx.item_input_value("//Export/##export path", str(path))
+        self.wait(path.exists, what=name)
+        return path
+
     def drag(self, ref: str, dx: float, dy: float = 0.0) -> None:
         """Drag a control by pixels at scale 1."""
         self.ctx.item_drag_with_delta(ref, (dx * self.scale, dy * self.scale))

@@ -74,12 +74,17 @@ def spectrum(d: Driver) -> None:
     d.ctx.item_click("//Inspect/inspect/spectrum")
 
 
-def compare(d: Driver) -> None:
-    """A pin and the signed difference from it, with the read-out under the cursor."""
+def pinned_and_moved(d: Driver) -> None:
+    """The picture pinned, then the first covariate moved up."""
     d.ctx.key_press(imgui.Key.p)
     name = d.app.document.distribution.study.conditions[0].name
     low, high = d.app.document.distribution.range(name)
     d.ctx.item_input_value(slider(name), low + 0.9 * (high - low))
+
+
+def compare(d: Driver) -> None:
+    """A pin and the signed difference from it, with the read-out under the cursor."""
+    pinned_and_moved(d)
     d.ctx.key_press(imgui.Key.d)
     d.settle()
     d.ctx.mouse_move("//Picture/##picture")
@@ -87,10 +92,7 @@ def compare(d: Driver) -> None:
 
 def side(d: Driver) -> None:
     """Side by side with the pin, zoomed together, in colour."""
-    d.ctx.key_press(imgui.Key.p)
-    name = d.app.document.distribution.study.conditions[0].name
-    low, high = d.app.document.distribution.range(name)
-    d.ctx.item_input_value(slider(name), low + 0.9 * (high - low))
+    pinned_and_moved(d)
     d.ctx.item_click("//Display/side##compare")
     d.app.state = replace(
         d.state, display=replace(d.state.display, colormap="magma", level=110.0, width=180.0)

@@ -217,9 +217,7 @@ def main_grid_is_exported(d):
     d.settle()
     d.ctx.item_click("//Grid/**/PNG##grid png")
     d.frames()
-    path = d.folder / "grid.png"
-    d.ctx.item_input_value("//Export/##export path", str(path))
-    d.wait(path.exists)
+    path = d.exported("grid.png")
     from PIL import Image
 
     with Image.open(path) as image:
@@ -546,9 +544,7 @@ def medical_nifti_is_exported_with_millimetres(d):
     d.app.interface.export.kind = "nii"
     d.app.interface.dialogs.add(Dialog.EXPORT)
     d.frames(4)
-    path = d.folder / "a.nii.gz"
-    d.ctx.item_input_value("//Export/##export path", str(path))
-    d.wait(path.exists)
+    path = d.exported("a.nii.gz")
     import nibabel
 
     volume = nibabel.load(path)
@@ -562,9 +558,7 @@ def _export(d, name, kind="png"):
     d.app.interface.export.kind = kind
     d.ctx.key_press(CTRL | imgui.Key.e)
     d.frames(6)
-    path = d.folder / name
-    d.ctx.item_input_value("//Export/##export path", str(path))
-    d.wait(path.exists, what=name)
+    path = d.exported(name)
     d.frames(4)
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB")), json.loads(image.text["mssg"])
@@ -950,9 +944,7 @@ def main_picture_and_sweep_are_exported(d):
         d.app.interface.dialogs.add(Dialog.EXPORT)
         d.frames(4)
         d.settle()
-        path = d.folder / name
-        d.ctx.item_input_value("//Export/##export path", str(path))
-        d.wait(path.exists, what=name)
+        d.exported(name)
         d.frames(4)
     with Image.open(d.folder / "a.png") as image:
         shown = colormaps.apply(d.app.client.shown.image, 127.5, 255, "grey")[..., 0]
@@ -1016,9 +1008,7 @@ def main_window_is_photographed(d):
     d.app.interface.export = ExportForm("window", "explorer.png")
     d.app.interface.dialogs.add(Dialog.EXPORT)
     d.frames(4)
-    path = d.folder / "window.png"
-    d.ctx.item_input_value("//Export/##export path", str(path))
-    d.wait(path.exists)
+    path = d.exported("window.png")
     with Image.open(path) as image:
         assert image.size == (1280 * d.scale, 800 * d.scale) and "mssg" in image.text
         assert len(image.convert("L").getcolors()) > 50

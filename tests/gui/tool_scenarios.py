@@ -113,9 +113,7 @@ def tools_the_oracles_regions_are_outlined_and_exported(d):
 
     d.ctx.item_click(f"//Regions/{icons.ICON_FA_DOWNLOAD}  export…##regions")
     d.frames(3)
-    path = d.folder / "regions.csv"
-    d.ctx.item_input_value("//Export/##export path", str(path))
-    d.wait(path.exists)
+    path = d.exported("regions.csv")
     assert path.read_text().startswith("region,outline,column,row,across_mm,up_mm\nstrokes,1,")
     d.front("Measured")
 
@@ -151,9 +149,7 @@ def tools_keyframes_become_a_movie(d):
     d.ctx.item_click(f"//Movie/{icons.ICON_FA_DOWNLOAD}  export…##movie")
     d.wait(lambda: not d.app.client.busy)
     d.frames(4)
-    path = d.folder / "movie.gif"
-    d.ctx.item_input_value("//Export/##export path", str(path))
-    d.wait(path.exists)
+    path = d.exported("movie.gif")
     from PIL import Image
 
     with Image.open(path) as gif:
@@ -184,9 +180,7 @@ def tools_picture_and_view_are_copied(d):
     assert np.frombuffer(pixels, np.uint8).std() > 5
     d.ctx.menu_click("//##MainMenuBar/File/Capture view…")
     d.frames(3)
-    path = d.folder / "view.png"
-    d.ctx.item_input_value("//Export/##export path", str(path))
-    d.wait(path.exists)
+    d.exported("view.png")
 
 
 # --- tables, lists of conditions, help
@@ -200,9 +194,7 @@ def tools_tables_are_written_as_csv(d):
 
     d.ctx.item_click(f"//Measured/{icons.ICON_FA_TABLE}  CSV##measured")
     d.frames(3)
-    path = d.folder / "measured.csv"
-    d.ctx.item_input_value("//Export/##export path", str(path))
-    d.wait(path.exists)
+    path = d.exported("measured.csv")
     rows = path.read_text().splitlines()
     assert rows[0].startswith("covariate,unit,instrument,asked,read")
     assert rows[1].startswith("thickness,px,digits,")
@@ -215,9 +207,7 @@ def tools_the_response_is_written_as_csv(d):
     d.settle()
     d.ctx.item_click(f"//Response/**/{icons.ICON_FA_TABLE}  CSV##response")
     d.frames(3)
-    path = d.folder / "response.csv"
-    d.ctx.item_input_value("//Export/##export path", str(path))
-    d.wait(path.exists)
+    path = d.exported("response.csv")
     assert path.read_text().startswith("covariate,unit,instrument,asked,seed,read\n")
     d.front("Grid")
 
