@@ -8,22 +8,20 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mssg.version import __version__ as __version__
+from mssg.version import __version__
 
 if TYPE_CHECKING:
-    from mssg.api.cohort import Cohort as Cohort
-    from mssg.api.inverted import Inverted as Inverted
-    from mssg.api.model import Model as Model
-    from mssg.api.model import load as load
-    from mssg.api.picture import Picture as Picture
-    from mssg.api.volume import Volume as Volume
-    from mssg.checkpoint.header import read_header as read_header
-    from mssg.checkpoint.snapshot import load_snapshot as load_snapshot
-    from mssg.errors import ArgumentError as ArgumentError
-    from mssg.errors import MssgError as MssgError
-    from mssg.rendering.request import RenderRequest as RenderRequest
-    from mssg.study.model import Study as Study
-    from mssg.study.schema import load_study as load_study
+    from mssg.api.cohort import Cohort
+    from mssg.api.inverted import Inverted
+    from mssg.api.model import Model, load
+    from mssg.api.picture import Picture
+    from mssg.api.volume import Volume
+    from mssg.checkpoint.header import read_header
+    from mssg.checkpoint.snapshot import load_snapshot
+    from mssg.errors import ArgumentError, MssgError
+    from mssg.rendering.request import RenderRequest
+    from mssg.study.model import Study
+    from mssg.study.schema import load_study
 
 _LAZY = {
     "load": "mssg.api.model",
@@ -42,8 +40,22 @@ _LAZY = {
 }
 _SUBMODULES = ("assets", "legacy", "measure", "metrics")
 
-__all__ = ["__version__"]
-__all__ += _LAZY
+__all__ = [
+    "ArgumentError",
+    "Cohort",
+    "Inverted",
+    "Model",
+    "MssgError",
+    "Picture",
+    "RenderRequest",
+    "Study",
+    "Volume",
+    "__version__",
+    "load",
+    "load_snapshot",
+    "load_study",
+    "read_header",
+]
 
 
 def __getattr__(name: str) -> Any:

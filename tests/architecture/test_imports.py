@@ -85,3 +85,9 @@ def test_torch_free_modules_stay_torch_free():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_public_names_are_those_that_are_loaded_on_first_use():
+    import mssg
+
+    assert set(mssg.__all__) == {"__version__", *mssg._LAZY}
