@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mssg.data.recipes import digit_changes
 from mssg.data.recipes import digits as recipe
 from mssg.errors import DataError, UsageError
 from mssg.measure import digits
@@ -23,7 +24,7 @@ def bar(width: float, angle: float, side: int = 32, level: float = 200.0) -> np.
 def changed(image: np.ndarray, **wanted: float) -> np.ndarray:
     """A digit of which only what is named changes."""
     own = {name: values[0] for name, values in digits.measure(image[None]).items()}
-    return digits.set_all(image, **(own | wanted), resolution=len(image))
+    return digit_changes.set_all(image, **(own | wanted), resolution=len(image))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def targets() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def drawn(originals: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    return np.stack([digits.set_all(image, *target) for image, target in zip(originals, targets)])
+    return np.stack([digit_changes.set_all(image, *target) for image, target in zip(originals, targets)])
 
 
 @pytest.mark.parametrize("width", [2.0, 3.0, 5.0, 7.0])
@@ -163,7 +164,7 @@ def test_other_shapes_are_refused(shape):
         digits.measure(np.zeros(shape, np.uint8))
 
 
-@pytest.mark.parametrize("change", [changed, digits.set_intensity])
+@pytest.mark.parametrize("change", [changed, digit_changes.set_intensity])
 def test_setting_an_empty_image_is_refused(change):
     with pytest.raises(DataError, match="no digit"):
         change(np.zeros((28, 28), np.uint8), intensity=2.0)

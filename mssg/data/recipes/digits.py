@@ -24,6 +24,7 @@ from mssg import assets
 from mssg.blas import one_blas_thread
 from mssg.data.dataset_writer import check_target, write_packed
 from mssg.data.draft import write_draft
+from mssg.data.recipes.digit_changes import set_all
 from mssg.data.split import assign_sources, split_subjects
 from mssg.errors import DataError, UsageError, check_choice
 from mssg.measure import digits
@@ -332,9 +333,7 @@ def _draw_chunk(
             )
             targets[row] = thickness, intensity, slant
             try:
-                images[row] = digits.set_all(
-                    originals[row], thickness, intensity, slant, resolution, *TOLERANCES
-                )
+                images[row] = set_all(originals[row], thickness, intensity, slant, resolution, *TOLERANCES)
             except DataError:
                 continue
     measured = digits.measure(images)
