@@ -1,11 +1,8 @@
-"""Writing what is on the screen: pictures, grids, sweeps and volumes, each with its provenance. No torch, no
-imgui."""
+"""Writing what is on the screen: pictures, grids, volumes, each with its provenance. No torch, no imgui."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +16,6 @@ from explorer_app.geometry import millimetres, mirrored
 from explorer_app.overlay import COLOURS, outlines
 from explorer_app.request_edits import whole_picture
 from explorer_app.state import Axis, Display, Grid, Movie, grid_requests
-from mssg import extras
 from mssg.checkpoint.header import Header
 from mssg.data import nifti
 from mssg.errors import DataError, UsageError
@@ -217,13 +213,13 @@ def save_regions(path: str | Path, masks: Mapping[str, np.ndarray], origin: Orig
         labels[mask] = i
     told = replace(origin, more={**origin.more, "Labels": {i: n for i, n in enumerate(masks, 1)}})
     if name.endswith(".csv"):
-        _write(path, _outline_rows(masks, header).encode())
+        write_file(path, _outline_rows(masks, header).encode())
     elif name.endswith(".png"):
         image_files.write_png(path, labels, told.text)
     elif name.endswith(image_files.NIFTI_SUFFIXES):
         image = image_files.nifti_image(labels[None, None].astype(np.float32), header, origin.requests[0])
-        _write(path, nifti.to_bytes(image, path))
-        _write(nifti.sidecar(path), told.json.encode())
+        write_file(path, nifti.to_bytes(image, path))
+        write_file(nifti.sidecar(path), told.json.encode())
     else:
         raise UsageError("not a file of regions", file=path, expected=".csv, .png or .nii.gz")
 
@@ -240,54 +236,6 @@ def _outline_rows(masks: Mapping[str, np.ndarray], header: Header) -> str:
     return "\n".join(rows) + "\n"
 
 
-def save_sweep(path: str | Path, images: Sequence[np.ndarray], origin: Origin, fps: float = 12) -> None:
-    """Write pictures, uint8 [H, W] or [H, W, 3], as an animation that runs to and fro: GIF, or MP4 where
-    there is an ffmpeg, the system's or that of the extra `video`.
-
-    Raises:
-        UsageError: Another file type, or MP4 without ffmpeg.
-    """
-    _animation(path, [*images, *images[-2:0:-1]], origin, fps)
-
-
-def movie_files(path: str | Path, count: int) -> list[Path]:
-    """The files of a movie: of .png one for each picture, numbered from 1.
-
-    Raises:
-        UsageError: Another file type, or a numbered file that is there already.
-    """
-    path = Path(path)
-    if path.suffix.lower() in (".gif", ".mp4"):
-        return [path]
-    if path.suffix.lower() != ".png":
-        raise UsageError("not a movie", file=path, expected=".mp4, .gif, or .png for numbered pictures")
-    files = [path.with_name(f"{path.stem}-{i:04d}.png") for i in range(1, count + 1)]
-    if there := next((file for file in files if file.exists()), None):
-        raise UsageError("the picture is there already", file=there, hint="Give another name")
-    return files
-
-
-def save_movie(path: str | Path, pictures: Sequence[np.ndarray], origin: Origin, fps: float) -> str:
-    """Write a movie: GIF, MP4 where there is an ffmpeg, or PNGs numbered from 1; returns what was written.
-
-    Args:
-        path: Where.
-        pictures: uint8 [H, W] or [H, W, 3], all alike.
-        origin: Of its keyframes.
-        fps: Pictures a second.
-
-    Raises:
-        UsageError: As `movie_files` and `save_sweep`.
-    """
-    files = movie_files(path, len(pictures))
-    if files == [Path(path)]:
-        _animation(path, pictures, origin, fps)
-        return str(path)
-    for file, pixels in zip(files, pictures):
-        image_files.write_png(file, pixels, origin.text)
-    return f"{files[0]} to {files[-1].name}"
-
-
 def caption(header: Header, request: RenderRequest) -> tuple[str, ...]:
     """A picture in words: its values and seed, and what it is."""
     study, values = header.study, dict(request.covariates)
@@ -297,69 +245,6 @@ def caption(header: Header, request: RenderRequest) -> tuple[str, ...]:
     words.append("after a real image" if request.latent else seed)
     made = f"drawn by a generative model{f' trained on {header.origin}' if header.origin else ''}"
     return " · ".join(words), f"{study.name}: {made}, not a scan of a person"
-
-
-def _animation(path: str | Path, frames: Sequence[np.ndarray], origin: Origin, fps: float) -> None:
-    kind = Path(path).suffix.lower()
-    if kind == ".gif":
-        from PIL import Image as Pil
-
-        pictures = [Pil.fromarray(f) for f in frames]
-        options = {"save_all": True, "append_images": pictures[1:], "duration": round(1000 / fps), "loop": 0}
-        _write(path, lambda file: pictures[0].save(file, format="GIF", comment=origin.json, **options))
-    elif kind == ".mp4":
-        _write(path, lambda file: _mp4(file.name, frames, origin, fps))
-    else:
-        raise UsageError("not an animation", file=path, expected=".gif or .mp4")
-
-
-def _ffmpeg() -> str:
-    """The program ffmpeg: the system's, else the one that a package brings.
-
-    Raises:
-        UsageError: There is neither.
-    """
-    if program := shutil.which("ffmpeg"):
-        return program
-    extras.need("video", "MP4 without an ffmpeg of the system's")
-    import imageio_ffmpeg  # type: ignore[import-not-found]
-
-    return imageio_ffmpeg.get_ffmpeg_exe()
-
-
-def _mp4(path: str, frames: Sequence[np.ndarray], origin: Origin, fps: float) -> None:
-    program = _ffmpeg()
-    rgb = [np.repeat(f[..., None], 3, -1) if f.ndim == 2 else f for f in frames]
-    height, width = rgb[0].shape[:2]
-    words = [
-        program,
-        "-y",
-        "-loglevel",
-        "error",
-        "-f",
-        "rawvideo",
-        "-pix_fmt",
-        "rgb24",
-        "-s",
-        f"{width}x{height}",
-        "-r",
-        f"{fps}",
-    ]
-    words += [
-        "-i",
-        "-",
-        "-vf",
-        "pad=ceil(iw/2)*2:ceil(ih/2)*2",
-        "-pix_fmt",
-        "yuv420p",
-        "-metadata",
-        f"comment={origin.json}",
-    ]
-    done = subprocess.run(
-        [*words, "-f", "mp4", path], input=b"".join(f.tobytes() for f in rgb), capture_output=True
-    )
-    if done.returncode:
-        raise UsageError("ffmpeg failed", file=path, found=done.stderr.decode("utf-8", "replace")[-200:])
 
 
 def save_grid(path: str | Path, cells: Sequence[Sequence[np.ndarray]], grid: Grid, origin: Origin) -> None:
@@ -378,7 +263,7 @@ def save_grid(path: str | Path, cells: Sequence[Sequence[np.ndarray]], grid: Gri
     if kind == ".png":
         image_files.write_png(path, mosaic(cells), origin.text)
     elif kind == ".pdf":
-        _write(path, figure(cells, grid, origin).encode(kind))
+        write_file(path, figure(cells, grid, origin).encode(kind))
     else:
         raise UsageError("not a figure", file=path, expected=".png or .pdf")
 
@@ -409,5 +294,10 @@ def command_of_grid(
     return grid_command(whole_picture(request), study, snapshot, axes, output)
 
 
-def _write(path: str | Path, data: bytes | Callable[[BinaryIO], object]) -> None:
+def write_file(path: str | Path, data: bytes | Callable[[BinaryIO], object]) -> None:
+    """Write a file whole or not at all: its bytes, or what writes them.
+
+    Raises:
+        DataError: It cannot be written.
+    """
     write_atomically(Path(path), data, DataError)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from explorer_app import export, session
+from explorer_app import export, movie_export, session
 from explorer_app.comparison import Part, brightness, parts
 from explorer_app.displayed import FULL, coloured, displayed, sheet
 from explorer_app.distribution import TrainingDistribution
@@ -117,7 +117,7 @@ def _write_sweep(output: str, header: Header, state: AppState, artist: _Artist) 
     name = state.grid.columns.name
     requests = TrainingDistribution(header).sweep(state.request, name, state.mode)
     origin = Origin.of_sweep(header, requests, name, state.mode).shown(artist.view(requests[0]))
-    export.save_sweep(output, [artist.pixels(r) for r in requests], origin)
+    movie_export.save_sweep(output, [artist.pixels(r) for r in requests], origin)
 
 
 def _write_movie(output: str, header: Header, state: AppState, artist: _Artist) -> str:
@@ -129,9 +129,11 @@ def _write_movie(output: str, header: Header, state: AppState, artist: _Artist) 
             expected="two or more",
             hint="Add keyframes in the Movie panel and save the session",
         )
-    export.movie_files(output, 1)  # a wrong name is told before anything is drawn
+    movie_export.movie_files(output, 1)  # a wrong name is told before anything is drawn
     pictures = film(state.movie, header.study, artist.plain_part, lambda r: export.caption(header, r))
-    return export.save_movie(output, pictures, export.Origin.of_movie(header, state.movie), state.movie.fps)
+    return movie_export.save_movie(
+        output, pictures, export.Origin.of_movie(header, state.movie), state.movie.fps
+    )
 
 
 class _Artist:

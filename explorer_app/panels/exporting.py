@@ -11,7 +11,7 @@ import numpy as np
 from imgui_bundle import ImVec2, imgui
 from imgui_bundle import icons_fontawesome_6 as icons
 
-from explorer_app import export, tables, theme, widgets
+from explorer_app import export, movie_export, tables, theme, widgets
 from explorer_app.clipboard import copy_picture
 from explorer_app.comparison import Part
 from explorer_app.context import Context
@@ -268,7 +268,7 @@ def _sweep(app: Context, state: AppState) -> Draft | str:
     pictures, view = _many(app, state, frames)
     origin = export.Origin.of_sweep(distribution.header, requests, name, mode).shown(view)
     moment = int(imgui.get_time() * 8) % len(pictures)
-    return Draft(pictures[moment], lambda path: export.save_sweep(path, list(pictures), origin))
+    return Draft(pictures[moment], lambda path: movie_export.save_sweep(path, list(pictures), origin))
 
 
 def _waited_for(app: Context, requests: Sequence[Any]) -> list[Frame] | str:
@@ -305,7 +305,7 @@ def _movie(app: Context, state: AppState) -> Draft | str:
     widgets.text("A .png is written as one file for each picture: movie-0001.png and on.", theme.DIM)
     return Draft(
         pictures(replace(still, times=movie.times))[0],
-        lambda path: export.save_movie(path, pictures(movie), origin, movie.fps),
+        lambda path: movie_export.save_movie(path, pictures(movie), origin, movie.fps),
     )
 
 
@@ -371,7 +371,7 @@ def _list(app: Context, state: AppState) -> Draft | str:
     )
 
     def write(path: str) -> None:
-        files = export.movie_files(path, len(names))
+        files = movie_export.movie_files(path, len(names))
         for file, pixels, request in zip(files, pictures, requests):
             export.save_png(file, pixels, export.Origin.of(header, request).shown(view))
         tables.save(Path(path).with_suffix(".csv"), tables.of_pictures(study, names, files, frames))

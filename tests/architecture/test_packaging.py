@@ -54,7 +54,7 @@ def test_the_core_imports_no_extra_at_once(package):
 
 def test_what_is_missing_is_named_with_its_command(core_only, capsys, tmp_path):
     from explorer_app import __main__ as explorer
-    from explorer_app import export
+    from explorer_app import movie_export
     from mssg.features.lpips import load_lpips
 
     assert explorer.main([]) == 2
@@ -64,7 +64,7 @@ def test_what_is_missing_is_named_with_its_command(core_only, capsys, tmp_path):
     with pytest.raises(UsageError, match=r'LPIPS needs.*no lpips.*pip install "mssg\[metrics\]"'):
         load_lpips()
     with pytest.raises(UsageError, match=r'MP4.*no imageio-ffmpeg.*pip install "mssg\[video\]"'):
-        export._ffmpeg()
+        movie_export._ffmpeg()
 
 
 def test_the_command_line_says_what_is_missing(core_only, tmp_path, monkeypatch):

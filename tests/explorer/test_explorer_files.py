@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from explorer_app import config, evaluation, export, launch
+from explorer_app import config, evaluation, export, launch, movie_export
 from explorer_app.displayed import FULL, coloured
 from explorer_app.distribution import TrainingDistribution
 from explorer_app.state import AppState, Axis, Grid, opened, set_values
@@ -147,11 +147,11 @@ def test_sweep_runs_to_and_fro(tmp_path, distribution, state):
 
     images = [np.full((8, 8), 60 * i, np.uint8) for i in range(4)]
     origin = export.Origin.of(distribution.header, replace(state.request, seed=3))
-    export.save_sweep(tmp_path / "a.gif", images, origin)
+    movie_export.save_sweep(tmp_path / "a.gif", images, origin)
     with Image.open(tmp_path / "a.gif") as read:
         assert read.n_frames == 6 and json.loads(read.info["comment"])["Seed"] == 3
     with pytest.raises(UsageError, match="not an animation"):
-        export.save_sweep(tmp_path / "a.txt", images, origin)
+        movie_export.save_sweep(tmp_path / "a.txt", images, origin)
 
 
 @pytest.mark.slow
@@ -159,10 +159,10 @@ def test_a_sweep_becomes_a_video(tmp_path, distribution, state):
     """Odd sizes are padded; the frames are those of the GIF, and how they were made is in the file."""
     images = [np.full((33, 41), 60 * i, np.uint8) for i in range(4)]
     origin = export.Origin.of(distribution.header, replace(state.request, seed=3))
-    export.save_sweep(tmp_path / "a.mp4", images, origin)
+    movie_export.save_sweep(tmp_path / "a.mp4", images, origin)
     assert (tmp_path / "a.mp4").read_bytes()[4:8] == b"ftyp"
     words = f"-v error -i {tmp_path / 'a.mp4'} -pix_fmt gray -f rawvideo -".split()
-    done = subprocess.run([export._ffmpeg(), *words], capture_output=True, check=True)
+    done = subprocess.run([movie_export._ffmpeg(), *words], capture_output=True, check=True)
     frames = np.frombuffer(done.stdout, np.uint8).reshape(-1, 34, 42)
     assert frames[:, :32, :40].mean(axis=(1, 2)) == pytest.approx([0, 60, 120, 180, 120, 60], abs=4)
     assert b'"Seed": 3' in (tmp_path / "a.mp4").read_bytes()

@@ -13,9 +13,10 @@ from explorer_app import export, session
 from explorer_app.comparison import Part
 from explorer_app.displayed import displayed
 from explorer_app.distribution import TrainingDistribution
-from explorer_app.export import Origin, caption, movie_files, save_movie
+from explorer_app.export import Origin, caption
 from explorer_app.headless import export_session
 from explorer_app.movie import FRAME_LIMIT, between, discrete, film, framed, keyframe, seconds, shot_at, shots
+from explorer_app.movie_export import movie_files, save_movie
 from explorer_app.state import (
     AppState,
     Display,
