@@ -51,7 +51,8 @@ COHORT_OPTIONS = (
         metavar="NAME[@COLUMN]=KIND[:…]",
         help=(
             "A covariate of the tables: age=continuous:years, volume=continuous:ml:1..300,"
-            " volume=continuous:ml*0.001 where the table has mm³, sex=binary:F,M, site=categorical:x,y."
+            " volume=continuous:ml*0.001 where the table has mm³, sex=binary:F,M,"
+            " sex=binary:F=2,M=1 where the table has codes, site=categorical:x,y."
             " Repeatable."
         ),
     ),

@@ -188,7 +188,7 @@ def _decoded(spec: CovariateSpec, text: str) -> str | None:
     code = next((c for c in spec.codes if same_value(text, c)), None)
     if code is None and not is_missing(text):
         known = " | ".join(spec.codes)
-        how = "--covariate states other codes, --missing those for no value"
+        how = "--covariate states other codes (LEVEL=CODE), --missing those for no value"
         raise Rejected("table", f"{spec.covariate.name}: unknown code {text!r}, expected {known}; {how}")
     return None if code is None else spec.codes[code]
 

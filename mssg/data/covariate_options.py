@@ -19,7 +19,7 @@ TOP_CODED = ("keep", "drop")
 """What may become of ages such as 89+: taken as their limit, or left out on purpose."""
 _GRAMMAR = (
     "NAME=continuous[:UNIT[*FACTOR]][:LO..HI], NAME=binary[:ZERO,ONE] or"
-    " NAME=categorical[:LEVEL,LEVEL,…|:COUNT]"
+    " NAME=categorical[:LEVEL,LEVEL,…|:COUNT]; a level may be LEVEL=CODE, which the table says instead"
 )
 
 
@@ -29,8 +29,8 @@ def parse_covariate(text: str, option: str = "--covariate") -> CovariateSpec:
     Args:
         text: "age=continuous:years", "ventricle@LatVent=continuous:ml:1..300" (unit, then range; either end
             may be left open), "ventricle=continuous:ml*0.001" or "…:ml:factor=0.001" (the table's numbers are
-            in another unit: what to multiply them by), "sex=binary:F,M" (0, 1), "site=categorical:x,y,z",
-            "digit=categorical:10" (0 to 9).
+            in another unit: what to multiply them by), "sex=binary:F,M" (0, 1), "sex=binary:F=2,M=1=male"
+            (with the table's codes for them), "site=categorical:x,y,z", "digit=categorical:10" (0 to 9).
         option: For messages.
 
     Returns:
@@ -55,10 +55,13 @@ def parse_covariate(text: str, option: str = "--covariate") -> CovariateSpec:
                 range=span or PLAUSIBLE.get(unit),
             )
         if kind in KINDS and KINDS[kind].level_names:
-            words = _words(details, len(KINDS[kind].level_names))
-            return CovariateSpec(Covariate(name, kind), column or name).with_levels(words)
+            words, codes = _words(details, len(KINDS[kind].level_names))
+            spec = CovariateSpec(Covariate(name, kind), column or name).with_levels(words)
+            return replace(spec, codes=spec.codes | {code: spec.codes[word] for code, word in codes.items()})
         if kind in KINDS:
-            return CovariateSpec(Covariate(name, kind, levels=_words(details)), column or name)
+            words, codes = _words(details)
+            codes = dict(zip(words, words)) | codes if codes else {}
+            return CovariateSpec(Covariate(name, kind, levels=words), column or name, codes=codes)
         problem = f"unknown kind {kind!r}"
     except ValueError as error:
         problem = str(error)
@@ -87,18 +90,23 @@ def _unit_and_range(details: Sequence[str]) -> tuple[str, float, tuple[float, fl
     return unit, factor, span
 
 
-def _words(details: Sequence[str], count: int | None = None) -> tuple[str, ...]:
-    """The levels of a detail "x,y,z" or, where any number will do, "10"; none where there is no detail."""
+def _words(details: Sequence[str], count: int | None = None) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The levels of a detail "x,y,z" or, where any number will do, "10", and what codes stand for, of
+    "x=1,y=2"; none where there is no detail."""
     if not details:
-        return ()
+        return (), {}
     words = [word.strip() for word in details[0].split(",")]
+    codes = {code.strip(): word.split("=")[0].strip() for word in words for code in word.split("=")[1:]}
+    words = [word.split("=")[0].strip() for word in words]
     if count is None and len(words) == 1 and words[0].isdecimal() and int(words[0]) <= MOST_LEVELS:
         words = [str(i) for i in range(int(words[0]))]
-    if len(details) > 1 or not all(words) or len(set(map(meant, words))) < len(words) or len(words) < 2:
+    cells = [*words, *(code for word in details[0].split(",") for code in word.split("=")[1:])]
+    is_clear = all(map(str.strip, cells)) and len(set(map(meant, cells))) == len(cells)
+    if len(details) > 1 or not is_clear or len(words) < 2:
         raise ValueError(f"{':'.join(details)!r} are no two or more different levels")
     if count and len(words) != count:
         raise ValueError(f"{details[0]!r} are not {count} levels")
-    return tuple(words)
+    return tuple(words), codes
 
 
 def parse_missing(texts: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:

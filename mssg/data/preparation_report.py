@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -150,5 +149,10 @@ def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]], header: Sequence[
 
 
 def most_frequent(reasons: Iterable[str], count: int = 3) -> list[str]:
-    """The commonest reasons, each with how often it was given."""
-    return [f"{number} x {reason}" for reason, number in Counter(reasons).most_common(count)]
+    """The commonest reasons, each with how often it was given; what differs in a quoted value alone counts as
+    one."""
+    kinds: dict[str, list[str]] = {}
+    for reason in reasons:
+        kinds.setdefault(re.sub(r"'[^']*'", "…", reason), []).append(reason)
+    alike = sorted(kinds.values(), key=len, reverse=True)
+    return [f"{len(same)} x {same[0]}" for same in alike[:count]]

@@ -55,6 +55,27 @@ def test_levels_that_say_another_number_are_names_alone(levels):
             covariate.parse(word)
 
 
+def test_a_table_s_own_codes_are_said_beside_the_levels(tmp_path):
+    """Sources of one study call a level alike; their tables seldom do."""
+    path = paths_table(tmp_path)
+    rows = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()]
+    column, said = rows[0].index("sex"), ("2", "1", "female", "Male", "F", "M")
+    rows[1:] = [[*row[:column], code, *row[column + 1 :]] for row, code in zip(rows[1:], said)]
+    path.write_text("\n".join(map(",".join, rows)) + "\n", encoding="utf-8")
+    prepare(
+        path, tmp_path / "out", "sex=binary:F=2=female,M=1=Male", "kind@sex=categorical:F=2=female,M=1=Male"
+    )
+    for name in ("sex", "kind"):
+        assert cells(tmp_path / "out/csv", name) == ["F", "M"] * 3
+    stated = json.loads((tmp_path / "out/csv/source.json").read_text(encoding="utf-8"))["covariates"]
+    assert stated["sex"] == {"levels": ["F", "M"]}
+    for wrong in ("F=2,M=2", "F=,M=1", "F=M,M=1"):
+        with pytest.raises(UsageError, match="no two or more different levels"):
+            prepare(path, tmp_path / "out", f"sex=binary:{wrong}")
+    with pytest.raises(DataError, match=r"no image is left.*6 x sex: unknown code '2', expected x \| y"):
+        prepare(path, tmp_path / "other", "sex=binary:x,y")
+
+
 def test_two_levels_or_none():
     document = {
         "name": "x",
