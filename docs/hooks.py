@@ -1,4 +1,4 @@
-"""What mkdocs does before it builds: writes the reference pages from the code."""
+"""What mkdocs does beside building: writes reference pages from the code, keeps options in one piece."""
 
 from __future__ import annotations
 
@@ -74,6 +74,17 @@ def on_pre_build(**_: Any) -> None:
         path = DOCS / "reference" / f"{name}.md"
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Keep the hyphens of an option on one line where a browser breaks a long command (docs/site.css)."""
+    option = re.compile(r"(?<![^\s>(])--?[A-Za-z][\w-]*")
+    return re.sub(
+        r"<code>.*?</code>",
+        lambda code: option.sub(r'<span class="option">\g<0></span>', code[0]),
+        html,
+        flags=re.S,
+    )
 
 
 def commands(group: Any = None, path: tuple[str, ...] = ("mssg",)) -> list[tuple[str, Any, Any]]:

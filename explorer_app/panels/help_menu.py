@@ -164,7 +164,7 @@ def _step(app: Context, step: Step, done: bool) -> None:
 def documentation() -> str:
     """The address of the explorer's page: built here, as text here, or at the source's public address; ""
     where there is none."""
-    built, text = _ROOT / "site/guide/explorer/index.html", _ROOT / _PAGE
+    built, text = _ROOT / "site/guide/explorer.html", _ROOT / _PAGE
     for file in (built, text):
         if file.is_file():
             return file.as_uri()

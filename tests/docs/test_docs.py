@@ -97,11 +97,11 @@ def test_the_site_builds_strictly(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     for page in (
         "index",
-        "guide/tutorial/index",
-        "reference/commands/index",
-        "reference/study/index",
-        "reference/files/index",
-        "results/reliability/index",
+        "guide/tutorial",
+        "reference/commands",
+        "reference/study",
+        "reference/files",
+        "results/reliability",
     ):
         assert (tmp_path / "site" / f"{page}.html").is_file()
 
