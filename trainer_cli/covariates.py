@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 
 from mssg.errors import UsageError
 from mssg.files import write_json
+from mssg.study.covariate import SOURCE
 from mssg.text import NONE, aligned, fixed, percent, to_scale
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ def covariates(study: Path, out: Path | None, seed: int, samples: int) -> None:
         )
     if report.pairs:
         click.echo(f"\n{_pair_table(report.pairs)}")
+        click.echo("".join(f"{line}\n" for line in _advice(report)), nl=False)
     left = len(plan.covariates) - len(shown(plan))
     click.echo(f"\n{picture}" + (f" (without {left} of {len(plan.covariates)} covariates)" if left else ""))
     click.echo(f"{numbers}")
@@ -108,6 +111,18 @@ def _summary(study: Study, fit: CovariateFit, pair: tuple[float, float]) -> str:
     if not covariate.is_continuous:
         return f"{pair[0]:.2f} ± {pair[1]:.2f} of 0 to {covariate.num_levels - 1}"
     return f"{covariate.format(pair[0], unit=False)} ± {covariate.format(pair[1])}"
+
+
+def _advice(report: FitReport) -> Iterator[str]:
+    """What to write into the study for pairs whose dependence its models leave out."""
+    given = {fit.name: fit.parents for fit in report.covariates}
+    place = list(given)
+    for pair in report.pairs:
+        if pair.is_far and pair.first not in given[pair.second] and pair.second not in given[pair.first]:
+            parent, child = sorted((pair.first, pair.second), key=place.index)
+            names = ", ".join(f'"{name}"' for name in (*given[child], parent) if name != SOURCE)
+            left_out = f"{parent} × {child} is left out of the models"
+            yield f"{left_out}; the study can say: [model.{child}] given = [{names}]"
 
 
 def _pair_table(pairs: tuple[PairFit, ...]) -> str:

@@ -44,6 +44,10 @@ class CovariateFit:
     sampled: tuple[float, float]
 
 
+R_END, Z_BEYOND, LEAST_DIFFERENCE = 0.999, 3.0, 0.2
+"""Of correlations: the end that is looked at, standard errors that are no chance, and what matters."""
+
+
 @dataclass(frozen=True)
 class PairFit:
     """Two covariates: how far observed and sampled rows are apart, None where no source records the pair
@@ -71,8 +75,22 @@ class PairFit:
     @property
     def is_far(self) -> bool:
         """Whether the sampled rows are farther from the observed ones than halves of these are from each
-        other."""
-        return self.distance is not None and self.floor is not None and self.distance > self.floor
+        other, or their dependence is another.
+
+        Few rows have a high floor: they hide a dependence that is plainly there.
+        """
+        if self.distance is None or self.floor is None:
+            return False
+        return self.distance > self.floor or self._depends_otherwise
+
+    @property
+    def _depends_otherwise(self) -> bool:
+        """Whether the correlations differ, and by more than chance explains. Source: Fisher's z."""
+        if self.observed_r is None or self.sampled_r is None or self.rows <= 3:
+            return False
+        observed, sampled = np.arctanh(np.clip((self.observed_r, self.sampled_r), -R_END, R_END))
+        beyond_chance = bool(abs(observed - sampled) > Z_BEYOND * (self.rows - 3) ** -0.5)
+        return beyond_chance and abs(self.observed_r - self.sampled_r) > LEAST_DIFFERENCE
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,10 +1,9 @@
 """The directed graph of covariate models: which covariate is modelled by which family given which others.
 
 What a study's [model] tables leave open is filled by these defaults. Shared covariates (recorded by most
-sources) come
-first: continuous ones by a marginal (beta if min-max scaled, else gmm), each further one given the shared
-    continuous
-ones before it; with `condition_on_source` they are also given the source. Every other covariate is given the
+sources) come first: continuous ones by a marginal (beta if min-max scaled, else gmm), each further one given
+the shared continuous ones before it; with `condition_on_source` they are also given the source. Every other
+covariate is given the
 shared continuous ones recorded with it, and the continuous ones before it that the very same sources record:
 by gmm regression, logistic or softmax. Discrete covariates without parents are frequencies.
 A slice's position is uniform: it depends on nothing, and nothing on it.

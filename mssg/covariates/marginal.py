@@ -19,7 +19,8 @@ from mssg.errors import DataError
 # of the range, on either side: keeps the extreme rows off the beta's ends, where its density is 0 or ∞
 _MARGIN = 0.005
 _KNOTS = 65
-_STRATUM = 50  # rows below which a combination of levels is served by the pooled model
+_STRATUM = 50  # rows from which a combination of levels has a model of its own
+_SMALL_STRATUM, _NO_CHANCE = 20, 3.0  # from here on, where the pooled model is so many standard errors off
 _NODES = 64
 
 
@@ -193,9 +194,18 @@ class Quantiles(FittedModel):
         return np.interp(q, self.levels, self.values)
 
 
+def _is_off(model: CovariateModel, data: FittingData) -> bool:
+    """Whether rows lie on one side of a model: their ranks in it are uniform where it is theirs."""
+    ranks = model.cdf(data.y, data.x)
+    return bool(abs(ranks.mean() - 0.5) * np.sqrt(12 * len(ranks)) > _NO_CHANCE)
+
+
 @dataclass(frozen=True, eq=False)
 class Stratified(FittedModel):
     """One model per combination of discrete parents, and a pooled one for combinations with few rows or none.
+
+    Few rows say a distribution's form badly, so they are pooled, unless the pooled model lies plainly beside
+    them.
 
     Args:
         discrete: Columns of x that hold the discrete parents.
@@ -230,7 +240,8 @@ class Stratified(FittedModel):
         codes, models = [], []
         for value in np.unique(code):
             rows = code == value
-            if rows.sum() < max(_STRATUM, 4 * (data.components or 0)):
+            fewest = _SMALL_STRATUM if _is_off(pooled, inner.rows(rows)) else _STRATUM
+            if rows.sum() < max(fewest, 4 * (data.components or 0)):
                 continue
             try:
                 models.append(family.fit(inner.rows(rows), rng))

@@ -11,7 +11,15 @@ import pytest
 from click.testing import CliRunner
 from covariate_cases import DIGITS, DIGITS_OBSERVES, cohort, continuous, digit_tables, study_of
 
-from mssg.covariates.goodness_of_fit import describe, energy_distance, half_distance
+from mssg.covariates.goodness_of_fit import (
+    CovariateFit,
+    FitReport,
+    PairFit,
+    Rows,
+    describe,
+    energy_distance,
+    half_distance,
+)
 from mssg.covariates.system import fit_models, pooled_rows
 from mssg.data.dataset_writer import write_packed
 from mssg.plotting.covariates import MOST, save_pairs, shown
@@ -19,6 +27,7 @@ from mssg.study.covariate import Covariate
 from mssg.study.model import ModelSpec, Study
 from mssg.study.schema import to_toml
 from mssg.text import to_scale
+from trainer_cli.covariates import _advice
 from trainer_cli.main import cli
 
 
@@ -55,6 +64,31 @@ def test_good_models_are_below_the_floor_and_bad_ones_above():
     assert good.sampled_r == pytest.approx(good.observed_r, abs=0.03)
     assert bad.observed_r > 0.8 > 0.1 > bad.sampled_r
     assert pairs["thickness", "digit"].observed_r is None
+
+
+def test_few_rows_do_not_hide_a_dependence_that_is_left_out():
+    """A sex that 48 people's volumes plainly depend on, below a floor that is high for so few."""
+    pair = PairFit("sex", "grey", 48, distance=0.14, floor=0.44, observed_r=0.65, sampled_r=-0.02)
+    assert pair.is_far
+    for same in ({"sampled_r": 0.5}, {"rows": 9}, {"observed_r": None}):
+        assert not replace(pair, **same).is_far, same
+    assert not replace(pair, rows=10_000, sampled_r=0.58).is_far  # certain, and of no matter
+    given_each = {"age": (), "sex": (), "grey": ("age",)}
+    rest = (48, None, 0.0, (0.0, 0.0), (0.0, 0.0))
+    fits = [CovariateFit(name, "gmm", given, *rest) for name, given in given_each.items()]
+    (line,) = _advice(FitReport(tuple(fits), (pair,), Rows(np.empty(0), np.empty(0), None)))
+    assert line.endswith('[model.grey] given = ["age", "sex"]')
+
+
+def test_few_rows_are_told_apart_where_they_plainly_differ():
+    """Twenty-four people of each sex: volumes that differ by two sd have two models, others one."""
+    sex, noise = np.arange(48) % 2, rng(3).normal(0, 1, 48)
+    both = [continuous("grey"), Covariate("sex", "binary")]
+    study = study_of(both, {"A": ("grey", "sex")}, [ModelSpec("grey", ("sex",))])
+    for shift, apart in ((2.0, True), (0.0, False)):
+        _, report = report_of(study, [{"grey": noise + shift * sex, "sex": sex.astype(float)}])
+        (pair,) = report.pairs
+        assert not pair.is_far and (abs(pair.sampled_r) > 0.5) == apart, (shift, pair)
 
 
 def test_the_floor_is_what_equal_samples_stay_below():
