@@ -268,18 +268,27 @@ def train(
     held, unseen = (taken(split) for split in ("val", "test"))
     if architecture == ridge.NAME:
         return _regression(study, rows.and_also(held), unseen, limit=limit, seed=seed, device=device)
-    plan = schedule(len(rows.images), batch, epochs, patience)
     held = or_refuse(held, sources, "val")
     torch.manual_seed(seed)
     network, pretrained = build(architecture, study, UNTRAINED if init is None else str(init)), UNTRAINED
     if init is not None:
         pretrained = start_from(network, init)
-    weigh = _level_weights(study, rows.values) if class_weights else None
     network = _trained(
-        network.to(device), study, rows, held, plan=plan, weigh=weigh, seed=seed, progress=progress
+        network.to(device),
+        study,
+        rows,
+        held,
+        plan=schedule(len(rows.images), batch, epochs, patience),
+        weigh=_level_weights(study, rows.values) if class_weights else None,
+        seed=seed,
+        progress=progress,
     )
     predictor = Predictor(study, architecture, network, (), pretrained)
-    split, judge = ("test", unseen) if len(unseen.images) else ("val", held)
+    return _judged(predictor, rows, *(("test", unseen) if len(unseen.images) else ("val", held)))
+
+
+def _judged(predictor: Predictor, rows: LabelledImages, split: str, judge: LabelledImages) -> Predictor:
+    """A network with its own error on images of a split; `rows`: what it was trained on."""
     found = predictor.measure(judge.images)
     errors = [
         own_error(
@@ -290,7 +299,7 @@ def train(
             people=judge.people,
             on=split,
         )
-        for v, covariate in enumerate(study.conditions)
+        for v, covariate in enumerate(predictor.study.conditions)
     ]
     return replace(predictor, errors=tuple(e for e in errors if e.n))
 

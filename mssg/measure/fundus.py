@@ -129,20 +129,30 @@ def _at_side(images: Maps) -> Maps:
     return np.asarray(zoom(images, (1, 1, SIDE / side, SIDE / side), order=1, grid_mode=True, mode="nearest"))
 
 
-def _features(rgb: Maps) -> dict[str, NDArray[np.float64]]:
-    from scipy.ndimage import binary_erosion, gaussian_filter
+def _smooth(maps: Maps, sigma: float) -> Maps:
+    """Maps [..., SIDE, SIDE] blurred by a Gaussian of so many pixels."""
+    from scipy.ndimage import gaussian_filter
 
-    def smooth(maps: Maps, sigma: float) -> Maps:
-        return gaussian_filter(maps, (*[0] * (maps.ndim - 2), sigma, sigma))
+    return gaussian_filter(maps, (*[0] * (maps.ndim - 2), sigma, sigma))
+
+
+def _levels(rgb: Maps) -> tuple[Maps, Maps, NDArray[np.bool_]]:
+    """Logarithms of photographs [N, 3, SIDE, SIDE], their height above the background, and the field without
+    its rim [N, SIDE, SIDE]."""
+    from scipy.ndimage import binary_erosion
 
     field = rgb.max(1) > DARK
     inner = np.stack([binary_erosion(f, iterations=3) for f in field]).astype(bool)
     whole = field.astype(np.float32)
     level = np.log(np.maximum(rgb, 0.02)) * whole[:, None]
-    background = smooth(level, BACKGROUND) / np.maximum(smooth(whole, BACKGROUND), 0.05)[:, None]
-    above = (level - background) * inner[:, None]
+    background = _smooth(level, BACKGROUND) / np.maximum(_smooth(whole, BACKGROUND), 0.05)[:, None]
+    return level, (level - background) * inner[:, None], inner
+
+
+def _features(rgb: Maps) -> dict[str, NDArray[np.float64]]:
+    level, above, inner = _levels(rgb)
     green = above[:, 1]
-    discs, foveas = smooth(green, 2.0) - smooth(green, 5.0), smooth(green, 2.6) - smooth(green, 6.0)
+    discs, foveas = _smooth(green, 2.0) - _smooth(green, 5.0), _smooth(green, 2.6) - _smooth(green, 6.0)
     place, certainty = _disc_and_fovea(discs, foveas)
     profile, rays = _around_disc(level, place)
     centre = profile[:, :, :3].mean(2)  # [N, 3]
@@ -169,7 +179,7 @@ def _features(rgb: Maps) -> dict[str, NDArray[np.float64]]:
     )
     fovea = place[:, 2:].astype(int)
     rows = np.arange(len(rgb))
-    blurred = smooth(green, 2.0)
+    blurred = _smooth(green, 2.0)
     return {
         "contrast": _ends(rgb) / np.exp(colours[:, 0]),
         "side": place[:, 0] - place[:, 2],

@@ -86,7 +86,7 @@ def utility(
         seed: Of training and of what is generated.
         architecture, epochs, device: Of the predictors; as many real images are used as there are requests.
             Epochs None: what so many images need.
-        fit: Trains a predictor on sources; None: `mssg.metrics.predictors.train`.
+        fit: Trains a predictor on sources; None: `mssg.features.predictors.train`.
         keep: (whose, compute) -> what `compute` gives, kept where it was computed before; whose is "real" or
             the model.
 

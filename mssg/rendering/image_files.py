@@ -20,6 +20,7 @@ from mssg.data.plane import Place, place_of_study, to_image
 from mssg.errors import UsageError
 from mssg.files import write_atomically, write_json
 from mssg.rendering.request import RenderRequest
+from mssg.study.model import Study
 from mssg.study.values import Sweep, plain
 from mssg.version import __version__
 
@@ -208,28 +209,7 @@ def describe(
 ) -> dict[str, Any]:
     """The sidecar: what the pictures are, with every covariate and where they come from. Source: BIDS
     derivatives."""
-    study, geometry, first = header.study, header.study.geometry, requests[0]
-    covariates: dict[str, Any] = {}
-    for covariate in study.conditions if stated and stated[0] else ():
-        values: list[Any] = [
-            row[covariate.name] if covariate.is_continuous else plain(covariate, row[covariate.name])
-            for row in stated
-        ]
-        entry: dict[str, Any] = {"Units": covariate.unit} if covariate.unit else {}
-        entry |= {"Levels": list(covariate.levels)} if covariate.levels else {}
-        covariates[covariate.name] = entry | {"Value": values[0] if len(set(values)) == 1 else values}
-    space: dict[str, Any] = {}
-    if geometry:
-        shared = "the space shared by the training images"
-        own = first.latent and first.latent.place
-        space = {
-            "Plane": geometry.plane,
-            "PixelSize": geometry.pixel_mm,
-            "PixelSizeUnits": "mm",
-            "SpatialReference": SPACES.get(
-                place_of(header, first).code, "that of the image that was edited" if own else shared
-            ),
-        }
+    study, first = header.study, requests[0]
     seeds = [request.seed for request in requests]
     documents = [replace(request, snapshot=header.snapshot_id).to_json() for request in requests]
     return {
@@ -244,8 +224,8 @@ def describe(
             "Versions": dict(header.provenance).get("versions"),
         },
         "Units": nifti.GREY_LEVELS,
-        **space,
-        "Covariates": covariates,
+        **_space(header, first),
+        "Covariates": _covariates(study, stated),
         **({"FourthAxis": {"Name": sweep.name, "Units": study.covariate(sweep.name).unit}} if sweep else {}),
         "Seed": seeds[0] if len(set(seeds)) == 1 else seeds,
         "Latent": first.latent and first.latent.digest[:12],
@@ -254,6 +234,35 @@ def describe(
         "Noise": {"Mode": first.noise_mode, "Seed": first.noise_seed},
         "Request": documents[0] if len(documents) == 1 else documents,
     }
+
+
+def _space(header: Header, request: RenderRequest) -> dict[str, Any]:
+    """Where pixels lie, as a sidecar says it; nothing where the study does not."""
+    geometry = header.study.geometry
+    if not geometry:
+        return {}
+    own = request.latent and request.latent.place
+    other = "that of the image that was edited" if own else "the space shared by the training images"
+    return {
+        "Plane": geometry.plane,
+        "PixelSize": geometry.pixel_mm,
+        "PixelSizeUnits": "mm",
+        "SpatialReference": SPACES.get(place_of(header, request).code, other),
+    }
+
+
+def _covariates(study: Study, stated: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Covariates of pictures, as a sidecar says them: one value where it is that of all."""
+    found: dict[str, Any] = {}
+    for covariate in study.conditions if stated and stated[0] else ():
+        values: list[Any] = [
+            row[covariate.name] if covariate.is_continuous else plain(covariate, row[covariate.name])
+            for row in stated
+        ]
+        entry: dict[str, Any] = {"Units": covariate.unit} if covariate.unit else {}
+        entry |= {"Levels": list(covariate.levels)} if covariate.levels else {}
+        found[covariate.name] = entry | {"Value": values[0] if len(set(values)) == 1 else values}
+    return found
 
 
 def png_text(

@@ -25,6 +25,7 @@ from mssg.data.pipeline import cell, meaning
 from mssg.data.split import SPLITS, split_subjects
 from mssg.data.units import ask_unit
 from mssg.errors import DataError, UsageError
+from mssg.study.covariate import Covariate
 from mssg.study.model import Source, Study
 from mssg.study.schema import to_toml
 
@@ -111,22 +112,24 @@ def prepare(
             "covariates": meaning(read.covariates),
         }
         write_packed(out / FOLDER, _images(path, archive, names, progress), table, info)
-    study = None
-    observed = tuple(c.name for c in read.covariates)
-    if observed:
-        source = Source(FOLDER, FOLDER, observed)
-        text = to_toml(Study(out.resolve().name, resolution, channels, read.covariates, (source,)))
-        study = write_draft(out / "study.toml", text)
-    counts = {name: int(np.sum(np.asarray(split) == name)) for name in SPLITS}
     return PreparedArchive(
         folder=out,
-        study=study,
-        counts=counts,
+        study=_write_study(out, resolution, channels, read.covariates),
+        counts={name: int(np.sum(np.asarray(split) == name)) for name in SPLITS},
         resolution=resolution,
         channels=channels,
-        covariates=observed,
+        covariates=tuple(c.name for c in read.covariates),
         notes=(*_notes(names, read), *([f"not read: {left}"] if left else [])),
     )
+
+
+def _write_study(out: Path, resolution: int, channels: int, covariates: tuple[Covariate, ...]) -> Path | None:
+    """The study TOML that trains on the source; none without covariates."""
+    if not covariates:
+        return None
+    source = Source(FOLDER, FOLDER, tuple(c.name for c in covariates))
+    study = Study(out.resolve().name, resolution, channels, covariates, (source,))
+    return write_draft(out / "study.toml", to_toml(study))
 
 
 def image_names(archive: FolderArchive | ZipArchive) -> list[str]:
