@@ -49,10 +49,10 @@ class _Block:
     codes: np.ndarray
 
 
-def default_components(rows: int, columns: int, most: int = 10) -> int:
+def default_components(rows: int, columns: int) -> int:
     """As many components as leave ten rows for each of their parameters, at most ten."""
     parameters = 1 + columns + columns * (columns + 1) // 2
-    return int(max(1, min(most, rows // (10 * parameters))))
+    return int(max(1, min(10, rows // (10 * parameters))))
 
 
 def fit_mixture(

@@ -87,9 +87,9 @@ def derived_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
-def batch_for(resolution: int, memory_gb: float, limit: int = BATCH) -> int:
+def batch_for(resolution: int, memory_gb: float) -> int:
     """Images a generator may draw at a time within a memory budget."""
-    return int(np.clip(memory_gb * 2**30 / 2 / (BYTES_PER_PIXEL * resolution**2), 1, limit))
+    return int(np.clip(memory_gb * 2**30 / 2 / (BYTES_PER_PIXEL * resolution**2), 1, BATCH))
 
 
 def chunk_for(study: Study) -> int:

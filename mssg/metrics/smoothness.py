@@ -28,9 +28,7 @@ LOBES = 8
 
 
 @torch.no_grad()
-def path_distances(
-    G: Generator, c: Tensor, embed: Callable[[Tensor], Tensor], seed: int, epsilon: float = EPSILON
-) -> np.ndarray:
+def path_distances(G: Generator, c: Tensor, embed: Callable[[Tensor], Tensor], seed: int) -> np.ndarray:
     """Squared feature distances of neighbouring points on paths between random w, over ε²: float64 [N].
 
     Args:
@@ -38,7 +36,6 @@ def path_distances(
         c: Encoded conditions [N, K], the same at both ends of a path.
         embed: Images in 0..255 [N, C, H, W] -> features [N, F].
         seed: Of the latents.
-        epsilon: Step.
 
     Source: Karras et al. 2019, "A style-based generator architecture", section 4.1 (in W, uncropped, t over
     the whole path).
@@ -50,9 +47,9 @@ def path_distances(
     w0, w1 = G.mapping(z[0], c), G.mapping(z[1], c)
     ends = [
         embed((G.synthesis(torch.lerp(w0, w1, t + e), noise_mode="const") + 1) * 127.5)
-        for e in (0.0, epsilon)
+        for e in (0.0, EPSILON)
     ]
-    return ((ends[1].cpu().double() - ends[0].cpu().double()) ** 2).sum(dim=1).numpy() / epsilon**2
+    return ((ends[1].cpu().double() - ends[0].cpu().double()) ** 2).sum(dim=1).numpy() / EPSILON**2
 
 
 def path_length(distances: np.ndarray) -> tuple[float, float]:

@@ -180,7 +180,6 @@ def score(
     image: np.ndarray,
     *,
     rng: np.random.Generator,
-    bootstraps: int = DRAWS,
 ) -> Score:
     """Compare measured with reference values.
 
@@ -190,7 +189,6 @@ def score(
         image: Which real image a pair belongs to, int [N]: the bootstrap draws real images, each with all its
             pairs.
         rng: Of the bootstrap.
-        bootstraps: Draws.
 
     Source: the statistics' textbook definitions. Balanced accuracy is the mean recall over levels that occur
         in the reference. F1, precision and recall are those of level 1 for a binary covariate, whose Pearson
@@ -202,14 +200,14 @@ def score(
     of_levels = BINARY_STATS if covariate.kind == "binary" else DISCRETE_STATS
     names = CONTINUOUS_STATS if covariate.is_continuous else of_levels
     if not x.size:
-        nothing = _undefined(np.full(bootstraps, math.nan))
+        nothing = _undefined(np.full(DRAWS, math.nan))
         return Score(dict.fromkeys(names, nothing), n=0, unmeasurable=lost, sd=math.nan, bias=math.nan)
     sums = _sums(covariate, x, y)
     statistics = _continuous if covariate.is_continuous else _discrete(covariate)
     _, cluster = np.unique(image[usable], return_inverse=True)
     by_image = np.zeros((cluster.max() + 1, sums.shape[1]))
     np.add.at(by_image, cluster, sums)
-    weights = resampled_counts(len(by_image), rng, bootstraps)
+    weights = resampled_counts(len(by_image), rng, DRAWS)
     whole, drawn = statistics(sums.sum(axis=0)), statistics(weights @ by_image)
     stats = {
         name: BootstrapEstimate(float(whole[name]), interval(drawn[name]), drawn[name]) for name in names

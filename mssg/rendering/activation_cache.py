@@ -36,11 +36,10 @@ class ActivationCache:
 
     Args:
         layers: Those kept; each a function of its arguments, its parameters and its buffers.
-        budget: Bytes of activations to keep.
     """
 
-    def __init__(self, layers: Iterable[nn.Module], budget: int = BUDGET_BYTES) -> None:
-        self._layers, self._budget = frozenset(layers), budget
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
+        self._layers = frozenset(layers)
         self._kept: dict[nn.Module, _Kept] = {}
         self.hits = 0
 
@@ -58,7 +57,7 @@ class ActivationCache:
             return last.output
         self._kept.pop(call.layer, None)
         output = call()
-        if sum(_bytes(kept.output) for kept in self._kept.values()) + _bytes(output) <= self._budget:
+        if sum(_bytes(kept.output) for kept in self._kept.values()) + _bytes(output) <= BUDGET_BYTES:
             self._kept[call.layer] = _Kept(call.inputs, state, output)
         return output
 
