@@ -60,11 +60,11 @@ def import_(pickle: str, out: str, toml: str | None) -> None:
         study,
         models,
         networks,
-        G.config,
-        discriminator_config(official),
-        {"kimg": 0, "step": 0},
-        summary,
-        origin(Path(pickle), official),
+        generator=G.config,
+        discriminator=discriminator_config(official),
+        progress={"kimg": 0, "step": 0},
+        summary=summary,
+        origin=origin(Path(pickle), official),
         preview=stored_picture(G, study, summary),
     )
     click.echo(f"{path}: {G.config.kind}, {study.resolution} pixels, {', '.join(study.condition_names)}")

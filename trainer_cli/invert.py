@@ -146,7 +146,7 @@ def invert(
         config = InvertConfig(
             space, steps, features=features, weights=weights, free_noise=free_noise, seed=seed
         )
-        _many(images, snapshot, out, fix, predictor, config, rules, device)
+        _many(images, snapshot, out, fix=fix, predictor=predictor, config=config, rules=rules, device=device)
         return
     assert output is not None
     image = next(iter(images))
@@ -176,6 +176,7 @@ def _many(
     images: tuple[str, ...],
     snapshot: str,
     out: Path,
+    *,
     fix: tuple[str, ...],
     predictor: str | None,
     config: InvertConfig,
@@ -198,7 +199,18 @@ def _many(
     reader = Predictor.load(predictor, loaded.device) if predictor else None
     make_folder(out, UsageError)
     with progress(len(found) * config.steps, "Inverting") as tell, asked_to_stop() as interrupted:
-        outcomes = list(invert_many(loaded, found, out, given, config, reader, tell, interrupted.is_set))
+        outcomes = list(
+            invert_many(
+                loaded,
+                found,
+                out,
+                given,
+                config=config,
+                predictor=reader,
+                progress=tell,
+                stop=interrupted.is_set,
+            )
+        )
     header, rows = outcome_table(loaded.study, outcomes)
     write_atomically(out / "inversions.csv", csv_text(header, rows), UsageError)
     done = [outcome for outcome in outcomes if outcome.done]

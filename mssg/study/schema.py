@@ -185,14 +185,14 @@ def _geometry(document: Any, file: str | None) -> Geometry | None:
         return None
     centre = table.get("centre_mm", "pair", [0.0, 0.0])
     geometry = Geometry(
-        table.get("plane", "text", choices=AXES),
-        float(table.get("pixel_mm", "positive")),
-        table.get("affine", "text", "none", ("common", "none")),
-        table.get("position_mm", "number", None),
-        (float(centre[0]), float(centre[1])),
-        table.get("space", "any text", "", SPACES),
-        table.get("position", "text", None),
-        table.get("mirrored", "flag", False),
+        plane=table.get("plane", "text", choices=AXES),
+        pixel_mm=float(table.get("pixel_mm", "positive")),
+        affine=table.get("affine", "text", "none", ("common", "none")),
+        position_mm=table.get("position_mm", "number", None),
+        centre_mm=(float(centre[0]), float(centre[1])),
+        space=table.get("space", "any text", "", SPACES),
+        position=table.get("position", "text", None),
+        mirrored=table.get("mirrored", "flag", False),
     )
     table.finish()
     if geometry.mirrored and geometry.plane == "sagittal":

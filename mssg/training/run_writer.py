@@ -90,11 +90,12 @@ class RunWriter:
             self._data.study,
             self._data.models,
             {"G_ema": state.G_ema, "G": state.G, "D": state.D},
-            state.G.config,
-            state.D.config,
-            {"kimg": kimg, "step": state.step, "total_kimg": run.config.total_kimg},
-            self._summary,
-            provenance(run.config.seed, command(run.config, run.study)) | {"train": run.config.to_json()},
+            generator=state.G.config,
+            discriminator=state.D.config,
+            progress={"kimg": kimg, "step": state.step, "total_kimg": run.config.total_kimg},
+            summary=self._summary,
+            origin=provenance(run.config.seed, command(run.config, run.study))
+            | {"train": run.config.to_json()},
             preview=stored_picture(state.G_ema, self._data.study, self._summary),
         )
         write_atomically(run.grid(kimg), self._grid(state), RunError)
