@@ -59,9 +59,7 @@ def model_card(header: Header, measured: Evaluation | None = None) -> str:
         told="yes" if study.condition_on_source else "no",
         sources="\n".join(_source_line(header, source, imported) for source in study.sources),
         covariates="\n".join(_covariate_line(header, covariate) for covariate in study.covariates),
-        held=IMPORTED
-        if imported
-        else "The file holds these summaries, no training rows and no subject identifiers.",
+        held=IMPORTED if imported else SUMMARIES,
         unseen=_unseen(study),
         data=f"{header.origin}\n\n" if header.origin else "",
         licence=study.about.get("licence", "not stated"),
