@@ -24,6 +24,9 @@ def advanced(state: AppState, kind: str, before: float, after: float) -> AppStat
             picture moved on a circle, the picture turned.
         before: Seconds since the animation's start, multiplied by its speed, at the state given.
         after: The same, at the state returned.
+
+    Raises:
+        ValueError: No such kind.
     """
     request = state.request
     x, y, turns = motion(request)

@@ -21,6 +21,9 @@ def restate(path: Path, out: Path, about: dict[str, str]) -> Path:
 
     Returns:
         `out`, which can be read.
+
+    Raises:
+        SnapshotError: It cannot be written, or what was written cannot be read.
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

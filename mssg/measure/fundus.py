@@ -91,10 +91,13 @@ def measure(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
 
 
 def features(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
-    """What is read off photographs before calibration: name -> [N].
+    """What is read off photographs before calibration: name -> float64 [N].
 
     Args:
         images: As in `measure`.
+
+    Raises:
+        DataError: As in `measure`.
     """
     batch = np.asarray(images)
     if (

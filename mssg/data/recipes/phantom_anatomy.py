@@ -307,6 +307,9 @@ def random_shape(rng: np.random.Generator, size: tuple[int, int, int]) -> Shape:
     Args:
         rng: Where the draws come from.
         size: Voxels of the template.
+
+    Raises:
+        DataError: The form folds.
     """
     grid = tuple(int(np.ceil(n / SHAPE_STEP)) + 1 for n in size)
     noise = rng.standard_normal((2, 3, *grid)).astype(np.float32)
