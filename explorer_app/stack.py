@@ -68,7 +68,7 @@ class StackMemory:
     def __init__(self) -> None:
         self._asked: deque[RenderRequest] = deque(maxlen=REMEMBERED)
         self._changed = 0.0
-        self._last: Stack | None = None
+        self.last: Stack | None = None
 
     @property
     def is_still(self) -> bool:
@@ -98,11 +98,11 @@ class StackMemory:
             if found is not None:
                 while self._asked[0] != candidate:
                     self._asked.popleft()
-                self._last = found
+                self.last = found
                 break
-        if self._last is not None and self._last.head.snapshot != head.snapshot:
-            self._last = None
-        return self._last
+        if self.last is not None and self.last.head.snapshot != head.snapshot:
+            self.last = None
+        return self.last
 
 
 def stack_of(

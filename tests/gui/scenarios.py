@@ -1456,7 +1456,7 @@ def heads_three_planes_share_a_crosshair_and_scroll_on_their_own(d):
     d.settle()
     planes, cross = {"coronal", "sagittal", "axial"}, d.state.cross
     assert {name.split()[1] for name in d.app.screen.targets if name.startswith("plane ")} == planes
-    assert len(d.app.stacks._last.places) == 21 and cross == (0.0, 0.0)
+    assert len(d.app.stacks.last.places) == 21 and cross == (0.0, 0.0)
     box = d.ctx.item_info("//Three planes/##planes").rect_full
     wide, high = box.max.x - box.min.x, box.max.y - box.min.y
     before = d.on_gui(lambda: d.app.screen.targets["plane sagittal 0"].read().copy())
@@ -1492,7 +1492,7 @@ def heads_three_planes_share_a_crosshair_and_scroll_on_their_own(d):
 def heads_three_planes_follow_a_drag_and_catch_up(d):
     d.front("Three planes")
     d.settle()
-    first = d.app.stacks._last.head
+    first = d.app.stacks.last.head
     box = d.ctx.item_info(slider("thickness")).rect_full
     d.ctx.mouse_move(slider("thickness"))
     d.ctx.mouse_down()
@@ -1502,12 +1502,12 @@ def heads_three_planes_follow_a_drag_and_catch_up(d):
         share = 0.1 + 0.8 * (step % 97) / 97
         d.ctx.mouse_teleport_to_pos((box.min.x + share * (box.max.x - box.min.x), y))
         d.ctx.yield_()
-        if d.app.stacks._last.head != first:
-            seen[d.app.stacks._last.head] = len(d.app.stacks._last.places)
+        if d.app.stacks.last.head != first:
+            seen[d.app.stacks.last.head] = len(d.app.stacks.last.places)
     d.ctx.mouse_up()
     assert len(seen) >= 4 and min(seen.values()) <= 5, seen  # slices 0, 8, 16, 20 and the picture's own
     d.settle()
-    stack, wanted = d.app.stacks._last, dict(d.state.request.covariates)
+    stack, wanted = d.app.stacks.last, dict(d.state.request.covariates)
     assert len(stack.places) == 21 and dict(stack.head.covariates)["thickness"] == wanted["thickness"]
 
 
