@@ -71,6 +71,8 @@ PANELS: tuple[tuple[str, str, Panel], ...] = (
     ("Performance", "RightDown", inspect.draw_performance),
 )
 
+_FIRST_PICTURE = 3
+"""The first frame that shows panels: the windowing library lays them out in those before."""
 _FRONT = {3: "Measured", 4: "Grid", 5: "Picture"}  # frame number -> panel brought to the front of its tabs
 
 
@@ -192,7 +194,8 @@ class Explorer:
         driver the others' would cost a third of every frame."""
         window = self.parameters.docking_params.dockable_windows[index]
         window.imgui_window_flags = _flags(window.label, imgui.is_window_docked())
-        self._panel(panel)
+        if not imgui.internal.get_current_window_read().hidden:  # as all are while they are laid out
+            self._panel(panel)
 
     def _panel(self, panel: Panel) -> None:
         """Draw a panel; a fault in it is told and leaves the state as it was, it does not take the window
@@ -227,8 +230,11 @@ class Explorer:
         if self.frames == 2:
             self.first_frame_s = now - self.started
         if self.frames == 1 and self._target:
+            self.context.document.hurried = True
             self.context.document.open(self._target)
             self.context.offer_stored()
+        if self.frames > _FIRST_PICTURE:
+            self.context.document.catch_up()
         if self.frames in _FRONT:
             self.parameters.docking_params.focus_dockable_window(_FRONT[self.frames])
         if self.frames == 2 and not self.parameters.ini_disable:

@@ -36,10 +36,14 @@ class Document:
     Args:
         tell: Shows the user a message; the second argument says that something is wrong.
         retry: Called with the path of every snapshot that is opened: what failed before is to be tried again.
+
+    Attributes:
+        hurried: A first picture is on its way: covariate models, which take long, are looked at by `catch_up`.
     """
 
     def __init__(self, tell: Callable[[str, bool], None], retry: Callable[[str], None]) -> None:
         self._tell, self._retry = tell, retry
+        self.hurried = False
         self.history = History(AppState())
         self.distribution: TrainingDistribution | None = None
         self.run: FollowedRun | None = None
@@ -145,9 +149,24 @@ class Document:
                 raise SnapshotError(
                     error.message, file=path, field="instrument", found=name, expected=error.expected
                 ) from None
+        distribution.hurried = self.hurried
         distribution.support(tuple(distribution.defaults().items()))
         self._retry(path)
         return distribution
+
+    def catch_up(self) -> None:
+        """Look at the covariate models of what was opened in a hurry, and close it where they are damaged."""
+        if not self.hurried:
+            return
+        self.hurried = False
+        try:
+            if self.distribution is not None:
+                self.distribution.hurried = False
+                self.distribution.support(tuple(self.distribution.defaults().items()))
+        except MssgError as error:
+            self.distribution, self.history, self._readable = None, History(AppState()), AppState()
+            self._tell(str(error), True)
+            self.problem = str(error)
 
     def restore(self, path: str | Path) -> None:
         """Restore a session; one whose snapshot is gone waits as `missing`.

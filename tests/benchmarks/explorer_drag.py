@@ -12,6 +12,7 @@ input; in three planes every one of them must. Each number is printed beside its
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import subprocess
 import sys
@@ -74,6 +75,7 @@ class Clock:
         self.first_of: dict[str, float] = {}  # kind of picture -> when its first was on the screen
         self.sent = 0.0  # time of an input that no frame has seen yet
         self._applied = self._last = self._cpu = 0.0
+        self._seen = ""  # the kind of picture in the frame that is being drawn
         begin, end = calls.pre_new_frame, calls.before_imgui_render
 
         def begun() -> None:
@@ -83,6 +85,8 @@ class Clock:
             begin()
 
         def ended() -> None:
+            frame = self.app.client.shown if self.app.screen.targets else None  # what a panel has drawn
+            self._seen = ("stored" if frame.stored else "computed") if frame else ""
             for answers in self.answers:
                 answers.drawn(self._applied)
             end()
@@ -91,8 +95,8 @@ class Clock:
 
     def _swapped(self, now: float) -> None:
         """The frame before this one is on the screen now."""
-        if (frame := self.app.client.shown) is not None:
-            self.first_of.setdefault("stored" if frame.stored else "computed", now)
+        if self._seen:
+            self.first_of.setdefault(self._seen, now)
         if self.answers:
             self.frames.append((now - self._last) * 1e3)
         for answers in self.answers:
@@ -287,6 +291,9 @@ def main() -> int:
     from mssg.checkpoint.header import resolve_snapshot
 
     target = str(resolve_snapshot(arguments.snapshot)) if arguments.snapshot else default_snapshot()
+    # As on every start but the first, which compiles what it imports.
+    for package in ("explorer_app", "mssg"):
+        compileall.compile_dir(ROOT / package, quiet=1)
     # The parent's clock is the child's: both are the system's monotonic clock.
     words = [
         sys.executable,

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from explorer_app.distribution import TrainingDistribution
+from explorer_app.document import Document
 from explorer_app.render_client import RenderClient
 from explorer_app.state import AppState, opened
 from explorer_app.stored import stored_frame
@@ -65,3 +66,31 @@ def test_the_client_shows_it_until_the_computed_one_comes(distribution, request_
         assert client.shown is frame and client.busy
     finally:
         client.close()
+
+
+def hurried(snapshot):
+    """A document that was opened as a window's first, and what it told."""
+    told = []
+    document = Document(lambda text, bad: told.append(text), lambda path: None)
+    document.hurried = True
+    assert document.open(snapshot)
+    return document, told
+
+
+def test_the_first_picture_does_not_wait_for_covariate_models(tiny_snapshot):
+    document, told = hurried(tiny_snapshot)
+    header = document.distribution.header
+    assert stored_frame(document.distribution, document.state.request) is not None
+    assert "models" not in vars(header)
+    document.catch_up()
+    assert "models" in vars(header) and document.distribution is not None and not told
+
+
+def test_damaged_covariate_models_are_refused_after_the_first_picture(tiny_snapshot, tmp_path):
+    content, path = tiny_snapshot.read_bytes(), tmp_path / "damaged.safetensors"
+    path.write_bytes(content.replace(b'\\"members\\"', b'\\"numbers\\"'))
+    assert path.read_bytes() != content
+    document, told = hurried(path)
+    document.catch_up()
+    assert document.distribution is None and document.state == AppState()
+    assert "covariate models are damaged" in told[0] and document.problem == told[0]
