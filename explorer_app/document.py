@@ -38,7 +38,7 @@ class Document:
         retry: Called with the path of every snapshot that is opened: what failed before is to be tried again.
 
     Attributes:
-        hurried: A first picture is on its way: covariate models, which take long, are looked at by `catch_up`.
+        hurried: A first picture is on its way: covariate models, which take long, are left to `catch_up`.
     """
 
     def __init__(self, tell: Callable[[str, bool], None], retry: Callable[[str], None]) -> None:
