@@ -206,7 +206,7 @@ def _labelled(part: Part, pixels: np.ndarray, display: Display, burnt: Burnt) ->
     near = size * 0.4
     eye = part.geometry.name if burnt.letters and isinstance(part.geometry, FundusGeometry) else ""
     if label := "   ".join(text for text in (part.written_label, eye) if text):
-        draw.text((near, near), label, anchor="lt", **ink)
+        _title(draw, label, wide, burnt.letters and part.geometry is not None, ink)
     if burnt.letters:
         left, right, top, bottom = edge_letters(part.geometry, display.neurological)
         draw.text((near, high / 2), left, anchor="lm", **ink)
@@ -222,6 +222,34 @@ def _labelled(part: Part, pixels: np.ndarray, display: Display, burnt: Burnt) ->
             )
             draw.text((near * 1.5 + length / 2, y - size * 0.25), text, anchor="mb", **ink)
     return np.asarray(image)
+
+
+def _title(draw: ImageDraw, label: str, wide: int, lettered: bool, ink: dict) -> None:
+    """A part's name at its upper left: beside the letter in the middle, where one is, or under it."""
+    font, (near, step) = ink["font"], (ink["font"].size * 0.4, ink["font"].size * 1.2)
+    y, room = near, wide - 2 * near
+    if lettered:
+        beside = wide / 2 - near - font.size
+        fits = max(font.getlength(word) for word in label.split()) <= beside
+        y, room = (near, beside) if fits else (near + step, room)
+    for i, line in enumerate(_broken(label, font, room)):
+        draw.text((near, y + i * step), line, anchor="lt", **ink)
+
+
+def _broken(text: str, font: FreeTypeFont, room: float) -> list[str]:
+    """A text in lines no longer than there is room; a word longer than that goes on in the next line."""
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= room:
+            lines[-1] = longer
+            continue
+        lines += [""] * bool(lines[-1])
+        for letter in word:
+            if lines[-1] and font.getlength(lines[-1] + letter) > room:
+                lines.append("")
+            lines[-1] += letter
+    return lines
 
 
 def _laid_over(
@@ -282,16 +310,8 @@ def _lines(lines: Sequence[str], over: np.ndarray) -> np.ndarray:
     """Lines of text as wide as the picture over them; one too long goes on in the next: uint8 [h, W, 3]."""
     wide = over.shape[1]
     size = _size(min(over.shape[:2]))
-    font, shown = _font(size), []
-    for line in lines:
-        row = ""
-        for word in line.split(" "):
-            longer = f"{row} {word}".strip()
-            if row and font.getlength(longer) > wide - size:
-                shown.append(row)
-                longer = word
-            row = longer
-        shown.append(row)
+    font = _font(size)
+    shown = [row for line in lines for row in _broken(line, font, wide - size)]
     step = round(size * 1.35)
     draw, image = _canvas(np.full((step * len(shown) + size, wide, 3), GROUND, np.uint8))
     for i, row in enumerate(shown):

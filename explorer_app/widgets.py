@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -106,13 +106,20 @@ def _short(value: float) -> float:
     return float(f"{value:.7g}")
 
 
-def combo(label: str, options: Sequence[str], current: str, width: float = 0.0, empty: str = "—") -> str:
-    """A drop-down list; returns the choice."""
+def combo(
+    label: str,
+    options: Sequence[str],
+    current: str,
+    width: float = 0.0,
+    empty: str = "—",
+    called: Callable[[str], str] = str,
+) -> str:
+    """A drop-down list, each option as it is called; returns the choice."""
     if width:
         imgui.set_next_item_width(width)
-    if imgui.begin_combo(label, current or empty):
+    if imgui.begin_combo(label, called(current) or empty):
         for option in options:
-            clicked, _ = imgui.selectable(option or empty, option == current)
+            clicked, _ = imgui.selectable(called(option) or empty, option == current)
             if clicked:
                 current = option
         imgui.end_combo()

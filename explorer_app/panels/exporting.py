@@ -256,7 +256,7 @@ def _sweep(app: Context, state: AppState) -> Draft | str:
     if not names:
         return "This study has no continuous covariate to sweep."
     form.sweep = form.sweep if form.sweep in names else names[0]
-    form.sweep = widgets.combo("covariate##sweep", names, form.sweep, width=em(12))
+    form.sweep = widgets.combo("covariate##sweep", names, form.sweep, em(12), called=widgets.human)
     name, mode = form.sweep, state.mode
     others = {"linked": "the others follow (linked)", "free": "the others stay (free)"}[mode]
     covariate, (low, high) = distribution.study.covariate(name), distribution.range(name)

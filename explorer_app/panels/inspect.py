@@ -26,7 +26,7 @@ def draw(app: Context, state: AppState) -> AppState:
     if model is None:
         widgets.wrapped("The model's layers appear here once it is loaded.")
         return state
-    if imgui.begin_tab_bar("inspect"):
+    if imgui.begin_tab_bar("inspect", imgui.TabBarFlags_.draw_selected_overline):
         if imgui.begin_tab_item("layers")[0]:
             state = _layers(app, state)
             imgui.end_tab_item()

@@ -76,6 +76,8 @@ def draw(app: Context, state: AppState) -> AppState:
     if hovered:
         _crosshair(panes, over, mouse)
         _readout(over, mouse)
+    else:
+        _slice(app, panes[-1])
     if panes[0].part.joined == "swipe":
         state = replace(state, display=_swipe(app, panes[0], hovered, active, state.display))
     held = active and not app.interface.swiping
@@ -303,6 +305,17 @@ def _annotations(stated: geometry.Stated, view: View) -> None:
         left, top = x + length / 2 - imgui.calc_text_size(text).x / 2, y - em(1.35)
         for shift, colour in ((1, u32((0, 0, 0), 0.8)), (0, u32(theme.INK))):
             draw.add_text(ImVec2(left + shift, top + shift), colour, text)
+
+
+def _slice(app: Context, pane: Pane) -> None:
+    """Where the slice lies, of a model that learnt slices at many places."""
+    distribution, view = app.document.distribution, pane.view
+    if distribution is None or not slice_bar.has_bar(app):
+        return
+    place = dict(pane.part.request.covariates).get(distribution.study.position or "")
+    if place is not None and view.display.annotations:
+        text = slice_bar.label(distribution, place)
+        widgets.chip(text, view.x + view.width - em(0.5), view.y + view.height - em(1.7), align=1.0)
 
 
 def _readout(pane: Pane, mouse: ImVec2) -> None:

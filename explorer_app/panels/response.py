@@ -65,7 +65,7 @@ def draw(app: Context, state: AppState) -> AppState:
 def _settings(state: AppState, names: list[str], name: str) -> AppState:
     """Which covariate, at how many values, with how many seeds each."""
     analysis = state.analysis
-    name = widgets.combo("##response covariate", names, name, width=-1)
+    name = widgets.combo("##response covariate", names, name, width=-1, called=widgets.human)
     widgets.tooltip("The covariate that is asked for, along x, and read off the pictures, along y.")
     imgui.set_next_item_width(-1)
     clamped = imgui.SliderFlags_.always_clamp

@@ -68,6 +68,7 @@ def _settings(app: Context, state: AppState, distribution: TrainingDistribution)
             names,
             analysis.strata_metric if analysis.strata_metric in names else names[0],
             width=-1,
+            called=widgets.human,
         )
         return replace(state, analysis=replace(analysis, strata_live=False, strata_metric=metric))
     if not measured:
@@ -93,16 +94,15 @@ def _live_settings(distribution: TrainingDistribution, analysis, measured: list[
     imgui.align_text_to_frame_padding()
     widgets.text("error of", theme.DIM)
     imgui.same_line(em(4.4))
-    metric = widgets.combo("##strata metric", measured, metric, width=-1)
+    metric = widgets.combo("##strata metric", measured, metric, width=-1, called=widgets.human)
     widgets.tooltip("Mean absolute difference between the requested and the measured value, in its unit.")
     for key, title in (("rows", "rows"), ("columns", "columns"), ("panel", "panels")):
         imgui.align_text_to_frame_padding()
         widgets.text(title, theme.DIM)
         imgui.same_line(em(4.4))
         options = [n for n in names if n not in values.values() or n == values[key]]
-        values[key] = widgets.combo(
-            f"##strata {key}", ["", *options] if key == "panel" else options, values[key], width=-1
-        )
+        options = ["", *options] if key == "panel" else options
+        values[key] = widgets.combo(f"##strata {key}", options, values[key], width=-1, called=widgets.human)
     imgui.align_text_to_frame_padding()
     widgets.text("images", theme.DIM)
     imgui.same_line(em(4.4))

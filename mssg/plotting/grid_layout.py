@@ -46,9 +46,22 @@ class GridLayout:
 
     @staticmethod
     def of(
-        shape: tuple[int, ...], rows: list[str], cols: list[str], described: list[str], names: list[str]
+        shape: tuple[int, ...],
+        rows: list[str],
+        cols: list[str],
+        described: list[str],
+        names: list[str],
+        axes: tuple[str, str] = ("", ""),
     ) -> GridLayout:
-        """Lay out blocks of shape [blocks, rows, columns, C, H, W]."""
+        """Lay out blocks of shape [blocks, rows, columns, C, H, W].
+
+        Args:
+            shape: Of the images.
+            rows, cols: Labels of their rows and columns.
+            described: Parts of the title.
+            names: Above each block; empty: nothing.
+            axes: What rows and columns are.
+        """
         blocks, n_rows, n_cols, _, h, w = shape
         scale = max(1, round(BLOCK_PIXELS / (max(n_rows, n_cols) * w)))
         block = (n_cols * w * scale, n_rows * h * scale)
@@ -61,13 +74,21 @@ class GridLayout:
         col_width = max(text_size(label, SMALL)[0] for label in cols)
         turned = pixels(col_width) > 0.92 * w * scale
         line = text_size("", FONT)[1]
-        left = pixels(PAD + line + GAP + row_width + GAP)
+        edge = pixels(PAD)
+        # names over a block and under it may be wider than the block is, the one beside it higher
+        widest = pixels(max(text_size(text, FONT)[0] for text in (*names, axes[1])))
+        beside, above = (
+            math.ceil(max(0, length - side) / 2)
+            for length, side in ((widest, block[0]), (pixels(text_size(axes[0], FONT)[0]), block[1]))
+        )
+        left = max(pixels(PAD + line + GAP + row_width + GAP), edge + beside)
         bottom = pixels(PAD + line + GAP + (col_width if turned else text_size("", SMALL)[1]) + GAP)
-        between = pixels(3 * GAP)
-        right = pixels(PAD)
-        width = left + blocks * block[0] + (blocks - 1) * between + right
-        title = _wrapped(described, (width - left - pixels(PAD)) * 72 / dpi)
+        between = pixels(3 * GAP) + 2 * beside
+        width = left + blocks * block[0] + (blocks - 1) * between + edge + beside
+        width = max(width, left + pixels(max(text_size(part, TITLE)[0] for part in described)) + edge)
+        title = _wrapped(described, (width - left - edge) * 72 / dpi)
         top = pixels(PAD + len(title) * text_size("", TITLE)[1] + GAP + (line if names else 0))
+        top, bottom = max(top, edge + above), max(bottom, edge + above)
         return GridLayout(
             dpi,
             scale,

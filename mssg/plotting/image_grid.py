@@ -172,9 +172,9 @@ def _figure(
     described = [f"{name} {shown(study.covariate(name), value)}" for name, value in fixed.items()]
     described += latent_words(request)
     axes = study.covariate(rows.name), study.covariate(cols.name)
-    layout = GridLayout.of(
-        images.shape, tick_labels(axes[0], rows.values), tick_labels(axes[1], cols.values), described, names
-    )
+    titles = axis_label(axes[0]), axis_label(axes[1])
+    ticks = tick_labels(axes[0], rows.values), tick_labels(axes[1], cols.values)
+    layout = GridLayout.of(images.shape, *ticks, described, names, titles)
     covariates = {s.name: [plain(study.covariate(s.name), v) for v in s.values] for s in sides}
     covariates |= {name: plain(study.covariate(name), value) for name, value in fixed.items()}
     metadata = {
@@ -186,7 +186,7 @@ def _figure(
         "Command": private_command(command),
         "Software": f"mssg {__version__}",
     }
-    figure, corners = draw_blocks(layout, images, (axis_label(axes[0]), axis_label(axes[1])), names)
+    figure, corners = draw_blocks(layout, images, titles, names)
     return GridFigure(figure, images, layout.dpi, layout.scale, corners, metadata)
 
 

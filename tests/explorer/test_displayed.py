@@ -121,3 +121,14 @@ def test_letters_scale_bar_and_values_are_burnt_in_where_they_belong():
     assert any(abs(millimetres - mm) < 0.5 for mm in (1, 2, 5, 10, 20, 50))
     full = sheet([part], FULL, Burnt(times=8, bar=True, text=("age 63.0 y " * 12, "made by a model")))
     assert full.shape[0] > 512 and full.shape[1] > 512 and np.array_equal(full[:512, :512, 0], plain)
+
+
+def test_names_and_captions_stay_within_a_narrow_picture():
+    black = Part(RenderRequest(), np.zeros((64, 64), np.float32), label="pin 1, semi-synthetic: a-long-name")
+    for geometry in (None, CORONAL):
+        named = sheet([replace(black, geometry=geometry)], FULL, Burnt(letters=True))
+        edge = named[:24, 62:] if geometry else named[:, 62:]  # L stands further down
+        assert named.any() and not edge.any()
+    captioned = sheet([black], FULL, Burnt(text=("a-word-that-is-much-longer-than-the-picture 63.0 y",)))
+    strip = captioned[64:]
+    assert strip.max() > 200 and (strip[:, 60:] == strip[0, 0]).all()

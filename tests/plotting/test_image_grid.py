@@ -115,6 +115,19 @@ def test_long_names_levels_and_titles_stay_legible(told_renderer):
     assert narrow.turned
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(1, 2), (9, 1), (1, 9), (9, 2)])
+def test_titles_and_names_wider_than_the_images_stay_inside(rows, columns):
+    shape, names = (2, rows, columns, 1, 32, 32), ["a name of some length"] * 2
+    axes = ("an axis with a long name (units)", "another with a name as long (units)")
+    described = ["one part of the title that is wider than two narrow columns are", "seed 3"]
+    ticks = [str(i) for i in range(rows)], [str(i) for i in range(columns)]
+    layout = GridLayout.of(shape, *ticks, described, names, axes)
+    images = np.zeros(shape, np.uint8)
+    figure, corners = figures.draw_blocks(layout, images, axes, names)
+    drawn = figures.GridFigure(figure, images, layout.dpi, layout.scale, corners, {})
+    assert_legible(drawn)
+
+
 @pytest.mark.slow
 def test_one_block_per_source_code(told_renderer):
     drawn = figures.grid(
