@@ -106,7 +106,7 @@ $(VENV)/.ready-dev: $(VENV)/pyvenv.cfg pyproject.toml setup.py
 display:
 	@command -v Xvfb >/dev/null && ls /usr/lib/*/dri/*swrast* /usr/lib/*/libgallium* >/dev/null 2>&1 || { \
 	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq xvfb xauth xdotool libgl1 libegl1 libgl1-mesa-dri >/dev/null; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq xvfb xauth xdotool xclip libgl1 libegl1 libgl1-mesa-dri >/dev/null; \
 	  else echo "Xvfb or OpenGL missing: window tests will be skipped (Debian: apt install xvfb libgl1 libegl1 libgl1-mesa-dri)"; fi; }
 
 # Python 3.14 is not everywhere yet: one for WebAssembly comes from npm, where that is there, to import every module with.

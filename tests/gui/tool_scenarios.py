@@ -8,7 +8,10 @@ import numpy as np
 from imgui_bundle import imgui
 from scenarios import CTRL, slider
 
+from explorer_app.comparison import levels_at
+from explorer_app.displayed import Burnt, sheet
 from explorer_app.overlay import read
+from explorer_app.viewing import RED_FREE
 
 # --- where pictures are drawn
 
@@ -183,6 +186,30 @@ def tools_picture_and_view_are_copied(d):
     d.exported("view.png")
 
 
+def tools_xclip_takes_the_copied_picture(d):
+    """Another program gets the picture as displayed, pixel for pixel, as PNG."""
+    import io
+    import subprocess
+
+    from PIL import Image
+
+    d.ctx.item_click("//Picture/###annotations")
+    d.settle()
+    d.app.interface.notes.clear()
+    d.ctx.key_press(CTRL | imgui.Key.c)
+    d.wait(lambda: d.app.interface.notes and "picture copied" in d.app.interface.notes[-1].text)
+    words = ["xclip", "-selection", "clipboard", "-target", "image/png", "-out"]
+    taken = subprocess.run(words, capture_output=True, timeout=60, check=True).stdout
+    d.ctx.item_click("//Picture/###annotations")
+    assert taken.startswith(b"\x89PNG")
+    parts, _ = d.app.parts(d.app.client.shown)
+    expected = sheet(parts, d.state.display, Burnt(512 // parts[0].image.shape[0]))
+    with Image.open(io.BytesIO(taken)) as image:
+        pasted = np.asarray(image.convert("RGB"))
+    assert pasted.shape[:2] == expected.shape[:2] == (512, 512)
+    assert np.array_equal(pasted, np.broadcast_to(expected.reshape(512, 512, -1), pasted.shape))
+
+
 # --- tables, lists of conditions, help
 
 
@@ -355,3 +382,41 @@ def official_pickle_goes_through_every_panel(d):
 def colour_study_goes_through_every_panel(d):
     assert d.app.client.shown.image.shape[2] == 3
     _every_panel(d)
+
+
+def colour_channels_are_chosen_windowed_and_read_out(d):
+    """Colour, the green channel, and all but red: the view, the read-out, the window and a copy follow."""
+    photo = d.app.client.shown.image
+
+    def seen() -> np.ndarray:
+        return d.app.parts(d.app.client.shown)[0][0].image
+
+    def middle() -> np.ndarray:
+        pixels = d.on_gui(lambda: d.app.screen.targets["view 0"].read().copy())
+        high, wide = pixels.shape[0] // 2, pixels.shape[1] // 2
+        return pixels[high - 20 : high + 20, wide - 20 : wide + 20]
+
+    def read_out() -> str:
+        return levels_at(d.app.parts(d.app.client.shown)[0][0], 5, 7)
+
+    assert np.array_equal(seen(), photo)
+    wanted = {"green": photo[..., 1], "red-free": photo[..., 1:] @ np.float32(RED_FREE), "colour": photo}
+    for name, expected in wanted.items():
+        before = middle()
+        d.ctx.item_click("//Picture/##channel")
+        d.ctx.item_click(f"//$FOCUSED/{name}")
+        d.settle()
+        assert d.state.display.channel == name and np.allclose(seen(), expected, atol=1e-3)
+        assert len(read_out().split()) == (3 if name == "colour" else 1)
+        after = middle()
+        assert not np.array_equal(before, after)
+        assert (after[..., 0] == after[..., 1]).all() == (name != "colour"), name
+        width = d.state.display.width
+        d.ctx.mouse_move("//Picture/##picture")
+        d.ctx.mouse_drag_with_delta((-40, 0), 1)
+        d.frames(3)
+        assert d.state.display.width < width
+        assert not np.array_equal(after, middle())
+        d.ctx.key_press(CTRL | imgui.Key.z)
+        d.frames(3)
+        assert d.state.display.width == width and d.state.display.channel == name
