@@ -239,7 +239,7 @@ def _outline_rows(masks: Mapping[str, np.ndarray], header: Header) -> str:
 def caption(header: Header, request: RenderRequest) -> tuple[str, ...]:
     """A picture in words: its values and seed, and what it is."""
     study, values = header.study, dict(request.covariates)
-    words = [f"{c.name.replace('_', ' ')} {c.format(values[c.name])}" for c in study.conditions]
+    words = [f"{c.title} {c.format(values[c.name])}" for c in study.conditions]
     seeds = request.blend or ((request.seed, 1.0),)
     seed = "seed " + " + ".join(f"{s}" for s, _ in seeds)
     words.append("after a real image" if request.latent else seed)

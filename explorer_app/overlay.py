@@ -66,9 +66,14 @@ class Reading:
     def text(self) -> str:
         """In words."""
         if math.isfinite(self.length):
-            return f"{self.length:.1f} {self.unit}"
-        size = f"{number(round(self.area, 1))} {self.unit}²"
+            return f"{self.length:.1f}{'' if self.unit == '°' else ' '}{self.unit}"
+        size = area_in_words(round(self.area, 1), self.unit)
         return f"{self.mean:.1f} ± {self.sd:.1f}   {size}" if self.pixels else f"no pixel   {size}"
+
+
+def area_in_words(area: float, unit: str) -> str:
+    """An area whose sides are measured in a unit."""
+    return f"{number(area)} {'deg' if unit == '°' else unit}²"
 
 
 def points_of(mark: Mark, columns: int, rows: int) -> tuple[Point, ...]:

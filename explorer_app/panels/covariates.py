@@ -55,7 +55,7 @@ def _row(
     app: Context, state: AppState, distribution: TrainingDistribution, covariate: Covariate, support: Support
 ) -> AppState:
     value = state.value(covariate.name)
-    widgets.text(widgets.human(covariate.name))
+    widgets.text(covariate.title)
     widgets.tooltip(_about(distribution, covariate))
     _observers(distribution, covariate)
     shown = covariate.format(value) if covariate.kind != "binary" else ""

@@ -39,7 +39,8 @@ SHORTCUTS = (
     ("0 / 1", "fit / one to one"),
     ("N", "squares, linear or cubic interpolation"),
     ("I", "invert colours"),
-    ("wheel", "zoom at the cursor"),
+    ("wheel", "zoom at the cursor; where there are slices, the next one (Ctrl: zoom)"),
+    ("Page Up / Down", "next / previous slice, with Shift ten"),
     ("right drag", "window and level"),
     ("F1", "this list"),
 )
@@ -89,10 +90,10 @@ def _open(app: Context, state: AppState) -> AppState:
     widgets.text("A snapshot (.safetensors), a training run's folder, or a saved session (.json).", theme.DIM)
     chosen = browse(app, Dialog.OPEN, (".safetensors", ".json"), folders=True)
     shipped = sorted((assets.root() / "snapshots").glob("*.safetensors"))
-    for title, paths in (("Shipped with MSSG", [str(p) for p in shipped]), ("Recent", config.recent())):
+    for title, paths in (("Shipped with MSSG", [str(p) for p in shipped]), ("Recent", config.recent()[:5])):
         if paths:
             widgets.heading(title)
-            for path in paths[:6]:
+            for path in paths:
                 if imgui.selectable(
                     f"{Path(path).stem if title != 'Recent' else path}##{title} {path}", False
                 )[0]:
@@ -159,15 +160,15 @@ def _missing(app: Context, state: AppState) -> AppState:
 
 def _train(app: Context, state: AppState) -> AppState:
     form = app.interface.train
-    for key, label, tip in (
-        ("outdir", "folder", "Folder of the new run."),
-        ("kimg", "kimg", "Length in thousands of images; empty: the preset's."),
+    for key, label, hint, tip in (
+        ("outdir", "folder", "", "Folder of the new run."),
+        ("kimg", "kimg", "the preset's", "Length in thousands of images; empty: the preset's."),
     ):
         imgui.align_text_to_frame_padding()
         widgets.text(label, theme.DIM)
         imgui.same_line(em(5))
         imgui.set_next_item_width(-1)
-        setattr(form, key, imgui.input_text(f"##train {key}", getattr(form, key))[1])
+        setattr(form, key, imgui.input_text_with_hint(f"##train {key}", hint, getattr(form, key))[1])
         widgets.tooltip(tip)
     imgui.align_text_to_frame_padding()
     widgets.text("preset", theme.DIM)

@@ -97,7 +97,9 @@ def _axis(state: AppState, distribution: TrainingDistribution, which: str, title
     imgui.align_text_to_frame_padding()
     widgets.text(title, theme.DIM)
     imgui.same_line(em(2.6))
-    name = widgets.combo(f"##{which}", names, axis.name, width=em(7.6), called=widgets.human)
+    need = imgui.calc_text_size(widgets.human(axis.name)).x + em(2.4)
+    width = min(max(em(7.6), need), imgui.get_content_region_avail().x - em(2.6))
+    name = widgets.combo(f"##{which}", names, axis.name, width, called=widgets.human)
     widgets.tooltip(f"Covariate along the {which}.")
     if name != axis.name:
         state = choose_axis(state, which, distribution.default_axis(name, axis.steps))

@@ -26,6 +26,7 @@ from mssg.measure.own_error import OwnError
 from mssg.rendering.request import RenderRequest
 from mssg.study.covariate import Covariate
 
+_NARROW = 16.0  # a panel narrower than so many lines are high has no room for what is asked
 _LARGE = 0.15  # share of the training range beyond which an error is marked
 
 
@@ -120,11 +121,14 @@ def _table(
 ) -> None:
     asked = dict(request.covariates)
     flags = imgui.TableFlags_.sizing_stretch_prop | imgui.TableFlags_.no_pad_outer_x
-    if imgui.begin_table(f"measured by {instrument.name}", 4, flags):
-        for title, weight in (("", 2.7), ("asked", 1.2), ("read", 2.1), ("error", 1.4)):
+    columns = (("", 2.7), ("asked", 1.2), ("read", 2.1), ("error", 1.4))
+    if imgui.get_content_region_avail().x < em(_NARROW):
+        columns = (columns[0], *columns[2:])  # the sliders show what is asked
+    if imgui.begin_table(f"measured by {instrument.name}", len(columns), flags):
+        for title, weight in columns:
             imgui.table_setup_column(title, 0, weight)
         imgui.table_next_row()
-        for title in (instrument.name, "asked", "read", "error"):
+        for title in (instrument.name, *(title for title, _ in columns[1:])):
             imgui.table_next_column()
             widgets.text(title, theme.FAINT)
             if title == instrument.name:
@@ -133,9 +137,8 @@ def _table(
         for covariate in distribution.study.conditions:
             if covariate.name in values and covariate.name in asked:
                 value = values[covariate.name]
-                _row(
-                    distribution, covariate, asked[covariate.name], value, errors.get(covariate.name), current
-                )
+                own, wanted = errors.get(covariate.name), asked[covariate.name]
+                _row(distribution, covariate, wanted, value, own, current, len(columns) == 4)
         imgui.end_table()
     if instrument.own and not instrument.learned:
         widgets.wrapped(f"± is this oracle's own error. {instrument.about}", theme.FAINT)
@@ -162,8 +165,10 @@ def _row(
     value: float,
     own: OwnError | None,
     current: bool,
+    wide: bool,
 ) -> None:
-    """One covariate; faint while the picture on the screen is a later one that has yet to be measured."""
+    """One covariate, with what is asked where it is `wide`; faint while the picture on the screen is a later
+    one that has yet to be measured."""
     low, high = distribution.range(covariate.name)
     known = math.isfinite(value)
     if covariate.is_continuous:
@@ -181,30 +186,22 @@ def _row(
     doubtful = own is not None and not own.better
     large = large and not doubtful
     tip = tip if known else f"the instrument finds no {covariate.name} on this picture"
+    margin = f" {own.margin}" if own and own.margin else ""
     cells = (
         covariate.format(asked, unit=False),
-        (covariate.format(value, unit=False) if known else "–") + _margin(own, known),
+        (covariate.format(value, unit=False) if known else "–") + margin * known,
         told + (" !" if large else ""),
     )
     imgui.table_next_row()
     imgui.table_next_column()
-    widgets.text(
-        widgets.human(covariate.name) + (" ?" if doubtful else ""), theme.AMBER if doubtful else theme.TEXT
-    )
-    for i, text in enumerate(cells):
+    widgets.text(covariate.title + (" ?" if doubtful else ""), theme.AMBER if doubtful else theme.TEXT)
+    for i, text in list(enumerate(cells))[not wide :]:
         imgui.table_next_column()
         colour = theme.AMBER if large and i == 2 else theme.TEXT
         widgets.text(text, colour if current else theme.FAINT)
         widgets.tooltip(
             f"{covariate.name} in {covariate.unit}: {tip}." if covariate.unit else f"{covariate.name}: {tip}."
         )
-
-
-def _margin(own: OwnError | None, known: bool) -> str:
-    """The instrument's own error beside what it reads."""
-    if own is None or not known or not math.isfinite(own.mae):
-        return ""
-    return f" ±{own.mae:.1f}" if own.mae < 10 else f" ±{own.mae:.0f}"
 
 
 def _predictor(app: Context, state: AppState) -> AppState:

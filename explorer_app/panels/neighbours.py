@@ -93,7 +93,7 @@ def _neighbour(
     study = distribution.study
     words = [f"{neighbour.distance:.2f} sd away"]
     words += [
-        f"{widgets.human(c.name)} "
+        f"{c.title} "
         + (c.format(neighbour.values[c.name], unit=False) if c.name in neighbour.values else "–")
         for c in study.personal_conditions
     ]
@@ -109,7 +109,7 @@ def _neighbour(
     if imgui.invisible_button(f"neighbour {number}", ImVec2(cell, cell)):
         state = beside(state, image)
     recorded = "\n".join(
-        f"{widgets.human(n)}  {study.covariate(n).format(v)}" for n, v in neighbour.values.items()
+        f"{study.covariate(n).title}  {study.covariate(n).format(v)}" for n, v in neighbour.values.items()
     )
     widgets.tooltip(
         f"A {image.kind} image: {image.name}, {image.about}.\nRecorded:\n{recorded}\n"

@@ -157,9 +157,13 @@ def _image(app: Context, state: AppState, distribution: TrainingDistribution, im
     if imgui.button(f"{icons.ICON_FA_USER_CHECK}  match this person##image", ImVec2(em(11.5), 0)):
         state = _matched(app, state, distribution, usable)
     imgui.end_disabled()
-    words = ", ".join(widgets.human(n) for n in usable) or "nothing: no instrument reads it"
+    words = (
+        ", ".join(distribution.study.covariate(n).title for n in usable) or "nothing: no instrument reads it"
+    )
     widgets.tooltip(f"Set the sliders to what is recorded of this image or read off it: {words}.")
     imgui.same_line()
+    if imgui.get_content_region_avail().x < em(13.5):
+        imgui.new_line()
     return _inversion(app, state, image)
 
 
@@ -167,8 +171,8 @@ def _table(state: AppState, distribution: TrainingDistribution, known: dict[str,
     flags = imgui.TableFlags_.sizing_stretch_prop | imgui.TableFlags_.no_pad_outer_x
     if not imgui.begin_table("image readings", 4, flags):
         return
-    for title in ("", "your image", "by", "sliders"):
-        imgui.table_setup_column(title, 0, 1.0)
+    for title, weight in (("", 0.9), ("your image", 1.7), ("by", 1.2), ("sliders", 0.8)):
+        imgui.table_setup_column(title, 0, weight)
     imgui.table_next_row()
     for title in ("", "your image", "by", "sliders"):
         imgui.table_next_column()
@@ -187,12 +191,10 @@ def _table(state: AppState, distribution: TrainingDistribution, known: dict[str,
 
 def _row(covariate: Covariate, reading: KnownValue, asked: float) -> None:
     own, doubt = reading.own, reading.doubtful
-    margin = ""
-    if own is not None and math.isfinite(own.mae):
-        margin = f" ± {own.mae:.1f}" if own.mae < 10 else f" ± {own.mae:.0f}"
+    margin = f" {own.margin}" if own and own.margin else ""
     imgui.table_next_row()
     cells = (
-        widgets.human(covariate.name) + (" ?" if doubt else ""),
+        covariate.title + (" ?" if doubt else ""),
         f"{covariate.format(reading.value, unit=False)}{margin} {covariate.unit}",
         reading.by,
         covariate.format(asked, unit=False),
@@ -203,7 +205,7 @@ def _row(covariate: Covariate, reading: KnownValue, asked: float) -> None:
         imgui.table_next_column()
         widgets.text(text, theme.AMBER if doubt and i < 2 else theme.DIM if i == 2 else theme.TEXT)
         unit = f" in {covariate.unit}" if covariate.unit else ""
-        widgets.tooltip(f"{widgets.human(covariate.name)}{unit}, {reading.by}.{error}")
+        widgets.tooltip(f"{covariate.title}{unit}, {reading.by}.{error}")
 
 
 def _matched(
@@ -218,7 +220,11 @@ def _matched(
             wanted[name] = min(max(value, low), high)
         else:
             wanted[name] = float(min(max(round(value), 0), covariate.num_levels - 1))
-    cut = [widgets.human(n) for n, v in wanted.items() if v != values[n] and study.covariate(n).is_continuous]
+    cut = [
+        study.covariate(n).title
+        for n, v in wanted.items()
+        if v != values[n] and study.covariate(n).is_continuous
+    ]
     if cut:
         app.interface.note(f"{', '.join(cut)}: set as near as the study can mean", bad=True)
     return set_values(state, **wanted)

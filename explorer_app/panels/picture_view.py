@@ -24,6 +24,7 @@ from explorer_app.theme import em, u32
 from mssg.rendering.request import RenderRequest
 
 TOOLS = ("pan", "window", "latent")
+_CROWDED = 6.0  # lines of text: a picture no higher has no room for letters and a scale
 _TOOL_ICONS = (icons.ICON_FA_HAND, icons.ICON_FA_CIRCLE_HALF_STROKE, icons.ICON_FA_SHUFFLE)
 _TOOL_TIPS = (
     (
@@ -260,15 +261,15 @@ def draw_pane(app: Context, name: str, pane: Pane, named: bool = True, widest: P
     draw = imgui.get_window_draw_list()
     end = ImVec2(view.x + view.width, view.y + view.height)
     draw.add_image(imgui.ImTextureRef(texture), ImVec2(view.x, view.y), end)
-    eye = (
+    eye = (  # of people it is the same on all, and their own labels lie there
         part.geometry.name
-        if isinstance(part.geometry, geometry.FundusGeometry) and display.annotations
+        if isinstance(part.geometry, geometry.FundusGeometry) and display.annotations and named
         else ""
     )
     if label := "   ".join(text for text in (part.label * named, _layer(app, part), eye) if text):
         within = view.width / 2 - em(1.5) if part.geometry is not None else view.width - em(1)
         widgets.chip(label, view.x + em(0.5), view.y + em(0.5), within=within)  # the upper letter stays free
-    if part.geometry is not None and display.annotations:
+    if part.geometry is not None and display.annotations and view.height > em(_CROWDED):
         _annotations(part.geometry, view)
 
 

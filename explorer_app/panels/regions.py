@@ -13,12 +13,11 @@ from explorer_app.comparison import Part
 from explorer_app.context import Context
 from explorer_app.geometry import View, pixel_size
 from explorer_app.interface import Dialog, ExportForm
-from explorer_app.overlay import COLOURS, Region, Stroke, read
+from explorer_app.overlay import COLOURS, Region, Stroke, area_in_words, read
 from explorer_app.panels.exporting import csv_button
 from explorer_app.state import MARK_KINDS, AppState, Mark, set_mark
 from explorer_app.tables import of_marks
 from explorer_app.theme import em, u32
-from mssg.text import number
 
 ICONS = (icons.ICON_FA_RULER_HORIZONTAL, icons.ICON_FA_VECTOR_SQUARE, icons.ICON_FA_CIRCLE_DOT)
 TIPS = (
@@ -107,7 +106,7 @@ def _legend(region: Region, index: int, part: Part) -> None:
     imgui.same_line()
     widgets.text(region.name)
     pixel, unit = pixel_size(part.geometry)
-    widgets.right_text(f"{number(region.area(pixel))} {unit}²")
+    widgets.right_text(area_in_words(region.area(pixel), unit))
 
 
 def drag(app: Context, state: AppState, view: View, active: bool) -> AppState:

@@ -21,6 +21,8 @@ from mssg.study.model import Covariate
 from mssg.text import amount, fixed
 
 SEEDS, STEPS = (2, 16), (3, 12)
+_ROOMY = (26.0, 16.0)
+"""In lines of text: a chart so wide has room for names below it, one so high for a long name beside it."""
 
 
 def draw(app: Context, state: AppState) -> AppState:
@@ -124,11 +126,12 @@ def _plot(
     """Readings, their mean with its interval, and the line on which both agree with the instrument's own
     error."""
     flags = implot.Flags_.no_menus | implot.Flags_.no_box_select
-    if not implot.begin_plot("###response", imgui.get_content_region_avail(), flags):
+    room = imgui.get_content_region_avail()
+    if not implot.begin_plot("###response", room, flags):
         return
     unit = f" ({covariate.unit})" if covariate.unit else ""
-    human, quiet = widgets.human(covariate.name), implot.AxisFlags_.no_highlight
-    by = f"read by the {app.called(reader)}" if reader else "read"
+    human, quiet = covariate.title, implot.AxisFlags_.no_highlight
+    by = f"read by the {app.called(reader)}" if reader and room.y > em(_ROOMY[1]) else "read"
     implot.setup_axes(f"{human} asked{unit}", f"{by}{unit}", quiet, quiet)
     low, high = (float(v) for v in curve.asked[[0, -1]])
     margin = 0.08 * (high - low) or 0.5
@@ -141,7 +144,9 @@ def _plot(
         for axis in (implot.ImAxis_.x1, implot.ImAxis_.y1):
             levels = [float(i) for i in range(covariate.num_levels)]
             implot.setup_axis_ticks(axis, levels, list(covariate.level_names))
-    implot.setup_legend(implot.Location_.south, implot.LegendFlags_.outside | implot.LegendFlags_.horizontal)
+    if room.x > em(_ROOMY[0]):
+        below = implot.LegendFlags_.outside | implot.LegendFlags_.horizontal
+        implot.setup_legend(implot.Location_.south, below)
     line = np.array([low - margin, high + margin])
     if own is not None and math.isfinite(own.mae):
         band = _spec(theme.FAINT, alpha=0.25)

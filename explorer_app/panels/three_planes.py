@@ -143,7 +143,7 @@ def _planes(app: Context, state: AppState, head: Head, stack: Stack | None, fram
     app.screen.keep({f"plane {pane.name}" for pane in panes}, "plane ")
     learnt = next(pane for pane in panes if pane.plane == head.geometry.plane)
     picture_view.marks(app, state, learnt.view)
-    _told(panes, head, corner, size)
+    _told(panes, head)
     return slice_bar.draw(app, state, ImVec2(corner.x + size.x, corner.y), size.y)
 
 
@@ -277,8 +277,14 @@ def _cross(pane: Plane, head: Head) -> None:
 def _mark(app: Context, pane: Plane, head: Head, stack: Stack | None) -> None:
     """Which plane it is and where it cuts; a stack that is not the one asked for, or not whole, says so."""
     view, axis = pane.view, AXES[pane.plane][0]
-    text = f"{pane.plane}  {_AXIS_NAMES[axis]} {head.cross[axis]:+.1f} mm"
-    widgets.chip(text, view.x + view.width - em(0.4), view.y + view.height - em(1.6), align=1.0)
+    place = f"{_AXIS_NAMES[axis]} {head.cross[axis]:+.1f} mm"
+
+    def beside_letter(text: str) -> bool:
+        return imgui.calc_text_size(text).x + em(2) <= view.width / 2
+
+    text = full if beside_letter(full := f"{pane.plane}  {place}") else place
+    up = em(1.6 if beside_letter(text) else 3.1)
+    widgets.chip(text, view.x + view.width - em(0.4), view.y + view.height - up, align=1.0)
     if pane.plane == head.geometry.plane or pane.number or stack is None:
         return
     if stack.head != head.of_request(app.state.request):
@@ -288,21 +294,21 @@ def _mark(app: Context, pane: Plane, head: Head, stack: Stack | None) -> None:
         widgets.chip(told, view.x + view.width - em(0.4), view.y + em(0.4), align=1.0)
 
 
-def _told(panes: list[Plane], head: Head, corner: ImVec2, size: ImVec2) -> None:
-    """Millimetres and grey level at the crosshair: in the fourth quarter where that is free, else on top."""
+def _told(panes: list[Plane], head: Head) -> None:
+    """Millimetres and grey level at the crosshair in the fourth quarter where that is free, else the grey
+    level on the first plane."""
     first = panes[0]
     column, row = _pixel(head, first.part, first.plane)
     lines = "   ".join(f"{name} {mm:+.1f}" for name, mm in zip(_AXIS_NAMES, head.cross)) + " mm"
     inside = first.view.inside(column, row)
     level = f"grey level {levels_at(first.part, int(column), int(row))}" if inside else ""
     two_by_two = len(panes) == 3 and panes[2].view.y > first.view.y
-    if two_by_two:
-        box = panes[1].view
-        x, y = box.x + em(0.6), panes[2].view.y + em(0.6)
-        widgets.chip(f"{lines}\n{level}" if level else lines, x, y, within=max(em(6), box.width - em(1)))
-    else:
-        text = f"{lines}   {level}".strip()
-        widgets.chip(text, corner.x + em(0.5), corner.y + em(2), within=size.x - em(1))
+    box, down = (panes[1].view, panes[2].view.y) if two_by_two else (first.view, first.view.y + em(1.5))
+    # where the fourth quarter is taken, each plane says its own millimetres
+    told = "\n".join(text for text in (lines * two_by_two, level) if text)
+    if not told:
+        return
+    widgets.chip(told, box.x + em(0.5), down + em(0.5), within=max(em(6), box.width - em(1)))
 
 
 def _mouse(app: Context, state: AppState, head: Head, panes: list[Plane]) -> AppState:

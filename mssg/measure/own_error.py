@@ -89,13 +89,21 @@ class OwnError:
             parts["r_ci95"] = (float(pair[0]), float(pair[1]))
         return OwnError(**{"covariate": covariate, "n": 0, **parts})
 
+    @property
+    def margin(self) -> str:
+        """The mean error beside a number that was read: ±2.7; "" of levels, and where it is not known."""
+        if math.isfinite(self.accuracy) or not math.isfinite(self.mae):
+            return ""
+        return f"±{self.mae:.1f}" if self.mae < 10 else f"±{self.mae:.0f}"
+
     def brief(self) -> str:
         """The same in the room of a table's cell."""
         if not self.n:
             return UNKNOWN
         if math.isfinite(self.accuracy):
             return f"right {percent(self.accuracy)} (guess {percent(self.guess_accuracy)}), n {self.n}"
-        error = f"MAE {number(self.mae)} (guess {number(self.guess_mae)})"
+        error = f"MAE {number(self.mae)}"
+        error += f" (guess {number(self.guess_mae)})" if math.isfinite(self.guess_mae) else ""
         return f"r {fixed(self.r, 2)}, {error}, n {self.n}"
 
     def words(self) -> str:
@@ -106,8 +114,9 @@ class OwnError:
             return "own error on real images not known"
         if math.isfinite(self.accuracy):
             return f"right {percent(self.accuracy)}, a constant guess {percent(self.guess_accuracy)}; {n}"
-        guess = amount(self.guess_mae, self.unit)
-        return f"MAE {amount(self.mae, self.unit)}, a constant guess {guess}; r {fixed(self.r, 2)}, {n}"
+        known = math.isfinite(self.guess_mae)
+        guess = f", a constant guess {amount(self.guess_mae, self.unit)}" if known else ""
+        return f"MAE {amount(self.mae, self.unit)}{guess}; r {fixed(self.r, 2)}, {n}"
 
 
 def constant_guess(covariate: Covariate, training: np.ndarray) -> float:

@@ -375,8 +375,7 @@ def _titles(figure: Figure, layout: GridLayout, rows: str) -> None:
 
 def axis_label(covariate: Covariate) -> str:
     """A covariate's name and unit, as an axis shows them."""
-    name = covariate.name.replace("_", " ")
-    return f"{name} ({covariate.unit})" if covariate.unit else name
+    return f"{covariate.title} ({covariate.unit})" if covariate.unit else covariate.title
 
 
 def _mosaic(block: np.ndarray) -> np.ndarray:

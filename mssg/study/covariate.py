@@ -135,6 +135,11 @@ class Covariate:
     spread: float | None = None
 
     @property
+    def title(self) -> str:
+        """The name as people write it: grey matter; position, of position_mm in mm."""
+        return (self.name.removesuffix(f"_{self.unit}") or self.name).replace("_", " ")
+
+    @property
     def is_continuous(self) -> bool:
         """Whether values are numbers in a unit; else they are the indices of levels."""
         return KINDS[self.kind].is_continuous

@@ -184,6 +184,7 @@ def test_photographs_of_eyes_are_measured_in_degrees():
     from explorer_app.geometry import FundusGeometry
 
     distance, box = Mark("distance", (0, 0), (0.5, 0)), Mark("rectangle", (0, 0), (0.5, 0.5))
-    assert read(distance, part(geometry=FundusGeometry(0.5, "°", True))).text == "16.0 °"
+    assert read(distance, part(geometry=FundusGeometry(0.5, "°", True))).text == "16.0°"
     assert read(box, part(geometry=FundusGeometry(0.5, "DD", None))).area == 256.0
+    assert read(box, part(geometry=FundusGeometry(0.5, "°", True))).text.endswith(" 256 deg²")
     assert read(distance, part(geometry=FundusGeometry(None, "°", None))).text == "32.0 px"
