@@ -90,7 +90,8 @@ def predictors(
     it has not seen, beside that of a constant guess."""
     from mssg.data.dataset import open_sources
     from mssg.features.labelled import of_one
-    from mssg.features.predictors import check_architecture, train
+    from mssg.features.predictor_training import train
+    from mssg.features.predictors import check_architecture
     from mssg.ops.device import checked_device
     from mssg.study.schema import load_study
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from mssg.data.dataset import PackedSource
 from mssg.errors import UsageError
-from mssg.features.predictors import Predictor, schedule, train
+from mssg.features.predictor_training import schedule, train
+from mssg.features.predictors import Predictor
 from mssg.measure.own_error import constant_guess, reading_errors
 from mssg.metrics.bootstrap import mean_and_interval
 from mssg.metrics.results import Result
@@ -86,7 +87,7 @@ def utility(
         seed: Of training and of what is generated.
         architecture, epochs, device: Of the predictors; as many real images are used as there are requests.
             Epochs None: what so many images need.
-        fit: Trains a predictor on sources; None: `mssg.features.predictors.train`.
+        fit: Trains a predictor on sources; None: `mssg.features.predictor_training.train`.
         keep: (whose, compute) -> what `compute` gives, kept where it was computed before; whose is "real" or
             the model.
 

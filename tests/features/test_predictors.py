@@ -16,7 +16,7 @@ import mssg
 from mssg.data.dataset import open_sources
 from mssg.data.dataset_writer import write_packed
 from mssg.errors import DataError, SnapshotError, UsageError
-from mssg.features import predictors, ridge
+from mssg.features import predictor_training, predictors, ridge
 from mssg.features.labelled import of_one
 from mssg.features.pretrained import start_from
 from mssg.losses.covariate import CovariateLoss
@@ -76,13 +76,13 @@ def bars(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(bars):
     """A network that reads the bars."""
-    return predictors.train(*bars, "resnet18", epochs=6, patience=6, batch=8)
+    return predictor_training.train(*bars, "resnet18", epochs=6, patience=6, batch=8)
 
 
 @pytest.fixture(scope="module")
 def regression(bars):
     """What so few images make by themselves."""
-    return predictors.train(*bars)
+    return predictor_training.train(*bars)
 
 
 def test_it_learns_every_kind_of_covariate(trained):
@@ -153,11 +153,11 @@ def test_nobody_is_in_two_folds(bars):
     "n, batch, steps", [(60, 8, 240), (111, 16, 240), (1000, 64, 240), (50_000, 64, 7820)]
 )
 def test_few_images_are_taken_in_small_batches_and_often(n, batch, steps):
-    plan = predictors.schedule(n)
+    plan = predictor_training.schedule(n)
     assert plan.batch == batch and plan.epochs >= 10
     assert plan.patience == (3 if plan.epochs == 10 else plan.epochs)  # few images: the whole cycle of rates
     assert steps <= plan.epochs * -(-n // plan.batch) < steps + 70
-    assert predictors.schedule(n, 64, 7, 2) == predictors.Schedule(64, 7, 2)
+    assert predictor_training.schedule(n, 64, 7, 2) == predictor_training.Schedule(64, 7, 2)
 
 
 def test_what_is_no_predictor(trained, bars, tmp_path):
@@ -168,13 +168,13 @@ def test_what_is_no_predictor(trained, bars, tmp_path):
         with pytest.raises(SnapshotError, match=name):
             predictors.Predictor.load(tmp_path / f"{name}.safetensors")
     with pytest.raises(UsageError, match="not trained as a network"):
-        predictors.train(*bars, "ridge", epochs=3)
+        predictor_training.train(*bars, "ridge", epochs=3)
     with pytest.raises(UsageError, match="resnet18"):
         predictors.build("resnet9", bars[0])
 
 
 def test_what_sources_do_not_observe_may_be_left_alone(bars):
-    found = predictors.train(*bars, observed_only=True)
+    found = predictor_training.train(*bars, observed_only=True)
     assert {e.covariate: e.n for e in found.errors} == {"height": 200, "bright": 100, "place": 100}
 
 
@@ -183,7 +183,7 @@ def test_a_predictor_of_one_covariate(bars, tmp_path):
     for observed_only, names in ((False, ["A", "B"]), (True, ["B"])):
         part, opened = of_one(study, sources, "place", observed_only)
         assert [s.name for s in opened] == names and part.condition_names == ("place",)
-    found = predictors.train(part, opened)
+    found = predictor_training.train(part, opened)
     (error,) = found.errors
     assert error.covariate == "place" and error.accuracy > 0.9
     again = predictors.Predictor.load(found.save(tmp_path / "place.safetensors"))
@@ -193,7 +193,7 @@ def test_a_predictor_of_one_covariate(bars, tmp_path):
 def test_rare_levels_count_as_much_as_frequent_ones(bars):
     study = bars[0]
     values = np.array([[5.0, 0, 1]] * 9 + [[6.0, 1, np.nan]])
-    weights = predictors._level_weights(study, values)(values)
+    weights = predictor_training._level_weights(study, values)(values)
     np.testing.assert_allclose(weights[:, 0], 1)
     assert weights[:9, 1].sum() == pytest.approx(weights[9, 1]) and weights[:, 1].sum() == pytest.approx(10)
     np.testing.assert_allclose(weights[:, 2], 1)  # of one level that is all there is, and of none
@@ -249,7 +249,7 @@ def test_started_predictors_say_so(bars, tmp_path):
 
     path = tmp_path / "imagenet.pth"
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), path)
-    found = predictors.train(*bars, "resnet18", init=path, class_weights=True, epochs=1, limit=32)
+    found = predictor_training.train(*bars, "resnet18", init=path, class_weights=True, epochs=1, limit=32)
     again = predictors.Predictor.load(found.save(tmp_path / "p.safetensors"))
     assert again.pretrained.startswith("imagenet@")
     images = bars[1][0].images[:4]

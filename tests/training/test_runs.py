@@ -337,7 +337,7 @@ def test_kid_chooses_the_best_snapshot(blob_study, tmp_path):
 
 def test_a_predictor_measures_control_while_training(blob_study, tmp_path):
     from mssg.data.dataset import open_sources
-    from mssg.features import predictors
+    from mssg.features import predictor_training
 
     options = {"metrics": ["control", "covariates"], "total_kimg": 0.016}
     without = launch.start(blob_study, tmp_path / "without", options)
@@ -347,7 +347,7 @@ def test_a_predictor_measures_control_while_training(blob_study, tmp_path):
     study, file = mssg.load_study(blob_study), tmp_path / "predictor.safetensors"
     sources = open_sources(study)
     fitted = study.fit_statistics([source.columns(study, "train") for source in sources])
-    predictors.train(fitted, sources, "resnet18", epochs=1, limit=32).save(file)
+    predictor_training.train(fitted, sources, "resnet18", epochs=1, limit=32).save(file)
     run = launch.start(blob_study, tmp_path / "run", options, predictors=[file])
     assert "control of size, read by predictor-resnet18@" in (run / "log.txt").read_text()
     row = read_rows(run / "stats.jsonl")[-1]
