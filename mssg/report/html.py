@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import re
 from collections.abc import Sequence
 
 from mssg.report.elements import (
@@ -100,22 +101,27 @@ def to_html(blocks: Sequence[Block], title: str) -> str:
     )
 
 
+def _prose(text: str) -> str:
+    """A sentence; what stands between backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+
+
 def _block(block: Block, anchor: str) -> str:
     if isinstance(block, Heading):
         mark = f' id="{anchor}"' if anchor else ""
         return f"<h{block.level}{mark}>{html.escape(block.text)}</h{block.level}>"
     if isinstance(block, Text):
-        return f"<p{' class=small' if block.small else ''}>{html.escape(block.text)}</p>"
+        return f"<p{' class=small' if block.small else ''}>{_prose(block.text)}</p>"
     if isinstance(block, Verdict):
         by = f'<p class="by">Measured by: {html.escape(block.instrument)}</p>' if block.instrument else ""
         return (
             f'<div class="verdict" style="border-color:{COLOURS[block.answer]}">'
-            f"<p><b>{html.escape(block.title)}</b></p><p>{html.escape(block.text)}</p>{by}</div>"
+            f"<p><b>{html.escape(block.title)}</b></p><p>{_prose(block.text)}</p>{by}</div>"
         )
     if isinstance(block, NewPage):
         return '<div class="page"></div>'
     if isinstance(block, Notes):
-        items = "".join(f"<li>{html.escape(item)}</li>" for item in block.items)
+        items = "".join(f"<li>{_prose(item)}</li>" for item in block.items)
         return f"<ul{' class=warn' if block.warn else ''}>{items}</ul>"
     if isinstance(block, Code):
         return f"<pre>{html.escape(block.text)}</pre>"

@@ -188,7 +188,8 @@ def _strata(contents: ReportContents) -> Iterator[Verdict]:
         for _, r in judged
     )
     text = f"Mean absolute error of what was read, in {result.detail.get('strata')} strata: {told}."
-    yield Verdict(answer, f"Within groups of similar people: {title}", text, _own(contents, result))
+    where = f" in {result.covariate}" if answer is not Answer.YES and len(judged) > 1 else ""
+    yield Verdict(answer, f"Within groups of similar people: {title}{where}", text, _own(contents, result))
 
 
 def _beyond_the_instrument(r: Result) -> float | None:

@@ -243,6 +243,9 @@ def test_the_page_needs_nothing_from_outside(page):
     assert page.startswith("<!DOCTYPE html>") and "<title>A &amp; B</title>" in page
     assert not re.search(r'(?:src|href)="(?!data:image/png;base64,|#)', page)
     assert "ridge on real images: r 0.31: NOT KNOWN" in page
+    assert "<code>mssg evaluate --metrics" in page and "`" not in re.sub(
+        r"<pre>.*?</pre>", "", page, flags=re.S
+    )
     assert "<script" not in page and "@import" not in page and "url(" not in page
     assert set(re.findall(r'href="#(\w+)"', page)) <= set(re.findall(r'id="(\w+)"', page))
 
