@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from multiprocessing import active_children
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -250,6 +250,16 @@ def settled(app: Context) -> bool:
     )
 
 
+def _changed(before: Any, after: Any) -> list[str]:
+    """Fields of a dataclass that differ, with both values; of the request its own."""
+    out = []
+    for name in (f.name for f in fields(before)):
+        old, new = getattr(before, name), getattr(after, name)
+        if old != new:
+            out += _changed(old, new) if name == "request" else [f"{name}: {old!r} became {new!r}"]
+    return out
+
+
 def kill_renderer(app: Context, wrong: list[str]) -> Frames:
     """Kill the render process while a picture is asked for; notes what does not hold afterwards."""
     from explorer_app.request_edits import at_place
@@ -258,6 +268,10 @@ def kill_renderer(app: Context, wrong: list[str]) -> Frames:
     app.interface.animation, app.document.follow = "", False
     for _ in range(20):  # input that is still queued changes the state with good reason
         yield
+    app.interface.animation = ""  # the last click may have started one
+    app.guest.cancel()  # an inversion's latent becomes the picture when it is found
+    yield from until(lambda: not app.guest.busy, "the end of an inversion")
+    yield from until(lambda: settled(app), "the picture before the kill")
     app.state = replace(app.state, request=at_place(app.state.request, 123_456))
     for _ in range(3):
         yield
@@ -265,8 +279,8 @@ def kill_renderer(app: Context, wrong: list[str]) -> Frames:
     os.kill(first or 0, signal.SIGKILL)
     yield from until(lambda: app.client.pid != first, "a new render process")
     yield from until(lambda: settled(app), "the picture after a restart")
-    changed = [f.name for f in fields(state) if getattr(state, f.name) != getattr(app.state, f.name)]
-    wrong += [f"killing the render process changed {changed} of the state"] if changed else []
+    changed = _changed(state, app.state)
+    wrong += [f"killing the render process changed the state: {changed}"] if changed else []
     wrong += [] if app.client.counters.restarts == restarts + 1 else ["not restarted exactly once"]
 
 
