@@ -136,7 +136,8 @@ def _range(
     """First and last value of a continuous axis, within what the study can mean."""
     least, most = distribution.limits(covariate.name)
     speed = max(1e-6, abs(axis.high - axis.low) / 200)
-    unit = f" {covariate.unit}".replace("%", "%%") if len(covariate.unit) <= 3 else ""
+    unit = covariate.unit if covariate.unit == "°" else f" {covariate.unit}".replace("%", "%%")
+    unit = unit if len(covariate.unit) <= 3 else ""
     changed, ends = imgui.drag_float2(
         f"##{which} range",
         [axis.low, axis.high],
