@@ -12,6 +12,10 @@ from mssg.errors import UsageError
 from mssg.networks.layers import FullyConnected, normalise
 
 
+POSITION_LR_MULTIPLIER = 3.0
+"""From zero, the sines' weights would take hundreds of thousands of images to weigh as much as the number."""
+
+
 class MappingNetwork(nn.Module):
     """Normalised z and embedded, normalised c, concatenated, through fully connected layers.
 
@@ -33,7 +37,6 @@ class MappingNetwork(nn.Module):
     """
 
     w_avg: torch.Tensor
-    position_angles: torch.Tensor | None
 
     def __init__(
         self,
@@ -59,14 +62,11 @@ class MappingNetwork(nn.Module):
         if c_dim > 0:
             self.embed = FullyConnected(c_dim, embed_features)
         self.position_index = position_index
-        angles = (
-            torch.tensor([pi / 2 * 2**k for k in range(position_frequencies)])
-            if position_frequencies
-            else None
-        )
-        self.register_buffer("position_angles", angles, persistent=False)
+        self.position_angles = tuple(pi / 2 * 2**k for k in range(position_frequencies))
         if position_frequencies:
-            self.embed_position = FullyConnected(2 * position_frequencies, embed_features, weight_init=0)
+            self.embed_position = FullyConnected(
+                2 * position_frequencies, embed_features, weight_init=0, lr_multiplier=POSITION_LR_MULTIPLIER
+            )
         for i, (before, after) in enumerate(pairwise(widths)):
             layer = FullyConnected(before, after, activation="lrelu", lr_multiplier=lr_multiplier)
             self.add_module(f"fc{i}", layer)
@@ -114,9 +114,9 @@ class MappingNetwork(nn.Module):
 
     def _embedded(self, c: torch.Tensor) -> torch.Tensor:
         """[B, c_dim] -> [B, embed_features]."""
-        if self.position_angles is None:
+        if not self.position_angles:
             return self.embed(c)
-        angles = c[:, self.position_index, None] * self.position_angles.to(c.dtype)
+        angles = c[:, self.position_index, None] * c.new_tensor(self.position_angles)
         return self.embed(c) + self.embed_position(torch.cat([angles.sin(), angles.cos()], dim=1))
 
     def truncate(self, ws: torch.Tensor, psi: float, cutoff: int | None = None) -> torch.Tensor:

@@ -49,6 +49,19 @@ def test_slices_stand_where_they_are_drawn(make_heads, plane):
     assert (middle[across], middle[up]) == (3.0, -5.0)
 
 
+def test_a_place_as_sines_comes_back_from_its_file(make_heads):
+    loaded = load_snapshot(make_heads(position_frequencies=3))
+    study, mapping = loaded.study, loaded.G.mapping
+    assert mapping.position_index == study.layout[study.position].start
+    assert mapping.embed_position.weight.shape[1] == 6
+    renderer = Renderer(loaded)
+    request = at_place(study, RenderRequest(seed=1), 9.0)
+    (before,) = renderer.pictures([request])
+    torch.nn.init.normal_(renderer.G.mapping.embed_position.weight)
+    (after,) = Renderer(loaded).pictures([request])
+    assert not np.array_equal(before, after)
+
+
 def test_the_place_is_the_studys_own_where_nobody_says(heads):
     renderer = Renderer(load_snapshot(heads))
     assert renderer.defaults["depth"] == 10.0
