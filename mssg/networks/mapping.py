@@ -11,7 +11,6 @@ from torch import nn
 from mssg.errors import UsageError
 from mssg.networks.layers import FullyConnected, normalise
 
-
 POSITION_LR_MULTIPLIER = 3.0
 """From zero, the sines' weights would take hundreds of thousands of images to weigh as much as the number."""
 
