@@ -95,7 +95,7 @@ def _head(app: Context, distribution: TrainingDistribution, state: AppState) -> 
     instrument = _Instrument(f"{distribution.study.instrument}, head", reads.ABOUT, reads.own_errors())
     request = wanted if reading or last is None else last
     reading = reading or app.client.heads[request]
-    _table(app, distribution, request, instrument, reading.values, request == wanted)
+    _table(distribution, request, instrument, reading.values, request == wanted)
     widgets.wrapped(f"Read on {reading.first:g} to {reading.last:g} mm.", theme.FAINT)
     if reading.cut:
         widgets.wrapped(

@@ -1541,6 +1541,25 @@ def heads_three_planes_compare_window_and_colour(d):
     assert {shown[f"plane {p} 0"]._drawn.width for p in ("coronal", "axial")} == {d.state.display.width}
 
 
+def heads_volumes_are_read_off_the_whole_head(d):
+    """By the oracle of a study that has one; read again when the head changes."""
+    mine = d.state.snapshot
+    assert d.app.document.open("brain-heads")
+    d.settle()
+    d.front("Measured")
+    d.wait(lambda: d.app.client.heads)
+    d.frames(4)
+    (first,) = d.app.client.heads.values()
+    assert set(first.values) >= {"ventricle", "grey_matter"} and first.last - first.first > 150
+    d.ctx.item_input_value(slider("ventricle"), 60.0)
+    d.settle()
+    d.frames(4)
+    second = list(d.app.client.heads.values())[-1]
+    assert second.values["ventricle"] > first.values["ventricle"] + 10
+    assert d.app.document.open(mine)
+    d.settle()
+
+
 def medical_three_planes_of_one_plane_say_why_not(d):
     d.front("Three planes")
     d.frames(3)
