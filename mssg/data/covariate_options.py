@@ -57,7 +57,9 @@ def parse_covariate(text: str, option: str = "--covariate") -> CovariateSpec:
         if kind in KINDS and KINDS[kind].level_names:
             words, codes = _words(details, len(KINDS[kind].level_names))
             spec = CovariateSpec(Covariate(name, kind), column or name).with_levels(words)
-            return replace(spec, codes=spec.codes | {code: spec.codes[word] for code, word in codes.items()})
+            return replace(
+                spec, codes={**spec.codes, **{code: spec.codes[word] for code, word in codes.items()}}
+            )
         if kind in KINDS:
             words, codes = _words(details)
             codes = dict(zip(words, words)) | codes if codes else {}
