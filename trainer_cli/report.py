@@ -108,6 +108,7 @@ def _evaluation(
     """The snapshot's evaluation, where there is one, and what is missing without it."""
     from mssg.errors import UsageError
     from mssg.metrics.results import Evaluation
+    from mssg.runs.folder import RunFolder
 
     file = Path(given) if given else (run / "eval.json" if run else None)
     if file is None or not (given or file.exists()):
@@ -116,11 +117,15 @@ def _evaluation(
         ]
     found = Evaluation.load(file)
     if all(m.snapshot != snapshot.header.snapshot_id for m in found.models):
+        here = snapshot.header
+        kimg = float(here.progress.get("kimg", 0))
         raise UsageError(
             "evaluates other snapshots than this one",
             file=file,
-            found=", ".join(m.snapshot for m in found.models),
-            expected=snapshot.header.snapshot_id,
+            found=", ".join(f"{m.snapshot} at {m.kimg:g} kimg" for m in found.models),
+            expected=f"{here.snapshot_id} at {kimg:g} kimg",
+            hint="Evaluate this one (a run in training writes new ones), or report on"
+            f" {RunFolder(run or Path('RUN')).snapshot(found.models[0].kimg)} with --evaluation {file}",
         )
     return found, []
 

@@ -131,7 +131,7 @@ def training(contents: ReportContents) -> Iterable[Block]:
         return
     last = contents.stats[-1]
     took = duration(float(last.get("elapsed_sec", 0)))
-    yield Text(f"{last.get('kimg', 0):g} thousand images in {took}; {len(contents.stats)} ticks.")
+    yield Text(f"{last.get('kimg', 0):g} thousand images in {took}.")
     if figures.training(contents.stats) is not None:
         yield FigureBlock(
             lambda: figures.training(contents.stats),

@@ -20,6 +20,8 @@ SIDE_EFFECT, LARGE_SIDE_EFFECT = 0.1, 0.3
 """Standard deviations another reading moves by, for one of the covariate that is moved."""
 NEAR, FAR = 0.2, 0.5
 """Error beyond the instrument's own, over a constant guess's, up to which it is small, and moderate."""
+ASTRAY = 3.0
+"""Error of generated pictures, over a constant guess's, beyond which readings say nothing."""
 GUESS = 0.8
 """Mean absolute error of a constant guess, in standard deviations of a normal distribution."""
 RULES = (
@@ -28,7 +30,8 @@ RULES = (
     f" none, above {LARGE_SIDE_EFFECT} sd is large. Errors beyond the instrument's own: up to {NEAR} of a"
     f" constant"
     f" guess's are small, above {FAR} large. No verdict rests on an instrument that reads real images no"
-    " better than a constant guess."
+    " better than a constant guess, or whose readings of generated pictures are off by more than"
+    f" {ASTRAY:g} times a constant guess's error."
 )
 """What the words mean, for the foot of the page."""
 
@@ -127,11 +130,19 @@ def _follows(contents: ReportContents, r: Result, name: str) -> Verdict:
     """Of a covariate that goes up and down."""
     stats = {
         stat: x
-        for stat in ("slope", "bias")
+        for stat in ("slope", "bias", "mae")
         for x in contents.results(f"control/{stat}")
         if (x.design, x.covariate, x.source) == (r.design, r.covariate, r.source)
     }
     own = r.own
+    error = stats["mae"].value if "mae" in stats else None
+    if error is not None and own and error > ASTRAY * own.guess_mae:
+        text = (
+            f"What is read off the pictures is off by {amount(error, own.unit)} on average, a constant"
+            f" guess by {amount(own.guess_mae, own.unit)}. So far out nobody knows the instrument's worth:"
+            " the pictures are unlike the real ones it was tested on, and correlations say nothing."
+        )
+        return Verdict(Answer.UNKNOWN, f"{name}: cannot be said", text, _own(contents, r))
     most = own.r if own and own.r > 0 and own.better else 1.0
     low = r.ci95[0] if r.ci95 and r.ci95[0] is not None else r.value or 0.0
     reached = low / most

@@ -321,6 +321,22 @@ def test_a_predictor_of_which_nobody_knows_what_it_is_worth_gives_no_verdict(tin
     assert "intensity: cannot be said" in titles and not any("obeyed" in title for title in titles)
 
 
+def test_readings_far_outside_what_the_instrument_knows_are_no_obedience(tiny_renderer, evaluation):
+    """A regression reads an age of 190 off what is no brain yet; its r may still be high."""
+    own = {"mae": 3.0, "guess_mae": 9.0, "r": 0.92, "n": 200, "people": 200, "on": "test", "better": True}
+    parts = {
+        "covariate": "intensity",
+        "design": "b",
+        "instrument": "predictor-ridge@12345678",
+        "detail": {"own": own},
+    }
+    stats = {"partial_r": 0.99, "slope": 1.0, "bias": 2.0}
+    for error, told in ((129.0, "cannot be said"), (4.0, "obeyed")):
+        rows = [Result(f"control/{k}", v, "tiny", 100, **parts) for k, v in (stats | {"mae": error}).items()]
+        blocks = build(ReportContents("tiny", tiny_renderer, replace(evaluation, results=tuple(rows))))
+        assert f"intensity: {told}" in [b.title for b in blocks if isinstance(b, Verdict)]
+
+
 def test_verdicts_then_pictures_then_numbers(material):
     blocks = build(material)
     kinds = [type(b) for b in blocks]
@@ -434,7 +450,7 @@ def test_the_command(tiny_snapshot, tiny_study, evaluation, tmp_path):
     document["models"][0]["snapshot"] = "000000000000"
     file.write_text(json.dumps(document), encoding="utf-8")
     for words, said in (
-        ([tiny_snapshot, "--evaluation", file, "-o", tmp_path / "x.html"], "other snapshots"),
+        ([tiny_snapshot, "--evaluation", file, "-o", tmp_path / "x.html"], "000012.safetensors with --eval"),
         ([tiny_snapshot, "-o", tmp_path / "x.doc"], ".html"),
         (["nowhere", "-o", tmp_path / "x.html"], "no such snapshot"),
         ([tiny_snapshot, "--evaluation", tmp_path / "none.json", "-o", tmp_path / "x.html"], "no such file"),
