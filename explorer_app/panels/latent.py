@@ -18,6 +18,8 @@ from explorer_app.theme import em
 from mssg.rendering.request import NOISE_MODES, RenderRequest
 
 SEEDS_PER_EM = 0.06
+_USUAL = 8
+"""Layers that take a style, where nobody has told yet."""
 
 
 def draw(app: Context, state: AppState) -> AppState:
@@ -30,7 +32,9 @@ def draw(app: Context, state: AppState) -> AppState:
     model = app.model
     if model is None or model.has_noise:
         request = _noise(app, request, label)
-    request = _mixing(request, label, model.num_ws if model is not None else 8)
+    # Until the render process has told how many layers there are, also after a restart, all are kept.
+    layers = model.num_ws if model is not None else 1 + max(request.mix_layers, default=_USUAL - 1)
+    request = _mixing(request, label, layers)
     if app.interface.animation in ("latent", "psi", "noise"):
         speed(app, label)
     return replace(state, request=_reset(request))

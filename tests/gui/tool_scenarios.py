@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -371,6 +373,17 @@ def _every_panel(d):
 def stylegan3_goes_through_every_panel(d):
     assert d.app.model.equivariant
     _every_panel(d)
+
+
+def stylegan3_mixing_of_fine_layers_outlasts_a_restart(d):
+    last, first = d.app.model.num_ws - 1, d.app.client.pid
+    assert last > 8
+    d.app.state = replace(d.state, request=replace(d.state.request, mix_layers=(2, last)))
+    d.settle()
+    os.kill(first, signal.SIGKILL)
+    d.wait(lambda: d.app.client.pid != first)
+    d.settle()
+    assert d.state.request.mix_layers == (2, last)
 
 
 def official_pickle_goes_through_every_panel(d):
