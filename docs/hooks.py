@@ -1,4 +1,4 @@
-"""What mkdocs does beside building: writes reference pages from the code, keeps options in one piece."""
+"""What mkdocs does beside building: makes reference pages from the code, keeps options in one piece."""
 
 from __future__ import annotations
 
@@ -68,12 +68,11 @@ STUDY_KEYS = {
 }
 
 
-def on_pre_build(**_: Any) -> None:
-    """Write the pages of docs/reference that follow the code (not under version control)."""
-    for name, text in (("commands", commands_page()), ("study", study_page()), ("files", files_page())):
-        path = DOCS / "reference" / f"{name}.md"
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+def on_page_read_source(page: Any, **_: Any) -> str | None:
+    """The text of a page that follows the code, in the place of the few lines that the repository shows."""
+    made = {"commands": commands_page, "study": study_page, "files": files_page}
+    write = made.get(page.file.src_uri.removeprefix("reference/").removesuffix(".md"))
+    return write() if write else None
 
 
 def on_page_content(html: str, **_: Any) -> str:

@@ -104,6 +104,7 @@ def test_the_site_builds_strictly(tmp_path):
         "results/reliability",
     ):
         assert (tmp_path / "site" / f"{page}.html").is_file()
+    assert "--resolution" in (tmp_path / "site/reference/commands.html").read_text(encoding="utf-8")
 
 
 def documented() -> list[tuple[str, str, bool]]:
