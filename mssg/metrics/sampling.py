@@ -176,7 +176,7 @@ class ArrayCache:
 
     def _write(self, path: Path, arrays: Numbers) -> None:
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
+        np.savez(buffer, **arrays)
         try:
             make_folder(self.folder, DataError)
             write_atomically(path, buffer.getvalue(), DataError)
