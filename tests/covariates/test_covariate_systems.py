@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from covariate_cases import DIGITS, DIGITS_OBSERVES, DIGITS_TRUTH, cohort, continuous, digit_tables, study_of
+from scipy.integrate import trapezoid
 
 from mssg.covariates.analytic import Analytic, ShiftedGamma, build, register
 from mssg.covariates.protocol import Variable
@@ -151,7 +152,7 @@ def posterior_by_brute_force(
             * np.exp(-0.5 * ((v - t + 2.5) / 0.3) ** 2)
             / (56 * (1 - (slant / 56) ** 2))
         )
-    evidence = float(np.trapezoid(density, t))
+    evidence = float(trapezoid(density, t))
     return t, density / evidence, evidence
 
 
@@ -164,7 +165,7 @@ def test_a_missing_parent_is_drawn_from_its_exact_posterior(truth, given):
     drawn = np.sort(truth.sample(20_000, given, rng())["thickness"])
     gap = np.abs(np.interp(drawn, t, cumulative) - (np.arange(20_000) + 0.5) / 20_000).max()
     assert gap < 0.0138  # Kolmogorov, p = 0.001
-    mean = float(np.trapezoid(t * density, t))
+    mean = float(trapezoid(t * density, t))
     assert truth.conditional_mean("thickness", given)[0] == pytest.approx(mean, abs=2e-3)
     for q in (0.1, 0.5, 0.9):
         assert truth.quantile("thickness", q, given)[0] == pytest.approx(
@@ -177,7 +178,7 @@ def test_a_sibling_is_predicted_through_the_missing_parent(truth):
     t, density, _ = posterior_by_brute_force(120.0)
     z, share = np.polynomial.hermite_e.hermegauss(31)
     slants = 56 * np.tanh(t[:, None] - 2.5 + 0.3 * z) @ (share / share.sum())
-    expected = float(np.trapezoid(slants * density, t))
+    expected = float(trapezoid(slants * density, t))
     given = {"intensity": 120.0}
     assert truth.conditional_mean("slant", given)[0] == pytest.approx(expected, abs=0.05)
     drawn = truth.sample(40_000, given, rng())["slant"]
@@ -329,7 +330,7 @@ def test_density_of_a_log_covariate_integrates_to_one_in_encoded_units(brain):
     rows = np.full((len(grid), 4), np.nan)
     rows[:, 0], rows[:, 2] = 65.0, covariate.inverse(grid * covariate.spread + covariate.offset)
     alone = brain.log_density(np.array([[65.0, np.nan, np.nan, np.nan]]))
-    assert np.trapezoid(np.exp(brain.log_density(rows) - alone), grid) == pytest.approx(1, abs=2e-3)
+    assert trapezoid(np.exp(brain.log_density(rows) - alone), grid) == pytest.approx(1, abs=2e-3)
 
 
 def test_an_analytic_model_of_a_log_covariate_has_its_jacobian():
@@ -340,7 +341,7 @@ def test_an_analytic_model_of_a_log_covariate_has_its_jacobian():
     c = models.study.covariate("x")
     grid = np.linspace(-8, 8, 4001)
     rows = c.inverse(grid * c.spread + c.offset)[:, None]
-    assert np.trapezoid(np.exp(models.log_density(rows)), grid) == pytest.approx(1, abs=1e-3)
+    assert trapezoid(np.exp(models.log_density(rows)), grid) == pytest.approx(1, abs=1e-3)
 
 
 def test_density_tells_the_impossible(truth, fitted):
