@@ -164,7 +164,14 @@ def _image(app: Context, state: AppState, distribution: TrainingDistribution, im
     imgui.same_line()
     if imgui.get_content_region_avail().x < em(13.5):
         imgui.new_line()
-    return _inversion(app, state, image)
+    state = _inversion(app, state, image)
+    oracle = distribution.study.instrument
+    if any(r.by == f"{oracle} oracle" for r in known.values()):
+        about = instrument(oracle).ABOUT
+        widgets.wrapped(
+            f"± is the {oracle} oracle's own error, on images that are not yours. {about}", theme.FAINT
+        )
+    return state
 
 
 def _table(state: AppState, distribution: TrainingDistribution, known: dict[str, KnownValue]) -> None:
@@ -181,12 +188,6 @@ def _table(state: AppState, distribution: TrainingDistribution, known: dict[str,
         if covariate.name in known:
             _row(covariate, known[covariate.name], state.value(covariate.name))
     imgui.end_table()
-    oracle = distribution.study.instrument
-    if any(r.by == f"{oracle} oracle" for r in known.values()):
-        about = instrument(oracle).ABOUT
-        widgets.wrapped(
-            f"± is the {oracle} oracle's own error, on images that are not yours. {about}", theme.FAINT
-        )
 
 
 def _row(covariate: Covariate, reading: KnownValue, asked: float) -> None:
