@@ -129,7 +129,7 @@ def test_links_of_the_readme_hold_on_an_index():
 def test_without_an_address_the_readme_has_no_link_that_leads_nowhere():
     text = setup_py("--long-description", MSSG_SOURCE_URL="")
     assert re.findall(r"!?\[[^\]]*\]\(([^)]*)\)", text) == [] and "  \n\n\n" not in text
-    assert "The tutorial explains" in text and "phantoms, made from templates" in text
+    assert "The tutorial explains" in text and "phantoms: a template brain" in text
 
 
 @pytest.fixture(scope="module")
