@@ -173,7 +173,7 @@ def test_16_bits_hold_the_8_bit_picture(placed, tmp_path):
     for bits in (8, 16):
         assert run(placed, "--seed", 4, "--bits", bits, "-o", tmp_path / f"{bits}.png").exit_code == 0
     fine = np.asarray(Image.open(tmp_path / "16.png"))
-    assert fine.dtype == np.uint16 and len(np.unique(fine)) > 256
+    assert fine.max() > 255 and len(np.unique(fine)) > 256
     np.testing.assert_array_equal(np.rint(fine / 257), np.asarray(Image.open(tmp_path / "8.png")))
 
 
