@@ -16,7 +16,7 @@ from drive import Driver
 from imgui_bundle import hello_imgui, imgui
 from imgui_bundle.immapp import testing
 from PIL import Image
-from scenarios import CTRL, slider
+from scenarios import CTRL, chord, slider
 
 from explorer_app.interface import Dialog
 from explorer_app.request_edits import at_place
@@ -148,7 +148,7 @@ def shortcuts(d: Driver) -> None:
 
 def opening(d: Driver) -> None:
     """The dialog that opens files."""
-    d.ctx.key_press(CTRL | imgui.Key.o)
+    d.ctx.key_press(chord(CTRL, imgui.Key.o))
 
 
 def training(d: Driver) -> None:
@@ -158,7 +158,7 @@ def training(d: Driver) -> None:
 
 def exporting(d: Driver) -> None:
     """The export dialog."""
-    d.ctx.key_press(CTRL | imgui.Key.e)
+    d.ctx.key_press(chord(CTRL, imgui.Key.e))
 
 
 def timeline(d: Driver) -> None:

@@ -36,6 +36,11 @@ from mssg.study.model import Geometry
 CTRL = imgui.Key.mod_ctrl
 
 
+def chord(*keys: imgui.Key) -> int:
+    """Keys pressed together. The enumeration's own `|` fails before Python 3.11.4."""
+    return sum(key.value for key in keys)
+
+
 def slider(name: str) -> str:
     return f"//Covariates/**/##{name}"
 
@@ -556,7 +561,7 @@ def _export(d, name, kind="png"):
     from PIL import Image
 
     d.app.interface.export.kind = kind
-    d.ctx.key_press(CTRL | imgui.Key.e)
+    d.ctx.key_press(chord(CTRL, imgui.Key.e))
     d.frames(6)
     path = d.exported(name)
     d.frames(4)
@@ -601,7 +606,7 @@ def medical_exports_are_what_is_displayed(d):
 
 def medical_letters_bar_and_values_are_burnt_in(d):
     d.app.interface.export = ExportForm()
-    d.ctx.key_press(CTRL | imgui.Key.e)
+    d.ctx.key_press(chord(CTRL, imgui.Key.e))
     d.frames(6)
     for key in ("letters", "scale", "bar", "values"):
         label = {"letters": "edge letters", "scale": "scale bar", "bar": "colour bar"}.get(key, key)
@@ -781,11 +786,11 @@ def main_undo_and_redo_walk_through_every_kind_of_change(d):
         states.append(d.state)
     assert len(set(states)) == 6
     for expected in reversed(states[:-1]):
-        d.ctx.key_press(CTRL | imgui.Key.z)
+        d.ctx.key_press(chord(CTRL, imgui.Key.z))
         d.frames()
         assert d.state == expected
     for expected in states[1:]:
-        d.ctx.key_press(CTRL | imgui.Key.y)
+        d.ctx.key_press(chord(CTRL, imgui.Key.y))
         d.frames()
         assert d.state == expected
 
@@ -795,7 +800,7 @@ def main_session_is_saved_and_restored(d):
     d.ctx.key_press(imgui.Key.p)
     d.frames()
     saved, path = d.state, d.folder / "s.json"
-    d.ctx.key_press(CTRL | imgui.Key.s)
+    d.ctx.key_press(chord(CTRL, imgui.Key.s))
     d.frames(4)
     d.ctx.item_input_value("//Save session/##save path", str(path))
     d.wait(path.exists)
@@ -805,7 +810,7 @@ def main_session_is_saved_and_restored(d):
     )
     d.reset()
     assert d.state != saved
-    d.ctx.key_press(CTRL | imgui.Key.o)
+    d.ctx.key_press(chord(CTRL, imgui.Key.o))
     d.frames(4)
     d.ctx.item_input_value("//Open/##open path", str(path))
     d.settle()
@@ -978,7 +983,7 @@ def main_files_are_not_replaced_unasked_and_suffixes_are_checked(d):
     old.write_bytes(b"precious")
     (d.folder / "deeper").mkdir(exist_ok=True)
     d.app.interface.export = ExportForm()
-    d.ctx.key_press(CTRL | imgui.Key.e)
+    d.ctx.key_press(chord(CTRL, imgui.Key.e))
     d.frames(6)
     d.ctx.item_input_value("//Export/##export path", str(d.folder / "a.jpg"))
     d.frames(4)
@@ -1071,7 +1076,7 @@ def main_an_image_is_opened_beside_matched_inverted_and_edited(d):
     d.ctx.item_input_value(slider("thickness"), 4.6)
     d.settle()
     assert d.state.request.latent is latent and not np.array_equal(d.app.client.shown.image, before)
-    d.ctx.key_press(CTRL | imgui.Key.s)
+    d.ctx.key_press(chord(CTRL, imgui.Key.s))
     d.frames(4)
     d.ctx.item_input_value("//Save session/##save path", str(d.folder / "mine.json"))
     d.wait((d.folder / "mine.json").exists)
@@ -1086,7 +1091,7 @@ def main_an_image_is_opened_beside_matched_inverted_and_edited(d):
     d.ctx.key_press(imgui.Key.s)  # another seed leaves it
     d.settle()
     assert d.state.request.latent is None
-    d.ctx.key_press(CTRL | imgui.Key.z)
+    d.ctx.key_press(chord(CTRL, imgui.Key.z))
     d.settle()
     assert d.state.request.latent == latent
     d.front("Grid")
@@ -1115,7 +1120,7 @@ def main_images_are_pasted_dropped_and_refused_with_the_reason(d):
 
     path, pixels = _digit(d, "pasted.png")
     imgui.set_clipboard_text(f"'{path}'")
-    d.ctx.key_press(CTRL | imgui.Key.v)
+    d.ctx.key_press(chord(CTRL, imgui.Key.v))
     d.wait(lambda: d.state.pins)
     assert d.state.pin.request.name == "pasted.png" and d.state.display.compare == "side"
     Image.fromarray(pixels[:16]).save(d.folder / "low.png")
@@ -1158,7 +1163,7 @@ def medical_a_scan_is_cut_where_the_picker_says(d):
     assert left[1] - left[0] in (4, 5)  # nine slices of 4 mm further, in pixels of 2 mm of squares 1 mm apart
     assert len(d.state.pins) == 1
     assert d.app.parts(d.app.client.shown)[0][1].geometry is not None  # it has letters and millimetres
-    d.ctx.key_press(CTRL | imgui.Key.z)
+    d.ctx.key_press(chord(CTRL, imgui.Key.z))
     d.frames(4)
     assert d.state.pin.request == first
     d.front("Grid")
@@ -1424,7 +1429,7 @@ def heads_keys_and_the_bar_go_to_a_slice(d):
     d.ctx.key_press(imgui.Key.page_up)
     d.settle()
     assert d.value_of("depth") == min(at + 5, 40)
-    d.ctx.key_press(imgui.Key.page_down | imgui.Key.mod_shift)
+    d.ctx.key_press(chord(imgui.Key.page_down, imgui.Key.mod_shift))
     d.settle()
     assert d.value_of("depth") == max(min(at + 5, 40) - 50, -60)
     box = d.ctx.item_info("//Picture/##slice").rect_full

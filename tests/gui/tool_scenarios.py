@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 from imgui_bundle import imgui
-from scenarios import CTRL, slider
+from scenarios import CTRL, chord, slider
 
 from explorer_app.comparison import levels_at
 from explorer_app.displayed import Burnt, sheet
@@ -86,8 +86,8 @@ def tools_distances_and_areas_are_drawn_moved_and_undone(d):
     d.photograph(d.folder / "marks.png")
     d.ctx.item_click("//Regions/###no mark 0")
     assert [m.kind for m in d.state.marks] == ["ellipse"]
-    d.ctx.key_press(CTRL | imgui.Key.z)
-    d.ctx.key_press(CTRL | imgui.Key.z)
+    d.ctx.key_press(chord(CTRL, imgui.Key.z))
+    d.ctx.key_press(chord(CTRL, imgui.Key.z))
     d.frames(2)
     assert d.state.marks[0] == mark and counters.requests == before
     _drag_on_picture(d, (0.2, 0.2), (0.2, 0.2))  # a click is no measure
@@ -173,7 +173,7 @@ def tools_keyframes_become_a_movie(d):
 def tools_picture_and_view_are_copied(d):
     import copykitten
 
-    d.ctx.key_press(CTRL | imgui.Key.c)
+    d.ctx.key_press(chord(CTRL, imgui.Key.c))
     d.wait(lambda: d.app.interface.notes and "picture copied" in d.app.interface.notes[-1].text)
     _, wide, high = copykitten.paste_image()
     assert (wide, high) == (512, 512)
@@ -198,7 +198,7 @@ def tools_xclip_takes_the_copied_picture(d):
     d.ctx.item_click("//Picture/###annotations")
     d.settle()
     d.app.interface.notes.clear()
-    d.ctx.key_press(CTRL | imgui.Key.c)
+    d.ctx.key_press(chord(CTRL, imgui.Key.c))
     d.wait(lambda: d.app.interface.notes and "picture copied" in d.app.interface.notes[-1].text)
     words = ["xclip", "-selection", "clipboard", "-target", "image/png", "-out"]
     taken = subprocess.run(words, capture_output=True, timeout=60, check=True).stdout
@@ -430,6 +430,6 @@ def colour_channels_are_chosen_windowed_and_read_out(d):
         d.frames(3)
         assert d.state.display.width < width
         assert not np.array_equal(after, middle())
-        d.ctx.key_press(CTRL | imgui.Key.z)
+        d.ctx.key_press(chord(CTRL, imgui.Key.z))
         d.frames(3)
         assert d.state.display.width == width and d.state.display.channel == name
