@@ -139,7 +139,8 @@ def source_distribution(tmp_path_factory) -> Path:
     setup_py("egg_info", "--egg-base", str(folder), "sdist", "--formats=tar", "--dist-dir", str(folder))
     (archive,) = folder.glob("*.tar")
     with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
+        safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since Python 3.11.4
+        tar.extractall(folder, **safely)
     return archive.with_suffix("")
 
 
