@@ -66,13 +66,13 @@ class RequestedPictures:
 
 
 @dataclass(frozen=True)
-class RenderedPicture:
-    """From the render process: a picture, its pixels in the ring's slot.
+class RenderedPictures:
+    """From the render process: pictures of one shape, their pixels stacked in the ring's slot.
 
     `main`: it was the one on the screen; `predictor`: the file of the learned predictor that measured it.
     """
 
-    request: Picture
+    requests: tuple[Picture, ...]
     slot: Slot
     preview: bool
     measured: Readings | None
@@ -193,7 +193,7 @@ class OpenedPredictor:
 
 
 Answer = (
-    RenderedPicture
+    RenderedPictures
     | MeasuredPicture
     | FoundDevices
     | MeasuredHead

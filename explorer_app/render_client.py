@@ -31,7 +31,7 @@ from explorer_app.messages import (
     OpenedModel,
     OpenedPredictor,
     Picture,
-    RenderedPicture,
+    RenderedPictures,
     RequestedPictures,
     WorkDone,
 )
@@ -197,10 +197,11 @@ class RenderClient:
     def poll(self) -> int:
         """Take in what arrived; restart a dead process. Call once a frame. Returns the number of answers."""
         answers = self._link.take()
-        for answer, image in answers:
-            if isinstance(answer, RenderedPicture):
-                assert image is not None
-                self._keep(answer, image)
+        for answer, images in answers:
+            if isinstance(answer, RenderedPictures):
+                assert images is not None
+                for request, image in zip(answer.requests, images):
+                    self._keep(answer, request, image)
             else:
                 self._note(answer)
         self._silent_deaths = 0 if answers else self._silent_deaths
@@ -264,10 +265,10 @@ class RenderClient:
             case WorkDone():
                 self.counters.mappings, self.counters.syntheses = answer.mappings, answer.syntheses
 
-    def _keep(self, answer: RenderedPicture, image: np.ndarray) -> None:
+    def _keep(self, answer: RenderedPictures, request: Picture, image: np.ndarray) -> None:
         current = answer.predictor == self.predictor.path
         frame = Frame(
-            request=answer.request,
+            request=request,
             image=image,
             preview=answer.preview,
             measured=answer.measured if current else None,
@@ -300,6 +301,12 @@ class RenderClient:
         self.shown = found
         if found.measured is not None:
             self.measured = found
+
+    def show(self, main: Picture) -> None:
+        """Put a picture on the screen within the frame that asks for it, if it is there already."""
+        found = self._cache.get(main)
+        if found is not None:
+            self.shown = found
 
     def frame(self, request: Picture) -> Frame | None:
         """The frame of a picture: the full one if it is there, else a preview of it, else None."""

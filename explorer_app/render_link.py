@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from explorer_app.messages import Answer, RenderedPicture, RequestedPictures
+from explorer_app.messages import Answer, RenderedPictures, RequestedPictures
 from explorer_app.ring import Ring
 
 _M_ARENA_MAX = -8  # of glibc's malloc.h
@@ -72,8 +72,8 @@ class RenderLink:
         try:
             while True:
                 answer: Any = self._pipe.recv()
-                image = self.ring.read(*answer.slot) if isinstance(answer, RenderedPicture) else None
-                self._inbox.append((answer, image))
+                images = self.ring.read(*answer.slot) if isinstance(answer, RenderedPictures) else None
+                self._inbox.append((answer, images))
                 self._wake()
         except (EOFError, OSError, TypeError, ValueError):
             self.alive = False

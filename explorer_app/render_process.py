@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from explorer_app.messages import (
     FailedPicture,
     FailedSnapshot,
@@ -23,11 +25,11 @@ from explorer_app.messages import (
     MeasuredHead,
     MeasuredPicture,
     Picture,
-    RenderedPicture,
+    RenderedPictures,
     RequestedPictures,
     WorkDone,
 )
-from explorer_app.ring import Ring
+from explorer_app.ring import SLOT_BYTES, Ring
 from mssg.errors import MssgError
 from mssg.rendering.request import RenderRequest
 
@@ -146,14 +148,14 @@ class RenderLoop:
             seen = False
             if self.full_ms > PREVIEW_FROM_MS:
                 preview = self.engine.render(request, _never, preview=True)
-                seen = preview is not None and self._send(preview, _never, main=True)
+                seen = preview is not None and self._send([preview], main=True)
             start = time.perf_counter()
             frame = self.engine.render(request, cancelled if seen else _never)
             if frame is None:
                 return
             self.full_ms = (time.perf_counter() - start) * 1e3
             drawn.append(frame)
-            self._send(frame, _never, main=True)
+            self._send([frame], main=True)
 
         drawn: list[Frame] = []
         if request is not None:
@@ -174,7 +176,7 @@ class RenderLoop:
 
         def draw() -> bool:
             frame = self.engine.render(request, cancelled)
-            return frame is not None and self._send(self.engine.measure(frame), _never)
+            return frame is not None and self._send([self.engine.measure(frame)])
 
         return bool(self._guarded(request, draw))
 
@@ -184,7 +186,10 @@ class RenderLoop:
 
         def draw() -> int:
             frames = self.engine.render_many(pictures, cancelled)
-            return sum(self._send(frame, _never) for frame in frames)
+            fit = max(1, SLOT_BYTES // frames[0].image.nbytes) if frames else 1
+            for first in range(0, len(frames), fit):
+                self._send(frames[first : first + fit])
+            return len(frames)
 
         return int(self._guarded(pictures[0], draw))
 
@@ -233,18 +238,16 @@ class RenderLoop:
             self.pipe.send(model)
         return True
 
-    def _send(self, frame: Frame, cancelled: Callable[[], bool], main: bool = False) -> bool:
-        try:
-            slot = self.ring.write(frame.image, cancelled)
-        except InterruptedError:
-            return False
+    def _send(self, frames: Sequence[Frame], main: bool = False) -> bool:
+        """Send what was drawn in one go: one message wakes the window once."""
+        first = frames[0]
         self.pipe.send(
-            RenderedPicture(
-                request=frame.request,
-                slot=slot,
-                preview=frame.preview,
-                measured=frame.measured,
-                timings_ms=frame.timings_ms,
+            RenderedPictures(
+                requests=tuple(frame.request for frame in frames),
+                slot=self.ring.write(np.stack([frame.image for frame in frames])),
+                preview=first.preview,
+                measured=first.measured,
+                timings_ms=first.timings_ms,
                 predictor=self.predictor,
                 main=main,
             )

@@ -1,14 +1,12 @@
 """A ring of image slots in shared memory: written by the render process, read by the window's process.
 
 One writer, one reader, no locks: the writer fills slot n mod SLOTS and reports n over the pipe; the reader
-    copies it
-out and raises `consumed`. A process killed at any point leaves nothing locked.
+copies it out and raises `consumed`. A process killed at any point leaves nothing locked.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
@@ -47,15 +45,14 @@ class Ring:
         """Name under which the other process attaches."""
         return self._memory.name
 
-    def write(self, image: np.ndarray, stop: Callable[[], bool]) -> tuple[int, tuple[int, ...]]:
-        """Put a float32 image into the next slot, waiting while all are full.
+    def write(self, image: np.ndarray) -> tuple[int, tuple[int, ...]]:
+        """Put a float32 array into the next slot, waiting while all are full.
 
         Returns:
             Slot number and shape, to be sent to the reader.
 
         Raises:
-            ValueError: The image does not fit into a slot.
-            InterruptedError: `stop` said so while waiting.
+            ValueError: The array does not fit into a slot.
         """
         image = np.ascontiguousarray(image, dtype=np.float32)
         if image.nbytes > SLOT_BYTES:
@@ -63,8 +60,6 @@ class Ring:
                 f"a picture of {image.shape} is too large for the explorer (limit 1024 x 1024 x 4)"
             )
         while self._written - self._consumed.value >= self.slots:
-            if stop():
-                raise InterruptedError
             time.sleep(0.002)
         slot = self._written % self.slots
         self._view(slot, image.shape)[...] = image

@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from imgui_bundle import ImVec2, imgui
 from imgui_bundle import icons_fontawesome_6 as icons
 
@@ -43,21 +42,14 @@ def draw(app: Context, state: AppState) -> AppState:
     corner, size = imgui.get_cursor_screen_pos(), imgui.get_content_region_avail()
     if size.x < 8 or size.y < 8:
         return state
-    frame = app.client.shown
-    if frame is None:
+    if app.client.shown is None:
         imgui.get_window_draw_list().add_rect_filled(
             corner, ImVec2(corner.x + size.x, corner.y + size.y), u32(theme.GROUND)
         )
         _nothing(app, state, corner, size)
         return state
-    parts, uncompared = app.parts(frame)
     if slice_bar.has_bar(app):
         size = ImVec2(max(8.0, size.x - em(slice_bar.WIDTH)), size.y)
-    panes = _panes(state, parts, corner, size)
-    app.interface.fit = panes[0].view.fit
-    app.interface.view_box = corner.x, corner.y, size.x, size.y
-    first = panes[0].view
-    app.interface.margin = max(0.0, (first.width - first.columns * first.zoom) / 2)
     imgui.set_next_item_allow_overlap()
     imgui.invisible_button(
         "##picture",
@@ -67,6 +59,14 @@ def draw(app: Context, state: AppState) -> AppState:
         | imgui.ButtonFlags_.mouse_button_middle,
     )
     hovered, active = imgui.is_item_hovered(), imgui.is_item_active()
+    if hovered:
+        state = slice_bar.wheel(app, state)
+    app.client.show(app.channels(state.request)[0])
+    parts, uncompared = app.parts(app.client.shown)
+    panes = _panes(state, parts, corner, size)
+    first = panes[0].view
+    app.interface.fit, app.interface.view_box = first.fit, (corner.x, corner.y, size.x, size.y)
+    app.interface.margin = max(0.0, (first.width - first.columns * first.zoom) / 2)
     named = state.analysis.uncertainty != "people" or len(panes) < 2
     app.screen.keep({f"view {i}" for i in range(len(panes))}, "view ")
     for i, pane in enumerate(panes):
@@ -91,6 +91,7 @@ def draw(app: Context, state: AppState) -> AppState:
         widgets.chip(text, corner.x + em(0.5), corner.y + em(2), theme.WARNING, within=size.x - em(1))
     marks(app, state, panes[0].view)
     if slice_bar.has_bar(app):
+        slice_bar.ask_beside(app, state)
         state = slice_bar.draw(app, state, ImVec2(corner.x + size.x, corner.y), size.y)
     return state
 
@@ -381,10 +382,7 @@ def _swipe(app: Context, pane: Pane, hovered: bool, active: bool, display: Displ
 def _mouse(app: Context, state: AppState, pane: Pane, hovered: bool, active: bool) -> AppState:
     io, view = imgui.get_io(), pane.view
     display = state.display
-    slices = (app.interface.wheel == "slices") != io.key_ctrl
-    if hovered and io.mouse_wheel and slice_bar.has_bar(app) and slices:
-        state = slice_bar.scrolled(app, state, round(io.mouse_wheel) or np.sign(io.mouse_wheel))
-    elif hovered and io.mouse_wheel:
+    if hovered and io.mouse_wheel and not slice_bar.takes_wheel(app):
         display = geometry.zoomed(view, 1.2**io.mouse_wheel, io.mouse_pos.x, io.mouse_pos.y)
     if hovered and imgui.is_mouse_double_clicked(0):
         display = replace(display, zoom=0.0, center=(0.5, 0.5))

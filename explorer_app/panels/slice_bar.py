@@ -8,12 +8,17 @@ from imgui_bundle import ImVec2, imgui
 from explorer_app import theme, widgets
 from explorer_app.context import Context
 from explorer_app.distribution import TrainingDistribution
+from explorer_app.request_edits import whole_picture, with_values
 from explorer_app.state import AppState, set_values
 from explorer_app.theme import em, u32
 from mssg.study.model import AXES
 
 WIDTH = 1.1
 """Of the bar, in units of the text's height."""
+
+
+BESIDE = 4
+"""Slices on either side that are drawn before they are asked for."""
 
 
 def has_bar(app: Context) -> bool:
@@ -30,6 +35,36 @@ def scrolled(app: Context, state: AppState, steps: float) -> AppState:
     name, places = distribution.study.position, distribution.places
     wanted = state.value(name) + steps * float(places[1] - places[0])
     return set_values(state, **{name: distribution.nearest_place(wanted)})
+
+
+def takes_wheel(app: Context) -> bool:
+    """Whether the wheel scrolls through slices as it is turned now; else it zooms."""
+    return has_bar(app) and (app.interface.wheel == "slices") != imgui.get_io().key_ctrl
+
+
+def wheel(app: Context, state: AppState) -> AppState:
+    """The state after the wheel over a picture whose slices it scrolls through."""
+    turned = imgui.get_io().mouse_wheel
+    if not turned or not takes_wheel(app):
+        return state
+    return scrolled(app, state, steps(turned))
+
+
+def steps(turned: float) -> int:
+    """Slices that the wheel asks for: at least one, however little it was turned."""
+    return round(turned) or (1 if turned > 0 else -1)
+
+
+def ask_beside(app: Context, state: AppState) -> None:
+    """Have the slices beside the one shown drawn while nothing moves, so that the next is there at once."""
+    distribution, committed = app.document.distribution, app.document.history.committed
+    if state.request != committed.request or state.request.layer or distribution is None:
+        return
+    position = distribution.study.position
+    assert position is not None
+    nearest_first = (side * step for step in range(1, BESIDE + 1) for side in (1, -1))
+    near = {scrolled(app, state, step).value(position): None for step in nearest_first}
+    app.client.request(with_values(whole_picture(state.request), **{position: place}) for place in near)
 
 
 def keys(app: Context, state: AppState) -> AppState:

@@ -43,7 +43,7 @@ _GAP = 0.2  # between planes, in units of the text's height
 
 def draw(app: Context, state: AppState) -> AppState:
     """Draw the panel."""
-    distribution, frame = app.document.distribution, app.client.shown
+    distribution = app.document.distribution
     if distribution is not None and not slice_bar.has_bar(app):
         widgets.empty_note(
             "One plane only",
@@ -51,7 +51,7 @@ def draw(app: Context, state: AppState) -> AppState:
         )
         return state
     state = picture_view.toolbar(app, state)
-    if distribution is None or frame is None:
+    if distribution is None or app.client.shown is None:
         widgets.empty_note(*picture_view.empty_message(app))
         return state
     if state.request.layer:
@@ -59,7 +59,7 @@ def draw(app: Context, state: AppState) -> AppState:
         return state
     head = Head.of(distribution, state)
     stack = _asked_for(app, state, head)
-    return _planes(app, state, head, stack, frame)
+    return _planes(app, state, head, stack)
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,15 @@ class Head:
         """The head of a study whose slices lie at many places."""
         position, stated = distribution.study.position, distribution.study.geometry
         assert position is not None and stated is not None
-        normal, side, up = AXES[stated.plane]
+        return Head(position, tuple(distribution.places.tolist()), stated, (0.0, 0.0, 0.0)).at(state)
+
+    def at(self, state: AppState) -> Head:
+        """The head with the crosshair where a state has it."""
+        normal, side, up = AXES[self.geometry.plane]
         cross = [0.0, 0.0, 0.0]
-        cross[normal] = state.value(position)
-        cross[side], cross[up] = (c + mm for c, mm in zip(stated.centre_mm, state.cross))
-        return Head(position, tuple(distribution.places.tolist()), stated, (cross[0], cross[1], cross[2]))
+        cross[normal] = state.value(self.position)
+        cross[side], cross[up] = (c + mm for c, mm in zip(self.geometry.centre_mm, state.cross))
+        return replace(self, cross=(cross[0], cross[1], cross[2]))
 
     def of_request(self, request: RenderRequest) -> RenderRequest:
         """What all slices of a request's head share."""
@@ -125,16 +129,18 @@ def _pin(state: AppState) -> RenderRequest | None:
     return request if request.snapshot == state.snapshot else None
 
 
-def _planes(app: Context, state: AppState, head: Head, stack: Stack | None, frame: Frame) -> AppState:
-    shown = _shown(app, state, head, stack, frame)
+def _planes(app: Context, state: AppState, head: Head, stack: Stack | None) -> AppState:
     corner, size = imgui.get_cursor_screen_pos(), imgui.get_content_region_avail()
     if size.x < 8 or size.y < 8:
         return state
     size = ImVec2(max(8.0, size.x - em(slice_bar.WIDTH)), size.y)
-    panes = _laid_out(state, head, shown, corner, size)
+    panes = _laid_out(state, head, _shown(app, state, head, stack), corner, size)
     left, right = imgui.ButtonFlags_.mouse_button_left, imgui.ButtonFlags_.mouse_button_right
     imgui.invisible_button("##planes", size, left | right)
-    state = _mouse(app, state, head, panes)
+    moved = _mouse(app, state, head, panes)
+    if moved != state:
+        state, head = moved, head.at(moved)
+        panes = _laid_out(state, head, _shown(app, state, head, stack), corner, size)
     widest = next(pane.part for pane in panes if pane.plane == head.geometry.plane)
     for pane in panes:
         picture_view.draw_pane(app, f"plane {pane.name}", pane, widest=widest)
@@ -160,10 +166,11 @@ class Plane(Pane):
         return f"{self.plane} {self.number}"
 
 
-def _shown(
-    app: Context, state: AppState, head: Head, stack: Stack | None, frame: Frame
-) -> dict[str, tuple[Part, ...]]:
+def _shown(app: Context, state: AppState, head: Head, stack: Stack | None) -> dict[str, tuple[Part, ...]]:
     """What is looked at in each plane: one picture, or with a pin beside it two."""
+    app.client.show(state.request)
+    frame = app.client.shown
+    assert frame is not None
     pin, pinned, beside = _pin(state), None, None
     if pin is not None:
         pinned = stack_of(head.of_request(pin), head.position, head.places, app.client.frame)
@@ -322,8 +329,7 @@ def _mouse(app: Context, state: AppState, head: Head, panes: list[Plane]) -> App
             low, high = ZOOM_RANGE
             zoom = min(high, max(low, over.view.zoom * 1.2**io.mouse_wheel))
             return replace(state, display=replace(state.display, zoom=zoom))
-        steps = round(io.mouse_wheel) or (1 if io.mouse_wheel > 0 else -1)
-        return _scrolled(app, state, head, over.plane, steps)
+        return _scrolled(app, state, head, over.plane, slice_bar.steps(io.mouse_wheel))
     if hovered and imgui.is_mouse_double_clicked(0):
         return replace(state, display=replace(state.display, zoom=0.0, center=(0.5, 0.5)))
     held = next((p for p in panes if p.name == app.interface.dragged_plane), None)

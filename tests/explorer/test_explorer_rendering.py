@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from multiprocessing import shared_memory
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -117,6 +118,32 @@ def test_equal_pictures_are_answered_from_the_cache(client, picture):
     time.sleep(0.1)
     client.poll()
     assert client.counters.syntheses == syntheses and not client.busy
+
+
+def test_a_picture_that_is_there_is_shown_in_the_frame_that_asks_for_it(client, picture):
+    first, second = seeded(picture, 71), seeded(picture, 72)
+    ask(client, first, [second])
+    wait(client, lambda: client.shown and client.shown.request == first and not client.busy)
+    client.show(second)
+    assert client.shown.request == second
+    client.show(seeded(picture, 73))  # is not there: the last one stays
+    assert client.shown.request == second
+
+
+def test_pictures_drawn_together_come_in_one_message(client, picture):
+    others = [seeded(picture, seed) for seed in range(500, 508)]
+    taken = client._link.take
+    messages = []
+    client._link.take = lambda: [messages.append(found) or found for found in taken()]
+    ask(client, None, others)
+    wait(client, lambda: all(client.frame(request) for request in others))
+    client._link.take = taken
+    brought = [answer.requests for answer, images in messages if images is not None]
+    assert brought == [tuple(others)]
+    alone = seeded(picture, 900)
+    ask(client, alone)
+    wait(client, lambda: client.frame(alone))
+    assert client.frame(alone).image.shape == client.frame(others[0]).image.shape
 
 
 def test_the_latest_request_wins_over_a_flood(client, picture):
@@ -291,20 +318,36 @@ def test_closing_leaves_no_process_and_no_shared_memory(picture):
         shared_memory.SharedMemory(name=block)
 
 
+class Waits(Exception):
+    """The writer has found no free slot."""
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """A writer that would wait raises `Waits`."""
+
+    def sleep(seconds):
+        raise Waits
+
+    monkeypatch.setattr(ring, "time", SimpleNamespace(sleep=sleep))
+
+
+@pytest.mark.usefixtures("impatient")
 def test_ring_never_overwrites_what_was_not_read():
     consumed = mp.get_context("spawn").RawValue("q", 0)
     writer = Ring(None, consumed)
     reader = writer
-    places = [writer.write(np.full((2, 3), i), lambda: False) for i in range(SLOTS)]
-    with pytest.raises(InterruptedError):
-        writer.write(np.zeros((2, 3)), lambda: True)
+    places = [writer.write(np.full((2, 3), i)) for i in range(SLOTS)]
+    with pytest.raises(Waits):
+        writer.write(np.zeros((2, 3)))
     assert [reader.read(*p)[0, 0] for p in places] == list(range(SLOTS))
-    assert writer.write(np.zeros((2, 3)), lambda: True)[0] == 0
+    assert writer.write(np.zeros((2, 3)))[0] == 0
     with pytest.raises(ValueError, match="too large"):
-        writer.write(np.zeros((2048, 2048, 3)), lambda: False)
+        writer.write(np.zeros((2048, 2048, 3)))
     writer.close()
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.skipif(not ring.SHARED.is_dir(), reason="shared memory is no file system here")
 def test_a_ring_takes_the_room_there_is_and_keeps_it(monkeypatch):
     """A container has 64 MiB of shared memory by default, and others use it too."""
@@ -321,9 +364,9 @@ def test_a_ring_takes_the_room_there_is_and_keeps_it(monkeypatch):
     reader = Ring(writer.name, consumed)
     assert writer.slots == reader.slots == 3
     assert (ring.SHARED / writer.name).stat().st_blocks * 512 >= 3 * ring.SLOT_BYTES
-    places = [writer.write(image * i, lambda: False) for i in range(3)]
-    with pytest.raises(InterruptedError):
-        writer.write(image, lambda: True)
+    places = [writer.write(image * i) for i in range(3)]
+    with pytest.raises(Waits):
+        writer.write(image)
     assert [reader.read(*place)[0, 0] for place in places] == [0, 1, 2]
     reader.close()
     writer.close()

@@ -26,7 +26,7 @@ from explorer_app.displayed import displayed
 from explorer_app.interface import Dialog, ExportForm
 from explorer_app.panels.latent import SEEDS_PER_EM
 from explorer_app.panels.picture_view import empty_message
-from explorer_app.request_edits import place
+from explorer_app.request_edits import place, with_values
 from explorer_app.state import Display, Pin, grid_requests, seed_requests, set_snapshot
 from explorer_app.theme import em
 from mssg.metrics.results import Evaluation, Result
@@ -1413,6 +1413,9 @@ def heads_the_wheel_scrolls_and_ctrl_wheel_zooms(d):
     d.settle()
     assert d.value_of("depth") == 20.0 and d.state.display.zoom == zoom
     assert not np.array_equal(before, d.app.client.shown.image)
+    beside = [with_values(d.state.request, depth=place) for place in (0.0, 15.0, 25.0, 40.0)]
+    assert all(d.app.client.frame(request) for request in beside), "drawn before they are asked for"
+    assert d.app.client.frame(with_values(d.state.request, depth=-20.0)) is None
     d.ctx.key_down(CTRL)
     d.ctx.mouse_wheel_y(1.0)
     d.ctx.key_up(CTRL)
