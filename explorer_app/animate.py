@@ -19,7 +19,6 @@ def advanced(state: AppState, kind: str, before: float, after: float) -> AppStat
     """The state as an animation moves it from one time to another.
 
     Args:
-        state: Where it stands.
         kind: One of `KINDS`: a walk through latent space, psi swinging between 0 and 1, new noise, the
             picture moved on a circle, the picture turned.
         before: Seconds since the animation's start, multiplied by its speed, at the state given.

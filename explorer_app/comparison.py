@@ -93,8 +93,6 @@ def parts(display: Display, current: Part, pinned: Part | None) -> tuple[tuple[P
     """What is looked at, and why a comparison that was asked for is not shown ("" where it is).
 
     Args:
-        display: The comparison asked for.
-        current: The picture.
         pinned: The pin; None without one, or while it is rendered. For a difference both are `brightness`.
     """
     if pinned is None or display.compare == "A":

@@ -194,7 +194,6 @@ class Target:
 
         Args:
             image: float32 [H, W] or [H, W, 3], grey levels. Must not be changed in place afterwards.
-            look: How.
             other: The second image where `look.joined`; same shape.
         """
         changed = self._put(0, self.first, image)

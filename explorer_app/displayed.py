@@ -111,7 +111,6 @@ def resized(
     """A part of a picture, float32 [H, W] or [H, W, 3], interpolated as displayed.
 
     Args:
-        image: The picture.
         size: Columns and rows of the result.
         display: Says how to interpolate.
         box: Left, top, right and bottom of the part, in pixels.

@@ -92,7 +92,6 @@ def load(path: str | Path, study: Study, snapshot: str = "") -> tuple[StrataTabl
     A table shows strata of three covariates; of a fourth and further ones every stratum has its own table.
 
     Args:
-        path: The file.
         study: Gives the levels of discrete covariates their numbers.
         snapshot: Id of the snapshot that is open; tables of another say so.
 

@@ -37,7 +37,6 @@ class Origin:
     """What written pictures come from.
 
     Attributes:
-        header: Of the snapshot.
         requests: One for each picture.
         command: What draws them again.
         more: What else is to be known of them: how they are displayed, the axes of a grid or sweep.
@@ -156,7 +155,6 @@ def save_png16(path: str | Path, image: Image, origin: Origin) -> None:
     """Write a picture as PNG of 16 bits in data order: 0..65535 over the full range 0..255 of grey levels.
 
     Args:
-        path: Where.
         image: float32 [H, W], grey levels.
         origin: Stored as text in the file.
 
@@ -200,9 +198,7 @@ def save_regions(path: str | Path, masks: Mapping[str, np.ndarray], origin: Orig
     it.
 
     Args:
-        path: Where.
         masks: Region -> bool [H, W].
-        origin: Of the picture.
 
     Raises:
         UsageError: Another file type, no geometry for a NIfTI, or it cannot be written.
@@ -251,9 +247,7 @@ def save_grid(path: str | Path, cells: Sequence[Sequence[np.ndarray]], grid: Gri
     """Write a grid of two covariates: PNG at native pixels, or the labelled PDF of `mssg figure grid`.
 
     Args:
-        path: Where.
         cells: uint8 [H, W] or [H, W, 3] each, rows from the top.
-        grid: Its axes.
         origin: Of all cells.
 
     Raises:

@@ -36,7 +36,6 @@ def export_session(
     """Draw what a session shows and write it.
 
     Args:
-        path: The session.
         output: .png (the picture), .nii.gz (the picture with millimetres), .pdf (the grid), .gif or .mp4 (a
             sweep of the grid's column covariate).
         snapshot: Used instead of the session's own.

@@ -60,7 +60,6 @@ class ExportForm:
     """The export dialog.
 
     Attributes:
-        kind: What is written.
         propose: The file name it is to propose.
         sweep: The covariate of a sweep.
         data_order: Grey levels in data order instead of pictures as displayed.
@@ -143,7 +142,6 @@ class Interface:
         drag: The covariate that is dragged in linked mode; `last_drag` the one before.
         typed: A value far outside the training data, while the user is asked whether it is meant.
         allowed: (snapshot, covariate) of which such values are meant.
-        dialogs: Those open.
         paths: What stands in each dialog's path field.
         filters: What stands in the field beside each dialog's list of files.
         replacing: The file that exists, while a dialog asks whether to replace it.
@@ -153,7 +151,6 @@ class Interface:
         view_box: Where the view is in the window: left, top, width, height; beside the picture is a `margin`.
         wheel: One of `WHEELS`.
         scale: Of text and controls, beside the screen's own.
-        quit: Closes the window.
     """
 
     tool: str = "pan"

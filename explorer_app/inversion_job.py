@@ -68,9 +68,6 @@ class FailedInversion:
 class InversionJob:
     """An inversion under way.
 
-    Args:
-        task: What is to be inverted.
-
     Attributes:
         step: Steps done; 0 while the model is loaded.
         done: What came of it.

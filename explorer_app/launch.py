@@ -12,11 +12,14 @@ from mssg.errors import RunError
 from mssg.processes import python_command
 from mssg.runs.lock import holder
 
+LONGEST = 70
+"""Letters of a value that is shown on one line."""
 
-def shorten(value: object, limit: int = 70) -> str:
+
+def shorten(value: object) -> str:
     """A value as one line of text."""
     text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def resume_command(run: str) -> list[str]:
@@ -33,11 +36,7 @@ def command(study: str, outdir: str, preset: str = "", kimg: str = "") -> list[s
 
 
 class Training(ABC):
-    """A training in progress: its run, its output, and how it is stopped.
-
-    Args:
-        outdir: The run's folder.
-    """
+    """A training in progress: its run, its output, and how it is stopped."""
 
     def __init__(self, outdir: str | Path) -> None:
         self.outdir = Path(outdir)
@@ -71,10 +70,6 @@ class Training(ABC):
 class TrainingProcess(Training):
     """A training started here. Its output goes to a file beside the run, so nothing is lost when the window
     closes.
-
-    Args:
-        words: The command.
-        outdir: The run's folder.
 
     Raises:
         RunError: It cannot be started.
@@ -123,7 +118,6 @@ class FoundTraining(Training):
     """A training that somebody else started, or an earlier window: known by the lock that it holds.
 
     Args:
-        outdir: The run's folder.
         pid: Its process.
     """
 

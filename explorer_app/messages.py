@@ -21,7 +21,6 @@ class Frame:
     """A rendered picture as it is kept.
 
     Attributes:
-        request: What was asked for.
         image: float32 [H, W] or [H, W, 3] in grey levels (0 black, 255 white, overshoot kept);
             of a layer, the raw activations of one channel.
         preview: True for a quick, smaller picture that the full one is to replace.

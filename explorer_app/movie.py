@@ -37,7 +37,6 @@ def keyframe(request: RenderRequest, display: Display, seconds: float, fit: floa
 
     Args:
         request: The picture; of a layer, the picture it belongs to.
-        display: How it is shown.
         seconds: From this keyframe to the next.
         fit: Screen pixels per picture pixel at which the whole picture just fits its panel.
     """
@@ -130,8 +129,6 @@ def film(
     """The pictures as they are written, uint8 [H, W, 3] or [H, W] each, all of one size.
 
     Args:
-        movie: What is filmed.
-        study: Of its pictures.
         part_of: Gives a picture that was rendered.
         caption: What a picture is in words, for movies with values burnt in.
     """

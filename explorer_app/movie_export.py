@@ -15,14 +15,14 @@ from mssg.errors import UsageError
 from mssg.rendering import image_files
 
 
-def save_sweep(path: str | Path, images: Sequence[np.ndarray], origin: Origin, fps: float = 12) -> None:
-    """Write pictures, uint8 [H, W] or [H, W, 3], as an animation that runs to and fro: GIF, or MP4 where
-    there is an ffmpeg, the system's or that of the extra `video`.
+def save_sweep(path: str | Path, images: Sequence[np.ndarray], origin: Origin) -> None:
+    """Write pictures, uint8 [H, W] or [H, W, 3], as an animation that runs to and fro, 12 a second: GIF, or
+    MP4 where there is an ffmpeg, the system's or that of the extra `video`.
 
     Raises:
         UsageError: Another file type, or MP4 without ffmpeg.
     """
-    _animation(path, [*images, *images[-2:0:-1]], origin, fps)
+    _animation(path, [*images, *images[-2:0:-1]], origin, 12)
 
 
 def movie_files(path: str | Path, count: int) -> list[Path]:
@@ -46,7 +46,6 @@ def save_movie(path: str | Path, pictures: Sequence[np.ndarray], origin: Origin,
     """Write a movie: GIF, MP4 where there is an ffmpeg, or PNGs numbered from 1; returns what was written.
 
     Args:
-        path: Where.
         pictures: uint8 [H, W] or [H, W, 3], all alike.
         origin: Of its keyframes.
         fps: Pictures a second.

@@ -52,8 +52,6 @@ class Gallery:
 
     Attributes:
         snapshot: File of the snapshot whose study they are opened for.
-        study: That study.
-        sources: The sources.
         shipped: They came with MSSG.
     """
 
@@ -99,7 +97,6 @@ class Gallery:
 
         Args:
             asked: Native values.
-            count: So many.
         """
         names = self.study.condition_names
         wanted = self._transformed(np.array([[asked.get(n, np.nan) for n in names]]))[0]
@@ -165,10 +162,6 @@ class Gallery:
 def find_gallery(snapshot: str, study: Study) -> Gallery | None:
     """The real images at hand for a snapshot: its run's prepared sources, else the small gallery shipped for
     its study; None where there is neither.
-
-    Args:
-        snapshot: The snapshot's file.
-        study: Its study.
 
     Raises:
         MssgError: They are there and cannot be read.

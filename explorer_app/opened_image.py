@@ -60,7 +60,6 @@ def open_image(path: str | Path, snapshot: str, study: Study, places: NDArray[np
     Args:
         path: .png, .jpg, .npy, or .nii(.gz), .mgz, .mgh with one slice or a whole volume.
         snapshot: File of the snapshot whose study it is read for.
-        study: That study.
         places: Where slices of a study of many places lie, millimetres.
 
     Raises:

@@ -105,7 +105,6 @@ def fitting(
         request: What was asked of another model.
         num_ws: Layers that take a style.
         equivariant: Whether it takes a translation and rotation.
-        layers: Names of its layers.
     """
     dropped = []
     if request.transform is not None and not equivariant:

@@ -90,7 +90,6 @@ def response_points(
     Args:
         request: The picture it starts from; seeds count from its own. One drawn after an image has one
             person only.
-        distribution: Of its snapshot.
         name: The covariate that is asked for.
         mode: "linked": the others follow as when its slider is dragged; "free": they stay.
         steps: Asked values, evenly spaced between round values near the 5 % and 95 % quantiles; of a

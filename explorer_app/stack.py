@@ -85,7 +85,6 @@ class StackMemory:
         """The stack to show; None before there is any.
 
         Args:
-            head: Asked for now.
             position: The covariate of the place.
             places: Of all its slices.
             frame: The frame of a slice, if it is there.
@@ -131,7 +130,6 @@ def across(stack: Stack, pixels: np.ndarray, geometry: Geometry, plane: str, at_
     Args:
         stack: Slices [H, W] or [H, W, 3] of a study.
         pixels: As `spread` gives them.
-        geometry: Of the study.
         plane: Another plane than the study's.
         at_mm: Where it cuts, in millimetres along its own axis.
     """

@@ -231,8 +231,6 @@ def opened(state: AppState, path: str, defaults: Mapping[str, float], axes: Mapp
     defaults.
 
     Args:
-        state: The state before.
-        path: The snapshot's file.
         defaults: Default native value by covariate, in the study's order.
         axes: The default grid axis of every covariate, those that suit a grid best first.
     """
@@ -275,11 +273,10 @@ def at_home(state: AppState, path: str) -> AppState:
     return replace(set_snapshot(state, path), pins=tuple(named(pin) for pin in state.pins), movie=movie)
 
 
-def add_pin(state: AppState, name: str = "", request: RealImage | None = None) -> AppState:
+def add_pin(state: AppState, request: RealImage | None = None) -> AppState:
     """The state with the current picture, or another, pinned and made the one compared against; the oldest of
     too many goes."""
-    label = name or _free_number(state.pins)
-    pins = (*state.pins, Pin(label, request or state.request))[-PIN_LIMIT:]
+    pins = (*state.pins, Pin(_free_number(state.pins), request or state.request))[-PIN_LIMIT:]
     return replace(state, pins=pins, active_pin=len(pins) - 1)
 
 

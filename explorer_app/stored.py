@@ -14,10 +14,6 @@ from mssg.rendering.request import RenderRequest
 def stored_frame(distribution: TrainingDistribution, request: RenderRequest) -> Frame | None:
     """The stored picture as a preview of a request; None where the request is for another one, or none that
     can be read is stored.
-
-    Args:
-        distribution: Of the snapshot.
-        request: What is to be shown.
     """
     from PIL import Image
 

@@ -51,8 +51,6 @@ def of_measured(
     """What instruments read on a picture: a row for each covariate and instrument.
 
     Args:
-        study: Of the picture.
-        request: What was asked for.
         measured: Instrument -> covariate -> native value.
         own: The instruments' own errors by covariate, where they are known.
     """

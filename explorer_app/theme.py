@@ -103,7 +103,6 @@ def fit(width: float, chosen: float) -> None:
 
     Args:
         width: Of the window, in imgui's units.
-        chosen: By the user.
     """
     narrow = width / hello_imgui.dpi_window_size_factor() / _ROOMY
     scale = chosen * min(1.0, max(_SMALLEST, narrow))

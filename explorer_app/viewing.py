@@ -78,7 +78,6 @@ def viewed(
     Args:
         images: What was rendered, one for each of `channel_requests`.
         request: The first of them.
-        display: How they are shown.
         mirror: Turn each channel of a layer right to left; their order stays.
     """
     if isinstance(request, RealImage):

@@ -66,8 +66,6 @@ def segmented(
 
     Args:
         name: Makes the buttons' ids unique: "option##name".
-        options: Labels.
-        current: The chosen one.
         tips: Tooltips, one per option.
         width: Total width; 0 fills the line.
     """
@@ -145,7 +143,6 @@ def histogram_slider(
     edges: np.ndarray,
     counts: np.ndarray,
     caution: bool = False,
-    height: float = 2.0,
 ) -> tuple[bool, float]:
     """A slider drawn over the training distribution, with the current value in it.
 
@@ -154,17 +151,14 @@ def histogram_slider(
     Args:
         name: Id of the slider; its label is not shown.
         value: Native units.
-        low: Left end.
-        high: Right end.
         edges: [B+1] histogram edges.
         counts: [B] histogram counts.
         caution: Colour the mark as a warning.
-        height: In em.
 
     Returns:
         Whether it changed, and the value.
     """
-    width, tall = imgui.get_content_region_avail().x, em(height)
+    width, tall = imgui.get_content_region_avail().x, em(2.0)
     corner = imgui.get_cursor_screen_pos()
     inset = em(0.17)  # imgui keeps 2 px and half a grab free at either end
     draw = imgui.get_window_draw_list()

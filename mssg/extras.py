@@ -43,7 +43,6 @@ def need(extra: str, what: str) -> None:
     """Check that an extra is installed.
 
     Args:
-        extra: Its name.
         what: Who needs it, for the message: "the explorer".
 
     Raises:

@@ -141,7 +141,6 @@ def worker_pool(
     with this process, however it ends.
 
     Args:
-        workers: How many.
         initializer: Called once in each, with `initargs`.
     """
     import multiprocessing

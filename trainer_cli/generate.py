@@ -147,7 +147,7 @@ def generate(
     elif volume:
         raise UsageError("a volume is a .nii.gz or .nii", field="--output", found=suffix)
     if volume:
-        _draw_volume(renderer, plan, snapshot, path, resample)
+        _draw_volume(renderer, plan, path, resample)
         _say_outside(renderer, plan)
         return
     if suffix == ".npy":
@@ -199,7 +199,7 @@ def _write_png(path: Path, renderer: Renderer, plan: Plan, snapshot: str, bits: 
     click.echo(f"{path}: {shape} of {images.shape[3]} x {images.shape[2]} pixels")
 
 
-def _draw_volume(renderer: Renderer, plan: Plan, snapshot: str, path: Path, resample: float | None) -> None:
+def _draw_volume(renderer: Renderer, plan: Plan, path: Path, resample: float | None) -> None:
     """Draw a whole head, or one for each value of a sweep, and write it."""
     from mssg.rendering import volume
 

@@ -44,7 +44,6 @@ def model_card(header: Header, measured: Evaluation | None = None) -> str:
     """A model card: what the model is, from what data, for what use, and where it must not be trusted.
 
     Args:
-        header: The snapshot's.
         measured: An evaluation of it, whose figures are to stand there.
     """
     study = header.study

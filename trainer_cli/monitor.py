@@ -86,9 +86,6 @@ def _check_display() -> None:
 class Monitor:
     """The window.
 
-    Args:
-        run: The run folder.
-
     Raises:
         RunError: It is no folder.
         UsageError: There is no display, or none that can show it.

@@ -27,7 +27,6 @@ class Step:
 
     Attributes:
         panel: Which is brought to the front and framed.
-        text: What to do.
         done: Whether it was done, from the state at the step's beginning and now.
     """
 

@@ -233,7 +233,6 @@ def draw_pane(app: Context, name: str, pane: Pane, named: bool = True, widest: P
     """Draw a pane with its letters and scale.
 
     Args:
-        app: The explorer.
         name: Of the texture it is drawn into.
         pane: What and where.
         named: With its label.

@@ -69,7 +69,6 @@ class Head:
     Attributes:
         position: The covariate of the place.
         places: Of its slices, in millimetres.
-        geometry: Of the study.
         cross: Of the crosshair, millimetres along x, y and z.
     """
 
@@ -321,7 +320,7 @@ def _told(panes: list[Plane], head: Head) -> None:
 def _mouse(app: Context, state: AppState, head: Head, panes: list[Plane]) -> AppState:
     """What the mouse does on the planes, the last item drawn."""
     io, hovered, active = imgui.get_io(), imgui.is_item_hovered(), imgui.is_item_active()
-    over = next((p for p in panes if _contains(p.view, io.mouse_pos)), None)
+    over = next((p for p in panes if p.view.holds(io.mouse_pos.x, io.mouse_pos.y)), None)
     if imgui.is_item_activated():
         app.interface.dragged_plane = over.name if over else ""
     if hovered and over is not None and io.mouse_wheel:
@@ -345,10 +344,6 @@ def _mouse(app: Context, state: AppState, head: Head, panes: list[Plane]) -> App
         speed = SEEDS_PER_EM / em() * (0.1 if io.key_shift else 1)
         return replace(state, request=drag_latent(state.request, move.x * speed, move.y * speed))
     return _moved(app, state, head, held, io.mouse_pos)
-
-
-def _contains(view: View, at: ImVec2) -> bool:
-    return view.x <= at.x < view.x + view.width and view.y <= at.y < view.y + view.height
 
 
 def _scrolled(app: Context, state: AppState, head: Head, plane: str, steps: int) -> AppState:

@@ -225,7 +225,6 @@ def resolve_snapshot(name: str | Path, identity: str = "") -> Path:
     shipped one.
 
     Args:
-        name: The argument.
         identity: The id of a snapshot (`Header.snapshot_id`) that is taken of a run folder rather than the
             newest, where the run has it.
 

@@ -150,9 +150,6 @@ POSITIONS = {
 def official_arguments(config: GeneratorConfig | DiscriminatorConfig) -> tuple[str, dict[str, Any]]:
     """Kind and constructor arguments, in the official vocabulary, of one of our networks.
 
-    Args:
-        config: Its configuration.
-
     Returns:
         What `from_official` takes: the kind, and every argument stated.
     """

@@ -15,8 +15,6 @@ def restate(path: Path, out: Path, about: dict[str, str]) -> Path:
     """Copy a snapshot with what its study says of itself replaced.
 
     Args:
-        path: The snapshot.
-        out: Where to.
         about: What `[about]` of its study shall say.
 
     Returns:

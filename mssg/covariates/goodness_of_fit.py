@@ -22,7 +22,6 @@ class CovariateFit:
     """One covariate: its model, and observed against sampled values.
 
     Args:
-        name: The covariate.
         family: Its model's family.
         parents: What it is modelled given.
         rows: Training rows that record it and its parents.
@@ -54,8 +53,6 @@ class PairFit:
     together.
 
     Args:
-        first: One covariate.
-        second: The other.
         rows: Observed rows that record both.
         distance: Energy distance of observed and sampled rows, in encoded units.
         floor: What the data differ from themselves by: the distance that 95 % of halvings of the observed
@@ -134,7 +131,6 @@ def describe(
         train: float64 [N, V] in native units, NaN where not recorded, all sources.
         held_out: Rows of the same form the models have not seen; may be empty.
         samples: Number of conditions to draw.
-        rng: Where randomness comes from.
     """
     names = [c.name for c in models.study.covariates]
     # a study that conditions on the source is compared at the sources' own shares of the rows, not at their

@@ -48,7 +48,6 @@ class JointMixture(Stateful):
         positions: Where each of the M covariates stands in the mixture.
         low: Lower end of each continuous covariate's support [D], transformed.
         high: Upper ends [D].
-        names: The covariates' names.
         unobserved: Pairs of names that no row records together.
         requested: The correlation of those pairs given the shared covariates, as the study states it.
         achieved: What the mixture has [pairs]; it differs only where no valid covariance has the requested

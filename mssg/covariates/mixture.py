@@ -115,7 +115,6 @@ class MixtureModel(CutModel):
     """A continuous child of a mixture given other members of it, cut to [low, high].
 
     Args:
-        mixture: The joint mixture.
         child: The child's position among its continuous covariates.
         given: Positions of the parents, in the order of the columns of x.
         low: Lower end of the support, transformed.

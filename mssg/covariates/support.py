@@ -33,7 +33,6 @@ def support(
     models.
 
     Args:
-        models: The covariate models.
         values: float64 [N, V] native units, NaN where missing.
         percentiles: Percentiles 0 … 100 of the training rows' log-density.
 

@@ -69,9 +69,7 @@ class CovariateModels:
         """Draw conditions.
 
         Args:
-            n: How many.
             given: Native values of any conditions, a number or an array [n] each; None for none.
-            rng: Where randomness comes from.
 
         Returns:
             Every condition's native values float64 [n], the given ones among them.
@@ -90,7 +88,6 @@ class CovariateModels:
 
         Args:
             values: float64 [N, V], NaN where missing.
-            rng: Where randomness comes from.
             source: Source index per row [N], for rows whose source column is not filled in yet.
 
         Returns:

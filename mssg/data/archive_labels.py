@@ -29,7 +29,6 @@ class ArchiveLabels:
     """Covariates of an archive's images.
 
     Attributes:
-        covariates: What they are.
         values: Native values float64 [N, number of covariates].
         subjects: Who is on the images, where the labels say so; else empty.
         guessed: Covariates whose kind was taken from their values.
@@ -76,7 +75,6 @@ def read_labels(
     Args:
         path: The archive's, for messages.
         archive: Where dataset.json is.
-        names: The images.
         stated: How the labels are read (`parse_labels`): of numbers in order, each; of dictionaries by key,
             as far as kinds shall not be taken from the values.
 

@@ -117,7 +117,6 @@ def open_archive(path: Path, allowed: Sequence[Path] = ()) -> FolderArchive | Zi
     """A folder or a zip archive as named bytes: `names()` and `read(name)`; a context manager.
 
     Args:
-        path: The folder or the archive.
         allowed: Further folders that links of a folder may lead to.
 
     Raises:

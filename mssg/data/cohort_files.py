@@ -39,7 +39,6 @@ def find(
     """List a folder's images, in order of their names.
 
     Args:
-        root: The folder.
         cohort: Its map; a map that takes its images from a table's column is not meant here.
         variant: One of its variants.
         suffixes: What image files end in: others that fit the pattern are left out silently.
@@ -169,7 +168,6 @@ def unreadable(path: Path, homes: Sequence[Path]) -> str:
     """Why a file must or can not be read; "" where it may.
 
     Args:
-        path: The file.
         homes: Folders, resolved, of which one must hold what it leads to.
     """
     try:
@@ -190,7 +188,6 @@ def walk(root: Path, left: list[LeftOut]) -> Iterator[Path]:
     after all else, and only where nothing has been before.
 
     Args:
-        root: The folder.
         left: What cannot be listed, links that lead in circles, and names that are no text are added here.
     """
     seen, links, stack = {root.resolve()}, [], [root]
@@ -236,7 +233,6 @@ def further_file(image: CohortImage, template: str, what: str, roots: Sequence[P
     """A further file of an image: mask, bias field or label map; None where none is asked for.
 
     Args:
-        image: The image.
         template: Relative to the folders, with {names} of facts, and * and ?; "" for none.
         what: For messages.
         roots: Folders that may be read; the first that has a file is taken.

@@ -42,8 +42,6 @@ def join(
         images: From `cohort_files`.
         tables: The user's tables; they fill in or override those that the cohort's patterns find in the
             folder.
-        root: That folder.
-        cohort: The map.
         alone: Tables are all that is known of an image, so that one without a row or a value is left out.
 
     Returns:
@@ -143,8 +141,6 @@ def _found_tables(root: Path, cohort: CohortMap, problems: list[LeftOut], others
     """The tables that the map's patterns find in the folder.
 
     Args:
-        root: The folder.
-        cohort: The map.
         problems: What cannot be used of many tables alike is added here.
         others: The user has named tables of his own, so that one that cannot be used may be missed.
 

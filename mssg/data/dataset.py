@@ -32,7 +32,6 @@ class PackedSource:
 
     Attributes:
         name: The source's name in the study.
-        path: Its folder.
         images: uint8 [N,C,H,W], memory-mapped.
         values: float64 [N,V] in native units, NaN for what is missing and for all that the source does not
             observe.
@@ -84,7 +83,6 @@ class PackedSource:
 
         Args:
             study: The study it was opened for.
-            rows: Which.
 
         Returns:
             The values, and what is wrong with cells that cannot be used, by covariate.
@@ -110,7 +108,6 @@ class PackedSource:
 
         Args:
             study: The study it was opened for.
-            split: Which rows.
 
         Returns:
             Covariate name -> native values [n], observed covariates only.
@@ -127,7 +124,6 @@ class PackedSource:
         """Open and check a prepared folder.
 
         Args:
-            path: The folder.
             study: What the images and columns must fit.
             source_index: Which of the study's sources it is.
             verify: Also compare both files with the hashes in source.json (reads everything).

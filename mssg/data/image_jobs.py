@@ -81,10 +81,7 @@ def make_images(
     """Run a maker over all files, or over those that an interrupted run has left.
 
     Args:
-        maker: The recipe.
-        items: The files.
         draft: Where images and the journal of what is done lie.
-        workers: Processes.
         progress: Called with the number of files done since the last call.
 
     Returns:
@@ -115,7 +112,6 @@ class ImageDraft:
     """Images in the making, and a journal of the files that are done.
 
     Attributes:
-        folder: Where they lie.
         per_item: Images of one file.
         shape: C, R, R.
         settings: Everything that changes a pixel; a draft made with other settings is not continued.

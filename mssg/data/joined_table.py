@@ -24,7 +24,6 @@ class JoinedTable:
     Attributes:
         spec: Whose rows they are, and which of them an image looks for.
         key: The one of the spec's keys that its columns have.
-        path: The file.
         facts: What its name says.
         columns: Its own column names -> the map's.
         bids: Whether its rows say whose they are as BIDS does.

@@ -43,7 +43,6 @@ class SourcePlan:
 
     Attributes:
         out: Folder for the source `name`, `name`-report and name.toml.
-        name: The source's name.
         per_item: Images of one file.
         shape: C, R, R.
         settings: Everything that changes a pixel; a draft made with other settings is not resumed.
@@ -112,12 +111,9 @@ def prepare(
     """Make every image and write the sources, their reports and a study.
 
     Args:
-        plan: What is to be made.
         records: The files, with covariates.
         left_out: What was left out before; goes into the report.
         specs: How the covariates were read: they become the study's.
-        maker: The recipe.
-        workers: Processes.
         progress: Called with the number of files done since the last call.
 
     Raises:

@@ -338,7 +338,6 @@ def to_image(pictures: NDArray[Any], place: Place, sweep: tuple[float, float] | 
 
     Args:
         pictures: [R, R], or [n, R, R]: a stack along the fourth axis.
-        place: Where it lies.
         sweep: First value and step of what changes along the stack; goes into toffset and pixdim[4].
 
     Returns:

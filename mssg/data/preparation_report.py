@@ -109,10 +109,8 @@ def write_report(
     """skipped.csv, qc.csv and the contact sheets, the images least like the others first.
 
     Args:
-        folder: Where they go.
         store: All images uint8 [N, C, H, W].
         images: Those that were made.
-        left: What was left out.
     """
     header = [f.name for f in fields(LeftOut)]
     _write_csv(folder / "skipped.csv", [vars(one) for one in left], header)
@@ -148,11 +146,11 @@ def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]], header: Sequence[
     write_atomically(path, csv_text(names, ([line.get(n, "") for n in names] for line in lines)), DataError)
 
 
-def most_frequent(reasons: Iterable[str], count: int = 3) -> list[str]:
-    """The commonest reasons, each with how often it was given; what differs in a quoted value alone counts as
-    one."""
+def most_frequent(reasons: Iterable[str]) -> list[str]:
+    """The three commonest reasons, each with how often it was given; what differs in a quoted value alone
+    counts as one."""
     kinds: dict[str, list[str]] = {}
     for reason in reasons:
         kinds.setdefault(re.sub(r"'[^']*'", "…", reason), []).append(reason)
     alike = sorted(kinds.values(), key=len, reverse=True)
-    return [f"{len(same)} x {same[0]}" for same in alike[:count]]
+    return [f"{len(same)} x {same[0]}" for same in alike[:3]]

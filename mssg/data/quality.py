@@ -61,7 +61,6 @@ def likeness(images: NDArray[np.uint8], rows: Sequence[int]) -> NDArray[np.float
 
     Args:
         images: uint8 [N, C, H, W], memory-mapped: read in chunks.
-        rows: Which of them.
 
     Returns:
         float64 [len(rows)].

@@ -42,7 +42,6 @@ class FeatureNetwork:
         name: What results call it.
         embed: Images float32 [N, C, H, W] in 0..255 on `device` -> features [N, F]; differentiable where the
             network is.
-        device: Where it runs.
         head: Weight [L, F] and bias [L] of its ImageNet classifier, for the inception score; None where there
             is none.
         batch: Images at a time; None: `BATCH` or `DEVICE_BATCH`.
@@ -107,7 +106,6 @@ def load_features(
     Args:
         spec: "efficientnet_lite0", "inception", a predictor's .safetensors file, or a TorchScript file.
         weights: The weights of "inception", where they are not to be downloaded.
-        device: Where it runs.
 
     Raises:
         DataError: Weights that are missing, cannot be downloaded or are others than expected.

@@ -25,7 +25,6 @@ class DiscriminatorHeads:
     """A snapshot's discriminator as a reader of covariates.
 
     Attributes:
-        study: The snapshot's.
         network: Its discriminator, with 1 + K outputs.
         identity: How results call it.
     """

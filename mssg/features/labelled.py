@@ -73,8 +73,6 @@ def of_one(
 
     Args:
         study: With fitted statistics.
-        sources: Its opened sources.
-        name: The covariate.
         observed_only: Of the sources that observe it, not of those whose tables keep it beside.
 
     Returns:

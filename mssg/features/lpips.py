@@ -87,7 +87,6 @@ def load_lpips(net: str = "alex", weights: str | PathLike[str] | None = None, de
         weights: torchvision's weights of the trunk (.pth or .safetensors); None takes them from torch's
             cache, and nothing is ever downloaded; "random" is an untrained trunk with a fixed seed, for
             tests.
-        device: Where it runs.
 
     Returns:
         The distance, named "lpips-<net>".

@@ -83,7 +83,6 @@ def train(
 
     Args:
         study: With fitted statistics.
-        sources: Its opened sources.
         architecture: One of `ARCHITECTURES`; `AUTO`: a regression below `FEW_IMAGES` training images; else,
             or where passes are given, a network.
         epochs, patience, batch: See `Schedule`; None: what n needs.

@@ -80,7 +80,6 @@ class RidgeFit:
     """A fitted regression.
 
     Attributes:
-        network: The map.
         left_out: What each image's columns are by a fit, and by a choice of space and penalty, that had not
             seen its person: float64 [N, K]; NaN where a covariate has no value.
         chosen: Covariate -> its space, one of `SPACES`.

@@ -120,10 +120,8 @@ def invert_many(
 
     Args:
         snapshot: What to invert them with.
-        images: Which.
         out: Folder of the latents: NAME.safetensors.
         given: Covariates that all share.
-        config: How.
         predictor: Reads covariates that nobody stated.
         progress: Called with the number of images that are through one more step.
         stop: Asked before every chunk; True leaves the rest for later.

@@ -136,7 +136,6 @@ def edited_ws(G: Generator, study: Study, inversion: Inversion, values: np.ndarr
     """w of the images with other covariates: f(z, c') + r.
 
     Args:
-        G: The generator.
         study: Its study, fitted.
         inversion: N images.
         values: c', float64 [N, V] native units; None: as they were inverted.
@@ -189,7 +188,6 @@ def invert(
         study: Its study, fitted.
         images: uint8 [N, C, H, W].
         values: Their covariates [N, V], native units, nothing missing.
-        config: How.
         perceptual: Target images [N, C, H, W] in [-1, 1] -> distance from them (`mssg.features.perceptual`);
             None: pixels alone.
         resume: An unfinished inversion of the same images with the same values and config.

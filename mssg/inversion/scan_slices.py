@@ -29,7 +29,6 @@ class ScanSlices:
 
     Attributes:
         study: States plane, pixel size and resolution.
-        scan: The volume.
         places: Where the study's slices lie, millimetres, ascending; none where they all lie at one place.
     """
 

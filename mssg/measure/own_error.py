@@ -34,7 +34,6 @@ class OwnError:
     undefined.
 
     Attributes:
-        covariate: What is read.
         n, people: Real images, and the people they are of.
         mae, guess_mae: Mean absolute error, and that of a constant: the training images' median.
         r, r_ci95: Correlation of read and true values, and its bootstrap interval over people.
@@ -149,7 +148,6 @@ def own_error(
     """Judge readings of real images.
 
     Args:
-        covariate: What was read.
         truth, found: True and read values [N], native units; pairs with a NaN are left out.
         guess: As `constant_guess` gives it.
         people: Whose image each is [N]; the interval is over people.

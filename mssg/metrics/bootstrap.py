@@ -20,9 +20,9 @@ def resampled_rows(n: int, rng: np.random.Generator, draws: int = DRAWS) -> np.n
     return rng.integers(n, size=(draws, n))
 
 
-def resampled_counts(n: int, rng: np.random.Generator, draws: int = DRAWS) -> np.ndarray:
-    """How often each of n rows is drawn with replacement: float64 [draws, n], for statistics made of sums."""
-    return rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64)
+def resampled_counts(n: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each of n rows is drawn with replacement: float64 [DRAWS, n], for statistics made of sums."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(np.float64)
 
 
 def interval(draws: np.ndarray) -> tuple[float, float]:
@@ -46,10 +46,10 @@ def mean_and_interval(
 
 
 def ratio_and_interval(
-    a: np.ndarray, b: np.ndarray, rng: np.random.Generator, draws: int = 2 * DRAWS
+    a: np.ndarray, b: np.ndarray, rng: np.random.Generator
 ) -> tuple[float | None, tuple[float, float] | None]:
     """mean(a) / mean(b) and its 95 % interval over pairs [N]; None where b is not above zero."""
     if not b.sum() > 0:
         return None, None
-    rows = resampled_rows(len(a), rng, draws)
+    rows = resampled_rows(len(a), rng, 2 * DRAWS)
     return float(a.mean() / b.mean()), interval(a[rows].mean(1) / np.maximum(b[rows].mean(1), 1e-12))

@@ -45,7 +45,6 @@ class EvalContext:
     """One evaluation, as its metrics see it.
 
     Attributes:
-        data: The real images.
         sampler: Draws and reads.
         options: What is asked for.
         instruments: What reads covariates.

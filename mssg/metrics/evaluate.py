@@ -40,7 +40,6 @@ def evaluate(
     """Compute everything that is asked for.
 
     Args:
-        data: The real images.
         models: What is evaluated, side by side.
         options: See `mssg.metrics.registry.options`.
         sampler: Draws and reads.

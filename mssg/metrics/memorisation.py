@@ -183,9 +183,6 @@ def memorisation(
 def copy_threshold(train: np.ndarray, heldout: np.ndarray, false_alarm: float = 0.01) -> tuple[float, float]:
     """The threshold of `memorisation`, for pictures that come one at a time.
 
-    Args:
-        train, heldout, false_alarm: As there.
-
     Returns:
         The threshold, and the share of held-out images that it flags.
     """

@@ -68,7 +68,6 @@ def evaluated_model(
 
     Args:
         label: How results call it.
-        snapshot: The model.
         study: Of the real images.
         memory_gb: What its generator may take.
         blind: Covariates it is not told, but draws from its own covariate models: what a model scores that
@@ -129,7 +128,6 @@ def own_values(
     """Values of a study as the model's own study orders them: native [N, W].
 
     Args:
-        snapshot: The model.
         study: Of the values.
         values: Native values [N, V].
         rng: Of what the study does not know, which is drawn from the model's covariate models.

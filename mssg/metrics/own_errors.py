@@ -31,7 +31,6 @@ def judged(
 
     Args:
         instruments: What reads.
-        study: The covariates.
         read: Covariate -> readings of real images [N].
         values: What is known of these images, native [N, V].
         people: Whose they are [N].

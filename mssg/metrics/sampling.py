@@ -105,7 +105,6 @@ def generator_of(
     Args:
         G: The network.
         study: Encodes the values.
-        device: Where it is.
         batch: Images at a time.
         like: Its truncation, noise and transform hold for all images.
     """
@@ -221,7 +220,6 @@ class CachedSampler:
             identity: What decides the images besides values and seed: the snapshot's hash, the device.
             values: Conditions, native [N, V].
             seed: Decides the latents.
-            readers: What reads them.
             label: For the progress; empty for none.
 
         Returns:
@@ -253,7 +251,6 @@ class CachedSampler:
         Args:
             label: For the progress.
             images: slice -> uint8 [n, C, H, W].
-            n: How many there are.
             readers: What reads them; they may not look at the slice.
         """
 

@@ -67,7 +67,6 @@ class ScorePlace:
     Attributes:
         group: "strata" or "overall".
         model: Whose images; None: real ones.
-        covariate: What was read.
         reference: What it was compared with.
         source: Whose images, or `JOINT`.
         stratum: Limits of the stratum, or None.

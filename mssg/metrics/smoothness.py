@@ -32,7 +32,6 @@ def path_distances(G: Generator, c: Tensor, embed: Callable[[Tensor], Tensor], s
     """Squared feature distances of neighbouring points on paths between random w, over ε²: float64 [N].
 
     Args:
-        G: Generator.
         c: Encoded conditions [N, K], the same at both ends of a path.
         embed: Images in 0..255 [N, C, H, W] -> features [N, F].
         seed: Of the latents.

@@ -184,7 +184,6 @@ def score(
     """Compare measured with reference values.
 
     Args:
-        covariate: What they are.
         reference, measured: Native values [N]; pairs with a NaN are left out.
         image: Which real image a pair belongs to, int [N]: the bootstrap draws real images, each with all its
             pairs.
@@ -207,7 +206,7 @@ def score(
     _, cluster = np.unique(image[usable], return_inverse=True)
     by_image = np.zeros((cluster.max() + 1, sums.shape[1]))
     np.add.at(by_image, cluster, sums)
-    weights = resampled_counts(len(by_image), rng, DRAWS)
+    weights = resampled_counts(len(by_image), rng)
     whole, drawn = statistics(sums.sum(axis=0)), statistics(weights @ by_image)
     stats = {
         name: BootstrapEstimate(float(whole[name]), interval(drawn[name]), drawn[name]) for name in names

@@ -108,11 +108,7 @@ class DiscriminatorEpilogue(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Realness, and what the image says about its condition.
-
-    Args:
-        config: Its architecture.
-    """
+    """Realness, and what the image says about its condition."""
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()

@@ -14,9 +14,6 @@ from mssg.networks.stylegan3 import StyleGAN3Synthesis
 class Generator(nn.Module):
     """Images from latents and conditions.
 
-    Args:
-        config: Its architecture.
-
     `mapping` and `synthesis` may be called on their own; parameters and buffers are named as in NVlabs'
     networks.
     """

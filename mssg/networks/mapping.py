@@ -21,9 +21,7 @@ class MappingNetwork(nn.Module):
     Args:
         z_dim: Length of z; 0 = the condition alone is mapped (projection discriminators).
         c_dim: Length of c; 0 = no condition.
-        w_dim: Length of w.
         num_ws: How often w is repeated along a new axis; None = not at all.
-        num_layers: Depth.
         embed_features, layer_features: Widths of the embedded condition and the hidden layers; None = w_dim.
         lr_multiplier: Learning-rate multiplier of the layers.
         w_avg_beta: Decay of the running mean of w; None = none is kept.

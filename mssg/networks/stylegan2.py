@@ -36,7 +36,6 @@ class StyleGAN2Layer(nn.Module):
 
     Args:
         in_channels, out_channels: Feature maps.
-        w_dim: Length of w.
         resolution: Of the output.
         up: Upsampling factor.
         conv_clamp: Limit of the output's magnitude; None = no limit.

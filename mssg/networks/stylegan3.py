@@ -31,7 +31,6 @@ class SynthesisInput(nn.Module):
     """Fourier features, translated and rotated by w.
 
     Args:
-        w_dim: Length of w.
         band: Of the output; frequencies are drawn within its cutoff.
 
     Source: Karras et al. 2021, section 3.1 (Fourier features) and appendix D (learned transform).
@@ -95,7 +94,6 @@ class StyleGAN3Layer(nn.Module):
     """Modulated convolution, then leaky ReLU at a temporarily raised sampling rate.
 
     Args:
-        index: Position in the network.
         before, after: Bands of input and output.
         config: Of the whole generator.
     """

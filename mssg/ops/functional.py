@@ -154,12 +154,10 @@ def upfirdn2d(
     return _chosen_backend(backend, x).upfirdn2d(x, f, spec)
 
 
-def upsample2d(
-    x: torch.Tensor, f: torch.Tensor | None, *, up: int = 2, gain: float = 1.0, backend: str | None = None
-) -> torch.Tensor:
-    """Enlarge [B, C, H, W] to [B, C, H*up, W*up], keeping the mean: see `upfirdn2d`."""
-    padding = upsampling_padding(f, pair(up), padding4(0))
-    return upfirdn2d(x, f, up=up, padding=padding, gain=gain * up**2, backend=backend)
+def upsample2d(x: torch.Tensor, f: torch.Tensor | None, *, backend: str | None = None) -> torch.Tensor:
+    """Enlarge [B, C, H, W] to [B, C, 2H, 2W], keeping the mean: see `upfirdn2d`."""
+    padding = upsampling_padding(f, pair(2), padding4(0))
+    return upfirdn2d(x, f, up=2, padding=padding, gain=4.0, backend=backend)
 
 
 def downsample2d(

@@ -38,7 +38,6 @@ class Corner:
     """One of the four.
 
     Attributes:
-        names: The two covariates.
         limits: What each is limited to, in words: "≤ 12 ml", or a level.
         rows: The real images there, positions in the data.
     """
@@ -62,7 +61,6 @@ def corners_of(data: EvalDataset, rows: str, cols: str, quantile: float = QUANTI
     """The four corners: small and small, small and large, large and small, large and large.
 
     Args:
-        data: The real images.
         rows, cols: Two covariates. Of one with levels the first and the last are its ends.
         quantile: A continuous covariate is large from this quantile of the images on, small up to its mirror
             image.
@@ -114,7 +112,6 @@ def corner_figure(
     """Real images of each corner in a row; beside them what the model draws with the same covariates.
 
     Args:
-        renderer: What draws.
         data: The real images; what they do not record is drawn from the covariate models.
         corners: Of `corners_of`.
         request: What all pictures share. Its seed chooses the real images; column k has the latent of seed

@@ -114,7 +114,6 @@ def grid(
     """Two covariates along the axes in their own units, all others fixed and named in the title, one latent.
 
     Args:
-        renderer: What draws.
         rows, cols: Values along the axes; a text as of `parse_sweep` ("age", "age=40:80:5") works too. A name
             alone goes from the training 5 % to the 95 % quantile, or through all levels.
         request: What all pictures share: other covariates (what is missing takes the training median or

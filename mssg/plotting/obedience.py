@@ -26,7 +26,6 @@ def obedience(found: Evaluation, label: str, levels: Mapping[str, Sequence[str]]
 
     Args:
         found: An evaluation with control.
-        label: Whose.
         levels: Covariate -> names of its levels, where it has any.
 
     Raises:

@@ -42,7 +42,6 @@ def planes_figure(
     """Draw heads in three planes.
 
     Args:
-        renderer: Draws.
         request: The head: all but the place counts.
         sweep: A covariate with a head, and a row, for each of its values.
         at_mm: Where the planes cut, along x, y and z; None: in the middle of the first head.

@@ -21,7 +21,6 @@ def generate_command(request: RenderRequest, study: Study, snapshot: str, output
     """The `mssg generate` command that draws a picture again.
 
     Args:
-        request: The picture.
         study: Of its snapshot: names of levels.
         snapshot: File, run folder or name of the snapshot.
         output: File to write.
@@ -70,8 +69,6 @@ def request_words(request: RenderRequest, study: Study, swept: Collection[str] =
     """The options that state a picture, for `mssg generate` and `mssg figure grid`.
 
     Args:
-        request: The picture.
-        study: Of its snapshot.
         swept: Covariates that other options state.
     """
     if request.latent:

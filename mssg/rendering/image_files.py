@@ -57,7 +57,6 @@ def save_png(
     """Write images side by side as one PNG at native pixels.
 
     Args:
-        path: Where.
         images: Grey levels float32 [N, C, H, W], 0 to 255.
         columns: Images along a row.
         metadata: Text stored in the file.
@@ -144,7 +143,6 @@ def nifti_image(
 
     Args:
         images: Grey levels float32 [N, 1, H, W].
-        header: The snapshot's.
         request: What was drawn; of a stack, one of them.
         sweep: What changes along the stack, if it is a covariate.
 
@@ -173,7 +171,6 @@ def save_nifti(
     Args:
         path: .nii or .nii.gz.
         images: Grey levels float32 [N, 1, H, W].
-        header: The snapshot's.
         requests: What was drawn, [N].
         stated: Every covariate of each picture in native units, defaults included; empty for a latent w.
         sweep: What changes along the stack, if it is a covariate.

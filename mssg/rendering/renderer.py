@@ -106,7 +106,6 @@ class Renderer:
         """Draw one picture.
 
         Args:
-            request: What to draw.
             cancelled: Asked before every layer; True drops the work.
             preview: A quick, smaller picture if the network can give one (StyleGAN2 above 32 px, StyleGAN3
                 from 64 px, not for layer views); otherwise the full one, with `preview` False in the result.

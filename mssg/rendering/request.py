@@ -82,7 +82,6 @@ class StoredLatent:
 
         Args:
             snapshot: Its id.
-            path: Its file.
 
         Raises:
             UsageError: Another one.
@@ -226,7 +225,6 @@ class RenderRequest:
         """The request of a JSON object written by `to_json`.
 
         Args:
-            document: The object.
             latent: The stored latent that it names.
 
         Raises:
@@ -265,7 +263,6 @@ class RenderResult:
     """What came of a request.
 
     Attributes:
-        request: The request.
         image: float32 [C, H, W] as the generator gives it, -1 (black) to 1 (white) with some overshoot
             (`to_uint8` turns it into grey levels); a layer's raw activations if one was asked for. None if
             there is none.

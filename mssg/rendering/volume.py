@@ -95,7 +95,6 @@ def draw_volume(
     """Draw every slice of a head, and of each value of a sweep.
 
     Args:
-        renderer: Draws.
         request: The head: all but the place counts.
         sweep: A covariate that changes along the fourth axis.
         progress: Called with the number of slices drawn since the last call.
@@ -187,9 +186,6 @@ def save_volume(
 
     Args:
         path: .nii or .nii.gz.
-        volume: What was drawn.
-        header: The snapshot's.
-        request: The head.
         stated: Every covariate of each head along the sweep in native units, defaults included.
         sweep: What changes along the fourth axis.
         command: How to draw it again.

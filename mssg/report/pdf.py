@@ -86,7 +86,6 @@ def to_pdf(blocks: Sequence[Block], title: str) -> bytes:
     """The PDF's bytes; a line stands for each folded table.
 
     Args:
-        blocks: Its content.
         title: For the head of every page and the file's description.
     """
     import matplotlib

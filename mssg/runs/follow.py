@@ -119,11 +119,7 @@ class Checkpoint:
 
 
 class FollowedRun:
-    """A run's folder and what is new in it.
-
-    Args:
-        path: The run.
-    """
+    """A run's folder and what is new in it."""
 
     def __init__(self, path: str | Path) -> None:
         self.folder = Path(path)

@@ -22,7 +22,6 @@ def locked(path: Path, busy: str = "another trainer is working on this run") -> 
     """Hold a folder's lock; the system releases it when the process ends, however it ends.
 
     Args:
-        path: The folder.
         busy: What to say where another process holds it.
 
     Raises:

@@ -33,7 +33,6 @@ class Coding:
     """What stands for a covariate's values in a condition.
 
     Attributes:
-        width: Its number of columns.
         encode: Native values float64 [N] -> columns [N, width]; NaN stays NaN.
         decode: Columns float64 [N, width] -> native values [N].
     """

@@ -237,7 +237,6 @@ def from_document(document: Mapping[str, Any], file: str | None = None, *, is_wh
     """The study of a parsed TOML or JSON document.
 
     Args:
-        document: Its tables.
         file: For messages.
         is_whole: Hold [train], [augment] and [measure] too to what this version knows. Of a snapshot's study,
             which another version may have written, they are kept as they stand.

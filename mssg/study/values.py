@@ -214,7 +214,6 @@ def training_defaults(study: Study, summary: Mapping[str, Any]) -> dict[str, flo
     Everything that draws takes its defaults from here: command line, figures, explorer and `import mssg`.
 
     Args:
-        study: The snapshot's study.
         summary: Its training summary. "source" takes the source with the most images.
 
     Returns:

@@ -45,8 +45,6 @@ class CohortMaker:
     """Makes the people of a request.
 
     Attributes:
-        folder: Where they go.
-        people: Who they are.
         screen: Turns down copies of training images; None: nobody looks.
     """
 
@@ -132,10 +130,7 @@ def write_cohort(
     """Write a cohort, or what an interrupted run has left of it.
 
     Args:
-        out: Its folder.
         renderer: Gives what draws, where this process does.
-        header: The snapshot's.
-        wanted: Who.
         screen: Turns down copies of training images.
         workers: Processes that draw, this one among them.
         device: Of the workers.

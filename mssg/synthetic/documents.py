@@ -214,7 +214,6 @@ def check_folder(out: Path, about: Mapping[str, Any]) -> None:
     """Refuse a folder that holds anything but a part of this data set.
 
     Args:
-        out: The folder.
         about: The data set's description.
 
     Raises:

@@ -36,7 +36,6 @@ class Row:
     """What a person's files say: the row of participants.tsv.
 
     Attributes:
-        index: Their number.
         values: Covariate -> native value, or the name of a level.
         support: Support percentile, or None.
         seed: Of the latent.
@@ -63,12 +62,7 @@ def snapshot_name(header: Header) -> str:
 
 @dataclass(frozen=True)
 class CohortFolder:
-    """Where the pictures of a cohort lie.
-
-    Attributes:
-        path: The folder.
-        header: The snapshot's.
-    """
+    """Where the pictures of a cohort lie."""
 
     path: Path
     header: Header
@@ -95,7 +89,6 @@ class CohortFolder:
         """Write a person's picture and what it is.
 
         Args:
-            person: Who.
             image: float32 [C, H, W] as the generator gives it, about -1 to 1; or a whole head.
             copies: As in `Row`.
 

@@ -86,7 +86,6 @@ def open_pictures(
     """The pictures of a prepared source.
 
     Args:
-        folder: The source.
         snapshot: What will harmonise them; it must be told the source.
         target: Name of the source that they shall look like.
         origin: Name of the source that took them; None: the folder's name says it, or the discriminator.
@@ -152,7 +151,6 @@ def harmonise(
 
     Args:
         snapshot: What explains and draws.
-        pictures: Which.
         config: How they are inverted.
         skip: Whether a row is done already; chunks that are done wholly are left out.
         progress: Called with the number of pictures that are through one more step, for steps of the search.

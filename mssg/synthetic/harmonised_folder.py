@@ -40,8 +40,6 @@ class HarmonisedFolder:
     """Where harmonised pictures lie.
 
     Attributes:
-        path: The folder.
-        header: The snapshot's.
         pictures: What was harmonised.
         config: How it was inverted.
     """

@@ -28,7 +28,6 @@ class MatchedTable:
     """Covariates of people.
 
     Attributes:
-        names: The covariates.
         values: float64 [N, number of names], native units, NaN where missing.
         file: Where they were read; "" for a table in memory.
     """

@@ -35,7 +35,6 @@ class CohortRequest:
     """Which people are wanted.
 
     Attributes:
-        n: How many.
         first: Number of the first.
         seed: Of everything drawn.
         given: (covariate, native value) that all share.
@@ -69,11 +68,9 @@ class Person:
     """One synthetic person.
 
     Attributes:
-        index: Their number.
         values: Every condition in native units, in the study's order.
         support: Support percentile of these values; None where the snapshot holds no densities.
         draw: How often they had been drawn before.
-        request: Their picture.
     """
 
     index: int
@@ -95,10 +92,6 @@ def person_id(index: int) -> str:
 
 class People:
     """The people of a request, one at a time.
-
-    Args:
-        header: The snapshot's.
-        request: Who is wanted.
 
     Raises:
         UsageError: A name, value or number that cannot be.
@@ -127,7 +120,6 @@ class People:
         """One person.
 
         Args:
-            index: Their number.
             draw: The first draw to consider: those before were turned down.
 
         Raises:

@@ -25,7 +25,6 @@ class Events:
     Files are numbered, so that TensorBoard reads them in order whatever the clock said.
 
     Args:
-        run: The run's folder.
         purge: Steps from here on, in files before this one, no longer count; None for a new run.
     """
 

@@ -27,7 +27,6 @@ def start(
     """Train a study from the beginning.
 
     Args:
-        study_path: The study TOML.
         outdir: The run's folder, new or empty.
         options: Overrides of `TrainConfig` fields.
         progress: Called with every tick's row of stats.jsonl, and with {"event": text} for other news.
@@ -61,7 +60,6 @@ def resume(
     """Continue a run from its newest valid training state, or from the beginning if it has none.
 
     Args:
-        path: The run's folder.
         progress: As in `start`.
         device: "cpu", "cuda" or "mps".
         total_kimg: A new length, beyond the one it has.

@@ -118,7 +118,6 @@ def change(
     """Write another length or other predictors into a run's config.json.
 
     Args:
-        path: The run's folder.
         total_kimg: The new length, beyond the old one; None = as it is.
         predictors: Files of `mssg predictors`; none = as they are.
 

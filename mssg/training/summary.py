@@ -13,6 +13,7 @@ from mssg.study.model import Study
 QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 BINS = 32
 MIN_COUNT_FOR_EXTREMES = 20  # with fewer rows, extremes would be single people's values
+MOST_ROWS = 20000  # for the log-density
 
 
 def describe(covariate: Covariate, values: np.ndarray) -> dict[str, Any]:
@@ -33,12 +34,7 @@ def describe(covariate: Covariate, values: np.ndarray) -> dict[str, Any]:
 
 
 def summarise(
-    study: Study,
-    tables: Sequence[np.ndarray],
-    models: Any,
-    rng: np.random.Generator,
-    draws: int = 4,
-    limit: int = 20000,
+    study: Study, tables: Sequence[np.ndarray], models: Any, rng: np.random.Generator, draws: int = 4
 ) -> dict[str, Any]:
     """The training summary.
 
@@ -48,7 +44,6 @@ def summarise(
         models: Fitted covariate models.
         rng: For the completions behind the log-density percentiles.
         draws: Completions of each incomplete row.
-        limit: Rows used for the log-density at most.
 
     Returns:
         JSON-ready; `log_density.percentiles` are percentiles 0 … 100 of the encoded condition's log-density.
@@ -63,7 +58,7 @@ def summarise(
         sources[source.name] = {"n": len(values), "covariates": covariates}
     pooled = np.concatenate(tables)
     everything = {c.name: describe(c, pooled[:, v]) for v, c in enumerate(study.covariates)}
-    rows = pooled[rng.permutation(len(pooled))[: limit // draws]]
+    rows = pooled[rng.permutation(len(pooled))[: MOST_ROWS // draws]]
     density = np.concatenate(
         [models.log_density(models.without_place(models.complete(rows, rng))) for _ in range(draws)]
     )

@@ -62,7 +62,6 @@ class PrepareRequest:
         divide: Names of parts; the population is divided among them by subject.
         reject: Table with a column `file`: what a person has rejected, qc.csv edited.
         seed, test, val: The split by subject.
-        workers: Processes.
         progress: Called with the number of files; gives the function to tell how many more are done.
     """
 
@@ -96,10 +95,7 @@ class CohortSelection:
     """A cohort's images with their covariates, and what was left out.
 
     Attributes:
-        cohort: The map.
         variant: Which of its variants.
-        records: The images.
-        left_out: What was left out.
         covariates: How the covariates were read.
         roots: Folders that may be read; templates of further files start at the first that has them.
         notes: What was decided and the user should know.

@@ -210,7 +210,6 @@ def grow(rng: np.random.Generator, disc: tuple[float, float], age: float) -> Ves
     random; after a random length it splits (`EXPONENTS`, `ANGLE`).
 
     Args:
-        rng: Where chance comes from.
         disc: Centre of the optic disc.
         age: Years; vessels narrow with age.
     """

@@ -74,7 +74,6 @@ def photograph(rng: np.random.Generator, eye: Eye, camera: Camera, resolution: i
     Args:
         rng: Illumination and noise come from it.
         eye: From `draw_eye`.
-        camera: Which camera.
         resolution: Side R in pixels.
 
     Returns:

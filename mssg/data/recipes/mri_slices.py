@@ -123,8 +123,6 @@ class SliceMaker:
 
     Attributes:
         roots: As in `CohortSelection`.
-        options: How.
-        positions: Where.
         pixel_mm: Edge of a pixel.
         grids: In a common space, the planes; else each volume has its own.
         scheme: Structures whose volumes are taken from label maps.

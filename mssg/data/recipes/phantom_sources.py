@@ -78,7 +78,6 @@ def draw_people(
         start: Called once in each process, before `draw`, with `arguments`.
         arguments: What every process needs.
         people: Names.
-        workers: Processes.
         progress: Called with the number of people done since the last call.
     """
     jobs = [list(people[i : i + CHUNK]) for i in range(0, len(people), CHUNK)]
@@ -144,7 +143,6 @@ def copy_studies(studies: Mapping[str, str], out: Path, change: Callable[[str], 
 
     Args:
         studies: File to write -> shipped study.
-        out: The folder.
         change: What is to be changed in a study's text.
     """
     for target, shipped in studies.items():

@@ -147,12 +147,12 @@ def gallery(
 
 
 def nearest_pairs(
-    data: EvalDataset, model: EvaluatedModel, seed: int, n: int = CLOSEST
+    data: EvalDataset, model: EvaluatedModel, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray, float]]:
     """Images drawn at random, each with its nearest training image in pixels and the distance over that to
     the nearest held-out image: what to look at where nobody searched for copies."""
     train, held = TrainingImages(data.sources), data.images(slice(None))
-    fakes, trained = _searched(seed, data.requests(seed), model, n), train.images(slice(None))
+    fakes, trained = _searched(seed, data.requests(seed), model, CLOSEST), train.images(slice(None))
     found = memorisation(shrunk(fakes), shrunk(trained), shrunk(held), "pixels")
     return [(fakes[i], trained[k], float(found.ratio[i])) for i, k in enumerate(found.index)]
 
