@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
@@ -97,22 +98,27 @@ def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
     yield update
 
 
-def split_options(test: float, val: float):
-    """The options that every recipe shares: --seed, --test and --val.
+def split_options(val: float = 0.1):
+    """The options that every recipe shares: --seed, and --test and --val, which become `shares`.
 
     Args:
-        test: Default share of subjects to test on.
-        val: Default share of the rest to validate on.
+        val: Default of --val.
     """
     share = click.FloatRange(0, 1, max_open=True)
 
     def add(command):
+        @functools.wraps(command)
+        def with_shares(test: float, val: float, **further):
+            from mssg.data.split import Shares
+
+            return command(shares=Shares(test, val), **further)
+
         for option in (
             click.option(
                 "--val", type=share, default=val, show_default=True, help="Share of the rest to validate on."
             ),
             click.option(
-                "--test", type=share, default=test, show_default=True, help="Share of subjects to test on."
+                "--test", type=share, default=0.15, show_default=True, help="Share of subjects to test on."
             ),
             click.option(
                 "--seed",
@@ -122,8 +128,8 @@ def split_options(test: float, val: float):
                 help="Seed of the split and of all draws.",
             ),
         ):
-            command = option(command)
-        return command
+            with_shares = option(with_shares)
+        return with_shares
 
     return add
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from mssg.errors import UsageError
 from mssg.text import number
 from trainer_cli.common import out_option, progress, say_counts, say_splits, split_options
 from trainer_cli.prepare_cohort import fundus, mri
+
+if TYPE_CHECKING:
+    from mssg.data.split import Shares
 
 
 @click.group()
@@ -35,17 +39,10 @@ def prepare() -> None:
 @click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that draw digits."
 )
-@split_options(test=0.15, val=0.2)
+@split_options(val=0.2)
 @out_option
 def digits(
-    mnist: Path | None,
-    limit: int | None,
-    resolution: str,
-    workers: int,
-    seed: int,
-    test: float,
-    val: float,
-    out: Path,
+    mnist: Path | None, limit: int | None, resolution: str, workers: int, seed: int, shares: Shares, out: Path
 ) -> None:
     """Digits with known thickness, intensity and slant, as two sources that record different ones.
 
@@ -64,8 +61,7 @@ def digits(
             limit=limit,
             seed=seed,
             resolution=int(resolution),
-            test=test,
-            val=val,
+            shares=shares,
             workers=workers,
             progress=tell,
         )
@@ -100,7 +96,7 @@ def digits(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Another folder that links of a folder may lead to.",
 )
-@split_options(test=0.15, val=0.1)
+@split_options()
 @out_option
 def stylegan(
     path: Path,
@@ -108,8 +104,7 @@ def stylegan(
     subject_pattern: str | None,
     root: Path | None,
     seed: int,
-    test: float,
-    val: float,
+    shares: Shares,
     out: Path,
 ) -> None:
     """A data set of the official StyleGAN tools, or of the research code: images (PNG, JPEG, NIfTI slices)
@@ -128,8 +123,7 @@ def stylegan(
             out,
             labels,
             seed=seed,
-            test=test,
-            val=val,
+            shares=shares,
             subject_pattern=subject_pattern,
             root=root,
             progress=tell,
@@ -191,7 +185,7 @@ def stylegan(
 @click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that draw people."
 )
-@split_options(test=0.15, val=0.1)
+@split_options()
 @out_option
 def phantom(
     out: Path,
@@ -204,8 +198,7 @@ def phantom(
     head: str | None,
     workers: int,
     seed: int,
-    test: float,
-    val: float,
+    shares: Shares,
 ) -> None:
     """Prepare semi-synthetic images whose covariates are known: brains, or eyes with --organ eye.
 
@@ -217,7 +210,7 @@ def phantom(
     """
     start = time.monotonic()
     slicing = {"--plane": plane, "--at": at, "--slices-per-subject": slices_per_subject, "--head": head}
-    common = {"seed": seed, "resolution": int(resolution), "test": test, "val": val, "workers": workers}
+    common = {"seed": seed, "resolution": int(resolution), "shares": shares, "workers": workers}
     if organ == "eye":
         from mssg.data.recipes import eye_phantom as recipe
 

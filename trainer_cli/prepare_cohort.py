@@ -236,7 +236,7 @@ def cohort_options(command):
     help="Also write every picture as NIfTI, to be laid over its volume in a viewer.",
 )
 @cohort_options
-@split_options(test=0.15, val=0.1)
+@split_options()
 @out_option
 def mri(
     path: Path,
@@ -310,7 +310,7 @@ def mri(
     help="Thin out the more frequent kind until NAME is above 0 in this share of the images.",
 )
 @cohort_options
-@split_options(test=0.15, val=0.1)
+@split_options()
 @out_option
 def fundus(
     path: Path, resolution: str, flip: str, trim: bool, balance: str | None, out: Path, **further

@@ -12,7 +12,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from mssg.data.dataset_writer import check_target, write_packed
 from mssg.data.draft import write_draft
 from mssg.data.image_jobs import ImageDraft, ImageMaker, Progress, Row, make_images
 from mssg.data.preparation_report import PreparedImage, Verdicts, most_frequent, read_verdicts, write_report
-from mssg.data.split import SPLITS, assign_sources, split_subjects, unit_hash
+from mssg.data.split import SHARES, SPLITS, Shares, assign_sources, split_subjects, unit_hash
 from mssg.errors import DataError, UsageError
 from mssg.files import make_folder, parse_json
 from mssg.runs.lock import locked
@@ -47,7 +47,7 @@ class SourcePlan:
         shape: C, R, R.
         settings: Everything that changes a pixel; a draft made with other settings is not resumed.
         info: For source.json.
-        seed, test, val: The split by subject.
+        seed, shares: The split by subject.
         divide: Names of sources among which one population is divided, by subject.
         qc: Thresholds of `quality.judge`.
         reject: File with a column `file`: what a person has rejected.
@@ -64,8 +64,7 @@ class SourcePlan:
     settings: Mapping[str, Any]
     info: Mapping[str, Any]
     seed: int = 0
-    test: float = 0.15
-    val: float = 0.1
+    shares: Shares = SHARES
     divide: tuple[str, ...] = ()
     qc: Mapping[str, Any] = field(default_factory=dict)
     reject: Path | None = None
@@ -243,12 +242,11 @@ def _write(
 ) -> dict[str, dict[str, int]]:
     """The sources: the whole population, and its divisions; images by source and split."""
     subjects = [image.file.subject for image in kept]
-    split = split_subjects(subjects, plan.seed, plan.test, plan.val)
+    split = split_subjects(subjects, plan.seed, plan.shares)
     home = assign_sources(subjects, [1.0] * len(plan.divide), plan.seed) if plan.divide else None
     covariates = {spec.covariate.name: spec.covariate for spec in specs}
     used = [c for name, c in covariates.items() if any(name in image.values for image in kept)]
-    shares = {"test": plan.test, "val": plan.val}
-    info = {**plan.info, "seed": plan.seed, "shares": shares, "covariates": meaning(used)}
+    info = {**plan.info, "seed": plan.seed, "shares": asdict(plan.shares), "covariates": meaning(used)}
     counts = {}
     for number, name in enumerate(plan.sources):
         mine = [i for i in range(len(kept)) if home is None or name == plan.name or home[i] == number]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,39 +27,48 @@ def unit_hash(seed: int, subject: str, purpose: str) -> float:
     return int.from_bytes(digest[:7], "big") / 2**56
 
 
-def check_shares(test: float, val: float) -> None:
-    """Refuse shares outside [0, 1).
+@dataclass(frozen=True)
+class Shares:
+    """How many subjects training does not see.
+
+    Attributes:
+        test: Share of all subjects that is tested on.
+        val: Share of the rest that is validated on.
 
     Raises:
-        UsageError: Naming the share.
+        UsageError: A share outside [0, 1).
     """
-    for name, share in (("test", test), ("val", val)):
-        if not 0 <= share < 1:
-            raise UsageError("not a share", field=name, found=share, expected="a number from 0 to below 1")
+
+    test: float = 0.15
+    val: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, share in asdict(self).items():
+            if not 0 <= share < 1:
+                raise UsageError(
+                    "not a share", field=name, found=share, expected="a number from 0 to below 1"
+                )
 
 
-def split_subjects(
-    subjects: Iterable[str], seed: int = 0, test: float = 0.15, val: float = 0.1
-) -> NDArray[np.str_]:
+SHARES = Shares()
+"""Those that are usual here."""
+
+
+def split_subjects(subjects: Iterable[str], seed: int = 0, shares: Shares = SHARES) -> NDArray[np.str_]:
     """The split of every row.
 
     Args:
         subjects: Subject identifier of every row; rows of one subject fall together.
         seed: Another seed gives another, independent split.
-        test: Share of all subjects that is tested on.
-        val: Share of the rest that is validated on.
+        shares: Of the splits.
 
     Returns:
         "train" | "val" | "test" [N].
 
-    Raises:
-        UsageError: A share outside [0, 1).
-
     Source: docs/method/method.md section 6 (the original split by row, so that one person could be in train
     and test).
     """
-    check_shares(test, val)
-    cuts = np.array([test, test + (1 - test) * val])
+    cuts = np.array([shares.test, shares.test + (1 - shares.test) * shares.val])
     names = np.array(["test", "val", "train"])
     draws = np.array([unit_hash(seed, s, "split") for s in subjects], np.float64)
     return names[np.searchsorted(cuts, draws, side="right")]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mssg.data.dataset import INFO, TABLE
-from mssg.data.split import SPLITS, assign_sources, split_subjects
+from mssg.data.split import SPLITS, Shares, assign_sources, split_subjects
 from mssg.data.table import read_table
 from mssg.errors import MssgError
 from mssg.files import parse_json
@@ -31,29 +31,28 @@ class Population:
         name: Of the source that holds them all.
         subjects: Each once.
         seed: The split's, and the division's.
-        test, val: The shares asked for, as in `split_subjects`.
+        asked: The shares of its splits.
         parts: Names of the sources among which they are divided.
     """
 
     name: str
     subjects: tuple[str, ...]
     seed: int
-    test: float
-    val: float
+    asked: Shares
     parts: tuple[str, ...] = ()
 
     @property
     def shares(self) -> dict[str, float]:
         """The share of all people that each split should hold."""
-        val = (1 - self.test) * self.val
-        return dict(zip(SPLITS, (1 - self.test - val, val, self.test)))
+        test, val = self.asked.test, (1 - self.asked.test) * self.asked.val
+        return dict(zip(SPLITS, (1 - test - val, val, test)))
 
     def misses(self, seed: int) -> Iterator[str]:
         """What is off with a seed, in words, source by source; nothing of a single person, whom no seed
         divides."""
         if len(self.subjects) == 1:
             return
-        split = split_subjects(self.subjects, seed, self.test, self.val)
+        split = split_subjects(self.subjects, seed, self.asked)
         homes = {self.name: np.ones(len(split), bool)}
         if self.parts:
             home = assign_sources(self.subjects, [1.0] * len(self.parts), seed)
@@ -82,8 +81,7 @@ def populations(out: Path) -> list[Population]:
                 name=folder.name,
                 subjects=subjects,
                 seed=int(info["seed"]),
-                test=float(info["shares"]["test"]),
-                val=float(info["shares"]["val"]),
+                asked=Shares(float(info["shares"]["test"]), float(info["shares"]["val"])),
                 parts=tuple(str(part) for part in info.get("divided", ())),
             )
         except (MssgError, OSError, KeyError, TypeError, ValueError):

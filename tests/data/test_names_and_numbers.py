@@ -14,6 +14,7 @@ from mssg.data.covariate_options import parse_covariate
 from mssg.data.dataset import open_sources
 from mssg.data.recipes import mri, stylegan
 from mssg.data.recipes.cohort_selection import PrepareRequest
+from mssg.data.split import Shares
 from mssg.errors import MssgError, StudyError, UsageError
 from mssg.study.cells import parse_number, same_value, top_coded
 from mssg.study.covariate import RESERVED, Covariate
@@ -141,7 +142,7 @@ def test_pixels_have_a_size(size, tmp_path):
 
 def test_shares_are_checked_before_the_work(tmp_path):
     with pytest.raises(UsageError, match="test: not a share"):
-        mri.prepare(PrepareRequest(tmp_path / "none", tmp_path / "out", test=math.nan))
+        mri.prepare(PrepareRequest(tmp_path / "none", tmp_path / "out", shares=Shares(test=math.nan)))
 
 
 def test_one_parser_with_and_without_a_factor(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from mssg.data import split_check
 from mssg.data.dataset_writer import write_packed
-from mssg.data.split import assign_sources, split_subjects, unit_hash
+from mssg.data.split import Shares, assign_sources, split_subjects, unit_hash
 from mssg.errors import UsageError
 
 SUBJECTS = [f"sub-{i:04d}" for i in range(4000)]
@@ -14,7 +14,7 @@ FIRST = ["val", "train", "test", "test", "train", "val", "train", "train"]
 
 
 def test_shares_are_met():
-    split = split_subjects(SUBJECTS, seed=3, test=0.2, val=0.25)
+    split = split_subjects(SUBJECTS, seed=3, shares=Shares(test=0.2, val=0.25))
     shares = [(split == name).mean() for name in ("test", "val", "train")]
     np.testing.assert_allclose(shares, [0.2, 0.2, 0.6], atol=0.02)
 
@@ -33,7 +33,7 @@ def test_the_hash_is_fixed_for_all_time():
 
 
 def test_seeds_and_purposes_are_independent():
-    first, other = split_subjects(SUBJECTS, 0, 0.5, 0.0), split_subjects(SUBJECTS, 1, 0.5, 0.0)
+    first, other = (split_subjects(SUBJECTS, seed, Shares(0.5, 0.0)) for seed in (0, 1))
     assert abs((first == other).mean() - 0.5) < 0.05
     home = assign_sources(SUBJECTS, [1, 1], 0)
     assert abs(home[first == "test"].mean() - 0.5) < 0.05
@@ -47,7 +47,7 @@ def test_sources_divide_a_population_by_their_shares():
 @pytest.mark.parametrize("share", [-0.1, 1.0, 2])
 def test_impossible_shares_are_refused(share):
     with pytest.raises(UsageError, match="share"):
-        split_subjects(SUBJECTS, test=share)
+        Shares(test=share)
     with pytest.raises(UsageError, match="shares"):
         assign_sources(SUBJECTS, [share, -share])
 
@@ -67,7 +67,7 @@ def small_source(folder, people, *, seed=0, divided=()):
 
 def off(subjects, seed, test=0.15, val=0.1):
     """The rule by itself: a split that misses its share by more than a third, or holds fewer than 5."""
-    split = split_subjects(subjects, seed, test, val)
+    split = split_subjects(subjects, seed, Shares(test, val))
     wanted = {"test": test, "val": (1 - test) * val, "train": (1 - test) * (1 - val)}
     counts = {name: np.sum(split == name) for name in wanted}
     met = {name: counts[name] / (share * len(split)) for name, share in wanted.items()}

@@ -19,6 +19,7 @@ from mssg.data import archives
 from mssg.data.archive_labels import parse_label
 from mssg.data.dataset import open_sources
 from mssg.data.recipes import stylegan as recipe
+from mssg.data.split import Shares
 from mssg.errors import DataError, UsageError
 from trainer_cli.prepare import prepare as command
 
@@ -97,7 +98,7 @@ def test_images_without_labels_make_a_source_but_no_study(place, tmp_path, label
 def test_a_subject_pattern_keeps_images_of_a_subject_together(place, tmp_path):
     make(place, [[name, float(i)] for i, name in enumerate(NAMES)])
     summary = recipe.prepare(
-        place, tmp_path / "out", ["age=continuous"], subject_pattern=r"^(\d+)/", test=0.4
+        place, tmp_path / "out", ["age=continuous"], subject_pattern=r"^(\d+)/", shares=Shares(test=0.4)
     )
     (source,) = open_sources(load_study(summary.study))
     assert sorted(set(source.subjects)) == ["00000", "00001", "00002", "00003"]

@@ -22,7 +22,7 @@ from mssg.data.covariate_options import TOP_CODED, parse_covariate, with_missing
 from mssg.data.delimited import AS_CSV, SUFFIXES, header_of, rows_of
 from mssg.data.only_some import only_some
 from mssg.data.pipeline import SourcePlan
-from mssg.data.split import check_shares
+from mssg.data.split import SHARES, Shares
 from mssg.data.units import ask_unit
 from mssg.errors import DataError, UsageError, check_choice
 
@@ -61,7 +61,7 @@ class PrepareRequest:
         prefix: Put before every subject: ids of different cohorts are different people.
         divide: Names of parts; the population is divided among them by subject.
         reject: Table with a column `file`: what a person has rejected, qc.csv edited.
-        seed, test, val: The split by subject.
+        seed, shares: The split by subject.
         progress: Called with the number of files; gives the function to tell how many more are done.
     """
 
@@ -84,8 +84,7 @@ class PrepareRequest:
     divide: Sequence[str] = ()
     reject: str | Path | None = None
     seed: int = 0
-    test: float = 0.15
-    val: float = 0.1
+    shares: Shares = SHARES
     workers: int = 1
     progress: Progress | None = None
 
@@ -119,8 +118,7 @@ class CohortSelection:
             name=_source_name(request.name or self.cohort.name),
             info=info,
             seed=request.seed,
-            test=request.test,
-            val=request.val,
+            shares=request.shares,
             divide=tuple(request.divide),
             reject=Path(request.reject) if request.reject else None,
             notes=(*self.notes, *rest.pop("notes", ())),
@@ -143,7 +141,6 @@ def select_cohort(
         UsageError, DataError: What cannot be.
     """
     _source_name(request.name or "x")
-    check_shares(request.test, request.val)
     cohort = _cohort(request, kind, [spec.covariate.name for spec in measured])
     variant = cohort.variant(request.variant)
     images, left, roots = _images(request, cohort, variant, suffixes)

@@ -13,7 +13,7 @@ import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,12 @@ from mssg.blas import one_blas_thread
 from mssg.data.dataset_writer import check_target, write_packed
 from mssg.data.draft import write_draft
 from mssg.data.recipes.digit_changes import set_all
-from mssg.data.split import assign_sources, split_subjects
+from mssg.data.split import Shares, assign_sources, split_subjects
 from mssg.errors import DataError, UsageError, check_choice
 from mssg.measure import digits
 from mssg.processes import worker_pool
 
-TEST_SHARE, VAL_SHARE = 0.15, 0.2
+SHARES = Shares(val=0.2)
 OBSERVES = {"a": ("thickness", "intensity", "digit"), "b": ("thickness", "slant", "digit")}
 """What each source records; `all` holds the images of both with everything recorded."""
 STUDIES = {
@@ -98,8 +98,7 @@ def prepare(
     limit: int | None = None,
     seed: int = 0,
     resolution: int = 32,
-    test: float = TEST_SHARE,
-    val: float = VAL_SHARE,
+    shares: Shares = SHARES,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> PreparedDigits:
@@ -113,21 +112,19 @@ def prepare(
         seed: Seed of the split, of the division into sources and of the targets; each digit's depend on it
             alone.
         resolution: Side of the images, 32, 64 or 128.
-        test: Share of digits to test on.
-        val: Share of the rest to validate on.
         workers: Processes that draw digits.
         progress: Called with the number of digits done since the last call.
 
     Raises:
         DataError: Input missing or damaged.
-        UsageError: A resolution, share or limit out of range.
+        UsageError: A resolution or limit out of range.
     """
     check_choice(resolution, RESOLUTIONS, "resolution")
     out = Path(out_dir)
     for name in (*OBSERVES, "all"):
         check_target(out / name)
     originals = load(mnist, limit)
-    split = split_subjects(originals.subjects, seed, test, val)
+    split = split_subjects(originals.subjects, seed, shares)
     home = assign_sources(originals.subjects, [1.0] * len(OBSERVES), seed)
     images, targets, truth = _draw(originals, seed, resolution, workers, progress)
     usable = np.isfinite(truth).all(1)
@@ -145,7 +142,7 @@ def prepare(
             "digit": originals.labels[chosen],
         }
         observes = list(OBSERVES.get(name, (*digits.COVARIATES, "digit")))
-        said = _about(originals.origin, seed, test, val) | {"source": name, "observes": observes}
+        said = _about(originals.origin, seed, shares) | {"source": name, "observes": observes}
         write_packed(out / name, images[chosen][:, None], table, said)
         counts[name] = {s: int(np.sum(split[rows] == s)) for s in ("train", "val", "test")}
     write_studies(out, resolution)
@@ -159,14 +156,14 @@ def prepare(
     )
 
 
-def _about(origin: str, seed: int, test: float, val: float) -> dict[str, Any]:
+def _about(origin: str, seed: int, shares: Shares) -> dict[str, Any]:
     """What every source says of itself."""
     return {
         "recipe": "digits",
         "origin": origin,
         "licence": CREDIT,
         "seed": seed,
-        "shares": {"test": test, "val": val},
+        "shares": asdict(shares),
         "equations": EQUATIONS,
         "truth": "measured on the stored images with mssg.measure.digits",
         "geometry": None,

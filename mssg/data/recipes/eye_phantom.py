@@ -7,6 +7,7 @@ labelled semi-synthetic like the brain's, test software, and say nothing about m
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,6 @@ from mssg.data.recipes.eye_phantom_anatomy import GRADES, Eye, draw_eye
 from mssg.data.recipes.eye_phantom_camera import CAMERAS, photograph
 from mssg.data.recipes.phantom_sources import (
     HALVES,
-    TEST_SHARE,
-    VAL_SHARE,
     PreparedPhantoms,
     Progress,
     copy_studies,
@@ -26,6 +25,7 @@ from mssg.data.recipes.phantom_sources import (
     draw_people,
     write_sources,
 )
+from mssg.data.split import SHARES, Shares
 from mssg.errors import check_choice
 
 SIDES = ("left", "right")
@@ -61,8 +61,7 @@ def prepare(
     *,
     seed: int = 0,
     resolution: int = 64,
-    test: float = TEST_SHARE,
-    val: float = VAL_SHARE,
+    shares: Shares = SHARES,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> PreparedPhantoms:
@@ -73,18 +72,16 @@ def prepare(
         subjects: How many people, one eye each.
         seed: Seed of everything; an eye depends on it and on the subject alone.
         resolution: Side of the images, one of `RESOLUTIONS`.
-        test: Share of subjects to test on.
-        val: Share of the rest to validate on.
         workers: Processes that draw eyes.
         progress: Called with the number of eyes done since the last call.
 
     Raises:
-        UsageError: A resolution, share or number out of range.
+        UsageError: A resolution or number out of range.
         DataError: A folder that cannot be written.
     """
     check_choice(resolution, RESOLUTIONS, "resolution")
     out = Path(out_dir)
-    names, split, home = divide_people(out, "phantom-eye", subjects, seed=seed, test=test, val=val)
+    names, split, home = divide_people(out, "phantom-eye", subjects, seed=seed, shares=shares)
     eyes, images = zip(*draw_people(_draw_chunk, _start, (seed, resolution), names, workers, progress))
     columns = {"subject": names, "split": split} | _columns(eyes)
     everybody = np.ones(subjects, bool)
@@ -95,7 +92,7 @@ def prepare(
             ("all", everybody, 0, tuple(COVARIATES)),
             ("b2", home == 1, 1, GRADED),
         ),
-        _about(subjects, seed, {"test": test, "val": val}),
+        _about(subjects, seed, shares),
         device="camera",
         person=np.arange(subjects),
         split=split,
@@ -123,7 +120,7 @@ def _columns(eyes: tuple[Eye, ...]) -> dict[str, list[Any]]:
     }
 
 
-def _about(subjects: int, seed: int, shares: dict[str, float]) -> dict[str, Any]:
+def _about(subjects: int, seed: int, shares: Shares) -> dict[str, Any]:
     """What every source says of itself."""
     return {
         "recipe": "eye phantom",
@@ -131,7 +128,7 @@ def _about(subjects: int, seed: int, shares: dict[str, float]) -> dict[str, Any]
         "origin": f"{subjects} eyes drawn by equations and grown vessels; not patients",
         "licence": "none needed: everything in the pictures is drawn",
         "seed": seed,
-        "shares": shares,
+        "shares": asdict(shares),
         "equations": EQUATIONS,
         "truth": "as drawn",
         "geometry": None,

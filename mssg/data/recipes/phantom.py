@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,6 @@ from mssg.data.recipes.phantom_scan import (
 )
 from mssg.data.recipes.phantom_sources import (
     HALVES,
-    TEST_SHARE,
-    VAL_SHARE,
     PreparedPhantoms,
     Progress,
     copy_studies,
@@ -43,6 +41,7 @@ from mssg.data.recipes.phantom_sources import (
     draw_people,
     write_sources,
 )
+from mssg.data.split import SHARES, Shares
 from mssg.errors import UsageError, check_choice
 
 COVARIATES = ("age", "ventricle", "grey_matter")
@@ -95,8 +94,7 @@ def prepare(
     head: str = anatomy.HEADS[0],
     at: Sequence[float] = (),
     slices: int = 0,
-    test: float = TEST_SHARE,
-    val: float = VAL_SHARE,
+    shares: Shares = SHARES,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> PreparedPhantoms:
@@ -112,13 +110,11 @@ def prepare(
         at: Where heads are cut, in millimetres; none = one slice at the plane's own place. With several
             places the position becomes a covariate of the studies.
         slices: How many of these places are drawn for each head; 0 = all.
-        test: Share of subjects to test on.
-        val: Share of the rest to validate on.
         workers: Processes that draw heads.
         progress: Called with the number of heads done since the last call.
 
     Raises:
-        UsageError: A resolution, plane, head, share or number out of range.
+        UsageError: A resolution, plane, head or number out of range.
         DataError: A folder that cannot be written.
     """
     check_choice(resolution, RESOLUTIONS, "resolution")
@@ -126,7 +122,7 @@ def prepare(
     check_choice(head, anatomy.HEADS, "head")
     places, out = _places(at, slices), Path(out_dir)
     prefix = "phantom" if head == anatomy.HEADS[0] else f"phantom-{head}"
-    names, split, home = divide_people(out, prefix, subjects, seed=seed, test=test, val=val)
+    names, split, home = divide_people(out, prefix, subjects, seed=seed, shares=shares)
     drawn = _draw(names, _Cut(seed, resolution, plane, places, slices), head, workers, progress)
     origin = f"{subjects} random deformations of one real T1 template ({head}); not patients"
 
@@ -144,7 +140,7 @@ def prepare(
             ("all", np.ones(subjects, bool), 0, (*COVARIATES, *place)),
             ("b2", home == 1, 1, (*OBSERVES["b"], *place)),
         ),
-        _about(origin, seed, {"test": test, "val": val}, geometry(plane, resolution, places)),
+        _about(origin, seed, shares, geometry(plane, resolution, places)),
         device="scanner",
         person=drawn.person,
         split=split,
@@ -156,7 +152,7 @@ def prepare(
     return PreparedPhantoms(out, counts, dict(zip(COVARIATES, error.tolist())))
 
 
-def _about(origin: str, seed: int, shares: dict[str, float], space: dict[str, Any]) -> dict[str, Any]:
+def _about(origin: str, seed: int, shares: Shares, space: dict[str, Any]) -> dict[str, Any]:
     """What every source says of itself."""
     return {
         "recipe": "phantom",
@@ -164,7 +160,7 @@ def _about(origin: str, seed: int, shares: dict[str, float], space: dict[str, An
         "origin": origin,
         "licence": LICENCE,
         "seed": seed,
-        "shares": shares,
+        "shares": asdict(shares),
         "equations": EQUATIONS,
         "truth": "age as drawn; volumes integrated over the deformed tissue maps of the whole head",
         "geometry": space,

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from mssg import assets
 from mssg.data.dataset_writer import check_target, write_packed
 from mssg.data.draft import write_draft
-from mssg.data.split import SPLITS, assign_sources, split_subjects
+from mssg.data.split import SPLITS, Shares, assign_sources, split_subjects
 from mssg.errors import UsageError
 from mssg.processes import worker_pool
 
-TEST_SHARE, VAL_SHARE = 0.15, 0.1
 HALVES = ("a", "b")
 """The sources among which people are divided; `all` holds everybody, `b2` those of b on another device."""
 CHUNK = 50
@@ -36,7 +35,7 @@ class PreparedPhantoms:
 
 
 def divide_people(
-    out: Path, prefix: str, subjects: int, *, seed: int, test: float, val: float
+    out: Path, prefix: str, subjects: int, *, seed: int, shares: Shares
 ) -> tuple[list[str], NDArray[np.str_], NDArray[np.int64]]:
     """Name people and divide them, before any work is done.
 
@@ -45,14 +44,12 @@ def divide_people(
         prefix: Of their names.
         subjects: How many people.
         seed: Of both divisions.
-        test: Share of people to test on.
-        val: Share of the rest to validate on.
 
     Returns:
         Of each person: name, split, and the number of one of `HALVES`.
 
     Raises:
-        UsageError: Fewer than two people, or a share out of range.
+        UsageError: Fewer than two people.
         DataError: A folder that cannot be written.
     """
     if subjects < 2:
@@ -60,7 +57,7 @@ def divide_people(
     for name in (*HALVES, "all", "b2"):
         check_target(out / name)
     names = [f"{prefix}-{i:05d}" for i in range(subjects)]
-    return names, split_subjects(names, seed, test, val), assign_sources(names, [1.0] * len(HALVES), seed)
+    return names, split_subjects(names, seed, shares), assign_sources(names, [1.0] * len(HALVES), seed)
 
 
 def draw_people(

@@ -8,7 +8,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from mssg.data.draft import write_draft
 from mssg.data.nifti import quiet_nibabel
 from mssg.data.picture_files import read_pixels
 from mssg.data.pipeline import cell, meaning
-from mssg.data.split import SPLITS, split_subjects
+from mssg.data.split import SHARES, SPLITS, Shares, split_subjects
 from mssg.data.units import ask_unit
 from mssg.errors import DataError, UsageError
 from mssg.study.covariate import Covariate
@@ -59,8 +59,7 @@ def prepare(
     labels: Sequence[str] = (),
     *,
     seed: int = 0,
-    test: float = 0.15,
-    val: float = 0.1,
+    shares: Shares = SHARES,
     subject_pattern: str | None = None,
     root: str | Path | None = None,
     progress: Progress | None = None,
@@ -74,8 +73,6 @@ def prepare(
         labels: What the labels are (`parse_label`): of numbers in order, where a categorical label is an
             index or one-hot; of dictionaries by key, where those not named are taken as their values are.
         seed: Seed of the split.
-        test: Share of subjects to test on.
-        val: Share of the rest to validate on.
         subject_pattern: Regular expression searched in the file name; its first group (or the match) is the
             subject. Without it the labels' own ids are, else every image counts as a subject.
         root: Another folder that links of a folder may lead to.
@@ -83,7 +80,7 @@ def prepare(
 
     Raises:
         DataError: Something is missing, damaged or of another size than the rest.
-        UsageError: Labels, pattern or shares that cannot be.
+        UsageError: Labels or a pattern that cannot be.
     """
     path, out, stated = Path(path), Path(out_dir), parse_labels(labels)
     check_target(out / FOLDER)
@@ -98,7 +95,7 @@ def prepare(
             at = read.covariates.index(spec.covariate)
             ask_unit(spec, read.values[:, at], "--labels")
         subjects = _subjects(names, subject_pattern, read.subjects)
-        split = _split(names, parts(archive)) or split_subjects(subjects, seed, test, val)
+        split = _split(names, parts(archive)) or split_subjects(subjects, seed, shares)
         channels, resolution = _read_image(path, archive, names[0]).shape[:2]
         table: dict[str, Any] = {"subject": subjects, "split": split, "file": names}
         for covariate, column in zip(read.covariates, read.values.T):
@@ -107,7 +104,7 @@ def prepare(
             "recipe": "stylegan",
             "origin": path.name,
             "seed": seed,
-            "shares": {"test": test, "val": val},
+            "shares": asdict(shares),
             "geometry": None,
             "covariates": meaning(read.covariates),
         }
