@@ -146,7 +146,10 @@ class Evaluation:
 
     Attributes:
         study: Name of the study that gave the real images.
+        split: Which split of them.
         seed: Of everything drawn.
+        models: What was evaluated.
+        results: The numbers.
         notes: What is missing or to be read with care.
         command: How to make it again.
         options: Sizes and choices behind the numbers.
