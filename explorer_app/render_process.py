@@ -33,6 +33,8 @@ from explorer_app.ring import SLOT_BYTES, Ring
 from mssg.errors import MssgError
 from mssg.rendering.request import RenderRequest
 
+HEAD_PAUSE_S = 0.25
+"""A head is read once nothing has been asked for so long: the next slice would wait for it."""
 PREVIEW_FROM_MS = 90.0  # a full picture faster than this needs no preview before it
 
 
@@ -55,11 +57,10 @@ class Mailbox:
         except (EOFError, OSError):
             os._exit(0)  # the window is gone: nobody is left to render for
 
-    def take(self, wait: bool) -> RequestedPictures | None:
-        """The latest request, once; waits for one if asked to."""
+    def take(self, seconds: float | None) -> RequestedPictures | None:
+        """The latest request, once; waits for one so long, with None until there is one."""
         with self._changed:
-            if wait:
-                self._changed.wait_for(lambda: self._latest is not None)
+            self._changed.wait_for(lambda: self._latest is not None, seconds)
             request, self._latest = self._latest, None
             return request
 
@@ -107,9 +108,9 @@ class RenderLoop:
         while True:
             # A generation ahead of ours means that a newer request is on its way: nothing older is worth
             # starting.
-            work = main is not None or along or queue or head is not None
-            idle = not work or self.generation.value != number
-            request = self.mailbox.take(wait=idle)
+            drawable = main is not None or along or queue
+            idle = not (drawable or head) or self.generation.value != number
+            request = self.mailbox.take(None if idle else 0 if drawable else HEAD_PAUSE_S)
             if request is not None:
                 number, main, queue = request.number, request.main, list(request.others)
                 along, head = request.along, request.head
@@ -127,7 +128,7 @@ class RenderLoop:
                 pictures = [p for p, _ in itertools.takewhile(lambda wanted: not wanted[1], queue)]
                 done = self._together(pictures, stale)
                 queue = queue[done if done or stale() else 1 :]
-            elif head is not None:
+            elif head is not None and request is None:
                 self._head(head, stale)
                 head = None
             self.pipe.send(WorkDone(self.engine.mappings, self.engine.syntheses))

@@ -25,6 +25,7 @@ from mssg.measure.instruments import stack_instrument
 from mssg.measure.own_error import OwnError
 from mssg.rendering.request import RenderRequest
 from mssg.study.covariate import Covariate
+from mssg.text import to_scale
 
 _NARROW = 16.0  # a panel narrower than so many lines are high has no room for what is asked
 _LARGE = 0.15  # share of the training range beyond which an error is marked
@@ -139,6 +140,10 @@ def _table(
                 value = values[covariate.name]
                 own, wanted = errors.get(covariate.name), asked[covariate.name]
                 _row(distribution, covariate, wanted, value, own, current, len(columns) == 4)
+        conditions = distribution.study.condition_names
+        for own in instrument.own:
+            if own.covariate in values and own.covariate not in conditions:
+                _unasked(own, values[own.covariate], current, len(columns) == 4)
         imgui.end_table()
     if instrument.own and not instrument.learned:
         widgets.wrapped(f"± is this oracle's own error. {instrument.about}", theme.FAINT)
@@ -201,6 +206,21 @@ def _row(
         widgets.text(text, colour if current else theme.FAINT)
         widgets.tooltip(
             f"{covariate.name} in {covariate.unit}: {tip}." if covariate.unit else f"{covariate.name}: {tip}."
+        )
+
+
+def _unasked(own: OwnError, value: float, current: bool, wide: bool) -> None:
+    """What is read beside the covariates: nobody asked for a value of it."""
+    imgui.table_next_row()
+    imgui.table_next_column()
+    doubtful, title = not own.better, own.covariate.replace("_", " ")
+    widgets.text(title + (" ?" if doubtful else ""), theme.AMBER if doubtful else theme.TEXT)
+    for text in (*(["–"] if wide else []), f"{to_scale(value, own.mae)} {own.margin}".rstrip(), ""):
+        imgui.table_next_column()
+        widgets.text(text, theme.TEXT if current else theme.FAINT)
+        unit = f" in {own.unit}" if own.unit else ""
+        widgets.tooltip(
+            f"{title}{unit}, read only. The instrument's own error: {own.words()}; {own.verdict}."
         )
 
 

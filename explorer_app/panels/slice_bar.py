@@ -56,15 +56,15 @@ def steps(turned: float) -> int:
 
 
 def ask_beside(app: Context, state: AppState) -> None:
-    """Have the slices beside the one shown drawn while nothing moves, so that the next is there at once."""
-    distribution, committed = app.document.distribution, app.document.history.committed
-    if state.request != committed.request or state.request.layer or distribution is None:
+    """Have the slices beside the one shown drawn while nothing is held, so that the next is there at once."""
+    distribution = app.document.distribution
+    if imgui.is_any_item_active() or state.request.layer or distribution is None:
         return
     position = distribution.study.position
     assert position is not None
     nearest_first = (side * step for step in range(1, BESIDE + 1) for side in (1, -1))
     near = {scrolled(app, state, step).value(position): None for step in nearest_first}
-    app.client.request(with_values(whole_picture(state.request), **{position: place}) for place in near)
+    app.client.request_along(with_values(whole_picture(state.request), **{position: place}) for place in near)
 
 
 def keys(app: Context, state: AppState) -> AppState:

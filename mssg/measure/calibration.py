@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -15,6 +16,8 @@ from mssg.measure.own_error import OwnError
 
 Found = Mapping[str, NDArray[np.float64]]
 """Name of a feature -> its value for each image [N]; among them the contrast, grey over white matter."""
+CLEARLY = 0.95
+"""An error above this share of a constant guess's counts as no better than guessing."""
 LOGGED = ("ventricle",)
 """Covariates whose logarithm is fitted."""
 ROWS_A_TERM = 2.5
@@ -69,6 +72,7 @@ def calibrate(
         error[name] = {
             "n": int(judge.sum()),
             "mae": float(np.abs(got - true).mean()),
+            "guess_mae": float(np.abs(np.median(truth[name][fit]) - true).mean()),
             "bias": float((got - true).mean()),
             "r": float(np.corrcoef(got, true)[0, 1]),
         }
@@ -107,8 +111,10 @@ def calibrated_errors(calibration: str, units: Mapping[str, str]) -> tuple[OwnEr
     found = []
     for name, unit in units.items():
         worst = max((s["error_on_phantoms"][name] for s in scanners_of(calibration)), key=lambda e: e["mae"])
-        known = {k: worst[k] for k in ("mae", "r", "accuracy", "guess_accuracy") if k in worst}
-        better = worst.get("accuracy", 1.0) > worst.get("guess_accuracy", 0.0)
+        known = {k: worst[k] for k in ("mae", "guess_mae", "r", "accuracy", "guess_accuracy") if k in worst}
+        better = worst["mae"] < CLEARLY * worst.get("guess_mae", math.inf)
+        if "accuracy" in worst:
+            better = worst["accuracy"] > worst["guess_accuracy"]
         found.append(OwnError(name, worst["n"], **known, on="phantoms", unit=unit, better=better))
     return tuple(found)
 

@@ -22,15 +22,20 @@ from mssg.errors import DataError
 from mssg.measure.calibration import calibrated_errors, read_calibrated, scanners_of
 from mssg.measure.own_error import OwnError
 
-COVARIATES = ("age", "eye", "cataract", "spherical_power", "retinopathy", "cup_disc_ratio")
 UNITS = {
     "age": "years",
     "eye": "",
     "cataract": "",
     "spherical_power": "D",
     "retinopathy": "",
+    "haze": "",
     "cup_disc_ratio": "",
+    "axial_length": "mm",
+    "lesions": "",
+    "vessel_density": "%",
+    "vessel_calibre": "µm",
 }
+COVARIATES = tuple(UNITS)
 WITHIN = 3.0
 """Standard deviations of phantoms beyond which a feature counts as no further away."""
 LEVELS = {"eye": 2, "cataract": 2, "retinopathy": 5}
@@ -63,7 +68,12 @@ FEATURES = {
     "cataract": ("disc_contrast", "fovea_contrast", "blue", "green", "brightness"),
     "spherical_power": ("apart", "disc_radius", "crescent", "temporal_ring"),
     "retinopathy": ("dark_spots", "bright_spots", "spots", "disc_contrast", "vessels"),
+    "haze": ("disc_contrast", "fovea_contrast", "blue", "green", "brightness"),
     "cup_disc_ratio": ("cup", "cup_profile", "disc_contrast", "disc_radius"),
+    "axial_length": ("apart", "disc_radius", "crescent", "temporal_ring"),
+    "lesions": ("dark_spots", "bright_spots", "spots", "disc_contrast", "vessels"),
+    "vessel_density": ("vessels", "arcades", "disc_contrast", "fovea_contrast", "apart"),
+    "vessel_calibre": ("vessels", "arcades", "disc_contrast", "disc_radius", "apart"),
 }
 """What each covariate is computed from. Fine texture is left out: generated pictures have too little or too
 much of it."""
@@ -171,10 +181,10 @@ def _features(rgb: Maps) -> dict[str, NDArray[np.float64]]:
     bright, _ = _curvature(green - above[:, 0], SPOT)
     off_disc = inner & ~_near(place[:, :2], 7.5)
     off_both = off_disc & ~_near(place[:, 2:], 2.5)
-    n = np.maximum(off_disc.sum((1, 2)), 1)
+    ring = off_disc & _near(place[:, :2], 14.0)
 
-    def over(maps: Maps) -> NDArray[np.float64]:
-        return (maps * off_disc).sum((1, 2)) / n
+    def over(maps: Maps, where: Maps) -> NDArray[np.float64]:
+        return (maps * where).sum((1, 2)) / np.maximum(where.sum((1, 2)), 1)
 
     colours = np.stack([np.median(c[:, m], axis=1) for c, m in zip(level, off_disc)])  # [N, 3]
     dark_spots, bright_spots = (
@@ -196,7 +206,8 @@ def _features(rgb: Maps) -> dict[str, NDArray[np.float64]]:
         "cup": centre[:, 2] - profile[:, 2, 5:8].mean(1),
         "cup_profile": profile[:, 1, 3:6].mean(1) - profile[:, 1, 6:8].mean(1),
         "fovea_contrast": -blurred[rows, fovea[:, 1], fovea[:, 0]],
-        "vessels": over(np.maximum(large, 0)),
+        "vessels": over(np.maximum(large, 0), off_disc),
+        "arcades": over(np.maximum(large, 0), ring),
         "dark_spots": np.sqrt(dark_spots),
         "bright_spots": np.sqrt(bright_spots),
         "spots": ((dark > 2 * faint) & off_both).sum((1, 2)).astype(float),

@@ -93,7 +93,13 @@ class OwnError:
         """The mean error beside a number that was read: ±2.7; "" of levels, and where it is not known."""
         if math.isfinite(self.accuracy) or not math.isfinite(self.mae):
             return ""
-        return f"±{self.mae:.1f}" if self.mae < 10 else f"±{self.mae:.0f}"
+        return (
+            f"±{self.mae:.0f}"
+            if self.mae >= 10
+            else f"±{self.mae:.1f}"
+            if self.mae >= 0.1
+            else f"±{self.mae:.1g}"
+        )
 
     def brief(self) -> str:
         """The same in the room of a table's cell."""

@@ -94,6 +94,26 @@ def test_vessels_wind_narrow_with_age_and_leave_the_fovea_free():
     assert (vessels.y[beside] > 1.5).any() and (vessels.y[beside] < -1.5).any()
 
 
+def test_density_and_calibre_of_vessels_that_are_known():
+    """A vessel of 100 µm along 10 steps near the disc, one of 50 µm far from it, one outside the field."""
+    x = np.concatenate([np.full(10, -3.0), np.full(20, 3.0), np.full(5, 40.0)])
+    wide = np.concatenate([np.full(10, 100.0), np.full(20, 50.0), np.full(5, 80.0)])
+    vessels = anatomy.Vessels(x, np.zeros(35), np.zeros(35), wide, np.zeros(35, bool))
+    one = eye(vessels=vessels, disc=(-4.5, 0.0), disc_size=(1.2, 1.4), axial_length=24.0, centre=(0.0, 0.0))
+    radius = 22.5 * 0.01306 * (24.0 - 1.82)
+    area = 0.16 * (10 * 0.1 + 20 * 0.05)
+    assert one.vessel_density == pytest.approx(100 * area / (np.pi * radius**2))
+    assert one.vessel_calibre == pytest.approx(100.0)
+
+
+def test_vessels_and_haze_are_read_off_pictures():
+    drawn = [anatomy.draw_eye(np.random.default_rng(seed)) for seed in range(150)]
+    read = fundus.measure(np.stack([picture(one) for one in drawn]))
+    for name, least in (("haze", 0.9), ("axial_length", 0.8), ("vessel_density", 0.2)):
+        truth = [getattr(one, name) for one in drawn]
+        assert np.corrcoef(read[name], truth)[0, 1] > least, name
+
+
 def test_a_right_eye_is_the_mirror_of_a_left_one():
     left, right = picture(eye(right=False)), picture(eye(right=True))
     light = slice(None), slice(8, 56), slice(8, 56)

@@ -116,6 +116,8 @@ def _columns(eyes: tuple[Eye, ...]) -> dict[str, list[Any]]:
         "haze": [e.haze for e in eyes],
         "cup_disc_ratio": [e.cup_disc_ratio for e in eyes],
         "axial_length": [e.axial_length for e in eyes],
+        "vessel_density": [e.vessel_density for e in eyes],
+        "vessel_calibre": [e.vessel_calibre for e in eyes],
         "lesions": [len(e.lesions.x) for e in eyes],
     }
 

@@ -43,6 +43,8 @@ ROOTS = (
     (28.0, 46.0, 50.0, False),
     (-28.0, 46.0, 50.0, False),
 )
+FIELD = 45.0
+"""Degrees of the round field in which vessels are counted."""
 SMALLEST = 20.0
 """Micrometres below which a vessel is not followed."""
 STEP = 0.16
@@ -125,6 +127,22 @@ class Eye:
     def mm_per_degree(self) -> float:
         """Bennett, Rudnicka & Edgar 1994: q = 0.01306 (axial length − 1.82)."""
         return 0.01306 * (self.axial_length - 1.82)
+
+    @property
+    def vessel_density(self) -> float:
+        """Area of vessels against that of the retina within `FIELD` degrees around `centre`, per cent; where
+        two cross, both count."""
+        v, radius = self.vessels, FIELD / 2 * self.mm_per_degree
+        seen = np.hypot(v.x - self.centre[0], v.y - self.centre[1]) < radius
+        return float(100 * STEP * v.diameter[seen].sum() / 1000 / (math.pi * radius**2))
+
+    @property
+    def vessel_calibre(self) -> float:
+        """Mean diameter of the vessels between half and one disc diameter from the disc's rim, µm: there
+        retinal equivalents are read (Knudtson et al. 2003)."""
+        v, size = self.vessels, sum(self.disc_size) / 2
+        away = np.hypot(v.x - self.disc[0], v.y - self.disc[1])
+        return float(v.diameter[(away > size) & (away < 1.5 * size)].mean())
 
 
 def structural_equations(rng: np.random.Generator) -> tuple[float, bool, bool, float, int]:
