@@ -184,8 +184,8 @@ def save_nifti(path: str | Path, image: Image, origin: Origin) -> None:
 
 
 def painted(image: Image, masks: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Masks in their colours over the grey levels they were read from: uint8 [H, W, 3]."""
-    out = np.repeat(np.clip(image, 0, 255)[..., None], 3, -1)
+    """Masks in their colours over the levels they were read from, [H, W] or [H, W, 3]: uint8 [H, W, 3]."""
+    out = np.clip(np.array(image if image.ndim == 3 else np.repeat(image[..., None], 3, -1)), 0, 255)
     for i, mask in enumerate(masks.values()):
         out[mask] = 0.5 * out[mask] + 127.5 * np.array(COLOURS[i % len(COLOURS)])
     return np.rint(out).astype(np.uint8)

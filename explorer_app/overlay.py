@@ -128,20 +128,19 @@ class Region:
 
 
 def masks_of(image: np.ndarray, oracle: str) -> dict[str, np.ndarray]:
-    """The oracle's masks on a picture, bool [H, W]: from the grey levels that it measures. Nothing where it
-    finds nothing, or reads no such picture.
+    """The oracle's masks on a picture, bool [H, W]: from the levels that it measures. Nothing where it finds
+    nothing, or reads no such picture.
 
     Args:
         image: float32 [H, W] or [H, W, 3], grey levels.
         oracle: Its name in the study.
     """
-    if image.ndim != 2:
-        return {}
     find = getattr(instrument(oracle), "regions", None)
     if find is None:
         return {}
     try:
-        return find(np.rint(np.clip(image, 0, 255)).astype(np.uint8))
+        levels = np.rint(np.clip(image, 0, 255)).astype(np.uint8)
+        return find(levels if levels.ndim == 2 else np.moveaxis(levels, -1, 0))
     except DataError:
         return {}
 

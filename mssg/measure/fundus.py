@@ -13,6 +13,7 @@ file.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,13 @@ SIDE = 64
 """Pixels a side at which pictures are measured."""
 DARK = 0.06
 """Brightest channel up to which a pixel lies outside the field."""
+SHOWN = 0.3
+"""Share of pixels inside the field up to which a picture shows none."""
+FOVEA = 2.5
+"""Radius of the fovea, in pixels."""
+NASAL, WIDER = 2.0, 1.44
+"""What is found of the disc is its temporal part, for vessels darken the other: on 80 phantoms the true disc
+lies 2.0 (sd 0.4) pixels further from the fovea, and is 1.44 times as wide."""
 BACKGROUND = 7.0
 """Pixels over which the background is smooth."""
 APART = (15, 30)
@@ -109,6 +117,19 @@ def features(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
     Raises:
         DataError: As in `measure`.
     """
+    batch = _checked(images)
+    found = {name: np.full(len(batch), np.nan) for name in _NAMES}
+    for start in range(0, len(batch), 250):
+        part = _at_side(batch[start : start + 250])
+        shown = (part.max(1) > DARK).mean((1, 2)) > SHOWN
+        if shown.any():
+            for name, values in _features(part[shown]).items():
+                found[name][start : start + 250][shown] = values
+    return found
+
+
+def _checked(images: ArrayLike) -> Maps:
+    """Photographs [N, 3, H, H] as floats, 0 to 1."""
     batch = np.asarray(images)
     if (
         batch.ndim != 4
@@ -121,14 +142,7 @@ def features(images: ArrayLike) -> dict[str, NDArray[np.float64]]:
             found=f"{batch.dtype} {list(batch.shape)}",
             expected="numbers [N,3,H,H], colour, levels 0 to 255",
         )
-    found = {name: np.full(len(batch), np.nan) for name in _NAMES}
-    for start in range(0, len(batch), 250):
-        part = _at_side(np.asarray(batch[start : start + 250], np.float32) / 255)
-        seen = (part.max(1) > DARK).mean((1, 2)) > 0.3
-        if seen.any():
-            for name, values in _features(part[seen]).items():
-                found[name][start : start + 250][seen] = values
-    return found
+    return np.asarray(batch, np.float32) / 255
 
 
 def _at_side(images: Maps) -> Maps:
@@ -162,46 +176,128 @@ def _levels(rgb: Maps) -> tuple[Maps, Maps, NDArray[np.bool_]]:
     return level, (level - background) * inner[:, None], inner
 
 
-def _features(rgb: Maps) -> dict[str, NDArray[np.float64]]:
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What is found on photographs [N, 3, SIDE, SIDE].
+
+    Attributes:
+        level, above, inner: As `_levels` gives them.
+        place: Columns and rows of disc and fovea [N, 4].
+        certainty: Of the side [N].
+        profile, rays: As `_around_disc` gives them.
+        disc_contrast, half, radius: Of the disc in green: how much brighter it is, the level halfway, and
+            the distance in pixels at which it is reached [N].
+        dark, bright: Curvature of spots, in multiples of what counts as noise; above 1 in spots, and 0 on
+            the rim, on disc and fovea [N, SIDE, SIDE].
+        off_disc: The field without rim and disc [N, SIDE, SIDE].
+    """
+
+    level: Maps
+    above: Maps
+    inner: NDArray[np.bool_]
+    place: NDArray[np.float64]
+    certainty: NDArray[np.float64]
+    profile: Maps
+    rays: Maps
+    disc_contrast: NDArray[np.float64]
+    half: NDArray[np.float64]
+    radius: NDArray[np.float64]
+    dark: Maps
+    bright: Maps
+    off_disc: NDArray[np.bool_]
+
+
+def _seen(rgb: Maps) -> _Seen:
     level, above, inner = _levels(rgb)
     green = above[:, 1]
     discs, foveas = _smooth(green, 2.0) - _smooth(green, 5.0), _smooth(green, 2.6) - _smooth(green, 6.0)
     place, certainty = _disc_and_fovea(discs, foveas)
     profile, rays = _around_disc(level, place)
-    centre = profile[:, :, :3].mean(2)  # [N, 3]
-    outside = profile[:, :, 15:].mean(2)
-    half = (centre[:, 1] + outside[:, 1]) / 2
-    radius = _falls_to(profile[:, 1], half)
-    towards_fovea = np.cos(_ANGLES)
-    temporal, nasal = (rays[:, 1][:, side].mean(1) for side in (towards_fovea > 0.75, towards_fovea < -0.75))
-    disc_contrast = centre[:, 1] - outside[:, 1]
+    centre, outside = (profile[:, 1, part].mean(1) for part in (slice(3), slice(15, None)))
+    half, disc_contrast = (centre + outside) / 2, centre - outside
     faint = FAINT * np.maximum(disc_contrast, 0.15)[:, None, None]
-    large, _ = _curvature(green, LINE)
     _, dark = _curvature(green + above[:, 0], SPOT)
     bright, _ = _curvature(green - above[:, 0], SPOT)
     off_disc = inner & ~_near(place[:, :2], 7.5)
-    off_both = off_disc & ~_near(place[:, 2:], 2.5)
+    off_both = off_disc & ~_near(place[:, 2:], FOVEA)
+    return _Seen(
+        level=level,
+        above=above,
+        inner=inner,
+        place=place,
+        certainty=certainty,
+        profile=profile,
+        rays=rays,
+        disc_contrast=disc_contrast,
+        half=half,
+        radius=_falls_to(profile[:, 1], half),
+        dark=dark / faint * off_both,
+        bright=-bright / faint * off_both,
+        off_disc=off_disc,
+    )
+
+
+def regions(image: ArrayLike) -> dict[str, NDArray[np.bool_]]:
+    """What `measure` takes for what on one photograph: optic disc, fovea, and spots.
+
+    Args:
+        image: [3,H,H] levels 0 to 255, as in `measure`.
+
+    Returns:
+        Region -> bool [H,H]; the fovea as a disc of `FOVEA` pixels of `SIDE`; nothing where the picture shows
+        no field.
+
+    Raises:
+        DataError: As `measure`.
+    """
+    rgb = _checked(np.asarray(image)[None])
+    if (rgb.max(1) > DARK).mean() <= SHOWN:
+        return {}
+    seen, side = _seen(_at_side(rgb)), rgb.shape[-1]
+    middles = (np.arange(side) + 0.5) * SIDE / side - 0.5
+    down, across = np.meshgrid(middles, middles, indexing="ij")
+
+    def within(place: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
+        return np.hypot(across - place[0], down - place[1]) < radius
+
+    nearest = np.clip(np.rint(middles), 0, SIDE - 1).astype(int)
+    spots = {"dark spots": seen.dark, "bright spots": seen.bright}
+    disc, fovea = seen.place[0, :2], seen.place[0, 2:]
+    away = np.array([np.sign(disc[0] - fovea[0]) * NASAL, 0.0])
+    return {
+        "optic disc": within(disc + away, WIDER * float(seen.radius[0])),
+        "fovea": within(fovea, FOVEA),
+        **{name: (maps[0] > 2)[nearest][:, nearest] for name, maps in spots.items()},
+    }
+
+
+def _features(rgb: Maps) -> dict[str, NDArray[np.float64]]:
+    seen = _seen(rgb)
+    level, place, profile, rays = seen.level, seen.place, seen.profile, seen.rays
+    green, off_disc = seen.above[:, 1], seen.off_disc
+    centre = profile[:, :, :3].mean(2)  # [N, 3]
+    towards_fovea = np.cos(_ANGLES)
+    temporal, nasal = (rays[:, 1][:, side].mean(1) for side in (towards_fovea > 0.75, towards_fovea < -0.75))
+    large, _ = _curvature(green, LINE)
     ring = off_disc & _near(place[:, :2], 14.0)
 
     def over(maps: Maps, where: Maps) -> NDArray[np.float64]:
         return (maps * where).sum((1, 2)) / np.maximum(where.sum((1, 2)), 1)
 
     colours = np.stack([np.median(c[:, m], axis=1) for c, m in zip(level, off_disc)])  # [N, 3]
-    dark_spots, bright_spots = (
-        (np.maximum(c / faint - 1, 0) * off_both).sum((1, 2)) for c in (dark, -bright)
-    )
+    dark_spots, bright_spots = (np.maximum(c - 1, 0).sum((1, 2)) for c in (seen.dark, seen.bright))
     fovea = place[:, 2:].astype(int)
     rows = np.arange(len(rgb))
     blurred = _smooth(green, 2.0)
     return {
         "contrast": _ends(rgb) / np.exp(colours[:, 0]),
         "side": place[:, 0] - place[:, 2],
-        "certainty": certainty,
+        "certainty": seen.certainty,
         "apart": np.hypot(place[:, 0] - place[:, 2], place[:, 1] - place[:, 3]),
-        "disc_radius": radius,
-        "crescent": _falls_to(temporal, half) - _falls_to(nasal, half),
+        "disc_radius": seen.radius,
+        "crescent": _falls_to(temporal, seen.half) - _falls_to(nasal, seen.half),
         "temporal_ring": (temporal[:, 9:14] - nasal[:, 9:14]).mean(1),
-        "disc_contrast": disc_contrast,
+        "disc_contrast": seen.disc_contrast,
         "disc_blue": centre[:, 2] - centre[:, 1],
         "cup": centre[:, 2] - profile[:, 2, 5:8].mean(1),
         "cup_profile": profile[:, 1, 3:6].mean(1) - profile[:, 1, 6:8].mean(1),
@@ -210,7 +306,7 @@ def _features(rgb: Maps) -> dict[str, NDArray[np.float64]]:
         "arcades": over(np.maximum(large, 0), ring),
         "dark_spots": np.sqrt(dark_spots),
         "bright_spots": np.sqrt(bright_spots),
-        "spots": ((dark > 2 * faint) & off_both).sum((1, 2)).astype(float),
+        "spots": (seen.dark > 2).sum((1, 2)).astype(float),
         "green": colours[:, 1] - colours[:, 0],
         "blue": colours[:, 2] - colours[:, 1],
         "brightness": colours[:, 0],

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from mssg.data.recipes import eye_phantom_anatomy as anatomy
+from mssg.data.recipes.eye_phantom_camera import CAMERAS, photograph
 from mssg.measure.instruments import INSTRUMENTS, instrument
 
 
@@ -46,3 +50,18 @@ def test_the_fundus_oracle_finds_the_side_of_every_phantom():
     """docs/phantoms.md says so, of both cameras."""
     own = {e.covariate: e for e in instrument("fundus").own_errors()}
     assert own["eye"].accuracy > 0.98 and own["cataract"].accuracy > 0.95
+
+
+def test_disc_fovea_and_spots_of_a_known_eye_are_outlined():
+    rng = np.random.default_rng(5)
+    for size in (64, 128):
+        drawn = replace(anatomy.draw_eye(rng), haze=0.02, right=False)
+        photo = photograph(np.random.default_rng(1), drawn, CAMERAS[0], size)
+        found = instrument("fundus").regions(photo)
+        assert list(found) == ["optic disc", "fovea", "dark spots", "bright spots"]
+        pixel = CAMERAS[0].degrees / CAMERAS[0].circle / size * drawn.mm_per_degree
+        for name, place in (("optic disc", drawn.disc), ("fovea", (0.0, 0.0))):
+            row, column = (index.mean() - (size - 1) / 2 for index in np.nonzero(found[name]))
+            x, y = (place[i] - drawn.centre[i] for i in (0, 1))
+            assert abs(column - x / pixel) < size / 40 and abs(row + y / pixel) < size / 40, name
+    assert instrument("fundus").regions(np.zeros((3, 64, 64), np.uint8)) == {}
