@@ -104,7 +104,6 @@ def cohort(
     from mssg.ops.device import checked_device
     from mssg.processes import torchrun_place
     from mssg.rendering.renderer import Renderer
-    from mssg.rendering.volume import places_of
     from mssg.synthetic.cohort import shared_chunks, write_cohort
 
     rank, size, local = torchrun_place()
@@ -114,8 +113,7 @@ def cohort(
     wanted = _wanted(loaded.study, count, options)
     screen = _screen(study_path, snapshot, loaded.header) if screen_copies else None
     if workers is None:
-        slices = len(places_of(loaded.study, loaded.header.summary)) if wanted.volumes else 1
-        workers = 1 if place != "cpu" or size > 1 else _usual_workers(wanted.n * slices)
+        workers = 1 if place != "cpu" or size > 1 else _usual_workers(loaded.header, wanted)
     kept: list[Renderer] = []
 
     def renderer() -> Renderer:
@@ -200,10 +198,13 @@ def _screen(study_path: str | None, snapshot: str, header: Header) -> CopyScreen
     return CopyScreen.of(open_sources(study))
 
 
-def _usual_workers(pictures: int) -> int:
+def _usual_workers(header: Header, wanted: CohortRequest) -> int:
+    """How many processes are worth their start for so many pictures."""
     from mssg.data.pipeline import default_workers
+    from mssg.rendering.volume import places_of
 
-    return max(1, min(default_workers(), MOST_WORKERS, pictures // WORTH_A_WORKER))
+    slices = len(places_of(header.study, header.summary)) if wanted.volumes else 1
+    return max(1, min(default_workers(), MOST_WORKERS, wanted.n * slices // WORTH_A_WORKER))
 
 
 def _say(summary: CohortSummary, wanted: CohortRequest) -> None:

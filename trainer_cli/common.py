@@ -9,13 +9,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from mssg.errors import UsageError
 from mssg.files import make_folder
 from mssg.text import duration
+
+if TYPE_CHECKING:
+    from mssg.checkpoint.header import Header
 
 INTERRUPTED = 130
 """Exit status of a command that Ctrl-C ended."""
@@ -96,6 +99,14 @@ def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
             say(lambda: click.echo(text, err=True))
 
     yield update
+
+
+def say_outside(header: Header, values: Mapping[str, float | Sequence[float]]) -> None:
+    """Tell, on standard error, which values lie outside a snapshot's training data."""
+    from mssg.study.values import outside_training
+
+    for note in outside_training(header.study, header.summary, values):
+        click.echo(f"Note: {note}.", err=True)
 
 
 def split_options(val: float = 0.1):

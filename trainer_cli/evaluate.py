@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sys
 import time
@@ -18,6 +19,7 @@ from trainer_cli.request_options import OPTIONS
 
 if TYPE_CHECKING:
     from mssg.checkpoint.snapshot import Snapshot
+    from mssg.features.extractors import FeatureNetwork
     from mssg.metrics.model import EvaluatedModel
     from mssg.metrics.results import Evaluation
     from mssg.metrics.sampling import CachedSampler
@@ -55,10 +57,20 @@ def _option(field: Field[Any]) -> Callable[[Callable[..., None]], Callable[..., 
 
 
 def drawing_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of `mssg generate` that say how all pictures are drawn."""
+    """The options of `mssg generate` that say how all pictures are drawn, as the request `like`."""
+
+    @functools.wraps(command)
+    def with_like(psi: float, cutoff: int | None, noise: str, transform: str | None, **further: Any) -> None:
+        from mssg.rendering.command_line import parse_transform
+        from mssg.rendering.request import RenderRequest
+
+        moved = parse_transform(transform) if transform else None
+        like = RenderRequest(psi=psi, cutoff=cutoff, noise_mode=noise, transform=moved)
+        command(like=like, **further)
+
     for name in ("transform", "noise", "cutoff", "psi"):
-        command = OPTIONS[name](command)
-    return command
+        with_like = OPTIONS[name](with_like)
+    return with_like
 
 
 @click.command()
@@ -162,10 +174,7 @@ def evaluate(
     cache: str | None,
     add: bool,
     output: str,
-    psi: float,
-    cutoff: int | None,
-    noise: str,
-    transform: str | None,
+    like: RenderRequest,
     **choices: Any,
 ) -> None:
     """Measure SNAPSHOTs side by side against the real images of a study, and write one eval.json.
@@ -173,15 +182,11 @@ def evaluate(
     Interrupted, the same command continues where it was. Under torchrun the processes share the drawing.
     """
     from mssg.checkpoint.snapshot import load_snapshot
-    from mssg.errors import DataError
-    from mssg.features.extractors import load_features
     from mssg.metrics import registry
     from mssg.metrics.dataset import open_dataset
     from mssg.metrics.evaluate import evaluate as measure
     from mssg.metrics.instruments import open_instruments
-    from mssg.metrics.metric import Need
     from mssg.metrics.results import Evaluation
-    from mssg.metrics.strata_won import with_strata_won
     from mssg.ops.device import checked_device
     from mssg.training.distributed import joined
 
@@ -190,15 +195,12 @@ def evaluate(
     path = writable(output)
     old = Evaluation.load(path) if add and path.exists() else None  # a damaged file is found before the work
     options = registry.options(metrics, seed, **choices)
-    needs = frozenset().union(*(metric.needs for metric in registry.chosen(metrics)))
     with joined(checked_device(device)) as world:
         named = _expanded(snapshots, all_snapshots)
         loaded = [load_snapshot(file, world.device) for _, file in named]
         data, notes = open_dataset(study_of(study_path, snapshots), split, loaded)
-        like = _like(psi, cutoff, noise, transform)
-        models = _models(
-            _labels(named, loaded), loaded, data.study, memory_gb=memory_gb, blind=blind, like=like
-        )
+        how = {"memory_gb": memory_gb, "like": like}
+        models = _models(_labels(named, loaded), loaded, data.study, blind, **how)
         instruments, more = open_instruments(data.study, predictors, world.device)
         sampler = _sampler(path, cache, data.study, world)
         if old:
@@ -209,17 +211,26 @@ def evaluate(
             options=options,
             sampler=sampler,
             instruments=instruments,
-            features=load_features(features, weights, world.device) if Need.FEATURES in needs else None,
+            features=_feature_network(metrics, features, weights, world.device),
             notes=[*notes, *more],
             command=shlex.join(["mssg", *_arguments()]),
         )
         world.barrier()  # nobody needs the parts any more
         if world.is_main:
-            _finish(with_strata_won(old.extended(found)) if old else found, path)
+            _finish(found, old, path)
             sampler.drawn.clear()
-            if not found.results:
-                hint = "The notes say why"
-                raise DataError("nothing could be measured", file=path, found="0 results", hint=hint)
+
+
+def _feature_network(
+    metrics: Sequence[str], name: str, weights: str | None, device: str
+) -> FeatureNetwork | None:
+    """The network of --features, where a metric needs it."""
+    from mssg.features.extractors import load_features
+    from mssg.metrics import registry
+    from mssg.metrics.metric import Need
+
+    needed = any(Need.FEATURES in metric.needs for metric in registry.chosen(metrics))
+    return load_features(name, weights, device) if needed else None
 
 
 def _sampler(output: Path, cache: str | None, study: Study, world: World) -> CachedSampler:
@@ -240,36 +251,15 @@ def _sampler(output: Path, cache: str | None, study: Study, world: World) -> Cac
 
 
 def _models(
-    labels: Sequence[str],
-    snapshots: Sequence[Snapshot],
-    study: Study,
-    *,
-    memory_gb: float,
-    blind: Sequence[str],
-    like: RenderRequest,
+    labels: Sequence[str], snapshots: Sequence[Snapshot], study: Study, blind: Sequence[str], **how: Any
 ) -> list[EvaluatedModel]:
     """What is evaluated: the snapshots, and the first again for each covariate it is not told."""
     from mssg.metrics.model import evaluated_model
 
-    models = [
-        evaluated_model(label, s, study, memory_gb=memory_gb, like=like)
-        for label, s in zip(labels, snapshots)
-    ]
+    models = [evaluated_model(label, s, study, **how) for label, s in zip(labels, snapshots)]
     for name in blind:
-        label = f"{name} not told"
-        models.append(
-            evaluated_model(label, snapshots[0], study, memory_gb=memory_gb, blind=(name,), like=like)
-        )
+        models.append(evaluated_model(f"{name} not told", snapshots[0], study, blind=(name,), **how))
     return models
-
-
-def _like(psi: float, cutoff: int | None, noise: str, transform: str | None) -> RenderRequest:
-    """How all pictures are drawn."""
-    from mssg.rendering.command_line import parse_transform
-    from mssg.rendering.request import RenderRequest
-
-    moved = parse_transform(transform) if transform else None
-    return RenderRequest(psi=psi, cutoff=cutoff, noise_mode=noise, transform=moved)
 
 
 def _list(ctx: click.Context) -> None:
@@ -384,12 +374,22 @@ def _teller() -> Callable[[str, int, int], None]:
     return tell
 
 
-def _finish(found: Evaluation, path: Path) -> None:
-    """Write the file and say the main numbers."""
+def _finish(found: Evaluation, old: Evaluation | None, path: Path) -> None:
+    """Write the file, with what it held before, and say the main numbers.
+
+    Raises:
+        DataError: There is none.
+    """
+    from mssg.errors import DataError
+    from mssg.metrics.strata_won import with_strata_won
     from mssg.metrics.tables import summary
 
-    found.save(path)
-    click.echo(summary(found))
-    for note in found.notes:
+    whole = with_strata_won(old.extended(found)) if old else found
+    whole.save(path)
+    click.echo(summary(whole))
+    for note in whole.notes:
         click.echo(f"Note: {note.about}: {note.message.rstrip('.')}.", err=True)
-    click.echo(f"{path}: {len(found.results)} results, {len(found.notes)} notes")
+    click.echo(f"{path}: {len(whole.results)} results, {len(whole.notes)} notes")
+    if not found.results:
+        hint = "The notes say why"
+        raise DataError("nothing could be measured", file=path, found="0 results", hint=hint)

@@ -85,8 +85,8 @@ def grid(
     latent."""
     from mssg.plotting import image_grid as figures
     from mssg.rendering.renderer import Renderer
-    from mssg.study.values import outside_training, parse_sweep
-    from trainer_cli.common import check_suffix, writable
+    from mssg.study.values import parse_sweep
+    from trainer_cli.common import check_suffix, say_outside, writable
 
     check_suffix(output, figures.FORMATS)
     path = writable(output)
@@ -111,10 +111,7 @@ def grid(
         command=command,
     )
     drawn.save(path)
-    for note in outside_training(
-        study, summary, dict(request.covariates) | {s.name: s.values for s in sides}
-    ):
-        click.echo(f"Note: {note}.", err=True)
+    say_outside(loaded.header, dict(request.covariates) | {s.name: s.values for s in sides})
     each = f", for {len(sides[2].values)} values of {sides[2].name}" if panels else ""
     click.echo(
         f"{path}: {len(sides[0].values)} x {len(sides[1].values)} images, {sides[0].name} by"

@@ -18,7 +18,7 @@ from mssg.errors import UsageError
 from mssg.files import csv_text, write_atomically
 from mssg.rendering.command_line import generate_command, private_command
 from mssg.rendering.request import MAX_SEED, RenderRequest, to_uint8
-from mssg.study.values import Sweep, outside_training, parse_sweep, plain
+from mssg.study.values import Sweep, parse_sweep, plain
 from trainer_cli.common import device_option, progress
 from trainer_cli.request_options import request_options, stated_request, stated_snapshot
 
@@ -130,7 +130,7 @@ def generate(
     """
     from mssg.rendering import image_files as files
     from mssg.rendering.renderer import Renderer
-    from trainer_cli.common import check_suffix, writable
+    from trainer_cli.common import check_suffix, say_outside, writable
 
     suffix = check_suffix(output, FORMATS)
     renderer = Renderer(stated_snapshot(snapshot, device, options["w"]))
@@ -148,7 +148,7 @@ def generate(
         raise UsageError("a volume is a .nii.gz or .nii", field="--output", found=suffix)
     if volume:
         _draw_volume(renderer, plan, path, resample)
-        _say_outside(renderer, plan)
+        say_outside(renderer.header, dict(plan.request.covariates) | plan.swept)
         return
     if suffix == ".npy":
         _write_array(path, renderer, plan)
@@ -156,7 +156,7 @@ def generate(
         _write_nifti(path, renderer, plan, snapshot)
     else:
         _write_png(path, renderer, plan, snapshot, int(bits))
-    _say_outside(renderer, plan)
+    say_outside(renderer.header, dict(plan.request.covariates) | plan.swept)
 
 
 def _write_array(path: Path, renderer: Renderer, plan: Plan) -> None:
@@ -221,13 +221,6 @@ def _draw_volume(renderer: Renderer, plan: Plan, path: Path, resample: float | N
     first, last, _ = head.places
     shape = " x ".join(map(str, head.data.shape))
     click.echo(f"{path}: {shape} voxels, slices from {first:g} to {last:g} mm; {sidecar}: what it is")
-
-
-def _say_outside(renderer: Renderer, plan: Plan) -> None:
-    """Tell which values lie outside the training data."""
-    stated = dict(plan.request.covariates) | plan.swept
-    for note in outside_training(renderer.study, renderer.header.summary, stated):
-        click.echo(f"Note: {note}.", err=True)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,8 +15,10 @@ from trainer_cli.common import device_option, seed_option
 if TYPE_CHECKING:
     from mssg.checkpoint.snapshot import Snapshot
     from mssg.inversion.latent_file import InvertedImage
+    from mssg.inversion.many import Outcome
     from mssg.inversion.projector import InvertConfig
     from mssg.inversion.volume_slice import CuttingRules
+    from mssg.study.model import Study
 
 
 @click.command()
@@ -129,27 +132,42 @@ def invert(
     same command continues. FILE holds the image: treat it like the image itself.
     """
     from mssg.data.nifti import VolumeRules
-    from mssg.features.predictors import Predictor
-    from mssg.inversion.image_reader import read_image
-    from mssg.inversion.latent_file import InvertedImage
     from mssg.inversion.projector import InvertConfig
-    from mssg.inversion.volume_slice import CuttingRules, is_volume
-    from mssg.study.values import outside_training, parse_values
-    from trainer_cli.common import check_suffix, writable
-    from trainer_cli.request_options import stated_snapshot
+    from mssg.inversion.volume_slice import CuttingRules
 
     if (output is None) == (out is None) or (output and len(images) > 1):
         expected = "-o FILE for one image, or --out DIR for many"
         raise UsageError("where to write?", field="-o, --out", expected=expected)
     rules = CuttingRules(at, at_brain, reading=VolumeRules(assume_las=assume_las))
+    config = InvertConfig(space, steps, features=features, weights=weights, free_noise=free_noise, seed=seed)
+    how: dict[str, Any] = {"fix": fix, "predictor": predictor, "rules": rules, "device": device}
     if out is not None:
-        config = InvertConfig(
-            space, steps, features=features, weights=weights, free_noise=free_noise, seed=seed
-        )
-        _many(images, snapshot, out, fix=fix, predictor=predictor, config=config, rules=rules, device=device)
-        return
-    assert output is not None
-    image = next(iter(images))
+        _many(images, snapshot, out, config=config, **how)
+    else:
+        _one(next(iter(images)), snapshot, str(output), config=config, restart=restart, **how)
+
+
+def _one(
+    image: str,
+    snapshot: str,
+    output: str,
+    *,
+    fix: tuple[str, ...],
+    predictor: str | None,
+    config: InvertConfig,
+    rules: CuttingRules,
+    device: str,
+    restart: bool,
+) -> None:
+    """Invert one image, and say how near its reconstruction comes."""
+    from mssg.features.predictors import Predictor
+    from mssg.inversion.image_reader import read_image
+    from mssg.inversion.latent_file import InvertedImage
+    from mssg.inversion.volume_slice import is_volume
+    from mssg.study.values import parse_values
+    from trainer_cli.common import check_suffix, say_outside, writable
+    from trainer_cli.request_options import stated_snapshot
+
     check_suffix(output, (".safetensors",))
     path = writable(output)
     # what was begun with a snapshot of a run goes on with it, whatever the run has written since
@@ -159,15 +177,13 @@ def invert(
     picture, place = read_image(image, study, rules)
     given = (rules.position(study) if is_volume(image, rules.reading) else {}) | parse_values(study, fix)
     reader = Predictor.load(predictor, loaded.device) if predictor else None
-    config = InvertConfig(space, steps, features=features, weights=weights, free_noise=free_noise, seed=seed)
     task = InvertedImage.to_do(loaded, picture, given, config, reader, place)
     values, how = task.inversion.values, task.how
     before = _earlier(path, task, restart)
     for covariate, value in zip(study.conditions, values[0]):
         worth = reader.worth(covariate.name) if reader and how[covariate.name] == "predictor" else ""
         click.echo(f"{covariate.name:<16}{covariate.format(value):<16}{how[covariate.name]}{worth}")
-    for note in outside_training(study, loaded.header.summary, dict(zip(study.condition_names, values[0]))):
-        click.echo(f"Note: {note}.", err=True)
+    say_outside(loaded.header, dict(zip(study.condition_names, values[0])))
     done = before if before and before.finished else _search(loaded, task, before, path)
     _say(loaded, done, path)
 
@@ -186,12 +202,12 @@ def _many(
     """Invert many images into a folder, and say what came of them."""
     from mssg.checkpoint.snapshot import load_snapshot
     from mssg.features.predictors import Predictor
-    from mssg.files import csv_text, make_folder, write_atomically
-    from mssg.inversion.many import find_images, invert_many, outcome_table
+    from mssg.files import make_folder
+    from mssg.inversion.many import find_images, invert_many
     from mssg.ops.device import checked_device
     from mssg.processes import asked_to_stop
     from mssg.study.values import parse_values
-    from trainer_cli.common import INTERRUPTED, progress
+    from trainer_cli.common import progress
 
     loaded = load_snapshot(snapshot, checked_device(device))
     found = find_images([Path(image) for image in images], loaded.study, of_places(loaded, rules))
@@ -211,15 +227,22 @@ def _many(
                 stop=interrupted.is_set,
             )
         )
-    header, rows = outcome_table(loaded.study, outcomes)
+    _finish(out, loaded.study, outcomes, len(found))
+
+
+def _finish(out: Path, study: Study, outcomes: Sequence[Outcome], images: int) -> None:
+    """Write the table of what came of images, and say the main of it."""
+    from mssg.files import csv_text, write_atomically
+    from mssg.inversion.many import outcome_table
+    from trainer_cli.common import INTERRUPTED
+
+    header, rows = outcome_table(study, outcomes)
     write_atomically(out / "inversions.csv", csv_text(header, rows), UsageError)
     done = [outcome for outcome in outcomes if outcome.done]
-    click.echo(
-        f"{out}: {len(done)} of {len(found)} images inverted; {out / 'inversions.csv'}: what came of each"
-    )
+    click.echo(f"{out}: {len(done)} of {images} images inverted; {out / 'inversions.csv'}: what came of each")
     for outcome in [o for o in outcomes if o.problem][:3]:
         click.echo(f"  {outcome.image.origin}: {outcome.problem}", err=True)
-    if len(outcomes) < len(found):
+    if len(outcomes) < images:
         click.echo("Stopped; the same command continues.", err=True)
         raise SystemExit(INTERRUPTED)
     if not done:

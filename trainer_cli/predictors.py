@@ -73,18 +73,7 @@ if TYPE_CHECKING:
 )
 @device_option
 def predictors(
-    study: str,
-    outdir: str,
-    architecture: str,
-    epochs: int | None,
-    patience: int | None,
-    limit: int,
-    each: bool,
-    class_weights: bool,
-    init: str | None,
-    observed_only: bool,
-    seed: int,
-    device: str,
+    study: str, outdir: str, architecture: str, each: bool, observed_only: bool, device: str, **choices: Any
 ) -> None:
     """Make a predictor of every covariate of STUDY from its real images, and report its own error on images
     it has not seen, beside that of a constant guess."""
@@ -110,18 +99,7 @@ def predictors(
         parts = [of_one(fitted, sources, c.name, observed_only) for c in fitted.personal]
     for part, opened in parts:
         predictor = train(
-            part,
-            opened,
-            architecture,
-            epochs=epochs,
-            patience=patience,
-            limit=limit,
-            init=init,
-            class_weights=class_weights,
-            observed_only=observed_only,
-            seed=seed,
-            device=device,
-            progress=report,
+            part, opened, architecture, observed_only=observed_only, device=device, progress=report, **choices
         )
         name = f"predictor-{part.covariates[0].name}" if each else "predictor"
         _say(predictor, predictor.save(folder / f"{name}.safetensors"))

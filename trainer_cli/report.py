@@ -14,6 +14,7 @@ from trainer_cli.common import device_option
 if TYPE_CHECKING:
     from mssg.checkpoint.snapshot import Snapshot
     from mssg.metrics.results import Evaluation
+    from mssg.report.elements import Block
 
 FORMATS = (".html", ".pdf")
 
@@ -59,14 +60,9 @@ def report(
     """Write a report on SNAPSHOT: a page of verdicts with what measured them, pictures, data, limits, how to
     make it again, and all numbers, also as FILE-numbers.csv."""
     from mssg.checkpoint.snapshot import load_snapshot
-    from mssg.errors import UsageError
-    from mssg.files import write_atomically
-    from mssg.metrics.tables import numbers
     from mssg.ops.device import checked_device
     from mssg.rendering.renderer import Renderer
     from mssg.report.contents import ReportContents
-    from mssg.report.html import to_html
-    from mssg.report.pdf import to_pdf
     from mssg.report.sections import build
     from mssg.runs.folder import RunFolder
     from mssg.runs.rows import read_rows
@@ -88,8 +84,21 @@ def report(
         commands=[*([found.command] if found and found.command else []), again],
         missing=missing,
     )
-    blocks = build(contents)
-    title = f"{loaded.study.name}: report on {loaded.header.snapshot_id}"
+    _write(targets, build(contents), f"{loaded.study.name}: report on {loaded.header.snapshot_id}", found)
+    for sentence in missing:
+        click.echo(f"Note: {sentence}", err=True)
+
+
+def _write(
+    targets: Sequence[tuple[str, Path]], blocks: Sequence[Block], title: str, found: Evaluation | None
+) -> None:
+    """Write a report in each format (suffix, file), and the numbers behind it."""
+    from mssg.errors import UsageError
+    from mssg.files import write_atomically
+    from mssg.metrics.tables import numbers
+    from mssg.report.html import to_html
+    from mssg.report.pdf import to_pdf
+
     if found:
         table = targets[0][1].with_name(f"{targets[0][1].stem}-numbers.csv")
         write_atomically(table, numbers(found), UsageError)
@@ -98,8 +107,6 @@ def report(
         data = to_html(blocks, title) if suffix == ".html" else to_pdf(blocks, title)
         write_atomically(path, data, UsageError)
         click.echo(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
-    for sentence in missing:
-        click.echo(f"Note: {sentence}", err=True)
 
 
 def _evaluation(

@@ -21,6 +21,7 @@ from explorer_app.state import AppState, set_values
 from explorer_app.theme import em
 from mssg.measure.instruments import instrument
 from mssg.measure.own_error import OwnError
+from mssg.rendering.request import StoredLatent
 from mssg.study.covariate import Covariate
 
 if TYPE_CHECKING:
@@ -233,15 +234,23 @@ def _matched(
 
 def _inversion(app: Context, state: AppState, image: RealImage) -> AppState:
     """Into the model: begin, watch, cancel, keep."""
-    guest, job = app.guest, app.guest.job
+    job = app.guest.job
     if job is not None and job.running:
         share, total = job.step / job.task.steps, job.task.steps
         text = f"step {job.step} of {total}" if job.step else "loading the model"
         imgui.progress_bar(share, ImVec2(em(12), 0), text)
         imgui.same_line(0, em(0.3))
         if widgets.icon_button(icons.ICON_FA_XMARK, "cancel inversion", "Cancel the inversion."):
-            guest.cancel()
+            app.guest.cancel()
         return state
+    _begin(app, state, image)
+    latent = state.request.latent
+    return state if latent is None else _inverted(app, state, latent)
+
+
+def _begin(app: Context, state: AppState, image: RealImage) -> None:
+    """What starts an inversion, and how long it may take."""
+    guest = app.guest
     fits = image.snapshot == state.snapshot
     imgui.begin_disabled(not fits)
     if imgui.button(f"{icons.ICON_FA_WAND_MAGIC_SPARKLES}  invert##image", ImVec2(em(6.5), 0)):
@@ -258,9 +267,11 @@ def _inversion(app: Context, state: AppState, image: RealImage) -> AppState:
     chosen = widgets.combo("##inversion steps", labels, f"{guest.steps} steps", width=em(6.5))
     guest.steps = STEPS[labels.index(chosen)]
     widgets.tooltip("Steps of the search: more come closer, and take longer.")
-    latent = state.request.latent
-    if latent is None:
-        return state
+
+
+def _inverted(app: Context, state: AppState, latent: StoredLatent) -> AppState:
+    """What was found: how close it comes, keep it, leave it."""
+    guest = app.guest
     error = guest.errors.get(latent.digest)
     close = f", {error:.1f} grey levels (rms) from it at its own values" if error is not None else ""
     widgets.wrapped(f"The picture is drawn after your image{close}. The sliders edit it.", theme.TEXT)

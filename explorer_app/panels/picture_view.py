@@ -3,6 +3,7 @@ pin."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,28 +51,15 @@ def draw(app: Context, state: AppState) -> AppState:
         return state
     if slice_bar.has_bar(app):
         size = ImVec2(max(8.0, size.x - em(slice_bar.WIDTH)), size.y)
-    imgui.set_next_item_allow_overlap()
-    imgui.invisible_button(
-        "##picture",
-        size,
-        imgui.ButtonFlags_.mouse_button_left
-        | imgui.ButtonFlags_.mouse_button_right
-        | imgui.ButtonFlags_.mouse_button_middle,
-    )
-    hovered, active = imgui.is_item_hovered(), imgui.is_item_active()
+    hovered, active = _surface(size)
     if hovered:
         state = slice_bar.wheel(app, state)
     app.client.show(app.channels(state.request)[0])
     parts, uncompared = app.parts(app.client.shown)
     panes = _panes(state, parts, corner, size)
-    first = panes[0].view
-    app.interface.fit, app.interface.view_box = first.fit, (corner.x, corner.y, size.x, size.y)
-    app.interface.margin = max(0.0, (first.width - first.columns * first.zoom) / 2)
+    app.interface.view_box = (corner.x, corner.y, size.x, size.y)
     named = state.analysis.uncertainty != "people" or len(panes) < 2
-    app.screen.keep({f"view {i}" for i in range(len(panes))}, "view ")
-    for i, pane in enumerate(panes):
-        draw_pane(app, f"view {i}", pane, named)
-        regions.lay_over(app.strokes(pane.part), pane.view)
+    _draw_panes(app, panes, named)
     mouse = imgui.get_io().mouse_pos
     over = next((p for p in panes if p.view.holds(mouse.x, mouse.y)), panes[0])
     if hovered:
@@ -94,6 +82,26 @@ def draw(app: Context, state: AppState) -> AppState:
         slice_bar.ask_beside(app, state)
         state = slice_bar.draw(app, state, ImVec2(corner.x + size.x, corner.y), size.y)
     return state
+
+
+def _surface(size: ImVec2) -> tuple[bool, bool]:
+    """Where the mouse is caught: whether it is over it, and whether a button is held."""
+    imgui.set_next_item_allow_overlap()
+    buttons = imgui.ButtonFlags_
+    every = buttons.mouse_button_left | buttons.mouse_button_right | buttons.mouse_button_middle
+    imgui.invisible_button("##picture", size, every)
+    return imgui.is_item_hovered(), imgui.is_item_active()
+
+
+def _draw_panes(app: Context, panes: Sequence[Pane], named: bool) -> None:
+    """Draw what is side by side, and keep where the first stands."""
+    first = panes[0].view
+    app.interface.fit = first.fit
+    app.interface.margin = max(0.0, (first.width - first.columns * first.zoom) / 2)
+    app.screen.keep({f"view {i}" for i in range(len(panes))}, "view ")
+    for i, pane in enumerate(panes):
+        draw_pane(app, f"view {i}", pane, named)
+        regions.lay_over(app.strokes(pane.part), pane.view)
 
 
 def toolbar(app: Context, state: AppState) -> AppState:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from imgui_bundle import ImVec2, imgui
@@ -176,11 +177,7 @@ def _maps(state: AppState, distribution: TrainingDistribution, table: StrataTabl
     values = np.array([c.value for c in table.cells])
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    unit = f" ({table.unit})" if table.unit else ""
-    widgets.text(f"{table.metric}{unit}   {table.rows} ↓  {table.columns} →", theme.DIM)
-    if table.about:
-        imgui.same_line()
-        widgets.text(f"{icons.ICON_FA_CIRCLE_EXCLAMATION} {table.about}", theme.AMBER)
+    _heading(table)
     region, corner = imgui.get_content_region_avail(), imgui.get_cursor_screen_pos()
     bar, gap, top = em(3.4), em(0.5), em(1.2) + (em(1.1) if table.panel else 0)
     rows, columns = panels[0][1], panels[0][2]
@@ -191,12 +188,8 @@ def _maps(state: AppState, distribution: TrainingDistribution, table: StrataTabl
         max(em(1.3), min(em(2.6), (region.y - top) / len(rows))),
     )
     draw = imgui.get_window_draw_list()
-    for i, edges in enumerate(rows):
-        label = _edges(distribution, table.rows, edges)
-        y = corner.y + top + i * cell.y + (cell.y - imgui.get_text_line_height()) / 2
-        draw.add_text(
-            ImVec2(corner.x + left - em(0.35) - imgui.calc_text_size(label).x, y), u32(theme.DIM), label
-        )
+    labels = [_edges(distribution, table.rows, edges) for edges in rows]
+    _row_labels(labels, ImVec2(corner.x + left - em(0.35), corner.y + top), cell.y)
     for k, (edges, _, _, grid, placed) in enumerate(panels):
         x = corner.x + left + k * (cell.x * len(columns) + gap)
         if table.panel:
@@ -208,22 +201,35 @@ def _maps(state: AppState, distribution: TrainingDistribution, table: StrataTabl
         _column_labels(distribution, table, columns, ImVec2(x, corner.y + top - em(1.15)), cell.x)
         for (i, j), value in np.ndenumerate(grid):
             place = ImVec2(x + j * cell.x, corner.y + top + i * cell.y)
-            state = _cell(
-                state,
-                distribution,
-                table,
-                placed.get((i, j)),
-                float(value),
-                (low, high),
-                place,
-                cell,
-                f"{k} {i} {j}",
-            )
+            square, stratum = _Square(place, cell, f"stratum {k} {i} {j}"), placed.get((i, j))
+            waits = stratum is not None and stratum.count == 0 and state.analysis.strata_live
+            square.paint(float(value) if stratum else math.nan, (low, high), "…" if waits else "–")
+            clicked = imgui.invisible_button(square.key, cell)
+            if stratum is not None:
+                if imgui.is_item_hovered():
+                    square.tell(distribution, table, stratum)
+                state = _at_centre(state, distribution, stratum) if clicked else state
     used = left + len(panels) * (cell.x * len(columns) + gap)
     _scale(ImVec2(corner.x + used, corner.y + top), len(rows) * cell.y, low, high)
     imgui.set_cursor_screen_pos(corner)
     imgui.dummy(ImVec2(used + bar, top + len(rows) * cell.y))
     return state
+
+
+def _heading(table: StrataTable) -> None:
+    unit = f" ({table.unit})" if table.unit else ""
+    widgets.text(f"{table.metric}{unit}   {table.rows} ↓  {table.columns} →", theme.DIM)
+    if table.about:
+        imgui.same_line()
+        widgets.text(f"{icons.ICON_FA_CIRCLE_EXCLAMATION} {table.about}", theme.AMBER)
+
+
+def _row_labels(labels: Sequence[str], right: ImVec2, height: float) -> None:
+    """A label beside each row; `right`: the upper right corner of the first."""
+    down = (height - imgui.get_text_line_height()) / 2
+    for i, label in enumerate(labels):
+        at = ImVec2(right.x - imgui.calc_text_size(label).x, right.y + i * height + down)
+        imgui.get_window_draw_list().add_text(at, u32(theme.DIM), label)
 
 
 def _column_labels(
@@ -245,53 +251,47 @@ def _column_labels(
     draw.add_text(ImVec2(at.x + room - imgui.calc_text_size(last).x, at.y), u32(theme.DIM), last)
 
 
-def _cell(
-    state: AppState,
-    distribution: TrainingDistribution,
-    table: StrataTable,
-    cell: StratumCell | None,
-    value: float,
-    span: tuple[float, float],
-    at: ImVec2,
-    size: ImVec2,
-    key: str,
-) -> AppState:
-    draw = imgui.get_window_draw_list()
-    end = ImVec2(at.x + size.x - 1, at.y + size.y - 1)
-    if cell is None or not math.isfinite(value):
-        draw.add_rect_filled(at, end, u32(theme.FRAME, 0.5))
-        text, ink = (
-            "…" if cell is not None and cell.count == 0 and state.analysis.strata_live else "–",
-            theme.FAINT,
-        )
-    else:
-        t = (value - span[0]) / max(span[1] - span[0], 1e-12)
-        colour = colormaps.table("viridis")[int(255 * min(1.0, max(0.0, t)))] / 255
-        draw.add_rect_filled(at, end, u32(tuple(colour), 0.85))
-        text = f"{value:.3g}"
-        if imgui.calc_text_size(text).x > size.x - 2:
-            text = f"{value:.2g}"
-        ink = (0.05, 0.05, 0.06) if colour.mean() > 0.52 else (0.97, 0.97, 0.98)
-    width = imgui.calc_text_size(text).x
-    draw.add_text(
-        ImVec2(at.x + (size.x - width) / 2, at.y + (size.y - imgui.get_text_line_height()) / 2),
-        u32(ink),
-        text,
-    )
-    imgui.set_cursor_screen_pos(at)
-    clicked = imgui.invisible_button(f"stratum {key}", size)
-    if cell is None:
-        return state
-    if imgui.is_item_hovered():
-        draw.add_rect(at, end, u32(theme.TEXT), thickness=1.5)
-        lines = [f"{name}  {_edges(distribution, name, edges)}" for name, edges in cell.stratum]
-        widgets.tooltip(
-            "\n".join([*lines, *_numbers(table, cell), "Click to set the sliders to this stratum."])
-        )
-    if clicked:
-        known = {n: v for n, v in cell.centre.items() if n in distribution.study.condition_names}
-        return set_values(state, **known)
-    return state
+@dataclass(frozen=True)
+class _Square:
+    """Where a stratum is shown."""
+
+    at: ImVec2
+    size: ImVec2
+    key: str
+
+    @property
+    def end(self) -> ImVec2:
+        return ImVec2(self.at.x + self.size.x - 1, self.at.y + self.size.y - 1)
+
+    def paint(self, value: float, span: tuple[float, float], otherwise: str) -> None:
+        """Draw a value as a colour of the span and as text; `otherwise` where there is none."""
+        draw = imgui.get_window_draw_list()
+        if math.isfinite(value):
+            t = (value - span[0]) / max(span[1] - span[0], 1e-12)
+            colour = colormaps.table("viridis")[int(255 * min(1.0, max(0.0, t)))] / 255
+            draw.add_rect_filled(self.at, self.end, u32(tuple(colour), 0.85))
+            fits = imgui.calc_text_size(f"{value:.3g}").x <= self.size.x - 2
+            text = f"{value:.3g}" if fits else f"{value:.2g}"
+            ink = (0.05, 0.05, 0.06) if colour.mean() > 0.52 else (0.97, 0.97, 0.98)
+        else:
+            draw.add_rect_filled(self.at, self.end, u32(theme.FRAME, 0.5))
+            text, ink = otherwise, theme.FAINT
+        x = self.at.x + (self.size.x - imgui.calc_text_size(text).x) / 2
+        y = self.at.y + (self.size.y - imgui.get_text_line_height()) / 2
+        draw.add_text(ImVec2(x, y), u32(ink), text)
+        imgui.set_cursor_screen_pos(self.at)
+
+    def tell(self, distribution: TrainingDistribution, table: StrataTable, stratum: StratumCell) -> None:
+        """Frame it, and say what it is beside the mouse."""
+        imgui.get_window_draw_list().add_rect(self.at, self.end, u32(theme.TEXT), thickness=1.5)
+        lines = [f"{name}  {_edges(distribution, name, edges)}" for name, edges in stratum.stratum]
+        click = "Click to set the sliders to this stratum."
+        widgets.tooltip("\n".join([*lines, *_numbers(table, stratum), click]))
+
+
+def _at_centre(state: AppState, distribution: TrainingDistribution, stratum: StratumCell) -> AppState:
+    known = {n: v for n, v in stratum.centre.items() if n in distribution.study.condition_names}
+    return set_values(state, **known)
 
 
 def _numbers(table: StrataTable, cell: StratumCell) -> list[str]:

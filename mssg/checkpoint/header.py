@@ -190,15 +190,7 @@ def read_header(path: str | Path) -> Header:
         raise _damaged(
             path, "unknown format version", found=version, expected=FORMAT_VERSION, hint="Update MSSG"
         )
-    arrays = {}
-    with open(path, "rb") as file:
-        for name, entry in contents.items():
-            if name.startswith("covariates/"):
-                file.seek(offset + entry["data_offsets"][0])
-                data = file.read(entry["data_offsets"][1] - entry["data_offsets"][0])
-                arrays[name.removeprefix("covariates/")] = np.frombuffer(
-                    data, _DTYPES[entry["dtype"]]
-                ).reshape(entry["shape"])
+    arrays = _covariate_arrays(path, contents, offset)
     try:
         parts = {
             k: dict(document[k]) for k in ("generator", "discriminator", "progress", "provenance", "summary")
@@ -218,6 +210,19 @@ def read_header(path: str | Path) -> Header:
         ) from None
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, "its description lacks a part", found=str(error)) from None
+
+
+def _covariate_arrays(path: Path, contents: Mapping[str, Any], offset: int) -> dict[str, np.ndarray]:
+    """What the covariate models are restored from."""
+    arrays = {}
+    with open(path, "rb") as file:
+        for name, entry in contents.items():
+            if name.startswith("covariates/"):
+                start, end = entry["data_offsets"]
+                file.seek(offset + start)
+                flat = np.frombuffer(file.read(end - start), _DTYPES[entry["dtype"]])
+                arrays[name.removeprefix("covariates/")] = flat.reshape(entry["shape"])
+    return arrays
 
 
 def resolve_snapshot(name: str | Path, identity: str = "") -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -119,18 +119,12 @@ def train(
         return _regression(study, rows.and_also(held), unseen, limit=limit, seed=seed, device=device)
     held = or_refuse(held, sources, "val")
     torch.manual_seed(seed)
-    network, pretrained = build(architecture, study, UNTRAINED if init is None else str(init)), UNTRAINED
-    if init is not None:
-        pretrained = start_from(network, init)
+    network = build(architecture, study, UNTRAINED if init is None else str(init))
+    pretrained = UNTRAINED if init is None else start_from(network, init)
+    plan = schedule(len(rows.images), batch, epochs, patience)
+    weigh = _level_weights(study, rows.values) if class_weights else None
     network = _trained(
-        network.to(device),
-        study,
-        rows,
-        held,
-        plan=schedule(len(rows.images), batch, epochs, patience),
-        weigh=_level_weights(study, rows.values) if class_weights else None,
-        seed=seed,
-        progress=progress,
+        network.to(device), study, rows, held, plan=plan, weigh=weigh, seed=seed, progress=progress
     )
     predictor = Predictor(study, architecture, network, (), pretrained)
     return _judged(predictor, rows, *(("test", unseen) if len(unseen.images) else ("val", held)))
@@ -202,14 +196,8 @@ def _trained(
     best, best_loss, stale = copy.deepcopy(network.state_dict()), math.inf, 0
     for epoch in range(plan.epochs):
         network.train()
-        total = 0.0
-        for which in np.array_split(rng.permutation(len(rows.images)), steps):
-            value = loss_of(rows, which)
-            optimiser.zero_grad(set_to_none=True)
-            value.backward()
-            optimiser.step()
-            slope.step()
-            total += value.item() / steps
+        order = np.array_split(rng.permutation(len(rows.images)), steps)
+        total = _epoch((loss_of(rows, which) for which in order), optimiser, slope) / steps
         network.eval()
         with torch.no_grad():
             chunks = np.array_split(np.arange(len(held.images)), math.ceil(len(held.images) / BATCH))
@@ -224,6 +212,22 @@ def _trained(
             break
     network.load_state_dict(best)
     return network.eval()
+
+
+def _epoch(
+    losses: Iterator[torch.Tensor],
+    optimiser: torch.optim.Optimizer,
+    slope: torch.optim.lr_scheduler.LRScheduler,
+) -> float:
+    """A step for each loss as it comes; their sum."""
+    total = 0.0
+    for loss in losses:
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        slope.step()
+        total += loss.item()
+    return total
 
 
 def _regression(

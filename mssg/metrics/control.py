@@ -186,20 +186,13 @@ def control(
         read=read,
     )
     rows, spread = _as_a_set(ask, readings, sources, wanted="a" in designs)
-    if "b" in designs:
-        rows += _conditional(ask, readings)
-    cells: list[GridCell] = []
-    for name, anchor in anchors.items() if "c" in designs else ():
-        more_rows, more_cells = _grid(ask, readings, name, anchor)
-        rows, cells = rows + more_rows, cells + more_cells
-    if "shuffled" in designs:
-        rows += _shuffled(ask, readings)
+    more_rows, cells = _one_by_one(ask, readings, anchors, designs)
     return ControlReport(
         study=study.name,
         n=n,
         seed=seed,
         shared=ask.shared,
-        rows=tuple(rows),
+        rows=(*rows, *more_rows),
         cells=tuple(cells),
         spread=spread,
         source=source,
@@ -217,6 +210,20 @@ def _as_a_set(
     rows = list(_drawn(ask, readings, variance))
     spread = compare(variance, real_variance(sources, ask.study), ask.study) if variance else ()
     return (rows if wanted else []), spread
+
+
+def _one_by_one(
+    ask: _Requests, readings: _MeasuredDraws, anchors: Mapping[str, str], designs: Sequence[str]
+) -> tuple[list[ControlRow], list[GridCell]]:
+    """Designs b, c and shuffled, as far as wanted: covariates move apart from each other."""
+    rows = list(_conditional(ask, readings)) if "b" in designs else []
+    cells: list[GridCell] = []
+    for name, anchor in anchors.items() if "c" in designs else ():
+        more_rows, more_cells = _grid(ask, readings, name, anchor)
+        rows, cells = rows + more_rows, cells + more_cells
+    if "shuffled" in designs:
+        rows += _shuffled(ask, readings)
+    return rows, cells
 
 
 def _batches(ask: _Requests, designs: Sequence[str], grids: int, spread: bool) -> int:

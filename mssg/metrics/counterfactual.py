@@ -149,11 +149,9 @@ def counterfactual(
     Raises:
         UsageError: Fewer than `FEWEST` images, or values that are missing.
     """
-    if len(images) < FEWEST:
-        raise UsageError(
-            "too few images for counterfactuals", found=len(images), expected=f"{FEWEST} or more"
-        )
-    if values.shape != (len(images), len(study.conditions)) or not np.isfinite(values).all():
+    if (n := len(images)) < FEWEST:
+        raise UsageError("too few images for counterfactuals", found=n, expected=f"{FEWEST} or more")
+    if values.shape != (n, len(study.conditions)) or not np.isfinite(values).all():
         raise UsageError("every image needs a value of every covariate", found=list(values.shape))
     trial = _Trial(
         editor=editor,
@@ -173,7 +171,7 @@ def counterfactual(
         nonlocal done
         done += 1
         if progress:
-            progress(f"counterfactuals, {what}", done * len(images), total * len(images))
+            progress(f"counterfactuals, {what}", done * n, total * n)
 
     results = list(trial.composition(cycles, tell))
     for i, covariate in enumerate(study.conditions):

@@ -87,15 +87,8 @@ def evaluated_model(
         raise UsageError("this network cannot move its picture", field="--transform", expected=expected)
     for name in blind:
         own.index(name)
-    known = [n for n in own.condition_names if n in study.condition_names and n not in blind]
-    if not known and not blind:
-        raise UsageError(
-            "the model is told nothing that this study records",
-            file=snapshot.header.path,
-            found=", ".join(own.condition_names),
-            expected=", ".join(study.condition_names),
-            hint="Evaluate it with the study it was trained on",
-        )
+    if not blind:
+        _check_told(snapshot, study)
     record = ModelRecord(
         label=label,
         snapshot=snapshot.header.snapshot_id,
@@ -115,6 +108,18 @@ def evaluated_model(
     drawn = f"drawn as in version {FORMAT_VERSION}"
     identity = (record.snapshot, snapshot.device, str(batch), drawn, record.drawn, *blind)
     return EvaluatedModel(record, snapshot, generate, identity)
+
+
+def _check_told(snapshot: Snapshot, study: Study) -> None:
+    own = snapshot.study
+    if not set(own.condition_names) & set(study.condition_names):
+        raise UsageError(
+            "the model is told nothing that this study records",
+            file=snapshot.header.path,
+            found=", ".join(own.condition_names),
+            expected=", ".join(study.condition_names),
+            hint="Evaluate it with the study it was trained on",
+        )
 
 
 def own_values(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,19 +107,16 @@ def utility(
 
     epochs = schedule(len(requests), epochs=epochs).epochs
 
-    def default(of: Sequence[PackedSource]) -> Predictor:
-        return train(
-            study,
-            of,
-            architecture,
-            epochs=epochs,
-            limit=len(requests),
-            observed_only=True,
-            seed=seed,
-            device=device,
-        )
-
-    fit = fit or default
+    fit = fit or partial(
+        train,
+        study,
+        architecture=architecture,
+        epochs=epochs,
+        limit=len(requests),
+        observed_only=True,
+        seed=seed,
+        device=device,
+    )
     keep = keep or (lambda _, compute: compute())
 
     def of_generated() -> dict[str, np.ndarray]:

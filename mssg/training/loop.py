@@ -95,8 +95,11 @@ def _train(run: Run, world: World, progress: Progress | None, interrupted: threa
             writer.say(f"stopped early: no better for {config.patience} evaluations")
         stop = stale or interrupt
 
-    finished = state.step >= config.total_steps or not interrupt
-    text = f"{'finished' if finished else 'stopped'} at {config.kimg(state.step):.1f} kimg"
+    _say_end(writer, run, state.step, finished=state.step >= config.total_steps or not interrupt)
+
+
+def _say_end(writer: RunWriter, run: Run, step: int, finished: bool) -> None:
+    text = f"{'finished' if finished else 'stopped'} at {run.config.kimg(step):.1f} kimg"
     hint = "" if finished else f"; continue with: mssg-train --resume {run.path}"
     writer.say(text + hint, stopped=not finished)
 

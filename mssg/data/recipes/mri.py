@@ -26,7 +26,7 @@ from mssg.data.plane import (
     to_image,
 )
 from mssg.data.position import POSITIONS_IN_WORDS, Position
-from mssg.data.recipes.cohort_selection import PrepareRequest, select_cohort
+from mssg.data.recipes.cohort_selection import CohortSelection, PrepareRequest, select_cohort
 from mssg.data.recipes.mri_slices import INTENSITIES, KEPT, RESOLUTIONS, SliceMaker, SliceOptions
 from mssg.errors import DataError, UsageError, check_choice
 from mssg.files import write_atomically
@@ -56,19 +56,10 @@ def prepare(
     scheme = load_scheme(options.label_scheme) if options.labels else LabelScheme()
     measured = [CovariateSpec(Covariate(name, "continuous", unit="ml"), name) for name in scheme.structures]
     got = select_cohort(request, "mri", nifti.SUFFIXES, measured)
-    common = options.common_space
-    if common is None:
-        common = "common" in chosen(got.cohort.affine, {"variant": got.variant})
+    common = _share_space(got, options)
     spaces, unreadable = _spaces(got.records, options)
     usual = UsualSpace.of(list(spaces.values()), options.plane) if spaces and not options.pixel_mm else None
     pixel_mm = options.pixel_mm or (usual.pixel_mm(options.resolution) if usual else 1.0)
-    if options.is_stack and not common:
-        raise UsageError(
-            "the volumes share no space, so that their millimetres name no common place",
-            field="--at",
-            found=options.at[0],
-            hint="Register them to a template and add --common-space, or cut single slices",
-        )
     grids = _common_grids(spaces.values(), usual, positions, options, pixel_mm) if common else ()
     geometry = replace(_geometry(options, pixel_mm, grids), space=_space(got.records, spaces))
     plan = got.plan(
@@ -99,6 +90,25 @@ def prepare(
     if save_slices:
         write_slices(plan.out / plan.name, plan.out / f"{plan.name}-slices")
     return summary
+
+
+def _share_space(got: CohortSelection, options: SliceOptions) -> bool:
+    """Whether all volumes lie in one space: as the options say, else the cohort's map.
+
+    Raises:
+        UsageError: They do not, and are to be cut at places in millimetres.
+    """
+    common = options.common_space
+    if common is None:
+        common = "common" in chosen(got.cohort.affine, {"variant": got.variant})
+    if options.is_stack and not common:
+        raise UsageError(
+            "the volumes share no space, so that their millimetres name no common place",
+            field="--at",
+            found=options.at[0],
+            hint="Register them to a template and add --common-space, or cut single slices",
+        )
+    return common
 
 
 def _notes(pixel_mm: float, options: SliceOptions, usual: UsualSpace | None, common: bool) -> tuple[str, ...]:

@@ -98,31 +98,31 @@ def _strata_within(context: EvalContext, source: str) -> Strata:
     except UsageError as error:
         context.note(f"strata, {source}", str(error))
         return Strata(names, cells=(), too_few=0, rows_lost=0, rows_unknown=len(rows))
+    for left_out in _left_out(found, len(rows), asked.min_count):
+        context.note(f"strata, {source}", left_out)
+    return replace(found, cells=tuple(replace(c, rows=rows[c.rows]) for c in found.cells))
+
+
+def _left_out(found: Strata, images: int, min_count: int) -> Iterator[str]:
+    """Which images are in no stratum, and why."""
     if found.rows_unknown:
-        context.note(
-            f"strata, {source}",
-            f"{found.rows_unknown} of {len(rows)} images lack one of {', '.join(found.names)} and are in no"
-            " stratum",
-        )
+        lacking = ", ".join(found.names)
+        yield f"{found.rows_unknown} of {images} images lack one of {lacking} and are in no stratum"
     if found.rows_at_top:
-        context.note(
-            f"strata, {source}",
-            f"{found.rows_at_top} of {len(rows)} images have the largest value of a covariate and are in no"
-            " half-open stratum",
+        yield (
+            f"{found.rows_at_top} of {images} images have the largest value of a covariate and are in no"
+            " half-open stratum"
         )
     if found.too_few:
-        context.note(
-            f"strata, {source}",
-            f"{found.too_few} strata with {found.rows_lost} of {len(rows)} images have fewer than"
-            f" {asked.min_count} real images and are left out",
+        yield (
+            f"{found.too_few} strata with {found.rows_lost} of {images} images have fewer than"
+            f" {min_count} real images and are left out"
         )
     if not found.cells:
-        context.note(
-            f"strata, {source}",
+        yield (
             "no stratum has enough real images; use fewer covariates (--by), fewer bins, or a lower"
-            " --min-count",
+            " --min-count"
         )
-    return replace(found, cells=tuple(replace(c, rows=rows[c.rows]) for c in found.cells))
 
 
 def _few_enough(context: EvalContext, names: tuple[str, ...], source: str) -> tuple[str, ...]:
