@@ -61,8 +61,8 @@ def main(words: list[str] | None = None) -> int:
                 arguments.output,
                 arguments.target,
                 arguments.device,
-                arguments.data_order,
-                arguments.movie,
+                data_order=arguments.data_order,
+                movie=arguments.movie,
             )
             print(told)
             return 0

@@ -52,7 +52,7 @@ class Burnt:
 
 def coloured(image: np.ndarray, display: Display) -> np.ndarray:
     """Grey levels through window and colours: uint8 [H, W] in plain grey, else [H, W, 3]."""
-    out = colormaps.apply(image, display.level, display.width, display.colormap, display.invert)
+    out = colormaps.apply(image, display.level, display.width, display.colormap, invert=display.invert)
     return out[..., 0] if image.ndim == 2 and display.colormap == "grey" else out
 
 
@@ -134,7 +134,7 @@ def sheet(parts: Sequence[Part], display: Display, burnt: Burnt = Burnt()) -> np
     """
     pictures = [_labelled(part, displayed(part, display, burnt.times), display, burnt) for part in parts]
     pictures = [
-        _laid_over(picture, part, strokes, display, burnt.times)
+        _laid_over(picture, part, strokes, display, times=burnt.times)
         for picture, part, strokes in zip(pictures, parts, (*burnt.strokes, *[()] * len(parts)))
     ]
     joined = pictures[0] if len(pictures) == 1 else _tiled(pictures)

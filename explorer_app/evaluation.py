@@ -175,7 +175,7 @@ def _cell(result: Result, study: Study) -> StratumCell:
 def _table(metric: str, unit: str, cells: list[StratumCell], about: str) -> StrataTable:
     names = list(dict.fromkeys(name for cell in cells for name, _ in cell.stratum))
     names += [""] * (_SHOWN - len(names))
-    return StrataTable(metric, names[0], names[1], names[2], tuple(cells), unit, about)
+    return StrataTable(metric, names[0], names[1], names[2], cells=tuple(cells), unit=unit, about=about)
 
 
 def quantile_bins(distribution: TrainingDistribution, name: str, count: int = 4) -> list[Edges]:

@@ -227,7 +227,7 @@ def _outline_rows(masks: Mapping[str, np.ndarray], header: Header) -> str:
     for name, mask in masks.items():
         for i, line in enumerate(outlines(mask), 1):
             for x, y in line:
-                mm = millimetres(geometry, x, y, side, side) if geometry else ()
+                mm = millimetres(geometry, x, y, side, rows=side) if geometry else ()
                 rows.append(",".join([name, str(i), *(f"{v:g}" for v in (x, y, *mm))]))
     return "\n".join(rows) + "\n"
 
@@ -271,7 +271,7 @@ def figure(cells: Sequence[Sequence[np.ndarray]], grid: Grid, origin: Origin) ->
     rising, values = origin.header.study.covariate(grid.rows.name).is_continuous, grid.rows.values()
     rows = Sweep(grid.rows.name, values if rising else values[::-1])
     columns, first = _sweep(grid.columns), origin.requests[0]
-    drawn = figure_of_images(origin.header, images, rows, columns, first, origin.command)
+    drawn = figure_of_images(origin.header, images, rows, columns, request=first, command=origin.command)
     return replace(drawn, metadata={**drawn.metadata, "mssg": origin.json})
 
 

@@ -138,7 +138,7 @@ class Gallery:
         name = f"{source.path.name} {neighbour.row}"
         kind = "semi-synthetic" if source.info.get("semi_synthetic") else "real"
         known = tuple(neighbour.values.items())
-        return RealImage(self.snapshot, name, pixels, known, self.about(neighbour), kind=kind)
+        return RealImage(self.snapshot, name, pixels, known, about=self.about(neighbour), kind=kind)
 
     def about(self, neighbour: Neighbour) -> str:
         """What a neighbour is: whose data, and whether the model may have seen it."""

@@ -92,7 +92,7 @@ class RealImage:
         place = place_from_json(document["place"])
         known = tuple((str(n), float(v)) for n, v in document["covariates"])
         snapshot, name, about = (str(document[key]) for key in ("snapshot", "name", "about"))
-        return RealImage(snapshot, name, pixels, known, about, place, str(document["kind"]))
+        return RealImage(snapshot, name, pixels, known, about=about, place=place, kind=str(document["kind"]))
 
 
 def place_to_json(place: Place | None) -> dict[str, Any] | None:

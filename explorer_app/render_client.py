@@ -171,7 +171,7 @@ class RenderClient:
         lacking = [(p, m) for p, m in self._others.items() if self._lacks(p, m)]
         others = tuple((p, m) for p, m in lacking if p not in self._along)
         along = tuple(p for p, _ in lacking if p in self._along)
-        wanted = RequestedPictures(0, main, others, self.predictor.path, along, self._unread)
+        wanted = RequestedPictures(0, main, others, self.predictor.path, along=along, head=self._unread)
         if not self._link.alive or (self._sent is not None and _covers(self._sent, wanted)):
             return
         generation = self._link.generation

@@ -170,9 +170,9 @@ def histogram_slider(
         edges,
         counts,
         value,
-        left + inner * np.clip((edges - low) / span, 0, 1),
-        corner.y + tall - em(0.12),
-        tall - em(0.35),
+        xs=left + inner * np.clip((edges - low) / span, 0, 1),
+        base=corner.y + tall - em(0.12),
+        tall=tall - em(0.35),
     )
     imgui.set_next_item_width(width)
     changed, new = _clear_slider(name, value, low, high, ImVec2(inset, (tall - imgui.get_font_size()) / 2))

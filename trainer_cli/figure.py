@@ -282,7 +282,7 @@ def counterfactuals(
     words += ["--rows", rows, "--cols", cols] if rows and cols else []
     words += [word for text in fix for word in ("--fix", text)] + ["-o", output]
     fixed = parse_values(renderer.study, fix)
-    drawn = counterfactual_figure(renderer, latent, rows, cols, fixed, shlex.join(words))
+    drawn = counterfactual_figure(renderer, latent, rows, cols, fixed=fixed, command=shlex.join(words))
     drawn.save(path)
     click.echo(f"{path}: {drawn.images.shape[1]} x {drawn.images.shape[2]} counterfactuals")
 

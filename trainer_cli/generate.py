@@ -155,7 +155,7 @@ def generate(
     elif suffix in files.NIFTI_SUFFIXES:
         _write_nifti(path, renderer, plan, snapshot)
     else:
-        _write_png(path, renderer, plan, snapshot, int(bits))
+        _write_png(path, renderer, plan, snapshot, bits=int(bits))
     say_outside(renderer.header, dict(plan.request.covariates) | plan.swept)
 
 

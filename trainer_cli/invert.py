@@ -177,7 +177,7 @@ def _one(
     picture, place = read_image(image, study, rules)
     given = (rules.position(study) if is_volume(image, rules.reading) else {}) | parse_values(study, fix)
     reader = Predictor.load(predictor, loaded.device) if predictor else None
-    task = InvertedImage.to_do(loaded, picture, given, config, reader, place)
+    task = InvertedImage.to_do(loaded, picture, given, config, predictor=reader, place=place)
     values, how = task.inversion.values, task.how
     before = _earlier(path, task, restart)
     for covariate, value in zip(study.conditions, values[0]):

@@ -78,12 +78,12 @@ def _window(display: Display, image: np.ndarray | None) -> Display:
     label = em(_LABEL_EM)
     label_at("window", label, _WINDOW_TIP)
     width = widgets.float_slider(
-        "##window", display.width, 1.0, 510.0, "%.0f", imgui.SliderFlags_.logarithmic
+        "##window", display.width, 1.0, 510.0, form="%.0f", flags=imgui.SliderFlags_.logarithmic
     )
     if widgets.double_clicked():
         width = FULL_WIDTH
     label_at("level", label, _LEVEL_TIP)
-    level = widgets.float_slider("##level", display.level, 0.0, 255.0, "%.0f")
+    level = widgets.float_slider("##level", display.level, 0.0, 255.0, form="%.0f")
     if widgets.double_clicked():
         level = FULL_LEVEL
     display = replace(display, width=width, level=level)
@@ -184,7 +184,7 @@ def _change(app: Context, part: Part, display: Display) -> Display:
     label_at("window", label, _CHANGE_TIP)
     imgui.set_next_item_width(-em(4.4))
     form, log = "%.1f" if width < 20 else "%.0f", imgui.SliderFlags_.logarithmic
-    moved = widgets.float_slider("##change window", width, 1.0, 510.0, form, log)
+    moved = widgets.float_slider("##change window", width, 1.0, 510.0, form=form, flags=log)
     widgets.tooltip(_CHANGE_TIP)
     if moved != width:
         display = replace(display, change_width=moved)
@@ -194,7 +194,7 @@ def _change(app: Context, part: Part, display: Display) -> Display:
     if clicked:
         display = replace(display, change_width=0.0 if automatic else width)
     label_at("threshold", label, _THRESHOLD_TIP)
-    threshold = widgets.float_slider("##change threshold", display.change_threshold, 0.0, half, "%.1f")
+    threshold = widgets.float_slider("##change threshold", display.change_threshold, 0.0, half, form="%.1f")
     threshold = 0.0 if widgets.double_clicked() else threshold
     widgets.tooltip(_THRESHOLD_TIP)
     label_at("overlay", label)
@@ -212,7 +212,7 @@ def _share(display: Display) -> Display:
     )
     label_at("share", em(_LABEL_EM), tip)
     share = 100 * display.share
-    moved = widgets.float_slider("##share", share, 0.0, 100.0, "%.0f %%")
+    moved = widgets.float_slider("##share", share, 0.0, 100.0, form="%.0f %%")
     moved = 50.0 if widgets.double_clicked() else moved
     widgets.tooltip(f"{tip} Double-click: the middle.")
     return display if moved == share else replace(display, share=moved / 100)

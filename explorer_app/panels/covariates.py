@@ -39,7 +39,7 @@ def draw(app: Context, state: AppState) -> AppState:
             state = _row(app, state, distribution, covariate, support)
     imgui.end_child()
     mode = widgets.segmented(
-        "mode", LINK_MODES, state.mode, _MODE_TIPS, imgui.get_content_region_avail().x - em(2.3)
+        "mode", LINK_MODES, state.mode, _MODE_TIPS, width=imgui.get_content_region_avail().x - em(2.3)
     )
     if mode != state.mode:
         state = replace(state, mode=mode)

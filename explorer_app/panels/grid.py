@@ -33,7 +33,7 @@ def draw(app: Context, state: AppState) -> AppState:
             state = _axis(state, distribution, which, title)
         held = app.still(state)
         pictures = export.grid_of(distribution.study, held.request, held.grid)
-        _progress(app, state, distribution, pictures, held is not state)
+        _progress(app, state, distribution, pictures, waits=held is not state)
     else:
         held = app.still(state)
         pictures = export.grid_of(distribution.study, held.request, held.grid)
@@ -42,7 +42,7 @@ def draw(app: Context, state: AppState) -> AppState:
     if imgui.begin_child("grid cells", ImVec2(0, 0)):
         if pictures:
             app.client.request(p for row in pictures for p in row)
-            state = _cells(app, state, distribution, pictures, held is not state)
+            state = _cells(app, state, distribution, pictures, waits=held is not state)
         else:
             widgets.empty_note("No grid", "Choose two different covariates.")
     imgui.end_child()
@@ -284,9 +284,9 @@ def thumbnail(app: Context, name: str, frame: Frame, cell: float, state: AppStat
         origin,
         (-step if mirror else step, step),
         display.level,
-        display.width,
-        display.colormap,
-        display.invert,
-        True,
+        width=display.width,
+        colormap=display.colormap,
+        invert=display.invert,
+        linear=True,
     )
     return app.screen.target(name).show(image, look)

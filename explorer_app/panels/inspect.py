@@ -108,7 +108,7 @@ def _channels(state: AppState, channels: int) -> AppState:
     if not normalise:
         imgui.same_line()
         imgui.set_next_item_width(-1)
-        gain = widgets.float_slider("##gain", gain, -40.0, 40.0, "%+.0f dB")
+        gain = widgets.float_slider("##gain", gain, -40.0, 40.0, form="%+.0f dB")
         widgets.tooltip("Scale: activations are multiplied by this before −1 becomes black and 1 white.")
     if channel != request.channel:
         request = replace(request, channel=channel)
@@ -143,10 +143,10 @@ def _spectrum(app: Context, analysis: Analysis) -> Analysis:
         f"Power spectrum, zero frequency in the middle, 0 to −{decibels:.0f} dB below its maximum."
     )
     label_at("beta", em(4.2))
-    beta = widgets.float_slider("##beta", beta, 0.0, 20.0, "Kaiser β %.1f")
+    beta = widgets.float_slider("##beta", beta, 0.0, 20.0, form="Kaiser β %.1f")
     widgets.tooltip("Shape of the Kaiser window that keeps the picture's edges out of its spectrum. 0: none.")
     label_at("range", em(4.2))
-    decibels = widgets.float_slider("##decibels", decibels, 20.0, 140.0, "%.0f dB")
+    decibels = widgets.float_slider("##decibels", decibels, 20.0, 140.0, form="%.0f dB")
     widgets.tooltip("From the maximum down to black.")
     return replace(analysis, spectrum_beta=beta, spectrum_range_db=decibels)
 
@@ -159,15 +159,15 @@ def _transform(app: Context, state: AppState, equivariant: bool) -> AppState:
     label, play_width = em(4.2), em(2.2)
     label_at("x", label)
     imgui.set_next_item_width(imgui.get_content_region_avail().x - play_width)
-    x = widgets.float_slider("##translate x", before[0], -1, 1, "%.3f widths")
+    x = widgets.float_slider("##translate x", before[0], -1, 1, form="%.3f widths")
     imgui.same_line()
     play(app, "translate", "Move the picture on a circle.")
     label_at("y", label)
     imgui.set_next_item_width(imgui.get_content_region_avail().x - play_width)
-    y = widgets.float_slider("##translate y", before[1], -1, 1, "%.3f widths")
+    y = widgets.float_slider("##translate y", before[1], -1, 1, form="%.3f widths")
     label_at("rotate", label)
     imgui.set_next_item_width(imgui.get_content_region_avail().x - play_width)
-    angle = widgets.float_slider("##rotate", before[2] * 360, -180, 180, "%.1f°")
+    angle = widgets.float_slider("##rotate", before[2] * 360, -180, 180, form="%.1f°")
     imgui.same_line()
     play(app, "rotate", "Turn the picture.")
     if app.interface.animation in ("translate", "rotate"):

@@ -136,7 +136,7 @@ def _truncation(app: Context, request: RenderRequest, label: float) -> RenderReq
         "psi", label, "Truncation: 1 = as trained, 0 = the average of this condition, above 1 = exaggerated."
     )
     imgui.set_next_item_width(imgui.get_content_region_avail().x - em(2.2))
-    psi = widgets.float_slider("##psi", request.psi, -1.0, 2.0, "%.2f")
+    psi = widgets.float_slider("##psi", request.psi, -1.0, 2.0, form="%.2f")
     if widgets.double_clicked():
         psi = 1.0
     widgets.tooltip("Truncation psi, −1 to 2. Double-click: 1 (no truncation).")

@@ -96,7 +96,7 @@ def _head(app: Context, distribution: TrainingDistribution, state: AppState) -> 
     instrument = _Instrument(f"{distribution.study.instrument}, head", reads.ABOUT, reads.own_errors())
     request = wanted if reading or last is None else last
     reading = reading or app.client.heads[request]
-    _table(distribution, request, instrument, reading.values, request == wanted)
+    _table(distribution, request, instrument, reading.values, current=request == wanted)
     widgets.wrapped(f"Read on {reading.first:g} to {reading.last:g} mm.", theme.FAINT)
     if reading.cut:
         widgets.wrapped(
@@ -139,7 +139,7 @@ def _table(
             if covariate.name in values and covariate.name in asked:
                 value = values[covariate.name]
                 own, wanted = errors.get(covariate.name), asked[covariate.name]
-                _row(distribution, covariate, wanted, value, own, current, len(columns) == 4)
+                _row(distribution, covariate, wanted, value, own=own, current=current, wide=len(columns) == 4)
         conditions = distribution.study.condition_names
         for own in instrument.own:
             if own.covariate in values and own.covariate not in conditions:

@@ -47,7 +47,7 @@ def _controls(app: Context, state: AppState) -> AppState:
     imgui.same_line(0, em(0.2))
     playing, can = app.interface.animation == "movie", len(state.movie.keyframes) > 1
     icon = icons.ICON_FA_STOP if playing else icons.ICON_FA_PLAY
-    if widgets.icon_button(icon, "play movie", "Play it in the picture.", playing, can):
+    if widgets.icon_button(icon, "play movie", "Play it in the picture.", playing, enabled=can):
         app.interface.animation = "" if playing else "movie"
     imgui.same_line(0, em(0.2))
     imgui.begin_disabled(not can)
@@ -59,13 +59,13 @@ def _controls(app: Context, state: AppState) -> AppState:
         "GIF, MP4 or PNGs. A saved session holds the keyframes: `mssg figure movie SESSION` films them."
     )
     movie = state.movie
-    fps = _choice("##movie fps", FPS, movie.fps, "{} a second", 7.5, "Pictures a second.")
+    fps = _choice("##movie fps", FPS, movie.fps, "{} a second", width=7.5, tip="Pictures a second.")
     times = _choice(
         "##movie size", TIMES, movie.times, "{}× pixels", 6.5, "Pixels a side for each of the picture's."
     )
     imgui.same_line(0, em(0.4))
     tips = ("Start and stop gently at each keyframe.", "Even speed from keyframe to keyframe.")
-    easing = widgets.segmented("easing", EASINGS, movie.easing, tips, em(8.5))
+    easing = widgets.segmented("easing", EASINGS, movie.easing, tips, width=em(8.5))
     return replace(state, movie=_burnt(replace(movie, fps=fps, times=times, easing=easing)))
 
 
@@ -121,7 +121,7 @@ def _keyframe(app: Context, state: AppState, i: int, frame: Keyframe, cell: floa
         imgui.get_window_draw_list().add_rect_filled(at, end, u32(theme.FRAME, 0.6))
     else:
         of_frame = replace(state, display=frame.display)
-        texture = thumbnail(app, f"keyframe {i}", shown, cell, of_frame)
+        texture = thumbnail(app, f"keyframe {i}", shown, cell, state=of_frame)
         imgui.get_window_draw_list().add_image(imgui.ImTextureRef(texture), at, end)
     if imgui.invisible_button(f"keyframe {i}", ImVec2(cell, cell)):
         state = replace(state, request=frame.request, display=frame.display)

@@ -96,7 +96,7 @@ def _slice(app: Context, state: AppState, opened: OpenedImage, image: RealImage)
     else:
         low, high = scan.limits(anchor)
         imgui.set_next_item_width(-1)
-        mm = widgets.float_slider("##slice of the image", at, low, high, "slice at %.1f mm")
+        mm = widgets.float_slider("##slice of the image", at, low, high, form="slice at %.1f mm")
         if widgets.double_clicked():
             mm = scan.default_mm
         widgets.tooltip(

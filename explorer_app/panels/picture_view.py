@@ -68,9 +68,9 @@ def draw(app: Context, state: AppState) -> AppState:
     else:
         _slice(app, panes[-1])
     if panes[0].part.joined == "swipe":
-        state = replace(state, display=_swipe(app, panes[0], hovered, active, state.display))
+        state = replace(state, display=_swipe(app, panes[0], hovered, active, display=state.display))
     held = active and not app.interface.swiping
-    state = regions.drag(app, _mouse(app, state, over, hovered, held), over.view, held)
+    state = regions.drag(app, _mouse(app, state, over, hovered, active=held), over.view, held)
     if not named:
         shown = [(p.part.request, p.view) for p in panes if isinstance(p.part.request, RenderRequest)]
         state = people.names(state, shown)
@@ -444,7 +444,7 @@ def marks(app: Context, state: AppState, view: View) -> None:
                 x,
                 y,
                 theme.INK,
-                1.0,
+                align=1.0,
             )
     elif frame is not None and frame.preview:
-        widgets.chip("stored picture" if frame.stored else "preview", x, y, theme.INK, 1.0)
+        widgets.chip("stored picture" if frame.stored else "preview", x, y, theme.INK, align=1.0)

@@ -52,14 +52,14 @@ def draw(app: Context, state: AppState) -> AppState:
     covariate, own = distribution.study.covariate(name), app.errors_of(reader).get(name)
     if imgui.begin_child("response settings", ImVec2(em(14.5), 0)):
         state = _settings(state, names, name)
-        _summary(app, covariate, curve, points, reader, own, held is not state)
+        _summary(app, covariate, curve, points, reader=reader, own=own, waits=held is not state)
         pictures = [p for point in points for p in point.pictures]
         values = [value for row in read for value in row]
         csv_button(app, "response", lambda: of_response(covariate, reader, list(zip(pictures, values))))
     imgui.end_child()
     imgui.same_line()
     if imgui.begin_child("response plot", ImVec2(0, 0)):
-        _plot(app, covariate, curve, reader, own, state.value(name))
+        _plot(app, covariate, curve, reader, own=own, now=state.value(name))
     imgui.end_child()
     return state
 

@@ -153,7 +153,7 @@ def _live(app: Context, state: AppState, distribution: TrainingDistribution) -> 
         analysis.strata_rows,
         analysis.strata_columns,
         analysis.strata_panel,
-        tuple(cells),
+        cells=tuple(cells),
     )
 
 
@@ -198,7 +198,7 @@ def _maps(state: AppState, distribution: TrainingDistribution, table: StrataTabl
                 u32(theme.TEXT),
                 f"{table.panel} {_edges(distribution, table.panel, edges)}",
             )
-        _column_labels(distribution, table, columns, ImVec2(x, corner.y + top - em(1.15)), cell.x)
+        _column_labels(distribution, table, columns, ImVec2(x, corner.y + top - em(1.15)), width=cell.x)
         for (i, j), value in np.ndenumerate(grid):
             place = ImVec2(x + j * cell.x, corner.y + top + i * cell.y)
             square, stratum = _Square(place, cell, f"stratum {k} {i} {j}"), placed.get((i, j))

@@ -179,8 +179,8 @@ def _shown(app: Context, state: AppState, head: Head, stack: Stack | None) -> di
     for plane in ORDER:
         if plane == head.geometry.plane or stack is None:
             continue
-        current = _part(app, head, stack, plane, "now")
-        second = _part(app, head, pinned, plane, "pin") if pinned else None
+        current = _part(app, head, stack, plane, which="now")
+        second = _part(app, head, pinned, plane, which="pin") if pinned else None
         if second is not None and state.pin is not None:
             second = replace(second, label=state.pin.label)
         out[plane] = parts(state.display, current, second)[0]
@@ -200,7 +200,7 @@ def _part(app: Context, head: Head, stack: Stack, plane: str, which: str) -> Par
         f"{which} {plane}",
         list(stack.images),
         settings,
-        lambda: across(stack, pixels, head.geometry, plane, at),
+        lambda: across(stack, pixels, head.geometry, plane, at_mm=at),
     )
     return Part(stack.head, brightness(image), geometry_across(pixels, head.geometry, plane))
 
@@ -328,7 +328,7 @@ def _mouse(app: Context, state: AppState, head: Head, panes: list[Plane]) -> App
             low, high = ZOOM_RANGE
             zoom = min(high, max(low, over.view.zoom * 1.2**io.mouse_wheel))
             return replace(state, display=replace(state.display, zoom=zoom))
-        return _scrolled(app, state, head, over.plane, slice_bar.steps(io.mouse_wheel))
+        return _scrolled(app, state, head, over.plane, steps=slice_bar.steps(io.mouse_wheel))
     if hovered and imgui.is_mouse_double_clicked(0):
         return replace(state, display=replace(state.display, zoom=0.0, center=(0.5, 0.5)))
     held = next((p for p in panes if p.name == app.interface.dragged_plane), None)
@@ -343,7 +343,7 @@ def _mouse(app: Context, state: AppState, head: Head, panes: list[Plane]) -> App
     if tool == "latent":
         speed = SEEDS_PER_EM / em() * (0.1 if io.key_shift else 1)
         return replace(state, request=drag_latent(state.request, move.x * speed, move.y * speed))
-    return _moved(app, state, head, held, io.mouse_pos)
+    return _moved(app, state, head, held, mouse=io.mouse_pos)
 
 
 def _scrolled(app: Context, state: AppState, head: Head, plane: str, steps: int) -> AppState:
@@ -360,7 +360,7 @@ def _moved(app: Context, state: AppState, head: Head, pane: Plane, mouse: ImVec2
     assert isinstance(stated, Geometry)
     column, row = view.to_image(mouse.x, mouse.y)
     column, row = min(max(column, 0.0), view.columns), min(max(row, 0.0), view.rows)
-    side, up = geometry.millimetres(stated, column, row, view.columns, view.rows)
+    side, up = geometry.millimetres(stated, column, row, view.columns, rows=view.rows)
     return _placed(app, state, head, dict(zip(AXES[pane.plane][1:], (side, up))))
 
 

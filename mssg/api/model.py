@@ -167,7 +167,7 @@ class Model:
             row = dict(zip(self.study.condition_names, renderer.values(request.covariates).tolist()))
             if resample is not None:
                 head = volume.resampled(head, resample)
-        return Volume(head, request, row, self._session.header, self.name)
+        return Volume(head, request, row, self._session.header, snapshot=self.name)
 
     def grid(
         self,

@@ -59,7 +59,7 @@ class Volume:
         """
         path = checked_path(path, *NIFTI_SUFFIXES)
         study, edge = self._header.study, self._head.edge
-        command = private_command(volume_command(self.request, study, self._snapshot, edge, str(path)))
+        command = private_command(volume_command(self.request, study, self._snapshot, edge, output=str(path)))
         with argument_errors():
             make_folder(path.parent, UsageError)
             volume.save_volume(path, self._head, self._header, self.request, [self._stated], None, command)

@@ -362,7 +362,7 @@ def _storage(machine: _Machine, arguments: tuple[Any, ...]) -> _Storage:
     (data,) = arguments
     if not isinstance(data, bytes):
         raise TypeError
-    reader = _Machine(data, 0, _STORAGE_NAMES, machine.budget, machine.path)
+    reader = _Machine(data, 0, _STORAGE_NAMES, machine.budget, path=machine.path)
     values = []
     for _ in range(5):
         reader.stack, reader.outer, reader.memo = [], [], {}

@@ -107,7 +107,7 @@ def _blocks(x: np.ndarray, codes: np.ndarray) -> list[_Block]:
     for number, mask in enumerate(masks):
         rows = np.flatnonzero(group.reshape(-1) == number)
         seen = np.flatnonzero(~mask)
-        out.append(_Block(rows, seen, np.flatnonzero(mask), x[np.ix_(rows, seen)], codes[rows]))
+        out.append(_Block(rows, seen, np.flatnonzero(mask), x[np.ix_(rows, seen)], codes=codes[rows]))
     return out
 
 

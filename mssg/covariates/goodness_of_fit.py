@@ -157,10 +157,10 @@ def _covariate_fit(models: CovariateModels, name: str, rows: Rows, held_out: np.
         models.family(name),
         parents,
         len(rows.comparable(*columns)[0]),
-        float(density[inside].mean()) if inside.any() else None,
-        float(1 - inside.mean()) if inside.size else 0.0,
-        _summary(covariate, seen, seen),
-        _summary(covariate, drawn, seen),
+        log_likelihood=float(density[inside].mean()) if inside.any() else None,
+        outside=float(1 - inside.mean()) if inside.size else 0.0,
+        observed=_summary(covariate, seen, seen),
+        sampled=_summary(covariate, drawn, seen),
     )
 
 

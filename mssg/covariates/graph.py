@@ -78,7 +78,7 @@ def build_graph(study: Study) -> tuple[Factor, ...]:
             continue
         spec = specs[name] or _default(study, name, edges)
         edges[name] |= set(spec.given)
-        factors.append(Factor((name,), spec.given, spec.family, spec.components, spec.options))
+        factors.append(Factor((name,), spec.given, spec.family, spec.components, options=spec.options))
     for factor in factors:
         _check_factor(study, factor)
     return _sorted(_merge_rows(study, factors))
@@ -91,7 +91,7 @@ def _explicit(study: Study, covariate: Covariate) -> ModelSpec | None:
     if spec is None or not (spec.given or spec.family):
         return None
     family = spec.family or _default_family(study, covariate, spec.given)
-    return ModelSpec(covariate.name, spec.given, family, spec.components, spec.options)
+    return ModelSpec(covariate.name, spec.given, family, spec.components, options=spec.options)
 
 
 def _default_order(study: Study) -> list[str]:

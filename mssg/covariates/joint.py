@@ -94,7 +94,7 @@ class JointMixture(Stateful):
         pairs = _unobserved_pairs(values, continuous, discrete)
         count = components or default_components(int((~np.isnan(x)).sum(0).min()), len(variables))
         coupling = partial(_impose, pairs=pairs, within=np.full(len(pairs), unobserved_correlation))
-        fitted = fit_mixture(x, count, rng, codes, levels, coupling if pairs else None)
+        fitted = fit_mixture(x, count, rng, codes, levels=levels, coupling=coupling if pairs else None)
         mixture = Mixture(fitted.weights, fitted.means, fitted.covariances, fitted.tables)
         ordered = np.concatenate([x, np.where(codes < 0, np.nan, codes)], 1)
         mixture, achieved = _calibrate(mixture, pairs, ordered, unobserved_correlation)

@@ -233,8 +233,8 @@ class Stratified(FittedModel):
             data.y,
             tuple(data.parents[i] for i in continuous),
             data.x[:, continuous],
-            data.components,
-            data.options,
+            components=data.components,
+            options=data.options,
         )
         pooled = family.fit(inner, rng)
         codes, models = [], []

@@ -108,7 +108,7 @@ def sample(
     out = np.flatnonzero((y < low) | (y > high))
     if out.size:
         wr, mr = (w[out] if len(w) > 1 else w), (m[out] if len(m) > 1 else m)
-        y[out] = _sample_inside(wr, mr, s, low, high, rng, out.size)
+        y[out] = _sample_inside(wr, mr, s, low, high=high, rng=rng, n=out.size)
     return y
 
 

@@ -58,7 +58,7 @@ class CohortImage:
 
     def left_out(self, stage: str, reason: str) -> LeftOut:
         """This image as one that was left out."""
-        return LeftOut(self.name, stage, reason, self.subject, self.session)
+        return LeftOut(self.name, stage, reason, self.subject, session=self.session)
 
 
 @dataclass(frozen=True)

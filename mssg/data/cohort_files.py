@@ -75,7 +75,7 @@ def find(
             left.append(LeftOut(name, "files", problem))
             continue
         facts = {k: v or "" for k, v in match.groupdict().items()} | {"variant": variant}
-        image = _image(path, name, facts, cohort, {})
+        image = _image(path, name, facts, cohort, cells={})
         (left if isinstance(image, LeftOut) else images).append(image)  # type: ignore[arg-type]
     if not images and not left:
         shown = " | ".join(chosen(cohort.pattern, {"variant": variant}))
@@ -112,7 +112,7 @@ def _image(
     folder, _, file = name.rpartition("/")
     facts |= {"folder": folder or ".", "stem": re.sub(STEM, "", file)}
     facts["subject"] = facts.get("subject") or subject
-    return CohortImage(path, name, subject, session, facts, dict(cells))
+    return CohortImage(path, name, subject, session, facts=facts, cells=dict(cells))
 
 
 def side_of(text: str) -> str:
@@ -159,7 +159,7 @@ def from_rows(
             left.append(LeftOut(name, "files", problem))
             continue
         facts = {**row, "variant": variant, "line": str(line), "table": table.name}
-        image = _image(path, name, facts, cohort, row)
+        image = _image(path, name, facts, cohort, cells=row)
         (left if isinstance(image, LeftOut) else images).append(image)  # type: ignore[arg-type]
     return images, left
 

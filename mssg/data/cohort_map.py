@@ -180,8 +180,8 @@ def _table_spec(document: Any, name: str, file: str | None) -> TableSpec:
         _regex(table, "id"),
         _choice(table, "key", (), "{subject}"),
         _choice(table, "match", (), "{subject}"),
-        table.get("has", "text", ""),
-        _nearest(table),
+        has=table.get("has", "text", ""),
+        nearest=_nearest(table),
     )
     table.finish()
     return spec

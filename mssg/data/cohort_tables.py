@@ -184,7 +184,7 @@ def _fitting(path: Path, name: str, specs: Sequence[TableSpec], cohort: CohortMa
         there = {*columns.values(), *facts}
         needed = {spec.has, spec.nearest.column if spec.nearest else ""} - {""}
         keys = [key for key in texts(spec.key) if {*names_in(key), *needed} <= there]
-        out += [JoinedTable(spec, key, path, facts, columns, cohort.bids) for key in keys]
+        out += [JoinedTable(spec, key, path, facts, columns=columns, bids=cohort.bids) for key in keys]
     all_keys = tuple(table.key for table in out)
     return [replace(table, others=tuple(key for key in all_keys if key != table.key)) for table in out]
 

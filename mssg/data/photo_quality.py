@@ -72,7 +72,7 @@ def judge_photo(photo: NDArray[np.uint8]) -> PhotoQuality:
     field = float(inside.mean())
     if field < SMALLEST_FIELD:
         reason = f"no field of a fundus photograph: {field:.0%} of the square is not black"
-        return PhotoQuality(field, 0.0, 0.0, 0.0, 0.0, "", reason)
+        return PhotoQuality(field, 0.0, 0.0, 0.0, evenness=0.0, disc_side="", reason=reason)
     grey = small.mean(2)
     light = float(np.median(grey[inside]))
     white = float((small.min(2) > WHITE)[inside].mean())

@@ -169,7 +169,7 @@ class UsualSpace:
         field = float(np.median([max(f) for f in fields]))
         widest = max((max(f) for f in fields if max(f) <= FAR * field), default=field)
         narrow = float(np.median([min(f) for f in fields]))
-        return UsualSpace(plane, float(np.median(edges)), field, narrow, widest)
+        return UsualSpace(plane, float(np.median(edges)), field, narrow, widest_mm=widest)
 
     def pixel_mm(self, resolution: int) -> float:
         """Edge of a pixel: the usual voxel's, or larger so that the usual fields fit."""
@@ -256,7 +256,7 @@ def fit_grid(
         # coincide
         if straight and abs(edges[axis] - pixel_mm) < ON_GRID_MM and (shape[axis] - resolution) % 2:
             centre[i] -= pixel_mm / 2
-    return PlaneGrid(plane, position_mm, pixel_mm, resolution, (float(centre[0]), float(centre[1])))
+    return PlaneGrid(plane, position_mm, pixel_mm, resolution, centre_mm=(float(centre[0]), float(centre[1])))
 
 
 def sample_plane(

@@ -128,7 +128,7 @@ def write_report(
         store,
         [image.at for image in ordered],
         lambda at: by_place[at].label,
-        lambda at: bool(by_place[at].reason),
+        rejected=lambda at: bool(by_place[at].reason),
     )
 
 

@@ -80,7 +80,7 @@ class InvertedImage:
         """
         values, how = estimate_values(snapshot, image, given, predictor)
         empty = np.zeros((1, 0), np.float32)
-        inversion = Inversion(values, empty, empty, {}, np.full(1, np.inf), 0)
+        inversion = Inversion(values, empty, empty, {}, loss=np.full(1, np.inf), steps=0)
         header = snapshot.header
         about = {"place": place, "drawn_by": "/".join(header.path.parts[-3:])}
         return InvertedImage(
@@ -154,9 +154,9 @@ class InvertedImage:
                 tensors["z"],
                 tensors["residual"],
                 parts["noise"],
-                tensors["loss"],
-                int(document["steps"]),
-                parts["state"],
+                loss=tensors["loss"],
+                steps=int(document["steps"]),
+                state=parts["state"],
             )
             head = document["snapshot"], document["study"], tensors["image"], dict(document["how"])
             about = {"place": _place(document.get("place")), "drawn_by": document.get("drawn_by", "")}

@@ -194,8 +194,8 @@ def _searched(
         snapshot.study,
         np.stack([task.image for task in tasks]),
         np.concatenate([task.inversion.values for task in tasks]),
-        config,
-        distance,
+        config=config,
+        perceptual=distance,
         progress=step,
     )
     ws = edited_ws(snapshot.G, snapshot.study, found).detach().cpu().numpy()

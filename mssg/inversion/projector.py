@@ -326,7 +326,7 @@ class _Search:
             state |= {f"{key}/{name}": held[key].cpu().numpy() for key in ("exp_avg", "exp_avg_sq")}
         noise = {k: v for k, v in best.items() if k not in ("z", "residual")}
         loss = self.best_loss.cpu().double().numpy()
-        return Inversion(self.values, best["z"], residual, noise, loss, self.step, state)
+        return Inversion(self.values, best["z"], residual, noise, loss=loss, steps=self.step, state=state)
 
     @torch.no_grad()
     def restore(self, resume: Inversion) -> None:

@@ -84,6 +84,6 @@ def design_bands(config: GeneratorConfig) -> list[Band]:
     channels = np.rint(np.minimum(config.channel_base / 2 / cutoffs, config.channel_max))
     channels[-1] = config.img_channels
     return [
-        Band(float(c), float(h), int(r), int(s), int(k))
+        Band(float(c), float(h), int(r), int(s), channels=int(k))
         for c, h, r, s, k in zip(cutoffs, half_widths, rates, sizes, channels)
     ]

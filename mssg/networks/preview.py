@@ -190,7 +190,7 @@ class HalfRateLayer(nn.Module):
                 return None
             if (new_inner, factor) == (old_inner, old_factor):
                 return f
-            return fit_filter(f, len(f) * factor // old_factor, old_inner, new_inner, rate)
+            return fit_filter(f, len(f) * factor // old_factor, old_inner, new_inner, signal_rate=rate)
 
         self.register_buffer("up_filter", fitted(layer.up_filter, layer.up, new_rates[0]))
         self.register_buffer("down_filter", fitted(layer.down_filter, layer.down, new_rates[1]))

@@ -124,11 +124,11 @@ class StyleGAN3Layer(nn.Module):
         down_taps = config.filter_size * self.down if self.down > 1 and not self.is_torgb else 1
         # Critically sampled layers need the sharper separable filter.
         radial = config.radial_filters and index < config.num_layers - config.num_critical
-        self._register_filter("up_filter", up_taps, before, inner_rate, False)
+        self._register_filter("up_filter", up_taps, before, inner_rate, radial=False)
         self._register_filter("down_filter", down_taps, after, inner_rate, radial)
 
         self.padding = centred_padding(
-            before.size, after.size, self.kernel_size, self.up, self.down, up_taps + down_taps
+            before.size, after.size, self.kernel_size, self.up, down=self.down, taps=up_taps + down_taps
         )
 
     def _register_filter(self, name: str, taps: int, band: Band, rate: int, radial: bool) -> None:

@@ -70,7 +70,7 @@ class FilteredLreluSpec:
     @cached_property
     def raising(self) -> FilterSpec:
         """The upsampling; its gain restores the mean, which the zeros between pixels lower."""
-        return FilterSpec((self.up, self.up), (1, 1), self.padding, self.flip, float(self.up**2))
+        return FilterSpec((self.up, self.up), (1, 1), self.padding, self.flip, gain=float(self.up**2))
 
     @cached_property
     def lowering(self) -> FilterSpec:

@@ -151,7 +151,7 @@ def corner_figure(
         "Command": private_command(command),
         "Software": f"mssg {__version__}",
     }
-    return GridFigure(figure, images, layout.dpi, layout.scale, places, metadata)
+    return GridFigure(figure, images, layout.dpi, layout.scale, corners=places, metadata=metadata)
 
 
 def _chosen(data: EvalDataset, rows: np.ndarray, count: int, seed: Sequence[int]) -> np.ndarray:

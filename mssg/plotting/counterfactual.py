@@ -103,7 +103,7 @@ def counterfactual_figure(
     padded = np.zeros((1, len(images), max(map(len, images)), *images[0].shape[1:]), np.uint8)
     for i, row in enumerate(images):
         padded[0, i, : len(row)] = row
-    return GridFigure(sheet.figure, padded, DPI, 1, (), metadata)
+    return GridFigure(sheet.figure, padded, DPI, 1, corners=(), metadata=metadata)
 
 
 def _strips(renderer: Renderer, fixed: Mapping[str, float]) -> list[_EditRow]:

@@ -60,7 +60,7 @@ def save_pairs(study: Study, report: FitReport, path: str | Path) -> Path:
                 ax.set_title(x.name, color=_INK, fontsize=9.5, loc="left")
                 _marginal(ax, x, report.rows, study.index(x.name))
             elif row > column:
-                _pair(ax, x, y, report.rows, (study.index(x.name), study.index(y.name)), rng)
+                _pair(ax, x, y, report.rows, columns=(study.index(x.name), study.index(y.name)), rng=rng)
             else:
                 _distance(ax, pairs[frozenset((x.name, y.name))])
             _label(ax, x if row == count - 1 else None, y if column == 0 and row else None)

@@ -94,13 +94,13 @@ class GridLayout:
             scale,
             width,
             top + block[1] + bottom,
-            left,
-            top,
-            block,
-            between,
-            (tuple(rows), tuple(cols)),
-            turned,
-            title,
+            left=left,
+            top=top,
+            block=block,
+            between=between,
+            ticks=(tuple(rows), tuple(cols)),
+            turned=turned,
+            title=title,
         )
 
 

@@ -109,7 +109,7 @@ def _sources(documents: Any, covariates: tuple[Covariate, ...], file: str | None
             table.get("path", "text"),
             tuple(table.get("observes", "texts")),
             float(table.get("weight", "positive", 1.0)),
-            float(table.get("share", "share", 1.0)),
+            share=float(table.get("share", "share", 1.0)),
         )
         table.finish()
         if source.name in [s.name for s in sources]:
@@ -165,7 +165,7 @@ def _models(document: Any, covariates: tuple[Covariate, ...], file: str | None) 
             tuple(table.get("given", "texts", [])),
             table.get("family", "any text", ""),
             table.get("components", "count", None),
-            table.rest(),
+            options=table.rest(),
         )
         for parent in spec.given:
             if parent not in names or parent == name:

@@ -130,8 +130,8 @@ class CohortFolder:
         if isinstance(image, DrawnVolume):
             place = header.study.position
             own = replace(request, covariates=tuple(pair for pair in request.covariates if pair[0] != place))
-            command = volume_command(own, header.study, name, None, "picture.nii.gz")
-            return describe_volume(image, header, own, [stated], None, command)
+            command = volume_command(own, header.study, name, None, output="picture.nii.gz")
+            return describe_volume(image, header, own, [stated], sweep=None, command=command)
         output = "picture.nii.gz" if self.is_bids else "picture.png"
         command = generate_command(request, header.study, name, output)
         return image_files.describe(header, [request], [stated], None, command)
@@ -158,7 +158,7 @@ class CohortFolder:
             stated = {name: entry["Value"] for name, entry in document["Covariates"].items()}
             values = {c.name: stated[c.name] for c in self.header.study.personal_conditions}
             support, seed = document["Support"], document["Seed"]
-            return Row(index, values, support, seed, document.get("CopiesReplaced"))
+            return Row(index, values, support, seed, copies=document.get("CopiesReplaced"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 

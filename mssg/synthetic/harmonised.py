@@ -179,7 +179,7 @@ def harmonise(
             progress(count)
             return False
 
-        found = invert(snapshot.G, study, images, values, config, distance, progress=step)
+        found = invert(snapshot.G, study, images, values, config=config, perceptual=distance, progress=step)
         moved = values.copy()
         moved[:, column] = names.index(pictures.target)
         before, after = _drawn(snapshot, found, values), _drawn(snapshot, found, moved)

@@ -54,7 +54,7 @@ def read_match(path: Path, study: Study) -> MatchedTable:
     names = _covariates(header_of(path), study, path)
     problems: list[LeftOut] = []
     rows = [
-        [_cell(study, name, cells[name], path, f"line {line}") for name in names]
+        [_cell(study, name, cells[name], path, place=f"line {line}") for name in names]
         for line, cells in rows_of(path, problems, set(names))
     ]
     if problems:
@@ -78,7 +78,7 @@ def match_of(columns: Mapping[str, Sequence[Any]], study: Study) -> MatchedTable
     if len(lengths) > 1:
         raise UsageError("columns of different lengths", field="match", found=sorted(lengths))
     rows = [
-        [_cell(study, name, value, None, f"row {number}") for name, value in zip(names, row)]
+        [_cell(study, name, value, None, place=f"row {number}") for name, value in zip(names, row)]
         for number, row in enumerate(zip(*lists))
     ]
     return _table(names, rows, "")

@@ -164,7 +164,7 @@ class People:
             seed=self.request.picture.seed if _has_latent(self.request.picture) else latent,
             covariates=tuple(zip(self.study.condition_names, values)),
         )
-        return Person(index, tuple(values), self._support(row), draw, picture)
+        return Person(index, tuple(values), self._support(row), draw, request=picture)
 
     def _support(self, row: np.ndarray) -> float | None:
         if not self._percentiles:

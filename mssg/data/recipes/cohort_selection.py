@@ -159,7 +159,7 @@ def select_cohort(
         records = [_prefixed(record, request.prefix) for record in records]
     for spec in specs:
         ask_unit(spec, np.array([record.values[spec.covariate.name] for record in records]))
-    records, left, told = _runs(records, request.runs, kind, [*left, *more, *others], cohort.bids)
+    records, left, told = _runs(records, request.runs, kind, [*left, *more, *others], named=cohort.bids)
     notes = [*chosen(cohort.warnings, {"variant": variant}), *notes, *told]
     return CohortSelection(cohort, variant, records, left, [*specs, *measured], roots, tuple(notes))
 
@@ -282,7 +282,7 @@ def _images(
         expected = "a folder, " + " or ".join(SUFFIXES)
         raise DataError("not a table that can be read", file=path, expected=expected, hint=AS_CSV)
     if not cohort.column:
-        return *find(path, cohort, variant, suffixes, further), (path, *further)
+        return *find(path, cohort, variant, suffixes, allowed=further), (path, *further)
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(
             f"cohort {cohort.name} names its images in a table", file=path, expected="a .csv or .tsv file"

@@ -100,7 +100,7 @@ def set_all(
         # strokes change the slant a little and the shear changes strokes: the first look need not be exact
         steps = 1 if step == 0 else _THICKNESS_STEPS
         result, ask, got = _thicken(
-            level_at, thickness, intensity, resolution, ask, steps, thickness_tolerance
+            level_at, thickness, intensity, resolution, ask=ask, steps=steps, tolerance=thickness_tolerance
         )
         width = placed / placement[2]
         close = step > 0 or abs(thickness - got[0]) <= thickness_tolerance

@@ -253,7 +253,7 @@ def grow(rng: np.random.Generator, disc: tuple[float, float], age: float) -> Ves
         all_pieces[:, t.Y],
         all_pieces[:, t.HEADING],
         all_pieces[:, t.DIAMETER],
-        all_pieces[:, t.VEIN] > 0.5,
+        vein=all_pieces[:, t.VEIN] > 0.5,
     )
 
 

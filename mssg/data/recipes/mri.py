@@ -215,7 +215,7 @@ def _geometry(options: SliceOptions, pixel_mm: float, grids: tuple[PlaneGrid, ..
         place = middle.position_mm, middle.centre_mm
         return Geometry(options.plane, pixel_mm, "common", *place, position=KEPT[1])
     if len(grids) == 1:
-        return Geometry(options.plane, pixel_mm, "common", grids[0].position_mm, grids[0].centre_mm)
+        return Geometry(options.plane, pixel_mm, "common", grids[0].position_mm, centre_mm=grids[0].centre_mm)
     return Geometry(options.plane, pixel_mm)
 
 

@@ -191,7 +191,7 @@ class SliceMaker:
             nifti.read_mask(mask, o.rules) if mask else None,
             nifti.read_volume(bias, o.rules) if bias else None,
             estimate(volume) if o.bias_correct else None,
-            bool(drawn),
+            drawn=bool(drawn),
         )
 
     def _further_run(self, image: CohortImage) -> Scan:

@@ -295,7 +295,7 @@ def _stack(
     """Slices [K, scanners, R, R] of a head and where they lie; those that show no tissue are left out."""
     chosen = np.sort(rng.permutation(len(cut.places))[: cut.slices or len(cut.places)])
     cuts = [(cut.places[i], _shared["points"][i]) for i in chosen]
-    pictures = np.stack([draw_stack(rng, head, _shared["slab"], cuts, s) for s in SCANNERS], axis=1)
+    pictures = np.stack([draw_stack(rng, head, _shared["slab"], cuts, scanner=s) for s in SCANNERS], axis=1)
     kept = [shows_tissue(picture[0]) for picture in pictures]
     return pictures[kept], np.array(cut.places)[chosen][kept]
 
@@ -314,5 +314,5 @@ def _draw(subjects: list[str], cut: _Cut, head: str, workers: int, progress: Pro
         np.repeat(np.arange(len(parts)), [len(p) for p in positions]),
         np.concatenate(positions),
         np.array([h.target for h in heads]),
-        np.array([h.truth for h in heads]),
+        truth=np.array([h.truth for h in heads]),
     )

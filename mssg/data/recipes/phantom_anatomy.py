@@ -144,8 +144,8 @@ def volumes_of(whole: Anatomy) -> Volumes:
     ventricle, change = _table(whole.ventricle_velocity, VENTRICLE_STEPS, near, cells, (ventricles, grey))
     change -= change[VENTRICLE_STEPS.tolist().index(0.0)]
     moved = signed_distance(grey + whole.white > 0.5) > -12
-    (grey_volume,) = _table(whole.cortex_velocity, CORTEX_STEPS, moved, cells, (grey,))
-    return Volumes(shape, cells, ventricle, change, grey_volume)
+    (grey_volume,) = _table(whole.cortex_velocity, CORTEX_STEPS, moved, cells, maps=(grey,))
+    return Volumes(shape, cells, ventricle, change, grey=grey_volume)
 
 
 def ventricles_of(head: str) -> NDArray[np.bool_]:

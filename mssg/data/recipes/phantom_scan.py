@@ -94,7 +94,7 @@ def draw_slice(
     Returns:
         uint8 [R, R], its brightest tissue near 230.
     """
-    picture = _tissue(head, slab, points, scanner, _darkening(rng, head))
+    picture = _tissue(head, slab, points, scanner, darkening=_darkening(rng, head))
     x, y = _across(len(picture))
     terms = np.stack([x, y, x * y, x * x - 1 / 3, y * y - 1 / 3])
     picture = _received(picture, scanner, _bias(rng, scanner, terms))

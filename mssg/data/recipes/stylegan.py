@@ -125,7 +125,7 @@ def _write_study(out: Path, resolution: int, channels: int, covariates: tuple[Co
     if not covariates:
         return None
     source = Source(FOLDER, FOLDER, tuple(c.name for c in covariates))
-    study = Study(out.resolve().name, resolution, channels, covariates, (source,))
+    study = Study(out.resolve().name, resolution, channels, covariates, sources=(source,))
     return write_draft(out / "study.toml", to_toml(study))
 
 

@@ -51,7 +51,7 @@ def _comparisons(
         if name not in of_fake or not heads.study.covariate(name).compatible_with(covariate):
             continue
         read = of_fake[name][fake]
-        yield _Comparison(source, covariate, LABEL, context.data.values[real, v], of_real[name][real])
+        yield _Comparison(source, covariate, LABEL, context.data.values[real, v], read=of_real[name][real])
         yield _Comparison(source, covariate, REQUESTED, requests[fake, v], read)
         if name in beside:
             yield _Comparison(source, covariate, INSTRUMENT, beside[name][fake], read)

@@ -95,7 +95,7 @@ def _generated_heads(context: EvalContext, model: EvaluatedModel, places: np.nda
     study, n = context.data.study, min(context.options.of(VolumeSettings).heads, 50)
     drawn = context.data.models.sample(n, None, context.rng(41))
     values = np.stack([drawn[name] for name in study.condition_names], axis=1)
-    return _heads(model, study, places, values, context.options.seed)
+    return _heads(model, study, places, values, seed=context.options.seed)
 
 
 def _generated_runs(context: EvalContext, heads: np.ndarray, length: int) -> np.ndarray:
