@@ -41,12 +41,7 @@ LONGEST_STEP_S = 0.2  # of an animation: after a stall it goes on where it was
 
 
 class Context:
-    """Ties the parts together, frame by frame.
-
-    Args:
-        client: Has pictures rendered.
-        screen: Owns the textures.
-    """
+    """Ties the parts together, frame by frame."""
 
     def __init__(self, client: RenderClient, screen: Screen) -> None:
         self.client, self.screen = client, screen

@@ -248,7 +248,6 @@ def save_grid(path: str | Path, cells: Sequence[Sequence[np.ndarray]], grid: Gri
 
     Args:
         cells: uint8 [H, W] or [H, W, 3] each, rows from the top.
-        origin: Of all cells.
 
     Raises:
         UsageError: Another file type, or it cannot be written.

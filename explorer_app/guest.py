@@ -43,7 +43,6 @@ class Guest:
         reading: Name of the file that is being read; "" otherwise.
         cuts: Where a scan was cut, millimetres and anchor, by the picture's digest.
         steps: Of an inversion.
-        job: The inversion under way.
         errors: How far reconstructions are from their images, grey levels (rms), by the latent's digest.
     """
 

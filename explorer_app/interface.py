@@ -65,7 +65,6 @@ class ExportForm:
         data_order: Grey levels in data order instead of pictures as displayed.
         burnt: What is burnt in.
         times: Pixels a side of each pixel.
-        table: The table that is written.
         listed: Names and pictures of a list of conditions.
     """
 

@@ -115,11 +115,7 @@ class TrainingProcess(Training):
 
 
 class FoundTraining(Training):
-    """A training that somebody else started, or an earlier window: known by the lock that it holds.
-
-    Args:
-        pid: Its process.
-    """
+    """A training that somebody else started, or an earlier window: known by the lock that it holds."""
 
     def __init__(self, outdir: str | Path, pid: int) -> None:
         super().__init__(outdir)

@@ -50,7 +50,6 @@ def fitted(text: str, width: float, height: float) -> str:
 
     Args:
         text: imgui's ini text.
-        width, height: Of the window.
     """
     root = re.search(r"^DockSpace .*?Size=(\d+),(\d+)", text, re.M)
     if root is None or "0" in root.groups():

@@ -47,7 +47,6 @@ def save_movie(path: str | Path, pictures: Sequence[np.ndarray], origin: Origin,
 
     Args:
         pictures: uint8 [H, W] or [H, W, 3], all alike.
-        origin: Of its keyframes.
         fps: Pictures a second.
 
     Raises:

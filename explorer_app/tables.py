@@ -122,7 +122,6 @@ def read_conditions(
         path: CSV: a column for each covariate that is stated, in native units or by the level's name; `seed`
         and
             `name` may be there.
-        study: Knows the covariates.
         base: Everything that the list does not state.
 
     Raises:

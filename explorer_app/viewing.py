@@ -52,7 +52,6 @@ def moved_back(image: np.ndarray, request: RenderRequest) -> np.ndarray:
 
     Args:
         image: float32 [H, W] or [H, W, 3], grey levels.
-        request: What it was rendered from.
     """
     from scipy.ndimage import affine_transform
 

@@ -304,7 +304,6 @@ def map_view(target: Target, image: np.ndarray, look: Look, side: float) -> None
     """A map [H, W] fitted into a square.
 
     Args:
-        target: Draws it.
         image: float32 [H, W].
         look: Its window, level and colours; size, origin and step are filled in here.
         side: Of the square, in imgui's units.

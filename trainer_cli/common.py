@@ -151,12 +151,7 @@ out_option = click.option(
 
 
 def seed_option(help: str, name: str = "seed"):
-    """--seed, of everything that a command draws.
-
-    Args:
-        help: What it decides.
-        name: The parameter's.
-    """
+    """--seed, of everything that a command draws."""
     kind = click.IntRange(0, 2**32 - 1)
     return click.option("--seed", name, default=0, show_default=True, type=kind, help=help)
 

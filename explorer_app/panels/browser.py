@@ -29,7 +29,6 @@ def browse(
 
     Args:
         app: Remembers the fields' text.
-        dialog: Which one this belongs to.
         suffixes: File types listed; of a file that is to be written, the first is added where there is none,
             and others are refused.
         folders: Whether a folder may be the answer (a run).

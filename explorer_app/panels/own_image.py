@@ -112,7 +112,6 @@ class KnownValue:
     Attributes:
         value: Native units.
         by: Who says so.
-        own: The instrument's own error.
     """
 
     value: float

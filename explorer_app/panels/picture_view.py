@@ -242,7 +242,6 @@ def draw_pane(app: Context, name: str, pane: Pane, named: bool = True, widest: P
 
     Args:
         name: Of the texture it is drawn into.
-        pane: What and where.
         named: With its label.
         widest: The part whose differences set the window of a difference; None: its own.
     """

@@ -113,7 +113,6 @@ def drag(app: Context, state: AppState, view: View, active: bool) -> AppState:
     """Draw a mark, or move an end of one, while the left button is held on the picture.
 
     Args:
-        app, state: As in a panel.
         view: Where the picture's pixels are.
         active: Whether the picture is held.
     """

@@ -79,7 +79,6 @@ def draw(app: Context, state: AppState, corner: ImVec2, height: float) -> AppSta
     """Draw the bar; a click or drag goes to a place.
 
     Args:
-        app, state: As in a panel.
         corner: Its upper left.
         height: Of the bar.
     """

@@ -143,9 +143,6 @@ def read_official_pickle(path: str | Path) -> OfficialPickle:
     The source text inside the file is not run, no module it names is imported, and tensors are read as plain
     numbers.
 
-    Args:
-        path: The .pkl.
-
     Raises:
         SnapshotError: Not such a file, damaged, made to do harm, or of an architecture that we do not have.
     """

@@ -213,8 +213,6 @@ def load_snapshot(path: str | Path, device: str = "cpu", identity: str = "") -> 
     """Open a snapshot: a path, a run folder (its newest), or the name of a shipped one.
 
     Args:
-        path: What to open.
-        device: Where its networks are put.
         identity: Of a run folder, the snapshot of this id rather than the newest, where the run has it.
 
     Raises:

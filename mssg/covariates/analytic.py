@@ -35,11 +35,9 @@ class ShiftedGamma(FittedModel):
     discrete_parents = (0, 0)
 
     def sample(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """See `CovariateModel.sample`."""
         return self.shift + rng.gamma(self.shape, 1 / self.rate, len(x))
 
     def log_density(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """See `CovariateModel.log_density`."""
         from scipy.special import gammaln
 
         v = np.asarray(y) - self.shift
@@ -54,19 +52,16 @@ class ShiftedGamma(FittedModel):
         return np.where(inside, value, -np.inf)
 
     def mean(self, x: np.ndarray, of: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
-        """See `CovariateModel.mean`."""
         if of is None:
             return np.full(len(x), self.shift + self.shape / self.rate)
         return quadrature(self.quantile, len(x), of)
 
     def cdf(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """See `CovariateModel.cdf`."""
         from scipy.special import gammainc
 
         return gammainc(self.shape, self.rate * np.maximum(np.asarray(y) - self.shift, 0))
 
     def quantile(self, q: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """See `CovariateModel.quantile`."""
         from scipy.special import gammaincinv
 
         return self.shift + gammaincinv(self.shape, q) / self.rate

@@ -44,15 +44,12 @@ class Levels:
     p: np.ndarray
 
     def mean(self) -> np.ndarray:
-        """See `Conditional.mean`."""
         return self.p[:, 1] if self.p.shape[1] == 2 else self.p.argmax(1).astype(np.float64)
 
     def cdf(self, value: np.ndarray) -> np.ndarray:
-        """See `Conditional.cdf`."""
         return np.minimum((self.p * (np.arange(self.p.shape[1]) <= value[:, None])).sum(1), 1.0)
 
     def quantile(self, q: np.ndarray) -> np.ndarray:
-        """See `Conditional.quantile`."""
         below = (np.cumsum(self.p, 1) < q[:, None] - 1e-12).sum(1)
         return np.minimum(below, self.p.shape[1] - 1).astype(np.float64)
 
@@ -86,7 +83,6 @@ class Averaged:
         return self._average(self.model.cdf(self._wide(y), self.x))
 
     def cdf(self, value: np.ndarray) -> np.ndarray:
-        """See `Conditional.cdf`."""
         y = self.network.to_model(self.column, self.model, value)
         return np.where(np.isnan(y), 0.0, self._cdf(np.where(np.isnan(y), 0.0, y)))
 
@@ -112,16 +108,13 @@ class Points:
     levels: np.ndarray
 
     def mean(self) -> np.ndarray:
-        """See `Conditional.mean`."""
         middle = 0.5 * (self.points[:, 1:] + self.points[:, :-1])
         return (middle * np.diff(self.levels)).sum(1)
 
     def cdf(self, value: np.ndarray) -> np.ndarray:
-        """See `Conditional.cdf`."""
         return np.array([np.interp(v, p, c) for v, p, c in zip(value, self.points, self.levels)])
 
     def quantile(self, q: np.ndarray) -> np.ndarray:
-        """See `Conditional.quantile`."""
         return np.array([np.interp(v, c, p) for v, p, c in zip(q, self.points, self.levels)])
 
 

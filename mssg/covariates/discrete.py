@@ -145,7 +145,6 @@ class FrequencyTable(DiscreteModel):
         return cls((), np.zeros(1, np.int64), np.stack([row, row]))
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
-        """See `DiscreteModel.probabilities`."""
         if not self.levels:
             return np.broadcast_to(self.table[0], (len(x), self.table.shape[1]))
         code = combine(x, self.levels)

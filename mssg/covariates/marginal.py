@@ -67,11 +67,9 @@ class Beta(FittedModel):
         return (np.asarray(y) - self.low) / (self.high - self.low)
 
     def sample(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """See `CovariateModel.sample`."""
         return self.low + (self.high - self.low) * rng.beta(self.a, self.b, len(x))
 
     def log_density(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """See `CovariateModel.log_density`."""
         from scipy.special import betaln
 
         u = self._unit(y)
@@ -81,17 +79,14 @@ class Beta(FittedModel):
         return np.where(inside, value - np.log(self.high - self.low), -np.inf)
 
     def mean(self, x: np.ndarray, of: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
-        """See `CovariateModel.mean`."""
         return quadrature(self.quantile, len(x), of)
 
     def cdf(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """See `CovariateModel.cdf`."""
         from scipy.special import betainc
 
         return betainc(self.a, self.b, np.clip(self._unit(y), 0, 1))
 
     def quantile(self, q: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """See `CovariateModel.quantile`."""
         from scipy.special import betaincinv
 
         return self.low + (self.high - self.low) * betaincinv(self.a, self.b, q)
@@ -115,24 +110,19 @@ class Uniform(FittedModel):
         return cls(float(data.y.min()), float(data.y.max()))
 
     def sample(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """See `CovariateModel.sample`."""
         return self.quantile(rng.random(len(x)), x)
 
     def log_density(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """See `CovariateModel.log_density`."""
         y = np.asarray(y)
         return np.where((y >= self.low) & (y <= self.high), -np.log(self.high - self.low), -np.inf)
 
     def mean(self, x: np.ndarray, of: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
-        """See `CovariateModel.mean`."""
         return quadrature(self.quantile, len(x), of)
 
     def cdf(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """See `CovariateModel.cdf`."""
         return np.clip((np.asarray(y) - self.low) / (self.high - self.low), 0, 1)
 
     def quantile(self, q: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """See `CovariateModel.quantile`."""
         return self.low + (self.high - self.low) * np.asarray(q)
 
 
@@ -166,11 +156,9 @@ class Quantiles(FittedModel):
         return cls(values, cumulative)
 
     def sample(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """See `CovariateModel.sample`."""
         return self.quantile(rng.random(len(x)), x)
 
     def log_density(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """See `CovariateModel.log_density`."""
         density = np.diff(self.levels) / np.diff(self.values)
         cell = np.clip(np.searchsorted(self.values, y, side="right") - 1, 0, len(density) - 1)
         inside = (y >= self.values[0]) & (y <= self.values[-1])
@@ -178,7 +166,6 @@ class Quantiles(FittedModel):
             return np.where(inside, np.log(density[cell]), -np.inf)
 
     def mean(self, x: np.ndarray, of: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
-        """See `CovariateModel.mean`."""
         nodes, share = legendre(5)  # per cell, where the quantile function is a straight line
         left, width = self.values[:-1, None], np.diff(self.values)[:, None]
         value = left + width * (nodes + 1) / 2
@@ -186,11 +173,9 @@ class Quantiles(FittedModel):
         return np.full(len(x), float(per_cell @ np.diff(self.levels)))
 
     def cdf(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """See `CovariateModel.cdf`."""
         return np.interp(y, self.values, self.levels)
 
     def quantile(self, q: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """See `CovariateModel.quantile`."""
         return np.interp(q, self.levels, self.values)
 
 
@@ -268,21 +253,16 @@ class Stratified(FittedModel):
         return out
 
     def sample(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """See `CovariateModel.sample`."""
         return self._split(len(x), x, lambda model, rows, part: model.sample(part, rng))
 
     def log_density(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """See `CovariateModel.log_density`."""
         return self._split(len(x), x, lambda model, rows, part: model.log_density(y[rows], part))
 
     def mean(self, x: np.ndarray, of: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
-        """See `CovariateModel.mean`."""
         return self._split(len(x), x, lambda model, rows, part: model.mean(part, of))
 
     def cdf(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """See `CovariateModel.cdf`."""
         return self._split(len(x), x, lambda model, rows, part: model.cdf(y[rows], part))
 
     def quantile(self, q: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """See `CovariateModel.quantile`."""
         return self._split(len(x), x, lambda model, rows, part: model.quantile(q[rows], part))

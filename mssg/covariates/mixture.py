@@ -206,6 +206,5 @@ class MixtureLevels(DiscreteModel):
         return Responsibilities(self.mixture, self.given)
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
-        """See `DiscreteModel.probabilities`."""
         table = self.mixture.tables[self.child - self.mixture.means.shape[1]]
         return np.broadcast_to(self.responsibilities(x) @ table, (len(x), table.shape[1]))

@@ -193,7 +193,6 @@ class Network:
 
         Args:
             a: A column that, with the known, makes a closed set.
-            known: The known columns.
             values: float64 [R, V].
 
         Returns:

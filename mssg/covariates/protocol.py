@@ -174,7 +174,7 @@ class Stateful:
 
 
 class FittedModel(Stateful):
-    """Common part of the families: what they accept.
+    """Common part of the families: what they accept. What their methods do is said at `CovariateModel`.
 
     Class attributes: `family` is the name in a study; `kinds` the kinds of child it fits;
         `continuous_parents` and

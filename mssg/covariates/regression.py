@@ -78,7 +78,6 @@ class Linear(CutModel):
         return cls(features, coefficients, float(max(sd, 1e-6 * np.ptp(data.y))), low, high)
 
     def conditional(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """See `CutModel.conditional`."""
         return np.ones((1, 1)), (self.features(x) @ self.coefficients)[:, None], np.array([self.sd])
 
 
@@ -113,7 +112,6 @@ class Softmax(DiscreteModel):
         return cls(features, fitted.x.reshape(-1, count))
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
-        """See `DiscreteModel.probabilities`."""
         return _softmax(self.features(x) @ self.coefficients)[0]
 
 
@@ -164,7 +162,6 @@ class SigmoidOfGaussian(FittedModel):
         return np.clip((np.asarray(y) - self.low) / self.span, _EDGE, 1 - _EDGE)
 
     def sample(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """See `CovariateModel.sample`."""
         return self._value(self._centre(x) + self.sd * rng.standard_normal(len(x)))
 
     def log_density(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -181,7 +178,6 @@ class SigmoidOfGaussian(FittedModel):
         return (value if of is None else of(value)) @ share
 
     def cdf(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """See `CovariateModel.cdf`."""
         from scipy.special import ndtr
 
         p = self._share(y)
@@ -189,7 +185,6 @@ class SigmoidOfGaussian(FittedModel):
         return np.where(y <= self.low, 0.0, np.where(y >= self.low + self.span, 1.0, inner))
 
     def quantile(self, q: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """See `CovariateModel.quantile`."""
         from scipy.special import ndtri
 
         return self._value(self._centre(x) + self.sd * ndtri(q))

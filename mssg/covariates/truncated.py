@@ -192,21 +192,16 @@ class CutModel(FittedModel):
         raise NotImplementedError
 
     def sample(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """See `CovariateModel.sample`."""
         return sample(*self.conditional(x), self.low, self.high, rng, len(x))
 
     def log_density(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """See `CovariateModel.log_density`."""
         return log_density(y, *self.conditional(x), self.low, self.high)
 
     def mean(self, x: np.ndarray, of: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
-        """See `CovariateModel.mean`."""
         return expectation(*self.conditional(x), self.low, self.high, of) + np.zeros(len(x))
 
     def cdf(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """See `CovariateModel.cdf`."""
         return cdf(y, *self.conditional(x), self.low, self.high)
 
     def quantile(self, q: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """See `CovariateModel.quantile`."""
         return quantile(q, *self.conditional(x), self.low, self.high)

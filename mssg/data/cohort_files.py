@@ -40,7 +40,6 @@ def find(
 
     Args:
         cohort: Its map; a map that takes its images from a table's column is not meant here.
-        variant: One of its variants.
         suffixes: What image files end in: others that fit the pattern are left out silently.
         allowed: Further folders that links may lead to.
 
@@ -135,7 +134,6 @@ def from_rows(
         table: The table's file, for messages.
         roots: Folders that no path may leave; a relative one starts at the first that has it.
         cohort: A map with files.column.
-        variant: One of its variants.
     """
     images: list[CohortImage] = []
     left: list[LeftOut] = []

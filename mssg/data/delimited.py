@@ -124,7 +124,6 @@ def _without_empty_ends(cells: list[str], length: int = 0) -> list[str]:
 
     Args:
         cells: Of a line.
-        length: So many are kept.
     """
     end = len(cells)
     while end > length and not cells[end - 1].strip():

@@ -20,7 +20,6 @@ def write_draft(path: Path, text: str) -> Path:
 
     Args:
         path: NAME.toml.
-        text: The study as TOML.
 
     Returns:
         The study to use: `path`.

@@ -156,7 +156,6 @@ class MultiSourceLoader:
 
         Args:
             step: Number of the draw, from 0.
-            n: How many rows.
 
         Returns:
             Native values float64 [n,V] with NaN as in `batch`, and the index of the source int64 [n].

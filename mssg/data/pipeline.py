@@ -47,7 +47,6 @@ class SourcePlan:
         shape: C, R, R.
         settings: Everything that changes a pixel; a draft made with other settings is not resumed.
         info: For source.json.
-        seed, shares: The split by subject.
         divide: Names of sources among which one population is divided, by subject.
         qc: Thresholds of `quality.judge`.
         reject: File with a column `file`: what a person has rejected.

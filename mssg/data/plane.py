@@ -266,7 +266,6 @@ def sample_plane(
 
     Args:
         volume: In any orientation.
-        grid: Where the pixels lie.
         nearest: Take the nearest voxel (label maps and masks) instead of interpolating.
 
     Returns:

@@ -110,7 +110,6 @@ def write_report(
 
     Args:
         store: All images uint8 [N, C, H, W].
-        images: Those that were made.
     """
     header = [f.name for f in fields(LeftOut)]
     _write_csv(folder / "skipped.csv", [vars(one) for one in left], header)

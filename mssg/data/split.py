@@ -19,8 +19,6 @@ def unit_hash(seed: int, subject: str, purpose: str) -> float:
     """A number in [0, 1) that depends on nothing but its arguments.
 
     Args:
-        seed: The split's seed.
-        subject: Subject identifier.
         purpose: Salt: draws for different purposes are independent of each other.
     """
     digest = hashlib.sha256(f"{purpose}\0{seed}\0{subject}".encode()).digest()
@@ -60,7 +58,6 @@ def split_subjects(subjects: Iterable[str], seed: int = 0, shares: Shares = SHAR
     Args:
         subjects: Subject identifier of every row; rows of one subject fall together.
         seed: Another seed gives another, independent split.
-        shares: Of the splits.
 
     Returns:
         "train" | "val" | "test" [N].
@@ -80,7 +77,6 @@ def assign_sources(subjects: Iterable[str], shares: Sequence[float], seed: int =
     Args:
         subjects: Subject identifier of every row.
         shares: Relative share of each source.
-        seed: Seed of the division.
 
     Returns:
         int64 [N], index of the source.

@@ -31,7 +31,6 @@ class Population:
         name: Of the source that holds them all.
         subjects: Each once.
         seed: The split's, and the division's.
-        asked: The shares of its splits.
         parts: Names of the sources among which they are divided.
     """
 

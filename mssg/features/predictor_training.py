@@ -92,7 +92,6 @@ def train(
         observed_only: From the sources that observe a covariate alone, not from what their tables keep
             beside.
         seed: Of weights, order and folds.
-        device: Where to train.
         progress: Called with {"epoch", "loss", "validation"} after every epoch of a network.
 
     Returns:

@@ -98,7 +98,6 @@ def fit(study: Study, images: np.ndarray, values: np.ndarray, people: Sequence[s
         images: uint8 [N, C, H, W].
         values: Native values [N, V], NaN where unknown.
         people: Whose image each is [N].
-        seed: Of the folds.
     """
     return fit_inputs(study, _inputs(Ridge(study).eval(), images), values, people, seed)
 

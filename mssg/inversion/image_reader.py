@@ -183,7 +183,6 @@ def fitting_picture(pixels: NDArray[Any], study: Study, path: Path | None = None
     Args:
         pixels: Grey levels [C, H, W], 0 to 255.
         study: Side and channels it must have.
-        path: Where it was read.
 
     Returns:
         uint8 [C, H, W].

@@ -34,12 +34,9 @@ class InvertedImage:
     """A real image as a latent of one snapshot.
 
     Attributes:
-        snapshot: Id of the snapshot.
-        study: Its study's name.
         image: The real image, uint8 [C, H, W].
         how: Covariate name -> where its value comes from: "given", "predictor", "oracle-…" or
             "discriminator".
-        config: How it was inverted.
         inversion: The latent, one row.
         w: float32 [num_ws, w_dim], what `mssg generate --w` draws.
         place: Where the image lies in its patient, where its file says so.
@@ -71,7 +68,6 @@ class InvertedImage:
             snapshot: What it will be inverted with.
             image: uint8 [C, H, W].
             given: Covariate name -> native value.
-            config: How it will be inverted.
             predictor: Reads covariates that are not given; see `estimate_values`.
             place: Where the image lies in its patient.
 
@@ -253,7 +249,6 @@ def search(
     """Invert an image.
 
     Args:
-        snapshot: What to invert it with.
         task: As of `InvertedImage.to_do`.
         before: An unfinished inversion of the same task, to continue.
         progress: Called after every step with its number; True stops early.

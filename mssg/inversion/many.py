@@ -119,7 +119,6 @@ def invert_many(
     """Invert images into a folder; those whose file is there already are only read.
 
     Args:
-        snapshot: What to invert them with.
         out: Folder of the latents: NAME.safetensors.
         given: Covariates that all share.
         predictor: Reads covariates that nobody stated.

@@ -109,7 +109,6 @@ class Inversion:
         residual: float32 [N, num_ws, w_dim].
         noise: Name of a synthesis layer's noise -> float32 [N, 1, r, r]; empty: the network's own.
         loss: The lowest loss, float64 [N].
-        steps: Steps done.
         state: What a continuation needs; empty when finished.
     """
 
@@ -136,7 +135,6 @@ def edited_ws(G: Generator, study: Study, inversion: Inversion, values: np.ndarr
     """w of the images with other covariates: f(z, c') + r.
 
     Args:
-        study: Its study, fitted.
         inversion: N images.
         values: c', float64 [N, V] native units; None: as they were inverted.
 
@@ -157,7 +155,6 @@ def draw(
 
     Args:
         G, study, inversion, values: As in `edited_ws`.
-        batch: Images at a time.
 
     Returns:
         uint8 [N, C, H, W].
@@ -185,7 +182,6 @@ def invert(
 
     Args:
         G: The generator, without gradients of its own.
-        study: Its study, fitted.
         images: uint8 [N, C, H, W].
         values: Their covariates [N, V], native units, nothing missing.
         perceptual: Target images [N, C, H, W] in [-1, 1] -> distance from them (`mssg.features.perceptual`);

@@ -45,9 +45,6 @@ class EvalContext:
     """One evaluation, as its metrics see it.
 
     Attributes:
-        sampler: Draws and reads.
-        options: What is asked for.
-        instruments: What reads covariates.
         features: The feature network; None where no metric needs one.
         reads_real, reads_split: What the chosen metrics read off all real images, and off the images drawn
             for the whole split.

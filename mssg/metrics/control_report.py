@@ -46,7 +46,6 @@ class Readings:
         measured: Mean of what was read; of a categorical covariate the share read as asked.
         ci95: Interval of that mean.
         low, high: 5 % and 95 % of them are read below and above.
-        n: Images.
     """
 
     requested: float

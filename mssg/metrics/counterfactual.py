@@ -59,7 +59,6 @@ class GeneratorEditor:
 
     Attributes:
         snapshot: Whose generator.
-        config: How images are inverted.
         batch: Images inverted at a time.
         told: Called with the number of images just inverted.
         cache: Keeps inversions, so that an interrupted evaluation continues.
@@ -96,7 +95,6 @@ class GeneratorEditor:
         return parts
 
     def predict(self, state: list[Any], values: np.ndarray) -> np.ndarray:
-        """See `Editor.predict`."""
         from mssg.inversion.projector import draw
 
         parts, start = [], 0
@@ -106,7 +104,6 @@ class GeneratorEditor:
         return np.concatenate(parts)
 
     def draw(self, values: np.ndarray, seed: int) -> np.ndarray:
-        """See `Editor.draw`."""
         from mssg.rendering.renderer import Renderer
 
         return Renderer(self.snapshot).generate(values, seed)
@@ -130,8 +127,6 @@ def counterfactual(
     """Measure counterfactuals of real images, one covariate moved at a time, all others held.
 
     Args:
-        editor: Makes the counterfactuals.
-        study: The editor's study.
         models: Its covariate models: where covariates are moved to.
         measure: uint8 images -> covariate -> native values [N], NaN where unreadable.
         images: Real images uint8 [N, C, H, W] the editor was not trained on.

@@ -29,8 +29,6 @@ class EvalDataset:
 
     Attributes:
         study: Where they come from; its statistics are fitted.
-        split: Which split.
-        sources: The opened sources.
         models: Covariate models of all its covariates: where requests are drawn from.
         values: Native values [N, V], NaN where unknown; the truth that training did not see included.
         observed: Native values [N, V] of what the sources record for training.

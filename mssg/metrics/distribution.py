@@ -243,7 +243,6 @@ def floor(metric: Callable[[np.ndarray, np.ndarray], T], real: object, seed: int
     Args:
         metric: A function of two feature matrices, such as `fid`.
         real: Features [N, F].
-        seed: Of the split.
 
     Returns:
         metric(first half, second half), halves of floor(N / 2) rows.

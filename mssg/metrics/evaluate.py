@@ -42,11 +42,8 @@ def evaluate(
     Args:
         models: What is evaluated, side by side.
         options: See `mssg.metrics.registry.options`.
-        sampler: Draws and reads.
-        instruments: What reads covariates.
         features: The feature network; may be None where no metric needs one.
         notes: What is to be read with care already.
-        command: How to do it again.
 
     Raises:
         DataError: The feature network does not accept these images: found out before any work is done.

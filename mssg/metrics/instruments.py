@@ -64,7 +64,6 @@ def open_instruments(
         study: Names its oracle, if it has one.
         predictors: Files of `mssg predictors`, or snapshots, whose discriminators read; the first that reads
             a covariate is used for it.
-        device: Where predictors run.
     """
     readers: list[Reader] = []
     by: dict[str, str] = {}

@@ -84,7 +84,6 @@ def shift(
         moved, measured: See `Shift`.
         low, high: Native readings of `measured`, NaN where nothing was read.
         sd: Of `measured`, as `spread` gives it.
-        rng: Of the bootstrap.
     """
     if measured.is_continuous:
         steps = 2 * STEP if moved.is_continuous else 1.0

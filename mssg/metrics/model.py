@@ -26,7 +26,6 @@ class EvaluatedModel:
     """One model that is evaluated.
 
     Attributes:
-        record: What results say about it.
         snapshot: Where its networks are; None: a plain function, which has none.
         generate: (values [N, V] of the data's study, seed) -> uint8 images; what the study does not know is
             drawn from the model's own covariate models, and what the model does not take is left out.
@@ -67,7 +66,6 @@ def evaluated_model(
     """A snapshot, made to answer the requests of a study.
 
     Args:
-        label: How results call it.
         study: Of the real images.
         memory_gb: What its generator may take.
         blind: Covariates it is not told, but draws from its own covariate models: what a model scores that

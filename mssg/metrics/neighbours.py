@@ -114,7 +114,6 @@ def nearest(query: object, reference: object, k: int = 1, exclude_self: bool = F
     Args:
         query: Features [N, F].
         reference: Features [M, F].
-        k: How many neighbours.
         exclude_self: Query and reference are the same matrix; a row is not its own neighbour (a duplicate of
             it is).
 

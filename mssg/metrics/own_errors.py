@@ -30,7 +30,6 @@ def judged(
     the readings here are worse than a guess: then it was made from other images.
 
     Args:
-        instruments: What reads.
         read: Covariate -> readings of real images [N].
         values: What is known of these images, native [N, V].
         people: Whose they are [N].

@@ -58,7 +58,6 @@ def options(metrics: Iterable[str] | None = None, seed: int = 0, **choices: Any)
 
     Args:
         metrics: Names; None: the default ones.
-        seed: Of everything.
         choices: By the name of the field, such as `control_images=100`; the rest has its default.
 
     Raises:

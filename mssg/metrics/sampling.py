@@ -103,9 +103,7 @@ def generator_of(
     """A function (native values [N, V], seed) -> images uint8 [N, C, H, W], each with its own latent.
 
     Args:
-        G: The network.
         study: Encodes the values.
-        batch: Images at a time.
         like: Its truncation, noise and transform hold for all images.
     """
     import torch
@@ -190,10 +188,7 @@ class CachedSampler:
     Attributes:
         drawn: Where numbers of generated images are kept.
         real: Where numbers of real images are kept.
-        chunk: Images at a time.
-        device: Where feature networks run.
         workers: The processes that share the work.
-        progress: Told how far it is.
     """
 
     drawn: ArrayCache
@@ -249,7 +244,6 @@ class CachedSampler:
         """Read real images, by their content.
 
         Args:
-            label: For the progress.
             images: slice -> uint8 [n, C, H, W].
             readers: What reads them; they may not look at the slice.
         """

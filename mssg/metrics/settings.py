@@ -69,7 +69,6 @@ class EvaluationOptions:
     """What is computed, and how much is drawn for it.
 
     Attributes:
-        seed: Of everything.
         settings: Choices of the metrics, by their class.
     """
 

@@ -34,7 +34,6 @@ def path_distances(G: Generator, c: Tensor, embed: Callable[[Tensor], Tensor], s
     Args:
         c: Encoded conditions [N, K], the same at both ends of a path.
         embed: Images in 0..255 [N, C, H, W] -> features [N, F].
-        seed: Of the latents.
 
     Source: Karras et al. 2019, "A style-based generator architecture", section 4.1 (in W, uncropped, t over
     the whole path).

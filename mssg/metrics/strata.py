@@ -187,7 +187,6 @@ def score(
         reference, measured: Native values [N]; pairs with a NaN are left out.
         image: Which real image a pair belongs to, int [N]: the bootstrap draws real images, each with all its
             pairs.
-        rng: Of the bootstrap.
 
     Source: the statistics' textbook definitions. Balanced accuracy is the mean recall over levels that occur
         in the reference. F1, precision and recall are those of level 1 for a binary covariate, whose Pearson

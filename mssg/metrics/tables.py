@@ -136,7 +136,6 @@ def strata_table(found: Evaluation, metric: str, reference: str | None = None) -
     """One line a stratum and covariate, one column a model.
 
     Args:
-        found: An evaluation.
         metric: Such as "strata/mae", or "strata_kid-…".
         reference: "requested" or "real", for scores.
     """

@@ -77,7 +77,6 @@ def utility(
     """Train the same predictor on real and on generated images, test both on real images neither has seen.
 
     Args:
-        study: Fitted.
         sources: Real images to train on.
         generate: (values [N, V], seed) -> uint8 [N, C, H, W].
         requests: Conditions of the generated images [N, V], nothing missing: those of as many real training

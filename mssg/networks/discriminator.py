@@ -25,7 +25,6 @@ class DiscriminatorBlock(nn.Module):
     Args:
         resolution: Of the input.
         first: Whether the input is the image itself.
-        config: Of the whole discriminator.
     """
 
     def __init__(self, resolution: int, first: bool, config: DiscriminatorConfig) -> None:

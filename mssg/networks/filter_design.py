@@ -56,7 +56,6 @@ class Band:
         half_width: Half of the transition band, same unit.
         sampling_rate: Samples per image width.
         size: Samples along each side, margins included.
-        channels: Feature maps.
     """
 
     cutoff: float

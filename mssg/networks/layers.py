@@ -56,7 +56,6 @@ def centred_padding(
 
     Args:
         before, after: Samples along a side, before the convolution and after the downsampling.
-        kernel_size: Of the convolution.
         up, down: Factors.
         taps: Of both filters together.
     """
@@ -127,7 +126,6 @@ class FullyConnected(nn.Module):
     """y = act(x W^T + b) with an equalised learning rate.
 
     Args:
-        in_features, out_features: Widths.
         activation: A name in `mssg.ops.ACTIVATIONS`.
         lr_multiplier: Scales the effective step of weight and bias.
         weight_init: Standard deviation of the effective weights times sqrt(in_features).
@@ -172,7 +170,6 @@ class Conv2d(nn.Module):
     """A convolution with an equalised learning rate, optional downsampling, bias and activation.
 
     Args:
-        in_channels, out_channels: Feature maps.
         kernel_size: Odd; 1 or 3.
         bias: Whether there is one.
         activation: A homogeneous one of `mssg.ops.ACTIVATIONS`: linear, relu or lrelu.

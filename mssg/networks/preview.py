@@ -120,7 +120,6 @@ def fit_filter(f: torch.Tensor, taps: int, old_rate: int, new_rate: int, signal_
 
     Args:
         f: [n] or radial [n, n], the filter at the old rate.
-        taps: Of the new one.
         old_rate, new_rate: At which the filters run, samples per image width.
         signal_rate: Of the signal that the new one brings up to its rate, or down from it.
 
@@ -145,7 +144,6 @@ def interpolate_taps(kernel_size: int, old_rate: int, new_rate: int) -> np.ndarr
     rows with.
 
     Args:
-        kernel_size: Number of taps.
         old_rate, new_rate: At which the kernels run, samples per image width.
     """
     frequency = np.linspace(0, new_rate / 2, _FREQUENCIES)
@@ -167,7 +165,6 @@ class HalfRateLayer(nn.Module):
     """A `StyleGAN3Layer` at other, lower rates; parameters and running statistics are the layer's own.
 
     Args:
-        layer: Of the full network.
         old: Bands of its input and output.
         new: The same with the rates and sizes wanted.
     """

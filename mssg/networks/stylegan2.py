@@ -35,7 +35,6 @@ class StyleGAN2Layer(nn.Module):
     """Modulated convolution, noise, bias, leaky ReLU.
 
     Args:
-        in_channels, out_channels: Feature maps.
         resolution: Of the output.
         up: Upsampling factor.
         conv_clamp: Limit of the output's magnitude; None = no limit.
@@ -144,9 +143,7 @@ class SynthesisBlock(nn.Module):
 
     Args:
         in_channels: Feature maps of the resolution below; 0 = this is the first block.
-        out_channels: Feature maps.
         resolution: Of the output.
-        config: Of the whole generator.
     """
 
     resample_filter: torch.Tensor
@@ -194,11 +191,7 @@ class SynthesisBlock(nn.Module):
 
 
 class StyleGAN2Synthesis(nn.Module):
-    """ws -> image, from 4x4 pixels up.
-
-    Args:
-        config: Of the generator.
-    """
+    """ws -> image, from 4x4 pixels up."""
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()

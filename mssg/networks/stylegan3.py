@@ -95,7 +95,6 @@ class StyleGAN3Layer(nn.Module):
 
     Args:
         before, after: Bands of input and output.
-        config: Of the whole generator.
     """
 
     magnitude_ema: torch.Tensor
@@ -168,11 +167,7 @@ class StyleGAN3Layer(nn.Module):
 
 
 class StyleGAN3Synthesis(nn.Module):
-    """ws -> image.
-
-    Args:
-        config: Of the generator.
-    """
+    """ws -> image."""
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()

@@ -56,7 +56,6 @@ class GridLayout:
         """Lay out blocks of shape [blocks, rows, columns, C, H, W].
 
         Args:
-            shape: Of the images.
             rows, cols: Labels of their rows and columns.
             described: Parts of the title.
             names: Above each block; empty: nothing.

@@ -23,7 +23,6 @@ def generate_command(request: RenderRequest, study: Study, snapshot: str, output
     Args:
         study: Of its snapshot: names of levels.
         snapshot: File, run folder or name of the snapshot.
-        output: File to write.
     """
     return shlex.join(["mssg", "generate", snapshot, *request_words(request, study), "-o", output])
 

@@ -174,7 +174,6 @@ def save_nifti(
         requests: What was drawn, [N].
         stated: Every covariate of each picture in native units, defaults included; empty for a latent w.
         sweep: What changes along the stack, if it is a covariate.
-        command: How to draw it again.
 
     Returns:
         The sidecar's path.

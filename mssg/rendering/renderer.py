@@ -134,7 +134,6 @@ class Renderer:
         """Draw many pictures: the one way to do it, for grids, figures, cohorts and files.
 
         Args:
-            requests: In order.
             batch: Pictures at a time, of those that differ only in latent and covariates. None: on the CPU as
                 many as leave each bit for bit what `render` draws of its request; many on a GPU.
             cancelled: Asked before every layer; True ends it.

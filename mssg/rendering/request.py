@@ -80,9 +80,6 @@ class StoredLatent:
     def check_fits(self, snapshot: str, path: Path) -> None:
         """Refuse another snapshot than it was found with.
 
-        Args:
-            snapshot: Its id.
-
         Raises:
             UsageError: Another one.
         """

@@ -188,7 +188,6 @@ def save_volume(
         path: .nii or .nii.gz.
         stated: Every covariate of each head along the sweep in native units, defaults included.
         sweep: What changes along the fourth axis.
-        command: How to draw it again.
 
     Returns:
         The sidecar's path.

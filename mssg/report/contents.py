@@ -22,7 +22,6 @@ class ReportContents:
 
     Attributes:
         name: What the user called the snapshot or run.
-        renderer: Draws with it.
         evaluation: Its eval.json; None: the report has no numbers.
         stats: Rows of the run's stats.jsonl, oldest first.
         latents: Files of `mssg invert` whose counterfactuals are shown.

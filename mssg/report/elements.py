@@ -75,7 +75,6 @@ class TableBlock:
     Attributes:
         header: Names of the columns.
         rows: Texts of the cells.
-        caption: What it shows.
         left: Columns that stand flush left; the others right.
         folded: Shown only when asked for (a page); on paper a line says where it is.
     """
@@ -93,7 +92,6 @@ class FigureBlock:
 
     Attributes:
         draw: Makes the matplotlib figure; called once for each output.
-        caption: What it shows.
         width: Share of the text's width, 0 to 1.
     """
 

@@ -170,7 +170,6 @@ def round_values(low: float, high: float, count: int) -> list[float]:
 
     Args:
         low, high: All values lie between these.
-        count: How many values.
     """
     if count < 2 or not high > low:
         return [float(f"{(low + high) / 2:.3g}")][:count] if high > low else [low]

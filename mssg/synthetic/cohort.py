@@ -133,7 +133,6 @@ def write_cohort(
         renderer: Gives what draws, where this process does.
         screen: Turns down copies of training images.
         workers: Processes that draw, this one among them.
-        device: Of the workers.
         share: Rank and number of processes that share the work, as torchrun says.
         progress: Called with the number of people done since the last call.
 

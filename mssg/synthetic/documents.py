@@ -213,9 +213,6 @@ def changes(header: Header) -> str:
 def check_folder(out: Path, about: Mapping[str, Any]) -> None:
     """Refuse a folder that holds anything but a part of this data set.
 
-    Args:
-        about: The data set's description.
-
     Raises:
         UsageError: It holds something else, or one with other settings.
     """

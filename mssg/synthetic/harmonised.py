@@ -150,8 +150,6 @@ def harmonise(
     """Harmonise pictures, chunk by chunk.
 
     Args:
-        snapshot: What explains and draws.
-        config: How they are inverted.
         skip: Whether a row is done already; chunks that are done wholly are left out.
         progress: Called with the number of pictures that are through one more step, for steps of the search.
 

@@ -37,12 +37,7 @@ TABLE = "images.tsv"
 
 @dataclass(frozen=True, eq=False)
 class HarmonisedFolder:
-    """Where harmonised pictures lie.
-
-    Attributes:
-        pictures: What was harmonised.
-        config: How it was inverted.
-    """
+    """Where harmonised pictures lie."""
 
     path: Path
     header: Header
@@ -180,11 +175,7 @@ class HarmonisedFolder:
         write_json(self.path / DESCRIPTION, about, UsageError)
 
     def finish(self, command: str) -> None:
-        """Write what describes all pictures, from their own sidecars.
-
-        Args:
-            command: How they were made.
-        """
+        """Write what describes all pictures, from their own sidecars."""
         people = sorted({name.split("_")[0] for name in self.names.values()})
         lines = "".join(f"{name}\n" for name in ("participant_id", *people))
         write_atomically(self.path / "participants.tsv", lines, UsageError)

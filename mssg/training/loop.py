@@ -38,7 +38,6 @@ def train(run: Run, world: World, progress: Progress | None = None) -> None:
 
     Args:
         run: The run's folder, new or to be resumed.
-        world: This process's place.
         progress: Called in the main process with every row of stats.jsonl, and with {"event": text}. Where it
             cannot write (OSError), training goes on.
 

@@ -35,9 +35,7 @@ class RunWriter:
     """Writes a run's files, and tells whoever watches; does nothing in any process but the main one.
 
     Args:
-        run: Where to write.
         data: What a snapshot says about the data.
-        progress: Who watches.
     """
 
     def __init__(self, run: Run, data: TrainingData, progress: Progress | None) -> None:

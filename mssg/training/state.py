@@ -32,10 +32,8 @@ class TrainState:
     Attributes:
         G, D: The networks that are trained.
         G_ema: The moving average of G's weights.
-        opt_G, opt_D: Their optimisers.
         augment: What D sees, with its adaptive probability.
         pl_mean: Running mean of path lengths, scalar.
-        step: Steps done.
         best: The best validation score so far, and how many were no better since (`stale`).
         setbacks: How often a loss was not finite and the run went back; each halves the learning rates.
         signs: Mean signs of D's logits on real images since the augmentation was last adapted, scalars.
@@ -128,7 +126,6 @@ def initial_state(run: Run, study: Study, device: str, log: Callable[[str], None
     Args:
         run: Its configuration and seed; weights come from its --init-from snapshot where there is one.
         study: With fitted statistics.
-        device: Where to train.
         log: Told what was taken over from a snapshot.
     """
     config = run.config

@@ -41,7 +41,6 @@ def summarise(
     Args:
         study: With fitted statistics.
         tables: Per source, native values of its training rows [n, V], NaN where not observed.
-        models: Fitted covariate models.
         rng: For the completions behind the log-density percentiles.
         draws: Completions of each incomplete row.
 

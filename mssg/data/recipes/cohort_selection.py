@@ -61,7 +61,6 @@ class PrepareRequest:
         prefix: Put before every subject: ids of different cohorts are different people.
         divide: Names of parts; the population is divided among them by subject.
         reject: Table with a column `file`: what a person has rejected, qc.csv edited.
-        seed, shares: The split by subject.
         progress: Called with the number of files; gives the function to tell how many more are done.
     """
 
@@ -94,8 +93,6 @@ class CohortSelection:
     """A cohort's images with their covariates, and what was left out.
 
     Attributes:
-        variant: Which of its variants.
-        covariates: How the covariates were read.
         roots: Folders that may be read; templates of further files start at the first that has them.
         notes: What was decided and the user should know.
     """
@@ -132,7 +129,6 @@ def select_cohort(
     """Find a cohort's images and join their covariates.
 
     Args:
-        request: What the user asked for.
         kind: mri or fundus.
         suffixes: What image files end in.
         measured: Covariates that are measured on each image, so that tables may know nothing of it.

@@ -112,7 +112,6 @@ def prepare(
         seed: Seed of the split, of the division into sources and of the targets; each digit's depend on it
             alone.
         resolution: Side of the images, 32, 64 or 128.
-        workers: Processes that draw digits.
         progress: Called with the number of digits done since the last call.
 
     Raises:
@@ -187,7 +186,6 @@ def load(mnist: str | Path | None = None, limit: int | None = None) -> Originals
 
     Args:
         mnist: As in `prepare`.
-        limit: Keep the first so many.
 
     Raises:
         DataError: Input missing or damaged.

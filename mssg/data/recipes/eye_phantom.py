@@ -72,7 +72,6 @@ def prepare(
         subjects: How many people, one eye each.
         seed: Seed of everything; an eye depends on it and on the subject alone.
         resolution: Side of the images, one of `RESOLUTIONS`.
-        workers: Processes that draw eyes.
         progress: Called with the number of eyes done since the last call.
 
     Raises:

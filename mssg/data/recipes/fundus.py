@@ -118,10 +118,6 @@ def prepare(request: PrepareRequest, options: PhotoOptions | None = None) -> pip
     """Prepare photographs as a source (with `divide`, several of one population), a report, and a study to
     start from.
 
-    Args:
-        request: Where they come from.
-        options: How they become pictures.
-
     Raises:
         UsageError, DataError: What cannot be, or no image is left.
     """

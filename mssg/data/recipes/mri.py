@@ -44,8 +44,6 @@ def prepare(
     start from.
 
     Args:
-        request: Where volumes come from.
-        options: How they become pictures.
         save_slices: Also write every picture as NIfTI.
 
     Raises:

@@ -110,7 +110,6 @@ def prepare(
         at: Where heads are cut, in millimetres; none = one slice at the plane's own place. With several
             places the position becomes a covariate of the studies.
         slices: How many of these places are drawn for each head; 0 = all.
-        workers: Processes that draw heads.
         progress: Called with the number of heads done since the last call.
 
     Raises:

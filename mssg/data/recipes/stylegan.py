@@ -72,7 +72,6 @@ def prepare(
         out_dir: Folder to write; `images` inside it is replaced.
         labels: What the labels are (`parse_label`): of numbers in order, where a categorical label is an
             index or one-hot; of dictionaries by key, where those not named are taken as their values are.
-        seed: Seed of the split.
         subject_pattern: Regular expression searched in the file name; its first group (or the match) is the
             subject. Without it the labels' own ids are, else every image counts as a subject.
         root: Another folder that links of a folder may lead to.
