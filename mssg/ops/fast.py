@@ -74,7 +74,7 @@ def _cheaper_terms(f, dtype):
 
 def _fir(x, f, spec):
     """One pass of filter f [kh, kw], gain included, over x [B, C, H, W]."""
-    return _Fir.apply(x, f if spec.flip else f.flip([0, 1]), spec.up, spec.down, invert=spec.padding)
+    return _Fir.apply(x, f if spec.flip else f.flip([0, 1]), spec.up, spec.down, spec.padding)
 
 
 class _Fir(torch.autograd.Function):

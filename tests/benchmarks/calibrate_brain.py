@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from calibrating import calibrate
 
 from mssg import assets, load_study
 from mssg.data.dataset import open_sources
 from mssg.measure import brain
-from mssg.measure.calibration import calibrate
 
 MOST = 3000
 """Phantoms of each scanner."""

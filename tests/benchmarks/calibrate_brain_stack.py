@@ -13,12 +13,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from calibrating import calibrate
 
 from mssg import assets, load_study
 from mssg.data.dataset import PackedSource, open_sources
 from mssg.data.plane import stored
 from mssg.measure import brain_stack
-from mssg.measure.calibration import calibrate
 
 FIRST, LAST, STEP = -105.0, 75.0, 3.0
 

@@ -13,13 +13,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from calibrating import calibrate
 
 from mssg import assets
 from mssg.data.dataset import IMAGES, TABLE
 from mssg.data.recipes.eye_phantom import COVARIATES
 from mssg.data.table import read_table
 from mssg.measure import fundus
-from mssg.measure.calibration import calibrate
 
 
 def main(folder: Path) -> None:

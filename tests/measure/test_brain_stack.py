@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from benchmarks.calibrating import calibrate
 
 from mssg.data.plane import stored
 from mssg.data.recipes import phantom, phantom_anatomy, phantom_scan
 from mssg.errors import DataError
 from mssg.measure import brain_stack
-from mssg.measure.calibration import calibrate, read_calibrated
+from mssg.measure.calibration import read_calibrated
 
 PLACES = np.arange(-105.0, 76.0, 6.0)
 
