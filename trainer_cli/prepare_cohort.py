@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -238,25 +239,7 @@ def cohort_options(command):
 @cohort_options
 @split_options()
 @out_option
-def mri(
-    path: Path,
-    plane: str,
-    at: tuple[str, ...],
-    resolution: str,
-    pixel_mm: float | None,
-    intensity: str,
-    common_space: bool | None,
-    mask: str,
-    bias_field: str,
-    bias_correct: bool,
-    labels: str,
-    label_scheme: str,
-    nan_as_zero: bool,
-    assume_las: bool,
-    save_slices: bool,
-    out: Path,
-    **further,
-) -> None:
+def mri(path: Path, resolution: str, save_slices: bool, out: Path, **further) -> None:
     """Slices of T1 volumes: a BIDS folder, a table with a path a row, or a cohort's folder.
 
     Reads .nii, .nii.gz and .mgz in any orientation. Writes OUT/NAME (the source), OUT/NAME.toml (a study to
@@ -265,21 +248,8 @@ def mri(
     """
     from mssg.data.recipes import mri as recipe
 
-    options = recipe.SliceOptions(
-        plane=plane,
-        at=at,
-        resolution=int(resolution),
-        pixel_mm=pixel_mm,
-        intensity=intensity,
-        mask=mask,
-        bias_field=bias_field,
-        bias_correct=bias_correct,
-        labels=labels,
-        label_scheme=label_scheme,
-        nan_as_zero=nan_as_zero,
-        assume_las=assume_las,
-        common_space=common_space,
-    )
+    named = [field.name for field in fields(recipe.SliceOptions) if field.name in further]
+    options = recipe.SliceOptions(resolution=int(resolution), **{name: further.pop(name) for name in named})
     carry_out(
         lambda request: recipe.prepare(request, options, save_slices), "Cutting slices", path, out, **further
     )
