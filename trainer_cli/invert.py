@@ -112,17 +112,12 @@ def invert(
     out: Path | None,
     fix: tuple[str, ...],
     predictor: str | None,
-    space: str,
-    steps: int,
-    features: str,
-    weights: str | None,
-    free_noise: bool,
-    seed: int,
     at: float | None,
     at_brain: bool,
     assume_las: bool,
     restart: bool,
     device: str,
+    **search: Any,
 ) -> None:
     """Find the latent w of a real IMAGE (.png, .jpg, .npy, .nii.gz, .mgz; whole volumes are cut), so that its
     covariates can be edited; or those of many, of a prepared SOURCE, a FOLDER or FILES, with --out.
@@ -139,7 +134,7 @@ def invert(
         expected = "-o FILE for one image, or --out DIR for many"
         raise UsageError("where to write?", field="-o, --out", expected=expected)
     rules = CuttingRules(at, at_brain, reading=VolumeRules(assume_las=assume_las))
-    config = InvertConfig(space, steps, features=features, weights=weights, free_noise=free_noise, seed=seed)
+    config = InvertConfig(**search)
     how: dict[str, Any] = {"fix": fix, "predictor": predictor, "rules": rules, "device": device}
     if out is not None:
         _many(images, snapshot, out, config=config, **how)

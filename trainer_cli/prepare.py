@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
@@ -12,9 +12,6 @@ from mssg.errors import UsageError
 from mssg.text import number
 from trainer_cli.common import out_option, progress, say_counts, say_splits, split_options
 from trainer_cli.prepare_cohort import fundus, mri
-
-if TYPE_CHECKING:
-    from mssg.data.split import Shares
 
 
 @click.group()
@@ -41,9 +38,7 @@ def prepare() -> None:
 )
 @split_options(val=0.2)
 @out_option
-def digits(
-    mnist: Path | None, limit: int | None, resolution: str, workers: int, seed: int, shares: Shares, out: Path
-) -> None:
+def digits(mnist: Path | None, limit: int | None, resolution: str, out: Path, **how: Any) -> None:
     """Digits with known thickness, intensity and slant, as two sources that record different ones.
 
     Writes OUT/a (thickness, intensity, digit), OUT/b (thickness, slant, digit), OUT/all (everything recorded)
@@ -56,14 +51,7 @@ def digits(
     start, total = time.monotonic(), len(recipe.load(mnist, limit).labels)
     with progress(total, "Drawing digits") as tell:
         summary = recipe.prepare(
-            out,
-            mnist=mnist,
-            limit=limit,
-            seed=seed,
-            resolution=int(resolution),
-            shares=shares,
-            workers=workers,
-            progress=tell,
+            out, mnist=mnist, limit=limit, resolution=int(resolution), progress=tell, **how
         )
     click.echo(f"{summary.folder}: {summary.origin}, {time.monotonic() - start:.0f} s")
     say_counts(summary.counts)
@@ -98,15 +86,7 @@ def digits(
 )
 @split_options()
 @out_option
-def stylegan(
-    path: Path,
-    labels: tuple[str, ...],
-    subject_pattern: str | None,
-    root: Path | None,
-    seed: int,
-    shares: Shares,
-    out: Path,
-) -> None:
+def stylegan(path: Path, labels: tuple[str, ...], root: Path | None, out: Path, **how: Any) -> None:
     """A data set of the official StyleGAN tools, or of the research code: images (PNG, JPEG, NIfTI slices)
     and dataset.json in a folder or a zip.
 
@@ -118,16 +98,7 @@ def stylegan(
     with open_archive(path, [root] if root else []) as archive:
         total = len(recipe.image_names(archive))
     with progress(total, "Reading images") as tell:
-        summary = recipe.prepare(
-            path,
-            out,
-            labels,
-            seed=seed,
-            shares=shares,
-            subject_pattern=subject_pattern,
-            root=root,
-            progress=tell,
-        )
+        summary = recipe.prepare(path, out, labels, root=root, progress=tell, **how)
     click.echo(f"{summary.folder}: {summary.resolution} px, {summary.channels} channels")
     say_counts({recipe.FOLDER: summary.counts})
     say_splits(out)
@@ -196,9 +167,7 @@ def phantom(
     at: str | None,
     slices_per_subject: int | None,
     head: str | None,
-    workers: int,
-    seed: int,
-    shares: Shares,
+    **how: Any,
 ) -> None:
     """Prepare semi-synthetic images whose covariates are known: brains, or eyes with --organ eye.
 
@@ -210,7 +179,7 @@ def phantom(
     """
     start = time.monotonic()
     slicing = {"--plane": plane, "--at": at, "--slices-per-subject": slices_per_subject, "--head": head}
-    common = {"seed": seed, "resolution": int(resolution), "shares": shares, "workers": workers}
+    how |= {"resolution": int(resolution)}
     if organ == "eye":
         from mssg.data.recipes import eye_phantom as recipe
 
@@ -220,14 +189,14 @@ def phantom(
     else:
         from mssg.data.recipes import phantom as recipe
 
-        common |= {
+        how |= {
             "plane": plane or "coronal",
             "head": head or "mni152",
             "at": _places(at),
             "slices": slices_per_subject or 0,
         }
     with progress(subjects, f"Drawing {organ}s") as tell:
-        summary = recipe.prepare(out, subjects, **common, progress=tell)
+        summary = recipe.prepare(out, subjects, **how, progress=tell)
     click.echo(f"{summary.folder}: semi-synthetic, {time.monotonic() - start:.0f} s")
     say_counts(summary.counts)
     if summary.mean_error:
