@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from explorer_app.messages import Frame
 from explorer_app.real_image import RealImage
 from mssg import assets
-from mssg.data.dataset import IMAGES, TABLE, PackedSource
+from mssg.data.dataset import IMAGES, PackedSource
 from mssg.data.recorded import as_recorded
-from mssg.data.table import read_table
 from mssg.errors import DataError
 from mssg.runs.folder import RunFolder
 from mssg.study.model import Study
@@ -25,6 +24,8 @@ from mssg.study.schema import load_study
 
 GALLERIES = "galleries"
 """Folder of the assets: a small prepared source for each study that a shipped model knows."""
+OF_STACKS = "-stacks"
+"""Ends the name of a gallery whose images are slices at many places."""
 OTHER_LEVEL = 2.0
 """How far another level of a discrete covariate is, in standard deviations of a continuous one."""
 
@@ -172,11 +173,9 @@ def find_gallery(snapshot: str, study: Study) -> Gallery | None:
         folders = [folder / source.path for source in stated.sources]
         if all((f / IMAGES).is_file() for f in folders):
             return Gallery.open(folders, snapshot, study)
-    folder = assets.root() / GALLERIES / study.name
+    folder = assets.root() / GALLERIES / (study.name + (OF_STACKS if study.position else ""))
     if not (folder / IMAGES).is_file():
         return None
-    if study.position is not None and study.position not in read_table(folder / TABLE):
-        return None  # slices of one place say nothing of those of many
     return Gallery.open([folder], snapshot, study, shipped=True)
 
 

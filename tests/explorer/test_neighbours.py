@@ -94,7 +94,14 @@ def test_the_shipped_gallery_is_of_phantoms_and_says_so():
     near = found.nearest({"age": 70.0, "ventricle": 30.0, "grey_matter": 760.0}, 3)
     assert found.image(near[0]).kind == "semi-synthetic" and "never saw" in found.image(near[0]).about
     heads = read_header(assets.path("snapshots/brain-heads.safetensors"))
-    assert find_gallery(str(heads.path), heads.study) is None  # slices of one place only
+    stacks = find_gallery(str(heads.path), heads.study)
+    near = stacks.nearest({"age": 70.0, "ventricle": 30.0, "grey_matter": 760.0, "position_mm": -19.0}, 3)
+    assert stacks.shipped and {n.values["position_mm"] for n in near} == {-15.0}
+    assert len({stacks.sources[0].subjects[n.row] for n in near}) == 3
+    eyes = read_header(assets.path("snapshots/fundus.safetensors"))
+    photographs = find_gallery(str(eyes.path), eyes.study)
+    (near,) = photographs.nearest({"age": 60.0, "eye": 1.0, "cataract": 0.0, "spherical_power": -3.0}, 1)
+    assert photographs.image(near).levels.shape == (64, 64, 3) and near.values["eye"] == 1.0
 
 
 def test_a_folder_that_is_no_source_is_refused(tmp_path, tiny_snapshot, study):
