@@ -25,7 +25,7 @@ from mssg.measure.instruments import stack_instrument
 from mssg.measure.own_error import OwnError
 from mssg.rendering.request import RenderRequest
 from mssg.study.covariate import Covariate
-from mssg.text import to_scale
+from mssg.text import fixed, to_scale
 
 _NARROW = 16.0  # a panel narrower than so many lines are high has no room for what is asked
 _LARGE = 0.15  # share of the training range beyond which an error is marked
@@ -215,7 +215,9 @@ def _unasked(own: OwnError, value: float, current: bool, wide: bool) -> None:
     imgui.table_next_column()
     doubtful, title = not own.better, own.covariate.replace("_", " ")
     widgets.text(title + (" ?" if doubtful else ""), theme.AMBER if doubtful else theme.TEXT)
-    for text in (*(["–"] if wide else []), f"{to_scale(value, own.mae)} {own.margin}".rstrip(), ""):
+    is_level = math.isfinite(own.accuracy)
+    read = fixed(value, 0) if is_level else f"{to_scale(value, own.mae)} {own.margin}".rstrip()
+    for text in (*(["–"] if wide else []), read, ""):
         imgui.table_next_column()
         widgets.text(text, theme.TEXT if current else theme.FAINT)
         unit = f" in {own.unit}" if own.unit else ""
