@@ -5,10 +5,13 @@ neither Python nor torch, so one wheel serves every version of both. Without a C
 installs all the same, and `mssg doctor` says what is missing.
 """
 
+import atexit
 import os
 import platform
 import re
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
@@ -95,6 +98,16 @@ def readme() -> str:
     return re.sub(r"\[([^\]]*)\]\((?!https?:|#)[^)]*\)", r"\1", text)
 
 
+def scratch() -> dict[str, dict[str, str]]:
+    """Options that send what a build writes beside its sources elsewhere, where they cannot be written to: a
+    read-only share, or another user's checkout."""
+    if os.access(".", os.W_OK):
+        return {}
+    folder = tempfile.mkdtemp(prefix="mssg-build-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return {"egg_info": {"egg_base": folder}, "build": {"build_base": str(Path(folder) / "build")}}
+
+
 setup(
     long_description=readme(),
     long_description_content_type="text/markdown",
@@ -103,5 +116,6 @@ setup(
     package_dir={"mssg._assets": "assets"},
     package_data={"mssg._assets": ["**/*"], "": ["*.glsl", "py.typed"]},
     ext_modules=kernels(),
+    options=scratch(),
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
 )

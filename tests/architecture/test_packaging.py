@@ -220,3 +220,15 @@ def test_shipped_files_stay_small():
     sizes = {p: p.stat().st_size for p in (ROOT / "assets").rglob("*") if p.is_file()}
     assert sum(sizes.values()) <= 60e6
     assert sum(size for p, size in sizes.items() if p.parent.name == "snapshots") <= 30e6
+
+
+def test_a_source_that_cannot_be_written_to_is_built_elsewhere(source_distribution):
+    before = {path for path in source_distribution.rglob("*") if "egg-info" not in path.name}
+    code = (
+        "import os; os.access = lambda *a: False; exec(compile(open('setup.py').read(), 'setup.py', 'exec'))"
+    )
+    words = [sys.executable, "-B", "-c", code, "--quiet", "egg_info", "build_py"]
+    done = subprocess.run(words, cwd=source_distribution, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    new = {p for p in source_distribution.rglob("*") if "egg-info" not in p.name} - before
+    assert not new and not (source_distribution / "build").exists()
