@@ -13,11 +13,15 @@ FRAME_BYTES = 8192  # of a frame without its pixels
 
 
 class FrameCache:
-    """Frames by picture; those used longest ago go first."""
+    """Frames by picture; those used longest ago go first.
+
+    Attributes:
+        bytes: Of the frames kept.
+    """
 
     def __init__(self) -> None:
         self._frames: OrderedDict[Picture, Frame] = OrderedDict()
-        self._bytes = 0
+        self.bytes = 0
         self._preview: Frame | None = None
 
     def get(self, request: Picture, preview: bool = False) -> Frame | None:
@@ -41,15 +45,15 @@ class FrameCache:
         if self._preview is not None and self._preview.request == frame.request:
             self._preview = None
         old = self._frames.pop(frame.request, None)
-        self._bytes += _bytes(frame) - (_bytes(old) if old else 0)
+        self.bytes += _bytes(frame) - (_bytes(old) if old else 0)
         self._frames[frame.request] = frame
-        if self._bytes <= CACHE_BYTES:
+        if self.bytes <= CACHE_BYTES:
             return
         for request in list(self._frames):
-            if self._bytes <= CACHE_BYTES:
+            if self.bytes <= CACHE_BYTES:
                 break
             if request not in keep:
-                self._bytes -= _bytes(self._frames.pop(request))
+                self.bytes -= _bytes(self._frames.pop(request))
 
     def measure(self, answer: MeasuredPicture) -> None:
         """Add what instruments read to a frame that is still there."""

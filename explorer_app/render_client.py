@@ -330,6 +330,11 @@ class RenderClient:
         return bool(self.missing) or self._unread is not None
 
     @property
+    def kept_bytes(self) -> int:
+        """Of the pictures kept."""
+        return self._cache.bytes
+
+    @property
     def others(self) -> set[Picture]:
         """What is wanted beside the main picture."""
         return set(self._others)

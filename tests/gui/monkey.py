@@ -323,7 +323,8 @@ def visit(snapshot: str, actions: int, seed: int, minutes: float) -> dict:
                 yield from warmed_up(app)
             if number % max(1, actions // 40) == 0 or number == actions - 1:
                 gl += errors_of_gl()
-                memory.append((number, resident_mb(os.getpid()), resident_mb(app.client.pid)))
+                window = resident_mb(os.getpid()) - app.client.kept_bytes / 2**20
+                memory.append((number, window, resident_mb(app.client.pid)))
                 told = (
                     f"{memory[-1][1]:.0f} MB + {memory[-1][2]:.0f} MB, {app.client.counters.frames} pictures"
                 )
@@ -371,8 +372,9 @@ def _play(explorer: Explorer, script: Frames, wrong: list[str]) -> None:
 def _growth(memory: list[tuple[int, float, float]], actions: int, wrong: list[str]) -> dict:
     """Memory of both processes, and how far it grew.
 
-    What opening every panel and filling the caches takes is no growth: the window counts from a tenth of the
-    way on. The render process is a new one since the middle and counts from three quarters on.
+    The pictures that the window keeps, which have a limit, do not count, nor does what opening every panel
+    takes: the window counts from a tenth of the way on. The render process is a new one since the middle and
+    counts from three quarters on.
     """
 
     def most(column: int, low: float, high: float) -> float:
