@@ -127,6 +127,8 @@ def _plot(
     error."""
     flags = implot.Flags_.no_menus | implot.Flags_.no_box_select
     room = imgui.get_content_region_avail()
+    is_roomy = room.x > em(_ROOMY[0])
+    flags |= 0 if is_roomy else implot.Flags_.no_legend
     if not implot.begin_plot("###response", room, flags):
         return
     unit = f" ({covariate.unit})" if covariate.unit else ""
@@ -144,7 +146,7 @@ def _plot(
         for axis in (implot.ImAxis_.x1, implot.ImAxis_.y1):
             levels = [float(i) for i in range(covariate.num_levels)]
             implot.setup_axis_ticks(axis, levels, list(covariate.level_names))
-    if room.x > em(_ROOMY[0]):
+    if is_roomy:
         below = implot.LegendFlags_.outside | implot.LegendFlags_.horizontal
         implot.setup_legend(implot.Location_.south, below)
     line = np.array([low - margin, high + margin])
@@ -166,6 +168,11 @@ def _plot(
             implot.plot_error_bars("mean, 95 %", curve.asked[sure], mean[sure], half[sure], bars)
     implot.plot_inf_lines("now", np.array([now]), _spec(theme.AMBER, alpha=0.7))
     implot.end_plot()
+    if not is_roomy:
+        widgets.tooltip(
+            "Grey line: read as asked; band: the instrument's own error. Dots: pictures; blue line: their"
+            " mean with its 95 % interval. Upright: the value now."
+        )
 
 
 def _spec(colour: theme.Colour, alpha: float = 1.0, weight: float = 1.0, size: float = 4.0) -> implot.Spec:
