@@ -26,7 +26,7 @@ JUDGED = 500
 PRESET = "cpu-demo"
 FIGURE = ("intensity", "slant")  # no source records both
 """Two covariates that no source records together."""
-DURATION = "about four and a half minutes on two cores"
+DURATION = "five to nine minutes on two cores"
 """Measured: docs/results/digits.md."""
 
 
