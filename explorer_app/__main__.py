@@ -68,7 +68,7 @@ def main(words: list[str] | None = None) -> int:
             return 0
         return _window(arguments)
     except MssgError as error:
-        print(f"mssg explore: {error}", file=sys.stderr)
+        print(f"{'mssg figure movie' if arguments.movie else 'mssg explore'}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -55,10 +55,9 @@ def export_session(
     saved = session.load(path)
     name = snapshot or saved.state.snapshot
     if not snapshot and not Path(name).is_file():
+        words = "mssg figure movie --snapshot FILE" if movie else "mssg explore SNAPSHOT --export"
         raise SnapshotError(
-            "the session's snapshot is missing",
-            file=name,
-            hint="Give its new place: mssg explore SNAPSHOT --export SESSION",
+            "the session's snapshot is missing", file=name, hint=f"Give its new place: {words} SESSION"
         )
     header = read_header(resolve_snapshot(name))
     state = at_home(saved.state, str(header.path))
@@ -68,6 +67,7 @@ def export_session(
     if lower.endswith(".pdf"):
         _write_grid(output, header, state, artist)
     elif lower.endswith((".gif", ".mp4")):
+        movie_export.movie_files(output, 1)  # a missing ffmpeg is told before anything is drawn
         _write_sweep(output, header, state, artist)
     elif lower.endswith((".nii", ".nii.gz")):
         export.save_nifti(output, artist.image(state.request), Origin.of(header, artist.whole(state.request)))
@@ -128,7 +128,7 @@ def _write_movie(output: str, header: Header, state: AppState, artist: _Artist) 
             expected="two or more",
             hint="Add keyframes in the Movie panel and save the session",
         )
-    movie_export.movie_files(output, 1)  # a wrong name is told before anything is drawn
+    movie_export.movie_files(output, 1)  # a wrong name or a missing ffmpeg is told before anything is drawn
     pictures = film(state.movie, header.study, artist.plain_part, lambda r: export.caption(header, r))
     return movie_export.save_movie(
         output, pictures, export.Origin.of_movie(header, state.movie), state.movie.fps

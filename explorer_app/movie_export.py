@@ -29,9 +29,11 @@ def movie_files(path: str | Path, count: int) -> list[Path]:
     """The files of a movie: of .png one for each picture, numbered from 1.
 
     Raises:
-        UsageError: Another file type, or a numbered file that is there already.
+        UsageError: Another file type, MP4 without ffmpeg, or a numbered file that is there already.
     """
     path = Path(path)
+    if path.suffix.lower() == ".mp4":
+        _ffmpeg()
     if path.suffix.lower() in (".gif", ".mp4"):
         return [path]
     if path.suffix.lower() != ".png":

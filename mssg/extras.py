@@ -25,7 +25,7 @@ PURPOSES = {
     "hub": "mssg push, mssg pull: models on a Hugging Face hub",
     "metrics": "LPIPS, a perceptual distance",
     "tensorboard": "looking at a run's curves in TensorBoard",
-    "video": "MP4 from the explorer",
+    "video": "MP4 from the explorer and mssg figure movie",
 }
 
 

@@ -187,7 +187,12 @@ def copied(recipe: str) -> dict[str, list[str]]:
     """Target -> files that a container's recipe copies there."""
     lines = (ROOT / recipe).read_text(encoding="utf-8").splitlines()
     words = [line.removeprefix("COPY").split() for line in lines if "/src" in line and " && " not in line]
-    return {target: files for *files, target in words}
+    if recipe.endswith(".def"):
+        assert all(len(line) == 2 for line in words), "apptainer reads one source and one target on a line"
+    found: dict[str, list[str]] = {}
+    for *files, target in words:
+        found.setdefault(target, []).extend(files)
+    return found
 
 
 @pytest.mark.parametrize("recipe", ["Containerfile", "mssg.def"])
@@ -204,6 +209,14 @@ def test_what_a_container_copies_is_all_that_an_installation_needs(recipe, tmp_p
     assert done.returncode == 0, done.stderr[-2000:]
     for name in ("mssg/_assets/features/LICENSE.txt", "explorer_app/image.glsl", "trainer_cli/main.py"):
         assert (tmp_path / "built" / name).is_file(), name
+
+
+def test_a_container_is_sent_what_it_copies_and_no_more():
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    sent = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    assert "*" in lines
+    assert sent == {name for files in copied("Containerfile").values() for name in files}
+    assert sent == {name for files in copied("mssg.def").values() for name in files}
 
 
 def test_conda_installs_what_pip_does(project):

@@ -178,7 +178,19 @@ def test_the_command_says_what_a_session_lacks(tmp_path, tiny_snapshot):
     session.save(tmp_path / "s.json", session.Session(state))
     words = [sys.executable, "-m", "trainer_cli", "figure", "movie", str(tmp_path / "s.json"), "-o", "m.gif"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=None)
-    assert done.returncode == 2 and "holds no movie" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("mssg figure movie: ") and "holds no movie" in done.stderr
+
+
+def test_mp4_without_ffmpeg_is_told_before_a_picture_is_drawn(filmed, tmp_path, monkeypatch):
+    session.save(tmp_path / "s.json", session.Session(filmed))
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("mssg.extras.missing", lambda extra: ["imageio-ffmpeg"])
+    monkeypatch.setattr("explorer_app.headless._Artist.image", None)
+    monkeypatch.setattr("explorer_app.headless._Artist.plain_part", None)
+    for movie in (True, False):
+        with pytest.raises(UsageError, match=r'no imageio-ffmpeg.*pip install "mssg\[video\]"'):
+            export_session(str(tmp_path / "s.json"), str(tmp_path / "m.mp4"), movie=movie)
 
 
 def test_captions_say_what_a_picture_is(tiny_snapshot):
