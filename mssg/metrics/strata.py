@@ -57,6 +57,7 @@ class Strata:
         names: The covariates that form the cells.
         cells: Kept strata, the last covariate running fastest.
         too_few: Strata with a real image but fewer than were asked for.
+        fullest: Real images of the fullest of those.
         rows_lost: Real images in those.
         rows_unknown: Real images that lack one of the covariates.
         rows_at_top: Real images that half-open bins leave out: they have the largest value of a covariate.
@@ -67,6 +68,7 @@ class Strata:
     too_few: int
     rows_lost: int
     rows_unknown: int
+    fullest: int = 0
     rows_at_top: int = 0
 
 
@@ -113,19 +115,20 @@ def stratify(
             continue
         found = np.searchsorted(edges, x, side="right" if half_open else "left")
         codes[known, j] = np.where(half_open & (x >= sides[j][1][-1][1]), -1, found)
-    cells, few, lost = [], 0, 0
+    cells, few = [], []
     for cell in itertools.product(*(range(len(labels)) for _, labels in sides)):
         rows = np.flatnonzero((codes == cell).all(axis=1))
         if len(rows) >= max(1, min_count):
             limits = {name: labels[k] for name, (_, labels), k in zip(names, sides, cell)}
             cells.append(Stratum(limits, cell, rows))
         elif len(rows):
-            few, lost = few + 1, lost + len(rows)
+            few.append(len(rows))
     return Strata(
         names=tuple(names),
         cells=tuple(cells),
-        too_few=few,
-        rows_lost=lost,
+        too_few=len(few),
+        fullest=max(few, default=0),
+        rows_lost=sum(few),
         rows_unknown=int((~known).sum()),
         rows_at_top=int((codes[known] < 0).any(axis=1).sum()),
     )

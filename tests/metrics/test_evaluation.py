@@ -215,7 +215,7 @@ def test_what_is_missing_is_noted_and_the_rest_is_there(tmp_path, tiny_study):
     found = run(
         tmp_path, tiny_study, {"both": obedient}, metrics=("overall", "strata", "kid"), by=NAMES, min_count=40
     )
-    assert any("no stratum has enough" in n.message for n in found.notes)
+    assert any("no stratum has 40 real images, the fullest has" in n.message for n in found.notes)
     assert (
         found.find(metric="overall/mae")
         and found.find(metric="kid-pixels")

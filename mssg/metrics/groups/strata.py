@@ -98,12 +98,12 @@ def _strata_within(context: EvalContext, source: str) -> Strata:
     except UsageError as error:
         context.note(f"strata, {source}", str(error))
         return Strata(names, cells=(), too_few=0, rows_lost=0, rows_unknown=len(rows))
-    for left_out in _left_out(found, len(rows), asked.min_count):
+    for left_out in _left_out(found, len(rows), asked.min_count, data.split):
         context.note(f"strata, {source}", left_out)
     return replace(found, cells=tuple(replace(c, rows=rows[c.rows]) for c in found.cells))
 
 
-def _left_out(found: Strata, images: int, min_count: int) -> Iterator[str]:
+def _left_out(found: Strata, images: int, min_count: int, split: str) -> Iterator[str]:
     """Which images are in no stratum, and why."""
     if found.rows_unknown:
         lacking = ", ".join(found.names)
@@ -119,9 +119,10 @@ def _left_out(found: Strata, images: int, min_count: int) -> Iterator[str]:
             f" {min_count} real images and are left out"
         )
     if not found.cells:
+        more = "" if split == "train" else ", or the larger training split (--split train)"
         yield (
-            "no stratum has enough real images; use fewer covariates (--by), fewer bins, or a lower"
-            " --min-count"
+            f"no stratum has {min_count} real images, the fullest has {found.fullest}: use fewer covariates"
+            f" (--by), fewer bins (--bins), a lower --min-count{more}"
         )
 
 
