@@ -291,11 +291,10 @@ def counterfactuals(
 @click.argument("evaluation", metavar="EVAL.json")
 @click.option(
     "--metric",
-    default="strata/mae",
-    show_default=True,
     help=(
         "strata/mae, strata/mse, strata/pearson, strata/accuracy, strata_kid- …: as they stand in the file; a"
-        " name that ends in - stands for any features."
+        " name that ends in - stands for any features. Default: strata/mae, or strata/accuracy of what has"
+        " levels."
     ),
 )
 @click.option("--covariate", help="Whose score; needed where there are several.")
@@ -316,7 +315,7 @@ def counterfactuals(
 @click.option("-o", "--output", required=True, metavar="FILE", help="File to write: .png or .pdf.")
 def heatmap(
     evaluation: str,
-    metric: str,
+    metric: str | None,
     covariate: str | None,
     reference: str,
     source: str | None,

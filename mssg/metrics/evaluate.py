@@ -5,7 +5,7 @@ Every metric stands alone: where one cannot be computed, a note says why and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -19,7 +19,7 @@ from mssg.metrics.instruments import Instruments
 from mssg.metrics.metric import Metric
 from mssg.metrics.model import EvaluatedModel
 from mssg.metrics.own_errors import beside_own_errors
-from mssg.metrics.results import Evaluation, Note, Result
+from mssg.metrics.results import Evaluation, Note, Result, is_oracle
 from mssg.metrics.sampling import CachedSampler
 from mssg.metrics.settings import EvaluationOptions
 from mssg.metrics.strata_won import with_strata_won
@@ -62,7 +62,7 @@ def evaluate(
         features=features,
         reads_real=[m.reads_real for m in metrics if m.reads_real],
         reads_split=[m.reads_split for m in metrics if m.reads_split],
-        notes=list(notes),
+        notes=[*notes, *_seen_before(data, instruments)],
     )
     results = beside_own_errors(context, _results(context, metrics, models))
     sizes = {"images": len(context.picks), "features": features and features.name}
@@ -78,6 +78,17 @@ def evaluate(
         versions={"mssg": __version__, "torch": torch.__version__, "numpy": np.__version__},
     )
     return with_strata_won(found)
+
+
+def _seen_before(data: EvalDataset, instruments: Instruments) -> Iterator[Note]:
+    """What is read by something that may have learned from the very images of this split."""
+    learned = ", ".join(n for n, by in instruments.by_covariate.items() if not is_oracle(by))
+    if learned and data.split != "test":
+        yield Note(
+            f"{data.split} split",
+            f"predictors of {learned} have learned from images of this split: that they read these real"
+            " images well says nothing of new ones",
+        )
 
 
 def _results(

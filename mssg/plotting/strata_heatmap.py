@@ -7,6 +7,7 @@ third covariate, one column for each model and the real images last, one colour 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mssg.errors import UsageError
-from mssg.metrics.results import REAL, Evaluation, Result
+from mssg.metrics.results import JOINT, REAL, Evaluation, Result
 from mssg.metrics.strata_won import BETTER_HIGH
 from mssg.metrics.tables import metric_name
 from mssg.plotting.chart_style import (
@@ -36,16 +37,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MAE, ACCURACY = "strata/mae", "strata/accuracy"
 CELL_INCHES = 0.52
 LEFT, RIGHT, TOP, BOTTOM = 0.55, 0.95, 0.78, 0.62
 """Margins in inches."""
 GAP = 0.14
 """Inches between panels."""
+LETTERS_PER_INCH, LINE_INCHES = 10, 0.17
+"""How the title is broken into lines."""
 
 
 def heatmap(
     found: Evaluation,
-    metric: str = "strata/mae",
+    metric: str | None = None,
     covariate: str | None = None,
     reference: str = "requested",
     *,
@@ -58,6 +62,7 @@ def heatmap(
     Args:
         found: An evaluation with strata.
         metric: "strata/mae", "strata/pearson", "strata_kid-…", … ("strata_kid-" stands for any features).
+            None: the error of a number, the accuracy of what has levels.
         covariate: Which covariate's score; may be left out where there is one only, or none (KID).
         reference: "requested" or "real".
         source: Whose strata, where they were formed within sources.
@@ -67,6 +72,9 @@ def heatmap(
     Raises:
         UsageError: Nothing of the kind in this evaluation, or more than three covariates form its strata.
     """
+    if metric is None:
+        kinds = {r.metric for r in found.results if r.covariate == covariate and r.stratum}
+        metric = ACCURACY if ACCURACY in kinds else MAE
     results = _strata_results(found, metric, covariate, reference=reference, source=source)
     names = list(next(r.stratum for r in results if r.stratum))
     if len(names) > 3:
@@ -147,6 +155,8 @@ def _title(result: Result, reference: str) -> str:
     if result.reference:
         asked = reference == "requested"
         title += f", against {'the value requested' if asked else 'the reading of the real image'}"
+    if result.source != JOINT:
+        title += f", source {result.source}"
     return title
 
 
@@ -190,7 +200,9 @@ def _draw(scores: _Scores, title: str, stat: str) -> Figure:
     left = LEFT + (0.9 if scores.rows else 0.3)
     cell = max(CELL_INCHES, 1.25 / len(columns))
     width = left + len(labels) * (len(columns) * cell + GAP) + RIGHT
-    height = TOP + len(panels) * (len(rows) * CELL_INCHES * 0.85 + GAP) + BOTTOM
+    heading = textwrap.wrap(title, int(width * LETTERS_PER_INCH))
+    top = TOP + LINE_INCHES * (len(heading) - 1)
+    height = top + len(panels) * (len(rows) * CELL_INCHES * 0.85 + GAP) + BOTTOM
     colours = matplotlib.colormaps["viridis" if stat in BETTER_HIGH else "viridis_r"].with_extremes(bad=EMPTY)
     scale = Normalize(*_range(scores.values(), stat))
     with matplotlib.rc_context(STYLE):
@@ -200,7 +212,7 @@ def _draw(scores: _Scores, title: str, stat: str) -> Figure:
             len(labels),
             left=left / width,
             right=1 - RIGHT / width,
-            top=1 - TOP / height,
+            top=1 - top / height,
             bottom=BOTTOM / height,
             wspace=0.1,
             hspace=0.12,
@@ -215,9 +227,10 @@ def _draw(scores: _Scores, title: str, stat: str) -> Figure:
                     _label_rows(axis, scores, i)
                 if i == len(panels) - 1 and scores.columns:
                     _label_columns(axis, columns)
-        place = (1 - 0.8 / width, BOTTOM / height, 0.13 / width, 1 - (TOP + BOTTOM) / height)
+        place = (1 - 0.8 / width, BOTTOM / height, 0.13 / width, 1 - (top + BOTTOM) / height)
         add_colourbar(figure, place, scale, colours)
-        figure.text(0.02, 1 - 0.1 / height, title, fontsize=FONT + 1, va="top", ha="left", weight="bold")
+        style = {"fontsize": FONT + 1, "weight": "bold", "va": "top", "ha": "left"}
+        figure.text(0.02, 1 - 0.1 / height, "\n".join(heading), **style)
         below = scores.columns or ""
         figure.text(0.5, 0.06 / height, below, fontsize=SMALL, va="bottom", ha="center")
     return figure

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mssg.inversion.image_reader import grey_or_colour
-from mssg.metrics.results import Evaluation
+from mssg.metrics.results import JOINT, Evaluation
 
 if TYPE_CHECKING:
     from mssg.rendering.renderer import Renderer
@@ -83,23 +84,24 @@ def pairs(found: Sequence[tuple[np.ndarray, np.ndarray, float]]) -> Any:
 
 def heatmaps(found: Evaluation) -> Iterator[tuple[Callable[[], Any], str]]:
     """The paper's Figure 3 for every covariate that has strata scores: (draw, caption)."""
-    from mssg.plotting.strata_heatmap import heatmap
+    from mssg.plotting.strata_heatmap import ACCURACY, MAE, heatmap
 
     doubtful = {r.covariate for r in found.results if r.doubtful}
     scores = [
         r
         for r in found.results
-        if r.metric in ("strata/mae", "strata/accuracy")
+        if r.metric in (MAE, ACCURACY)
         and r.stratum is not None
+        and len(r.stratum) <= 3
         and r.covariate not in doubtful
     ]
-    for metric, covariate in dict.fromkeys((r.metric, r.covariate) for r in scores):
-        if len(next(r.stratum for r in scores if r.covariate == covariate) or ()) <= 3:
-            what = "Mean absolute error" if metric == "strata/mae" else "Share of levels hit"
-            yield (
-                lambda m=metric, c=covariate: heatmap(found, m, c),
-                (
-                    f"{what} of {covariate} in each stratum, models side by side; real: the instrument on the"
-                    " real images."
-                ),
-            )
+    for metric, covariate, source in dict.fromkeys((r.metric, r.covariate, r.source) for r in scores):
+        what = "Mean absolute error" if metric == MAE else "Share of levels hit"
+        whose = "" if source == JOINT else f" of source {source}"
+        yield (
+            partial(heatmap, found, metric, covariate, source=source),
+            (
+                f"{what} of {covariate} in each stratum{whose}, models side by side; real: the instrument on"
+                " the real images."
+            ),
+        )

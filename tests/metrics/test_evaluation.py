@@ -18,7 +18,7 @@ from mssg.metrics.evaluate import evaluate
 from mssg.metrics.instruments import Instruments, open_instruments
 from mssg.metrics.model import EvaluatedModel, evaluated_model
 from mssg.metrics.own_errors import judged
-from mssg.metrics.results import REAL, Evaluation, ModelRecord, Result
+from mssg.metrics.results import ORACLE, REAL, Evaluation, ModelRecord, Result
 from mssg.metrics.sampling import ArrayCache, CachedSampler, Reader
 from mssg.metrics.strata_won import with_strata_won
 from mssg.metrics.tables import DOUBTFUL, comparison, summary
@@ -207,6 +207,24 @@ def test_same_seed_same_numbers_and_another_seed_others(found, tmp_path, tiny_st
         metric="overall/mae", covariate="slant", source="joint", reference="requested", model="A only"
     )
     assert same[0].value != new[0].value
+
+
+def test_a_predictor_is_not_judged_in_silence_on_what_it_learned_from(tmp_path, tiny_study):
+    """Its readings of the training split flatter; an oracle learned from nothing."""
+
+    def notes(split: str, by: str) -> str:
+        data, _ = open_dataset(load_study(tiny_study), split)
+        found = evaluate(
+            data=data,
+            models=[],
+            options=registry.options(("memorisation_pixels",)),
+            sampler=CachedSampler(ArrayCache(tmp_path), ArrayCache(tmp_path), chunk=50),
+            instruments=Instruments((), {"slant": by}),
+        )
+        return " ".join(n.message for n in found.notes)
+
+    assert "predictors of slant have learned from images of this split" in notes("train", "predictor-x")
+    assert "learned from" not in notes("test", "predictor-x") + notes("train", ORACLE + "strokes")
 
 
 def test_what_is_missing_is_noted_and_the_rest_is_there(tmp_path, tiny_study):

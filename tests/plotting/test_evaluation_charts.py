@@ -12,6 +12,7 @@ from mssg.metrics.results import REAL, Evaluation, ModelRecord, Result
 from mssg.plotting import evaluation as charts
 from mssg.plotting.chart_style import save
 from mssg.plotting.strata_heatmap import heatmap
+from mssg.report.figures import heatmaps
 from trainer_cli.main import cli
 
 AGES, VOLUMES, TEXTS = ([40.0, 55.0], [55.0, 70.0]), ([10.0, 20.0], [20.0, 30.0]), ("no", "yes")
@@ -102,6 +103,29 @@ def test_distances_show_their_floor_as_real():
     figure = heatmap(FOUND, "strata_kid-")
     panels = [a for a in figure.axes if a.images]
     assert panels[2].get_title().startswith("real (floor)") and panels[2].texts[0].get_text() == "0.010"
+
+
+def within_sources():
+    """Strata formed within each of two sources: sex has levels, volume is a number."""
+    for source, text in itertools.product(("A", "B"), TEXTS):
+        about = {"stratum": {"cataract": text}, "source": source, "reference": "requested"}
+        yield Result("strata/mae", 1.0, "both", 20, 9, covariate="volume", unit="ml", **about)
+        yield Result("strata/accuracy", 0.75, "both", 20, 9, covariate="sex", **about)
+        yield Result("strata/mae", 0.25, "both", 20, 9, covariate="sex", **about)
+
+
+def test_strata_within_sources_are_drawn_a_source_at_a_time():
+    """By hand with --source, and in a report one figure a source and covariate."""
+    found = Evaluation("s", "test", 0, MODELS[1:], tuple(within_sources()))
+    with pytest.raises(UsageError, match=r"--source.*A \| B"):
+        heatmap(found, covariate="volume")
+    figure = heatmap(found, covariate="sex", source="B")
+    assert texts(figure)[:2] == ["0.75", "0.75"]  # accuracy, not an error of codes
+    title = figure.texts[0]
+    assert "accuracy of sex, against the value requested, source B" in title.get_text().replace("\n", " ")
+    assert title.get_window_extent().x1 < figure.bbox.x1  # a long title is broken, not cut
+    drawn = [(draw().texts[0].get_text().replace("\n", " "), caption) for draw, caption in heatmaps(found)]
+    assert len(drawn) == 6 and all(f"source {caption.split('of source ')[1][0]}" in t for t, caption in drawn)
 
 
 def test_leakage_and_curves():
