@@ -68,7 +68,7 @@ PANELS: tuple[tuple[str, str, Panel], ...] = (
     ("Measured", "RightDown", measured.draw),
     ("Regions", "RightDown", regions.draw),
     ("Inspect", "RightDown", inspect.draw),
-    ("Performance", "RightDown", inspect.draw_performance),
+    ("Speed", "RightDown", inspect.draw_performance),
 )
 
 _FIRST_PICTURE = 3

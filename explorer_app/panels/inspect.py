@@ -184,7 +184,7 @@ def _transform(app: Context, state: AppState, equivariant: bool) -> AppState:
 
 
 def draw_performance(app: Context, state: AppState) -> AppState:
-    """Draw the Performance panel."""
+    """Draw the Speed panel."""
     counters, model = app.client.counters, app.model
     _times("window", list(app.interface.frame_ms), "ms a frame", 40.0)
     _times("render", list(app.client.render_ms), "ms a picture", 100.0)

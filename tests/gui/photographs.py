@@ -173,7 +173,7 @@ def curves(d: Driver) -> None:
 
 def performance(d: Driver) -> None:
     """Times."""
-    d.front("Performance")
+    d.front("Speed")
 
 
 def refused(d: Driver) -> None:

@@ -1375,7 +1375,7 @@ def empty_window_says_what_to_do(d):
         "Log",
         "Measured",
         "Inspect",
-        "Performance",
+        "Speed",
     ):
         d.front(name)
 
