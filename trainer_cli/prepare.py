@@ -148,6 +148,12 @@ def stylegan(path: Path, labels: tuple[str, ...], root: Path | None, out: Path, 
     help="How many of these places are drawn for each head; without it all.",
 )
 @click.option(
+    "--in-pairs",
+    is_flag=True,
+    default=None,
+    help="Every slice comes with one next to it, for `mssg-train --set slice_pairs=true`.",
+)
+@click.option(
     "--head",
     type=click.Choice(["mni152", "colin27"]),
     help="Whose anatomy is deformed: an average of 152 heads, or one head, as another site."
@@ -166,6 +172,7 @@ def phantom(
     plane: str | None,
     at: str | None,
     slices_per_subject: int | None,
+    in_pairs: bool | None,
     head: str | None,
     **how: Any,
 ) -> None:
@@ -178,7 +185,13 @@ def phantom(
     each comparison. Phantoms test software; they say nothing about medicine.
     """
     start = time.monotonic()
-    slicing = {"--plane": plane, "--at": at, "--slices-per-subject": slices_per_subject, "--head": head}
+    slicing = {
+        "--plane": plane,
+        "--at": at,
+        "--slices-per-subject": slices_per_subject,
+        "--in-pairs": in_pairs,
+    }
+    slicing["--head"] = head
     how |= {"resolution": int(resolution)}
     if organ == "eye":
         from mssg.data.recipes import eye_phantom as recipe
@@ -194,6 +207,7 @@ def phantom(
             "head": head or "mni152",
             "at": _places(at),
             "slices": slices_per_subject or 0,
+            "in_pairs": bool(in_pairs),
         }
     with progress(subjects, f"Drawing {organ}s") as tell:
         summary = recipe.prepare(out, subjects, **how, progress=tell)

@@ -106,6 +106,19 @@ class Snapshot:
         network.load_state_dict(state, assign=True)
         return network.eval().requires_grad_(False).to(self.device)
 
+    def picture_discriminator(self) -> Discriminator:
+        """The discriminator, which sees single pictures.
+
+        Raises:
+            SnapshotError: There is none, or it sees pairs of slices.
+        """
+        network = self.load("D")
+        if network.config.slices > 1:
+            raise SnapshotError(
+                "its discriminator sees pairs of slices, not single pictures", file=self.header.path
+            )
+        return network
+
     def _build(self, name: str) -> Generator | Discriminator:
         """The network that the snapshot describes, untrained."""
         field = "discriminator" if name == "D" else "generator"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mssg.data.dataset import PackedSource
+from mssg.data.slice_pairs import SlicePairs
 from mssg.errors import DataError, UsageError
 from mssg.study.model import Study
 
@@ -24,7 +25,7 @@ class Batch:
     """Images with what is known about them.
 
     Attributes:
-        images: uint8 [B,C,H,W].
+        images: uint8 [B,C,H,W], or [B,2C,H,W] with the next slices as further channels.
         values: float64 [B,V] in native units, NaN where the source does not observe the covariate or the
             value is missing.
         observed: bool [B,V], True where the source observes the covariate.
@@ -64,8 +65,7 @@ class _Turns:
         return self.rows[self.start[order] + rng.integers(self.count[order])]
 
 
-def _turns(source: PackedSource, split: str, by_person: bool) -> _Turns:
-    rows = source.rows(split)
+def _turns(source: PackedSource, rows: NDArray[np.int64], by_person: bool) -> _Turns:
     if not by_person:
         return _Turns(rows, np.arange(len(rows)), np.ones(len(rows), np.int64))
     _, person = np.unique(source.subjects[rows], return_inverse=True)
@@ -88,6 +88,7 @@ class MultiSourceLoader:
         seed: Seed of every stream.
         rank: This process's rank; it takes rows rank::world of every global batch.
         world: Number of processes; divides batch_size.
+        pairs: Draw slices that have a next one, with it.
 
     Raises:
         DataError: A source without a row in the split.
@@ -103,6 +104,7 @@ class MultiSourceLoader:
         seed: int,
         rank: int = 0,
         world: int = 1,
+        pairs: SlicePairs | None = None,
     ) -> None:
         if batch_size < 1 or world < 1 or batch_size % world:
             raise UsageError(
@@ -116,7 +118,11 @@ class MultiSourceLoader:
         if len(sources) != len(study.sources):
             raise UsageError("not the study's sources", found=len(sources), expected=len(study.sources))
         self._sources = tuple(sources)
-        self._turns = [_turns(source, split, bool(study.position)) for source in sources]
+        self._pairs = pairs
+        rows = [
+            s.rows(split) if pairs is None else pairs.first(i, s.rows(split)) for i, s in enumerate(sources)
+        ]
+        self._turns = [_turns(s, mine, bool(study.position)) for s, mine in zip(sources, rows)]
         for source, turns in zip(sources, self._turns):
             if not turns.size:
                 raise DataError(
@@ -142,12 +148,13 @@ class MultiSourceLoader:
         source, row = self._draw(_IMAGES, step, self.batch_size)
         global_values, mine = self._values(source, row), slice(self.rank, None, self.world)
         source, row = source[mine], row[mine]
-        first = self._sources[0].images
-        images = np.empty((len(row), *first.shape[1:]), np.uint8)
+        channels, *size = self._sources[0].images.shape[1:]
+        images = np.empty((len(row), channels * (2 if self._pairs else 1), *size), np.uint8)
         for index, packed in enumerate(self._sources):
             places = np.flatnonzero(source == index)
             places = places[np.argsort(row[places])]  # ascending rows read the file forwards
-            images[places] = packed.images[row[places]]
+            some = row[places]
+            images[places] = self._pairs.images(index, packed, some) if self._pairs else packed.images[some]
         observed = np.stack([s.observed for s in self._sources])[source]
         return Batch(images, global_values[mine], observed, source, global_values)
 

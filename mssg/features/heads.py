@@ -40,7 +40,7 @@ class DiscriminatorHeads:
         Raises:
             SnapshotError: It was saved without its discriminator, or that one has no heads.
         """
-        network = snapshot.load("D")
+        network = snapshot.picture_discriminator()
         if network.config.projects:
             raise SnapshotError("its discriminator has no head for covariates", file=snapshot.header.path)
         return DiscriminatorHeads(snapshot.study, network, f"discriminator@{snapshot.header.snapshot_id[:8]}")

@@ -63,7 +63,7 @@ def _own_features(snapshot: Any) -> Callable[[Tensor], Distance]:
     normalised at every pixel as in LPIPS (Zhang et al. 2018, eq. 1).
     """
     try:
-        D = snapshot.load("D")
+        D = snapshot.picture_discriminator()
     except SnapshotError:
         raise UsageError(
             "the snapshot holds no discriminator to see features with",

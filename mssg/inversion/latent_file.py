@@ -349,7 +349,7 @@ def _heads(snapshot: Snapshot, image: np.ndarray) -> dict[str, np.ndarray]:
 
     study = snapshot.study
     try:
-        D = snapshot.load("D")
+        D = snapshot.picture_discriminator()
     except SnapshotError:
         return {}
     if D.config.projects:

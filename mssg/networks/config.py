@@ -12,6 +12,7 @@ GENERATOR_KINDS = (STYLEGAN2, STYLEGAN3_T, STYLEGAN3_R)
 COVARIATES, PROJECTION = "covariates", "projection"
 DISCRIMINATOR_HEADS = (COVARIATES, PROJECTION)
 SMALLEST_RESOLUTION, LARGEST_RESOLUTION = 32, 1024
+MOST_SLICES = 8
 MOST_FREQUENCIES = 12  # the finest then has a period of a 500th of the unit
 WIDEST, DEEPEST, LARGEST_BASE = 65536, 100, 2**26  # far beyond what anybody trains
 
@@ -225,6 +226,7 @@ class DiscriminatorConfig(_Config):
         c_dim: Length of the condition.
         img_resolution: Pixels along each side, a power of two.
         img_channels: 1 or 3.
+        slices: Pictures that it sees together, the others as further channels; 2 = a slice and the next one.
         channel_base, channel_max: Feature maps at resolution r: min(channel_base / r, channel_max).
         conv_clamp: Limit of every layer's output magnitude; None = no limit.
         cmap_dim: Length of the mapped condition (projection only); None = feature maps at 4 pixels.
@@ -240,6 +242,7 @@ class DiscriminatorConfig(_Config):
     c_dim: int = 0
     img_resolution: int = 256
     img_channels: int = 1
+    slices: int = 1
     channel_base: int = 16384
     channel_max: int = 512
     conv_clamp: float | None = 256.0
@@ -259,6 +262,7 @@ class DiscriminatorConfig(_Config):
                 "unknown head", field="head", found=self.head, expected=" or ".join(DISCRIMINATOR_HEADS)
             )
         _check_image(self.img_resolution, self.img_channels)
+        _check_whole(self, 1, MOST_SLICES, "slices")
         _check_whole(self, 0, WIDEST, "c_dim", "mbstd_channels")
         _check_whole(self, 0, DEEPEST, "num_fp16_res", "freeze_layers")
         _check_whole(self, 1, WIDEST, "channel_max")

@@ -32,7 +32,7 @@ class DiscriminatorBlock(nn.Module):
         self.use_fp16 = resolution * 2**config.num_fp16_res > config.img_resolution
         inner, outer, clamp = config.channels(resolution), config.channels(resolution // 2), config.conv_clamp
         act = {"activation": "lrelu", "conv_clamp": clamp}
-        self.fromrgb = Conv2d(config.img_channels, inner, 1, **act) if first else None
+        self.fromrgb = Conv2d(config.img_channels * config.slices, inner, 1, **act) if first else None
         self.conv0 = Conv2d(inner, inner, 3, **act)
         self.conv1 = Conv2d(inner, outer, 3, down=2, **act)
         self.skip = Conv2d(inner, outer, 1, bias=False, down=2)
@@ -115,7 +115,7 @@ class Discriminator(nn.Module):
         self.c_dim, self.img_resolution, self.img_channels = (
             config.c_dim,
             config.img_resolution,
-            config.img_channels,
+            config.img_channels * config.slices,
         )
         self.block_resolutions = [2**i for i in range(config.img_resolution.bit_length() - 1, 2, -1)]
         for r in self.block_resolutions:

@@ -94,6 +94,22 @@ def _noise_image(
     return stored if given is None else given
 
 
+def noise_of_slices(synthesis: nn.Module, heads: int, slices: int) -> dict[str, torch.Tensor]:
+    """Random noise in place of every stored image, for so many slices of each of so many heads.
+
+    Returns:
+        Name -> [slices·heads, 1, r, r], one slice of every head after the other. A layer's noise is a head's
+        own, as it is where a head is drawn; the finished picture's is every slice's own, as a scanner's is.
+    """
+    drawn = {}
+    for name, stored in synthesis.named_buffers():
+        if name.endswith("noise_const"):
+            each = slices if name.startswith(IMAGE_NOISE) else 1
+            noise = torch.randn((each * heads, 1, *stored.shape), device=stored.device, dtype=stored.dtype)
+            drawn[name] = noise.repeat(slices // each, 1, 1, 1)
+    return drawn
+
+
 class ToRGB(nn.Module):
     """1x1 modulated convolution, without demodulation, to image channels."""
 

@@ -68,6 +68,7 @@ class TrainConfig:
     num_fp16_res: int = 4  # CUDA only
     image_noise: bool = False  # StyleGAN2: noise with a strength at every pixel, for masked noisy scans
     position_frequencies: int = 0  # studies with a slice position: sines and cosines of it for the generator
+    slice_pairs: bool = False  # studies with a slice position: D sees each slice and the next one of the scan
     d_head: str = "covariates"  # covariates | projection
     # objective
     objective: str = "logistic"  # logistic | r3gan
@@ -299,11 +300,12 @@ def _check(config: TrainConfig, study: Study) -> None:
             field="augment.allow",
             hint="List the operations that keep every covariate true, or use --aug none",
         )
-    if config.position_frequencies and study.position is None:
+    needing = [name for name in ("position_frequencies", "slice_pairs") if getattr(config, name)]
+    if needing and study.position is None:
         raise UsageError(
             "this study has no slice position",
-            field="position_frequencies",
-            found=config.position_frequencies,
+            field=needing[0],
+            found=getattr(config, needing[0]),
             expected="0",
             hint="[geometry] position names the covariate that says where the plane cuts",
         )

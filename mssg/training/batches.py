@@ -15,6 +15,7 @@ from torch import Tensor
 from mssg.covariates.system import CovariateModels, fit_models
 from mssg.data.dataset import PackedSource, open_sources
 from mssg.data.loader import MultiSourceLoader
+from mssg.data.slice_pairs import SlicePairs, slice_pairs
 from mssg.study.model import Study
 from mssg.study.train_config import TrainConfig
 from mssg.training.distributed import World
@@ -28,12 +29,14 @@ class FakeBatch:
     Attributes:
         z: float32 [B, z_dim].
         c: Encoded conditions [B, K].
+        beside: The same one slice further, where D sees pairs of slices; else None.
         counts: The global batch's size for each covariate, float32 [V].
     """
 
     z: Tensor
     c: Tensor
     counts: Tensor
+    beside: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class RealBatch:
     """Real images and what is known about them.
 
     Attributes:
-        images: float32 [B, C, H, W] in [−1, 1].
+        images: float32 [B, C, H, W] in [−1, 1]; [B, 2C, H, W] where D sees pairs of slices.
         c: Encoded, completed conditions [B, K].
         mask: Which covariates count, bool [B, V].
         counts: How many rows of the global batch count for each covariate, float32 [V].
@@ -72,6 +75,7 @@ class TrainingData:
     loader: MultiSourceLoader
     config: TrainConfig
     world: World
+    pairs: SlicePairs | None = None
 
     def batch(self, step: int) -> StepBatch:
         """This process's rows of a step's batch."""
@@ -97,10 +101,14 @@ class TrainingData:
         rng = np.random.default_rng([self.config.seed, 2, step, phase])
         n, device, mine = self.config.batch, self.world.device, self.world.rows
         values, _ = self.loader.conditions(2 * step + phase, n)
-        c = torch.from_numpy(self.study.encode(self.models.complete(values, rng)))
+        completed = self.models.complete(values, rng)
+        c, beside = torch.from_numpy(self.study.encode(completed)), None
+        if self.pairs:
+            completed[:, self.study.index(str(self.study.position))] += self.pairs.step
+            beside = torch.from_numpy(self.study.encode(completed))[mine].to(device)
         z = torch.from_numpy(rng.standard_normal((n, self.config.z_dim), dtype=np.float32))
         counts = torch.full((len(self.study.conditions),), float(n), device=device)
-        return FakeBatch(z[mine].to(device), c[mine].to(device), counts)
+        return FakeBatch(z[mine].to(device), c[mine].to(device), counts, beside)
 
 
 def open_training_data(run: Run, world: World) -> TrainingData:
@@ -110,7 +118,15 @@ def open_training_data(run: Run, world: World) -> TrainingData:
     tables = [source.columns(run.study, "train") for source in sources]
     study = run.study.fit_statistics(tables)
     models = fit_models(study, tables, np.random.default_rng([config.seed, 1]))
+    pairs = slice_pairs(sources, study) if config.slice_pairs else None
     loader = MultiSourceLoader(
-        sources, study, "train", batch_size=config.batch, seed=config.seed, rank=world.rank, world=world.size
+        sources,
+        study,
+        "train",
+        batch_size=config.batch,
+        seed=config.seed,
+        rank=world.rank,
+        world=world.size,
+        pairs=pairs,
     )
-    return TrainingData(study, sources, models, loader, config, world)
+    return TrainingData(study, sources, models, loader, config, world, pairs)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import RunError
@@ -41,6 +43,7 @@ def configurations(study: Study, config: TrainConfig) -> tuple[GeneratorConfig, 
         channel_max=config.d_channel_max or config.channel_max,
         mbstd_group_size=config.mbstd_group,
         freeze_layers=config.freeze_d,
+        slices=2 if config.slice_pairs else 1,
         **image,
         **numerics,
     )
@@ -49,6 +52,8 @@ def configurations(study: Study, config: TrainConfig) -> tuple[GeneratorConfig, 
 
 def transfer(snapshot: str, networks: Mapping[str, nn.Module], log: Callable[[str], None]) -> None:
     """Start from a snapshot's weights: every tensor of the same name and shape; the rest keeps its values.
+
+    A discriminator of single slices may be the start of one of pairs: the second slice begins with no weight.
 
     Args:
         snapshot: A SNAPSHOT argument.
@@ -61,9 +66,17 @@ def transfer(snapshot: str, networks: Mapping[str, nn.Module], log: Callable[[st
     held = load_snapshot(snapshot)
     for name, network in networks.items():
         given, own = held.load(name).state_dict(), network.state_dict()
-        fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
+        given = {k: _widened(v, own[k].shape) for k, v in given.items() if k in own}
+        fitting = {k: v for k, v in given.items() if own[k].shape == v.shape}
         if not fitting:
             hint = "Use the same --cfg and sizes"
             raise RunError("no tensor fits this study's networks", file=snapshot, field=name, hint=hint)
         network.load_state_dict(own | fitting)
         log(f"--init-from: {len(fitting)} of {len(own)} tensors of {name} taken over")
+
+
+def _widened(given: Tensor, shape: torch.Size) -> Tensor:
+    """Weights for twice the input channels: zero for the second half, and larger for the first, since the
+    equalised learning rate divides by the root of the fan-in."""
+    twice = (given.shape[0], 2 * given.shape[1], *given.shape[2:]) if given.ndim == 4 else None
+    return torch.cat([given * math.sqrt(2), torch.zeros_like(given)], 1) if shape == twice else given

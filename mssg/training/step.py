@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from mssg.losses import adversarial
 from mssg.losses.covariate import CovariateLoss, CovariateTerms, added
 from mssg.losses.regularizers import gradient_penalty, path_length
+from mssg.networks.layers import SynthesisInputs, run
+from mssg.networks.stylegan2 import noise_of_slices
 from mssg.study.train_config import TrainConfig
 from mssg.training import ema
 from mssg.training.batches import FakeBatch, RealBatch, StepBatch
@@ -207,14 +209,24 @@ def _judge(state: TrainState, images: Tensor, c: Tensor, setup: TrainSetup) -> T
 def _generate(
     state: TrainState, fakes: FakeBatch, rows: slice, setup: TrainSetup, *, update_emas: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Fakes with style mixing: images [b, C, H, W] and the ws they came from."""
+    """Fakes with style mixing: images [b, C, H, W] and the ws they came from.
+
+    Where D sees pairs of slices, images are [b, 2C, H, W]: one latent at two places, with equal noise in the
+    layers, as a head is drawn.
+    """
     G, mixing = state.G, setup.config.style_mixing
-    ws = G.mapping(fakes.z[rows], fakes.c[rows], update_emas=update_emas)
+    z, conditions = fakes.z[rows], [c[rows] for c in (fakes.c, fakes.beside) if c is not None]
+    each, c = len(conditions), torch.cat(conditions)
+    ws = G.mapping(z.repeat(each, 1), c, update_emas=update_emas)
     if mixing and torch.rand(()).item() < mixing:
         cutoff = int(torch.randint(1, ws.shape[1], ()).item())
-        other = G.mapping(torch.randn_like(fakes.z[rows]), fakes.c[rows])
+        other = G.mapping(torch.randn_like(z).repeat(each, 1), c)
         ws = torch.cat([ws[:, :cutoff], other[:, cutoff:]], 1)
-    return G.synthesis(ws, noise_mode="random", update_emas=update_emas), ws
+    if each == 1:
+        return G.synthesis(ws, noise_mode="random", update_emas=update_emas), ws
+    noise = noise_of_slices(G.synthesis, len(z), each)
+    images = run(G.synthesis.layers(ws, SynthesisInputs(noise=noise, update_emas=update_emas)))
+    return torch.cat(images.chunk(each), 1), ws
 
 
 def _covariate_loss(

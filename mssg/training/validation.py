@@ -177,10 +177,13 @@ class Validation:
         data, config, loss = self._data, self._data.config, CovariateLoss(self._data.study)
         parts: list[CovariateTerms] = []
         rng = np.random.default_rng([config.seed, 5])
-        for source in data.sources:
-            rows = np.sort(rng.permutation(source.rows("val"))[: config.metric_images])
+        for index, source in enumerate(data.sources):
+            known = source.rows("val")
+            known = known if data.pairs is None else data.pairs.first(index, known)
+            rows = np.sort(rng.permutation(known)[: config.metric_images])
             for part in in_whole_groups(rows, config.mbstd_group):
-                images = torch.from_numpy(source.images[part]).to(data.world.device).float() / 127.5 - 1
+                shown = data.pairs.images(index, source, part) if data.pairs else source.images[part]
+                images = torch.from_numpy(shown).to(data.world.device).float() / 127.5 - 1
                 c = torch.from_numpy(data.study.encode(source.values[part])).to(data.world.device)
                 mask = torch.from_numpy(np.isfinite(source.values[part])).to(data.world.device)
                 parts.append(loss(D(images, c)[:, 1:], c, mask)[1])

@@ -169,8 +169,16 @@ def test_age_darkens_the_wall_and_nothing_else(built):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"resolution": 48}, {"plane": "oblique"}, {"subjects": 1}, {"at": [1.0]}, {"at": [1, 2], "slices": 3}],
-    ids=lambda w: next(iter(w)),
+    [
+        {"resolution": 48},
+        {"plane": "oblique"},
+        {"subjects": 1},
+        {"at": [1.0]},
+        {"at": [1, 2], "slices": 3},
+        {"in_pairs": True},
+        {"at": [1, 2, 3], "slices": 3, "in_pairs": True},
+    ],
+    ids=lambda w: "-".join(w),
 )
 def test_what_cannot_be_drawn_is_refused(wrong, tmp_path):
     with pytest.raises(UsageError):
@@ -197,3 +205,6 @@ def test_stacks_are_slices_of_one_head(built, tmp_path, monkeypatch):
     for name in recipe.STUDIES:
         for source in open_sources(load_study(tmp_path / "two" / name)):
             assert np.unique(source.subjects, return_counts=True)[1].max() <= 2
+    recipe.prepare(tmp_path / "pairs", 6, at=[-30.0, -20.0, -10.0, 0.0, 10.0], slices=2, in_pairs=True)
+    (paired,) = open_sources(load_study(tmp_path / "pairs" / "study-all.toml"))
+    assert (np.diff(paired.table["position_mm"].reshape(6, 2)) == 10).all()

@@ -94,6 +94,7 @@ def prepare(
     head: str = anatomy.HEADS[0],
     at: Sequence[float] = (),
     slices: int = 0,
+    in_pairs: bool = False,
     shares: Shares = SHARES,
     workers: int = 1,
     progress: Progress | None = None,
@@ -110,6 +111,7 @@ def prepare(
         at: Where heads are cut, in millimetres; none = one slice at the plane's own place. With several
             places the position becomes a covariate of the studies.
         slices: How many of these places are drawn for each head; 0 = all.
+        in_pairs: Every slice is drawn with one next to it, for training on pairs (`slice_pairs`).
         progress: Called with the number of heads done since the last call.
 
     Raises:
@@ -119,10 +121,10 @@ def prepare(
     check_choice(resolution, RESOLUTIONS, "resolution")
     check_choice(plane, PLANES, "plane")
     check_choice(head, anatomy.HEADS, "head")
-    places, out = _places(at, slices), Path(out_dir)
+    places, out = _places(at, slices, in_pairs), Path(out_dir)
     prefix = "phantom" if head == anatomy.HEADS[0] else f"phantom-{head}"
     names, split, home = divide_people(out, prefix, subjects, seed=seed, shares=shares)
-    drawn = _draw(names, _Cut(seed, resolution, plane, places, slices), head, workers, progress)
+    drawn = _draw(names, _Cut(seed, resolution, plane, places, slices, in_pairs), head, workers, progress)
     origin = f"{subjects} random deformations of one real T1 template ({head}); not patients"
 
     def table(mine: NDArray[np.intp]) -> dict[str, Any]:
@@ -167,11 +169,11 @@ def _about(origin: str, seed: int, shares: Shares, space: dict[str, Any]) -> dic
     }
 
 
-def _places(at: Sequence[float], slices: int) -> tuple[float, ...]:
+def _places(at: Sequence[float], slices: int, in_pairs: bool) -> tuple[float, ...]:
     """Where heads are cut, ascending.
 
     Raises:
-        UsageError: One place, or more slices of each head than there are places.
+        UsageError: One place, more slices of each head than there are places, or pairs of an odd number.
     """
     places = tuple(sorted(set(at)))
     if len(places) == 1:
@@ -179,6 +181,12 @@ def _places(at: Sequence[float], slices: int) -> tuple[float, ...]:
     if slices < 0 or slices > len(places):
         raise UsageError(
             "not so many slices", field="slices-per-subject", found=slices, expected=f"1 to {len(places)}"
+        )
+    if in_pairs and (not places or slices % 2):
+        raise UsageError(
+            "pairs of slices need a range of places and an even number of slices",
+            field="in-pairs",
+            found=f"{len(places)} places, {slices} slices",
         )
     return places
 
@@ -239,14 +247,23 @@ def draw_head(rng: np.random.Generator, volumes: Volumes) -> HeadPhantom:
 
 @dataclass(frozen=True)
 class _Cut:
-    """Seed, side of the pictures, plane, places (none = the plane's own) and how many of them for each head
-    (0 = all)."""
+    """Seed, side of the pictures, plane, places (none = the plane's own), how many of them for each head
+    (0 = all), and whether they come in pairs next to each other."""
 
     seed: int
     resolution: int
     plane: str
     places: tuple[float, ...]
     slices: int
+    in_pairs: bool
+
+    def choose(self, rng: np.random.Generator) -> NDArray[np.intp]:
+        """Which places a head is cut at, ascending."""
+        n = self.slices or len(self.places)
+        if not self.in_pairs:
+            return np.sort(rng.permutation(len(self.places))[:n])
+        first = rng.permutation(len(self.places) - 1)[: n // 2]
+        return np.unique(np.concatenate([first, first + 1]))
 
 
 @dataclass(frozen=True)
@@ -292,7 +309,7 @@ def _stack(
     rng: np.random.Generator, head: HeadPhantom, cut: _Cut
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Slices [K, scanners, R, R] of a head and where they lie; those that show no tissue are left out."""
-    chosen = np.sort(rng.permutation(len(cut.places))[: cut.slices or len(cut.places)])
+    chosen = cut.choose(rng)
     cuts = [(cut.places[i], _shared["points"][i]) for i in chosen]
     pictures = np.stack([draw_stack(rng, head, _shared["slab"], cuts, scanner=s) for s in SCANNERS], axis=1)
     kept = [shows_tissue(picture[0]) for picture in pictures]
