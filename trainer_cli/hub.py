@@ -176,10 +176,21 @@ def _told() -> Iterator[None]:
     Raises:
         UsageError: What the hub refused, or that it cannot be reached.
     """
-    from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError
 
     try:
         yield
-    except (HTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-        text = str(error).strip().splitlines()
-        raise UsageError(f"the hub: {text[0] if text else type(error).__name__}") from None
+    except (HFValidationError, HfHubHTTPError) as error:
+        raise UsageError(f"the hub: {_first_line(error)}") from None
+    except (HTTPError, LocalEntryNotFoundError) as error:  # nobody answered
+        raise UsageError(
+            f"the hub {constants.ENDPOINT} cannot be reached",
+            found=_first_line(error.__cause__ or error),
+            hint="Check this machine's network; HF_ENDPOINT names another hub",
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__

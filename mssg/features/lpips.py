@@ -124,8 +124,9 @@ def _no_weights(net: str, cached: Path) -> DataError:
         f"the ImageNet weights of the LPIPS trunk {net!r} are missing; nothing is downloaded",
         file=cached,
         hint=(
-            f"put https://download.pytorch.org/models/{cached.name} there, or give its path as the weights;"
-            " without them use SSIM or MS-SSIM for pairs, or distances of the offline features"
+            f"Put https://download.pytorch.org/models/{cached.name} there, or give its path: mssg invert"
+            " --weights FILE, in Python weights=FILE. Without it use SSIM or MS-SSIM for pairs, or"
+            " distances of the offline features"
         ),
     )
 

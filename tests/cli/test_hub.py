@@ -81,7 +81,9 @@ def test_pushed_and_pulled(path, tmp_path):
         assert code == 2 and "the hub:" in said and "Traceback" not in said
         assert not (tmp_path / "none.safetensors").exists()
     code, said = mssg("pull", "lab/strokes", "-o", tmp_path / "gone.safetensors", HF_ENDPOINT=place.url)
-    assert code == 2 and "the hub:" in said and "Traceback" not in said  # nobody there
+    assert code == 2 and f"the hub {place.url} cannot be reached" in said and "Traceback" not in said
+    code, said = mssg(*words, HF_ENDPOINT=place.url)
+    assert code == 2 and f"the hub {place.url} cannot be reached" in said and "Traceback" not in said
     ours, theirs = load_snapshot(path), load_snapshot(out)
     assert all((ours.G.state_dict()[k] == v).all() for k, v in theirs.G.state_dict().items())
     assert theirs.header.snapshot_id.encode() in files["eval.json"]
