@@ -76,14 +76,30 @@ def on_page_read_source(page: Any, **_: Any) -> str | None:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Keep the hyphens of an option on one line where a browser breaks a long command (docs/site.css)."""
+    """What docs/site.css needs for narrow pages.
+
+    Each line of a block of code is an element. An option stays on one line where a browser breaks a long
+    command. The spaces before a remark can be drawn as one. In a table a long name is broken behind / and _
+    only. A number keeps its ±. A picture leads to itself, to be looked at in full size.
+    """
     option = re.compile(r"(?<![^\s>(])--?[A-Za-z][\w-]*")
-    return re.sub(
-        r"<code>.*?</code>",
-        lambda code: option.sub(r'<span class="option">\g<0></span>', code[0]),
-        html,
-        flags=re.S,
-    )
+    gap = re.compile(r" {3,}(?=#|<span class=\"c1\">#)")
+
+    def code(found: re.Match[str]) -> str:
+        text = option.sub(r'<span class="option">\g<0></span>', found[0])
+        return gap.sub(r'<span class="gap">\g<0></span>', text)
+
+    def lines(block: re.Match[str]) -> str:
+        return re.sub(r"[^\n]*\n|[^\n]+$", r'<span class="line">\g<0></span>', block[0])
+
+    def cell(found: re.Match[str]) -> str:
+        return re.sub(r"(?<=\w[/_])(?=\w)", "<wbr>", found[0])
+
+    html = re.sub(r"<code>.*?</code>", code, html, flags=re.S)
+    html = re.sub(r"(?<=<code>)[^<]+(?=</code>(?:(?!<t[dh]).)*</t[dh]>)", cell, html)
+    html = re.sub(r"(?<=<pre><span></span><code>).*?(?=</code></pre>)", lines, html, flags=re.S)
+    html = html.replace(" ± ", "\u00a0±\u00a0")
+    return re.sub(r'(?<!">)<img [^>]*?src="([^"]+)"[^>]*>', r'<a href="\1">\g<0></a>', html)
 
 
 def commands(group: Any = None, path: tuple[str, ...] = ("mssg",)) -> list[tuple[str, Any, Any]]:
@@ -122,7 +138,8 @@ def commands_page() -> str:
 
 
 def _prose(text: str) -> str:
-    return re.sub(r"([<>|*_])", r"\\\1", inspect.cleandoc(text.replace("\b", "")))
+    text = inspect.cleandoc(text.replace("\b", "")).replace("<", "&lt;")
+    return re.sub(r"([>|*_])", r"\\\1", text)
 
 
 def _cell(text: str) -> str:

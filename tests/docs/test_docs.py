@@ -105,6 +105,22 @@ def test_the_site_builds_strictly(tmp_path):
     ):
         assert (tmp_path / "site" / f"{page}.html").is_file()
     assert "--resolution" in (tmp_path / "site/reference/commands.html").read_text(encoding="utf-8")
+    for page in (tmp_path / "site").glob("[!a]*/*.html"):
+        body = re.sub(r"<pre.*?</pre>", "", page.read_text(encoding="utf-8"), flags=re.S)
+        lost = re.findall(r"^(?:- |\d+\. |\| ).*", body.partition("<article")[2], re.M)
+        assert not lost, f"{page.name}: this is no list or table on the site (indent by four): {lost}"
+        assert not re.search(r"\\&lt;|\\&gt;", body), page.name
+
+
+def test_what_is_copied_from_a_page_is_what_was_written(hooks):
+    code = "mssg train a --kimg 3        # long\n\nmssg demo"
+    page = hooks.on_page_content(
+        f'<pre><span></span><code>{code}</code></pre><p><img alt="x" src="a.png" /></p>'
+    )
+    assert re.sub(r"<[^>]+>", "", page) == code and page.count('class="line"') == 3
+    assert '<a href="a.png"><img alt="x" src="a.png" /></a>' in page
+    assert hooks.on_page_content("<td><code>a_b/c.py</code></td>").count("<wbr>") == 2
+    assert "<wbr>" not in hooks.on_page_content("<p><code>a_b/c.py</code></p><td>x</td>")
 
 
 def documented() -> list[tuple[str, str, bool]]:
