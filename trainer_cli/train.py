@@ -141,7 +141,11 @@ def _refuse_clashes(
     show_default=True,
     help="Where to train.",
 )
-@click.option("--workers", type=click.IntRange(1), help="CPU threads torch may use.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="CPU threads; default: one a core, or 1 for networks too small to gain from more.",
+)
 @click.option("--mirror/--no-mirror", default=None, help="Flip half of the real images left to right.")
 @click.option("--freezed", type=int, help="Layers of D, from the image on, whose weights stay fixed.")
 @click.option(
@@ -222,15 +226,11 @@ def _train(
 
     if study and not outdir:
         raise UsageError("is missing", field="--outdir", hint="Name a new folder for the run")
-    import torch
-
     from mssg.ops.device import checked_device
     from mssg.ops.memory import keep_freed_memory
     from mssg.training import launch
     from trainer_cli.common import say
 
-    if threads:
-        torch.set_num_threads(threads)
     keep_freed_memory()
     stopped = []
 
@@ -241,7 +241,7 @@ def _train(
     device = checked_device(device)
     if run:
         kimg = fields.get("total_kimg")
-        launch.resume(run, watch, device=device, total_kimg=kimg, predictors=predictors)
+        launch.resume(run, watch, device=device, total_kimg=kimg, predictors=predictors, threads=threads)
     else:
         launch.start(
             str(study),
@@ -252,6 +252,7 @@ def _train(
             init_from=init_from,
             predictors=predictors,
             requeue=requeue,
+            threads=threads,
         )
     if stopped and requeue:
         raise SystemExit(TRY_AGAIN)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mssg.metrics.instruments import open_instruments
-from mssg.training.distributed import joined
+from mssg.training.cores import threads_for
+from mssg.training.distributed import World, joined
 from mssg.training.loop import train
-from mssg.training.run import change, create, open_run, reopen
+from mssg.training.run import Run, change, create, open_run, reopen
 from mssg.training.run_writer import Progress
 
 
@@ -23,6 +24,7 @@ def start(
     init_from: str = "",
     predictors: Sequence[str | Path] = (),
     requeue: bool = False,
+    threads: int | None = None,
 ) -> Path:
     """Train a study from the beginning.
 
@@ -34,6 +36,7 @@ def start(
         init_from: A snapshot whose weights the networks start from.
         predictors: Files of `mssg predictors` that validation reads covariates by, where no oracle does.
         requeue: Continue the run if the same call made it before: what a scheduler restarts is one command.
+        threads: On the CPU; default: torch's number, or 1 where the networks are too small for more.
 
     Returns:
         The run's folder.
@@ -45,7 +48,7 @@ def start(
         world.barrier()
         if not world.is_main:
             run = open_run(outdir)
-        train(run, world, progress)
+        _train(run, world, progress, threads)
     return Path(outdir)
 
 
@@ -56,6 +59,7 @@ def resume(
     device: str = "cpu",
     total_kimg: float | None = None,
     predictors: Sequence[str | Path] = (),
+    threads: int | None = None,
 ) -> Path:
     """Continue a run from its newest valid training state, or from the beginning if it has none.
 
@@ -64,6 +68,7 @@ def resume(
         device: "cpu", "cuda" or "mps".
         total_kimg: A new length, beyond the one it has.
         predictors: As in `start`, instead of those it has.
+        threads: As in `start`.
 
     Raises:
         RunError: Not a run, locked by another trainer, or its states are all damaged.
@@ -75,5 +80,10 @@ def resume(
                 open_instruments(open_run(path).study, predictors)
             change(path, total_kimg=total_kimg, predictors=predictors)
         world.barrier()
-        train(open_run(path), world, progress)
+        _train(open_run(path), world, progress, threads)
     return Path(path)
+
+
+def _train(run: Run, world: World, progress: Progress | None, threads: int | None) -> None:
+    with threads_for(run.config, run.study.resolution, world.device, threads):
+        train(run, world, progress)

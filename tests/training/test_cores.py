@@ -7,8 +7,9 @@ import time
 import pytest
 import torch
 
+from mssg.study.train_config import TrainConfig
 from mssg.training import cores
-from mssg.training.cores import CoreUse
+from mssg.training.cores import CoreUse, threads_for
 from mssg.training.launch import start
 
 
@@ -44,3 +45,33 @@ def test_a_run_says_it(blob_study, tmp_path, monkeypatch):
     monkeypatch.setattr(cores, "LEAST_SHARE", 1e9)
     start(blob_study, tmp_path / "run")
     assert (tmp_path / "run" / "log.txt").read_text().count("slower than it could be") == 1
+
+
+SMALL = TrainConfig(channel_base=512)
+
+
+@pytest.mark.parametrize(
+    ("config", "resolution", "device", "asked", "expected"),
+    [
+        (SMALL, 32, "cpu", None, 1),
+        (SMALL, 32, "cpu", 2, 2),
+        (SMALL, 64, "cpu", None, 3),
+        (TrainConfig(), 32, "cpu", None, 3),
+        (TrainConfig(channel_base=512, cfg="stylegan3-t"), 32, "cpu", None, 3),
+        (SMALL, 32, "cuda", None, 3),
+        (TrainConfig(), 256, "cpu", 1, 1),
+    ],
+)
+def test_threads_are_those_asked_for_or_one_for_small_networks(
+    monkeypatch, config, resolution, device, asked, expected
+):
+    taken = [3]
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: taken[-1])
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    with threads_for(config, resolution, device, asked):
+        assert taken[-1] == expected
+    assert taken[-1] == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    with threads_for(config, resolution, device, asked):
+        assert taken[-1] == (asked or 3)
