@@ -198,12 +198,21 @@ def _plot(run: FollowedRun, place: int, title: str, names: list[str], size: ImVe
             "kimg", "", fit | implot.AxisFlags_.no_highlight, fit | implot.AxisFlags_.no_highlight
         )
         implot.setup_legend(implot.Location_.north_east, implot.LegendFlags_.none)
-        for name in names:
+        for name, label in zip(names, told_apart([run.statistics.marked(n) for n in names])):
             xs, ys = (np.asarray(values) for values in run.statistics.curve(name))
             if xs.size:
                 plot = implot.plot_line if xs.size > 1 else implot.plot_scatter  # a point is no line
-                plot(run.statistics.marked(name).split("/", 1)[-1], xs, ys)
+                plot(label, xs, ys)
         implot.end_plot()
+
+
+def told_apart(names: Sequence[str]) -> list[str]:
+    """Names such as loss/D/adv without the parts at either end that all of them have."""
+    parts = [name.split("/") for name in names]
+    most = min(map(len, parts), default=1) - 1
+    first = next((i for i in range(most) if len({p[i] for p in parts}) > 1), most)
+    last = next((i for i in range(most - first) if len({p[-1 - i] for p in parts}) > 1), most - first)
+    return ["/".join(p[first : len(p) - last]) for p in parts]
 
 
 def draw_log(app: Context, state: AppState) -> AppState:
