@@ -14,6 +14,10 @@ from mssg.networks.config import DiscriminatorConfig, GeneratorConfig
 from mssg.study.model import Study
 from mssg.study.train_config import TrainConfig
 
+SECOND_SLICE = 0.5
+"""Standard deviation of a discriminator's first weights for the second slice of a pair. From zero they grow
+slowly: to a 25th of the first slice's after 10,000 images."""
+
 
 def configurations(study: Study, config: TrainConfig) -> tuple[GeneratorConfig, DiscriminatorConfig]:
     """The networks' configurations of a run."""
@@ -53,7 +57,7 @@ def configurations(study: Study, config: TrainConfig) -> tuple[GeneratorConfig, 
 def transfer(snapshot: str, networks: Mapping[str, nn.Module], log: Callable[[str], None]) -> None:
     """Start from a snapshot's weights: every tensor of the same name and shape; the rest keeps its values.
 
-    A discriminator of single slices may be the start of one of pairs: the second slice begins with no weight.
+    A discriminator of single slices may be the start of one of pairs.
 
     Args:
         snapshot: A SNAPSHOT argument.
@@ -76,7 +80,9 @@ def transfer(snapshot: str, networks: Mapping[str, nn.Module], log: Callable[[st
 
 
 def _widened(given: Tensor, shape: torch.Size) -> Tensor:
-    """Weights for twice the input channels: zero for the second half, and larger for the first, since the
-    equalised learning rate divides by the root of the fan-in."""
+    """Weights for twice the input channels: small random ones for the second half, and larger ones for the
+    first, since the equalised learning rate divides by the root of the fan-in."""
     twice = (given.shape[0], 2 * given.shape[1], *given.shape[2:]) if given.ndim == 4 else None
-    return torch.cat([given * math.sqrt(2), torch.zeros_like(given)], 1) if shape == twice else given
+    if shape != twice:
+        return given
+    return torch.cat([given * math.sqrt(2), torch.randn_like(given) * SECOND_SLICE], 1)

@@ -103,7 +103,11 @@ def test_a_discriminator_of_single_slices_becomes_one_of_pairs(run, make_heads):
     taken = f"{len(pair.state_dict())} of {len(pair.state_dict())} tensors of D"
     assert taken in said[0]
     a, b = torch.randn(2, 8, single.img_channels, single.img_resolution, single.img_resolution)
+    first = pair.get_submodule(f"b{single.img_resolution}").fromrgb
+    assert 0.1 < first.weight[:, 1].std() < 1
     with torch.no_grad():
+        assert not torch.allclose(pair(torch.cat([a, b], 1)), pair(torch.cat([a, a], 1)), atol=1e-3)
+        first.weight[:, 1] = 0
         assert torch.allclose(pair(torch.cat([a, b], 1)), single(a), atol=1e-5)
     with pytest.raises(SnapshotError, match="pairs of slices"):
         DiscriminatorHeads.of(load_snapshot(run))
