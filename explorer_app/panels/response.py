@@ -154,18 +154,7 @@ def _plot(
         band = _spec(theme.FAINT, alpha=0.25)
         implot.plot_shaded(f"own error ±{own.mae:.2g}", line, line - own.mae, line + own.mae, band)
     implot.plot_line("as asked", line, line, _spec(theme.DIM))
-    asked = np.broadcast_to(curve.asked[:, None], curve.read.shape)
-    there = np.isfinite(curve.read)
-    if there.any():
-        dots = _spec(theme.ACCENT, alpha=0.45, size=2.0)
-        implot.plot_scatter("pictures", asked[there].copy(), curve.read[there].copy(), dots)
-        mean, half = curve.mean, curve.half_width
-        shown = np.isfinite(mean)
-        implot.plot_line("mean, 95 %", curve.asked[shown], mean[shown], _spec(theme.ACCENT, weight=2.0))
-        sure = np.isfinite(half)
-        if sure.any():
-            bars = _spec(theme.ACCENT, weight=1.5)
-            implot.plot_error_bars("mean, 95 %", curve.asked[sure], mean[sure], half[sure], bars)
+    _readings(curve)
     implot.plot_inf_lines("now", np.array([now]), _spec(theme.AMBER, alpha=0.7))
     implot.end_plot()
     if not is_roomy:
@@ -173,6 +162,23 @@ def _plot(
             "Grey line: read as asked; band: the instrument's own error. Dots: pictures; blue line: their"
             " mean with its 95 % interval. Upright: the value now."
         )
+
+
+def _readings(curve: ResponseCurve) -> None:
+    """The pictures, and their mean with its interval."""
+    asked = np.broadcast_to(curve.asked[:, None], curve.read.shape)
+    there = np.isfinite(curve.read)
+    if not there.any():
+        return
+    dots = _spec(theme.ACCENT, alpha=0.45, size=2.0)
+    implot.plot_scatter("pictures", asked[there].copy(), curve.read[there].copy(), dots)
+    mean, half = curve.mean, curve.half_width
+    shown = np.isfinite(mean)
+    implot.plot_line("mean, 95 %", curve.asked[shown], mean[shown], _spec(theme.ACCENT, weight=2.0))
+    sure = np.isfinite(half)
+    if sure.any():
+        bars = _spec(theme.ACCENT, weight=1.5)
+        implot.plot_error_bars("mean, 95 %", curve.asked[sure], mean[sure], half[sure], bars)
 
 
 def _spec(colour: theme.Colour, alpha: float = 1.0, weight: float = 1.0, size: float = 4.0) -> implot.Spec:
