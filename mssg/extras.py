@@ -17,6 +17,7 @@ EXTRAS = {
     },
     "hub": {"huggingface-hub": "huggingface_hub"},
     "metrics": {"lpips": "lpips"},
+    "n4": {"simpleitk": "SimpleITK"},
     "tensorboard": {"tensorboard": "tensorboard"},
     "video": {"imageio-ffmpeg": "imageio_ffmpeg"},
 }
@@ -24,6 +25,7 @@ PURPOSES = {
     "explorer": "windows: mssg explore, mssg watch",
     "hub": "mssg push, mssg pull: models on a Hugging Face hub",
     "metrics": "LPIPS, a perceptual distance",
+    "n4": "N4 bias correction: mssg prepare mri --n4",
     "tensorboard": "looking at a run's curves in TensorBoard",
     "video": "MP4 from the explorer and mssg figure movie",
 }

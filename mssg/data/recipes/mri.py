@@ -29,6 +29,7 @@ from mssg.data.position import POSITIONS_IN_WORDS, Position
 from mssg.data.recipes.cohort_selection import CohortSelection, PrepareRequest, select_cohort
 from mssg.data.recipes.mri_slices import INTENSITIES, KEPT, RESOLUTIONS, SliceMaker, SliceOptions
 from mssg.errors import DataError, UsageError, check_choice
+from mssg.extras import need
 from mssg.files import write_atomically
 from mssg.study.covariate import Covariate
 from mssg.study.model import AXES, Geometry
@@ -50,6 +51,8 @@ def prepare(
         UsageError, DataError: What cannot be, or no image is left.
     """
     options = options or SliceOptions()
+    if options.n4:
+        need("n4", "N4")
     positions = _checked(options)
     scheme = load_scheme(options.label_scheme) if options.labels else LabelScheme()
     measured = [CovariateSpec(Covariate(name, "continuous", unit="ml"), name) for name in scheme.structures]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mssg.data import nifti
+from mssg.data import n4, nifti
 from mssg.data.bias import BiasField, estimate
 from mssg.data.brain_centre import brain_centre
 from mssg.data.cohort import CohortImage
@@ -48,7 +48,8 @@ class SliceOptions:
             by, label map.
         label_scheme: Whose labels: a TOML, or a shipped name.
         nan_as_zero: Take voxels that are not finite as 0.
-        bias_correct: Estimate each volume's bias field and divide by it.
+        bias_correct: Estimate each volume's bias field, a polynomial, and divide by it.
+        n4: The same, by N4 (extra `n4`).
         assume_las: Take volumes that state no orientation as stored from right to left.
         common_space: All volumes lie in one space (MNI): one position and one centre for all. None: as the
             cohort says.
@@ -67,6 +68,7 @@ class SliceOptions:
     common_space: bool | None = None
     assume_las: bool = False
     bias_correct: bool = False
+    n4: bool = False
 
     @property
     def is_stack(self) -> bool:
@@ -91,7 +93,7 @@ class Scan:
     volume: NiftiVolume
     mask: NiftiVolume | None = None
     bias: NiftiVolume | None = None
-    smooth: BiasField | None = None
+    smooth: BiasField | n4.N4Field | None = None
     drawn: bool = False
 
     def levels(self, grids: Sequence[PlaneGrid], intensity: str) -> NDArray[np.uint8]:
@@ -185,12 +187,13 @@ class SliceMaker:
         problem = self.usual and self.usual.problem(*nifti.in_ras_order(volume.data.shape, volume.affine))
         if problem:
             raise DataError(f"{problem}; --pixel-mm takes all")
-        mask, bias = self._further(image, "mask"), self._further(image, "bias field")
+        mask, given = self._further(image, "mask"), self._further(image, "bias field")
+        fit = n4.estimate if o.n4 else estimate if o.bias_correct else None
         return Scan(
             volume,
             nifti.read_mask(mask, o.rules) if mask else None,
-            nifti.read_volume(bias, o.rules) if bias else None,
-            estimate(volume) if o.bias_correct else None,
+            nifti.read_volume(given, o.rules) if given else None,
+            fit(volume) if fit else None,
             drawn=bool(drawn),
         )
 
