@@ -154,6 +154,9 @@ def stylegan(path: Path, labels: tuple[str, ...], root: Path | None, out: Path, 
     help="Every slice comes with one next to it, for `mssg-train --set slice_pairs=true`.",
 )
 @click.option(
+    "--keep-empty", is_flag=True, default=None, help="Keep slices without tissue: they show where heads end."
+)
+@click.option(
     "--head",
     type=click.Choice(["mni152", "colin27"]),
     help="Whose anatomy is deformed: an average of 152 heads, or one head, as another site."
@@ -173,6 +176,7 @@ def phantom(
     at: str | None,
     slices_per_subject: int | None,
     in_pairs: bool | None,
+    keep_empty: bool | None,
     head: str | None,
     **how: Any,
 ) -> None:
@@ -190,8 +194,9 @@ def phantom(
         "--at": at,
         "--slices-per-subject": slices_per_subject,
         "--in-pairs": in_pairs,
+        "--keep-empty": keep_empty,
+        "--head": head,
     }
-    slicing["--head"] = head
     how |= {"resolution": int(resolution)}
     if organ == "eye":
         from mssg.data.recipes import eye_phantom as recipe
@@ -208,6 +213,7 @@ def phantom(
             "at": _places(at),
             "slices": slices_per_subject or 0,
             "in_pairs": bool(in_pairs),
+            "keep_empty": bool(keep_empty),
         }
     with progress(subjects, f"Drawing {organ}s") as tell:
         summary = recipe.prepare(out, subjects, **how, progress=tell)

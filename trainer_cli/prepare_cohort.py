@@ -205,6 +205,9 @@ def cohort_options(command):
     is_flag=True,
     help="Estimate each volume's bias field, a smooth polynomial, and divide by it.",
 )
+@click.option(
+    "--keep-empty", is_flag=True, help="Keep slices without tissue: they show a model where heads end."
+)
 @click.option("--n4", is_flag=True, help='The same by N4, of SimpleITK: pip install "mssg[n4]".')
 @click.option(
     "--labels",

@@ -205,6 +205,9 @@ def test_stacks_are_slices_of_one_head(built, tmp_path, monkeypatch):
     for name in recipe.STUDIES:
         for source in open_sources(load_study(tmp_path / "two" / name)):
             assert np.unique(source.subjects, return_counts=True)[1].max() <= 2
+    recipe.prepare(tmp_path / "all", 6, at=places, keep_empty=True)
+    (every,) = open_sources(load_study(tmp_path / "all" / "study-all.toml"))
+    assert len(every.images) == 30 and (every.images[every.table["position_mm"] == 90.0] < 40).all()
     recipe.prepare(tmp_path / "pairs", 6, at=[-30.0, -20.0, -10.0, 0.0, 10.0], slices=2, in_pairs=True)
     (paired,) = open_sources(load_study(tmp_path / "pairs" / "study-all.toml"))
     assert (np.diff(paired.table["position_mm"].reshape(6, 2)) == 10).all()

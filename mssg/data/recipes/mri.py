@@ -117,7 +117,7 @@ def _notes(pixel_mm: float, options: SliceOptions, usual: UsualSpace | None, com
     text = f"pixels of {pixel_mm:g} mm, pictures of {pixel_mm * options.resolution:.0f} mm"
     if usual:
         text += f" (usual: voxels of {usual.voxel_mm:.3g} mm, fields of {usual.field_mm:.0f} mm)"
-    if options.is_stack:
+    if options.is_stack and not options.keep_empty:
         text += (
             f"; slices in which less than {LEAST_TISSUE:.0%} of the pixels are brighter than grey level"
             f" {TISSUE_LEVEL} show no tissue and are left out"

@@ -50,6 +50,7 @@ class SliceOptions:
         nan_as_zero: Take voxels that are not finite as 0.
         bias_correct: Estimate each volume's bias field, a polynomial, and divide by it.
         n4: The same, by N4 (extra `n4`).
+        keep_empty: Slices of a stack without tissue stay, so that a model learns where heads end.
         assume_las: Take volumes that state no orientation as stored from right to left.
         common_space: All volumes lie in one space (MNI): one position and one centre for all. None: as the
             cohort says.
@@ -69,6 +70,7 @@ class SliceOptions:
     assume_las: bool = False
     bias_correct: bool = False
     n4: bool = False
+    keep_empty: bool = False
 
     @property
     def is_stack(self) -> bool:
@@ -154,7 +156,8 @@ class SliceMaker:
             pictures = np.rint(np.mean(levels, 0)).astype(np.uint8)
             for position, grid, picture in zip(self.positions, self.grids, pictures):
                 row = self._row(position, grid, values, lacking)
-                rows.append(row if shows_tissue(picture) else f"slice at {position}: no tissue")
+                stays = o.keep_empty or shows_tissue(picture)
+                rows.append(row if stays else f"slice at {position}: no tissue")
             return pictures[:, None], rows
         pictures = np.zeros((len(self.positions), 1, o.resolution, o.resolution), np.uint8)
         for number, position in enumerate(self.positions):

@@ -95,6 +95,7 @@ def prepare(
     at: Sequence[float] = (),
     slices: int = 0,
     in_pairs: bool = False,
+    keep_empty: bool = False,
     shares: Shares = SHARES,
     workers: int = 1,
     progress: Progress | None = None,
@@ -112,6 +113,7 @@ def prepare(
             places the position becomes a covariate of the studies.
         slices: How many of these places are drawn for each head; 0 = all.
         in_pairs: Every slice is drawn with one next to it, for training on pairs (`slice_pairs`).
+        keep_empty: Slices of a stack without tissue stay, so that a model learns where heads end.
         progress: Called with the number of heads done since the last call.
 
     Raises:
@@ -124,7 +126,9 @@ def prepare(
     places, out = _places(at, slices, in_pairs), Path(out_dir)
     prefix = "phantom" if head == anatomy.HEADS[0] else f"phantom-{head}"
     names, split, home = divide_people(out, prefix, subjects, seed=seed, shares=shares)
-    drawn = _draw(names, _Cut(seed, resolution, plane, places, slices, in_pairs), head, workers, progress)
+    drawn = _draw(
+        names, _Cut(seed, resolution, plane, places, slices, in_pairs, keep_empty), head, workers, progress
+    )
     origin = f"{subjects} random deformations of one real T1 template ({head}); not patients"
 
     def table(mine: NDArray[np.intp]) -> dict[str, Any]:
@@ -248,7 +252,7 @@ def draw_head(rng: np.random.Generator, volumes: Volumes) -> HeadPhantom:
 @dataclass(frozen=True)
 class _Cut:
     """Seed, side of the pictures, plane, places (none = the plane's own), how many of them for each head
-    (0 = all), and whether they come in pairs next to each other."""
+    (0 = all), whether they come in pairs next to each other, and whether those without tissue stay."""
 
     seed: int
     resolution: int
@@ -256,6 +260,7 @@ class _Cut:
     places: tuple[float, ...]
     slices: int
     in_pairs: bool
+    keep_empty: bool
 
     def choose(self, rng: np.random.Generator) -> NDArray[np.intp]:
         """Which places a head is cut at, ascending."""
@@ -308,11 +313,11 @@ def _draw_chunk(subjects: list[str]) -> list[tuple[NDArray[np.uint8], NDArray[np
 def _stack(
     rng: np.random.Generator, head: HeadPhantom, cut: _Cut
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Slices [K, scanners, R, R] of a head and where they lie; those that show no tissue are left out."""
+    """Slices [K, scanners, R, R] of a head and where they lie; those without tissue as they are wanted."""
     chosen = cut.choose(rng)
     cuts = [(cut.places[i], _shared["points"][i]) for i in chosen]
     pictures = np.stack([draw_stack(rng, head, _shared["slab"], cuts, scanner=s) for s in SCANNERS], axis=1)
-    kept = [shows_tissue(picture[0]) for picture in pictures]
+    kept = [cut.keep_empty or shows_tissue(picture[0]) for picture in pictures]
     return pictures[kept], np.array(cut.places)[chosen][kept]
 
 
