@@ -1,8 +1,8 @@
-"""What a KID of the brain model is worth: beside it, real phantoms spoilt a little in known ways, and the
+"""What a KID of a model of phantoms is worth: beside it, real phantoms spoilt a little in known ways, and the
 run's earlier snapshots.
 
 mssg prepare phantom --subjects 10000 --out data/brain --workers 2
-python tests/benchmarks/kid_scale.py data/brain brain [RUN] [--images 500]
+python tests/benchmarks/kid_scale.py data/brain brain [RUN] [--images 500]     (eyes: data/eyes fundus)
 
 Every row is compared with the same real test images; the spoilt ones are other test subjects. One core: about
 four minutes without RUN.
@@ -54,7 +54,8 @@ def main() -> None:
     args = parser.parse_args()
 
     features = load_features()
-    source = open_sources(load_study(args.data / "study-all.toml"))[0]
+    study = load_study(args.data / "study-all.toml")
+    source = open_sources(study)[0]
     test = np.flatnonzero(source.split == "test")[: 2 * args.images]
     rows, others = test[: args.images], test[args.images :]
     real = features(source.images[rows])
@@ -73,8 +74,8 @@ def main() -> None:
         snapshots = [str(p) for p in sorted((args.run / "snapshots").glob("*.safetensors"))[2::2]] + snapshots
     for name in snapshots:
         snapshot = load_snapshot(name)
-        names = [c.name for c in snapshot.study.covariates]
-        values = np.stack([source.table[c][rows].astype(float) for c in names], 1)
+        everything = dict(zip(study.condition_names, source.values[rows].T))
+        values = np.stack([everything[c] for c in snapshot.study.condition_names], 1)
         drawn = generator_of(snapshot.G, snapshot.study, "cpu")(values, 5).astype(float)
         show(Path(name).stem, drawn)
         if name == args.snapshot:
