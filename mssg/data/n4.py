@@ -68,4 +68,4 @@ def estimate(volume: NiftiVolume) -> N4Field:
     corrector.Execute(image, head)
     log = sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image))
     to_world = volume.affine @ np.vstack([np.column_stack([np.diag(step), first]), [0, 0, 0, 1]])
-    return N4Field((log - log[inside].mean()).astype(np.float32), np.linalg.inv(to_world))
+    return N4Field((log - log[inside].mean()).astype(np.float32), np.linalg.inv(to_world).astype(np.float64))

@@ -173,7 +173,7 @@ class ArrayCache:
 
     def _write(self, path: Path, arrays: Numbers) -> None:
         buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
         try:
             make_folder(self.folder, DataError)
             write_atomically(path, buffer.getvalue(), DataError)
