@@ -55,15 +55,13 @@ def estimate(volume: NiftiVolume) -> BiasField:
     Raises:
         DataError: Too little in it to fit anything to.
     """
-    step = [max(1, round(GRID_MM / edge)) for edge in np.linalg.norm(volume.affine[:3, :3], axis=0)]
-    values = volume.data[tuple(slice(s // 2, None, s) for s in step)].astype(np.float64)
-    where = np.indices(values.shape).reshape(3, -1) * np.array(step)[:, None] + (np.array(step) // 2)[:, None]
-    values = values.ravel()
+    grid, to_world = samples(volume)
+    values, where = grid.ravel(), np.indices(grid.shape).reshape(3, -1)
     inside = values > max(_threshold(values), 0.0)
     if inside.sum() < FEWEST:
         raise DataError("too little in the volume to estimate a bias field from", found=int(inside.sum()))
     y = np.log(values[inside])
-    points = volume.affine[:3, :3] @ where[:, inside] + volume.affine[:3, 3:]
+    points = to_world[:3, :3] @ where[:, inside] + to_world[:3, 3:]
     low, high = points.min(1), points.max(1)
     centre, reach = (low + high) / 2, np.maximum((high - low) / 2, 1.0)
     terms = _terms((points - centre[:, None]) / reach[:, None])[:, :-1]
@@ -71,6 +69,17 @@ def estimate(volume: NiftiVolume) -> BiasField:
     coefficients = _fit(y, terms)
     raw = _terms((points - centre[:, None]) / reach[:, None])[:, :-1]
     return BiasField(centre, reach, np.append(coefficients, -(raw.mean(0) @ coefficients)))
+
+
+def samples(volume: NiftiVolume) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What a field is fitted to: values about every `GRID_MM` [nx, ny, nz], and the [4, 4] that takes their
+    indices to millimetres."""
+    edges = np.linalg.norm(volume.affine[:3, :3], axis=0)
+    step = np.maximum(1, np.round(GRID_MM / edges)).astype(int)
+    values = volume.data[tuple(slice(s // 2, None, s) for s in step)].astype(np.float64)
+    to_voxel = np.diag([*step, 1.0])
+    to_voxel[:3, 3] = step // 2
+    return values, volume.affine @ to_voxel
 
 
 def _fit(y: NDArray[np.float64], terms: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,14 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mssg.data.bias import FEWEST, samples
 from mssg.data.nifti import NiftiVolume
 from mssg.errors import DataError
 from mssg.extras import need
-
-GRID_MM = 4.0
-"""Distance of the samples the field is fitted to, as is usual: the field is smooth."""
-FEWEST = 500
-"""Samples inside the head without which no field is fitted."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +50,14 @@ def estimate(volume: NiftiVolume) -> N4Field:
     need("n4", "N4")
     import SimpleITK as sitk
 
-    edges = np.linalg.norm(volume.affine[:3, :3], axis=0)
-    step = np.maximum(1, np.round(GRID_MM / edges)).astype(int)
-    first = step // 2
-    samples = volume.data[tuple(slice(f, None, s) for f, s in zip(first, step))].astype(np.float32)
-    image = sitk.GetImageFromArray(samples - min(samples.min(), 0))
-    image.SetSpacing((edges * step)[::-1].tolist())
+    values, to_world = samples(volume)
+    image = sitk.GetImageFromArray((values - min(values.min(), 0)).astype(np.float32))
+    image.SetSpacing(np.linalg.norm(to_world[:3, :3], axis=0)[::-1].tolist())
     head = sitk.OtsuThreshold(image, 0, 1, 200)
     inside = sitk.GetArrayFromImage(head) > 0
-    if inside.sum() < FEWEST or min(samples.shape) < 4:
+    if inside.sum() < FEWEST or min(values.shape) < 4:
         raise DataError("too little in the volume to estimate a bias field from", found=int(inside.sum()))
     corrector = sitk.N4BiasFieldCorrectionImageFilter()
     corrector.Execute(image, head)
     log = sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image))
-    to_world = volume.affine @ np.vstack([np.column_stack([np.diag(step), first]), [0, 0, 0, 1]])
     return N4Field((log - log[inside].mean()).astype(np.float32), np.linalg.inv(to_world).astype(np.float64))

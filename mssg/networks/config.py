@@ -12,7 +12,7 @@ GENERATOR_KINDS = (STYLEGAN2, STYLEGAN3_T, STYLEGAN3_R)
 COVARIATES, PROJECTION = "covariates", "projection"
 DISCRIMINATOR_HEADS = (COVARIATES, PROJECTION)
 SMALLEST_RESOLUTION, LARGEST_RESOLUTION = 32, 1024
-MOST_SLICES = 8
+MOST_SLICES = 2
 MOST_FREQUENCIES = 12  # the finest then has a period of a 500th of the unit
 WIDEST, DEEPEST, LARGEST_BASE = 65536, 100, 2**26  # far beyond what anybody trains
 
@@ -226,7 +226,7 @@ class DiscriminatorConfig(_Config):
         c_dim: Length of the condition.
         img_resolution: Pixels along each side, a power of two.
         img_channels: 1 or 3.
-        slices: Pictures that it sees together, the others as further channels; 2 = a slice and the next one.
+        slices: 1, or 2: a slice and the next one, as further channels.
         channel_base, channel_max: Feature maps at resolution r: min(channel_base / r, channel_max).
         conv_clamp: Limit of every layer's output magnitude; None = no limit.
         cmap_dim: Length of the mapped condition (projection only); None = feature maps at 4 pixels.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import RunError
 from mssg.networks.config import DiscriminatorConfig, GeneratorConfig
+from mssg.networks.discriminator import Discriminator
 from mssg.study.model import Study
 from mssg.study.train_config import TrainConfig
 
@@ -69,9 +70,12 @@ def transfer(snapshot: str, networks: Mapping[str, nn.Module], log: Callable[[st
     """
     held = load_snapshot(snapshot)
     for name, network in networks.items():
-        given, own = held.load(name).state_dict(), network.state_dict()
-        given = {k: _widened(v, own[k].shape) for k, v in given.items() if k in own}
-        fitting = {k: v for k, v in given.items() if own[k].shape == v.shape}
+        loaded, own = held.load(name), network.state_dict()
+        given = loaded.state_dict()
+        if isinstance(network, Discriminator) and network.config.slices > loaded.config.slices:
+            first = f"b{network.img_resolution}.fromrgb.weight"
+            given[first] = _of_pairs(given[first])
+        fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
         if not fitting:
             hint = "Use the same --cfg and sizes"
             raise RunError("no tensor fits this study's networks", file=snapshot, field=name, hint=hint)
@@ -79,10 +83,7 @@ def transfer(snapshot: str, networks: Mapping[str, nn.Module], log: Callable[[st
         log(f"--init-from: {len(fitting)} of {len(own)} tensors of {name} taken over")
 
 
-def _widened(given: Tensor, shape: torch.Size) -> Tensor:
-    """Weights for twice the input channels: small random ones for the second half, and larger ones for the
-    first, since the equalised learning rate divides by the root of the fan-in."""
-    twice = (given.shape[0], 2 * given.shape[1], *given.shape[2:]) if given.ndim == 4 else None
-    if shape != twice:
-        return given
+def _of_pairs(given: Tensor) -> Tensor:
+    """A first layer's weights for pairs of slices: small random ones for the second slice, and larger ones
+    for the first, since the equalised learning rate divides by the root of the fan-in."""
     return torch.cat([given * math.sqrt(2), torch.randn_like(given) * SECOND_SLICE], 1)

@@ -176,6 +176,7 @@ def test_age_darkens_the_wall_and_nothing_else(built):
         {"at": [1.0]},
         {"at": [1, 2], "slices": 3},
         {"in_pairs": True},
+        {"keep_empty": True},
         {"at": [1, 2, 3], "slices": 3, "in_pairs": True},
     ],
     ids=lambda w: "-".join(w),

@@ -51,6 +51,9 @@ def prepare(
         UsageError, DataError: What cannot be, or no image is left.
     """
     options = options or SliceOptions()
+    if options.keep_empty and not options.is_stack:
+        hint = "Cut a range: --at FIRST:LAST:STEP"
+        raise UsageError("only a range of places has empty slices", field="keep-empty", hint=hint)
     if options.n4:
         need("n4", "N4")
     positions = _checked(options)

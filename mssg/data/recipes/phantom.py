@@ -124,6 +124,8 @@ def prepare(
     check_choice(plane, PLANES, "plane")
     check_choice(head, anatomy.HEADS, "head")
     places, out = _places(at, slices, in_pairs), Path(out_dir)
+    if keep_empty and not places:
+        raise UsageError("only a range of places has empty slices", field="keep-empty", hint="Add --at")
     prefix = "phantom" if head == anatomy.HEADS[0] else f"phantom-{head}"
     names, split, home = divide_people(out, prefix, subjects, seed=seed, shares=shares)
     drawn = _draw(
