@@ -72,9 +72,10 @@ def transfer(snapshot: str, networks: Mapping[str, nn.Module], log: Callable[[st
     for name, network in networks.items():
         loaded, own = held.load(name), network.state_dict()
         given = loaded.state_dict()
-        if isinstance(network, Discriminator) and network.config.slices > loaded.config.slices:
-            first = f"b{network.img_resolution}.fromrgb.weight"
-            given[first] = _of_pairs(given[first])
+        if isinstance(network, Discriminator) and isinstance(loaded, Discriminator):
+            if network.config.slices > loaded.config.slices:
+                first = f"b{network.img_resolution}.fromrgb.weight"
+                given[first] = _of_pairs(given[first])
         fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
         if not fitting:
             hint = "Use the same --cfg and sizes"
