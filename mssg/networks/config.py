@@ -236,6 +236,8 @@ class DiscriminatorConfig(_Config):
         mbstd_channels: Feature maps that it adds; 0 = none.
         num_fp16_res: On CUDA, the highest resolutions that run in float16 (0 = none). Ignored on the CPU.
         freeze_layers: How many of the first layers keep their weights when training (freeze-D).
+        position_index, position_frequencies: Which number of the condition says where a slice lies, and how
+            many sines and cosines of it realness is judged by, beside it; 0 = realness does not depend on it.
     """
 
     head: str = COVARIATES
@@ -255,6 +257,8 @@ class DiscriminatorConfig(_Config):
     mbstd_channels: int = 1
     num_fp16_res: int = 4
     freeze_layers: int = 0
+    position_index: int = 0
+    position_frequencies: int = 0
 
     def __post_init__(self) -> None:
         if self.head not in DISCRIMINATOR_HEADS:
@@ -273,6 +277,12 @@ class DiscriminatorConfig(_Config):
         self._fill_in(cmap_dim=self.channels(4))
         self._fill_in(embed_features=self.cmap_dim, layer_features=self.cmap_dim)
         _check_whole(self, 1, WIDEST, "cmap_dim", "embed_features", "layer_features")
+        _check_whole(self, 0, MOST_FREQUENCIES, "position_frequencies")
+        _check_whole(self, 0, max(self.c_dim - 1, 0), "position_index")
+        if self.position_frequencies and self.head != COVARIATES:
+            raise UsageError(
+                "a projection head sees the whole condition", field="position_frequencies", expected="0"
+            )
         if self.mbstd_group_size is not None:
             _check_whole(self, 1, WIDEST, "mbstd_group_size")
 

@@ -1,5 +1,8 @@
 """The residual discriminator of StyleGAN2 with a covariate head, or with the classic projection head.
 
+With a covariate head, a slice's position can be projected: it is a condition that every image has, so that
+realness may depend on it ("is this a slice of this place?").
+
 Source: Karras et al. 2020 (StyleGAN2), section 4; Lai et al. 2024 (covariate head); Miyato & Koyama 2018
 (projection).
 """
@@ -14,7 +17,7 @@ from torch import nn
 from mssg.errors import UsageError
 from mssg.networks.config import DiscriminatorConfig
 from mssg.networks.layers import Conv2d, FullyConnected, block_dtype, fast_layout
-from mssg.networks.mapping import MappingNetwork
+from mssg.networks.mapping import MappingNetwork, position_waves
 
 _RESIDUAL_GAIN = sqrt(0.5)  # keeps the variance when two branches are added
 
@@ -94,15 +97,28 @@ class DiscriminatorEpilogue(nn.Module):
         )
         self.fc = FullyConnected(channels * 16, channels, activation="lrelu")
         self.out = FullyConnected(channels, config.cmap_dim if config.projects else config.outputs)
+        self.position_index, self.position_frequencies = config.position_index, config.position_frequencies
+        if self.position_frequencies:
+            width = 1 + 2 * self.position_frequencies
+            self.embed_position = FullyConnected(width, channels, weight_init=0)
 
-    def forward(self, x: torch.Tensor, cmap: torch.Tensor | None) -> torch.Tensor:
-        """[B, C, 4, 4] (and the mapped condition [B, cmap_dim]) -> [B, outputs]."""
+    def forward(self, x: torch.Tensor, cmap: torch.Tensor | None, c: torch.Tensor | None) -> torch.Tensor:
+        """[B, C, 4, 4], the mapped condition [B, cmap_dim] if that is projected, and the condition itself
+        [B, c_dim] if its position is -> [B, outputs]."""
         x = x.to(block_dtype(x, False))
         if self.mbstd_channels > 0:
             x = minibatch_std(x, self.group_size, self.mbstd_channels)
-        x = self.out(self.fc(self.conv(x).flatten(1)))
+        features = self.fc(self.conv(x).flatten(1))
+        x = self.out(features)
         if cmap is not None:
             x = (x * cmap).sum(dim=1, keepdim=True) / sqrt(cmap.shape[1])
+        if self.position_frequencies and c is not None:
+            waves = position_waves(c, self.position_index, self.position_frequencies)
+            place = self.embed_position(
+                torch.cat([c[:, self.position_index, None], waves], dim=1).to(x.dtype)
+            )
+            fits = (features * place).sum(dim=1, keepdim=True) / sqrt(place.shape[1])
+            x = torch.cat([x[:, :1] + fits, x[:, 1:]], dim=1)
         return x
 
 
@@ -139,7 +155,8 @@ class Discriminator(nn.Module):
 
         Args:
             img: [B, img_channels, img_resolution, img_resolution], about [-1, 1].
-            c: [B, c_dim] encoded condition; only the projection head looks at it.
+            c: [B, c_dim] encoded condition; only the projection head looks at it, and realness where the
+                position is projected. Without it, that is left out.
 
         Returns:
             [B, 1 + c_dim] (realness logit, then one value per condition column) or [B, 1] (projection).
@@ -159,7 +176,7 @@ class Discriminator(nn.Module):
         for r in self.block_resolutions:
             x = self.get_submodule(f"b{r}")(x)
         cmap = self.mapping(None, c) if self.config.projects else None
-        return self.b4(x, cmap)
+        return self.b4(x, cmap, c)
 
     def frozen_parameters(self) -> list[nn.Parameter]:
         """Weights of the first `freeze_layers` layers, counted from the image (fromrgb, conv0, conv1, skip,

@@ -15,6 +15,16 @@ POSITION_LR_MULTIPLIER = 3.0
 """From zero, the sines' weights would take hundreds of thousands of images to weigh as much as the number."""
 
 
+def position_waves(c: torch.Tensor, index: int, frequencies: int) -> torch.Tensor:
+    """Sines, then cosines, of one number of conditions c [B, N], of period 4, 2, 1 … in its own unit:
+    [B, 2 * frequencies].
+
+    Source: Mildenhall et al. 2020 (NeRF), section 5.1.
+    """
+    angles = c[:, index, None] * c.new_tensor([pi / 2 * 2**k for k in range(frequencies)])
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
 class MappingNetwork(nn.Module):
     """Normalised z and embedded, normalised c, concatenated, through fully connected layers.
 
@@ -26,11 +36,10 @@ class MappingNetwork(nn.Module):
         lr_multiplier: Learning-rate multiplier of the layers.
         w_avg_beta: Decay of the running mean of w; None = none is kept.
         position_index, position_frequencies: The number of c that says where a slice lies, and how many
-            sines and cosines of it are embedded beside it: of period 4, 2, 1 … in its own unit. Their weights
-            begin at zero.
+            `position_waves` of it are embedded beside it. Their weights begin at zero.
 
     Source: Karras et al. 2019, section 2 (mapping); Karras et al. 2020 (StyleGAN2-ADA), appendix
-    (conditioning). Sines of a position: Mildenhall et al. 2020 (NeRF), section 5.1.
+    (conditioning).
     """
 
     w_avg: torch.Tensor
@@ -58,8 +67,7 @@ class MappingNetwork(nn.Module):
         widths = [z_dim + embed_features] + [hidden] * (num_layers - 1) + [w_dim]
         if c_dim > 0:
             self.embed = FullyConnected(c_dim, embed_features)
-        self.position_index = position_index
-        self.position_angles = tuple(pi / 2 * 2**k for k in range(position_frequencies))
+        self.position_index, self.position_frequencies = position_index, position_frequencies
         if position_frequencies:
             self.embed_position = FullyConnected(
                 2 * position_frequencies, embed_features, weight_init=0, lr_multiplier=POSITION_LR_MULTIPLIER
@@ -111,10 +119,10 @@ class MappingNetwork(nn.Module):
 
     def _embedded(self, c: torch.Tensor) -> torch.Tensor:
         """[B, c_dim] -> [B, embed_features]."""
-        if not self.position_angles:
+        if not self.position_frequencies:
             return self.embed(c)
-        angles = c[:, self.position_index, None] * c.new_tensor(self.position_angles)
-        return self.embed(c) + self.embed_position(torch.cat([angles.sin(), angles.cos()], dim=1))
+        waves = position_waves(c, self.position_index, self.position_frequencies)
+        return self.embed(c) + self.embed_position(waves)
 
     def truncate(self, ws: torch.Tensor, psi: float, cutoff: int | None = None) -> torch.Tensor:
         """ws [B, num_ws, w_dim], its first `cutoff` copies (None: all) drawn towards the mean w unless psi is

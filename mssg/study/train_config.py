@@ -68,6 +68,7 @@ class TrainConfig:
     num_fp16_res: int = 4  # CUDA only
     image_noise: bool = False  # StyleGAN2: noise with a strength at every pixel, for masked noisy scans
     position_frequencies: int = 0  # studies with a slice position: sines and cosines of it for the generator
+    d_position_frequencies: int = 0  # the same for the discriminator, which then judges a slice by its place
     slice_pairs: bool = False  # studies with a slice position: D sees each slice and the next one of the scan
     d_head: str = "covariates"  # covariates | projection
     # objective
@@ -300,7 +301,11 @@ def _check(config: TrainConfig, study: Study) -> None:
             field="augment.allow",
             hint="List the operations that keep every covariate true, or use --aug none",
         )
-    needing = [name for name in ("position_frequencies", "slice_pairs") if getattr(config, name)]
+    needing = [
+        name
+        for name in ("position_frequencies", "d_position_frequencies", "slice_pairs")
+        if getattr(config, name)
+    ]
     if needing and study.position is None:
         raise UsageError(
             "this study has no slice position",

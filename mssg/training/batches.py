@@ -30,11 +30,15 @@ class FakeBatch:
         z: float32 [B, z_dim].
         c: Encoded conditions [B, K].
         beside: The same one slice further, where D sees pairs of slices; else None.
-        counts: The global batch's size for each covariate, float32 [V].
+        mask: Which covariates G is held to by what D reads, bool [B, V]: not the position where D judges a
+            slice by its place. It cannot be read off slices beyond the head, and asking for it there asks
+            for tissue.
+        counts: How many rows of the global batch count for each covariate, float32 [V].
     """
 
     z: Tensor
     c: Tensor
+    mask: Tensor
     counts: Tensor
     beside: Tensor | None = None
 
@@ -107,8 +111,10 @@ class TrainingData:
             completed[:, self.study.index(str(self.study.position))] += self.pairs.step
             beside = torch.from_numpy(self.study.encode(completed))[mine].to(device)
         z = torch.from_numpy(rng.standard_normal((n, self.config.z_dim), dtype=np.float32))
-        counts = torch.full((len(self.study.conditions),), float(n), device=device)
-        return FakeBatch(z[mine].to(device), c[mine].to(device), counts, beside)
+        mask = torch.ones(n, len(self.study.conditions), dtype=torch.bool, device=device)
+        if self.config.d_position_frequencies:
+            mask[:, self.study.index(str(self.study.position))] = False
+        return FakeBatch(z[mine].to(device), c[mine].to(device), mask[mine], mask.sum(0).float(), beside)
 
 
 def open_training_data(run: Run, world: World) -> TrainingData:

@@ -25,10 +25,7 @@ def configurations(study: Study, config: TrainConfig) -> tuple[GeneratorConfig, 
     numerics = {"num_fp16_res": config.num_fp16_res, "conv_clamp": config.conv_clamp or None}
     depth = {"mapping_layers": config.mapping_layers} if config.mapping_layers else {}
     image = {"img_resolution": study.resolution, "img_channels": study.channels, "c_dim": study.layout.width}
-    position = {}
-    if study.position is not None:
-        position["position_index"] = study.layout[study.position].start
-        position["position_frequencies"] = config.position_frequencies
+    index = study.layout[study.position].start if study.position is not None else 0
     generator = GeneratorConfig(
         kind=config.cfg,
         z_dim=config.z_dim,
@@ -37,8 +34,9 @@ def configurations(study: Study, config: TrainConfig) -> tuple[GeneratorConfig, 
         channel_max=config.channel_max,
         image_noise=config.image_noise,
         mapping_lr_multiplier=config.mapping_lr_multiplier,
+        position_index=index,
+        position_frequencies=config.position_frequencies,
         **depth,
-        **position,
         **image,
         **numerics,
     )
@@ -49,6 +47,8 @@ def configurations(study: Study, config: TrainConfig) -> tuple[GeneratorConfig, 
         mbstd_group_size=config.mbstd_group,
         freeze_layers=config.freeze_d,
         slices=2 if config.slice_pairs else 1,
+        position_index=index,
+        position_frequencies=config.d_position_frequencies,
         **image,
         **numerics,
     )

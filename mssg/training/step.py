@@ -238,8 +238,7 @@ def _covariate_loss(
     """
     if outputs.shape[1] == 1:  # a projection head has no covariate outputs
         return outputs.sum() * 0, []
-    mask = batch.mask[rows] if isinstance(batch, RealBatch) else None
-    value, terms = setup.loss(outputs[:, 1:], batch.c[rows], mask, batch.counts)
+    value, terms = setup.loss(outputs[:, 1:], batch.c[rows], batch.mask[rows], batch.counts)
     return value * setup.world.size, [terms]
 
 

@@ -97,8 +97,8 @@ def training_case(
     )
     setup = step.TrainSetup(config, CovariateLoss(plan), World())
     c = torch.randn(config.batch, plan.layout.width)
-    counts = torch.full((3,), float(config.batch))
-    fakes = FakeBatch(torch.randn(config.batch, config.z_dim), c, counts)
+    counts, all_rows = torch.full((3,), float(config.batch)), torch.ones(config.batch, 3, dtype=torch.bool)
+    fakes = FakeBatch(torch.randn(config.batch, config.z_dim), c, all_rows, counts)
     images = torch.rand(config.batch, 1, pixels, pixels) * 2 - 1
     real = RealBatch(images, c, torch.ones(config.batch, 3, dtype=torch.bool), counts)
     return state, StepBatch(real, fakes, fakes), setup
