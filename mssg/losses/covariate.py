@@ -117,3 +117,32 @@ class CovariateLoss:
             total = total + share * loss / divisors[v]
             sums.append(loss.detach())
         return total, CovariateTerms(self._names, torch.stack(sums), rows)
+
+    def expected_reading(self, outputs: Tensor, completed: Tensor, recorded: Tensor) -> Tensor:
+        """How far D's mean reading of what was not recorded lies from what was expected, squared, over the
+        same groups: of continuous covariates.
+
+        The mean differences of every second row and of the others are multiplied. Their own variance so adds
+        nothing on average, and readings are not drawn together.
+
+        Args:
+            outputs: D's covariate outputs [B, K] for real images.
+            completed: Their encoded conditions [B, K], drawn from the covariate models where not recorded.
+            recorded: bool [B, V]; the other rows count.
+
+        Returns:
+            A scalar; 0 for a covariate that fewer than one row of each half lacks.
+        """
+        total = outputs.sum() * 0
+        first = torch.arange(len(outputs), device=outputs.device) % 2 == 0
+        for v, (covariate, share) in enumerate(zip(self._study.conditions, self._shares)):
+            if not covariate.is_continuous:
+                continue
+            columns = self._study.layout[covariate.name]
+            apart = (outputs[:, columns] - completed[:, columns]).squeeze(1)
+            means = []
+            for half in (first, ~first):
+                rows = half & ~recorded[:, v]
+                means.append(torch.where(rows, apart, 0).sum() / rows.sum().clamp(min=1))
+            total = total + share * means[0] * means[1]
+        return total

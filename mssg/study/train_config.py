@@ -79,6 +79,9 @@ class TrainConfig:
     lambda_step_kimg: float = 0.0  # 0 = constant
     lambda_increment: float = 0.0  # added each step; 0 = a factor e each step, from e^-10 on
     covariate_target: str = "observed"  # observed | completed
+    expected_reading: float = (
+        0.0  # weight of D's mean reading of what a source never recorded being as expected
+    )
     pl_weight: float = 0.0
     pl_interval: int = 4
     pl_shrink: int = 2
@@ -313,6 +316,13 @@ def _check(config: TrainConfig, study: Study) -> None:
             found=getattr(config, needing[0]),
             expected="0",
             hint="[geometry] position names the covariate that says where the plane cuts",
+        )
+    if config.expected_reading and config.d_head != "covariates":
+        raise UsageError(
+            "a projection head reads nothing",
+            field="expected_reading",
+            found=config.expected_reading,
+            expected="0, or d_head = covariates",
         )
     if config.mirror and any(c.lateralised for c in study.covariates):
         raise UsageError(

@@ -112,7 +112,8 @@ def path_length_phase(state: TrainState, batch: StepBatch, setup: TrainSetup) ->
 
 
 def discriminator_phase(state: TrainState, batch: StepBatch, setup: TrainSetup) -> Statistics:
-    """D step: adversarial(fake) + adversarial(real) + λ·cov(D(real), c_real)."""
+    """D step: adversarial(fake) + adversarial(real) + λ·cov(D(real), c_real), and λ·weight·(its mean reading
+    of what was not recorded − what the covariate models expect)², where that is asked for."""
     fakes, real = batch.fakes_for_D, batch.real
     r3gan = setup.config.objective == "r3gan"
     compare = adversarial.relativistic_discriminator if r3gan else adversarial.logistic_discriminator
@@ -126,6 +127,10 @@ def discriminator_phase(state: TrainState, batch: StepBatch, setup: TrainSetup) 
         judged = _judge(state, state.augment(real.images[rows]), real.c[rows], setup)
         adv = compare(judged[:, 0], fake[:, 0]) * share
         cov, term = _covariate_loss(setup, judged, real, rows)
+        if setup.config.expected_reading:
+            apart = setup.loss.expected_reading(judged[:, 1:], real.c[rows], real.mask[rows]) * share
+            cov = cov + setup.config.expected_reading * apart
+            _record(sums, {"loss/D/expected_reading": apart})
         (adv + _lambda(state, setup) * cov).backward()
         logits = judged[:, 0].detach()
         _record(sums, {"loss/D/adv": adv, "loss/D/cov": cov, "score/real": logits.mean() * share})

@@ -146,3 +146,32 @@ def test_path_length_of_a_linear_map():
     expected = (torch.randn(100000, 3) * 2).square().sum(1).sqrt()
     assert mean.item() == pytest.approx(expected.mean().item(), rel=0.02)
     assert penalty.mean().item() == pytest.approx(expected.var().item(), rel=0.05)
+
+
+def test_the_mean_reading_of_what_was_not_recorded():
+    outputs, completed = batch(8)
+    recorded = torch.ones(8, 4, dtype=torch.bool)
+    recorded[2:, 1] = False
+    recorded[:, 2:] = False  # levels have no mean reading
+    apart = (outputs - completed)[2:, 1]
+    found = CovariateLoss(STUDY).expected_reading(outputs, completed, recorded)
+    assert found.item() == pytest.approx(
+        (apart[0::2].mean() * apart[1::2].mean() / 2).item()
+    )  # one of a group of 2
+    assert CovariateLoss(STUDY).expected_reading(outputs, completed, torch.ones_like(recorded)).item() == 0
+
+
+def test_a_constant_error_of_the_mean_reading_goes_and_the_spread_stays():
+    rng = torch.Generator().manual_seed(0)
+    study = replace(STUDY, covariates=STUDY.covariates[:1], sources=(Source("A", "a", ()),))
+    shift, gain = torch.tensor(0.0, requires_grad=True), torch.tensor(1.0, requires_grad=True)
+    optimiser = torch.optim.SGD([shift, gain], lr=0.05)
+    for _ in range(400):
+        truth = torch.randn(16, 1, generator=rng)
+        drawn = torch.randn(16, 1, generator=rng)  # as a covariate model draws: of the same population
+        outputs = gain * truth + shift + 1.5  # D's reading is off by 1.5
+        loss = CovariateLoss(study).expected_reading(outputs, drawn, torch.zeros(16, 1, dtype=torch.bool))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert shift.item() == pytest.approx(-1.5, abs=0.3) and gain.item() == pytest.approx(1, abs=0.3)
