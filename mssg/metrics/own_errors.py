@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -12,6 +13,9 @@ from mssg.metrics.context import EvalContext
 from mssg.metrics.instruments import Instruments
 from mssg.metrics.results import REAL, Note, Result
 from mssg.study.model import Study
+
+FLOORS = {f"control/{stat}": stat for stat in ("r", "slope", "mae", "accuracy")}
+"""Numbers of obedience, and what the instrument gets where real images were what was asked for."""
 
 
 def judged(
@@ -59,7 +63,8 @@ def _smaller(own: OwnError) -> bool:
 def beside_own_errors(context: EvalContext, results: Iterable[Result]) -> list[Result]:
     """The results, each with its instrument's own error in `detail.own`, after results that say those.
 
-    Strata say the instrument's error in the same stratum already (`real_floor`).
+    Of obedience it also is the `real_floor`: readings that err are drawn towards the mean, so that not even
+    real images have a slope of 1. Strata say the instrument's error in the same stratum already.
     """
     results = list(results)
     if not any(r.instrument for r in results) or not context.instruments.readers:
@@ -99,7 +104,9 @@ def _beside(result: Result, own: Mapping[str, OwnError], instrument: str | None)
         return result
     if result.metric.startswith("utility/"):  # its instrument is the predictor that is judged there
         return result
-    return replace(result, detail={**result.detail, "own": error.to_json()})
+    found = replace(result, detail={**result.detail, "own": error.to_json()})
+    floor = getattr(error, FLOORS[result.metric]) if result.metric in FLOORS else math.nan
+    return replace(found, real_floor=floor, real_floor_n=error.n) if math.isfinite(floor) else found
 
 
 def _results(context: EvalContext, own: Mapping[str, OwnError]) -> Iterable[Result]:

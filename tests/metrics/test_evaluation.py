@@ -439,6 +439,9 @@ def test_every_control_number_stands_beside_what_its_instrument_is_worth(tmp_pat
     found = run(tmp_path, tiny_study, {"both": obedient}, **options)
     control = [r for r in found.results if r.metric.startswith("control/")]
     assert control and all(r.own and r.own.n > 10 for r in control)
+    slopes = [r for r in control if r.metric == "control/slope"]
+    assert slopes and all(r.real_floor == r.own.slope and r.real_floor_n == r.own.n for r in slopes)
+    assert not any(r.real_floor for r in control if r.metric in ("control/partial_r", "control/bias"))
     assert {r.covariate for r in control if r.doubtful} == {"slant", "thickness"}
     seen = next(r for r in control if r.covariate == "intensity").own
     assert seen.r > 0.9 and seen.mae < seen.guess_mae / 3 and seen.better
