@@ -118,12 +118,8 @@ class CovariateLoss:
             sums.append(loss.detach())
         return total, CovariateTerms(self._names, torch.stack(sums), rows)
 
-    def expected_reading(self, outputs: Tensor, completed: Tensor, recorded: Tensor) -> Tensor:
-        """How far D's mean reading of what was not recorded lies from what was expected, squared, over the
-        same groups: of continuous covariates.
-
-        The mean differences of every second row and of the others are multiplied. Their own variance so adds
-        nothing on average, and readings are not drawn together.
+    def apart(self, outputs: Tensor, completed: Tensor, recorded: Tensor) -> tuple[Tensor, Tensor]:
+        """How far D's mean reading of what was not recorded lies from what was expected there.
 
         Args:
             outputs: D's covariate outputs [B, K] for real images.
@@ -131,18 +127,18 @@ class CovariateLoss:
             recorded: bool [B, V]; the other rows count.
 
         Returns:
-            A scalar; 0 for a covariate that fewer than one row of each half lacks.
+            The mean difference of each covariate [V], 0 where no row counts and of levels; and how many rows
+            counted, int64 [V].
         """
-        total = outputs.sum() * 0
-        first = torch.arange(len(outputs), device=outputs.device) % 2 == 0
-        for v, (covariate, share) in enumerate(zip(self._study.conditions, self._shares)):
-            if not covariate.is_continuous:
-                continue
-            columns = self._study.layout[covariate.name]
-            apart = (outputs[:, columns] - completed[:, columns]).squeeze(1)
-            means = []
-            for half in (first, ~first):
-                rows = half & ~recorded[:, v]
-                means.append(torch.where(rows, apart, 0).sum() / rows.sum().clamp(min=1))
-            total = total + share * means[0] * means[1]
-        return total
+        means = []
+        for v, covariate in enumerate(self._study.conditions):
+            columns, rows = self._study.layout[covariate.name], ~recorded[:, v]
+            apart = (outputs[:, columns] - completed[:, columns]).mean(1) * covariate.is_continuous
+            means.append(torch.where(rows, apart, 0).sum() / rows.sum().clamp(min=1))
+        return torch.stack(means), (~recorded).sum(0)
+
+    def pull(self, means: Tensor, running: Tensor) -> Tensor:
+        """Σ over groups of 2 · running · mean: its gradient is that of the squared mean difference, with the
+        difference taken from the running mean [V] of many batches. A batch's own would be so noisy that
+        readings are drawn together."""
+        return 2 * (means * running * means.new_tensor(self._shares)).sum()

@@ -34,6 +34,7 @@ class TrainState:
         G_ema: The moving average of G's weights.
         augment: What D sees, with its adaptive probability.
         pl_mean: Running mean of path lengths, scalar.
+        apart: Running mean of how far D's reading of unrecorded covariates is from what is expected, [V].
         best: The best validation score so far, and how many were no better since (`stale`).
         setbacks: How often a loss was not finite and the run went back; each halves the learning rates.
         signs: Mean signs of D's logits on real images since the augmentation was last adapted, scalars.
@@ -46,6 +47,7 @@ class TrainState:
     opt_D: torch.optim.Optimizer
     augment: Augment
     pl_mean: Tensor
+    apart: Tensor
     step: int = 0
     best: dict[str, float] = field(default_factory=lambda: {"score": float("-inf"), "stale": 0})
     setbacks: int = 0
@@ -67,6 +69,7 @@ class TrainState:
             "ada_p": self.augment.p,
             "signs": [float(sign) for sign in self.signs],
             "pl_mean": self.pl_mean,
+            "apart": self.apart,
             "best": self.best,
             "setbacks": self.setbacks,
         }
@@ -83,6 +86,7 @@ class TrainState:
         self.augment.p, self.setbacks = held["ada_p"], held.get("setbacks", 0)
         self.signs = [torch.tensor(sign, device=device) for sign in held["signs"]]
         self.pl_mean.copy_(held["pl_mean"])
+        self.apart.copy_(held.get("apart", self.apart))
         self.step, self.best = held["step"], held["best"]
 
     def load_newest(self, files: Sequence[Path], log: Callable[[str], None]) -> None:
@@ -144,6 +148,7 @@ def initial_state(run: Run, study: Study, device: str, log: Callable[[str], None
         opt_D=opt_D,
         augment=Augment(study.augment_allow, config.aug_p if config.aug == "fixed" else 0.0),
         pl_mean=torch.zeros((), device=device),
+        apart=torch.zeros(len(study.conditions), device=device),
     )
 
 

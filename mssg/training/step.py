@@ -25,6 +25,7 @@ from mssg.training.state import TrainState
 
 RUNNING_MEANS = ("w_avg", "magnitude_ema")  # buffers that each process updates from its part of the batch
 ADAPT_EVERY = 4  # steps between two changes of the augmentation probability
+APART_ROWS = 500  # half-life, in real images, of how far D's reading of what they do not record is off
 SIGNS = "sign/real"
 
 Statistics = dict[str, Tensor]
@@ -113,7 +114,7 @@ def path_length_phase(state: TrainState, batch: StepBatch, setup: TrainSetup) ->
 
 def discriminator_phase(state: TrainState, batch: StepBatch, setup: TrainSetup) -> Statistics:
     """D step: adversarial(fake) + adversarial(real) + λ·cov(D(real), c_real), and λ·weight·(its mean reading
-    of what was not recorded − what the covariate models expect)², where that is asked for."""
+    of what was not recorded − what the covariate models expect)² where that is asked for."""
     fakes, real = batch.fakes_for_D, batch.real
     r3gan = setup.config.objective == "r3gan"
     compare = adversarial.relativistic_discriminator if r3gan else adversarial.logistic_discriminator
@@ -128,9 +129,9 @@ def discriminator_phase(state: TrainState, batch: StepBatch, setup: TrainSetup) 
         adv = compare(judged[:, 0], fake[:, 0]) * share
         cov, term = _covariate_loss(setup, judged, real, rows)
         if setup.config.expected_reading:
-            apart = setup.loss.expected_reading(judged[:, 1:], real.c[rows], real.mask[rows]) * share
-            cov = cov + setup.config.expected_reading * apart
-            _record(sums, {"loss/D/expected_reading": apart})
+            pull = _pull_to_expected(state, setup, judged, real, rows) * share
+            cov = cov + setup.config.expected_reading * pull
+            _record(sums, {"loss/D/expected_reading": state.apart.square().sum() * share})
         (adv + _lambda(state, setup) * cov).backward()
         logits = judged[:, 0].detach()
         _record(sums, {"loss/D/adv": adv, "loss/D/cov": cov, "score/real": logits.mean() * share})
@@ -245,6 +246,19 @@ def _covariate_loss(
         return outputs.sum() * 0, []
     value, terms = setup.loss(outputs[:, 1:], batch.c[rows], batch.mask[rows], batch.counts)
     return value * setup.world.size, [terms]
+
+
+def _pull_to_expected(
+    state: TrainState, setup: TrainSetup, judged: Tensor, real: RealBatch, rows: slice
+) -> Tensor:
+    """The loss that moves D's mean reading of what was not recorded to what is expected; a running mean over
+    APART_ROWS says how far it is off."""
+    means, counts = setup.loss.apart(judged[:, 1:], real.c[rows], real.mask[rows])
+    weights, world = counts.to(means.dtype), setup.world
+    total = world.sum(weights)
+    seen = world.sum(means.detach() * weights) / total.clamp(min=1)
+    state.apart.lerp_(seen, 1 - 0.5 ** (total / APART_ROWS))
+    return setup.loss.pull(means, state.apart)
 
 
 def _record(sums: Statistics, values: Statistics) -> None:

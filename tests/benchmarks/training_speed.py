@@ -93,7 +93,14 @@ def training_case(
     average = copy.deepcopy(G).eval().requires_grad_(False)
     opt_G, opt_D = optimisers(G, D, config)
     state = TrainState(
-        G=G, D=D, G_ema=average, opt_G=opt_G, opt_D=opt_D, augment=Augment((), 0.0), pl_mean=torch.zeros(())
+        G=G,
+        D=D,
+        G_ema=average,
+        opt_G=opt_G,
+        opt_D=opt_D,
+        augment=Augment((), 0.0),
+        pl_mean=torch.zeros(()),
+        apart=torch.zeros(3),
     )
     setup = step.TrainSetup(config, CovariateLoss(plan), World())
     c = torch.randn(config.batch, plan.layout.width)
