@@ -81,6 +81,13 @@ PRESETS: dict[str, Preset] = {
     "small-64": Preset("64 pixels on a CPU", _CPU_120 | {"channel_base": 1024}),
     "small-128": Preset("128 pixels on a CPU", _CPU_120 | {"channel_base": 2048}),
     "small-256": Preset("256 pixels on a CPU", _CPU_120 | {"channel_base": 4096, "micro_batch": 8}),
+    "head-64": Preset(
+        "whole heads of 64 pixels on a CPU, prepared with --in-pairs and --keep-empty",
+        _CPU_120
+        | {"channel_base": 1024, "total_kimg": 600.0, "ema_kimg": 6.0}
+        | {"objective": "r3gan", "r1_interval": 4, "image_noise": True}
+        | {"position_frequencies": 5, "d_position_frequencies": 6, "slice_pairs": True},
+    ),
     # gamma: 0.0002 times pixels over batch, the rule of thumb of Karras et al. 2020b
     "gpu-128": Preset(
         "128 pixels on one GPU",

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 import mssg
 from mssg import assets
+from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import StudyError, UsageError
 from mssg.study.presets import PRESETS
 from mssg.study.train_config import ARCHITECTURES, TrainConfig, command, resolve
@@ -25,11 +26,19 @@ def study(blob_study):
     return replace(mssg.load_study(blob_study), train={}, augment_allow=("xflip",))
 
 
-@pytest.mark.parametrize("preset", [p for p in PRESETS if not p.startswith("paper-")])
+@pytest.mark.parametrize("preset", [p for p in PRESETS if not p.startswith(("paper-", "head-"))])
 @pytest.mark.parametrize("cfg", ARCHITECTURES)
 def test_lambda_of_our_presets_reaches_its_cap_halfway(study, preset, cfg):
     config = resolve(study, {"preset": preset, "cfg": cfg})
     assert config.lambda_at(config.total_kimg / 2) == config.lambda_max > 0
+
+
+def test_the_preset_of_whole_heads_needs_a_position(study):
+    whole = load_snapshot("brain-heads").study
+    config = resolve(replace(whole, train={}), {"preset": "head-64"})
+    assert config.slice_pairs and config.d_position_frequencies and config.lambda_at(1) == config.lambda_max
+    with pytest.raises(UsageError, match="no slice position"):
+        resolve(study, {"preset": "head-64"})
 
 
 @pytest.mark.parametrize("preset", ["paper-digits", "paper-mri", "paper-retina", "paper-multicohort"])
