@@ -281,7 +281,10 @@ class DiscriminatorConfig(_Config):
         _check_whole(self, 0, max(self.c_dim - 1, 0), "position_index")
         if self.position_frequencies and self.head != COVARIATES:
             raise UsageError(
-                "a projection head sees the whole condition", field="position_frequencies", expected="0"
+                "a projection head sees the position already",
+                field="position_frequencies",
+                found=self.position_frequencies,
+                expected="0",
             )
         if self.mbstd_group_size is not None:
             _check_whole(self, 1, WIDEST, "mbstd_group_size")

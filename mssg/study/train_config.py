@@ -79,9 +79,7 @@ class TrainConfig:
     lambda_step_kimg: float = 0.0  # 0 = constant
     lambda_increment: float = 0.0  # added each step; 0 = a factor e each step, from e^-10 on
     covariate_target: str = "observed"  # observed | completed
-    expected_reading: float = (
-        0.0  # weight of D's mean reading of what a source never recorded being as expected
-    )
+    expected_reading: float = 0.0  # weight of D's mean reading of unrecorded covariates being as expected
     pl_weight: float = 0.0
     pl_interval: int = 4
     pl_shrink: int = 2
