@@ -68,7 +68,7 @@ def translation_errors(G: Generator, c: Tensor, seed: int) -> np.ndarray:
     ws = _ws(G, c, seed)
     size = G.img_resolution
     most = max(1, round(size * MOST_SHIFT))
-    plain, out = G.synthesis(ws), []
+    plain, out = G.synthesis(ws, noise_mode="none"), []
     for i in range(len(c)):
         right, down = (int(v) for v in rng.integers(-most, most + 1, size=2))
         moved = _moved(
@@ -91,7 +91,7 @@ def rotation_errors(G: Generator, c: Tensor, seed: int) -> np.ndarray:
     """
     rng = np.random.default_rng(seed)
     ws = _ws(G, c, seed)
-    plain, out = G.synthesis(ws), []
+    plain, out = G.synthesis(ws, noise_mode="none"), []
     for i in range(len(c)):
         angle = float(rng.uniform(0, 2 * math.pi))
         cos, sin = math.cos(angle), math.sin(angle)
@@ -168,6 +168,6 @@ def _moved(G: Generator, ws: Tensor, matrix: Tensor) -> Tensor:
     before = buffer.clone()
     buffer.copy_(matrix)
     try:
-        return G.synthesis(ws)
+        return G.synthesis(ws, noise_mode="none")
     finally:
         buffer.copy_(before)

@@ -136,7 +136,7 @@ class GeneratorConfig(_Config):
         filter_size, lrelu_upsampling, magnitude_ema_beta: StyleGAN3's design (Karras et al. 2021, section 3).
         conv_kernel: StyleGAN3's kernel size; None = 3 for T, 1 for R.
         radial_filters: StyleGAN3's radially symmetric downsampling; None = only for R.
-        image_noise: StyleGAN2: the picture also gets noise with a strength of its own at every pixel.
+        image_noise: The finished picture gets noise with a strength of its own at every pixel.
         position_index, position_frequencies: Which number of the condition says where a slice lies, and how
             many sines and cosines of it the mapping network embeds beside it; 0 = none.
     """
@@ -198,8 +198,6 @@ class GeneratorConfig(_Config):
         _check_number(self, 0.1, 10, "last_stopband_rel")
         _check_number(self, 1e-6, 1e6, "mapping_lr_multiplier", "output_scale")
         _check_clamp(self.conv_clamp)
-        if self.image_noise and self.kind != STYLEGAN2:
-            raise UsageError("only StyleGAN2 takes noise", field="image_noise", found=self.kind)
         if self.num_critical >= self.num_layers:
             raise UsageError(
                 "critically sampled layers are the last of all layers",

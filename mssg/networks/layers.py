@@ -207,3 +207,22 @@ class Conv2d(nn.Module):
         b = None if self.bias is None else self.bias * gain
         x = ops.conv2d_resample(x, w, self.resample_filter, down=self.down, padding=self.padding)
         return ops.bias_act(x, b, act=self.activation, gain=1.0, clamp=clamp)
+
+
+class ToRGB(nn.Module):
+    """1x1 modulated convolution, without demodulation, to image channels."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, w_dim: int, conv_clamp: float | None) -> None:
+        super().__init__()
+        self.conv_clamp = conv_clamp
+        self.weight_gain = 1 / sqrt(in_channels)
+        self.affine = FullyConnected(w_dim, in_channels, bias_init=1.0)
+        self.weight = nn.Parameter(normal(out_channels, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        """[B, I, H, W] and w [B, w_dim] -> [B, img_channels, H, W]."""
+        styles = self.affine(w) * self.weight_gain
+        return ops.modulated_conv2d(
+            x, self.weight, styles, demodulate=False, b=self.bias, clamp=self.conv_clamp
+        )

@@ -18,17 +18,17 @@ from mssg.networks.layers import (
     LayerCall,
     Layers,
     SynthesisInputs,
+    ToRGB,
     block_dtype,
     check_ws,
     fast_layout,
     normal,
     run,
 )
+from mssg.networks.noise import IMAGE_NOISE, ImageNoise, noise_image
 from mssg.ops import functional as ops
 
 NOISE_MODES = ("const", "random", "none")
-IMAGE_NOISE = "image_noise"
-"""The layer of `ImageNoise`, where a network has one."""
 
 
 class StyleGAN2Layer(nn.Module):
@@ -67,7 +67,7 @@ class StyleGAN2Layer(nn.Module):
     ) -> torch.Tensor:
         """[B, I, H, W] and w [B, w_dim] -> [B, O, H*up, W*up]; `noise` [B or 1, 1, H*up, W*up] stands in for
         the stored noise image."""
-        drawn = _noise_image(self.noise_const, len(x), noise_mode, noise)
+        drawn = noise_image(self.noise_const, len(x), noise_mode, noise)
         return ops.modulated_conv2d(
             x,
             self.weight,
@@ -81,77 +81,6 @@ class StyleGAN2Layer(nn.Module):
             act="lrelu",
             clamp=self.conv_clamp,
         )
-
-
-def _noise_image(
-    stored: torch.Tensor, batch: int, mode: str, given: torch.Tensor | None
-) -> torch.Tensor | None:
-    """[H, W] or [B or 1, 1, H, W] of unit variance; None = no noise."""
-    if mode == "none":
-        return None
-    if mode == "random":
-        return torch.randn((batch, 1, *stored.shape), device=stored.device, dtype=stored.dtype)
-    return stored if given is None else given
-
-
-def noise_of_slices(synthesis: nn.Module, heads: int, slices: int) -> dict[str, torch.Tensor]:
-    """Random noise in place of every stored image, for so many slices of each of so many heads.
-
-    Returns:
-        Name -> [slices·heads, 1, r, r], one slice of every head after the other. A layer's noise is a head's
-        own, as it is where a head is drawn; the finished picture's is every slice's own, as a scanner's is.
-    """
-    drawn = {}
-    for name, stored in synthesis.named_buffers():
-        if name.endswith("noise_const"):
-            each = slices if name.startswith(IMAGE_NOISE) else 1
-            noise = torch.randn((each * heads, 1, *stored.shape), device=stored.device, dtype=stored.dtype)
-            drawn[name] = noise.repeat(slices // each, 1, 1, 1)
-    return drawn
-
-
-class ToRGB(nn.Module):
-    """1x1 modulated convolution, without demodulation, to image channels."""
-
-    def __init__(self, in_channels: int, out_channels: int, *, w_dim: int, conv_clamp: float | None) -> None:
-        super().__init__()
-        self.conv_clamp = conv_clamp
-        self.weight_gain = 1 / sqrt(in_channels)
-        self.affine = FullyConnected(w_dim, in_channels, bias_init=1.0)
-        self.weight = nn.Parameter(normal(out_channels, in_channels, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(out_channels))
-
-    def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        """[B, I, H, W] and w [B, w_dim] -> [B, img_channels, H, W]."""
-        styles = self.affine(w) * self.weight_gain
-        return ops.modulated_conv2d(
-            x, self.weight, styles, demodulate=False, b=self.bias, clamp=self.conv_clamp
-        )
-
-
-class ImageNoise(nn.Module):
-    """Noise of the finished picture: white, with a strength of its own at every pixel, which is read from the
-    last features as the picture is.
-
-    A layer's noise has one strength everywhere, so a picture that is noisy in one place and exactly even in
-    another, as a masked scan is, can have none. Silent at first, and official networks have none.
-    """
-
-    noise_const: torch.Tensor
-
-    def __init__(self, in_channels: int, config: GeneratorConfig) -> None:
-        super().__init__()
-        self.strength = ToRGB(in_channels, config.img_channels, w_dim=config.w_dim, conv_clamp=None)
-        nn.init.zeros_(self.strength.weight)
-        self.register_buffer("noise_const", normal(config.img_resolution, config.img_resolution))
-
-    def forward(
-        self, x: torch.Tensor, w: torch.Tensor, noise_mode: str = "const", noise: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Features [B, I, H, W] and w [B, w_dim] -> what is added to the picture [B, img_channels, H, W]."""
-        drawn = _noise_image(self.noise_const, len(x), noise_mode, noise)
-        strength = self.strength(x, w)
-        return torch.zeros_like(strength) if drawn is None else strength * drawn
 
 
 class SynthesisBlock(nn.Module):

@@ -24,6 +24,7 @@ from mssg.networks.layers import (
     normal,
     run,
 )
+from mssg.networks.noise import IMAGE_NOISE, ImageNoise
 from mssg.ops import functional as ops
 
 
@@ -179,13 +180,15 @@ class StyleGAN3Synthesis(nn.Module):
             name = f"L{i}_{after.size}_{after.channels}"
             self.add_module(name, StyleGAN3Layer(i, bands[max(i - 1, 0)], after, config))
             self.layer_names.append(name)
+        if config.image_noise:
+            self.image_noise = ImageNoise(bands[-2].channels, config)
 
     def forward(self, ws: torch.Tensor, noise_mode: str = "const", update_emas: bool = False) -> torch.Tensor:
         """Render intermediate latents.
 
         Args:
             ws: [B, num_ws, w_dim].
-            noise_mode: Accepted for the common interface; this network has no noise.
+            noise_mode: "const" (the stored noise image), "random" or "none", where the picture has noise.
             update_emas: Let this batch move the running input magnitudes.
 
         Returns:
@@ -208,6 +211,14 @@ class StyleGAN3Synthesis(nn.Module):
         # All styles before any image: later their weights would have left the caches, and so would torch.
         styles = [layer.styles(w) for layer, w in zip(layers, rest)]
         x = yield "input", LayerCall(self.input, (first, inputs.transform))
+        features = x
         for name, layer, s in zip(self.layer_names, layers, styles):
+            features = x
             x = yield name, LayerCall(layer, (x, s, inputs.update_emas, inputs.full_precision))
-        return x.to(block_dtype(ws, False)) * self.output_scale
+        img = x.to(block_dtype(ws, False)) * self.output_scale
+        if IMAGE_NOISE in self._modules:
+            noise = inputs.noise.get(f"{IMAGE_NOISE}.noise_const")
+            features = features.to(img.dtype) * layers[-1].magnitude_ema.rsqrt()  # as the layer before takes them
+            arguments = (features, rest[-1], inputs.noise_mode, noise)
+            img = img + (yield IMAGE_NOISE, LayerCall(self.image_noise, arguments))
+        return img

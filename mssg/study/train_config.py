@@ -66,7 +66,7 @@ class TrainConfig:
     mbstd_group: int = 4
     conv_clamp: float = 256.0  # limit of every layer's output, a guard for float16; 0 = none
     num_fp16_res: int = 4  # CUDA only
-    image_noise: bool = False  # StyleGAN2: noise with a strength at every pixel, for masked noisy scans
+    image_noise: bool = False  # noise of the finished picture, its strength learned at every pixel
     position_frequencies: int = 0  # studies with a slice position: sines and cosines of it for the generator
     d_position_frequencies: int = 0  # the same for the discriminator, which then judges a slice by its place
     slice_pairs: bool = False  # studies with a slice position: D sees each slice and the next one of the scan

@@ -16,7 +16,7 @@ from mssg.losses import adversarial
 from mssg.losses.covariate import CovariateLoss, CovariateTerms, added
 from mssg.losses.regularizers import gradient_penalty, path_length
 from mssg.networks.layers import SynthesisInputs, run
-from mssg.networks.stylegan2 import noise_of_slices
+from mssg.networks.noise import noise_of_slices
 from mssg.study.train_config import TrainConfig
 from mssg.training import ema
 from mssg.training.batches import FakeBatch, RealBatch, StepBatch

@@ -275,9 +275,10 @@ def test_state_survives_copying():
     assert torch.equal(g(z, c), twin(z, c))
 
 
+@pytest.mark.parametrize("kind", ["stylegan2", "stylegan3-t", "stylegan3-r"])
 @torch.no_grad()
-def test_image_noise_is_silent_at_first_then_follows_the_features():
-    g = generator(image_noise=True)
+def test_image_noise_is_silent_at_first_then_follows_the_features(kind):
+    g = generator(kind, image_noise=True)
     z, c = torch.randn(2, 6), torch.randn(2, 2)
     silent = g(z, c)
     torch.manual_seed(0)
@@ -286,15 +287,11 @@ def test_image_noise_is_silent_at_first_then_follows_the_features():
     noise = g(z, c) - silent
     stored = g.synthesis.image_noise.noise_const
     strength = noise[:, 0] / stored
-    assert strength.std(dim=(1, 2)).min() > 0.1  # another at each pixel
-    assert not torch.allclose(strength[0], strength[1], atol=0.1)  # and in each picture
+    size = strength.abs().mean()
+    assert strength.std(dim=(1, 2)).min() > 0.1 * size  # another at each pixel
+    assert (strength[0] - strength[1]).abs().mean() > 0.1 * size  # and in each picture
     assert torch.equal(silent, g(z, c, noise_mode="none"))
     assert not torch.equal(g(z, c, noise_mode="random"), g(z, c, noise_mode="random"))
-
-
-def test_only_stylegan2_takes_image_noise():
-    with pytest.raises(UsageError, match="StyleGAN2"):
-        generator("stylegan3-t", image_noise=True)
 
 
 @torch.no_grad()
