@@ -218,7 +218,8 @@ class StyleGAN3Synthesis(nn.Module):
         img = x.to(block_dtype(ws, False)) * self.output_scale
         if IMAGE_NOISE in self._modules:
             noise = inputs.noise.get(f"{IMAGE_NOISE}.noise_const")
-            features = features.to(img.dtype) * layers[-1].magnitude_ema.rsqrt()  # as the layer before takes them
+            # scaled as the picture's own layer takes them
+            features = features.to(img.dtype) * layers[-1].magnitude_ema.rsqrt()
             arguments = (features, rest[-1], inputs.noise_mode, noise)
             img = img + (yield IMAGE_NOISE, LayerCall(self.image_noise, arguments))
         return img
