@@ -53,11 +53,12 @@ def writable(path: str) -> Path:
     return out
 
 
-def say(write: Callable[[], object]) -> None:
-    """Write something that the work does not depend on: where the terminal was closed, a reader has gone (`|
-    head`) or the disk is full, nothing more is written and the work goes on."""
+@contextmanager
+def while_heard() -> Iterator[None]:
+    """For writing what the work does not depend on: where the terminal was closed, a reader has gone
+    (`| head`) or the disk is full, nothing more is written and the work goes on."""
     try:
-        write()
+        yield
     except OSError:
         for stream in (sys.stdout, sys.stderr):
             try:
@@ -96,7 +97,8 @@ def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
             told = done * PLAIN_LINES // max(length, 1)
             left = (time.monotonic() - start) * max(length - done, 0) / done
             text = f"{label}: {done} of {length}, {duration(left)} left"
-            say(lambda: click.echo(text, err=True))
+            with while_heard():
+                click.echo(text, err=True)
 
     yield update
 

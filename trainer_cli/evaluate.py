@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mssg.text import duration
-from trainer_cli.common import check_suffix, device_option, say, seed_option, writable
+from trainer_cli.common import check_suffix, device_option, seed_option, while_heard, writable
 from trainer_cli.request_options import OPTIONS
 
 if TYPE_CHECKING:
@@ -369,7 +369,8 @@ def _teller() -> Callable[[str, int, int], None]:
             f", {duration(left)} left" if done < total and done > before else ""
         )
         line = f"\r\x1b[K{text}" if terminal else text
-        say(lambda: click.echo(line, err=True, nl=not terminal or done == total))
+        with while_heard():
+            click.echo(line, err=True, nl=not terminal or done == total)
 
     return tell
 

@@ -15,7 +15,7 @@ from mssg.errors import MssgError
 from mssg.ops.memory import keep_freed_memory
 from mssg.processes import is_one_of_several, set_up
 from mssg.version import __version__
-from trainer_cli.common import INTERRUPTED, drop_output, say
+from trainer_cli.common import INTERRUPTED, drop_output, while_heard
 
 COMMANDS = {
     # name: (module:attribute, one line of help), in the order in which one meets them
@@ -163,23 +163,27 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except click.ClickException as error:
         code = error.exit_code
-        say(error.show)
+        with while_heard():
+            error.show()
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
-        say(lambda: click.echo("Interrupted.", err=True))
+        with while_heard():
+            click.echo("Interrupted.", err=True)
     except BrokenPipeError:
         code = 0  # the reader has gone (mssg … | head): nothing left to say
         drop_output(sys.stdout)
     except OSError as error:
         code = 2  # what was printed did not arrive: > /full/disk
         drop_output(sys.stdout)
-        text = f"Error: standard output: {error.strerror}."
-        say(lambda: click.echo(text, err=True))
+        with while_heard():
+            click.echo(f"Error: standard output: {error.strerror}.", err=True)
     if is_one_of_several():
         # one of torchrun's processes: end here and now, for torch's threads can abort while Python takes
         # itself apart
-        say(sys.stdout.flush)
-        say(sys.stderr.flush)
+        with while_heard():
+            sys.stdout.flush()
+        with while_heard():
+            sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 

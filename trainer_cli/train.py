@@ -229,14 +229,15 @@ def _train(
     from mssg.ops.device import checked_device
     from mssg.ops.memory import keep_freed_memory
     from mssg.training import launch
-    from trainer_cli.common import say
+    from trainer_cli.common import while_heard
 
     keep_freed_memory()
     stopped = []
 
     def watch(row: Mapping[str, Any]) -> None:
         stopped.extend([True] if row.get("stopped") else [])
-        say(lambda: show(row))
+        with while_heard():
+            show(row)
 
     device = checked_device(device)
     if run:

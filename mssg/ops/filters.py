@@ -109,12 +109,13 @@ class FilterValues:
 
 def filter_values(f: Tensor | None) -> FilterValues | None:
     """The values of a filter, read once for as long as it lives unchanged."""
-
-    def read() -> FilterValues:
-        assert f is not None
-        return FilterValues(tuple(f.shape), f.dtype, f.detach().cpu().double().contiguous().numpy().tobytes())
-
-    return None if f is None else _known_values.get(f, "values", read)
+    if f is None:
+        return None
+    known = _known_values.of(f)
+    if "values" not in known:
+        numbers = f.detach().cpu().double().contiguous().numpy().tobytes()
+        known["values"] = FilterValues(tuple(f.shape), f.dtype, numbers)
+    return known["values"]
 
 
 def separable_terms(f: Tensor, tolerance: float = RANK_TOLERANCE) -> list[tuple[Tensor, Tensor]]:

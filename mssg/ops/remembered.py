@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Any
 
 from torch import Tensor
@@ -19,14 +19,12 @@ class Remembered:
     def __init__(self) -> None:
         self._known: dict[int, tuple[weakref.ref[Tensor], int | None, dict[Hashable, Any]]] = {}
 
-    def get(self, t: Tensor, what: Hashable, make: Callable[[], Any]) -> Any:
-        """What `make()` derives from a tensor; it must not refer to the tensor itself."""
+    def of(self, t: Tensor) -> dict[Hashable, Any]:
+        """What is known of a tensor, to look up and to add to; nothing in it may refer to the tensor."""
         place = id(t)
         version = None if t.is_inference() else t._version  # in inference mode nobody counts
         known = self._known.get(place)
         if known is None or known[0]() is not t or known[1] != version:
             forget = weakref.ref(t, lambda _: self._known.pop(place, None))
             known = self._known[place] = forget, version, {}
-        if what not in known[2]:
-            known[2][what] = make()
-        return known[2][what]
+        return known[2]

@@ -322,7 +322,7 @@ class Renderer:
         truncation = request.psi, request.cutoff
         missing = [key for key in wanted if (*key, *truncation) not in self._ws]
         for keys in [missing] if together and missing else [[key] for key in missing]:
-            z = latents((seed for seed, _ in keys), self.G.z_dim).to(self.device)
+            z = latents([seed for seed, _ in keys], self.G.z_dim).to(self.device)
             c = torch.from_numpy(np.concatenate([wanted[key] for key in keys])).to(self.device)
             self.mappings += 1
             ws = self.G.mapping(z, c, truncation_psi=request.psi, truncation_cutoff=request.cutoff)

@@ -73,9 +73,10 @@ def test_filters_of_equal_values_share_what_is_derived_from_them():
 
 def test_derived_values_end_with_their_tensor_and_its_version():
     remembered, t = Remembered(), torch.zeros(3)
-    assert [remembered.get(t, "a", lambda i=i: i) for i in (1, 2)] == [1, 1]
+    remembered.of(t)["a"] = 1
+    assert remembered.of(t) == {"a": 1}
     t += 1
-    assert remembered.get(t, "a", lambda: 3) == 3
+    assert remembered.of(t) == {}
     del t
     assert not remembered._known
 

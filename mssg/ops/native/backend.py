@@ -211,7 +211,10 @@ def pack(w: Tensor, turned: bool, up: int, tile: int) -> Tensor:
 
 def _packed(w: Tensor, spec: ConvSpec, tile: int) -> Tensor:
     turned = spec.flip == (spec.up == 2)  # a transposed convolution's kernel is stored the other way round
-    return _prepared.get(w, (turned, spec.up, tile), lambda: pack(w, turned, spec.up, tile))
+    known, what = _prepared.of(w), (turned, spec.up, tile)
+    if what not in known:
+        known[what] = pack(w, turned, spec.up, tile)
+    return known[what]
 
 
 def _tile(w: Tensor, height: int, width: int, exact: bool) -> int:
@@ -234,14 +237,20 @@ def _tile(w: Tensor, height: int, width: int, exact: bool) -> int:
 
 def _energy(w: Tensor) -> Tensor:
     """[I, O in whole blocks]: what demodulation needs of a weight."""
-    return _prepared.get(w, "energy", lambda: padded_channels(w.detach().square().sum([2, 3]).T))
+    known = _prepared.of(w)
+    if "energy" not in known:
+        known["energy"] = padded_channels(w.detach().square().sum([2, 3]).T)
+    return known["energy"]
 
 
 def _bias(b: Tensor | None) -> Tensor | None:
     """In whole blocks of channels; nothing is remembered that would share the memory of b itself."""
     if b is None or b.shape[0] % library.CHANNEL_BLOCK == 0:
         return padded_channels(b)
-    return _prepared.get(b, "padded", lambda: padded_channels(b))
+    known = _prepared.of(b)
+    if "padded" not in known:
+        known["padded"] = padded_channels(b)
+    return known["padded"]
 
 
 class _InputLayout(NamedTuple):
@@ -326,9 +335,10 @@ def modulated_conv2d(exact, x, w, s, spec, *, activation, f, input_gain, noise, 
         return fast.modulated_conv2d(x, w, s, spec, activation=activation, **tensors)
     noise = None if noise is None else noise.reshape(-1, *noise.shape[-2:]).contiguous()
     x = in_layout(x)
-    what = (spec, activation, values, _InputLayout.of(x, exact))
-    make = partial(_convolution, x, w, spec, activation, exact=exact, smoothing=smoothing)
-    return _run(_prepared.get(w, what, make), x, w, s, input_gain=input_gain, noise=noise, b=b)
+    known, what = _prepared.of(w), (spec, activation, values, _InputLayout.of(x, exact))
+    if what not in known:
+        known[what] = _convolution(x, w, spec, activation, exact=exact, smoothing=smoothing)
+    return _run(known[what], x, w, s, input_gain=input_gain, noise=noise, b=b)
 
 
 def _is_direct(w: Tensor, spec: ConvSpec) -> bool:
@@ -350,9 +360,10 @@ def modulated_filtered_lrelu(exact, x, w, s, spec, *, filtered, filters, input_g
     """See `reference.modulated_filtered_lrelu`."""
     if _takes(x, w, s, b, input_gain) and _is_direct(w, spec):
         x, values = in_layout(x), _values(filters)
-        what = (spec, filtered, values, _InputLayout.of(x, exact))
-        plan = _prepared.get(w, what, lambda: _layer(x, w, spec, filtered, filters=filters, exact=exact))
-        if plan is not None:
+        known, what = _prepared.of(w), (spec, filtered, values, _InputLayout.of(x, exact))
+        if what not in known:
+            known[what] = _layer(x, w, spec, filtered, filters=filters, exact=exact)
+        if (plan := known[what]) is not None:
             return _run(plan, x, w, s, input_gain=input_gain, noise=None, b=b)
     return fast.modulated_filtered_lrelu(
         x,
