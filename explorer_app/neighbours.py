@@ -23,9 +23,9 @@ from mssg.study.model import Study
 from mssg.study.schema import load_study
 
 GALLERIES = "galleries"
-"""Folder of the assets: a small prepared source for each study that a shipped model knows."""
+"""Folder of the assets: a small prepared source for each study and resolution that a shipped model knows."""
 OF_STACKS = "-stacks"
-"""Ends the name of a gallery whose images are slices at many places."""
+"""Follows the study's name in that of a gallery whose images are slices at many places."""
 OTHER_LEVEL = 2.0
 """How far another level of a discrete covariate is, in standard deviations of a continuous one."""
 
@@ -173,7 +173,8 @@ def find_gallery(snapshot: str, study: Study) -> Gallery | None:
         folders = [folder / source.path for source in stated.sources]
         if all((f / IMAGES).is_file() for f in folders):
             return Gallery.open(folders, snapshot, study)
-    folder = assets.root() / GALLERIES / (study.name + (OF_STACKS if study.position else ""))
+    kind = study.name + (OF_STACKS if study.position else "")
+    folder = assets.root() / GALLERIES / f"{kind}-{study.resolution}"
     if not (folder / IMAGES).is_file():
         return None
     return Gallery.open([folder], snapshot, study, shipped=True)

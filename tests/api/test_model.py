@@ -73,7 +73,7 @@ def test_lists_go_together_and_leave_each_picture_as_it_is_alone(digits):
 
 def test_a_picture_says_what_it_is(brain):
     picture = brain.draw(values={"age": 70}, seed=3)
-    assert picture.array.shape == (64, 64) and picture.array.dtype == np.uint8
+    assert picture.array.shape == (128, 128) and picture.array.dtype == np.uint8
     assert list(picture.values) == ["age", "ventricle", "grey_matter"]
     assert picture.values["ventricle"] == brain.covariates["ventricle"].median
     np.testing.assert_array_equal(np.asarray(picture.to_pil()), picture.array)
@@ -189,7 +189,7 @@ def test_wrong_levels_files_and_names_are_named(brain, digits, tmp_path):
         (lambda: brain.grid("age", "age"), "on both axes"),
         (lambda: brain.support(age=float("inf")), "age: not a finite number"),
         (lambda: brain.invert(np.zeros((8, 8), np.uint8)), "image: another size"),
-        (lambda: brain.invert(np.full((64, 64), np.nan)), "image: holds NaN"),
+        (lambda: brain.invert(np.full((128, 128), np.nan)), "image: holds NaN"),
         (lambda: brain.invert([[1, 2], [3]]), "image: not an array"),
     ):
         with pytest.raises(mssg.ArgumentError, match=words):

@@ -66,7 +66,7 @@ def distances() -> dict[str, float]:
 
 def kid_picture(path: Path) -> None:
     """One phantom, damaged more and more, over the KID of 500 pictures damaged so."""
-    images = np.load(assets.path("galleries/brain-semi/images.npy"))[PERSON : PERSON + 1].astype(float)
+    images = np.load(assets.path("galleries/brain-semi-64/images.npy"))[PERSON : PERSON + 1].astype(float)
     pictures = dict(spoilt(images)) | {"brain": mssg.load("brain").draw(seed=1).array[None, None]}
     found = distances()
     figure, panels = plt.subplots(1, len(SHOWN), figsize=(10, 2.9), layout="constrained")

@@ -88,7 +88,7 @@ def test_a_brain_has_a_hull_ventricles_and_cortex():
     assert list(masks) == ["brain", "ventricles", "grey matter"]
     assert masks["ventricles"].sum() and not (masks["ventricles"] & ~masks["brain"]).any()
     assert not (masks["grey matter"] & masks["ventricles"]).any()
-    unit = (brain.FIELD_OF_VIEW / 64) ** 2 / 100
+    unit = (brain.FIELD_OF_VIEW / len(image)) ** 2 / 100
     assert math.isclose(masks["brain"].sum() * unit, brain.features(image[None])["hull"][0])
     assert masks_of(np.stack([image] * 3, -1), "brain") == {}  # the oracle reads grey levels
 

@@ -94,7 +94,7 @@ def placeless(tmp_path_factory):
 def test_without_a_common_space_each_person_has_their_own(placeless):
     for path in placeless.glob("sub-*/anat/*.nii.gz"):
         image = nibabel.load(path)
-        assert image.shape == (64, 64, 1) and int(image.header["sform_code"]) == 1
+        assert image.shape == (128, 128, 1) and int(image.header["sform_code"]) == 1
         assert nibabel.aff2axcodes(image.affine) == ("L", "A", "S")
 
 
@@ -118,7 +118,7 @@ def test_a_person_s_picture_is_that_of_its_own_command_and_of_the_api(whole, tmp
     stored = nibabel.load(whole / "sub-syn000007/anat/sub-syn000007_T1w.nii.gz")
     np.testing.assert_array_equal(drawn.get_fdata(), stored.get_fdata())
     np.testing.assert_array_equal(drawn.affine, stored.affine)
-    assert stored.shape == (64, 1, 64) and stored.affine[1, 3] == -18
+    assert stored.shape == (128, 1, 128) and stored.affine[1, 3] == -18
     people = mssg.load("brain", device="cpu").sample(40, seed=3)
     np.testing.assert_array_equal(people[7].array, np.rint(stored.get_fdata()[:, 0].T[::-1]).astype(np.uint8))
     assert [f"{v:.7g}" for v in people.table["age"]] == list(table(whole)["age"])
@@ -287,7 +287,7 @@ def test_covariates_may_be_called_as_our_own_columns(tmp_path):
 def test_prepare_mri_reads_a_cohort_back(whole, tmp_path):
     from trainer_cli.main import cli
 
-    words = ["--covariate", "age=continuous:years", "--resolution", "64", "--common-space", "--workers", "1"]
+    words = ["--covariate", "age=continuous:years", "--resolution", "128", "--common-space", "--workers", "1"]
     cli.main(
         ["prepare", "mri", str(whole), *words, "--out", str(tmp_path), "--name", "syn"], standalone_mode=False
     )
