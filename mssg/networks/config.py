@@ -81,8 +81,10 @@ def _check_whole(config: Any, least: int, most: int, *names: str) -> None:
             )
 
 
-def _check_channel_base(config: Any) -> None:
+def _check_channels(config: Any) -> None:
     _check_whole(config, 1, LARGEST_BASE, "channel_base")
+    _check_whole(config, 1, WIDEST, "channel_max")
+    _check_whole(config, 1, config.channel_max, "channel_min")
     if config.channel_base < config.img_resolution:
         raise UsageError(
             "no feature map is left at the full resolution",
@@ -90,6 +92,11 @@ def _check_channel_base(config: Any) -> None:
             found=config.channel_base,
             expected=f">= img_resolution = {config.img_resolution}",
         )
+
+
+def channels(config: GeneratorConfig | DiscriminatorConfig, resolution: int) -> int:
+    """Feature maps of a StyleGAN2 network at a resolution."""
+    return max(min(config.channel_base // resolution, config.channel_max), config.channel_min)
 
 
 def _check_decay(config: Any, *names: str) -> None:
@@ -125,7 +132,8 @@ class GeneratorConfig(_Config):
         z_dim, c_dim, w_dim: Lengths of latent, condition (0 = unconditional) and intermediate latent.
         img_resolution: Pixels along each side, a power of two.
         img_channels: 1 or 3.
-        channel_base, channel_max: Feature maps at resolution r: min(channel_base / r, channel_max).
+        channel_base, channel_max, channel_min: Feature maps at resolution r: channel_base / r, within the other
+            two. Official networks know no least number.
         mapping_layers: Depth of the mapping network; None = 8 for StyleGAN2, 2 for StyleGAN3.
         mapping_lr_multiplier: Learning-rate multiplier of its layers.
         embed_features, layer_features: Its widths; None = w_dim.
@@ -149,6 +157,7 @@ class GeneratorConfig(_Config):
     img_channels: int = 1
     channel_base: int = 16384
     channel_max: int = 512
+    channel_min: int = 1
     mapping_layers: int = None  # type: ignore[assignment]
     mapping_lr_multiplier: float = 0.01
     embed_features: int = None  # type: ignore[assignment]
@@ -186,13 +195,13 @@ class GeneratorConfig(_Config):
         )
         _check_image(self.img_resolution, self.img_channels)
         _check_whole(self, 0, WIDEST, "c_dim")
-        _check_whole(self, 1, WIDEST, "z_dim", "w_dim", "channel_max", "embed_features", "layer_features")
+        _check_whole(self, 1, WIDEST, "z_dim", "w_dim", "embed_features", "layer_features")
         _check_whole(self, 1, DEEPEST, "mapping_layers", "num_layers", "num_critical")
         _check_whole(self, 0, DEEPEST, "num_fp16_res", "margin_size")
         _check_whole(self, 0, MOST_FREQUENCIES, "position_frequencies")
         _check_whole(self, 0, max(self.c_dim - 1, 0), "position_index")
         _check_whole(self, 1, 32, "filter_size", "lrelu_upsampling", "conv_kernel")
-        _check_channel_base(self)
+        _check_channels(self)
         _check_decay(self, "w_avg_beta", "magnitude_ema_beta")
         _check_number(self, 0.1, LARGEST_RESOLUTION, "first_cutoff", "first_stopband")
         _check_number(self, 0.1, 10, "last_stopband_rel")
@@ -225,7 +234,8 @@ class DiscriminatorConfig(_Config):
         img_resolution: Pixels along each side, a power of two.
         img_channels: 1 or 3.
         slices: 1, or 2: a slice and the next one, as further channels.
-        channel_base, channel_max: Feature maps at resolution r: min(channel_base / r, channel_max).
+        channel_base, channel_max, channel_min: Feature maps at resolution r: channel_base / r, within the other
+            two. Official networks know no least number.
         conv_clamp: Limit of every layer's output magnitude; None = no limit.
         cmap_dim: Length of the mapped condition (projection only); None = feature maps at 4 pixels.
         mapping_layers, mapping_lr_multiplier, embed_features, layer_features: The condition's mapping
@@ -245,6 +255,7 @@ class DiscriminatorConfig(_Config):
     slices: int = 1
     channel_base: int = 16384
     channel_max: int = 512
+    channel_min: int = 1
     conv_clamp: float | None = 256.0
     cmap_dim: int = None  # type: ignore[assignment]
     mapping_layers: int = 8
@@ -267,9 +278,8 @@ class DiscriminatorConfig(_Config):
         _check_whole(self, 1, MOST_SLICES, "slices")
         _check_whole(self, 0, WIDEST, "c_dim", "mbstd_channels")
         _check_whole(self, 0, DEEPEST, "num_fp16_res", "freeze_layers")
-        _check_whole(self, 1, WIDEST, "channel_max")
         _check_whole(self, 1, DEEPEST, "mapping_layers")
-        _check_channel_base(self)
+        _check_channels(self)
         _check_number(self, 1e-6, 1e6, "mapping_lr_multiplier")
         _check_clamp(self.conv_clamp)
         self._fill_in(cmap_dim=self.channels(4))
@@ -289,7 +299,7 @@ class DiscriminatorConfig(_Config):
 
     def channels(self, resolution: int) -> int:
         """Feature maps at a resolution."""
-        return min(self.channel_base // resolution, self.channel_max)
+        return channels(self, resolution)
 
     @property
     def projects(self) -> bool:

@@ -80,7 +80,7 @@ def design_bands(config: GeneratorConfig) -> list[Band]:
     half_widths = np.maximum(stopbands, rates / 2) - cutoffs
     sizes = rates + 2 * config.margin_size
     sizes[-2:] = config.img_resolution
-    channels = np.rint(np.minimum(config.channel_base / 2 / cutoffs, config.channel_max))
+    channels = np.rint(np.clip(config.channel_base / 2 / cutoffs, config.channel_min, config.channel_max))
     channels[-1] = config.img_channels
     return [
         Band(float(c), float(h), int(r), int(s), channels=int(k))

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mssg.errors import UsageError
-from mssg.networks.config import GeneratorConfig
+from mssg.networks.config import GeneratorConfig, channels
 from mssg.networks.layers import (
     RESAMPLE_TAPS,
     FullyConnected,
@@ -142,11 +142,11 @@ class StyleGAN2Synthesis(nn.Module):
         super().__init__()
         self.w_dim, self.num_ws = config.w_dim, config.num_ws
         self.block_resolutions = [2**i for i in range(2, config.img_resolution.bit_length())]
-        channels = {r: min(config.channel_base // r, config.channel_max) for r in self.block_resolutions}
+        widths = {r: channels(config, r) for r in self.block_resolutions}
         for r in self.block_resolutions:
-            self.add_module(f"b{r}", SynthesisBlock(channels.get(r // 2, 0), channels[r], r, config))
+            self.add_module(f"b{r}", SynthesisBlock(widths.get(r // 2, 0), widths[r], r, config))
         if config.image_noise:
-            self.image_noise = ImageNoise(channels[config.img_resolution], config)
+            self.image_noise = ImageNoise(widths[config.img_resolution], config)
 
     def forward(self, ws: torch.Tensor, noise_mode: str = "const", update_emas: bool = False) -> torch.Tensor:
         """Render intermediate latents.

@@ -20,7 +20,7 @@ from mssg.checkpoint.official_arguments import official_arguments
 from mssg.checkpoint.pickle_reader import read_pickle
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import MssgError, SnapshotError
-from mssg.networks.config import GeneratorConfig
+from mssg.networks.config import DiscriminatorConfig, GeneratorConfig
 from mssg.networks.generator import build_generator
 from trainer_cli.main import cli
 
@@ -474,6 +474,22 @@ def test_import_and_export_keep_the_network(tmp_path):
     done = run("export-official", out, "-o", tmp_path / "D.npz", "--network", "D")
     assert done.exit_code == 0 and "discriminator_multisource" in done.output
     assert run("export-official", out, "-o", tmp_path / "w.onnx").exit_code == 2
+
+
+def test_what_official_networks_lack_is_left_out_or_refused(tmp_path):
+    done = run("export-official", "brain-64", "-o", tmp_path / "w.npz")
+    assert done.exit_code == 0 and "Without the noise of the picture" in done.output
+    with np.load(tmp_path / "w.npz") as held:
+        assert not [name for name in held if "image_noise" in name] and "synthesis.b64.torgb.bias" in held
+        arguments = json.loads(done.stdout.splitlines()[-1])
+        assert not from_official("generator_stylegan2", arguments, dict(held)).config.image_noise
+    for config in (
+        GeneratorConfig(c_dim=2, position_frequencies=3),
+        GeneratorConfig(channel_min=16),
+        DiscriminatorConfig(slices=2),
+    ):
+        with pytest.raises(SnapshotError, match="official networks have no such part"):
+            official_arguments(config)
 
 
 def test_only_errors_for_people(tmp_path):

@@ -7,6 +7,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from mssg.errors import UsageError
 from mssg.networks.config import DiscriminatorConfig, GeneratorConfig
 from mssg.networks.discriminator import build_discriminator, minibatch_std
+from mssg.networks.filter_design import design_bands
 from mssg.networks.generator import build_generator
 from mssg.ops import functional as ops
 
@@ -273,6 +274,19 @@ def test_state_survives_copying():
     twin.load_state_dict(deepcopy(g).state_dict())
     z, c = torch.randn(1, 6), torch.randn(1, 2)
     assert torch.equal(g(z, c), twin(z, c))
+
+
+def test_no_layer_is_narrower_than_asked():
+    sizes = {"channel_base": 128, "channel_max": 32, "channel_min": 8, "img_resolution": 64}
+    g = build_generator(GeneratorConfig(**sizes))
+    widths = [g.synthesis.get_submodule(f"b{r}").conv1.weight.shape[0] for r in (4, 8, 16, 32, 64)]
+    assert widths == [32, 16, 8, 8, 8]
+    d = build_discriminator(DiscriminatorConfig(**sizes))
+    assert d.b64.fromrgb.weight.shape[0] == 8 and d.b16.conv1.weight.shape[0] == 16
+    bands = design_bands(GeneratorConfig(kind="stylegan3-t", **sizes))
+    assert [bands[i].channels for i in (0, -3, -2, -1)] == [32, 8, 8, 1]
+    with pytest.raises(UsageError, match="channel_min"):
+        GeneratorConfig(**sizes | {"channel_min": 64})
 
 
 @pytest.mark.parametrize("kind", ["stylegan2", "stylegan3-t", "stylegan3-r"])
