@@ -132,8 +132,8 @@ class GeneratorConfig(_Config):
         z_dim, c_dim, w_dim: Lengths of latent, condition (0 = unconditional) and intermediate latent.
         img_resolution: Pixels along each side, a power of two.
         img_channels: 1 or 3.
-        channel_base, channel_max, channel_min: Feature maps at resolution r: channel_base / r, within the other
-            two. Official networks know no least number.
+        channel_base, channel_max, channel_min: Feature maps at resolution r: channel_base / r, within the
+            other two. Official networks know no least number.
         mapping_layers: Depth of the mapping network; None = 8 for StyleGAN2, 2 for StyleGAN3.
         mapping_lr_multiplier: Learning-rate multiplier of its layers.
         embed_features, layer_features: Its widths; None = w_dim.
@@ -234,8 +234,8 @@ class DiscriminatorConfig(_Config):
         img_resolution: Pixels along each side, a power of two.
         img_channels: 1 or 3.
         slices: 1, or 2: a slice and the next one, as further channels.
-        channel_base, channel_max, channel_min: Feature maps at resolution r: channel_base / r, within the other
-            two. Official networks know no least number.
+        channel_base, channel_max, channel_min: Feature maps at resolution r: channel_base / r, within the
+            other two. Official networks know no least number.
         conv_clamp: Limit of every layer's output magnitude; None = no limit.
         cmap_dim: Length of the mapped condition (projection only); None = feature maps at 4 pixels.
         mapping_layers, mapping_lr_multiplier, embed_features, layer_features: The condition's mapping
