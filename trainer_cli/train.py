@@ -39,7 +39,6 @@ def show(row: Mapping[str, Any]) -> None:
 
 
 _SHOWN = (
-    ("imitation", "loss/G/imitation"),
     ("G", "loss/G/adv"),
     ("G cov", "loss/G/cov"),
     ("D", "loss/D/adv"),

@@ -89,7 +89,6 @@ class TrainConfig:
     # optimisation
     g_lr: float = 0.0025
     d_lr: float = 0.002
-    imitate_kimg: float = 0.0  # so long G first learns to draw what --init-from's G draws; D waits
     beta1: float = 0.0
     beta2: float = 0.99
     lr_decay: float = 0.0  # share of the run, at its end, over which both learning rates fall linearly to 0

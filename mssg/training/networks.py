@@ -12,7 +12,6 @@ from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import RunError
 from mssg.networks.config import DiscriminatorConfig, GeneratorConfig
 from mssg.networks.discriminator import Discriminator
-from mssg.networks.generator import Generator
 from mssg.study.model import Study
 from mssg.study.train_config import TrainConfig
 
@@ -85,21 +84,6 @@ def transfer(snapshot: str, networks: Mapping[str, nn.Module], log: Callable[[st
             raise RunError("no tensor fits this study's networks", file=snapshot, field=name, hint=hint)
         network.load_state_dict(own | fitting)
         log(f"--init-from: {len(fitting)} of {len(own)} tensors of {name} taken over")
-
-
-def teacher(snapshot: str, config: GeneratorConfig) -> Generator:
-    """The generator that a new one of this configuration can learn to draw like.
-
-    Raises:
-        RunError: It takes other latents or conditions, or draws pictures of another size.
-    """
-    G = load_snapshot(snapshot).load("G_ema")
-    for name in ("z_dim", "c_dim", "img_resolution", "img_channels"):
-        found, expected = getattr(G.config, name), getattr(config, name)
-        if found != expected:
-            told = {"found": f"{name} {found}", "expected": f"{name} {expected}"}
-            raise RunError("its pictures cannot be imitated here", file=snapshot, field="imitate_kimg", **told)
-    return G.eval().requires_grad_(False)
 
 
 def _of_pairs(given: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mssg.errors import RunError, UsageError
+from mssg.errors import RunError
 from mssg.files import write_atomically, write_json
 from mssg.metrics.instruments import open_instruments
 from mssg.runs.folder import RunFolder
@@ -43,9 +43,6 @@ def create(
     """
     study = load_study(study_path)
     config = resolve(study, options)
-    if config.imitate_kimg and not init_from:
-        hint = "Name a snapshot with --init-from, or leave the setting out"
-        raise UsageError("there is nothing to imitate", field="imitate_kimg", hint=hint)
     if predictors:  # before there is a folder: an unfit file is no reason to choose another one
         open_instruments(study, predictors)
     path = Path(outdir)

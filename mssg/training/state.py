@@ -21,7 +21,7 @@ from mssg.networks.generator import Generator, build_generator
 from mssg.study.model import Study
 from mssg.study.train_config import TrainConfig
 from mssg.training.augment import Augment
-from mssg.training.networks import configurations, teacher, transfer
+from mssg.training.networks import configurations, transfer
 from mssg.training.run import Run
 
 
@@ -38,7 +38,6 @@ class TrainState:
         best: The best validation score so far, and how many were no better since (`stale`).
         setbacks: How often a loss was not finite and the run went back; each halves the learning rates.
         signs: Mean signs of D's logits on real images since the augmentation was last adapted, scalars.
-        teacher: What G first learns to draw like, with `imitate_kimg`; it does not change.
     """
 
     G: Generator
@@ -53,7 +52,6 @@ class TrainState:
     best: dict[str, float] = field(default_factory=lambda: {"score": float("-inf"), "stale": 0})
     setbacks: int = 0
     signs: list[Tensor] = field(default_factory=list)
-    teacher: Generator | None = None
 
     def save(self, path: Path) -> None:
         """Write everything, whole or not at all.
@@ -151,7 +149,6 @@ def initial_state(run: Run, study: Study, device: str, log: Callable[[str], None
         augment=Augment(study.augment_allow, config.aug_p if config.aug == "fixed" else 0.0),
         pl_mean=torch.zeros((), device=device),
         apart=torch.zeros(len(study.conditions), device=device),
-        teacher=teacher(run.init_from, g_config).to(device) if config.imitate_kimg else None,
     )
 
 

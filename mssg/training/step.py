@@ -42,7 +42,7 @@ class TrainSetup:
 
 
 def train_step(state: TrainState, batch: StepBatch, setup: TrainSetup) -> Statistics:
-    """One step: G and D by their losses, or G by its teacher's pictures at first, then the average.
+    """One step: G, its path lengths now and then, D, its gradient penalty now and then, the average.
 
     Every draw on the way is a function of (seed, step, rank).
 
@@ -59,45 +59,21 @@ def train_step(state: TrainState, batch: StepBatch, setup: TrainSetup) -> Statis
     torch.manual_seed(_mixed(config.seed, step, world.rank))
     state.scale_learning_rates(config.lr_scale_at(kimg) * 0.5**state.setbacks)
 
-    if kimg < config.imitate_kimg:
-        statistics = imitation_phase(state, batch, setup)
-    else:
-        statistics = _adversarial_phases(state, batch, setup)
-    beta = ema.decay(config.batch, kimg, config.ema_halflife_kimg, config.ema_rampup)
-    ema.update(state.G_ema, state.G, beta)
-
-    state.step += 1
-    state.signs.extend(statistics.pop(SIGNS, ()))
-    if state.step % ADAPT_EVERY == 0 and state.signs:
-        _adapt(state, setup)
-    return statistics
-
-
-def _adversarial_phases(state: TrainState, batch: StepBatch, setup: TrainSetup) -> Statistics:
-    """G, its path lengths now and then, D, its gradient penalty now and then."""
-    config, step = setup.config, state.step
     statistics = generator_phase(state, batch, setup)
+    world.average([b for name, b in state.G.named_buffers() if name.endswith(RUNNING_MEANS)])
     if config.pl_weight and step % config.pl_interval == 0:
         statistics |= path_length_phase(state, batch, setup)
     statistics |= discriminator_phase(state, batch, setup)
     if config.gamma and step % config.r1_interval == 0:
         statistics |= penalty_phase(state, batch, setup)
+    beta = ema.decay(config.batch, kimg, config.ema_halflife_kimg, config.ema_rampup)
+    ema.update(state.G_ema, state.G, beta)
+
+    state.step += 1
+    state.signs.extend(statistics.pop(SIGNS))
+    if state.step % ADAPT_EVERY == 0:
+        _adapt(state, setup)
     return statistics
-
-
-def imitation_phase(state: TrainState, batch: StepBatch, setup: TrainSetup) -> Statistics:
-    """G alone: the mean squared difference from what the teacher draws, both without noise."""
-    assert state.teacher is not None
-    sums: Statistics = {}
-    for rows, share in _micro_batches(setup, len(batch.fakes_for_G.z)):
-        z, c = batch.fakes_for_G.z[rows], batch.fakes_for_G.c[rows]
-        with torch.no_grad():
-            shown = state.teacher(z, c, noise_mode="none")
-        loss = F.mse_loss(state.G(z, c, noise_mode="none", update_emas=True), shown) * share
-        loss.backward()
-        _record(sums, {"loss/G/imitation": loss})
-    _apply_to_G(state, setup)
-    return sums
 
 
 def generator_phase(state: TrainState, batch: StepBatch, setup: TrainSetup) -> Statistics:
@@ -120,7 +96,7 @@ def generator_phase(state: TrainState, batch: StepBatch, setup: TrainSetup) -> S
         _record(sums, {"loss/G/adv": adv, "loss/G/cov": cov, "score/fake": outputs[:, 0].mean() * share})
         terms += term
     state.D.requires_grad_(True)
-    _apply_to_G(state, setup)
+    _apply(state.G, state.opt_G, setup)
     return sums | _by_covariate("loss/G/cov", terms)
 
 
@@ -210,12 +186,6 @@ def _apply(network: nn.Module, optimiser: torch.optim.Optimizer, setup: TrainSet
     setup.world.reduce_gradients(network.parameters())
     optimiser.step()
     network.zero_grad(set_to_none=True)
-
-
-def _apply_to_G(state: TrainState, setup: TrainSetup) -> None:
-    """G's step, after which its running means are those of all processes."""
-    _apply(state.G, state.opt_G, setup)
-    setup.world.average([b for name, b in state.G.named_buffers() if name.endswith(RUNNING_MEANS)])
 
 
 def _micro_batches(setup: TrainSetup, rows: int) -> Iterator[tuple[slice, float]]:
