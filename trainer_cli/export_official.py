@@ -25,8 +25,8 @@ FORMATS = (".npz", ".pt")
 def export_official(snapshot: str, out: str, network: str) -> None:
     """Write a network of SNAPSHOT as a plain state dict with the official names.
 
-    The official constructor arguments that the weights belong to are printed as JSON. A picture's own noise is
-    left out: official networks have none.
+    The official constructor arguments that the weights belong to are printed as JSON. The picture's own noise
+    is left out: official networks have none.
     """
     suffix = check_suffix(out, FORMATS)
     import numpy as np

@@ -5,8 +5,6 @@ Source: Karras et al. 2020, "Analyzing and improving the image quality of StyleG
 
 from __future__ import annotations
 
-from math import sqrt
-
 import torch
 from torch import nn
 

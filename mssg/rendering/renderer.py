@@ -25,8 +25,8 @@ from mssg.errors import MssgError, UsageError
 from mssg.networks.generator import Generator
 from mssg.networks.latents import latents, seeds_of
 from mssg.networks.layers import SynthesisInputs
-from mssg.networks.preview import preview_network
 from mssg.networks.noise import IMAGE_NOISE
+from mssg.networks.preview import preview_network
 from mssg.ops.dispatch import backend
 from mssg.rendering.activation_cache import ActivationCache
 from mssg.rendering.request import RenderRequest, RenderResult, StoredLatent, to_uint8
