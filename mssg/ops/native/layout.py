@@ -5,6 +5,7 @@ layer. To torch such a tensor is an ordinary view of a slightly larger one.
 from __future__ import annotations
 
 import math
+from typing import overload
 
 import numpy as np
 import torch
@@ -95,6 +96,10 @@ def _large(shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.asarray(_Memory(floats))[:size]).view(shape)
 
 
+@overload
+def padded_channels(values: Tensor) -> Tensor: ...
+@overload
+def padded_channels(values: Tensor | None) -> Tensor | None: ...
 def padded_channels(values: Tensor | None) -> Tensor | None:
     """[…, C] -> contiguous […, whole blocks], zeros behind."""
     if values is None:
