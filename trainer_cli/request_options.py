@@ -56,7 +56,7 @@ OPTIONS = {
         type=click.Choice(NOISE_MODES),
         default="const",
         show_default=True,
-        help="Noise inputs of StyleGAN2: as trained, drawn anew, or none.",
+        help="Noise inputs, where the network has any: as trained, drawn anew, or none.",
     ),
     "noise_seed": click.option(
         "--noise-seed",

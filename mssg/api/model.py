@@ -108,7 +108,7 @@ class Model:
                 "CDR-SB" or "seed".
             seed: Seed of the latent, 0 to 2**32 - 1: what no covariate says.
             psi: Truncation: 1 = none, 0 = the average picture.
-            noise: "const", "random" or "none": StyleGAN2's noise inputs.
+            noise: "const", "random" or "none": noise inputs, where the network has any.
             noise_seed: Seed of random noise.
             source: The source's name, where the model is told it.
             covariates: Further covariates. What is not stated takes the training median, or the most frequent

@@ -54,7 +54,7 @@ class Generator(nn.Module):
             z: [B, z_dim] standard normal.
             c: [B, c_dim] encoded condition; None when c_dim = 0.
             truncation_psi, truncation_cutoff: See `MappingNetwork.forward`.
-            noise_mode: "const", "random" or "none" (StyleGAN2; StyleGAN3 has no noise).
+            noise_mode: "const", "random" or "none", where the network draws noise.
             update_emas: Let this batch move running statistics (training only).
 
         Returns:

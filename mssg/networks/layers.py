@@ -69,7 +69,7 @@ class SynthesisInputs:
     """What a synthesis network takes beside ws.
 
     Attributes:
-        noise_mode: "const" (stored noise images), "random" or "none" (StyleGAN2; StyleGAN3 has no noise).
+        noise_mode: "const" (stored noise images), "random" or "none", where the network draws noise.
         noise: Name of a stored noise image -> [B or 1, 1, r, r] in its place.
         transform: [3, 3] on the coordinates that StyleGAN3's input looks at, instead of the stored one.
         full_precision: Nothing is computed in float16.
