@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -257,6 +258,21 @@ def test_random_noise_is_its_seed_s_and_the_caller_s_random_state_stays(tiny_sna
     ]
     assert torch.equal(torch.rand(3), expected)
     assert np.array_equal(images[0], images[1]) and not np.allclose(images[0], images[2])
+
+
+def test_a_picture_s_noise_stays_where_its_content_moves(make_snapshot):
+    renderer = Renderer(load_snapshot(make_snapshot("stylegan3-t", name="noisy", image_noise=True)))
+    renderer.G.synthesis.image_noise.strength.bias.data.fill_(0.3)
+
+    def noise(**change):
+        request = RenderRequest(covariates=VALUES, **change)
+        quiet = renderer.render(dataclasses.replace(request, noise_mode="none")).image
+        return renderer.render(request).image - quiet
+
+    still = noise()
+    assert 0.2 < still.std() < 0.4
+    np.testing.assert_allclose(noise(transform=(1, 0, 0.1, 0, 1, 0)), still, atol=1e-5)
+    assert not np.allclose(noise(noise_mode="random"), still)
 
 
 def test_work_is_dropped_before_any_layer(tiny_renderer):
