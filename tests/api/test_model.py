@@ -81,7 +81,7 @@ def test_a_picture_says_what_it_is(brain):
     np.testing.assert_array_equal(np.asarray(shown), picture.array)
     assert json.loads(shown.info["Covariates"])["age"] == "70"
     image = picture.to_nifti()
-    assert sorted(image.shape) == [1, 64, 64] and nibabel.affines.voxel_sizes(image.affine).max() > 0
+    assert sorted(image.shape) == [1, 128, 128] and nibabel.affines.voxel_sizes(image.affine).max() > 0
     assert brain._repr_html_().count("<tr>") == 4
 
 

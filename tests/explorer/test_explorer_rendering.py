@@ -99,7 +99,7 @@ def test_a_preview_lies_on_the_full_picture_s_pixels():
         "a quarter of a pixel"
     )
 
-    brain = str(assets.path("snapshots/brain.safetensors"))
+    brain = str(assets.path("snapshots/brain-64.safetensors"))
     engine, picture = (Engine(), whole(brain))
     quick, full = (engine.render(picture, lambda: False, preview) for preview in (True, False))
     assert quick.preview and not full.preview and quick.image.shape == full.image.shape == (64, 64)

@@ -1195,7 +1195,7 @@ def main_real_neighbours_open_beside_the_picture(d):
     d.settle()
     image = d.state.pin.request
     assert image == d.app.neighbours.frame(near[1]).request and d.state.display.compare == "side"
-    assert d.state.pin.label.startswith("pin 1, semi-synthetic: brain-semi ")
+    assert d.state.pin.label.startswith("pin 1, semi-synthetic: brain-semi-64 ")
     assert np.array_equal(d.app.parts(d.app.client.shown)[0][1].image, image.levels)
     d.ctx.item_input_value(slider("ventricle"), 50.0)
     d.settle()
