@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 import mssg
 from mssg import assets
 
-SCALE, STEPS, MARGIN, GREYS = 3, 10, 12, 40
+SCALE, STEPS, MARGIN, GREYS = 2, 10, 12, 28
 """Screen pixels a pixel; pictures from one end of a slider to the other; free pixels around the sliders;
 grey levels of the file, which keep it small."""
 RANGES = {"age": (48.0, 80.0), "ventricle": (10.0, 60.0), "grey_matter": (700.0, 840.0)}
@@ -68,7 +68,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("output", help=".gif")
-    model, output = mssg.load("brain-64"), parser.parse_args().output
+    model, output = mssg.load("brain"), parser.parse_args().output
     frames = [frame(model, *each) for each in drags()]
     frames[0].save(output, save_all=True, append_images=frames[1:], duration=80, loop=0, optimize=True)
     print(f"{output}: {len(frames)} pictures")
