@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 import mssg
 from mssg import assets
 
-SCALE, STEPS, MARGIN, GREYS = 2, 10, 12, 28
+SCALE, STEPS, MARGIN, GREYS = 2, 8, 12, 20
 """Screen pixels a pixel; pictures from one end of a slider to the other; free pixels around the sliders;
 grey levels of the file, which keep it small."""
 RANGES = {"age": (48.0, 80.0), "ventricle": (10.0, 60.0), "grey_matter": (700.0, 840.0)}
