@@ -61,7 +61,7 @@ class TrainConfig:
     mapping_lr_multiplier: float = 0.01
     channel_base: int = 16384
     channel_max: int = 512
-    channel_min: int = 1  # fewest feature maps; up to 16 cost the compiled kernels no more than one does
+    channel_min: int = 1  # fewest feature maps; up to 16 cost the compiled kernels about the same
     d_channel_base: int = 0  # 0 = as the generator's, without the doubling of StyleGAN3-R
     d_channel_max: int = 0
     mbstd_group: int = 4
