@@ -113,8 +113,8 @@ _DISCRIMINATOR = Vocabulary(
 
 # Defaults of the official constructors, where they are not those of our configurations.
 DEFAULTS = {"channel_base": 32768, "channel_max": 512}
-OWN = ("position_frequencies", "slices", "channel_min")
-"""Fields by which our networks depart from official ones, unless they are 0 or 1."""
+OWN = {"position_frequencies": 0, "slices": 1, "channel_min": 1}
+"""Fields by which our networks depart from official ones, and with which value they do not."""
 KINDS: dict[str, tuple[Vocabulary, dict[str, Any]]] = {
     "generator_stylegan2": (_GENERATOR2, {"kind": "stylegan2"}),
     "generator_stylegan3": (_GENERATOR3, {"kind": "stylegan3-t", "conv_kernel": 3, "radial_filters": False}),
@@ -158,9 +158,11 @@ def official_arguments(config: GeneratorConfig | DiscriminatorConfig) -> tuple[s
     Raises:
         SnapshotError: The network has a part that official ones have not.
     """
-    for name in OWN:
-        if (found := getattr(config, name, False)) not in (False, 0, 1):
-            raise SnapshotError("official networks have no such part", field=name, found=found)
+    for name, official in OWN.items():
+        if (found := getattr(config, name, official)) != official:
+            hint = "Only a snapshot holds it"
+            told = {"found": found, "expected": official, "hint": hint}
+            raise SnapshotError("official networks have no such part", field=name, **told)
     if isinstance(config, GeneratorConfig):
         kind = "generator_stylegan2" if config.kind == "stylegan2" else "generator_stylegan3"
     else:

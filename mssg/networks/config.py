@@ -18,7 +18,15 @@ WIDEST, DEEPEST, LARGEST_BASE = 65536, 100, 2**26  # far beyond what anybody tra
 
 
 class _Config:
-    """JSON form shared by both configurations."""
+    """JSON form and widths, shared by both configurations."""
+
+    channel_base: int
+    channel_max: int
+    channel_min: int
+
+    def channels(self, resolution: int) -> int:
+        """Feature maps of StyleGAN2 and of a discriminator at a resolution."""
+        return max(min(self.channel_base // resolution, self.channel_max), self.channel_min)
 
     def _fill_in(self, **defaults: object) -> None:
         """Give what was left None its default."""
@@ -92,11 +100,6 @@ def _check_channels(config: Any) -> None:
             found=config.channel_base,
             expected=f">= img_resolution = {config.img_resolution}",
         )
-
-
-def channels(config: GeneratorConfig | DiscriminatorConfig, resolution: int) -> int:
-    """Feature maps of a StyleGAN2 network at a resolution."""
-    return max(min(config.channel_base // resolution, config.channel_max), config.channel_min)
 
 
 def _check_decay(config: Any, *names: str) -> None:
@@ -296,10 +299,6 @@ class DiscriminatorConfig(_Config):
             )
         if self.mbstd_group_size is not None:
             _check_whole(self, 1, WIDEST, "mbstd_group_size")
-
-    def channels(self, resolution: int) -> int:
-        """Feature maps at a resolution."""
-        return channels(self, resolution)
 
     @property
     def projects(self) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mssg.errors import UsageError
-from mssg.networks.config import GeneratorConfig, channels
+from mssg.networks.config import GeneratorConfig
 from mssg.networks.layers import (
     RESAMPLE_TAPS,
     FullyConnected,
@@ -140,7 +140,7 @@ class StyleGAN2Synthesis(nn.Module):
         super().__init__()
         self.w_dim, self.num_ws = config.w_dim, config.num_ws
         self.block_resolutions = [2**i for i in range(2, config.img_resolution.bit_length())]
-        widths = {r: channels(config, r) for r in self.block_resolutions}
+        widths = {r: config.channels(r) for r in self.block_resolutions}
         for r in self.block_resolutions:
             self.add_module(f"b{r}", SynthesisBlock(widths.get(r // 2, 0), widths[r], r, config))
         if config.image_noise:

@@ -484,7 +484,7 @@ def test_what_official_networks_lack_is_left_out_or_refused(tmp_path):
         arguments = json.loads(done.stdout.splitlines()[-1])
         assert not from_official("generator_stylegan2", arguments, dict(held)).config.image_noise
     for config in (
-        GeneratorConfig(c_dim=2, position_frequencies=3),
+        GeneratorConfig(c_dim=2, position_frequencies=1),
         GeneratorConfig(channel_min=16),
         DiscriminatorConfig(slices=2),
     ):
