@@ -68,6 +68,8 @@ class TrainConfig:
     conv_clamp: float = 256.0  # limit of every layer's output, a guard for float16; 0 = none
     num_fp16_res: int = 4  # CUDA only
     image_noise: bool = False  # noise of the finished picture, its strength learned at every pixel
+    clip_images: bool = False  # D sees generated images within the range of grey levels, as files hold them
+    first_cutoff: float = 2.0  # StyleGAN3: the first layer's cutoff, cycles per image width
     position_frequencies: int = 0  # studies with a slice position: sines and cosines of it for the generator
     d_position_frequencies: int = 0  # the same for the discriminator, which then judges a slice by its place
     slice_pairs: bool = False  # studies with a slice position: D sees each slice and the next one of the scan
@@ -183,6 +185,7 @@ _POSITIVE = (
     "d_lr",
     "tick_kimg",
     "snap",
+    "first_cutoff",
     "r1_interval",
     "pl_interval",
     "mbstd_group",
@@ -316,6 +319,10 @@ def _check(config: TrainConfig, study: Study) -> None:
             found=getattr(config, needing[0]),
             expected="0",
             hint="[geometry] position names the covariate that says where the plane cuts",
+        )
+    if config.cfg == "stylegan2" and config.first_cutoff != TrainConfig.first_cutoff:
+        raise UsageError(
+            "StyleGAN2 has no cutoffs", field="first_cutoff", found=config.first_cutoff, hint="Leave it out"
         )
     if config.expected_reading and config.d_head != "covariates":
         raise UsageError(

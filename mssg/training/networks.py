@@ -20,6 +20,10 @@ SECOND_SLICE = 0.5
 slowly: to a 25th of the first slice's after 10,000 images."""
 
 
+FIRST_TRANSITION = 2**1.1
+"""StyleGAN3's first stopband over its first cutoff (Karras et al. 2021, configuration T)."""
+
+
 def configurations(study: Study, config: TrainConfig) -> tuple[GeneratorConfig, DiscriminatorConfig]:
     """The networks' configurations of a run."""
     numerics = {"num_fp16_res": config.num_fp16_res, "conv_clamp": config.conv_clamp or None}
@@ -34,6 +38,8 @@ def configurations(study: Study, config: TrainConfig) -> tuple[GeneratorConfig, 
         channel_max=config.channel_max,
         channel_min=config.channel_min,
         image_noise=config.image_noise,
+        first_cutoff=config.first_cutoff,
+        first_stopband=config.first_cutoff * FIRST_TRANSITION,
         mapping_lr_multiplier=config.mapping_lr_multiplier,
         position_index=index,
         position_frequencies=config.position_frequencies,

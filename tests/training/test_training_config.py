@@ -15,6 +15,7 @@ import mssg
 from mssg import assets
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import StudyError, UsageError
+from mssg.networks.config import GeneratorConfig
 from mssg.study.presets import PRESETS
 from mssg.study.train_config import ARCHITECTURES, TrainConfig, command, resolve
 from mssg.training.networks import configurations
@@ -159,6 +160,7 @@ def test_wrong_tables_are_named(study, train, word):
         ({"micro_batch": 5}, "micro_batch"),
         ({"preset": "huge"}, "preset"),
         ({"nonsense": 1}, "nonsense"),
+        ({"first_cutoff": 8}, "first_cutoff"),
         ({"seed": -1}, "seed"),
         ({"seed": 10**20}, "seed"),
     ],
@@ -166,6 +168,16 @@ def test_wrong_tables_are_named(study, train, word):
 def test_wrong_options_are_named(study, options, word):
     with pytest.raises(UsageError, match=word):
         resolve(study, options)
+
+
+def test_the_first_layer_of_stylegan3_starts_where_it_is_asked_to(study):
+    found = {}
+    for cutoff in (2.0, 8.0):
+        options = {"cfg": "stylegan3-t", "preset": "small-64", "first_cutoff": cutoff}
+        found[cutoff], _ = configurations(study, resolve(study, options))
+    official = GeneratorConfig(kind="stylegan3-t")
+    assert (found[2.0].first_cutoff, found[2.0].first_stopband) == (2.0, official.first_stopband)
+    assert (found[8.0].first_cutoff, found[8.0].first_stopband) == (8.0, 4 * official.first_stopband)
 
 
 def test_augmentation_needs_allowed_operations(study):
