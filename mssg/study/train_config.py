@@ -69,6 +69,7 @@ class TrainConfig:
     num_fp16_res: int = 4  # CUDA only
     image_noise: bool = False  # noise of the finished picture, its strength learned at every pixel
     clip_images: bool = False  # D sees generated images within the range of grey levels, as files hold them
+    num_layers: int = 14  # StyleGAN3: layers from the coarsest band to the picture
     first_cutoff: float = 2.0  # StyleGAN3: the first layer's cutoff, cycles per image width
     position_frequencies: int = 0  # studies with a slice position: sines and cosines of it for the generator
     d_position_frequencies: int = 0  # the same for the discriminator, which then judges a slice by its place
@@ -185,6 +186,7 @@ _POSITIVE = (
     "d_lr",
     "tick_kimg",
     "snap",
+    "num_layers",
     "first_cutoff",
     "r1_interval",
     "pl_interval",
@@ -320,10 +322,10 @@ def _check(config: TrainConfig, study: Study) -> None:
             expected="0",
             hint="[geometry] position names the covariate that says where the plane cuts",
         )
-    if config.cfg == "stylegan2" and config.first_cutoff != TrainConfig.first_cutoff:
-        raise UsageError(
-            "StyleGAN2 has no cutoffs", field="first_cutoff", found=config.first_cutoff, hint="Leave it out"
-        )
+    for name in ("num_layers", "first_cutoff"):
+        found = getattr(config, name)
+        if config.cfg == "stylegan2" and found != getattr(TrainConfig, name):
+            raise UsageError("only StyleGAN3 has this setting", field=name, found=found, hint="Leave it out")
     if config.expected_reading and config.d_head != "covariates":
         raise UsageError(
             "a projection head reads nothing",

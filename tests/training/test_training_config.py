@@ -161,6 +161,7 @@ def test_wrong_tables_are_named(study, train, word):
         ({"preset": "huge"}, "preset"),
         ({"nonsense": 1}, "nonsense"),
         ({"first_cutoff": 8}, "first_cutoff"),
+        ({"num_layers": 8}, "num_layers"),
         ({"seed": -1}, "seed"),
         ({"seed": 10**20}, "seed"),
     ],
