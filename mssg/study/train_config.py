@@ -68,7 +68,6 @@ class TrainConfig:
     conv_clamp: float = 256.0  # limit of every layer's output, a guard for float16; 0 = none
     num_fp16_res: int = 4  # CUDA only
     image_noise: bool = False  # noise of the finished picture, its strength learned at every pixel
-    clip_images: bool = False  # D sees generated images within the range of grey levels, as files hold them
     num_layers: int = 14  # StyleGAN3: layers from the coarsest band to the picture
     first_cutoff: float = 2.0  # StyleGAN3: the first layer's cutoff, cycles per image width
     position_frequencies: int = 0  # studies with a slice position: sines and cosines of it for the generator

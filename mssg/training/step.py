@@ -26,7 +26,6 @@ from mssg.training.state import TrainState
 RUNNING_MEANS = ("w_avg", "magnitude_ema")  # buffers that each process updates from its part of the batch
 ADAPT_EVERY = 4  # steps between two changes of the augmentation probability
 APART_ROWS = 500  # half-life, in real images, of how far D's reading of what they do not record is off
-LEAK = 0.1  # of the gradient of a pixel that is blacker than black or whiter than white
 SIGNS = "sign/real"
 
 Statistics = dict[str, Tensor]
@@ -219,7 +218,7 @@ def _generate(
     """Fakes with style mixing: images [b, C, H, W] and the ws they came from.
 
     Where D sees pairs of slices, images are [b, 2C, H, W]: one latent at two places, with equal noise in the
-    layers, as a head is drawn. With `clip_images` they lie within [-1, 1].
+    layers, as a head is drawn.
     """
     G, mixing = state.G, setup.config.style_mixing
     z, conditions = fakes.z[rows], [c[rows] for c in (fakes.c, fakes.beside) if c is not None]
@@ -230,20 +229,10 @@ def _generate(
         other = G.mapping(torch.randn_like(z).repeat(each, 1), c)
         ws = torch.cat([ws[:, :cutoff], other[:, cutoff:]], 1)
     if each == 1:
-        images = G.synthesis(ws, noise_mode="random", update_emas=update_emas)
-    else:
-        noise = noise_of_slices(G.synthesis, len(z), each)
-        images = run(G.synthesis.layers(ws, SynthesisInputs(noise=noise, update_emas=update_emas)))
-        images = torch.cat(images.chunk(each), 1)
-    return _clipped(images) if setup.config.clip_images else images, ws
-
-
-def _clipped(images: Tensor) -> Tensor:
-    """Values within [-1, 1]. What lies outside passes a part of its gradient, or all-black pictures would
-    stay black."""
-    clipped = images.clamp(-1, 1)
-    beyond = images - clipped
-    return clipped + LEAK * (beyond - beyond.detach())
+        return G.synthesis(ws, noise_mode="random", update_emas=update_emas), ws
+    noise = noise_of_slices(G.synthesis, len(z), each)
+    images = run(G.synthesis.layers(ws, SynthesisInputs(noise=noise, update_emas=update_emas)))
+    return torch.cat(images.chunk(each), 1), ws
 
 
 def _covariate_loss(
