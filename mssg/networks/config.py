@@ -206,7 +206,8 @@ class GeneratorConfig(_Config):
         _check_whole(self, 1, 32, "filter_size", "lrelu_upsampling", "conv_kernel")
         _check_channels(self)
         _check_decay(self, "w_avg_beta", "magnitude_ema_beta")
-        _check_number(self, 0.1, LARGEST_RESOLUTION, "first_cutoff", "first_stopband")
+        _check_number(self, 0.1, LARGEST_RESOLUTION, "first_stopband")
+        _check_number(self, 0.1, self.img_resolution / 2, "first_cutoff")  # the last one's is half the pixels
         _check_number(self, 0.1, 10, "last_stopband_rel")
         _check_number(self, 1e-6, 1e6, "mapping_lr_multiplier", "output_scale")
         _check_clamp(self.conv_clamp)

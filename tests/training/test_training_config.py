@@ -179,6 +179,8 @@ def test_the_first_layer_of_stylegan3_starts_where_it_is_asked_to(study):
     official = GeneratorConfig(kind="stylegan3-t")
     assert (found[2.0].first_cutoff, found[2.0].first_stopband) == (2.0, official.first_stopband)
     assert (found[8.0].first_cutoff, found[8.0].first_stopband) == (8.0, 4 * official.first_stopband)
+    with pytest.raises(UsageError, match="first_cutoff"):
+        GeneratorConfig(kind="stylegan3-t", img_resolution=64, first_cutoff=33)
 
 
 def test_augmentation_needs_allowed_operations(study):
