@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import RunError
-from mssg.networks.config import DiscriminatorConfig, GeneratorConfig
+from mssg.networks.config import STYLEGAN2, DiscriminatorConfig, GeneratorConfig
 from mssg.networks.discriminator import Discriminator
+from mssg.networks.generator import Generator
 from mssg.study.model import Study
 from mssg.study.train_config import TrainConfig
 
@@ -67,7 +68,9 @@ def configurations(study: Study, config: TrainConfig) -> tuple[GeneratorConfig, 
 def transfer(snapshot: str, networks: Mapping[str, nn.Module], log: Callable[[str], None]) -> None:
     """Start from a snapshot's weights: every tensor of the same name and shape; the rest keeps its values.
 
-    A discriminator of single slices may be the start of one of pairs.
+    A network with fewer feature maps may be the start of a wider one, but for StyleGAN3's generator: its maps
+    become the first ones, and nothing that it computes changes. A discriminator of single slices may be the
+    start of one of pairs.
 
     Args:
         snapshot: A SNAPSHOT argument.
@@ -85,12 +88,49 @@ def transfer(snapshot: str, networks: Mapping[str, nn.Module], log: Callable[[st
             if network.config.slices > loaded.config.slices:
                 first = f"b{network.img_resolution}.fromrgb.weight"
                 given[first] = _of_pairs(given[first])
+        wider = _widened(network, given)
         fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
         if not fitting:
             hint = "Use the same --cfg and sizes"
             raise RunError("no tensor fits this study's networks", file=snapshot, field=name, hint=hint)
-        network.load_state_dict(own | fitting)
-        log(f"--init-from: {len(fitting)} of {len(own)} tensors of {name} taken over")
+        network.load_state_dict(own | fitting | wider)
+        widened = f", {len(wider)} of them widened" if wider else ""
+        log(f"--init-from: {len(fitting | wider)} of {len(own)} tensors of {name} taken over{widened}")
+
+
+def _widened(network: nn.Module, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A narrower network's weights with as many feature maps as a network has.
+
+    New maps keep the weights they were drawn with, and no old map looks at them at first. The mapping network
+    and the discriminator's last block, whose inputs are more than feature maps, are left out.
+
+    Source: Chen et al. 2016, "Net2Net", for the aim that nothing changes at first.
+    """
+    wider: dict[str, Tensor] = {}
+    if isinstance(network, Generator) and network.config.kind != STYLEGAN2:
+        return wider
+    left_out = ("mapping.", "b4.") if isinstance(network, Discriminator) else ("mapping.",)
+    for path, module in network.named_modules():
+        for name, own in module.named_parameters(path, recurse=False):
+            old = given.get(name)
+            if old is None or name.startswith(left_out) or not _is_narrower(old, own):
+                continue
+            new = own.detach().clone()
+            if old.ndim == 1 or old.shape[1] == own.shape[1]:
+                new[: len(old)] = old
+            else:
+                new[: len(old)] = 0
+                # equalised learning rates divide by the root of the fan-in
+                gain = math.sqrt(own.shape[1] / old.shape[1]) if hasattr(module, "weight_gain") else 1.0
+                new[: len(old), : old.shape[1]] = old * gain
+            wider[name] = new
+    return wider
+
+
+def _is_narrower(old: Tensor, own: Tensor) -> bool:
+    """Whether only the numbers of feature maps, [made, looked at, ...], are less in one of two tensors."""
+    alike = old.ndim == own.ndim and old.shape != own.shape and old.shape[2:] == own.shape[2:]
+    return alike and all(a <= b for a, b in zip(old.shape, own.shape))
 
 
 def _of_pairs(given: Tensor) -> Tensor:

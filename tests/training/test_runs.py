@@ -26,7 +26,7 @@ from mssg.study.train_config import TrainConfig
 from mssg.training import launch, stats
 from mssg.training.batches import open_training_data
 from mssg.training.distributed import World
-from mssg.training.run import open_run
+from mssg.training.run import create, open_run
 from mssg.training.state import TrainState, initial_state
 from mssg.training.validation import in_whole_groups
 
@@ -301,6 +301,28 @@ def test_transfer_starts_from_the_snapshots_weights(finished, blob_study, tmp_pa
     assert gap(before[f"G/{name}"]) < 0.5 * gap(fresh[name])
     with pytest.raises(MssgError, match="no such snapshot"):
         launch.start(blob_study, tmp_path / "other", init_from="nowhere")
+
+
+@pytest.mark.parametrize("image_noise", [False, True])
+def test_a_narrower_network_is_the_start_of_a_wider_one(blob_study, tmp_path, image_noise):
+    """Every feature map that it had goes on as before, and the new ones learn."""
+    narrow = {"total_kimg": 0.032, "channel_base": 256, "channel_max": 16, "image_noise": image_noise}
+    launch.start(blob_study, tmp_path / "narrow", narrow)
+    given, said = mssg.load_snapshot(str(tmp_path / "narrow")), []
+    wide = narrow | {"channel_base": 512, "lr_decay": 0}
+    run = create(blob_study, tmp_path / "wide", wide, init_from=str(tmp_path / "narrow"))
+    grown = initial_state(run, open_training_data(run, World()).study, "cpu", said.append)
+    of_G = 12 if image_noise else 9
+    assert [line.rpartition(", ")[2] for line in said] == [f"{of_G} of them widened", "6 of them widened"]
+    z, c = torch.randn(4, given.G.z_dim), torch.randn(4, given.G.c_dim)
+    with torch.no_grad():
+        before, after = (G(z, c, noise_mode="none") for G in (given.load("G"), grown.G))
+        assert torch.allclose(after, before, atol=1e-4)
+        assert torch.allclose(grown.D(before), given.load("D")(before), atol=1e-4)
+    launch.resume(tmp_path / "wide")
+    after, name = weights(tmp_path / "wide"), "G/synthesis.b32.conv1.weight"
+    old = len(weights(tmp_path / "narrow")[name])
+    assert after[name].shape[1] == 2 * old and (after[name][:old, old:] != 0).all()
 
 
 def test_patience_stops_early(blob_study, tmp_path):
