@@ -88,6 +88,13 @@ PRESETS: dict[str, Preset] = {
         | {"objective": "r3gan", "r1_interval": 4, "image_noise": True}
         | {"position_frequencies": 5, "d_position_frequencies": 6, "slice_pairs": True},
     ),
+    "small-64-t": Preset(
+        "StyleGAN3-T of 64 pixels on a CPU",
+        _CPU
+        | {"cfg": "stylegan3-t", "total_kimg": 300.0, "lr_decay": 0.2, "tick_kimg": 1.0}
+        | {"channel_base": 1024, "channel_max": 64, "num_layers": 10, "batch": 8}
+        | {"g_lr": 5e-3, "d_lr": 3e-3, "gamma": 0.3, "r1_interval": 4, "blur_sigma": 2.0, "ema_kimg": 2.0},
+    ),
     # gamma: 0.0002 times pixels over batch, the rule of thumb of Karras et al. 2020b
     "gpu-128": Preset(
         "128 pixels on one GPU",

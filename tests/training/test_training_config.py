@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,9 @@ def study(blob_study):
     return replace(mssg.load_study(blob_study), train={}, augment_allow=("xflip",))
 
 
-@pytest.mark.parametrize("preset", [p for p in PRESETS if not p.startswith(("paper-", "head-"))])
+@pytest.mark.parametrize(
+    "preset", [p for p in PRESETS if not p.startswith(("paper-", "head-")) and p != "small-64-t"]
+)
 @pytest.mark.parametrize("cfg", ARCHITECTURES)
 def test_lambda_of_our_presets_reaches_its_cap_halfway(study, preset, cfg):
     config = resolve(study, {"preset": preset, "cfg": cfg})
@@ -40,6 +42,14 @@ def test_the_preset_of_whole_heads_needs_a_position(study):
     assert config.slice_pairs and config.d_position_frequencies and config.lambda_at(1) == config.lambda_max
     with pytest.raises(UsageError, match="no slice position"):
         resolve(study, {"preset": "head-64"})
+
+
+def test_the_preset_of_stylegan3_is_what_the_shipped_model_was_trained_with(study):
+    ours = resolve(study, {"preset": "small-64-t", "seed": 1})
+    trained = load_snapshot("brain-t").header.provenance["train"]
+    differ = {f.name for f in fields(ours) if f.name in trained and trained[f.name] != getattr(ours, f.name)}
+    assert ours.lambda_at(1) == ours.lambda_max and ours.cfg == "stylegan3-t"
+    assert differ <= {"preset", "snap", "metrics", "predictors"}, differ
 
 
 @pytest.mark.parametrize("preset", ["paper-digits", "paper-mri", "paper-retina", "paper-multicohort"])
