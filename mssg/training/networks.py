@@ -21,6 +21,8 @@ SECOND_SLICE = 0.5
 slowly: to a 25th of the first slice's after 10,000 images."""
 
 
+Network = Generator | Discriminator
+
 FIRST_TRANSITION = 2**1.1
 """StyleGAN3's first stopband over its first cutoff (Karras et al. 2021, configuration T)."""
 
@@ -65,7 +67,7 @@ def configurations(study: Study, config: TrainConfig) -> tuple[GeneratorConfig, 
     return generator, discriminator
 
 
-def transfer(snapshot: str, networks: Mapping[str, nn.Module], log: Callable[[str], None]) -> None:
+def transfer(snapshot: str, networks: Mapping[str, Network], log: Callable[[str], None]) -> None:
     """Start from a snapshot's weights: every tensor of the same name and shape; the rest keeps its values.
 
     A network with fewer feature maps may be the start of a wider one, but for StyleGAN3's generator: its maps
@@ -88,7 +90,7 @@ def transfer(snapshot: str, networks: Mapping[str, nn.Module], log: Callable[[st
             if network.config.slices > loaded.config.slices:
                 first = f"b{network.img_resolution}.fromrgb.weight"
                 given[first] = _of_pairs(given[first])
-        wider = _widened(network, given)
+        wider = _widened(network, loaded, given)
         fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
         if not fitting:
             hint = "Use the same --cfg and sizes"
@@ -98,8 +100,8 @@ def transfer(snapshot: str, networks: Mapping[str, nn.Module], log: Callable[[st
         log(f"--init-from: {len(fitting | wider)} of {len(own)} tensors of {name} taken over{widened}")
 
 
-def _widened(network: nn.Module, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A narrower network's weights with as many feature maps as a network has.
+def _widened(network: Network, loaded: Network, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A narrower network's weights, `given`, with as many feature maps as a network has.
 
     New maps keep the weights they were drawn with, and no old map looks at them at first. The mapping network
     and the discriminator's last block, whose inputs are more than feature maps, are left out.
@@ -108,6 +110,8 @@ def _widened(network: nn.Module, given: Mapping[str, Tensor]) -> dict[str, Tenso
     """
     wider: dict[str, Tensor] = {}
     if isinstance(network, Generator) and network.config.kind != STYLEGAN2:
+        return wider
+    if network.config.img_channels != loaded.config.img_channels:  # a picture's channels are no feature maps
         return wider
     left_out = ("mapping.", "b4.") if isinstance(network, Discriminator) else ("mapping.",)
     for path, module in network.named_modules():
