@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mssg.checkpoint.snapshot import load_snapshot
 from mssg.errors import RunError
