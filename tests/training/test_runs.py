@@ -20,12 +20,15 @@ from safetensors.torch import load_file
 import mssg
 from mssg.checkpoint.header import read_header, resolve_snapshot
 from mssg.errors import MssgError, RunError, SnapshotError, UsageError
+from mssg.networks.config import DiscriminatorConfig
+from mssg.networks.discriminator import build_discriminator
 from mssg.runs import lock
 from mssg.runs.rows import read_rows
 from mssg.study.train_config import TrainConfig
 from mssg.training import launch, stats
 from mssg.training.batches import open_training_data
 from mssg.training.distributed import World
+from mssg.training.networks import _widened
 from mssg.training.run import create, open_run
 from mssg.training.state import TrainState, initial_state
 from mssg.training.validation import in_whole_groups
@@ -323,6 +326,17 @@ def test_a_narrower_network_is_the_start_of_a_wider_one(blob_study, tmp_path, im
     after, name = weights(tmp_path / "wide"), "G/synthesis.b32.conv1.weight"
     old = len(weights(tmp_path / "narrow")[name])
     assert after[name].shape[1] == 2 * old and (after[name][:old, old:] != 0).all()
+
+
+def test_a_grey_network_is_no_narrower_colour_one():
+    """Its picture's one channel must not become red."""
+    small = {"img_resolution": 32, "c_dim": 1, "channel_max": 16}
+    grey, colour = (
+        build_discriminator(DiscriminatorConfig(img_channels=channels, channel_base=base, **small))
+        for channels, base in ((1, 256), (3, 512))
+    )
+    wide = build_discriminator(DiscriminatorConfig(img_channels=1, channel_base=512, **small))
+    assert _widened(wide, grey, grey.state_dict()) and not _widened(colour, grey, grey.state_dict())
 
 
 def test_patience_stops_early(blob_study, tmp_path):
